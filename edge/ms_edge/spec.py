@@ -1,0 +1,136 @@
+"""The front end as data: everything that turns samples into features, in physical units."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ms_edge.errors import ModelError
+
+# What we accept from a file; every published front end is far inside.
+MAX_FRAME = 1 << 16
+MAX_CLIP_S = 60.0
+MAX_BANDS = 1024
+
+
+@dataclass(frozen=True)
+class MelSpec:
+    """Triangular filters, evenly spaced on the mel scale between two frequencies in Hz."""
+
+    bands: int
+    low_hz: float
+    high_hz: float
+
+
+@dataclass(frozen=True)
+class FrontEndSpec:
+    """Short-time spectrum, optionally mel bands and a logarithm, over clips of a fixed length.
+
+    All fields but `hop_s` are trained: a model is right only with the values it was trained with, and they make the
+    `digest`. `hop_s` says how often a window starts when serving and may be changed freely.
+    """
+
+    sample_rate_hz: int
+    frame_length: int  # samples under the analysis window
+    frame_step: int  # samples between the starts of two frames
+    fft_length: int  # a longer frame is cropped to its first fft_length samples, a shorter one padded with zeros
+    clip_s: float  # what the network sees at once
+    hop_s: float  # serving only: how often such a clip starts
+    window: str = "hann"
+    magnitude: str = "amplitude"  # or "power": the amplitude squared
+    mel: MelSpec | None = None
+    log_floor: float | None = None  # features are log(x + log_floor); None: no logarithm
+    layout: str = "bins_frames"  # or "frames_bins"
+
+    def __post_init__(self) -> None:
+        for field in ("sample_rate_hz", "frame_length", "frame_step", "fft_length"):
+            _require(_is_int(getattr(self, field)), f"{field} must be a whole number, not {getattr(self, field)!r}")
+        for field in ("clip_s", "hop_s"):
+            _require(_is_real(getattr(self, field)), f"{field} must be a number of seconds")
+        _require(4_000 <= self.sample_rate_hz <= 384_000, f"sample_rate_hz must be 4,000 to 384,000, not {self.sample_rate_hz}")
+        for field in ("frame_length", "frame_step", "fft_length"):
+            _require(1 <= getattr(self, field) <= MAX_FRAME, f"{field} must be 1 to {MAX_FRAME}, not {getattr(self, field)}")
+        _require(self.fft_length % 2 == 0, f"fft_length must be even, not {self.fft_length}")
+        _require(0 < self.clip_s <= MAX_CLIP_S, f"clip_s must be over 0 and at most {MAX_CLIP_S:.0f}, not {self.clip_s}")
+        _require(self.clip_samples >= self.frame_length, f"a clip of {self.clip_s} s is shorter than one frame")
+        _require(1 / self.sample_rate_hz <= self.hop_s <= self.clip_s, f"hop_s must be over 0 and at most clip_s, not {self.hop_s}")
+        _require(self.window == "hann", f"window must be 'hann', not {self.window!r}")
+        _require(self.magnitude in ("amplitude", "power"), f"magnitude must be 'amplitude' or 'power', not {self.magnitude!r}")
+        _require(self.layout in ("bins_frames", "frames_bins"), f"layout must be 'bins_frames' or 'frames_bins', not {self.layout!r}")
+        if self.log_floor is not None:
+            _require(_is_real(self.log_floor) and self.log_floor > 0, f"log_floor must be over 0 or null, not {self.log_floor!r}")
+        if self.mel is not None:
+            mel = self.mel
+            _require(_is_int(mel.bands) and 1 <= mel.bands <= MAX_BANDS, f"mel.bands must be 1 to {MAX_BANDS}, not {mel.bands!r}")
+            _require(
+                _is_real(mel.low_hz) and _is_real(mel.high_hz) and 0 <= mel.low_hz < mel.high_hz <= self.sample_rate_hz / 2,
+                f"mel needs 0 <= low_hz < high_hz <= {self.sample_rate_hz / 2}, not {mel.low_hz!r} and {mel.high_hz!r}",
+            )
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples in one clip."""
+        return round(self.clip_s * self.sample_rate_hz)
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples between the starts of two windows."""
+        return round(self.hop_s * self.sample_rate_hz)
+
+    @property
+    def bins(self) -> int:
+        """Feature values in one frame: mel bands, or the fft_length // 2 + 1 bins of the spectrum."""
+        return self.mel.bands if self.mel else self.fft_length // 2 + 1
+
+    def frames(self, samples: int) -> int:
+        """Whole frames in so many samples: the last incomplete one is left out, as `tf.signal.stft` does."""
+        return max(0, 1 + (samples - self.frame_length) // self.frame_step)
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Shape of the features of one clip."""
+        frames = self.frames(self.clip_samples)
+        return (self.bins, frames) if self.layout == "bins_frames" else (frames, self.bins)
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the trained fields."""
+        trained = asdict(self)
+        del trained["hop_s"]
+        return hashlib.sha256(json.dumps(trained, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str) -> FrontEndSpec:
+        """Read what `to_json` wrote. Raises ModelError(`bad-spec`) for anything else; the text is not trusted."""
+        try:
+            values: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError("bad-spec", f"The front-end spec is not JSON: {error}.") from None
+        _require(isinstance(values, dict), "it must be a JSON object")
+        expected = {field.name for field in fields(cls)}
+        _require(values.keys() == expected, f"its fields must be {sorted(expected)}, not {sorted(values)[:20]}")
+        if values["mel"] is not None:
+            mel = values["mel"]
+            _require(isinstance(mel, dict) and mel.keys() == {"bands", "low_hz", "high_hz"}, "mel needs bands, low_hz and high_hz")
+            values["mel"] = MelSpec(**mel)
+        return cls(**values)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ModelError("bad-spec", f"The front-end spec is not usable: {what}.")

@@ -1,0 +1,1 @@
+"""Export: Keras models to ONNX, with proof."""

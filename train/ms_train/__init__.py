@@ -1,0 +1,1 @@
+"""Training: data to Keras models."""

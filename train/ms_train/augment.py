@@ -1,0 +1,169 @@
+"""Random windows of a pool of recordings, and what happens to them before the network hears them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ms_edge.spec import FrontEndSpec
+from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
+
+from ms_train.clips import target
+from ms_train.datasets import Recording
+from ms_train.recipes import Recipe
+
+Float32 = NDArray[np.float32]
+Rng = np.random.Generator
+
+MIXTURE_SHARE = 0.15  # of the windows, where labels are independent
+NOISE_SHARE = 0.15
+SYNTHETIC_NOISE_SHARE = 0.3  # of the windows with none of the labels
+ACTIVE_RMS = 10 ** (-50 / 20)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """All recordings of one label from one source, drawn by their length."""
+
+    recordings: tuple[Float32, ...]
+    chances: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, recordings: Sequence[Float32]) -> _Source:
+        seconds = np.array([len(audio) for audio in recordings], float)
+        return cls(tuple(recordings), seconds / seconds.sum())
+
+    def window(self, length: int, gap: int, rng: Rng) -> Float32:
+        """A random window; short recordings are joined with gaps of at most `gap` samples. Silence is drawn again."""
+        for _ in range(6):
+            window = np.zeros(length, np.float32)
+            filled = 0
+            while filled < length:
+                audio = self.recordings[rng.choice(len(self.recordings), p=self.chances)]
+                start = rng.integers(0, max(1, len(audio) - length + 1))
+                piece = audio[start : start + length - filled]
+                window[filled : filled + len(piece)] = piece
+                filled += len(piece) + int(rng.integers(0, gap + 1))
+            if np.sqrt(np.mean(window * window)) > ACTIVE_RMS:
+                break
+        return window
+
+
+class Pool:
+    """Recordings by label and source; draws windows so that no label and no single source dominates."""
+
+    def __init__(self, recordings: Sequence[tuple[Recording, Float32]], labels: tuple[str, ...], decision: str, spec: FrontEndSpec) -> None:
+        grouped: dict[str | None, dict[str, list[Float32]]] = defaultdict(lambda: defaultdict(list))
+        for recording, audio in recordings:
+            grouped[recording.label][recording.source].append(audio)
+        self._sources = {label: [_Source.of(audios) for audios in sources.values()] for label, sources in grouped.items()}
+        # The square root of the minutes: large sources count for more, but do not drown the others.
+        self._chances: dict[str | None, NDArray[np.float64]] = {}
+        for label, sources in self._sources.items():
+            weight = np.sqrt([sum(map(len, source.recordings)) for source in sources])
+            self._chances[label] = weight / weight.sum()
+        self.labels = labels
+        self.spec = spec
+        self._independent = decision == "independent"
+
+    def window(self, label: str | None, rng: Rng) -> Float32:
+        """One window of a label, as recorded."""
+        source = self._sources[label][rng.choice(len(self._sources[label]), p=self._chances[label])]
+        return source.window(self.spec.clip_samples, self.spec.sample_rate_hz // 8, rng)
+
+    def draw(self, rng: Rng) -> tuple[Float32, Float32]:
+        """One window and its targets."""
+        kind = rng.random() if self._independent else 1.0
+        if kind < MIXTURE_SHARE:
+            loud, quiet = rng.permutation(len(self.labels))[:2]
+            window = mix(self.window(self.labels[loud], rng), self.window(self.labels[quiet], rng), rng.uniform(0, 10))
+            return window, target(self.labels[loud], self.labels) + target(self.labels[quiet], self.labels)
+        if kind < MIXTURE_SHARE + NOISE_SHARE:
+            if None not in self._sources or rng.random() < SYNTHETIC_NOISE_SHARE:
+                return coloured_noise(self.spec.clip_samples, rng), target(None, self.labels)
+            return self.window(None, rng), target(None, self.labels)
+        label = self.labels[rng.integers(len(self.labels))]
+        return self.window(label, rng), target(label, self.labels)
+
+
+def random_windows(pool: Pool, recipe: Recipe, seed: int) -> Iterator[tuple[Float32, Float32]]:
+    """Endless batches (clips (batch, clip_samples), targets (batch, labels)), the same ones for the same seed."""
+    rng = np.random.default_rng(seed)
+    while True:
+        drawn = [pool.draw(rng) for _ in range(recipe.batch_size)]
+        augment = recipe.augment or (lambda samples, *_: samples)
+        yield np.stack([augment(window, rng, pool.spec.sample_rate_hz) for window, _ in drawn]), np.stack([row for _, row in drawn])
+
+
+def rms(samples: Float32) -> float:
+    """Root mean square, never quite 0."""
+    return float(np.sqrt(np.mean(samples * samples) + 1e-12))
+
+
+def mix(loud: Float32, quiet: Float32, difference_db: float) -> Float32:
+    """Sum of two signals, the second `difference_db` below the first, at the level of the first."""
+    return loud + quiet * np.float32(rms(loud) / rms(quiet) * 10 ** (-difference_db / 20))
+
+
+def coloured_noise(length: int, rng: Rng) -> Float32:
+    """Gaussian noise whose spectrum falls by a random 0 (white) to 9 dB (beyond brown) an octave, at -20 dB RMS."""
+    spectrum = rfft(rng.standard_normal(length, np.float32))
+    spectrum[1:] *= np.arange(1, len(spectrum), dtype=np.float32) ** np.float32(-rng.uniform(0, 1.5))
+    spectrum[0] = 0
+    noise: Float32 = irfft(spectrum, length)
+    return noise * np.float32(0.1 / rms(noise))
+
+
+def channel(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
+    """What microphones, rooms, lines and codecs do to any sound, whatever its class.
+
+    Each in its turn, by chance: reverberation, noise, a band limit, a tilted and waved frequency response, 8-bit
+    quantisation (linear or mu-law), and always a level from -45 to -12 dB RMS. Both classes get the same, so that
+    neither bandwidth nor loudness nor quantisation says which it is.
+    """
+    length = len(samples)
+    if rng.random() < 0.2:
+        samples = _reverberate(samples, rng, sample_rate_hz)
+    if rng.random() < 0.3:
+        samples = mix(samples, coloured_noise(length, rng), rng.uniform(3, 40))
+    spectrum = rfft(samples)
+    hz = np.linspace(0, sample_rate_hz / 2, len(spectrum), dtype=np.float32)
+    if rng.random() < 0.5:
+        octaves = np.log2(np.maximum(hz, 50) / 50)
+        waves = rng.uniform(-4, 4) * np.sin(rng.uniform(0.2, 1.0) * octaves * np.pi + rng.uniform(0, 2 * np.pi))
+        spectrum *= 10 ** ((rng.uniform(-2, 2) * (octaves - 4) + waves) / 20)
+    kind = rng.random()
+    if kind < 0.15:
+        spectrum[(hz < 300) | (hz > 3400)] = 0
+    elif kind < 0.6:
+        spectrum[hz > sample_rate_hz / 2 * 2 ** -rng.uniform(0, 1.5)] = 0
+        if rng.random() < 0.3:
+            spectrum[hz < rng.uniform(20, 250)] = 0
+    samples = irfft(spectrum.astype(np.complex64), length)
+    samples = samples * np.float32(10 ** (rng.uniform(-45, -12) / 20) / rms(samples))
+    if rng.random() < 0.15:
+        samples = _quantise(samples, rng)
+    return np.clip(samples, -1, 1).astype(np.float32)
+
+
+def _reverberate(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
+    decay_s = rng.uniform(0.1, 0.7)
+    time_s = np.arange(int(decay_s * sample_rate_hz), dtype=np.float32) / sample_rate_hz
+    response = rng.standard_normal(len(time_s), np.float32) * np.exp(-6.9 * time_s / decay_s) * 0.05
+    response[0] = 1.0
+    size = next_fast_len(len(samples) + len(response), real=True)
+    wet: Float32 = irfft(rfft(samples, size) * rfft(response, size), size)[: len(samples)]
+    return wet
+
+
+def _quantise(samples: Float32, rng: Rng) -> Float32:
+    peak = float(np.max(np.abs(samples))) + 1e-9
+    scaled = samples / peak
+    if rng.random() < 0.5:
+        return (np.round(scaled * 127) / 127 * peak).astype(np.float32)
+    compressed = np.sign(scaled) * np.log1p(255 * np.abs(scaled)) / np.log(256)
+    compressed = np.round(compressed * 127) / 127
+    return (np.sign(compressed) * (256 ** np.abs(compressed) - 1) / 255 * peak).astype(np.float32)

@@ -1,0 +1,110 @@
+"""`ms-train`: parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ms_edge.errors import DeviceError, MsEdgeError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `ms-train` and return its exit code."""
+    args = _parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        try:
+            return int(args.run(args))
+        except ModuleNotFoundError as error:
+            raise DeviceError(
+                "missing-extra", f"ms-train needs {error.name}, which is not installed; type: pip install 'ms-edge[train]'"
+            ) from None
+    except DeviceError as error:
+        print(f"ms-train: {error}", file=sys.stderr)
+        return 3
+    except MsEdgeError as error:
+        print(f"ms-train: {error}", file=sys.stderr)
+        return 2 if error.code == "usage" else 1
+    except KeyboardInterrupt:
+        print("ms-train: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ms-train", description="Train Keras models that tell speech from music.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    fit = commands.add_parser(
+        "fit",
+        help="train a recipe and write a run folder",
+        epilog="example: ms-train fit --recipe logstft_cnn --data folder:gtzan --out runs/a",
+    )
+    fit.add_argument("--recipe", required=True, help="what to train: logstft_cnn or mel_dscnn")
+    add_data_arguments(fit, required=True)
+    fit.add_argument("--out", required=True, type=Path, help="the new run folder")
+    fit.add_argument("--fold", type=_fold, metavar="I/N", help="hold out the I-th of N folds of recordings for testing")
+    fit.add_argument("--epochs", type=int, help="train for so many epochs (default: the recipe's)")
+    fit.add_argument("--seed", type=int, default=0, help="of the split, the weights and the batches (default 0)")
+    fit.set_defaults(run=_fit)
+
+    data = commands.add_parser("data", help="fetch training data").add_subparsers(required=True, metavar="COMMAND")
+    fetch = data.add_parser(
+        "fetch",
+        help="download, verify and unpack the open corpus",
+        epilog="example: ms-train data fetch open-corpus --to data/open-corpus",
+    )
+    fetch.add_argument("name", choices=["open-corpus"])
+    fetch.add_argument("--to", type=Path, default=Path("data/open-corpus"), help="folder (default data/open-corpus)")
+    fetch.add_argument("--splits", default="train,val", help="comma-separated: train, val, test_a, hard (default train,val)")
+    fetch.set_defaults(run=_fetch)
+    return parser
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
+    """The options that name a dataset, the same in every command."""
+    parser.add_argument(
+        "--data",
+        required=required,
+        help="folder:PATH (a sub-folder of audio per class), open-corpus:PATH (what `ms-train data fetch` made), or gtzan",
+    )
+    parser.add_argument("--archive", type=Path, help="gtzan: a local music_speech.tar.gz, or its unpacked folder")
+
+
+def _fold(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 2 <= int(count) and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N and N >= 2")
+    return int(index), int(count)
+
+
+def _fit(args: argparse.Namespace) -> int:
+    from ms_train.datasets.by_name import dataset_by_name
+    from ms_train.fit import fit
+    from ms_train.recipes import get_recipe
+
+    recipe = get_recipe(args.recipe)
+    dataset = dataset_by_name(args.data, args.archive)
+    metrics = fit(recipe, dataset, args.data, args.out, seed=args.seed, fold=args.fold, epochs=args.epochs)
+    for part in ("val", "test"):
+        if part in metrics:
+            found = metrics[part]
+            print(
+                f"{part}: {found['clip_accuracy']:.2%} of {found['clips']} clips, "
+                f"{found['file_accuracy']:.2%} of {found['files']} recordings"
+            )
+    print(f"{args.out}: {metrics['epochs']} epochs in {metrics['seconds']:.0f} s, {metrics['parameters']:,} parameters")
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from ms_train.datasets.open_corpus import fetch
+
+    fetch(args.to, args.splits.split(","))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Recordings to arrays a network can be trained on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from ms_edge.errors import MsEdgeError
+from ms_edge.spec import FrontEndSpec
+from ms_edge.windows import windows
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ms_train.datasets import Recording
+
+Float32 = NDArray[np.float32]
+
+
+def cut(samples: Float32, spec: FrontEndSpec, limit: int) -> Float32:
+    """The first `limit` windows of a recording, cut as the edge runtime cuts them: (clips, clip_samples) float32."""
+    return np.stack([window for _, window in islice(windows([samples], spec), limit)])
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips of several recordings: samples (n, clip_samples), targets (n, labels) in {0, 1}, recording index (n,)."""
+
+    samples: Float32
+    targets: Float32
+    recording: NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+def load(recordings: Sequence[Recording], labels: tuple[str, ...], spec: FrontEndSpec, limit: int, what: str) -> Clips:
+    """Read recordings and cut at most `limit` clips from each.
+
+    A recording that cannot be read is named on stderr and left out. Raises MsEdgeError(`bad-data`) if none is left.
+    """
+    samples, targets, index, names = [], [], [], []
+    for recording, audio in read_all(recordings, spec.sample_rate_hz, what):
+        clips = cut(audio, spec, limit)
+        samples.append(clips)
+        targets.append(np.tile(target(recording.label, labels), (len(clips), 1)))
+        index.append(np.full(len(clips), len(names)))
+        names.append(recording.name)
+    if not samples:
+        raise MsEdgeError("bad-data", f"None of the {len(recordings)} recordings for {what} can be read.")
+    return Clips(np.concatenate(samples), np.concatenate(targets), np.concatenate(index), tuple(names))
+
+
+def read_all(recordings: Sequence[Recording], sample_rate_hz: int, what: str) -> Iterator[tuple[Recording, Float32]]:
+    """Yield each recording that can be read, with its samples, under a progress bar."""
+    for recording in tqdm(recordings, desc=f"reading {what}", unit="file", file=sys.stderr, disable=None):
+        try:
+            audio = recording.read(sample_rate_hz)
+        except MsEdgeError as error:
+            tqdm.write(f"left out: {error}", file=sys.stderr)
+            continue
+        if len(audio):
+            yield recording, audio
+
+
+def target(label: str | None, labels: tuple[str, ...]) -> Float32:
+    """One-hot row of a label; all zeros for None."""
+    return np.array([float(label == name) for name in labels], np.float32)

@@ -1,0 +1,49 @@
+"""Datasets: named recordings with a label each, whatever they were read from.
+
+A dataset is a tuple of `Recording`; every split is made over recordings, never over clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording: the unit of every split.
+
+    `name` is unique in its dataset and independent of the machine (a relative path). `label` is the class, or None where
+    none of the dataset's labels is true (noise). `source` is what the recording came from (package, album, speaker).
+    `sha256` is the digest of the file it is read from. `read(sample_rate_hz)` returns the whole recording as mono
+    float32 in [-1, 1] at that rate and raises `ms_edge.errors.AudioError` where it cannot. `split` is the part the
+    dataset itself prescribes (`train`, `val`, `test`), or None where `ms_train.datasets.splits` decides.
+    """
+
+    name: str
+    label: str | None
+    source: str
+    sha256: str
+    read: Callable[[int], Samples]
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Recordings with the labels a model is to tell apart, in the order of its scores.
+
+    `decision` is `exclusive` where every recording has exactly one of the labels, `independent` where each label is a
+    question of its own (noise has none of them, a mixture several).
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    decision: Literal["exclusive", "independent"]
+    recordings: tuple[Recording, ...]
+    licences: tuple[str, ...] = ()

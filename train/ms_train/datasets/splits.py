@@ -1,0 +1,69 @@
+"""Splits: by recording, stratified by label, seeded. Clips of one recording never part."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ms_edge.errors import MsEdgeError
+
+from ms_train.datasets import Dataset, Recording
+
+VAL_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint parts of a dataset; `test` is empty unless a fold was held out."""
+
+    train: tuple[Recording, ...]
+    val: tuple[Recording, ...]
+    test: tuple[Recording, ...]
+
+
+def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None) -> Split:
+    """Part a dataset's recordings.
+
+    Where the dataset prescribes parts, they are used. Otherwise a fifth of the recordings of each label, and with
+    `fold` = (i, n), i from 1 to n, the i-th of n folds is held out for testing before that: training and every
+    decision taken while training see nothing of it. Raises MsEdgeError(`bad-data`) where a part would be empty.
+    """
+    if any(recording.split for recording in dataset.recordings):
+        if fold:
+            raise MsEdgeError("usage", f"{dataset.name} prescribes its own split; --fold does not apply.")
+        parts: dict[str | None, list[Recording]] = defaultdict(list)
+        for recording in dataset.recordings:
+            parts[recording.split].append(recording)
+        result = Split(tuple(parts["train"]), tuple(parts["val"]), tuple(parts["test"]))
+    else:
+        train: list[Recording] = []
+        val: list[Recording] = []
+        test: list[Recording] = []
+        by_label: dict[str | None, list[Recording]] = defaultdict(list)
+        for recording in dataset.recordings:
+            by_label[recording.label].append(recording)
+        for label in sorted(by_label, key=str):
+            pool = _shuffled(by_label[label], seed, label)
+            if fold:
+                index, count = fold
+                held_out = pool[index - 1 :: count]
+                test += held_out
+                kept = {recording.name for recording in held_out}
+                pool = [recording for recording in pool if recording.name not in kept]
+            val_count = max(1, round(len(pool) * VAL_SHARE))
+            val += pool[:val_count]
+            train += pool[val_count:]
+        result = Split(tuple(train), tuple(val), tuple(test))
+    for name, part in (("training", result.train), ("validation", result.val)):
+        missing = set(dataset.labels) - {recording.label for recording in part}
+        if missing:
+            raise MsEdgeError("bad-data", f"{dataset.name}: no recording of {', '.join(sorted(missing))} is left for {name}; add recordings.")
+    return result
+
+
+def _shuffled(recordings: Sequence[Recording], seed: int, label: str | None) -> list[Recording]:
+    ordered = sorted(recordings, key=lambda recording: recording.name)
+    random.Random(f"{seed}/{label}").shuffle(ordered)
+    return ordered

@@ -1,0 +1,59 @@
+"""The front end in TensorFlow: what models are trained with, and the reference the edge front end is held to."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+from ms_edge.frontend import mel_filterbank
+from ms_edge.spec import FrontEndSpec
+from numpy.typing import NDArray
+
+
+@keras.saving.register_keras_serializable("ms_train")
+class FrontEndLayer(keras.layers.Layer):
+    """(batch, samples) float32 -> features (batch, bins, frames) or (batch, frames, bins), by `tf.signal`.
+
+    Only the mel weights come from `ms_edge`: of the transform itself there are two implementations, held together by
+    the parity tests.
+    """
+
+    def __init__(self, spec: FrontEndSpec, **kwargs: object) -> None:
+        super().__init__(trainable=False, **kwargs)
+        self.spec = spec
+        self._mel = mel_filterbank(spec) if spec.mel else None
+
+    def spectrum(self, samples: tf.Tensor) -> tf.Tensor:
+        """Amplitude or power spectrum, (batch, frames, fft_length // 2 + 1)."""
+        stft = tf.signal.stft(
+            samples,
+            frame_length=self.spec.frame_length,
+            frame_step=self.spec.frame_step,
+            fft_length=self.spec.fft_length,
+            window_fn=tf.signal.hann_window,
+        )
+        amplitude = tf.abs(stft)
+        return tf.square(amplitude) if self.spec.magnitude == "power" else amplitude
+
+    def call(self, samples: tf.Tensor) -> tf.Tensor:
+        features = self.spectrum(samples)
+        if self._mel is not None:
+            features = tf.matmul(features, tf.constant(self._mel, features.dtype))
+        if self.spec.log_floor is not None:
+            features = tf.math.log(features + tf.cast(self.spec.log_floor, features.dtype))
+        return tf.transpose(features, (0, 2, 1)) if self.spec.layout == "bins_frames" else features
+
+    def get_config(self) -> dict[str, object]:
+        return {**super().get_config(), "spec": self.spec.to_json()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, object]) -> FrontEndLayer:
+        return cls(**{**config, "spec": FrontEndSpec.from_json(str(config["spec"]))})
+
+
+def clip_features(layer: FrontEndLayer, clips: NDArray[np.float32], batch: int = 64) -> NDArray[np.float32]:
+    """Features of (clips, samples) float32 in batches: (clips, *feature_shape) float32."""
+    out = np.empty((len(clips), *layer.spec.feature_shape), np.float32)
+    for start in range(0, len(clips), batch):
+        out[start : start + batch] = layer(clips[start : start + batch]).numpy()
+    return out

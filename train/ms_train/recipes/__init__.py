@@ -1,0 +1,62 @@
+"""Recipes: one module per trainable system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from ms_edge.errors import MsEdgeError
+from ms_edge.spec import FrontEndSpec
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything one system is trained with.
+
+    `build_model(labels, decision)` returns a compiled Keras model from features (batch, *spec.feature_shape) to
+    scores: one sigmoid neuron (the probability of the second of two labels), or one column per label.
+    `clips_per_recording` fixed clips are cut from the start of each recording. With `augment`, training draws
+    `steps_per_epoch` batches of random windows instead and passes each through it (see `ms_train.augment`).
+    """
+
+    name: str
+    spec: FrontEndSpec
+    build_model: Callable[[tuple[str, ...], str], keras.Model]
+    batch_size: int
+    epochs: int
+    clips_per_recording: int
+    target_accuracy: float | None = None  # stop as soon as validation accuracy reaches it
+    log_every_epochs: int = 5
+    steps_per_epoch: int | None = None
+    augment: Callable[[NDArray[np.float32], np.random.Generator, int], NDArray[np.float32]] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a run folder records of the recipe; the spec is recorded beside it."""
+        return {
+            "name": self.name,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "clips_per_recording": self.clips_per_recording,
+            "target_accuracy": self.target_accuracy,
+            "steps_per_epoch": self.steps_per_epoch,
+            "augment": self.augment is not None,
+        }
+
+
+def recipes() -> dict[str, Recipe]:
+    """All recipes by name."""
+    from ms_train.recipes import logstft_cnn, mel_dscnn
+
+    return {module.RECIPE.name: module.RECIPE for module in (logstft_cnn, mel_dscnn)}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises MsEdgeError(`usage`) naming those there are."""
+    known = recipes()
+    if name not in known:
+        raise MsEdgeError("usage", f"There is no recipe {name!r}; there are {', '.join(known)}.")
+    return known[name]
