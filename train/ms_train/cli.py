@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ms_edge.errors import DeviceError, MsEdgeError
+from ms_train.console import add_data_arguments, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ms-train` and return its exit code."""
-    args = _parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        try:
-            return int(args.run(args))
-        except ModuleNotFoundError as error:
-            raise DeviceError(
-                "missing-extra", f"ms-train needs {error.name}, which is not installed; type: pip install 'ms-edge[train]'"
-            ) from None
-    except DeviceError as error:
-        print(f"ms-train: {error}", file=sys.stderr)
-        return 3
-    except MsEdgeError as error:
-        print(f"ms-train: {error}", file=sys.stderr)
-        return 2 if error.code == "usage" else 1
-    except KeyboardInterrupt:
-        print("ms-train: interrupted; nothing was written.", file=sys.stderr)
-        return 130
+    return run("ms-train", "train", _parser().parse_args(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,16 +43,6 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--splits", default="train,val", help="comma-separated: train, val, test_a, hard (default train,val)")
     fetch.set_defaults(run=_fetch)
     return parser
-
-
-def add_data_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
-    """The options that name a dataset, the same in every command."""
-    parser.add_argument(
-        "--data",
-        required=required,
-        help="folder:PATH (a sub-folder of audio per class), open-corpus:PATH (what `ms-train data fetch` made), or gtzan",
-    )
-    parser.add_argument("--archive", type=Path, help="gtzan: a local music_speech.tar.gz, or its unpacked folder")
 
 
 def _fold(text: str) -> tuple[int, int]:

@@ -1,0 +1,63 @@
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := Scripts
+else
+BIN := bin
+endif
+LOCK := requirements-dev.lock
+DATA ?= data/open-corpus
+
+.PHONY: help demo test test-edge check model lock clean
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+# The runtime alone, as a user gets it: no TensorFlow.
+.venv/installed: pyproject.toml $(LOCK)
+	$(PYTHON) -m venv .venv
+	.venv/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK) --editable '.[cpu]'
+	@touch $@
+
+demo: .venv/installed ## classify the sample recordings with the bundled model
+	.venv/$(BIN)/ms-edge classify tests/data/*.wav
+
+# The runtime and what its own tests need.
+.venv-edge/installed: pyproject.toml $(LOCK)
+	$(PYTHON) -m venv .venv-edge
+	.venv-edge/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK) --editable '.[cpu]' pytest
+	@touch $@
+
+test-edge: .venv-edge/installed ## the tests of the runtime alone, on any platform
+	.venv-edge/$(BIN)/python -m pytest tests/edge
+
+# Everything: TensorFlow, the exporter, the tools, and the runtime's wheels for the test of the installed package.
+.venv-dev/installed: pyproject.toml $(LOCK)
+	$(PYTHON) -m venv .venv-dev
+	.venv-dev/$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $(LOCK)
+	.venv-dev/$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+build/wheelhouse/filled: pyproject.toml $(LOCK) .venv-dev/installed
+	.venv-dev/$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --constraint $(LOCK) --wheel-dir build/wheelhouse '.[cpu]'
+	rm -f build/wheelhouse/ms_edge-*.whl
+	@touch $@
+
+test: .venv-dev/installed build/wheelhouse/filled ## all tests
+	.venv-dev/$(BIN)/python -m pytest
+
+check: .venv-dev/installed ## lint and types
+	.venv-dev/$(BIN)/ruff check
+	.venv-dev/$(BIN)/ruff format --check
+	.venv-dev/$(BIN)/mypy --strict edge/
+
+model: .venv-dev/installed ## rebuild the bundled model from freely licensed audio (fetches about 1.2 GB)
+	.venv-dev/$(BIN)/ms-train data fetch open-corpus --to $(DATA)
+	rm -rf build/model
+	.venv-dev/$(BIN)/ms-train fit --recipe mel_dscnn --data open-corpus:$(DATA) --out build/model
+	.venv-dev/$(BIN)/ms-export convert build/model -o edge/ms_edge/models/music-speech.onnx --license MIT
+
+lock: ## pin the development environment anew (needs uv)
+	uv export --quiet --upgrade --group dev --no-hashes --no-annotate --no-header --no-emit-project --output-file $(LOCK)
+	rm uv.lock
+
+clean: ## remove environments and build products
+	rm -rf .venv .venv-edge .venv-dev build dist .pytest_cache .mypy_cache .ruff_cache

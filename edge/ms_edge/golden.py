@@ -1,0 +1,47 @@
+"""The golden vector: one signal every machine can make to the bit, and what a model answers to it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ms_edge.frontend import FrontEnd
+from ms_edge.model import Model
+
+Float32 = NDArray[np.float32]
+
+
+def golden_signal(seed: int, length: int) -> Float32:
+    """`length` samples in [-0.5, 0.5) from an integer recurrence: no library's random numbers, no floating point.
+
+    x[i + 1] = (1664525 x[i] + 1013904223) mod 2**32 (Numerical Recipes, 3rd ed., 7.1), x[0] = seed; the sample is the
+    signed upper 16 bits over 65,536, its level switched between full and 1/16 every 1,024 samples, so that loud and
+    quiet frames are both in it.
+    """
+    samples = np.empty(length, np.float32)
+    state = seed
+    for i in range(length):
+        state = (1664525 * state + 1013904223) & 0xFFFFFFFF
+        value = (state >> 16) - 32768
+        samples[i] = value / (65536 if (i >> 10) & 1 else 65536 * 16)
+    return samples
+
+
+def golden_error(model: Model) -> tuple[float, float]:
+    """Largest differences (of the feature statistics, of the scores) from what the model file expects here.
+
+    Both are within `metadata.golden`'s tolerances where this machine computes what the exporting one did.
+    """
+    golden, spec = model.metadata.golden, model.metadata.spec
+    features = FrontEnd(spec).features(golden_signal(golden.seed, spec.clip_samples))
+    mean, largest = band_statistics(features, spec.layout)
+    feature_error = max(np.abs(mean - golden.feature_mean).max(), np.abs(largest - golden.feature_max).max())
+    score_error = np.abs(model.scores(features[np.newaxis])[0] - golden.scores).max()
+    return float(feature_error), float(score_error)
+
+
+def band_statistics(features: Float32, layout: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and largest value of each bin of one clip's features, (bins,) each, in float64."""
+    frames_axis = 1 if layout == "bins_frames" else 0
+    values = features.astype(np.float64)
+    return values.mean(axis=frames_axis), values.max(axis=frames_axis)

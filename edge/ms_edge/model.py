@@ -1,0 +1,125 @@
+"""A model at work: an ONNX session made from hashed bytes, and what the file says of itself.
+
+The one wall onnxruntime's errors stop at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ms_edge.errors import DeviceError, ModelError
+from ms_edge.metadata import Metadata
+from ms_edge.providers import obtained_provider, requested_providers
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Float32 = NDArray[np.float32]
+
+BUNDLED = Path(__file__).parent / "models" / "music-speech.onnx"
+MAX_BYTES = 64 << 20
+
+
+class Model:
+    """An exported model ready to run.
+
+    Made by `Model.load`. `metadata` holds the front-end spec, labels, decision rule, provenance and golden vector;
+    `sha256` is the digest of the file, `provider` what it runs on. `scores` may be called from several threads.
+    """
+
+    def __init__(self, path: str, sha256: str, size: int, metadata: Metadata, session: onnxruntime.InferenceSession, provider: str) -> None:
+        self.path = path
+        self.sha256 = sha256
+        self.size = size
+        self.metadata = metadata
+        self.provider = provider
+        self._session = session
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
+        """Load a model file (the bundled one by default) onto `auto`, `cpu`, `cuda` or `cuda:N`.
+
+        Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
+        """
+        path = os.fspath(BUNDLED if path is None else path)
+        content = _read(path)
+        session, provider = _session(path, content, device)
+        try:
+            metadata = Metadata.parse(session.get_modelmeta().custom_metadata_map)
+            _check_shapes(session, metadata)
+        except ModelError as error:
+            raise ModelError(error.code, f"{path}: {error}") from None
+        return cls(path, hashlib.sha256(content).hexdigest(), len(content), metadata, session, provider)
+
+    def scores(self, features: Float32) -> Float32:
+        """Probabilities (windows, labels) float32 of features (windows, *spec.feature_shape) float32."""
+        try:
+            return np.asarray(self._session.run(["scores"], {"features": features})[0], np.float32)
+        except Exception as error:  # onnxruntime's own exceptions have no common ancestor
+            raise ModelError("model-failed", f"{self.path}: onnxruntime could not run the model: {_first_line(error)}") from None
+
+    def __repr__(self) -> str:
+        spec = self.metadata.spec
+        bins, frames = (spec.bins, spec.frames(spec.clip_samples))
+        mel = f"{bins} mel bands" if spec.mel else f"{bins} bins"
+        return (
+            f"<ms_edge.Model {self.metadata.recipe!r} from {self.path}\n"
+            f"  hears    {spec.clip_s:g} s of {spec.sample_rate_hz:,} Hz mono every {spec.hop_s:g} s: {mel} x {frames} frames\n"
+            f"  answers  {' | '.join(self.metadata.labels)} ({self.metadata.decision.kind})\n"
+            f"  runs on  {self.provider}, {self.size:,} bytes, sha256 {self.sha256[:12]}>"
+        )
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ModelError("model-not-found", f"{path}: the model cannot be read ({(error.strerror or str(error)).lower()}).") from None
+    if len(content) > MAX_BYTES:
+        raise ModelError("model-too-large", f"{path}: is larger than the {MAX_BYTES >> 20} MiB that a model may have.")
+    if not content:
+        raise ModelError("bad-model", f"{path}: the model file is empty.")
+    return content
+
+
+def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.InferenceSession, str]:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise DeviceError(
+            "no-onnxruntime", "onnxruntime is not installed; type: pip install 'ms-edge[cpu]' (or 'ms-edge[gpu]' for CUDA)"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    # Small models: a second thread costs more than it brings, and a spinning one costs the neighbours.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    providers = requested_providers(device, onnxruntime.get_available_providers())
+    try:
+        # From bytes, so that what was hashed is what runs, and no second file is read.
+        session = onnxruntime.InferenceSession(content, sess_options=options, providers=providers)
+    except Exception as error:  # onnxruntime's own exceptions have no common ancestor
+        raise ModelError("bad-model", f"{path}: not a model that onnxruntime can run: {_first_line(error)}") from None
+    return session, obtained_provider(device, session.get_providers())
+
+
+def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> None:
+    found = [(value.name, value.type, list(value.shape[1:])) for value in (*session.get_inputs(), *session.get_outputs())]
+    expected = [
+        ("features", "tensor(float)", list(metadata.spec.feature_shape)),
+        ("scores", "tensor(float)", [len(metadata.labels)]),
+    ]
+    if found != expected:
+        raise ModelError("bad-shape", f"The model's inputs and outputs are {found}, its metadata says {expected}.")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

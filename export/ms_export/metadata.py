@@ -1,0 +1,99 @@
+"""What ms-export writes into a model file, for `ms_edge.metadata` to read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+from ms_edge.golden import band_statistics, golden_signal
+from ms_edge.metadata import SCHEMA
+from ms_train.evaluate import label_scores
+from ms_train.frontend import FrontEndLayer
+
+from ms_export.parity import FEATURE_TOLERANCE, SCORE_TOLERANCE, Difference
+from ms_export.run import Run
+
+GOLDEN_SEED = 20_260_101
+INDEPENDENT_THRESHOLD = 0.5
+
+
+def entries(run: Run, licence: str, parity: dict[str, Any]) -> dict[str, str]:
+    """The `ms_edge.*` entries of a run's model."""
+    thresholds = [INDEPENDENT_THRESHOLD] * len(run.labels) if run.decision == "independent" else []
+    texts = {
+        "schema": SCHEMA,
+        "frontend": run.spec.to_json(),
+        "frontend_sha256": run.spec.digest,
+        "labels": _json(run.labels),
+        "decision": _json({"kind": run.decision, "thresholds": thresholds}),
+        "recipe": run.recipe,
+        "training": _json(_training(run)),
+        "parity": _json(parity),
+        "golden": _json(_golden(run)),
+        "license": licence,
+    }
+    return {f"ms_edge.{key}": text for key, text in texts.items()}
+
+
+def embed(graph: onnx.ModelProto, texts: dict[str, str]) -> bytes:
+    """The model file: the graph with its entries replaced by `texts`, in a fixed order."""
+    del graph.metadata_props[:]
+    for key in sorted(texts):
+        graph.metadata_props.add(key=key, value=texts[key])
+    return graph.SerializeToString(deterministic=True)
+
+
+def parity_entry(difference: Difference, clips: int) -> dict[str, Any]:
+    """The `.parity` entry: largest difference per stage beside its tolerance, and over how many clips."""
+    return {
+        "clips": clips,
+        "spectrum": {"largest": float(f"{difference.spectrum:.2e}"), "tolerance": 1e-6},
+        "features": {"largest": float(f"{difference.features:.2e}"), "tolerance": FEATURE_TOLERANCE},
+        "scores": {"largest": float(f"{difference.scores:.2e}"), "tolerance": SCORE_TOLERANCE},
+    }
+
+
+def _training(run: Run) -> dict[str, Any]:
+    data = json.dumps(run.data, sort_keys=True).encode()
+    val, test = run.metrics["val"], run.metrics.get("test")
+    return {
+        "dataset": run.facts["dataset"],
+        "sources": run.facts["sources"],
+        "licences": run.facts["licences"],
+        "recordings": {part: len(names) for part, names in run.split.items()},
+        "data_sha256": hashlib.sha256(data).hexdigest(),
+        "epochs": run.metrics["epochs"],
+        "parameters": run.metrics["parameters"],
+        "seed": run.facts["seed"],
+        **{
+            part: {key: found[key] for key in ("clips", "clip_accuracy", "files", "file_accuracy")}
+            for part, found in (("val", val), ("test", test))
+            if found
+        },
+        "versions": {**run.facts["versions"], **{name: version(name) for name in ("tf2onnx", "onnx")}},
+    }
+
+
+def _golden(run: Run) -> dict[str, Any]:
+    """What TensorFlow, the reference, answers to the golden signal."""
+    signal = golden_signal(GOLDEN_SEED, run.spec.clip_samples)
+    features = FrontEndLayer(run.spec)(signal[np.newaxis]).numpy()
+    mean, largest = band_statistics(features[0], run.spec.layout)
+    scores = label_scores(keras.ops.convert_to_numpy(run.network(features, training=False)))[0]
+    return {
+        "seed": GOLDEN_SEED,
+        "feature_mean": [round(float(value), 6) for value in mean],
+        "feature_max": [round(float(value), 6) for value in largest],
+        "feature_tolerance": FEATURE_TOLERANCE,
+        "scores": [round(float(value), 7) for value in scores],
+        "score_tolerance": SCORE_TOLERANCE,
+    }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from ms_edge import cli
+
+RECORD_KEYS = [
+    "schema", "path", "label", "probability", "scores", "seconds", "duration_s", "sample_rate_hz", "channels", "warnings", "model", "provider",
+]  # fmt: skip
+
+
+def records(capsys) -> tuple[list[dict], list[str]]:
+    captured = capsys.readouterr()
+    return [json.loads(line) for line in captured.out.splitlines()], captured.err.splitlines()
+
+
+def test_samples_are_labelled_rightly_and_in_order(samples, capsys):
+    paths = [str(path) for path in samples]
+    assert cli.main(["classify", "--format", "jsonl", *paths]) == 0
+    found, complaints = records(capsys)
+    assert [record["path"] for record in found] == paths
+    assert [record["label"] for record in found] == [path.name.partition("_")[0] for path in samples]
+    assert complaints == []
+
+
+def test_a_record_has_the_fields_of_the_schema(samples, capsys):
+    cli.main(["classify", "--format", "jsonl", str(samples[0])])
+    ((record,), _) = records(capsys)
+    assert list(record) == RECORD_KEYS
+    assert record["schema"] == "ms-edge/1"
+    info = soundfile.info(samples[0])
+    assert (record["sample_rate_hz"], record["channels"]) == (info.samplerate, info.channels)
+    assert record["duration_s"] == pytest.approx(info.duration, abs=1e-3)
+    assert sum(record["seconds"].values()) == pytest.approx(info.duration, abs=2e-3)
+    assert all(0 <= score <= 1 for score in record["scores"].values())
+    assert len(record["model"]) == 64
+    assert record["provider"] == "CPUExecutionProvider"
+
+
+def test_text_is_an_aligned_table(samples, capsys):
+    assert cli.main(["classify", *map(str, samples)]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["LABEL", "PROBABILITY", "DURATION", "PATH"]
+    at = header.index("PATH")
+    assert [row[at:] for row in rows] == [str(path) for path in samples]
+
+
+def test_failures_have_a_record_and_a_line_each_and_spoil_nothing(samples, tmp_path, capsys):
+    empty, text, bare = tmp_path / "empty.wav", tmp_path / "text.wav", tmp_path / "bare"
+    empty.touch()
+    text.write_text("I am not audio.\n" * 100)
+    bare.mkdir()
+    (bare / "readme.txt").write_text("no audio here")
+    missing = tmp_path / "missing.wav"
+    short = tmp_path / "short.wav"
+    soundfile.write(short, np.zeros(100), 16_000)
+    given = [str(samples[0]), *map(str, (missing, bare, text, empty, short)), str(samples[-1])]
+    assert cli.main(["classify", "--format", "jsonl", *given]) == 1
+    found, complaints = records(capsys)
+    assert [record["path"] for record in found] == given
+    assert [record["error"]["code"] for record in found[1:-1]] == ["not-found", "no-audio", "not-audio", "empty-file", "too-short"]
+    assert "label" in found[0]
+    assert "label" in found[-1]
+    assert [line for line in complaints if "ms-edge: " in line] == complaints
+    for path, line in zip(given[1:-1], complaints, strict=True):
+        assert path in line
+
+
+def test_failures_are_rows_of_the_table_too(tmp_path, capsys):
+    assert cli.main(["classify", str(tmp_path / "missing.wav")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[1].startswith("error")
+    assert "missing.wav (not-found)" in captured.out
+
+
+def test_a_directory_stands_for_its_audio_files(samples, tmp_path, capsys):
+    for name in ("b.WAV", "a.wav"):
+        shutil.copy(samples[0], tmp_path / name)
+    (tmp_path / ".hidden.wav").touch()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "folder.wav").mkdir()
+    assert cli.main(["classify", "--format", "jsonl", str(tmp_path)]) == 0
+    assert [Path(record["path"]).name for record in records(capsys)[0]] == ["a.wav", "b.WAV"]
+
+
+def test_silence_is_called_silence(tmp_path, capsys):
+    soundfile.write(tmp_path / "a.wav", np.zeros(48_000), 16_000)
+    assert cli.main(["classify", "--format", "jsonl", str(tmp_path / "a.wav")]) == 0
+    ((record,), _) = records(capsys)
+    assert (record["label"], record["probability"], record["seconds"]) == ("silence", 1.0, {"silence": 3.0})
+
+
+@pytest.mark.parametrize("duration_s", [0.25, 0.3, 0.999, 1.0, 1.001, 61.7])
+def test_any_length_from_a_quarter_second_has_finite_scores(samples, tmp_path, capsys, duration_s):
+    audio, rate = soundfile.read(samples[0], always_2d=True)
+    soundfile.write(tmp_path / "a.wav", np.resize(audio[:, 0], round(duration_s * rate)), rate)
+    assert cli.main(["classify", "--format", "jsonl", str(tmp_path / "a.wav")]) == 0
+    ((record,), _) = records(capsys)
+    assert record["duration_s"] == pytest.approx(duration_s, abs=1e-3)
+    assert sum(record["seconds"].values()) == pytest.approx(duration_s, abs=2e-3)
+    assert all(0 <= score <= 1 for score in record["scores"].values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
+def test_names_that_are_not_text_pass_through(samples, tmp_path, capsys):
+    path = os.path.join(str(tmp_path), os.fsdecode(b"a\xff\n.wav"))
+    shutil.copy(samples[0], path)
+    assert cli.main(["classify", path]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert cli.main(["classify", "--format", "jsonl", path]) == 0
+    assert records(capsys)[0][0]["path"] == path
+
+
+def test_info_shows_what_is_in_a_model(capsys):
+    assert cli.main(["info"]) == 0
+    shown = capsys.readouterr().out
+    for fact in ("mel_dscnn", "speech, music", "16,000 Hz", "independent", "training.dataset", "parity.scores", "license"):
+        assert fact in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["classify", "--model", "missing.onnx", "a.wav"], 3), (["info", "missing.onnx"], 3), (["classify", "--device", "cuda", "a.wav"], 3), (["classify", "--device", "tpu", "a.wav"], 2)],
+)
+def test_unusable_models_and_devices_have_their_exit_codes(arguments, code, capsys):
+    assert cli.main(arguments) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["classify"], ["classify", "--format", "xml", "a.wav"], ["nonsense"]])
+def test_usage_errors_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_a_reader_that_stops_early_is_no_error(samples):
+    command = [sys.executable, "-m", "ms_edge.cli", "classify", *map(str, samples * 20)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_help_and_version_import_nothing_heavy():
+    code = "import sys; from ms_edge import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nassert not {'numpy', 'scipy', 'onnxruntime', 'soundfile'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

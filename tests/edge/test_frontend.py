@@ -1,0 +1,64 @@
+"""The NumPy/SciPy front end on its own: against the definition, in float64. Parity with TensorFlow is in tests/export."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from ms_edge.frontend import FrontEnd, hann_window, mel_filterbank
+from ms_edge.spec import FrontEndSpec, MelSpec
+
+SPEC = FrontEndSpec(16_000, 400, 160, 512, clip_s=1.0, hop_s=1.0)
+
+
+def test_window_is_periodic_at_even_lengths_and_symmetric_at_odd():
+    np.testing.assert_allclose(hann_window(4), [0, 0.5, 1, 0.5], atol=1e-15)
+    np.testing.assert_allclose(hann_window(5), [0, 0.5, 1, 0.5, 0], atol=1e-15)
+    np.testing.assert_array_equal(hann_window(1), [1.0])
+
+
+@pytest.mark.parametrize(("frame_length", "fft_length"), [(400, 512), (512, 512), (2048, 256), (255, 256)])
+@pytest.mark.parametrize("magnitude", ["amplitude", "power"])
+def test_spectrum_is_the_definition(frame_length, fft_length, magnitude):
+    spec = dataclasses.replace(SPEC, frame_length=frame_length, fft_length=fft_length, magnitude=magnitude)
+    samples = np.random.default_rng(0).uniform(-1, 1, 5000).astype(np.float32)
+    found = FrontEnd(spec).spectrum(samples)
+    seen = min(frame_length, fft_length)
+    angles = np.exp(-2j * np.pi * np.outer(np.arange(fft_length // 2 + 1), np.arange(seen)) / fft_length)
+    expected = []
+    for start in range(0, len(samples) - frame_length + 1, 160):
+        amplitude = np.abs(angles @ (samples[start : start + frame_length] * hann_window(frame_length))[:seen])
+        expected.append(amplitude**2 if magnitude == "power" else amplitude)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.max(expected))
+
+
+def test_mel_bands_are_triangles_that_sum_to_one_inside():
+    spec = dataclasses.replace(SPEC, fft_length=8192, mel=MelSpec(20, 100.0, 7000.0))
+    weights = mel_filterbank(spec)
+    assert weights.shape == (4097, 20)
+    assert weights.dtype == np.float32
+    hz = np.linspace(0, 8000, 4097)
+    assert weights[(hz < 100) | (hz > 7000)].max() == 0
+    np.testing.assert_allclose(weights.max(axis=0), 1, atol=0.05)
+    centres = hz[weights.argmax(axis=0)]
+    np.testing.assert_allclose(weights[(hz > centres[0]) & (hz < centres[-1])].sum(axis=1), 1, atol=1e-5)
+    mels = 1127 * np.log1p(centres / 700)
+    np.testing.assert_allclose(np.diff(mels), np.diff(mels).mean(), rtol=0.02)
+
+
+@pytest.mark.parametrize("spec", [SPEC, dataclasses.replace(SPEC, mel=MelSpec(40, 60.0, 7600.0), log_floor=0.03, layout="frames_bins")])
+def test_silence_and_short_input_are_finite(spec):
+    front_end = FrontEnd(spec)
+    features = front_end.features(np.zeros(spec.clip_samples, np.float32))
+    assert features.shape == spec.feature_shape
+    np.testing.assert_array_equal(features, np.float32(np.log(np.float32(spec.log_floor)) if spec.log_floor else 0))
+    assert front_end.features(np.zeros(399, np.float32)).size == 0
+
+
+def test_samples_are_left_as_they_were():
+    samples = np.random.default_rng(0).uniform(-1, 1, 16_000).astype(np.float32)
+    before = samples.copy()
+    FrontEnd(dataclasses.replace(SPEC, log_floor=0.1)).features(samples)
+    np.testing.assert_array_equal(samples, before)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ms_edge.errors import DeviceError, ModelError
+from ms_edge.golden import golden_error, golden_signal
+from ms_edge.metadata import Metadata
+from ms_edge.model import BUNDLED, Model
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Model:
+    return Model.load()
+
+
+@pytest.fixture
+def entries() -> dict[str, str]:
+    import onnxruntime
+
+    return dict(onnxruntime.InferenceSession(BUNDLED.read_bytes()).get_modelmeta().custom_metadata_map)
+
+
+def test_bundled_model_is_small_and_says_what_it_is(bundled):
+    assert BUNDLED.stat().st_size < 300_000
+    assert bundled.metadata.labels == ("speech", "music")
+    assert bundled.metadata.decision.kind == "independent"
+    assert bundled.metadata.training["dataset"] == "open-corpus"
+    assert not any("gtzan" in source.lower() for source in bundled.metadata.training["sources"])
+    assert len(bundled.metadata.training["licences"]) > 3
+    assert bundled.metadata.parity["scores"]["largest"] <= 1e-5
+    assert all(fact in repr(bundled) for fact in ("mel_dscnn", "speech | music", "16,000 Hz", "CPUExecutionProvider"))
+
+
+def test_golden_vector_is_what_this_machine_computes(bundled):
+    feature_error, score_error = golden_error(bundled)
+    assert feature_error <= bundled.metadata.golden.feature_tolerance
+    assert score_error <= bundled.metadata.golden.score_tolerance
+
+
+def test_golden_signal_is_pinned():
+    np.testing.assert_array_equal(golden_signal(1, 3) * 65536 * 16, [-32768, (1015568748 >> 16) - 32768, (1586005467 >> 16) - 32768])
+
+
+def test_batch_of_one_equals_batch_of_many(bundled):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(64, *bundled.metadata.spec.feature_shape)).astype(np.float32)
+    alone = np.concatenate([bundled.scores(row[np.newaxis]) for row in features])
+    np.testing.assert_allclose(bundled.scores(features), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(None, "model-not-found"), (b"", "bad-model"), (b"not a model", "bad-model"), (bytes(100_000), "bad-model")],
+)
+def test_a_file_that_is_no_model_gets_a_sentence(tmp_path: Path, content, code):
+    path = tmp_path / "a.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        Model.load(path)
+    assert caught.value.code == code
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_truncated_model_gets_a_sentence(tmp_path: Path):
+    (tmp_path / "a.onnx").write_bytes(BUNDLED.read_bytes()[:50_000])
+    with pytest.raises(ModelError):
+        Model.load(tmp_path / "a.onnx")
+
+
+def test_a_model_over_the_cap_is_not_read(tmp_path: Path):
+    with (tmp_path / "a.onnx").open("wb") as file:
+        file.truncate(1 << 32)
+    with pytest.raises(ModelError, match="larger than"):
+        Model.load(tmp_path / "a.onnx")
+
+
+def test_cuda_by_name_is_refused_where_there_is_none():
+    import onnxruntime
+
+    assert "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), "the tests run on the CPU build"
+    with pytest.raises(DeviceError):
+        Model.load(device="cuda")
+
+
+def test_metadata_reads_itself(entries):
+    assert Metadata.parse(entries).recipe == "mel_dscnn"
+
+
+@pytest.mark.parametrize("key", ["schema", "frontend", "frontend_sha256", "labels", "decision", "recipe", "training", "parity", "golden", "license"])
+def test_a_missing_entry_is_named(entries, key):
+    del entries[f"ms_edge.{key}"]
+    with pytest.raises(ModelError, match=f"ms_edge.{key}"):
+        Metadata.parse(entries)
+
+
+def _with(entries, key, **changes):
+    return json.dumps({**json.loads(entries[f"ms_edge.{key}"]), **changes})
+
+
+@pytest.mark.parametrize(
+    ("key", "lie"),
+    [
+        ("schema", lambda e: "2.0"),
+        ("schema", lambda e: ""),
+        ("frontend", lambda e: _with(e, "frontend", frame_step=161)),
+        ("frontend_sha256", lambda e: "0" * 64),
+        ("labels", lambda e: '["speech"]'),
+        ("labels", lambda e: '["speech", "speech"]'),
+        ("labels", lambda e: '["speech", 1]'),
+        ("labels", lambda e: "{"),
+        ("decision", lambda e: _with(e, "decision", kind="coin")),
+        ("decision", lambda e: _with(e, "decision", thresholds=[0.5])),
+        ("decision", lambda e: _with(e, "decision", thresholds=[0.5, float("nan")])),
+        ("decision", lambda e: _with(e, "decision", thresholds=[0.5, 2])),
+        ("decision", lambda e: "[]"),
+        ("golden", lambda e: _with(e, "golden", scores=[0.5])),
+        ("golden", lambda e: _with(e, "golden", feature_mean="x")),
+        ("golden", lambda e: _with(e, "golden", seed=-1)),
+        ("golden", lambda e: _with(e, "golden", score_tolerance=None)),
+        ("training", lambda e: '"text"'),
+        ("parity", lambda e: "[" * 100_000),
+        ("training", lambda e: " " * (1 << 20) + "{}"),
+    ],
+)
+def test_metadata_that_lies_is_refused(entries, key, lie):
+    entries[f"ms_edge.{key}"] = lie(entries)
+    with pytest.raises(ModelError):
+        Metadata.parse(entries)

@@ -1,0 +1,54 @@
+"""What the two development commands share: exit codes, one-sentence errors, a quiet TensorFlow."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ms_edge.errors import MsEdgeError
+
+
+def run(program: str, extras: str, args: argparse.Namespace) -> int:
+    """Call `args.run(args)` and return the exit code: 0 well, 1 refused, 2 usage, 3 an extra is missing, 130 interrupted."""
+    try:
+        with _quiet_tensorflow():
+            import tensorflow  # noqa: F401  (here, so that its start-up messages are over before ours begin)
+        return int(args.run(args))
+    except ModuleNotFoundError as error:
+        print(f"{program}: needs {error.name}, which is not installed; type: pip install 'ms-edge[{extras}]'", file=sys.stderr)
+        return 3
+    except MsEdgeError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2 if error.code == "usage" else 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+
+
+@contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    # TensorFlow writes of oneDNN and missing CUDA drivers to descriptor 2 before any log level applies.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as devnull:
+            os.dup2(devnull.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool, note: str = "") -> None:
+    """The options that name a dataset, the same in every command."""
+    parser.add_argument(
+        "--data",
+        required=required,
+        help=f"folder:PATH (a sub-folder of audio per class), open-corpus:PATH (what `ms-train data fetch` made), or gtzan{note}",
+    )
+    parser.add_argument("--archive", type=Path, help="gtzan: a local music_speech.tar.gz, or its unpacked folder")
