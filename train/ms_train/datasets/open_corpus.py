@@ -1,6 +1,6 @@
 """The open corpus: freely licensed audio inside Debian 12 packages, downloaded, verified and decoded on request.
 
-`open_corpus.tsv.xz` names every file: its split, label, package (with the SHA-256 that makes it the same everywhere),
+`open_corpus.tsv.xz` names every file: its split, label, package (and the SHA-256 that makes it the same everywhere),
 place in the package, language, speaker or composer, licence. `fetch` turns them into 16 kHz FLAC files and an
 `index.tsv`; `open_corpus` reads those.
 """
@@ -27,23 +27,24 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import soundfile
 import soxr
-from ms_edge.audio import AudioFile, read_mono
-from ms_edge.errors import AudioError, MsEdgeError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.audio import AudioFile, read_mono
+from ms_edge.errors import AudioError, MsEdgeError
 from ms_train.datasets import Dataset, Recording
 
 RATE_HZ = 16_000
-LABELS = ("music", "speech")
+LABELS = ("speech", "music")
 # One game's dialogue is more than half of the speech to train on: all of it would teach that game.
 CAP_S = {"flight-of-the-amazon-queen": 90 * 60}
 # Nothing in these files says what they are: rate in Hz, libsndfile's name of the coding, bytes before the first sample.
 HEADERLESS = {".gsm": (8_000, "GSM610", 0), ".raw": (8_000, "PCM_16", 0), ".als": (11_025, "PCM_U8", 32)}
-INDEX = ("split", "label", "package", "language", "speaker_or_composer", "path", "sha256", "seconds", "licence")
-SKIPPED = ("path", "package", "file", "reason")
+INDEX = ("split", "label", "package", "language", "speaker_or_composer", "licence", "path", "sha256", "seconds")
+SKIPPED = ("path", "package", "reason")
 
 Blocks = Iterator[NDArray[np.float32]]
+Table = dict[str, dict[str, str]]  # lines by their `path`
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Row:
     language: str
     speaker_or_composer: str
     licence: str
-    duration_s: float
+    duration_s: str
 
     @property
     def flac(self) -> str:
@@ -73,77 +74,59 @@ class Row:
 def manifest() -> list[Row]:
     """Every file of the corpus, in all splits."""
     packed = resources.files("ms_train.datasets").joinpath("open_corpus.tsv.xz").read_bytes()
-    lines = csv.reader(lzma.decompress(packed).decode().splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    next(lines)  # the names of the columns, which are Row's
-    return [Row(*cells[:-1], duration_s=float(cells[-1])) for cells in lines]
+    lines = lzma.decompress(packed).decode().splitlines()
+    return [Row(**cells) for cells in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
 
 
 def wanted(rows: Sequence[Row], splits: Sequence[str]) -> list[Row]:
-    """The rows of the splits, those of a capped package drawn in the stable order of their paths' digests."""
-    unknown = set(splits) - {row.split for row in rows}
-    if unknown:
-        raise MsEdgeError("usage", f"{', '.join(sorted(unknown))}: no such split; there are train, val, test_a and hard.")
+    """The rows of the splits; of a capped package those that come first by their paths' digests."""
+    if unknown := set(splits) - {row.split for row in rows}:
+        raise MsEdgeError("usage", f"{', '.join(sorted(unknown))}: no such split; give train, val, test_a or hard.")
     seconds: Counter[str] = Counter()
     kept = []
     for row in sorted(rows, key=lambda row: hashlib.sha1(row.path.encode()).digest()):
-        if row.split not in splits:
-            continue
-        milliseconds = round(row.duration_s * 1000)
-        if row.package in CAP_S and seconds[row.package] + milliseconds > CAP_S[row.package] * 1000:
-            continue
-        seconds[row.package] += milliseconds
-        kept.append(row)
+        milliseconds = round(float(row.duration_s) * 1000)
+        if row.split in splits and seconds[row.package] + milliseconds <= 1000 * CAP_S.get(row.package, 10**9):
+            seconds[row.package] += milliseconds
+            kept.append(row)
     return sorted(kept, key=lambda row: row.flac)
 
 
 def fetch(root: Path, splits: Sequence[str] = ("train", "val")) -> None:
     """Download, verify and decode the splits into `root`; what is already there is not done again.
 
-    Files that cannot be decoded are listed on stderr and in `root/skipped.tsv` (delete it to have them tried again).
-    Raises MsEdgeError where a package cannot be had, is not the one expected, or cannot be unpacked.
+    Files that cannot be decoded are listed on stderr and in `root/skipped.tsv` (delete it to have them tried again);
+    `root/packages` is not needed afterwards. Raises MsEdgeError where a package cannot be had or unpacked.
     """
     rows = wanted(manifest(), splits)
     packages = root / "packages"
     packages.mkdir(parents=True, exist_ok=True)
-    index = _read_table(root / "index.tsv")
-    skipped = _read_table(root / "skipped.tsv")
+    index, skipped = _read_table(root / "index.tsv"), _read_table(root / "skipped.tsv")
     todo: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.flac not in skipped and not (row.flac in index and (root / row.flac).is_file()):
             todo[row.package].append(row)
-    with tqdm(total=sum(map(len, todo.values())), desc="open corpus", unit="file", file=sys.stderr, disable=None) as bar:
+    count = sum(map(len, todo.values()))
+    with tqdm(total=count, desc="open corpus", unit="file", file=sys.stderr, disable=None) as bar:
         for package, members in sorted(todo.items()):
             bar.set_postfix_str(package)
             deb = _package(packages, members[0])
-            try:
-                with TemporaryDirectory(prefix=".unpacked-", dir=root) as folder:
-                    tree = Path(folder)
-                    _unpack(deb, tree)
+            with TemporaryDirectory(prefix=".unpacked-", dir=root) as folder:
+                _unpack(deb, Path(folder))
+                try:
                     for row in members:
                         try:
-                            index[row.flac] = _store(row, tree, root / row.flac)
+                            index[row.flac] = _store(row, Path(folder), root / row.flac)
                         except AudioError as error:
                             reason = error.message.replace(f"{folder}/", "")
-                            skipped[row.flac] = dict(zip(SKIPPED, (row.flac, package, row.path, reason), strict=True))
+                            skipped[row.flac] = {"path": row.flac, "package": package, "reason": reason}
                         bar.update()
-            finally:  # also when interrupted: what is written down is not decoded again
-                _write_table(root / "index.tsv", INDEX, index)
-                _write_table(root / "skipped.tsv", SKIPPED, skipped)
-    _say(root, splits, rows, index, skipped, nothing_done=not todo)
-
-
-def _say(
-    root: Path,
-    splits: Sequence[str],
-    rows: Sequence[Row],
-    index: dict[str, dict[str, str]],
-    skipped: dict[str, dict[str, str]],
-    nothing_done: bool,
-) -> None:
-    there = [index[row.flac] for row in rows if row.flac in index]
-    minutes = sum(float(row["seconds"]) for row in there) / 60
-    done = "nothing to do: " if nothing_done else ""
-    print(f"{root}: {done}{len(there):,} recordings, {minutes:,.0f} min of {', '.join(splits)} are there.", file=sys.stderr)
+                finally:  # also when interrupted: what is written down is not decoded again
+                    _write_table(root / "index.tsv", INDEX, index)
+                    _write_table(root / "skipped.tsv", SKIPPED, skipped)
+    there = [float(index[row.flac]["seconds"]) for row in rows if row.flac in index]
+    done = "" if todo else "nothing to do: "
+    print(f"{root}: {done}{len(there):,} recordings, {sum(there) / 60:,.0f} min, are there.", file=sys.stderr)
     left_out = [skipped[row.flac] for row in rows if row.flac in skipped]
     if left_out:
         print(f"{root}: {len(left_out)} files cannot be decoded and were left out:", file=sys.stderr)
@@ -155,22 +138,20 @@ def open_corpus(root: Path) -> Dataset:
     """The corpus that `fetch` wrote into `root`. Raises MsEdgeError(`bad-data`) where there is none."""
     rows = _read_table(root / "index.tsv")
     if not rows:
-        raise MsEdgeError("bad-data", f"{root}: holds no open corpus; type: ms-train data fetch open-corpus --to {root}")
+        raise MsEdgeError("bad-data", f"{root}: holds no corpus; type: ms-train data fetch open-corpus --to {root}")
     recordings = tuple(
         Recording(
             name=path,
             label=None if row["label"] == "noise" else row["label"],
-            source=f"{row['package']}/{row['language']}" if row["label"] == "speech" else row["package"],
+            source=f"{row['package']}/{row['language']}" if row["language"] else row["package"],
             sha256=row["sha256"],
             read=partial(read_mono, root / path),
             split=row["split"],
         )
         for path, row in sorted(rows.items())
     )
-    return Dataset("open-corpus", LABELS, "independent", recordings, tuple(sorted({row["licence"] for row in rows.values()})))
-
-
-# Packages.
+    licences = tuple(sorted({row["licence"] for row in rows.values()}))
+    return Dataset("open-corpus", LABELS, "independent", recordings, licences)
 
 
 def _package(folder: Path, row: Row) -> Path:
@@ -178,41 +159,38 @@ def _package(folder: Path, row: Row) -> Path:
     for deb in sorted(folder.glob(f"{row.package}_{row.version.replace(':', '%3a')}_*.deb")):
         if _sha256(deb) == row.package_sha256:
             return deb
-    by_hand = f"or put the package, from https://snapshot.debian.org/package/, into {folder}."
-    with TemporaryDirectory(prefix=".download-", dir=folder) as work:
-        _download(f"{row.package}={row.version}", Path(work), by_hand)
-        deb = next(Path(work).glob("*.deb"))
-        if _sha256(deb) != row.package_sha256:
-            raise MsEdgeError(
-                "bad-digest", f"{deb.name}: its SHA-256 is not {row.package_sha256}; check where apt-get downloads from, {by_hand}"
-            )
-        return deb.replace(folder / deb.name)
-
-
-def _download(package: str, folder: Path, by_hand: str) -> None:
     try:
-        result = subprocess.run(
-            ["apt-get", "download", package], cwd=folder, env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True
-        )
+        with TemporaryDirectory(prefix=".download-", dir=folder) as work:
+            deb = _download(f"{row.package}={row.version}", Path(work))
+            if _sha256(deb) != row.package_sha256:
+                raise MsEdgeError("bad-digest", f"{deb.name}: the download has another SHA-256 than the manifest says")
+            return deb.replace(folder / deb.name)
+    except MsEdgeError as error:
+        by_hand = f"or put the package from https://snapshot.debian.org/binary/{row.package}/ into {folder}."
+        raise MsEdgeError(error.code, f"{error}; try again on Debian 12 after `apt-get update`, {by_hand}") from None
+
+
+def _download(package: str, folder: Path) -> Path:
+    environment = {**os.environ, "LC_ALL": "C"}
+    command = ["apt-get", "download", package]
+    try:
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     except FileNotFoundError:
-        raise MsEdgeError("no-apt", f"{package}: apt-get is not on this machine; fetch on Debian 12, {by_hand}") from None
+        raise MsEdgeError("no-apt", f"{package}: apt-get, which downloads it, is not on this machine") from None
     if result.returncode:
-        problem = (re.findall(r"^E: (.*)$", result.stderr, re.MULTILINE) or ["no reason given"])[-1].rstrip(".")
-        if "was not found" in problem or "Unable to locate" in problem:
-            raise MsEdgeError("no-package", f"{package}: apt-get does not know it; on Debian 12 type: apt-get update, {by_hand}")
-        raise MsEdgeError("download-failed", f"{package}: apt-get failed ({problem}); try again, {by_hand}")
+        problem = (re.findall(r"^E: (.*)$", result.stderr, re.MULTILINE) or ["no reason given"])[-1]
+        code = "no-package" if "not found" in problem or "Unable to locate" in problem else "download-failed"
+        raise MsEdgeError(code, f"{package}: apt-get cannot download it ({problem})")
+    return next(folder.glob("*.deb"))
 
 
 def _unpack(deb: Path, folder: Path) -> None:
     try:
         result = subprocess.run(["dpkg-deb", "-x", str(deb), str(folder)], capture_output=True, text=True)
     except FileNotFoundError:
-        raise MsEdgeError("no-dpkg", f"{deb}: dpkg-deb, which unpacks it, is not on this machine; install dpkg.") from None
+        raise MsEdgeError("no-dpkg", f"{deb}: dpkg-deb, which unpacks it, is not installed.") from None
     if result.returncode:
-        raise MsEdgeError("bad-package", f"{deb}: dpkg-deb cannot unpack it ({result.stderr.strip()}); is the disk full?")
-
-
-# Files.
+        raise MsEdgeError("cannot-unpack", f"{deb}: cannot be unpacked ({result.stderr.strip()}); is the disk full?")
 
 
 def _store(row: Row, tree: Path, target: Path) -> dict[str, str]:
@@ -220,7 +198,7 @@ def _store(row: Row, tree: Path, target: Path) -> dict[str, str]:
     if not target.is_file():
         source = tree / row.path
         if row.container:
-            source = tree / f"member{Path(row.path).suffix}"
+            source = tree / Path(row.path).name
             source.write_bytes(read_member(tree / row.container, row.path))
         part = tree / "part.flac"
         with soundfile.SoundFile(part, "w", RATE_HZ, 1, format="FLAC", subtype="PCM_16") as file:
@@ -230,23 +208,24 @@ def _store(row: Row, tree: Path, target: Path) -> dict[str, str]:
             raise AudioError("no-samples", f"{row.path}: holds no samples.")
         target.parent.mkdir(parents=True, exist_ok=True)
         part.replace(target)  # in one step: a file that is there is whole
-    seconds = f"{soundfile.info(target).frames / RATE_HZ:.3f}"
-    cells = (row.split, row.label, row.package, row.language, row.speaker_or_composer, row.flac, _sha256(target), seconds, row.licence)
-    return dict(zip(INDEX, cells, strict=True))
+    found = {"path": row.flac, "sha256": _sha256(target), "seconds": f"{soundfile.info(target).duration:.3f}"}
+    return {column: found.get(column) or getattr(row, column) for column in INDEX}
 
 
 def read_member(container: Path, name: str) -> bytes:
     """One file out of a container: a `.pk3` (a ZIP file) or `queen.1c`. Raises AudioError where it is not in there."""
-    if container.name != "queen.1c":
+    if container.suffix == ".pk3":
         with zipfile.ZipFile(container) as archive:
-            return archive.read(name)
-    with container.open("rb") as file:
-        # 12 bytes of version, 1 of compression, the number of entries; big-endian throughout.
-        (count,) = struct.unpack(">13xH", file.read(15))
-        for entry, offset, size in struct.iter_unpack(">12sxII", file.read(21 * count)):
-            if entry.rstrip(b"\0") == name.encode():
-                file.seek(offset)
-                return file.read(size)
+            if name in archive.namelist():
+                return archive.read(name)
+    else:
+        with container.open("rb") as file:
+            # 12 bytes of version, 1 of compression, the number of entries; big-endian throughout.
+            (count,) = struct.unpack(">13xH", file.read(15))
+            for entry, offset, size in struct.iter_unpack(">12sxII", file.read(21 * count)):
+                if entry.rstrip(b"\0") == name.encode():
+                    file.seek(offset)
+                    return file.read(size)
     raise AudioError("not-found", f"{name}: is not in {container}.")
 
 
@@ -254,14 +233,69 @@ def decode(path: Path) -> Blocks:
     """Any file of the corpus as mono blocks (n,) at 16 kHz. Raises AudioError."""
     suffix = path.suffix.lower()
     if suffix in HEADERLESS:
-        return _resample(_headerless(path, *HEADERLESS[suffix]), HEADERLESS[suffix][0])
-    if suffix == ".g722":
-        return _ffmpeg(path)  # it has no header either, and libsndfile might take it for something else
+        yield from _resample(_headerless(path, *HEADERLESS[suffix]), HEADERLESS[suffix][0])
+        return
+    if suffix != ".g722":
+        try:
+            with AudioFile(path, RATE_HZ) as file:
+                yield from file.blocks()
+            return
+        except AudioError as error:
+            if error.code != "not-audio":
+                raise
+    # G.722 has no header either, and libsndfile has no G.722.
+    yield from _ffmpeg(path, "g722" if suffix == ".g722" else None)
+
+
+def _headerless(path: Path, rate_hz: int, coding: str, skip: int) -> Blocks:
+    raw = {"format": "RAW", "subtype": coding, "endian": "LITTLE", "samplerate": rate_hz, "channels": 1}
     try:
-        with AudioFile(path, RATE_HZ):
-            pass
-    except AudioError as error:
-        if error.code == "not-audio":
-            return _ffmpeg(path)
-        raise
-    return _sndfile(path)
+        with soundfile.SoundFile(path, **raw) as file:
+            if skip:
+                file.seek(skip)  # in frames, which are bytes where there is something to skip
+            while len(block := file.read(rate_hz, dtype="float32")):
+                yield block
+    except soundfile.SoundFileError:
+        raise AudioError("not-audio", f"{path}: libsndfile cannot read it as {coding}.") from None
+
+
+def _ffmpeg(path: Path, form: str | None) -> Blocks:
+    import av  # here: nobody but fetch needs it
+
+    try:
+        with av.open(str(path), format=form) as file:
+            stream = file.streams.audio[0]
+            planar = av.AudioResampler(format="fltp")  # one row a channel, whatever the codec makes; no change of rate
+            frames = (part for frame in file.decode(stream) for part in planar.resample(frame))
+            yield from _resample((part.to_ndarray().mean(axis=0) for part in frames), stream.rate)
+    except (av.FFmpegError, IndexError):
+        raise AudioError("not-audio", f"{path}: neither libsndfile nor FFmpeg can read it.") from None
+
+
+def _resample(blocks: Blocks, rate_hz: int) -> Blocks:
+    if rate_hz == RATE_HZ:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(rate_hz, RATE_HZ, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def _read_table(path: Path) -> Table:
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        return {line["path"]: line for line in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
+
+
+def _write_table(path: Path, columns: Sequence[str], table: Table) -> None:
+    part = path.with_suffix(".part")
+    lines = ["\t".join(line[column] for column in columns) for _, line in sorted(table.items())]
+    part.write_text("\n".join(["\t".join(columns), *lines, ""]))
+    part.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ms_train.augment import Pool, channel, coloured_noise, mix, random_windows, rms
+from ms_train.datasets import Recording
+from ms_train.recipes import get_recipe
+
+LABELS = ("speech", "music")
+RECIPE = get_recipe("mel_dscnn")
+
+
+@pytest.fixture
+def pool() -> Pool:
+    def tone(hz, seconds):
+        return (0.3 * np.sin(2 * np.pi * hz * np.arange(int(seconds * 16_000)) / 16_000)).astype(np.float32)
+
+    sounds = [("speech", "a", tone(200, 0.4)), ("speech", "b", tone(300, 5)), ("music", "c", tone(1000, 30)), (None, "d", tone(5000, 3))]
+    recordings = [(Recording(f"{source}", label, source, "", lambda rate: np.zeros(1)), audio) for label, source, audio in sounds]
+    return Pool(recordings, LABELS, "independent", RECIPE.spec)
+
+
+def test_same_seed_same_batches(pool):
+    one, other, different = (next(random_windows(pool, RECIPE, seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one[0], other[0])
+    np.testing.assert_array_equal(one[1], other[1])
+    assert not np.array_equal(one[0], different[0])
+
+
+def test_batches_have_every_kind_of_target_and_sane_samples(pool):
+    samples, targets = next(random_windows(pool, RECIPE, 0))
+    assert samples.shape == (RECIPE.batch_size, 16_000)
+    assert samples.dtype == targets.dtype == np.float32
+    assert np.abs(samples).max() <= 1
+    assert {tuple(row) for row in targets} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_targets_say_what_is_in_the_window(pool):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        window, target = pool.draw(rng)
+        spectrum = np.abs(np.fft.rfft(window))
+        heard = {"speech": max(spectrum[190:211].max(), spectrum[290:311].max()), "music": spectrum[990:1011].max()}
+        if target.any():
+            for label, present in zip(LABELS, target, strict=True):
+                assert (heard[label] > 100) == bool(present)
+
+
+def test_channel_keeps_the_length_and_hides_the_level():
+    rng = np.random.default_rng(0)
+    levels = []
+    for _ in range(100):
+        out = channel((0.1 * rng.standard_normal(16_000)).astype(np.float32), rng, 16_000)
+        assert out.shape == (16_000,)
+        assert out.dtype == np.float32
+        assert np.isfinite(out).all()
+        levels.append(20 * np.log10(rms(out)))
+    assert min(levels) < -40
+    assert max(levels) > -16
+
+
+def test_mix_has_the_difference_asked_for():
+    rng = np.random.default_rng(0)
+    loud, quiet = coloured_noise(16_000, rng), 5 * coloured_noise(16_000, rng)
+    added = mix(loud, quiet, 6.0) - loud
+    assert 20 * np.log10(rms(loud) / rms(added)) == pytest.approx(6.0, abs=0.01)

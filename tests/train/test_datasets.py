@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+import soundfile
+from ms_edge.errors import MsEdgeError
+from ms_train import clips
+from ms_train.datasets import Dataset, Recording
+from ms_train.datasets.by_name import dataset_by_name
+from ms_train.datasets.folder import folder
+from ms_train.datasets.splits import split
+from ms_train.recipes import get_recipe
+
+
+def dataset(counts: dict[str, int], prescribed: bool = False) -> Dataset:
+    recordings = [
+        Recording(f"{label}/{i}", label, label, "0" * 64, lambda rate: np.zeros(rate, np.float32), ("train", "val", "test_a")[i % 3] if prescribed else None)
+        for label, count in counts.items()
+        for i in range(count)
+    ]
+    return Dataset("toy", tuple(counts), "exclusive", tuple(recordings))
+
+
+def names(part):
+    return {recording.name for recording in part}
+
+
+def test_folder_reads_every_format_and_sorts_its_classes(samples, tmp_path):
+    for label in ("speech", "music"):
+        (tmp_path / label / "deep").mkdir(parents=True)
+        audio, rate = soundfile.read(next(path for path in samples if path.name.startswith(label)))
+        for name in ("a.wav", "b.flac", "deep/c.ogg", "d.mp3"):
+            soundfile.write(tmp_path / label / name, audio[:48_000], rate)
+        (tmp_path / label / "readme.txt").touch()
+        (tmp_path / label / "._a.wav").touch()
+    found = folder(tmp_path)
+    assert found.labels == ("music", "speech")
+    assert [recording.name for recording in found.recordings] == [f"{label}/{name}" for label in found.labels for name in ("a.wav", "b.flac", "d.mp3", "deep/c.ogg")]
+    for recording in found.recordings:
+        assert recording.sha256 == hashlib.sha256((tmp_path / recording.name).read_bytes()).hexdigest()
+        audio = recording.read(16_000)
+        assert audio.dtype == np.float32
+        assert np.abs(audio).max() > 0.01
+
+
+def test_folders_that_are_no_dataset_get_a_sentence(samples, tmp_path):
+    with pytest.raises(MsEdgeError, match="no such folder"):
+        folder(tmp_path / "missing")
+    with pytest.raises(MsEdgeError, match="at least two"):
+        folder(tmp_path)
+    (tmp_path / "speech").mkdir()
+    with pytest.raises(MsEdgeError, match="no audio file"):
+        folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "folder", "folder:", "tape:x", "gtzan:x"])
+def test_unknown_data_is_refused(name):
+    with pytest.raises(MsEdgeError, match="--data"):
+        dataset_by_name(name)
+
+
+def test_folds_hold_out_every_recording_once_and_part_none():
+    data = dataset({"music": 20, "speech": 13})
+    seen: Counter[str] = Counter()
+    for fold in range(1, 6):
+        parts = split(data, seed=0, fold=(fold, 5))
+        assert names(parts.train) | names(parts.val) | names(parts.test) == names(data.recordings)
+        assert not names(parts.train) & names(parts.val)
+        assert not names(parts.test) & (names(parts.train) | names(parts.val))
+        for part in (parts.train, parts.val, parts.test):
+            assert {recording.label for recording in part} == {"music", "speech"}
+        seen.update(names(parts.test))
+    assert seen == Counter(names(data.recordings))
+
+
+def test_split_is_stratified_seeded_and_independent_of_order():
+    data = dataset({"music": 40, "speech": 10})
+    parts = split(data, seed=3)
+    assert Counter(recording.label for recording in parts.val) == {"music": 8, "speech": 2}
+    shuffled = Dataset(data.name, data.labels, data.decision, data.recordings[::-1])
+    assert split(shuffled, seed=3) == parts
+    assert names(split(data, seed=4).val) != names(parts.val)
+
+
+def test_prescribed_splits_are_kept():
+    parts = split(dataset({"music": 6, "speech": 6}, prescribed=True), seed=0)
+    assert names(parts.train) == {f"{label}/{i}" for label in ("music", "speech") for i in (0, 3)}
+    assert names(parts.val) == {f"{label}/{i}" for label in ("music", "speech") for i in (1, 4)}
+    assert parts.test == ()
+
+
+def test_too_few_recordings_get_a_sentence():
+    with pytest.raises(MsEdgeError, match="no recording of speech is left for training"):
+        split(dataset({"music": 5, "speech": 1}), seed=0)
+
+
+def test_clips_are_the_articles_six_and_short_recordings_are_tiled():
+    spec = get_recipe("logstft_cnn").spec
+    audio = np.arange(30 * 22_050 + 100, dtype=np.float32)
+    six = clips.cut(audio, spec, 6)
+    np.testing.assert_array_equal(six, audio[: 30 * 22_050].reshape(6, 5 * 22_050))
+    assert clips.cut(audio[:1000], spec, 6).shape == (1, 5 * 22_050)
+
+
+def test_unreadable_recordings_are_left_out_and_named(samples, tmp_path, capsys):
+    for label in ("music", "speech"):
+        (tmp_path / label).mkdir()
+        shutil.copy(next(path for path in samples if path.name.startswith(label)), tmp_path / label / "good.wav")
+    (tmp_path / "music" / "bad.wav").write_text("I am not audio.")
+    data = folder(tmp_path)
+    loaded = clips.load(data.recordings, data.labels, get_recipe("mel_dscnn").spec, 3, "a test")
+    assert loaded.names == ("music/good.wav", "speech/good.wav")
+    np.testing.assert_array_equal(loaded.targets, [[1, 0]] * 3 + [[0, 1]] * 3)
+    assert "bad.wav" in capsys.readouterr().err

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from ms_edge.errors import MsEdgeError
+from ms_train.fit import TargetAccuracy
+from ms_train.recipes import get_recipe, recipes
+
+TWO = ("music", "speech")
+
+
+def test_logstft_cnn_is_the_article():
+    recipe = get_recipe("logstft_cnn")
+    model = recipe.build_model(TWO, "exclusive")
+    assert recipe.spec.feature_shape == (129, 212)
+    assert model.count_params() == 2_552_705
+    assert [type(layer).__name__ for layer in model.layers] == [
+        "InputLayer", "Reshape", *["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D"] * 4, "Flatten", "Dropout", "Dense", "Dropout", "Dense",
+    ]  # fmt: skip
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [(layer.filters, layer.kernel_size, layer.padding) for layer in convolutions] == [(n, (3, 3), "valid") for n in (32, 64, 128, 256)]
+    assert {layer.activation.__name__ for layer in model.layers if isinstance(layer, keras.layers.Activation)} == {"tanh"}
+    assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.4, 0.4]
+    assert float(model.optimizer.learning_rate) == pytest.approx(3e-6)
+    assert (model.loss, recipe.batch_size, recipe.epochs, recipe.target_accuracy, recipe.log_every_epochs) == ("binary_crossentropy", 12, 500, 0.95, 5)
+    assert recipe.clips_per_recording == 6
+
+
+@pytest.mark.parametrize("labels", [("a",), ("a", "b", "c")])
+def test_logstft_cnn_tells_two_classes_apart(labels):
+    with pytest.raises(MsEdgeError, match="two classes"):
+        get_recipe("logstft_cnn").build_model(labels, "exclusive")
+
+
+@pytest.mark.parametrize(("labels", "decision"), [(TWO, "independent"), (TWO, "exclusive"), (("a", "b", "c"), "exclusive")])
+def test_mel_dscnn_is_small_and_answers_probabilities(labels, decision):
+    recipe = get_recipe("mel_dscnn")
+    model = recipe.build_model(labels, decision)
+    assert model.count_params() <= 50_000
+    scores = model(np.random.default_rng(0).normal(size=(5, *recipe.spec.feature_shape))).numpy()
+    assert scores.shape == (5, len(labels))
+    assert ((scores >= 0) & (scores <= 1)).all()
+    if decision == "exclusive":
+        np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
+
+
+def test_every_recipe_keeps_its_floor_where_parity_means_something():
+    from ms_edge.frontend import hann_window
+
+    for recipe in recipes().values():
+        spec = recipe.spec
+        if spec.log_floor is not None:
+            seen = hann_window(spec.frame_length)[: spec.fft_length].sum()
+            assert spec.log_floor >= 5e-5 * (seen**2 if spec.magnitude == "power" else seen)
+
+
+def test_unknown_recipe_names_those_there_are():
+    with pytest.raises(MsEdgeError, match="logstft_cnn, mel_dscnn"):
+        get_recipe("resnet")
+
+
+def test_target_accuracy_stops_and_logs_every_fifth_epoch(capsys):
+    callback = TargetAccuracy(0.95, 5)
+    callback.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    callback.model.stop_training = False
+    logs = {"loss": 0.1, "accuracy": 0.9, "val_loss": 0.2, "val_accuracy": 0.94}
+    for epoch in range(10):
+        callback.on_epoch_end(epoch, logs)
+    assert not callback.model.stop_training
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["Epoch:   5", "Epoch:  10"]
+    callback.on_epoch_end(10, {**logs, "val_accuracy": 0.95})
+    assert callback.model.stop_training
