@@ -55,7 +55,9 @@ class AudioFile:
                 f"{self.path}: a sample rate of {self.sample_rate_hz:,} Hz is not audio; {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,} is read.",
             )
         if self.channels > MAX_CHANNELS:
-            raise AudioError("too-many-channels", f"{self.path}: {self.channels} channels; at most {MAX_CHANNELS} are read.")
+            raise AudioError(
+                "too-many-channels", f"{self.path}: {self.channels} channels; at most {MAX_CHANNELS} are read."
+            )
         if self._file.frames == 0:
             raise AudioError("no-samples", f"{self.path}: its header says that it holds no samples.")
 
@@ -92,13 +94,16 @@ class AudioFile:
             self.warnings.append(code)
 
     def close(self) -> None:
+        """Close the file; leaving a `with` does it too."""
         self._file.close()
         os.close(self._descriptor)
 
     def __enter__(self) -> AudioFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -114,7 +119,9 @@ def _open_regular(path: str) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        code = {errno.ENOENT: "not-found", errno.EACCES: "no-permission", errno.EISDIR: "is-directory"}.get(error.errno or 0, "cannot-open")
+        code = {errno.ENOENT: "not-found", errno.EACCES: "no-permission", errno.EISDIR: "is-directory"}.get(
+            error.errno or 0, "cannot-open"
+        )
         if os.path.isdir(path):  # Windows says "no permission" of a directory
             code = "is-directory"
         raise AudioError(code, f"{path}: {(error.strerror or 'it cannot be opened').lower()}.") from None

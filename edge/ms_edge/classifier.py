@@ -47,9 +47,16 @@ class Classifier:
             found = self.window_scores(file.blocks())
             duration_s = file.frames / file.sample_rate_hz
             if duration_s < MIN_DURATION_S:
-                raise AudioError("too-short", f"{file.path}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed.")
-            owned_s = owned_samples(found.starts, spec.clip_samples, file.frames * spec.sample_rate_hz // file.sample_rate_hz) / spec.sample_rate_hz
-            label, probability, scores, seconds = vote(found, owned_s, self.model.metadata.labels, self.model.metadata.decision)
+                raise AudioError(
+                    "too-short", f"{file.path}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
+                )
+            owned_s = (
+                owned_samples(found.starts, spec.clip_samples, file.frames * spec.sample_rate_hz // file.sample_rate_hz)
+                / spec.sample_rate_hz
+            )
+            label, probability, scores, seconds = vote(
+                found, owned_s, self.model.metadata.labels, self.model.metadata.decision
+            )
             return Classification(
                 path=file.path,
                 label=label,
@@ -97,7 +104,10 @@ def vote(
     if decision.kind == "exclusive":
         label = labels[int(mean.argmax())]
     else:
-        label = max((name for name in seconds if name != "silence"), key=lambda name: (seconds[name], probability_of(name, scores)))
+        label = max(
+            (name for name in seconds if name != "silence"),
+            key=lambda name: (seconds[name], probability_of(name, scores)),
+        )
     return label, probability_of(label, scores), scores, seconds
 
 

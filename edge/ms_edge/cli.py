@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ms-edge {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    classify = commands.add_parser("classify", help="classify audio files", epilog="example: ms-edge classify --format jsonl *.wav > records.jsonl")
+    classify = commands.add_parser(
+        "classify", help="classify audio files", epilog="example: ms-edge classify --format jsonl *.wav > records.jsonl"
+    )
     classify.add_argument("paths", nargs="+", metavar="PATH", help="an audio file, or a directory of them")
     classify.add_argument("--format", choices=["text", "jsonl"], default="text", help="a table (default) or JSON Lines")
     _add_model_arguments(classify, "--model", metavar="FILE")

@@ -1,10 +1,10 @@
 """The front end in NumPy and SciPy: the same numbers as `tf.signal`, which the models were trained with.
 
-    samples   (n,) float32
-    frames    (frames, min(frame_length, fft_length))    windowed, cropped as tf.signal.stft does
-    spectrum  (frames, fft_length // 2 + 1)              amplitude or power
-    mel       (frames, bands)                            if the spec has mel bands
-    features  (bins, frames) or (frames, bins)           log(x + log_floor), float32
+samples   (n,) float32
+frames    (frames, min(frame_length, fft_length))    windowed, cropped as tf.signal.stft does
+spectrum  (frames, fft_length // 2 + 1)              amplitude or power
+mel       (frames, bands)                            if the spec has mel bands
+features  (bins, frames) or (frames, bins)           log(x + log_floor), float32
 """
 
 from __future__ import annotations

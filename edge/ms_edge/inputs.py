@@ -16,9 +16,13 @@ def audio_paths(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
     try:
-        names = sorted(name for name in os.listdir(path) if name.lower().endswith(EXTENSIONS) and not name.startswith("."))
+        names = sorted(
+            name for name in os.listdir(path) if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+        )
     except OSError as error:
-        raise AudioError("cannot-open", f"{path}: {(error.strerror or 'the directory cannot be listed').lower()}.") from None
+        raise AudioError(
+            "cannot-open", f"{path}: {(error.strerror or 'the directory cannot be listed').lower()}."
+        ) from None
     files = [file for name in names if os.path.isfile(file := os.path.join(path, name))]
     if not files:
         raise AudioError("no-audio", f"{path}: the directory holds no audio files.")

@@ -61,12 +61,18 @@ class Metadata:
         """Read the `ms_edge.*` entries of a model. Raises ModelError for anything missing, lying or too large."""
         schema = _text(entries, "schema")
         if schema.partition(".")[0] != str(SCHEMA_MAJOR):
-            raise ModelError("bad-schema", f"The model's metadata has schema {schema[:20]!r}; this ms-edge reads {SCHEMA_MAJOR}.x.")
+            raise ModelError(
+                "bad-schema", f"The model's metadata has schema {schema[:20]!r}; this ms-edge reads {SCHEMA_MAJOR}.x."
+            )
         spec = FrontEndSpec.from_json(_text(entries, "frontend"))
         if _text(entries, "frontend_sha256") != spec.digest:
             raise ModelError("bad-digest", "The model's front-end spec does not have the digest that the model states.")
         labels = _json(entries, "labels")
-        if not (isinstance(labels, list) and 2 <= len(labels) <= MAX_LABELS and all(isinstance(label, str) and label for label in labels)):
+        if not (
+            isinstance(labels, list)
+            and 2 <= len(labels) <= MAX_LABELS
+            and all(isinstance(label, str) and label for label in labels)
+        ):
             raise ModelError("bad-metadata", f"The model's labels must be a list of 2 to {MAX_LABELS} names.")
         if len(set(labels)) != len(labels):
             raise ModelError("bad-metadata", "The model's labels must differ from one another.")
@@ -85,7 +91,9 @@ class Metadata:
 def _decision(value: Mapping[str, Any], labels: int) -> Decision:
     kind = value.get("kind")
     if kind not in ("exclusive", "independent"):
-        raise ModelError("bad-metadata", f"The model's decision must be 'exclusive' or 'independent', not {str(kind)[:40]!r}.")
+        raise ModelError(
+            "bad-metadata", f"The model's decision must be 'exclusive' or 'independent', not {str(kind)[:40]!r}."
+        )
     thresholds = _numbers(value, "thresholds", labels if kind == "independent" else 0)
     if not all(0 < threshold < 1 for threshold in thresholds):
         raise ModelError("bad-metadata", "The model's thresholds must lie between 0 and 1.")
@@ -96,7 +104,9 @@ def _golden(value: Mapping[str, Any], labels: int, bins: int) -> Golden:
     seed = value.get("seed")
     if not isinstance(seed, int) or not 0 <= seed < 1 << 32:
         raise ModelError("bad-metadata", "The model's golden seed must be a whole number of 32 bits.")
-    feature_tolerance, score_tolerance = _numbers({"tolerances": [value.get(f"{kind}_tolerance") for kind in ("feature", "score")]}, "tolerances", 2)
+    feature_tolerance, score_tolerance = _numbers(
+        {"tolerances": [value.get(f"{kind}_tolerance") for kind in ("feature", "score")]}, "tolerances", 2
+    )
     return Golden(
         seed=seed,
         feature_mean=_numbers(value, "feature_mean", bins),
@@ -112,7 +122,10 @@ def _numbers(value: Mapping[str, Any], key: str, count: int) -> tuple[float, ...
     if not (
         isinstance(numbers, list)
         and len(numbers) == count
-        and all(isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number) for number in numbers)
+        and all(
+            isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+            for number in numbers
+        )
     ):
         raise ModelError("bad-metadata", f"The model's metadata must have {count} numbers as {key}.")
     return tuple(float(number) for number in numbers)
@@ -123,7 +136,10 @@ def _text(entries: Mapping[str, str], key: str) -> str:
     if text is None:
         raise ModelError("no-metadata", f"The model has no entry ms_edge.{key}: it was not made by ms-export.")
     if len(text) > MAX_TEXT:
-        raise ModelError("bad-metadata", f"The model's entry ms_edge.{key} is {len(text):,} characters long; at most {MAX_TEXT:,} are read.")
+        raise ModelError(
+            "bad-metadata",
+            f"The model's entry ms_edge.{key} is {len(text):,} characters long; at most {MAX_TEXT:,} are read.",
+        )
     return text
 
 

@@ -33,7 +33,15 @@ class Model:
     `sha256` is the digest of the file, `provider` what it runs on. `scores` may be called from several threads.
     """
 
-    def __init__(self, path: str, sha256: str, size: int, metadata: Metadata, session: onnxruntime.InferenceSession, provider: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        sha256: str,
+        size: int,
+        metadata: Metadata,
+        session: onnxruntime.InferenceSession,
+        provider: str,
+    ) -> None:
         self.path = path
         self.sha256 = sha256
         self.size = size
@@ -62,7 +70,9 @@ class Model:
         try:
             return np.asarray(self._session.run(["scores"], {"features": features})[0], np.float32)
         except Exception as error:  # onnxruntime's own exceptions have no common ancestor
-            raise ModelError("model-failed", f"{self.path}: onnxruntime could not run the model: {_first_line(error)}") from None
+            raise ModelError(
+                "model-failed", f"{self.path}: onnxruntime could not run the model: {_first_line(error)}"
+            ) from None
 
     def __repr__(self) -> str:
         spec = self.metadata.spec
@@ -81,7 +91,9 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ModelError("model-not-found", f"{path}: the model cannot be read ({(error.strerror or str(error)).lower()}).") from None
+        raise ModelError(
+            "model-not-found", f"{path}: the model cannot be read ({(error.strerror or str(error)).lower()})."
+        ) from None
     if len(content) > MAX_BYTES:
         raise ModelError("model-too-large", f"{path}: is larger than the {MAX_BYTES >> 20} MiB that a model may have.")
     if not content:
@@ -94,7 +106,8 @@ def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.Infere
         import onnxruntime
     except ImportError:
         raise DeviceError(
-            "no-onnxruntime", "onnxruntime is not installed; type: pip install 'ms-edge[cpu]' (or 'ms-edge[gpu]' for CUDA)"
+            "no-onnxruntime",
+            "onnxruntime is not installed; type: pip install 'ms-edge[cpu]' (or 'ms-edge[gpu]' for CUDA)",
         ) from None
     options = onnxruntime.SessionOptions()
     # Small models: a second thread costs more than it brings, and a spinning one costs the neighbours.
@@ -112,7 +125,9 @@ def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.Infere
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> None:
-    found = [(value.name, value.type, list(value.shape[1:])) for value in (*session.get_inputs(), *session.get_outputs())]
+    found = [
+        (value.name, value.type, list(value.shape[1:])) for value in (*session.get_inputs(), *session.get_outputs())
+    ]
     expected = [
         ("features", "tensor(float)", list(metadata.spec.feature_shape)),
         ("scores", "tensor(float)", [len(metadata.labels)]),

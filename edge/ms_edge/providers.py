@@ -25,7 +25,8 @@ def requested_providers(device: str, available: Sequence[str]) -> list[Provider]
         raise UsageError("usage", f"There is no device {device!r}; give auto, cpu, cuda or cuda:N.")
     if CUDA not in available:
         raise DeviceError(
-            "no-cuda", f"{device} was asked for, but this onnxruntime has no CUDA; type: pip install 'ms-edge[gpu]' (and uninstall onnxruntime)"
+            "no-cuda",
+            f"{device} was asked for, but this onnxruntime has no CUDA; type: pip install 'ms-edge[gpu]' (and uninstall onnxruntime)",
         )
     return [(CUDA, {"device_id": int(index or 0)})]
 
@@ -35,5 +36,8 @@ def obtained_provider(device: str, obtained: Sequence[str]) -> str:
     provider = obtained[0]
     if device.startswith("cuda") and provider != CUDA:
         # onnxruntime falls back without a word; its list of available providers proves nothing either.
-        raise DeviceError("no-cuda", f"{device} was asked for, but onnxruntime fell back to {provider}; is there a CUDA device and driver?")
+        raise DeviceError(
+            "no-cuda",
+            f"{device} was asked for, but onnxruntime fell back to {provider}; is there a CUDA device and driver?",
+        )
     return provider

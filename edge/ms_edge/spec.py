@@ -50,23 +50,47 @@ class FrontEndSpec:
             _require(_is_int(getattr(self, field)), f"{field} must be a whole number, not {getattr(self, field)!r}")
         for field in ("clip_s", "hop_s"):
             _require(_is_real(getattr(self, field)), f"{field} must be a number of seconds")
-        _require(4_000 <= self.sample_rate_hz <= 384_000, f"sample_rate_hz must be 4,000 to 384,000, not {self.sample_rate_hz}")
+        _require(
+            4_000 <= self.sample_rate_hz <= 384_000,
+            f"sample_rate_hz must be 4,000 to 384,000, not {self.sample_rate_hz}",
+        )
         for field in ("frame_length", "frame_step", "fft_length"):
-            _require(1 <= getattr(self, field) <= MAX_FRAME, f"{field} must be 1 to {MAX_FRAME}, not {getattr(self, field)}")
+            _require(
+                1 <= getattr(self, field) <= MAX_FRAME, f"{field} must be 1 to {MAX_FRAME}, not {getattr(self, field)}"
+            )
         _require(self.fft_length % 2 == 0, f"fft_length must be even, not {self.fft_length}")
-        _require(0 < self.clip_s <= MAX_CLIP_S, f"clip_s must be over 0 and at most {MAX_CLIP_S:.0f}, not {self.clip_s}")
+        _require(
+            0 < self.clip_s <= MAX_CLIP_S, f"clip_s must be over 0 and at most {MAX_CLIP_S:.0f}, not {self.clip_s}"
+        )
         _require(self.clip_samples >= self.frame_length, f"a clip of {self.clip_s} s is shorter than one frame")
-        _require(1 / self.sample_rate_hz <= self.hop_s <= self.clip_s, f"hop_s must be over 0 and at most clip_s, not {self.hop_s}")
+        _require(
+            1 / self.sample_rate_hz <= self.hop_s <= self.clip_s,
+            f"hop_s must be over 0 and at most clip_s, not {self.hop_s}",
+        )
         _require(self.window == "hann", f"window must be 'hann', not {self.window!r}")
-        _require(self.magnitude in ("amplitude", "power"), f"magnitude must be 'amplitude' or 'power', not {self.magnitude!r}")
-        _require(self.layout in ("bins_frames", "frames_bins"), f"layout must be 'bins_frames' or 'frames_bins', not {self.layout!r}")
+        _require(
+            self.magnitude in ("amplitude", "power"),
+            f"magnitude must be 'amplitude' or 'power', not {self.magnitude!r}",
+        )
+        _require(
+            self.layout in ("bins_frames", "frames_bins"),
+            f"layout must be 'bins_frames' or 'frames_bins', not {self.layout!r}",
+        )
         if self.log_floor is not None:
-            _require(_is_real(self.log_floor) and self.log_floor > 0, f"log_floor must be over 0 or null, not {self.log_floor!r}")
+            _require(
+                _is_real(self.log_floor) and self.log_floor > 0,
+                f"log_floor must be over 0 or null, not {self.log_floor!r}",
+            )
         if self.mel is not None:
             mel = self.mel
-            _require(_is_int(mel.bands) and 1 <= mel.bands <= MAX_BANDS, f"mel.bands must be 1 to {MAX_BANDS}, not {mel.bands!r}")
             _require(
-                _is_real(mel.low_hz) and _is_real(mel.high_hz) and 0 <= mel.low_hz < mel.high_hz <= self.sample_rate_hz / 2,
+                _is_int(mel.bands) and 1 <= mel.bands <= MAX_BANDS,
+                f"mel.bands must be 1 to {MAX_BANDS}, not {mel.bands!r}",
+            )
+            _require(
+                _is_real(mel.low_hz)
+                and _is_real(mel.high_hz)
+                and 0 <= mel.low_hz < mel.high_hz <= self.sample_rate_hz / 2,
                 f"mel needs 0 <= low_hz < high_hz <= {self.sample_rate_hz / 2}, not {mel.low_hz!r} and {mel.high_hz!r}",
             )
 
@@ -118,7 +142,10 @@ class FrontEndSpec:
         _require(values.keys() == expected, f"its fields must be {sorted(expected)}, not {sorted(values)[:20]}")
         if values["mel"] is not None:
             mel = values["mel"]
-            _require(isinstance(mel, dict) and mel.keys() == {"bands", "low_hz", "high_hz"}, "mel needs bands, low_hz and high_hz")
+            _require(
+                isinstance(mel, dict) and mel.keys() == {"bands", "low_hz", "high_hz"},
+                "mel needs bands, low_hz and high_hz",
+            )
             values["mel"] = MelSpec(**mel)
         return cls(**values)
 

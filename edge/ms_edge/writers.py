@@ -29,7 +29,9 @@ def model_card(model: Model) -> str:
     data, spec = model.metadata, model.metadata.spec
     mel = f"{spec.mel.bands} mel bands {spec.mel.low_hz:g}-{spec.mel.high_hz:g} Hz" if spec.mel else f"{spec.bins} bins"
     logarithm = f"log(x + {spec.log_floor:g})" if spec.log_floor else "linear"
-    thresholds = ", ".join(f"{label} >= {value:g}" for label, value in zip(data.labels, data.decision.thresholds, strict=False))
+    thresholds = ", ".join(
+        f"{label} >= {value:g}" for label, value in zip(data.labels, data.decision.thresholds, strict=False)
+    )
     facts: list[tuple[str, object]] = [
         ("file", model.path),
         ("sha256", model.sha256),
@@ -38,8 +40,14 @@ def model_card(model: Model) -> str:
         ("labels", ", ".join(data.labels)),
         ("decision", f"{data.decision.kind} ({thresholds})" if thresholds else data.decision.kind),
         ("audio", f"{spec.sample_rate_hz:,} Hz mono, windows of {spec.clip_s:g} s every {spec.hop_s:g} s"),
-        ("frames", f"{spec.frame_length} samples every {spec.frame_step}, FFT of {spec.fft_length}, {spec.window} window"),
-        ("features", f"{spec.magnitude}, {mel}, {logarithm}, {spec.feature_shape[0]} x {spec.feature_shape[1]} ({spec.layout})"),
+        (
+            "frames",
+            f"{spec.frame_length} samples every {spec.frame_step}, FFT of {spec.fft_length}, {spec.window} window",
+        ),
+        (
+            "features",
+            f"{spec.magnitude}, {mel}, {logarithm}, {spec.feature_shape[0]} x {spec.feature_shape[1]} ({spec.layout})",
+        ),
         ("frontend", spec.digest),
         ("license", data.license),
     ]
@@ -67,7 +75,8 @@ def duration(seconds: float) -> str:
 def printable(path: str) -> str:
     """A path on one line of any terminal: control characters and what is not Unicode are escaped."""
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii") for character in path
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in path
     )
 
 

@@ -21,7 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser(
         "convert",
         help="convert a run folder and compare the result with TensorFlow",
-        description="Convert a run folder of ms-train to one ONNX file. The file is written only if the edge runtime equals TensorFlow on it.",
+        description="Convert a run folder of ms-train to one ONNX file, written only if the edge runtime equals TensorFlow on it.",
         epilog="example: ms-export convert runs/a -o a.onnx",
     )
     convert.add_argument("folder", type=Path, metavar="RUN", help="what ms-train fit wrote")
@@ -36,7 +36,8 @@ def _convert(args: argparse.Namespace) -> int:
     from ms_export.convert import convert
 
     difference = convert(args.folder, args.out, data=args.data, archive=args.archive, licence=args.license)
-    print(f"largest difference TensorFlow - edge: spectra {difference.spectrum:.1e}, features {difference.features:.1e}, scores {difference.scores:.1e}")
+    stages = {"spectra": difference.spectrum, "features": difference.features, "scores": difference.scores}
+    print("largest difference TensorFlow - edge: " + ", ".join(f"{name} {value:.1e}" for name, value in stages.items()))
     print(f"{args.out}: {args.out.stat().st_size:,} bytes")
     return 0
 

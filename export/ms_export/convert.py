@@ -9,19 +9,21 @@ import keras
 import onnx
 import tensorflow as tf
 import tf2onnx
+
 from ms_edge.errors import MsEdgeError
 from ms_edge.golden import golden_error
 from ms_edge.model import Model
-
 from ms_export import metadata
-from ms_export.parity import FEATURE_TOLERANCE, SCORE_TOLERANCE, SPECTRUM_TOLERANCE, Difference, compare, synthetic_signals
+from ms_export.parity import FEATURE_TOLERANCE, SCORE_TOLERANCE, Difference, compare, synthetic_signals
 from ms_export.run import Run
 
 OPSET = 15  # read by onnxruntime 1.10 and later
 IR_VERSION = 8
 
 
-def convert(folder: Path, out: Path, *, data: str | None = None, archive: Path | None = None, licence: str = "unspecified") -> Difference:
+def convert(
+    folder: Path, out: Path, *, data: str | None = None, archive: Path | None = None, licence: str = "unspecified"
+) -> Difference:
     """Convert the run in `folder` to `out`, checking what is served against TensorFlow from the waveform on.
 
     The file appears whole and only if every stage is within its tolerance over the run's held-out clips and all
@@ -35,16 +37,16 @@ def convert(folder: Path, out: Path, *, data: str | None = None, archive: Path |
         partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, {})))
         difference = compare(run.network, Model.load(partial, "cpu"), clips)
         if not difference.passed:
-            raise MsEdgeError(
-                "no-parity",
-                f"TensorFlow and the edge runtime differ by {difference.spectrum:.1e} in spectra, {difference.features:.1e} in features and "
-                f"{difference.scores:.1e} in scores (tolerances {SPECTRUM_TOLERANCE}, {FEATURE_TOLERANCE}, {SCORE_TOLERANCE}; worst: "
-                f"{difference.worst_clip}); nothing was written.",
-            )
-        partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, metadata.parity_entry(difference, len(clips)))))
+            raise MsEdgeError("no-parity", f"{difference.describe()}; nothing was written.")
+        partial.write_bytes(
+            metadata.embed(graph, metadata.entries(run, licence, metadata.parity_entry(difference, len(clips))))
+        )
         feature_error, score_error = golden_error(Model.load(partial, "cpu"))
         if not (feature_error <= FEATURE_TOLERANCE and score_error <= SCORE_TOLERANCE):
-            raise MsEdgeError("no-parity", f"The golden vector differs by {feature_error:.1e} and {score_error:.1e}; nothing was written.")
+            raise MsEdgeError(
+                "no-parity",
+                f"The golden vector differs by {feature_error:.1e} and {score_error:.1e}; nothing was written.",
+            )
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)

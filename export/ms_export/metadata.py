@@ -10,13 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
+
 from ms_edge.golden import band_statistics, golden_signal
 from ms_edge.metadata import SCHEMA
-from ms_train.evaluate import label_scores
-from ms_train.frontend import FrontEndLayer
-
 from ms_export.parity import FEATURE_TOLERANCE, SCORE_TOLERANCE, Difference
 from ms_export.run import Run
+from ms_train.evaluate import label_scores
+from ms_train.frontend import FrontEndLayer
 
 GOLDEN_SEED = 20_260_101
 INDEPENDENT_THRESHOLD = 0.5

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
+
 from ms_edge.frontend import FrontEnd
 from ms_edge.model import Model
 from ms_edge.spec import FrontEndSpec
 from ms_train.evaluate import label_scores
 from ms_train.frontend import FrontEndLayer
-from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 
@@ -38,7 +38,19 @@ class Difference:
     @property
     def passed(self) -> bool:
         """True where every stage is within its tolerance; a NaN is not."""
-        return self.spectrum <= SPECTRUM_TOLERANCE and self.features <= FEATURE_TOLERANCE and self.scores <= SCORE_TOLERANCE
+        return (
+            self.spectrum <= SPECTRUM_TOLERANCE
+            and self.features <= FEATURE_TOLERANCE
+            and self.scores <= SCORE_TOLERANCE
+        )
+
+    def describe(self) -> str:
+        """The differences beside their tolerances, in one sentence without its full stop."""
+        return (
+            f"TensorFlow and the edge runtime differ by {self.spectrum:.1e} in spectra (at most {SPECTRUM_TOLERANCE:.0e} is "
+            f"allowed), {self.features:.1e} in features ({FEATURE_TOLERANCE:.0e}) and {self.scores:.1e} in scores "
+            f"({SCORE_TOLERANCE:.0e}), most on {self.worst_clip}"
+        )
 
 
 def compare(network: keras.Model, model: Model, clips: dict[str, Float32]) -> Difference:
@@ -92,7 +104,9 @@ def synthetic_signals(spec: FrontEndSpec, length: int) -> dict[str, Float32]:
         return signal
 
     frame = spec.frame_step * (max(0, spec.frames(length) // 2))
-    unseen = min(spec.frame_length, spec.fft_length)  # between what one frame sees and the start of the next, if anywhere
+    unseen = min(
+        spec.frame_length, spec.fft_length
+    )  # between what one frame sees and the start of the next, if anywhere
     nyquist_hz = spec.sample_rate_hz / 2
     signals = {
         "silence": np.zeros(length),

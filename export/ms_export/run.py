@@ -9,11 +9,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
+
 from ms_edge.errors import MsEdgeError
 from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import windows
 from ms_train.datasets.by_name import dataset_by_name
-from numpy.typing import NDArray
 
 CLIPS_PER_LABEL = 100
 MIN_CLIPS_PER_LABEL = 20
@@ -37,12 +38,18 @@ class Run:
     def load(cls, folder: Path) -> Run:
         """Read a run folder. Raises MsEdgeError(`bad-run`) where it is not one."""
         try:
-            facts, metrics, split, data = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("run", "metrics", "split", "data"))
+            facts, metrics, split, data = (
+                json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("run", "metrics", "split", "data")
+            )
             spec = FrontEndSpec.from_json((folder / "spec.json").read_text("utf-8"))
             network = keras.models.load_model(folder / "model.keras", compile=False)
         except (OSError, ValueError) as error:
-            raise MsEdgeError("bad-run", f"{folder}: not a run folder of ms-train fit ({str(error).splitlines()[0]}).") from None
-        return cls(network, spec, facts["recipe"], tuple(facts["labels"]), facts["decision"], facts, metrics, split, data)
+            raise MsEdgeError(
+                "bad-run", f"{folder}: not a run folder of ms-train fit ({str(error).splitlines()[0]})."
+            ) from None
+        return cls(
+            network, spec, facts["recipe"], tuple(facts["labels"]), facts["decision"], facts, metrics, split, data
+        )
 
     def real_clips(self, data: str | None, archive: Path | None) -> dict[str, NDArray[np.float32]]:
         """Up to 100 named clips (clip_samples,) of each label from the recordings that were not trained on.
@@ -58,7 +65,9 @@ class Run:
         spec = FrontEndSpec.from_json(json.dumps({**json.loads(self.spec.to_json()), "hop_s": self.spec.clip_s / 8}))
         clips: dict[str, NDArray[np.float32]] = {}
         for label in self.labels:
-            recordings = [recording for recording in dataset.recordings if recording.label == label and recording.name in held_out]
+            recordings = [
+                recording for recording in dataset.recordings if recording.label == label and recording.name in held_out
+            ]
             step = max(1, len(recordings) // CLIPS_PER_LABEL)
             found = {}
             for recording in recordings[::step]:
@@ -67,7 +76,8 @@ class Run:
             if len(found) < MIN_CLIPS_PER_LABEL:
                 raise MsEdgeError(
                     "too-few-clips",
-                    f"Only {len(found)} clips of {label!r} for the parity check; {MIN_CLIPS_PER_LABEL} are needed: name more recordings with --data.",
+                    f"Only {len(found)} clips of {label!r} to compare with TensorFlow; {MIN_CLIPS_PER_LABEL} are needed: "
+                    "name more recordings with --data.",
                 )
             names = list(found)
             clips |= {name: found[name] for name in names[:: max(1, len(names) // CLIPS_PER_LABEL)][:CLIPS_PER_LABEL]}

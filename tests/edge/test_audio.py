@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+
 from ms_edge.audio import AudioFile, read_mono
 from ms_edge.errors import AudioError
 
@@ -39,7 +40,16 @@ def test_resampled_blocks_are_the_whole_file_resampled(tmp_path, tone, rate, blo
 
 @pytest.mark.parametrize(
     ("suffix", "subtype"),
-    [("wav", "PCM_U8"), ("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "ULAW"), ("wav", "IMA_ADPCM"), ("flac", "PCM_16"), ("ogg", "VORBIS"), ("mp3", "MPEG_LAYER_III")],
+    [
+        ("wav", "PCM_U8"),
+        ("wav", "PCM_16"),
+        ("wav", "PCM_24"),
+        ("wav", "ULAW"),
+        ("wav", "IMA_ADPCM"),
+        ("flac", "PCM_16"),
+        ("ogg", "VORBIS"),
+        ("mp3", "MPEG_LAYER_III"),
+    ],
 )
 def test_what_libsndfile_reads_is_read(tmp_path, tone, suffix, subtype):
     path = tmp_path / f"a.{suffix}"
@@ -70,7 +80,10 @@ def test_a_header_without_samples_is_an_error(tmp_path):
     assert code_of(tmp_path / "a.wav") == "no-samples"
 
 
-@pytest.mark.parametrize(("rate", "channels", "code"), [(1, 1, "bad-rate"), (3_999, 1, "bad-rate"), (2_000_000_000, 1, "bad-rate"), (16_000, 65, "too-many-channels")])
+@pytest.mark.parametrize(
+    ("rate", "channels", "code"),
+    [(1, 1, "bad-rate"), (3_999, 1, "bad-rate"), (2_000_000_000, 1, "bad-rate"), (16_000, 65, "too-many-channels")],
+)
 def test_absurd_formats_are_refused(tmp_path, rate, channels, code):
     soundfile.write(tmp_path / "a.wav", np.zeros((100, channels), np.float32), rate)
     assert code_of(tmp_path / "a.wav") == code

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from ms_edge import cli
 
 RECORD_KEYS = [
-    "schema", "path", "label", "probability", "scores", "seconds", "duration_s", "sample_rate_hz", "channels", "warnings", "model", "provider",
+    "schema", "path", "label", "probability", "scores", "seconds", "duration_s", "sample_rate_hz", "channels",
+    "warnings", "model", "provider",
 ]  # fmt: skip
 
 
@@ -66,7 +68,13 @@ def test_failures_have_a_record_and_a_line_each_and_spoil_nothing(samples, tmp_p
     assert cli.main(["classify", "--format", "jsonl", *given]) == 1
     found, complaints = records(capsys)
     assert [record["path"] for record in found] == given
-    assert [record["error"]["code"] for record in found[1:-1]] == ["not-found", "no-audio", "not-audio", "empty-file", "too-short"]
+    assert [record["error"]["code"] for record in found[1:-1]] == [
+        "not-found",
+        "no-audio",
+        "not-audio",
+        "empty-file",
+        "too-short",
+    ]
     assert "label" in found[0]
     assert "label" in found[-1]
     assert [line for line in complaints if "ms-edge: " in line] == complaints
@@ -122,13 +130,26 @@ def test_names_that_are_not_text_pass_through(samples, tmp_path, capsys):
 def test_info_shows_what_is_in_a_model(capsys):
     assert cli.main(["info"]) == 0
     shown = capsys.readouterr().out
-    for fact in ("mel_dscnn", "speech, music", "16,000 Hz", "independent", "training.dataset", "parity.scores", "license"):
+    for fact in (
+        "mel_dscnn",
+        "speech, music",
+        "16,000 Hz",
+        "independent",
+        "training.dataset",
+        "parity.scores",
+        "license",
+    ):
         assert fact in shown
 
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["classify", "--model", "missing.onnx", "a.wav"], 3), (["info", "missing.onnx"], 3), (["classify", "--device", "cuda", "a.wav"], 3), (["classify", "--device", "tpu", "a.wav"], 2)],
+    [
+        (["classify", "--model", "missing.onnx", "a.wav"], 3),
+        (["info", "missing.onnx"], 3),
+        (["classify", "--device", "cuda", "a.wav"], 3),
+        (["classify", "--device", "tpu", "a.wav"], 2),
+    ],
 )
 def test_unusable_models_and_devices_have_their_exit_codes(arguments, code, capsys):
     assert cli.main(arguments) == code
@@ -155,5 +176,10 @@ def test_a_reader_that_stops_early_is_no_error(samples):
 
 
 def test_help_and_version_import_nothing_heavy():
-    code = "import sys; from ms_edge import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nassert not {'numpy', 'scipy', 'onnxruntime', 'soundfile'} & set(sys.modules)"
+    code = (
+        "import sys; from ms_edge import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'numpy', 'scipy', 'onnxruntime', 'soundfile'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from ms_edge.frontend import FrontEnd, hann_window, mel_filterbank
 from ms_edge.spec import FrontEndSpec, MelSpec
 
@@ -48,7 +49,9 @@ def test_mel_bands_are_triangles_that_sum_to_one_inside():
     np.testing.assert_allclose(np.diff(mels), np.diff(mels).mean(), rtol=0.02)
 
 
-@pytest.mark.parametrize("spec", [SPEC, dataclasses.replace(SPEC, mel=MelSpec(40, 60.0, 7600.0), log_floor=0.03, layout="frames_bins")])
+@pytest.mark.parametrize(
+    "spec", [SPEC, dataclasses.replace(SPEC, mel=MelSpec(40, 60.0, 7600.0), log_floor=0.03, layout="frames_bins")]
+)
 def test_silence_and_short_input_are_finite(spec):
     front_end = FrontEnd(spec)
     features = front_end.features(np.zeros(spec.clip_samples, np.float32))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ms_edge.errors import DeviceError, ModelError
 from ms_edge.golden import golden_error, golden_signal
 from ms_edge.metadata import Metadata
@@ -41,7 +42,9 @@ def test_golden_vector_is_what_this_machine_computes(bundled):
 
 
 def test_golden_signal_is_pinned():
-    np.testing.assert_array_equal(golden_signal(1, 3) * 65536 * 16, [-32768, (1015568748 >> 16) - 32768, (1586005467 >> 16) - 32768])
+    np.testing.assert_array_equal(
+        golden_signal(1, 3) * 65536 * 16, [-32768, (1015568748 >> 16) - 32768, (1586005467 >> 16) - 32768]
+    )
 
 
 def test_batch_of_one_equals_batch_of_many(bundled):
@@ -91,7 +94,21 @@ def test_metadata_reads_itself(entries):
     assert Metadata.parse(entries).recipe == "mel_dscnn"
 
 
-@pytest.mark.parametrize("key", ["schema", "frontend", "frontend_sha256", "labels", "decision", "recipe", "training", "parity", "golden", "license"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "schema",
+        "frontend",
+        "frontend_sha256",
+        "labels",
+        "decision",
+        "recipe",
+        "training",
+        "parity",
+        "golden",
+        "license",
+    ],
+)
 def test_a_missing_entry_is_named(entries, key):
     del entries[f"ms_edge.{key}"]
     with pytest.raises(ModelError, match=f"ms_edge.{key}"):

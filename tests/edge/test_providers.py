@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ms_edge.errors import DeviceError, UsageError
 from ms_edge.providers import CPU, CUDA, obtained_provider, requested_providers
 

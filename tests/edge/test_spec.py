@@ -4,11 +4,14 @@ import dataclasses
 import json
 
 import pytest
+
 from ms_edge.errors import ModelError
 from ms_edge.spec import FrontEndSpec, MelSpec
 
 SPEC = FrontEndSpec(22_050, 2048, 512, 256, clip_s=5.0, hop_s=5.0, log_floor=1e-3)
-MEL = FrontEndSpec(16_000, 512, 320, 512, clip_s=1.0, hop_s=0.5, mel=MelSpec(48, 60.0, 7600.0), log_floor=0.03, layout="frames_bins")
+MEL = FrontEndSpec(
+    16_000, 512, 320, 512, clip_s=1.0, hop_s=0.5, mel=MelSpec(48, 60.0, 7600.0), log_floor=0.03, layout="frames_bins"
+)
 
 
 @pytest.mark.parametrize("spec", [SPEC, MEL])

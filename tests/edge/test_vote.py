@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from ms_edge.classifier import WindowScores, vote
 from ms_edge.metadata import Decision
 
@@ -25,7 +26,13 @@ def test_exclusive_label_has_the_largest_mean():
 
 @pytest.mark.parametrize(
     ("row", "label", "probability"),
-    [([0.9, 0.1], "speech", 0.9), ([0.1, 0.9], "music", 0.9), ([0.8, 0.7], "speech+music", 0.7), ([0.3, 0.2], "other", 0.7), ([0.1, 0.55], "other", 0.45)],
+    [
+        ([0.9, 0.1], "speech", 0.9),
+        ([0.1, 0.9], "music", 0.9),
+        ([0.8, 0.7], "speech+music", 0.7),
+        ([0.3, 0.2], "other", 0.7),
+        ([0.1, 0.55], "other", 0.45),
+    ],
 )
 def test_independent_labels_follow_their_thresholds(row, label, probability):
     found = ask([row], INDEPENDENT)

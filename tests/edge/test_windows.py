@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import is_silent, owned_samples, windows
 
@@ -22,7 +23,16 @@ def starts(length, spec=SPEC):
 
 @pytest.mark.parametrize(
     ("length", "expected"),
-    [(0, []), (1, [0]), (999, [0]), (1000, [0]), (1001, [0, 1]), (1500, [0, 500]), (2000, [0, 1000]), (2001, [0, 1000, 1001])],
+    [
+        (0, []),
+        (1, [0]),
+        (999, [0]),
+        (1000, [0]),
+        (1001, [0, 1]),
+        (1500, [0, 500]),
+        (2000, [0, 1000]),
+        (2001, [0, 1000, 1001]),
+    ],
 )
 def test_last_window_is_aligned_to_the_end(length, expected):
     assert starts(length) == expected

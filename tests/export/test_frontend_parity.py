@@ -6,10 +6,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from ms_edge.audio import read_mono
 from ms_edge.frontend import FrontEnd
 from ms_edge.spec import FrontEndSpec, MelSpec
-from ms_export.parity import FEATURE_TOLERANCE, SPECTRUM_TOLERANCE, largest_difference, spectrum_difference, synthetic_signals
+from ms_export.parity import (
+    FEATURE_TOLERANCE,
+    SPECTRUM_TOLERANCE,
+    largest_difference,
+    spectrum_difference,
+    synthetic_signals,
+)
 from ms_train.frontend import FrontEndLayer
 from ms_train.recipes import recipes
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
+
 from ms_edge import cli as edge_cli
 from ms_edge.audio import read_mono
 from ms_edge.golden import golden_error
@@ -39,11 +40,31 @@ def run(request, tmp_path_factory, data) -> Path:
 
     from ms_train import recipes as module
 
-    short = {name: dataclasses.replace(recipe, steps_per_epoch=recipe.steps_per_epoch and 2, batch_size=8) for name, recipe in recipes().items()}
+    short = {
+        name: dataclasses.replace(recipe, steps_per_epoch=recipe.steps_per_epoch and 2, batch_size=8)
+        for name, recipe in recipes().items()
+    }
     out = tmp_path_factory.mktemp("runs") / request.param
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "recipes", lambda: short)
-        assert train_cli.main(["fit", "--recipe", request.param, "--data", f"folder:{data}", "--out", str(out), "--epochs", "1", "--fold", "1/2"]) == 0
+        assert (
+            train_cli.main(
+                [
+                    "fit",
+                    "--recipe",
+                    request.param,
+                    "--data",
+                    f"folder:{data}",
+                    "--out",
+                    str(out),
+                    "--epochs",
+                    "1",
+                    "--fold",
+                    "1/2",
+                ]
+            )
+            == 0
+        )
     return out
 
 
@@ -57,7 +78,17 @@ def exported(run, data) -> Path:
 
 def test_run_folder_says_everything(run, data):
     found = {path.name for path in run.iterdir()}
-    assert found == {"model.keras", "recipe.json", "spec.json", "run.json", "split.json", "data.json", "metrics.json", "history.csv", "curves.png"}
+    assert found == {
+        "model.keras",
+        "recipe.json",
+        "spec.json",
+        "run.json",
+        "split.json",
+        "data.json",
+        "metrics.json",
+        "history.csv",
+        "curves.png",
+    }
     facts = json.loads((run / "run.json").read_text())
     assert (facts["recipe"], facts["labels"], facts["fold"]) == (run.name, ["music", "speech"], "1/2")
     split = json.loads((run / "split.json").read_text())
@@ -142,7 +173,10 @@ def test_too_few_clips_are_refused(run, samples, tmp_path, capsys):
     for label in ("music", "speech"):
         (tmp_path / "few" / label).mkdir(parents=True)
         shutil.copy(next(path for path in samples if path.name.startswith(label)), tmp_path / "few" / label)
-    assert export_cli.main(["convert", str(run), "-o", str(tmp_path / "a.onnx"), "--data", f"folder:{tmp_path / 'few'}"]) == 1
+    assert (
+        export_cli.main(["convert", str(run), "-o", str(tmp_path / "a.onnx"), "--data", f"folder:{tmp_path / 'few'}"])
+        == 1
+    )
     assert "20 are needed" in capsys.readouterr().err
     assert not (tmp_path / "a.onnx").exists()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from ms_train.augment import Pool, channel, coloured_noise, mix, random_windows, rms
 from ms_train.datasets import Recording
 from ms_train.recipes import get_recipe
@@ -15,8 +16,15 @@ def pool() -> Pool:
     def tone(hz, seconds):
         return (0.3 * np.sin(2 * np.pi * hz * np.arange(int(seconds * 16_000)) / 16_000)).astype(np.float32)
 
-    sounds = [("speech", "a", tone(200, 0.4)), ("speech", "b", tone(300, 5)), ("music", "c", tone(1000, 30)), (None, "d", tone(5000, 3))]
-    recordings = [(Recording(f"{source}", label, source, "", lambda rate: np.zeros(1)), audio) for label, source, audio in sounds]
+    sounds = [
+        ("speech", "a", tone(200, 0.4)),
+        ("speech", "b", tone(300, 5)),
+        ("music", "c", tone(1000, 30)),
+        (None, "d", tone(5000, 3)),
+    ]
+    recordings = [
+        (Recording(f"{source}", label, source, "", lambda rate: np.zeros(1)), audio) for label, source, audio in sounds
+    ]
     return Pool(recordings, LABELS, "independent", RECIPE.spec)
 
 

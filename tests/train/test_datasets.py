@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import soundfile
+
 from ms_edge.errors import MsEdgeError
 from ms_train import clips
 from ms_train.datasets import Dataset, Recording
@@ -18,7 +19,14 @@ from ms_train.recipes import get_recipe
 
 def dataset(counts: dict[str, int], prescribed: bool = False) -> Dataset:
     recordings = [
-        Recording(f"{label}/{i}", label, label, "0" * 64, lambda rate: np.zeros(rate, np.float32), ("train", "val", "test_a")[i % 3] if prescribed else None)
+        Recording(
+            f"{label}/{i}",
+            label,
+            label,
+            "0" * 64,
+            lambda rate: np.zeros(rate, np.float32),
+            ("train", "val", "test_a")[i % 3] if prescribed else None,
+        )
         for label, count in counts.items()
         for i in range(count)
     ]
@@ -39,7 +47,9 @@ def test_folder_reads_every_format_and_sorts_its_classes(samples, tmp_path):
         (tmp_path / label / "._a.wav").touch()
     found = folder(tmp_path)
     assert found.labels == ("music", "speech")
-    assert [recording.name for recording in found.recordings] == [f"{label}/{name}" for label in found.labels for name in ("a.wav", "b.flac", "d.mp3", "deep/c.ogg")]
+    assert [recording.name for recording in found.recordings] == [
+        f"{label}/{name}" for label in found.labels for name in ("a.wav", "b.flac", "d.mp3", "deep/c.ogg")
+    ]
     for recording in found.recordings:
         assert recording.sha256 == hashlib.sha256((tmp_path / recording.name).read_bytes()).hexdigest()
         audio = recording.read(16_000)

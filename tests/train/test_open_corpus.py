@@ -66,7 +66,9 @@ def test_no_package_is_in_two_of_train_val_and_test_but_the_one_with_other_narra
     assert set.union(*splits.values()) == {"train", "val", "test_a"}
     assert {package for package, where in splits.items() if len(where) > 1} == {"tuxpaint-stamps-default"}
     narrators = {
-        split: {row.speaker_or_composer for row in rows if row.package == "tuxpaint-stamps-default" and row.split == split}
+        split: {
+            row.speaker_or_composer for row in rows if row.package == "tuxpaint-stamps-default" and row.split == split
+        }
         for split in ("train", "val")
     }
     assert narrators["train"]
@@ -113,7 +115,14 @@ def queen(path: Path, members: dict[str, bytes]) -> Path:
     for name, data in members.items():
         table += struct.pack(">12sBII", name.encode(), 0, offset, len(data))
         offset += len(data)
-    path.write_bytes(b"QTBL" + b"PEM10".ljust(8, b"\0") + b"\1" + struct.pack(">H", len(members)) + table + b"".join(members.values()))
+    path.write_bytes(
+        b"QTBL"
+        + b"PEM10".ljust(8, b"\0")
+        + b"\1"
+        + struct.pack(">H", len(members))
+        + table
+        + b"".join(members.values())
+    )
     return path
 
 
@@ -272,7 +281,7 @@ def test_fetch_decodes_to_16_khz_flac_and_the_dataset_says_what_is_there(tmp_pat
     assert "voices: usr/share/voice/broken.wav" in err
 
     dataset = corpus.open_corpus(tmp_path)
-    assert (dataset.name, dataset.labels, dataset.decision) == ("open-corpus", ("music", "speech"), "independent")
+    assert (dataset.name, dataset.labels, dataset.decision) == ("open-corpus", ("speech", "music"), "independent")
     assert dataset.licences == ("CC0-1.0",)
     by_source = {(recording.split, recording.label): recording for recording in dataset.recordings}
     assert set(by_source) == {("train", "speech"), ("train", "music"), ("val", None)}
@@ -292,7 +301,12 @@ def test_fetch_decodes_to_16_khz_flac_and_the_dataset_says_what_is_there(tmp_pat
 
 def test_a_second_fetch_does_nothing_and_says_so(tmp_path, small, capsys):
     corpus.fetch(tmp_path)
-    assert small == ["download tunes=1:2.0", "unpack tunes_1%3a2.0_all.deb", "download voices=1:2.0", "unpack voices_1%3a2.0_all.deb"]
+    assert small == [
+        "download tunes=1:2.0",
+        "unpack tunes_1%3a2.0_all.deb",
+        "download voices=1:2.0",
+        "unpack voices_1%3a2.0_all.deb",
+    ]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     small.clear()
     capsys.readouterr()
@@ -331,21 +345,43 @@ def test_a_lost_file_is_decoded_again_and_a_lost_index_rebuilt(tmp_path, small):
     corpus.fetch(tmp_path)
     assert lost.is_file()
     (tmp_path / "index.tsv").unlink()
+    written = lost.stat().st_mtime_ns
     corpus.fetch(tmp_path)
     assert (tmp_path / "index.tsv").read_text() == index
+    assert lost.stat().st_mtime_ns == written
 
 
 def test_further_splits_are_added_to_the_same_root(tmp_path, small):
     corpus.fetch(tmp_path, ["val"])
     corpus.fetch(tmp_path, ["hard"])
-    found = [(recording.split, recording.label) for recording in corpus.open_corpus(tmp_path).recordings]
-    assert found == [("hard", "mixed"), ("val", None)]
+    lines = (tmp_path / "index.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[:2] for line in lines] == [["hard", "mixed"], ["val", "noise"]]
+    # What no single label describes is there, but not in the dataset.
+    assert [(recording.split, recording.label) for recording in corpus.open_corpus(tmp_path).recordings] == [
+        ("val", None)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("games_sound_voices_go.ogg", False),
+        ("games_music_lost.ogg", False),
+        ("games_speech_a.wav", False),
+        ("games_hit.wav", True),
+    ],
+)
+def test_effects_named_after_speech_or_music_are_no_noise(tmp_path, path, kept):
+    name = f"audio/train/noise/pkg/{path}"
+    row = ("train", "noise", "pkg", "", "x", "CC0-1.0", name, "0" * 64, "1.0")
+    (tmp_path / "index.tsv").write_text("\n".join("\t".join(line) for line in (corpus.INDEX, row)) + "\n")
+    assert [recording.name for recording in corpus.open_corpus(tmp_path).recordings] == ([name] if kept else [])
 
 
 def test_a_package_with_another_digest_is_never_unpacked(tmp_path, small, monkeypatch):
     rows = [dataclasses.replace(row, package_sha256="0" * 64) for row in corpus.manifest()]
     monkeypatch.setattr(corpus, "manifest", lambda: rows)
-    with pytest.raises(MsEdgeError, match=r"tunes_1%3a2\.0_all\.deb.*SHA-256.*snapshot\.debian\.org") as caught:
+    with pytest.raises(MsEdgeError, match=r"tunes_1%3a2\.0_all\.deb.*SHA-256.*put tunes 1:2\.0") as caught:
         corpus.fetch(tmp_path)
     assert caught.value.code == "bad-digest"
     assert not any(call.startswith("unpack") for call in small)
@@ -366,7 +402,11 @@ def test_a_damaged_package_on_disk_is_downloaded_again(tmp_path, small):
     [
         (FileNotFoundError("apt-get"), "no-apt", "apt-get, which downloads it, is not on this machine"),
         ("E: Unable to locate package tunes\n", "no-package", "Unable to locate package tunes"),
-        ("W: x\nE: Version '1:2.0' for 'tunes' was not found\n", "no-package", "Version '1:2.0' for 'tunes' was not found"),
+        (
+            "W: x\nE: Version '1:2.0' for 'tunes' was not found\n",
+            "no-package",
+            "Version '1:2.0' for 'tunes' was not found",
+        ),
         ("E: Failed to fetch http://x  Connection failed\n", "download-failed", "Connection failed"),
         ("", "download-failed", "no reason given"),
     ],
@@ -389,7 +429,9 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch, answer, code, 
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize(("answer", "code"), [(FileNotFoundError("dpkg-deb"), "no-dpkg"), ("not a Debian archive", "cannot-unpack")])
+@pytest.mark.parametrize(
+    ("answer", "code"), [(FileNotFoundError("dpkg-deb"), "no-dpkg"), ("not a Debian archive", "cannot-unpack")]
+)
 def test_a_package_that_cannot_be_unpacked_says_why(tmp_path, monkeypatch, answer, code):
     def run(command, **options):
         if isinstance(answer, Exception):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+
 from ms_edge.errors import MsEdgeError
 from ms_train.fit import TargetAccuracy
 from ms_train.recipes import get_recipe, recipes
@@ -16,14 +17,25 @@ def test_logstft_cnn_is_the_article():
     assert recipe.spec.feature_shape == (129, 212)
     assert model.count_params() == 2_552_705
     assert [type(layer).__name__ for layer in model.layers] == [
-        "InputLayer", "Reshape", *["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D"] * 4, "Flatten", "Dropout", "Dense", "Dropout", "Dense",
+        "InputLayer", "Reshape", *["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D"] * 4,
+        "Flatten", "Dropout", "Dense", "Dropout", "Dense",
     ]  # fmt: skip
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    assert [(layer.filters, layer.kernel_size, layer.padding) for layer in convolutions] == [(n, (3, 3), "valid") for n in (32, 64, 128, 256)]
-    assert {layer.activation.__name__ for layer in model.layers if isinstance(layer, keras.layers.Activation)} == {"tanh"}
+    assert [(layer.filters, layer.kernel_size, layer.padding) for layer in convolutions] == [
+        (n, (3, 3), "valid") for n in (32, 64, 128, 256)
+    ]
+    assert {layer.activation.__name__ for layer in model.layers if isinstance(layer, keras.layers.Activation)} == {
+        "tanh"
+    }
     assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.4, 0.4]
     assert float(model.optimizer.learning_rate) == pytest.approx(3e-6)
-    assert (model.loss, recipe.batch_size, recipe.epochs, recipe.target_accuracy, recipe.log_every_epochs) == ("binary_crossentropy", 12, 500, 0.95, 5)
+    assert (model.loss, recipe.batch_size, recipe.epochs, recipe.target_accuracy, recipe.log_every_epochs) == (
+        "binary_crossentropy",
+        12,
+        500,
+        0.95,
+        5,
+    )
     assert recipe.clips_per_recording == 6
 
 
@@ -33,7 +45,9 @@ def test_logstft_cnn_tells_two_classes_apart(labels):
         get_recipe("logstft_cnn").build_model(labels, "exclusive")
 
 
-@pytest.mark.parametrize(("labels", "decision"), [(TWO, "independent"), (TWO, "exclusive"), (("a", "b", "c"), "exclusive")])
+@pytest.mark.parametrize(
+    ("labels", "decision"), [(TWO, "independent"), (TWO, "exclusive"), (("a", "b", "c"), "exclusive")]
+)
 def test_mel_dscnn_is_small_and_answers_probabilities(labels, decision):
     recipe = get_recipe("mel_dscnn")
     model = recipe.build_model(labels, decision)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ms_edge.spec import FrontEndSpec
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
+from ms_edge.spec import FrontEndSpec
 from ms_train.clips import target
 from ms_train.datasets import Recording
 from ms_train.recipes import Recipe
@@ -55,11 +55,19 @@ class _Source:
 class Pool:
     """Recordings by label and source; draws windows so that no label and no single source dominates."""
 
-    def __init__(self, recordings: Sequence[tuple[Recording, Float32]], labels: tuple[str, ...], decision: str, spec: FrontEndSpec) -> None:
+    def __init__(
+        self,
+        recordings: Sequence[tuple[Recording, Float32]],
+        labels: tuple[str, ...],
+        decision: str,
+        spec: FrontEndSpec,
+    ) -> None:
         grouped: dict[str | None, dict[str, list[Float32]]] = defaultdict(lambda: defaultdict(list))
         for recording, audio in recordings:
             grouped[recording.label][recording.source].append(audio)
-        self._sources = {label: [_Source.of(audios) for audios in sources.values()] for label, sources in grouped.items()}
+        self._sources = {
+            label: [_Source.of(audios) for audios in sources.values()] for label, sources in grouped.items()
+        }
         # The square root of the minutes: large sources count for more, but do not drown the others.
         self._chances: dict[str | None, NDArray[np.float64]] = {}
         for label, sources in self._sources.items():
@@ -95,7 +103,10 @@ def random_windows(pool: Pool, recipe: Recipe, seed: int) -> Iterator[tuple[Floa
     while True:
         drawn = [pool.draw(rng) for _ in range(recipe.batch_size)]
         augment = recipe.augment or (lambda samples, *_: samples)
-        yield np.stack([augment(window, rng, pool.spec.sample_rate_hz) for window, _ in drawn]), np.stack([row for _, row in drawn])
+        yield (
+            np.stack([augment(window, rng, pool.spec.sample_rate_hz) for window, _ in drawn]),
+            np.stack([row for _, row in drawn]),
+        )
 
 
 def rms(samples: Float32) -> float:
@@ -121,7 +132,7 @@ def channel(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
     """What microphones, rooms, lines and codecs do to any sound, whatever its class.
 
     Each in its turn, by chance: reverberation, noise, a band limit, a tilted and waved frequency response, 8-bit
-    quantisation (linear or mu-law), and always a level from -45 to -12 dB RMS. Both classes get the same, so that
+    quantisation (linear or mu-law), an offset, and always a level from -45 to -12 dB RMS. Both classes get the same, so that
     neither bandwidth nor loudness nor quantisation says which it is.
     """
     length = len(samples)
@@ -144,6 +155,8 @@ def channel(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
             spectrum[hz < rng.uniform(20, 250)] = 0
     samples = irfft(spectrum.astype(np.complex64), length)
     samples = samples * np.float32(10 ** (rng.uniform(-45, -12) / 20) / rms(samples))
+    if rng.random() < 0.1:
+        samples = samples + np.float32(rng.uniform(-0.05, 0.05))
     if rng.random() < 0.15:
         samples = _quantise(samples, rng)
     return np.clip(samples, -1, 1).astype(np.float32)

@@ -40,14 +40,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch.add_argument("name", choices=["open-corpus"])
     fetch.add_argument("--to", type=Path, default=Path("data/open-corpus"), help="folder (default data/open-corpus)")
-    fetch.add_argument("--splits", default="train,val", help="comma-separated: train, val, test_a, hard (default train,val)")
+    fetch.add_argument(
+        "--splits", default="train,val", help="comma-separated: train, val, test_a, hard (default train,val)"
+    )
     fetch.set_defaults(run=_fetch)
     return parser
 
 
 def _fold(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and 2 <= int(count) and 1 <= int(index) <= int(count)):
+    if not (index.isdigit() and count.isdigit() and int(count) >= 2 and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N and N >= 2")
     return int(index), int(count)
 

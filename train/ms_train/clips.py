@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from ms_edge.errors import MsEdgeError
-from ms_edge.spec import FrontEndSpec
-from ms_edge.windows import windows
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.errors import MsEdgeError
+from ms_edge.spec import FrontEndSpec
+from ms_edge.windows import windows
 from ms_train.datasets import Recording
 
 Float32 = NDArray[np.float32]

@@ -19,7 +19,10 @@ def run(program: str, extras: str, args: argparse.Namespace) -> int:
             import tensorflow  # noqa: F401  (here, so that its start-up messages are over before ours begin)
         return int(args.run(args))
     except ModuleNotFoundError as error:
-        print(f"{program}: needs {error.name}, which is not installed; type: pip install 'ms-edge[{extras}]'", file=sys.stderr)
+        print(
+            f"{program}: needs {error.name}, which is not installed; type: pip install 'ms-edge[{extras}]'",
+            file=sys.stderr,
+        )
         return 3
     except MsEdgeError as error:
         print(f"{program}: {error}", file=sys.stderr)

@@ -17,11 +17,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from ms_edge.errors import MsEdgeError
 from numpy.typing import NDArray
 from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
+from ms_edge.errors import MsEdgeError
 from ms_train import clips, evaluate, plots
 from ms_train.augment import Pool, random_windows
 from ms_train.datasets import Dataset
@@ -31,14 +31,15 @@ from ms_train.recipes import Recipe
 
 
 class TargetAccuracy(keras.callbacks.Callback):
-    """The article's callback: a line every few epochs, and an end as soon as validation accuracy reaches the target."""
+    """The article's callback: a line every few epochs, and an end as soon as validation accuracy reaches a target, if any."""
 
-    def __init__(self, target: float, log_every: int) -> None:
+    def __init__(self, target: float | None, log_every: int) -> None:
         super().__init__()
         self.target = target
         self.log_every = log_every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Called by Keras."""
         logs = logs or {}
         if (epoch + 1) % self.log_every == 0:
             tqdm.write(
@@ -46,8 +47,11 @@ class TargetAccuracy(keras.callbacks.Callback):
                 f"Val Loss: {logs['val_loss']:.4f}, Val Acc: {logs['val_accuracy']:.4f}",
                 file=sys.stderr,
             )
-        if logs["val_accuracy"] >= self.target:
-            tqdm.write(f"Epoch: {epoch + 1:3d}, validation accuracy {logs['val_accuracy']:.4f} reached the target {self.target}", file=sys.stderr)
+        if self.target is not None and logs["val_accuracy"] >= self.target:
+            tqdm.write(
+                f"Epoch: {epoch + 1:3d}, Val Acc: {logs['val_accuracy']:.4f} reached the target {self.target}",
+                file=sys.stderr,
+            )
             self.model.stop_training = True
 
 
@@ -84,17 +88,27 @@ def fit(
 
     val = clips.load(parts.val, labels, spec, recipe.clips_per_recording, "validation data")
     val_features = clip_features(layer, val.samples)
-    callbacks: list[keras.callbacks.Callback] = [TqdmCallback(verbose=0, desc=recipe.name, file=sys.stderr, disable=not sys.stderr.isatty())]
-    if recipe.target_accuracy:
-        callbacks.append(TargetAccuracy(recipe.target_accuracy, recipe.log_every_epochs))
-    common: dict[str, Any] = {"validation_data": (val_features, targets(val)), "epochs": epochs, "callbacks": callbacks, "verbose": 0}
+    callbacks = [
+        TqdmCallback(verbose=0, desc=recipe.name, file=sys.stderr, disable=not sys.stderr.isatty()),
+        TargetAccuracy(recipe.target_accuracy, recipe.log_every_epochs),
+    ]
+    common: dict[str, Any] = {
+        "validation_data": (val_features, targets(val)),
+        "epochs": epochs,
+        "callbacks": callbacks,
+        "verbose": 0,
+    }
     if recipe.augment and recipe.steps_per_epoch:
-        pool = Pool(list(clips.read_all(parts.train, spec.sample_rate_hz, "training data")), labels, dataset.decision, spec)
+        pool = Pool(
+            list(clips.read_all(parts.train, spec.sample_rate_hz, "training data")), labels, dataset.decision, spec
+        )
         signature = (tf.TensorSpec((None, spec.clip_samples)), tf.TensorSpec((None, len(labels))))
         # One generator thread, so that the same seed gives the same batches in the same order.
         batches = tf.data.Dataset.from_generator(lambda: random_windows(pool, recipe, seed), output_signature=signature)
-        batches = batches.map(lambda samples, rows: (layer(samples), rows[:, 1:] if one_neuron else rows), num_parallel_calls=1).prefetch(8)
-        history = model.fit(batches, steps_per_epoch=recipe.steps_per_epoch, **common)
+        batches = batches.map(
+            lambda samples, rows: (layer(samples), rows[:, 1:] if one_neuron else rows), num_parallel_calls=1
+        ).prefetch(8)
+        history = model.fit(batches, steps_per_epoch=recipe.steps_per_epoch, shuffle=False, **common)
     else:
         train = clips.load(parts.train, labels, spec, recipe.clips_per_recording, "training data")
         history = model.fit(clip_features(layer, train.samples), targets(train), batch_size=recipe.batch_size, **common)
@@ -128,13 +142,18 @@ def fit(
             "sources": sorted({recording.source for recording in parts.train}),
             "seed": seed,
             "fold": fold and f"{fold[0]}/{fold[1]}",
-            "versions": {name: version(name) for name in ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")},
+            "versions": {
+                name: version(name)
+                for name in ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")
+            },
         },
     )
     with (out / "history.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", *history.history])
-        writer.writerows([epoch + 1, *values] for epoch, *values in zip(history.epoch, *history.history.values(), strict=True))
+        writer.writerows(
+            [epoch + 1, *values] for epoch, *values in zip(history.epoch, *history.history.values(), strict=True)
+        )
     plots.curves(history.history, out / "curves.png", f"{recipe.name} on {dataset.name}")
     return metrics
 

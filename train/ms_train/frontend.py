@@ -5,9 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
+
 from ms_edge.frontend import mel_filterbank
 from ms_edge.spec import FrontEndSpec
-from numpy.typing import NDArray
 
 
 def _hann_window(length: int, dtype: tf.DType) -> tf.Tensor:
@@ -41,6 +42,7 @@ class FrontEndLayer(keras.layers.Layer):
         return tf.square(amplitude) if self.spec.magnitude == "power" else amplitude
 
     def call(self, samples: tf.Tensor) -> tf.Tensor:
+        """Features, (batch, *spec.feature_shape) where samples is (batch, spec.clip_samples)."""
         features = self.spectrum(samples)
         if self._mel is not None:
             features = tf.matmul(features, tf.constant(self._mel, features.dtype))
@@ -49,10 +51,12 @@ class FrontEndLayer(keras.layers.Layer):
         return tf.transpose(features, (0, 2, 1)) if self.spec.layout == "bins_frames" else features
 
     def get_config(self) -> dict[str, object]:
+        """What Keras stores of the layer: its spec, as JSON."""
         return {**super().get_config(), "spec": self.spec.to_json()}
 
     @classmethod
     def from_config(cls, config: dict[str, object]) -> FrontEndLayer:
+        """The layer that `get_config` described."""
         return cls(**{**config, "spec": FrontEndSpec.from_json(str(config["spec"]))})
 
 

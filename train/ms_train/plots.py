@@ -13,7 +13,12 @@ def curves(history: Mapping[str, Sequence[float]], path: Path, title: str) -> No
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
-            axes.plot(range(1, len(history[key]) + 1), history[key], label=label, marker="." if len(history[key]) < 20 else None)
+            axes.plot(
+                range(1, len(history[key]) + 1),
+                history[key],
+                label=label,
+                marker="." if len(history[key]) < 20 else None,
+            )
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)

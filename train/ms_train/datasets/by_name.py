@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ms_edge.errors import MsEdgeError
-
 from ms_train.datasets import Dataset
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ms_edge.audio import EXTENSIONS, read_mono
 from ms_edge.errors import MsEdgeError
-
 from ms_train.datasets import Dataset, Recording
 
 
@@ -18,11 +17,15 @@ def folder(root: Path) -> Dataset:
     Raises MsEdgeError(`bad-data`) where there are not at least two classes with audio in each.
     """
     if not root.is_dir():
-        raise MsEdgeError("bad-data", f"{root}: no such folder; it should hold one sub-folder of audio files per class.")
+        raise MsEdgeError(
+            "bad-data", f"{root}: no such folder; it should hold one sub-folder of audio files per class."
+        )
     classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     recordings = []
     for directory in classes:
-        files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."))
+        files = sorted(
+            path for path in directory.rglob("*") if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+        )
         if not files:
             raise MsEdgeError("bad-data", f"{directory}: the class has no audio file; remove the folder or fill it.")
         for path in files:
@@ -36,5 +39,7 @@ def folder(root: Path) -> Dataset:
                 )
             )
     if len(classes) < 2:
-        raise MsEdgeError("bad-data", f"{root}: has {len(classes)} class folders; at least two are needed to tell apart.")
+        raise MsEdgeError(
+            "bad-data", f"{root}: has {len(classes)} class folders; at least two are needed to tell apart."
+        )
     return Dataset(root.name, tuple(path.name for path in classes), "exclusive", tuple(recordings))

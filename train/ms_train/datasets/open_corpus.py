@@ -42,6 +42,8 @@ CAP_S = {"flight-of-the-amazon-queen": 90 * 60}
 HEADERLESS = {".gsm": (8_000, "GSM610", 0), ".raw": (8_000, "PCM_16", 0), ".als": (11_025, "PCM_U8", 32)}
 INDEX = ("split", "label", "package", "language", "speaker_or_composer", "licence", "path", "sha256", "seconds")
 SKIPPED = ("path", "package", "reason")
+# Folders of games' effects whose names say that the sounds are not what the manifest calls them, noise.
+NOT_NOISE = re.compile(r"_(voices?|speech|music)_")
 
 Blocks = Iterator[NDArray[np.float32]]
 Table = dict[str, dict[str, str]]  # lines by their `path`
@@ -135,8 +137,16 @@ def fetch(root: Path, splits: Sequence[str] = ("train", "val")) -> None:
 
 
 def open_corpus(root: Path) -> Dataset:
-    """The corpus that `fetch` wrote into `root`. Raises MsEdgeError(`bad-data`) where there is none."""
-    rows = _read_table(root / "index.tsv")
+    """The corpus that `fetch` wrote into `root`. Raises MsEdgeError(`bad-data`) where there is none.
+
+    Effects from folders named after voices, speech or music are left out, and so is `mixed` material, which no single
+    label describes.
+    """
+    rows = {
+        path: row
+        for path, row in _read_table(root / "index.tsv").items()
+        if row["label"] in LABELS or (row["label"] == "noise" and not NOT_NOISE.search(Path(path).name))
+    }
     if not rows:
         raise MsEdgeError("bad-data", f"{root}: holds no corpus; type: ms-train data fetch open-corpus --to {root}")
     recordings = tuple(
@@ -150,7 +160,7 @@ def open_corpus(root: Path) -> Dataset:
         )
         for path, row in sorted(rows.items())
     )
-    licences = tuple(sorted({row["licence"] for row in rows.values()}))
+    licences = tuple(sorted({row["licence"] for row in rows.values() if row["split"] in ("train", "val")}))
     return Dataset("open-corpus", LABELS, "independent", recordings, licences)
 
 
@@ -166,7 +176,7 @@ def _package(folder: Path, row: Row) -> Path:
                 raise MsEdgeError("bad-digest", f"{deb.name}: the download has another SHA-256 than the manifest says")
             return deb.replace(folder / deb.name)
     except MsEdgeError as error:
-        by_hand = f"or put the package from https://snapshot.debian.org/binary/{row.package}/ into {folder}."
+        by_hand = f"or put {row.package} {row.version} (a .deb file) into {folder}."
         raise MsEdgeError(error.code, f"{error}; try again on Debian 12 after `apt-get update`, {by_hand}") from None
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ms_edge.errors import MsEdgeError
-
 from ms_train.datasets import Dataset, Recording
 
 VAL_SHARE = 0.2
@@ -59,7 +58,10 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None) -> S
     for name, part in (("training", result.train), ("validation", result.val)):
         missing = set(dataset.labels) - {recording.label for recording in part}
         if missing:
-            raise MsEdgeError("bad-data", f"{dataset.name}: no recording of {', '.join(sorted(missing))} is left for {name}; add recordings.")
+            raise MsEdgeError(
+                "bad-data",
+                f"{dataset.name}: no recording of {', '.join(sorted(missing))} is left for {name}; add recordings.",
+            )
     return result
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
+
 from ms_edge.errors import MsEdgeError
 from ms_edge.spec import FrontEndSpec
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

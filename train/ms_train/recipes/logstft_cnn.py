@@ -23,9 +23,9 @@ What the article gets wrong, and what stands here instead:
 from __future__ import annotations
 
 import keras
+
 from ms_edge.errors import MsEdgeError
 from ms_edge.spec import FrontEndSpec
-
 from ms_train.recipes import Recipe
 
 SPEC = FrontEndSpec(
@@ -45,7 +45,9 @@ SPEC = FrontEndSpec(
 def build_model(labels: tuple[str, ...], decision: str) -> keras.Model:
     """(batch, 129, 212) -> (batch, 1): the probability of the second label. Raises MsEdgeError for other than two."""
     if len(labels) != 2 or decision != "exclusive":
-        raise MsEdgeError("usage", f"logstft_cnn has one output neuron and tells two classes apart, not {len(labels)} ({decision}).")
+        raise MsEdgeError(
+            "usage", f"logstft_cnn has one output neuron and tells two classes apart, not {len(labels)} ({decision})."
+        )
     inputs = keras.Input(SPEC.feature_shape, name="features")
     x = keras.layers.Reshape((*SPEC.feature_shape, 1))(inputs)
     for filters in (32, 64, 128, 256):

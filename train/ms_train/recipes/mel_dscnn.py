@@ -11,8 +11,8 @@ reaches it at -73 dB of full scale, white noise at about -52 dB RMS: what is qui
 from __future__ import annotations
 
 import keras
-from ms_edge.spec import FrontEndSpec, MelSpec
 
+from ms_edge.spec import FrontEndSpec, MelSpec
 from ms_train.augment import channel
 from ms_train.recipes import Recipe
 
@@ -49,7 +49,9 @@ def build_model(labels: tuple[str, ...], decision: str) -> keras.Model:
     outputs = keras.layers.Dense(len(labels), activation="sigmoid" if independent else "softmax")(x)
     model = keras.Model(inputs, outputs, name="mel_dscnn")
     model.compile(
-        optimizer=keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(2e-3, EPOCHS * STEPS_PER_EPOCH), weight_decay=1e-3),
+        optimizer=keras.optimizers.AdamW(
+            keras.optimizers.schedules.CosineDecay(2e-3, EPOCHS * STEPS_PER_EPOCH), weight_decay=1e-3
+        ),
         loss="binary_crossentropy" if independent else "categorical_crossentropy",
         metrics=[keras.metrics.BinaryAccuracy(name="accuracy") if independent else "accuracy"],
     )

@@ -1,0 +1,121 @@
+"""The wheel, installed with [cpu] into an empty environment: it works there, and brings nothing it should not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+WHEELHOUSE = ROOT / "build" / "wheelhouse"
+
+
+def pip(python: str | Path, *arguments: str | Path) -> None:
+    subprocess.run([python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments], check=True, cwd=ROOT)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    pip(sys.executable, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory) -> Path:
+    """The folder of programs of an environment with the wheel and its [cpu] extra, from the wheels that `make test` fetched."""
+    assert list(WHEELHOUSE.glob("onnxruntime-*.whl")), f"{WHEELHOUSE} is empty; `make test` fills it"
+    folder = tmp_path_factory.mktemp("empty")
+    venv.create(folder, with_pip=True)
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+    pip(programs / "python", "install", "--no-index", "--find-links", WHEELHOUSE, f"{wheel}[cpu]")
+    return programs
+
+
+def test_wheel_holds_the_model_the_types_and_no_tests(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"ms_edge/models/music-speech.onnx", "ms_edge/py.typed", "ms_train/datasets/open_corpus.tsv.xz"} <= names
+    sources = {
+        path.relative_to(ROOT / part).as_posix()
+        for part in ("edge", "export", "train")
+        for path in (ROOT / part).rglob("*.py")
+    }
+    assert sources <= names
+    assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
+
+
+def test_installed_command_classifies(installed, samples, tmp_path):
+    run = subprocess.run(
+        [installed / "ms-edge", "classify", "--format", "jsonl", *samples],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean(),
+    )
+    labels = [json.loads(line)["label"] for line in run.stdout.splitlines()]
+    assert labels == [path.name.partition("_")[0] for path in samples]
+    assert run.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "module", ["tensorflow", "keras", "onnx", "tf2onnx", "matplotlib", "tensorflow_datasets", "tqdm", "pytest"]
+)
+def test_nothing_heavy_is_there(installed, tmp_path, module):
+    run = subprocess.run(
+        [installed / "python", "-c", f"import {module}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=clean(),
+        check=False,
+    )
+    assert f"No module named '{module}'" in run.stderr
+
+
+def test_runtime_imports_neither_of_the_other_packages(installed, tmp_path):
+    """Not even where they are installed, as they are in this wheel."""
+    code = (
+        "import sys, pkgutil, importlib, ms_edge\n"
+        "for module in pkgutil.iter_modules(ms_edge.__path__): importlib.import_module('ms_edge.' + module.name)\n"
+        "assert not [name for name in sys.modules if name.split('.')[0] in ('ms_train', 'ms_export')]"
+    )
+    subprocess.run([installed / "python", "-c", code], cwd=tmp_path, check=True, env=clean())
+
+
+@pytest.mark.parametrize(("command", "extra"), [("ms-train", "ms-edge[train]"), ("ms-export", "ms-edge[cpu,export]")])
+def test_commands_without_their_extra_say_so(installed, tmp_path, command, extra):
+    arguments = {
+        "ms-train": ["fit", "--recipe", "mel_dscnn", "--data", "folder:x", "--out", "y"],
+        "ms-export": ["convert", "x", "-o", "y"],
+    }[command]
+    run = subprocess.run(
+        [installed / command, *arguments], cwd=tmp_path, capture_output=True, text=True, env=clean(), check=False
+    )
+    assert run.returncode == 3
+    assert extra in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    subprocess.run([installed / command, "--help"], cwd=tmp_path, capture_output=True, env=clean(), check=True)
+
+
+def test_extras_are_those_of_the_house():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    assert set(extras) == {"cpu", "gpu", "train", "export", "bench"}
+    assert [name for name, needs in extras.items() if any(need.startswith("onnxruntime") for need in needs)] == [
+        "cpu",
+        "gpu",
+    ]
+    assert project["tool"]["uv"]["conflicts"] == [[{"extra": "cpu"}, {"extra": "gpu"}]]
+
+
+def clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
