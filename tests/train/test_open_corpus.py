@@ -374,8 +374,12 @@ def test_further_splits_are_added_to_the_same_root(tmp_path, small):
 def test_effects_named_after_speech_or_music_are_no_noise(tmp_path, path, kept):
     name = f"audio/train/noise/pkg/{path}"
     row = ("train", "noise", "pkg", "", "x", "CC0-1.0", name, "0" * 64, "1.0")
-    (tmp_path / "index.tsv").write_text("\n".join("\t".join(line) for line in (corpus.INDEX, row)) + "\n")
-    assert [recording.name for recording in corpus.open_corpus(tmp_path).recordings] == ([name] if kept else [])
+    other = ("train", "speech", "pkg", "", "x", "CC0-1.0", "audio/z.flac", "0" * 64, "1.0")
+    (tmp_path / "index.tsv").write_text("\n".join("\t".join(line) for line in (corpus.INDEX, row, other)) + "\n")
+    assert [recording.name for recording in corpus.open_corpus(tmp_path).recordings] == [
+        *([name] if kept else []),
+        "audio/z.flac",
+    ]
 
 
 def test_a_package_with_another_digest_is_never_unpacked(tmp_path, small, monkeypatch):
