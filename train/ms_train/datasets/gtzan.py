@@ -1,0 +1,142 @@
+"""GTZAN music/speech through tensorflow-datasets, from its own download or from a local copy.
+
+64 recordings of music and 64 of speech, 30 s each, 22,050 Hz mono 16-bit (Tzanetakis 1999). The builder's download address
+is reported dead, so a local copy of the archive can be handed to it instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+import tensorflow_datasets as tfds
+from numpy.typing import NDArray
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+from ms_edge.errors import MsEdgeError
+from ms_train.datasets import Dataset, Recording
+
+LABELS = ("music", "speech")
+SAMPLE_RATE_HZ = 22_050
+CLASS_FOLDERS = ("music_wav", "speech_wav")
+
+
+def gtzan(archive: Path | None = None, data_dir: Path | None = None) -> Dataset:
+    """The collection as a dataset; music is label 0, speech 1.
+
+    `archive` is a `music_speech.tar.gz`, its unpacked folder or the folder that holds that one; without it the builder
+    downloads. What tensorflow-datasets prepares is kept in `data_dir` (its own default), a copy per archive. Raises
+    MsEdgeError(`bad-data`) where there is no collection to be had.
+    """
+    _require_pydub()
+    try:
+        if archive is None:
+            examples = tfds.load("gtzan_music_speech", split="train", data_dir=data_dir)
+        else:
+            examples = _from_archive(archive, data_dir)
+    except (tfds.download.DownloadError, NonMatchingChecksumError, OSError) as error:
+        raise MsEdgeError(
+            "bad-data",
+            f"tensorflow-datasets cannot download GTZAN music/speech ({_first_line(error)}); "
+            "get music_speech.tar.gz and pass it with --archive.",
+        ) from None
+    recordings = tuple(_recording(example) for example in tfds.as_numpy(examples))
+    return Dataset("gtzan", LABELS, "exclusive", tuple(sorted(recordings, key=lambda recording: recording.name)))
+
+
+def _from_archive(archive: Path, data_dir: Path | None) -> Any:
+    with _unpacked(archive) as folder:
+        files = sorted(path for name in CLASS_FOLDERS for path in (folder / name).glob("*.wav"))
+        missing = [name for name in CLASS_FOLDERS if not any(path.parent.name == name for path in files)]
+        if missing:
+            raise MsEdgeError(
+                "bad-data", f"{archive}: no music_speech/{missing[0]}/*.wav in it; it is not the collection."
+            )
+        if len({path.name for path in files}) < len(files):
+            raise MsEdgeError(
+                "bad-data", f"{archive}: two files have the same name, by which the builder tells them apart."
+            )
+        # What was prepared from one archive must never be taken for another.
+        digest = hashlib.sha256()
+        for path in files:
+            digest.update(
+                path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest()
+            )
+        root = Path(data_dir or tfds.core.constants.DATA_DIR) / f"gtzan-{digest.hexdigest()[:16]}"
+        builder = _local_builder(folder.parent, root)
+        builder.download_and_prepare()
+        return builder.as_dataset(split="train")
+
+
+def _local_builder(unpacked: Path, data_dir: Path) -> Any:
+    """The real builder, but that what it would download and unpack is there already."""
+    from tensorflow_datasets.audio.gtzan_music_speech.gtzan_music_speech import GTZANMusicSpeech
+
+    class Unpacked:
+        def download_and_extract(self, urls: dict[str, str]) -> dict[str, str]:
+            return dict.fromkeys(urls, str(unpacked))
+
+    class LocalGTZANMusicSpeech(GTZANMusicSpeech, skip_registration=True):
+        name = "gtzan_music_speech"
+
+        def _split_generators(self, dl_manager: object) -> Any:
+            return super()._split_generators(Unpacked())
+
+    return LocalGTZANMusicSpeech(data_dir=str(data_dir))
+
+
+@contextmanager
+def _unpacked(archive: Path) -> Iterator[Path]:
+    """The folder `music_speech` of an archive, unpacked for as long as it is needed, or as it lies there."""
+    if archive.is_dir():
+        yield archive if archive.name == "music_speech" else archive / "music_speech"
+        return
+    with tempfile.TemporaryDirectory(prefix="gtzan-") as folder:
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(folder, filter="data")
+        except (OSError, tarfile.TarError) as error:
+            raise MsEdgeError("bad-data", f"{archive}: cannot be unpacked ({_first_line(error)}).") from None
+        yield Path(folder) / "music_speech"
+
+
+def _recording(example: dict[str, Any]) -> Recording:
+    label = LABELS[int(example["label"])]
+    samples = np.asarray(example["audio"]).astype(np.int16)  # int64 in the range of int16
+    return Recording(
+        name=f"{label}/{Path(example['audio/filename'].decode()).stem}",
+        label=label,
+        source="gtzan",
+        sha256=hashlib.sha256(samples.tobytes()).hexdigest(),
+        read=partial(_read, samples),
+    )
+
+
+def _read(samples: NDArray[np.int16], sample_rate_hz: int) -> NDArray[np.float32]:
+    audio = samples.astype(np.float32) / np.float32(32768)
+    return (
+        audio
+        if sample_rate_hz == SAMPLE_RATE_HZ
+        else soxr.resample(audio, SAMPLE_RATE_HZ, sample_rate_hz, quality="HQ")
+    )
+
+
+def _require_pydub() -> None:
+    # tensorflow-datasets decodes with it, declares neither it nor importlib_resources, and fails late without them.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a missing ffmpeg, which WAV files do not need
+        import importlib_resources  # noqa: F401
+        import pydub  # noqa: F401
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__
