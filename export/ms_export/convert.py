@@ -67,16 +67,32 @@ def to_onnx(network: keras.Model, feature_shape: tuple[int, ...]) -> onnx.ModelP
     graph.ir_version = IR_VERSION
     graph.doc_string = graph.graph.doc_string = ""
     graph.graph.name = network.name
-    del graph.graph.value_info[:]
-    _rename(graph, graph.graph.output[0].name, "scores")
-    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    graph.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    _canonicalise(graph.graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph
 
 
-def _rename(graph: onnx.ModelProto, old: str, new: str) -> None:
-    graph.graph.output[0].name = new
-    for node in graph.graph.node:
-        node.input[:] = [new if name == old else name for name in node.input]
-        node.output[:] = [new if name == old else name for name in node.output]
+def _canonicalise(graph: onnx.GraphProto) -> None:
+    """Names in graph order and nothing but the graph: tf2onnx counts upwards as long as the process lives."""
+    del graph.value_info[:]
+    names = {graph.input[0].name: "features", graph.output[0].name: "scores"}
+    initializers = {initializer.name: initializer for initializer in graph.initializer}
+    for index, node in enumerate(graph.node):
+        for kind, values in (("constant", node.input), ("value", node.output)):
+            for name in values:
+                if name and name not in names:
+                    names[name] = f"{kind}_{len(names)}"
+        node.name = f"{node.op_type}_{index}"
+        node.doc_string = ""
+        node.input[:] = [names.get(name, "") for name in node.input]
+        node.output[:] = [names.get(name, "") for name in node.output]
+    ordered = [initializers[name] for name in names if name in initializers]
+    for initializer in ordered:
+        initializer.name = names[initializer.name]
+        initializer.doc_string = ""
+    kept = [onnx.TensorProto.FromString(initializer.SerializeToString()) for initializer in ordered]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    for value, name in ((graph.input[0], "features"), (graph.output[0], "scores")):
+        value.name = name
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"

@@ -21,6 +21,7 @@ SPECTRUM_TOLERANCE = 1e-6
 # A logarithm just above its floor divides that by floor / sum of the window, which every recipe keeps over 5e-5.
 FEATURE_TOLERANCE = 1e-3
 SCORE_TOLERANCE = 1e-5
+REFERENCE_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,22 @@ def compare(network: keras.Model, model: Model, clips: dict[str, Float32]) -> Di
     layer, front_end = FrontEndLayer(spec), FrontEnd(spec)
     spectrum = features = 0.0
     worst_score, worst_clip = 0.0, ""
-    for name, samples in clips.items():
-        reference_spectrum = layer.spectrum(samples[np.newaxis]).numpy()[0]
-        reference_features = layer(samples[np.newaxis]).numpy()
-        reference_scores = label_scores(network(reference_features, training=False).numpy())[0]
-        edge_spectrum, edge_features = front_end.spectrum(samples), front_end.features(samples)
-        edge_scores = model.scores(edge_features[np.newaxis])[0]
-        spectrum = _larger(spectrum, spectrum_difference(edge_spectrum, reference_spectrum))
-        features = _larger(features, largest_difference(edge_features, reference_features[0]))
-        score = largest_difference(edge_scores, reference_scores)
-        if not score <= worst_score:  # a NaN is the worst
-            worst_score, worst_clip = score, name
+    names = list(clips)
+    for start in range(0, len(names), REFERENCE_BATCH):
+        batch = names[start : start + REFERENCE_BATCH]
+        waveforms = np.stack([clips[name] for name in batch])
+        reference_spectra = layer.spectrum(waveforms).numpy()
+        reference_features = layer(waveforms).numpy()
+        reference_scores = label_scores(network(reference_features, training=False).numpy())
+        for index, name in enumerate(batch):
+            edge_features = front_end.features(clips[name])
+            edge_scores = model.scores(edge_features[np.newaxis])[0]
+            edge_spectrum = front_end.spectrum(clips[name])
+            spectrum = _larger(spectrum, spectrum_difference(edge_spectrum, reference_spectra[index]))
+            features = _larger(features, largest_difference(edge_features, reference_features[index]))
+            score = largest_difference(edge_scores, reference_scores[index])
+            if not score <= worst_score:  # a NaN is the worst
+                worst_score, worst_clip = score, name
     return Difference(spectrum, features, worst_score, worst_clip)
 
 

@@ -55,14 +55,14 @@ class Run:
         """Up to 100 named clips (clip_samples,) of each label from the recordings that were not trained on.
 
         The held-out fold if there is one, else the validation part, of the dataset the run names or of `data`. Clips
-        start every eighth of a clip, taken evenly from all recordings. Raises MsEdgeError(`too-few-clips`) where a label
+        start every sixteenth of a clip, taken evenly from all recordings. Raises MsEdgeError(`too-few-clips`) where a label
         has under 20.
         """
         dataset = dataset_by_name(data or self.facts["data"], archive)
         held_out = set(self.split["test"] or self.split["val"])
         if data:  # another dataset: all of it
             held_out = {recording.name for recording in dataset.recordings}
-        spec = FrontEndSpec.from_json(json.dumps({**json.loads(self.spec.to_json()), "hop_s": self.spec.clip_s / 8}))
+        spec = FrontEndSpec.from_json(json.dumps({**json.loads(self.spec.to_json()), "hop_s": self.spec.clip_s / 16}))
         clips: dict[str, NDArray[np.float32]] = {}
         for label in self.labels:
             recordings = [

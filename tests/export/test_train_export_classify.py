@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
+import soundfile
 
 from ms_edge import cli as edge_cli
 from ms_edge.audio import read_mono
@@ -115,7 +116,7 @@ def test_exported_model_is_self_describing_and_plain(exported, run):
     assert model.metadata.parity["clips"] >= 40 + 12
     graph = onnx.load(exported)
     operators = {node.op_type for node in graph.graph.node}
-    assert not operators & {"If", "Loop", "STFT", "Dropout", "BatchNormalization"} - {"BatchNormalization"}
+    assert not operators & {"If", "Loop", "STFT", "Dropout"}
     assert all(initializer.data_location == onnx.TensorProto.DEFAULT for initializer in graph.graph.initializer)
 
 
@@ -148,14 +149,14 @@ def test_same_run_same_bytes(exported, run, data):
 
 
 def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, data, tmp_path, monkeypatch, capsys):
-    """The weights that are checked are not those that were converted: one of them is a thousandth off."""
+    """The weights that are checked are not those that were converted: one of them is a hundredth off."""
     load = Run.load.__func__
 
     def disturbed(cls, folder):
         loaded = load(cls, folder)
         conversion = keras.models.clone_model(loaded.network)
         weights = loaded.network.get_weights()
-        weights[-1] = weights[-1] + 1e-3
+        weights[-1][0] += 1e-2  # of the last bias alone: softmax does not see all of them move
         conversion.set_weights(weights)
         monkeypatch.setattr("ms_export.convert.to_onnx", lambda network, shape: to_onnx(conversion, shape))
         return loaded
@@ -172,11 +173,10 @@ def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, d
 def test_too_few_clips_are_refused(run, samples, tmp_path, capsys):
     for label in ("music", "speech"):
         (tmp_path / "few" / label).mkdir(parents=True)
-        shutil.copy(next(path for path in samples if path.name.startswith(label)), tmp_path / "few" / label)
-    assert (
-        export_cli.main(["convert", str(run), "-o", str(tmp_path / "a.onnx"), "--data", f"folder:{tmp_path / 'few'}"])
-        == 1
-    )
+        audio = read_mono(next(path for path in samples if path.name.startswith(label)), 16_000)
+        soundfile.write(tmp_path / "few" / label / "a.wav", audio[: round(1.5 * 16_000)], 16_000)
+    arguments = ["convert", str(run), "-o", str(tmp_path / "a.onnx"), "--data", f"folder:{tmp_path / 'few'}"]
+    assert export_cli.main(arguments) == 1
     assert "20 are needed" in capsys.readouterr().err
     assert not (tmp_path / "a.onnx").exists()
 
