@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,10 @@ from scipy.fft import irfft, next_fast_len, rfft
 from ms_edge.spec import FrontEndSpec
 from ms_train.clips import target
 from ms_train.datasets import Recording
-from ms_train.recipes import Recipe
 
 Float32 = NDArray[np.float32]
 Rng = np.random.Generator
+Augment = Callable[[Float32, Rng, int], Float32]  # window, random numbers, sample rate in Hz
 
 MIXTURE_SHARE = 0.15  # of the windows, where labels are independent
 NOISE_SHARE = 0.15
@@ -97,16 +97,13 @@ class Pool:
         return self.window(label, rng), target(label, self.labels)
 
 
-def random_windows(pool: Pool, recipe: Recipe, seed: int) -> Iterator[tuple[Float32, Float32]]:
+def random_windows(pool: Pool, augment: Augment, batch_size: int, seed: int) -> Iterator[tuple[Float32, Float32]]:
     """Endless batches (clips (batch, clip_samples), targets (batch, labels)), the same ones for the same seed."""
     rng = np.random.default_rng(seed)
     while True:
-        drawn = [pool.draw(rng) for _ in range(recipe.batch_size)]
-        augment = recipe.augment or (lambda samples, *_: samples)
-        yield (
-            np.stack([augment(window, rng, pool.spec.sample_rate_hz) for window, _ in drawn]),
-            np.stack([row for _, row in drawn]),
-        )
+        drawn = [pool.draw(rng) for _ in range(batch_size)]
+        windows = [augment(window, rng, pool.spec.sample_rate_hz) for window, _ in drawn]
+        yield np.stack(windows), np.stack([row for _, row in drawn])
 
 
 def rms(samples: Float32) -> float:

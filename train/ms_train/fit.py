@@ -98,13 +98,16 @@ def fit(
         "callbacks": callbacks,
         "verbose": 0,
     }
-    if recipe.augment and recipe.steps_per_epoch:
+    augment = recipe.augment
+    if augment and recipe.steps_per_epoch:
         pool = Pool(
             list(clips.read_all(parts.train, spec.sample_rate_hz, "training data")), labels, dataset.decision, spec
         )
         signature = (tf.TensorSpec((None, spec.clip_samples)), tf.TensorSpec((None, len(labels))))
         # One generator thread, so that the same seed gives the same batches in the same order.
-        batches = tf.data.Dataset.from_generator(lambda: random_windows(pool, recipe, seed), output_signature=signature)
+        batches = tf.data.Dataset.from_generator(
+            lambda: random_windows(pool, augment, recipe.batch_size, seed), output_signature=signature
+        )
         batches = batches.map(
             lambda samples, rows: (layer(samples), rows[:, 1:] if one_neuron else rows), num_parallel_calls=1
         ).prefetch(8)

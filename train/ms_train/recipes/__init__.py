@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from ms_edge.errors import MsEdgeError
 from ms_edge.spec import FrontEndSpec
+from ms_train.augment import Augment
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Recipe:
     target_accuracy: float | None = None  # stop as soon as validation accuracy reaches it
     log_every_epochs: int = 5
     steps_per_epoch: int | None = None
-    augment: Callable[[NDArray[np.float32], np.random.Generator, int], NDArray[np.float32]] | None = None
+    augment: Augment | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What a run folder records of the recipe; the spec is recorded beside it."""

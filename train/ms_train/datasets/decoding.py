@@ -1,0 +1,92 @@
+"""Every file of the open corpus to mono 16 kHz: containers of games, headerless telephone formats, G.722."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from ms_edge.audio import AudioFile
+from ms_edge.errors import AudioError
+
+RATE_HZ = 16_000
+# Nothing in these files says what they are: rate in Hz, libsndfile's name of the coding, bytes before the first sample.
+HEADERLESS = {".gsm": (8_000, "GSM610", 0), ".raw": (8_000, "PCM_16", 0), ".als": (11_025, "PCM_U8", 32)}
+
+Blocks = Iterator[NDArray[np.float32]]
+
+
+def read_member(container: Path, name: str) -> bytes:
+    """One file out of a container: a `.pk3` (a ZIP file) or `queen.1c`. Raises AudioError where it is not in there."""
+    if container.suffix == ".pk3":
+        with zipfile.ZipFile(container) as archive:
+            if name in archive.namelist():
+                return archive.read(name)
+    else:
+        with container.open("rb") as file:
+            # 12 bytes of version, 1 of compression, the number of entries; big-endian throughout.
+            (count,) = struct.unpack(">13xH", file.read(15))
+            for entry, offset, size in struct.iter_unpack(">12sxII", file.read(21 * count)):
+                if entry.rstrip(b"\0") == name.encode():
+                    file.seek(offset)
+                    return file.read(size)
+    raise AudioError("not-found", f"{name}: is not in {container}.")
+
+
+def decode(path: Path) -> Blocks:
+    """Any file of the corpus as mono blocks (n,) at 16 kHz. Raises AudioError."""
+    suffix = path.suffix.lower()
+    if suffix in HEADERLESS:
+        yield from _resample(_headerless(path, *HEADERLESS[suffix]), HEADERLESS[suffix][0])
+        return
+    if suffix != ".g722":
+        try:
+            with AudioFile(path, RATE_HZ) as file:
+                yield from file.blocks()
+            return
+        except AudioError as error:
+            if error.code != "not-audio":
+                raise
+    # G.722 has no header either, and libsndfile has no G.722.
+    yield from _ffmpeg(path, "g722" if suffix == ".g722" else None)
+
+
+def _headerless(path: Path, rate_hz: int, coding: str, skip: int) -> Blocks:
+    raw = {"format": "RAW", "subtype": coding, "endian": "LITTLE", "samplerate": rate_hz, "channels": 1}
+    try:
+        with soundfile.SoundFile(path, **raw) as file:
+            if skip:
+                file.seek(skip)  # in frames, which are bytes where there is something to skip
+            while len(block := file.read(rate_hz, dtype="float32")):
+                yield block
+    except soundfile.SoundFileError:
+        raise AudioError("not-audio", f"{path}: libsndfile cannot read it as {coding}.") from None
+
+
+def _ffmpeg(path: Path, form: str | None) -> Blocks:
+    import av  # here: nobody but fetch needs it
+
+    try:
+        with av.open(str(path), format=form) as file:
+            stream = file.streams.audio[0]
+            planar = av.AudioResampler(format="fltp")  # one row a channel, whatever the codec makes; no change of rate
+            frames = (part for frame in file.decode(stream) for part in planar.resample(frame))
+            yield from _resample((part.to_ndarray().mean(axis=0) for part in frames), stream.rate)
+    except (av.FFmpegError, IndexError):
+        raise AudioError("not-audio", f"{path}: neither libsndfile nor FFmpeg can read it.") from None
+
+
+def _resample(blocks: Blocks, rate_hz: int) -> Blocks:
+    if rate_hz == RATE_HZ:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(rate_hz, RATE_HZ, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
