@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 from pathlib import Path
 
@@ -40,9 +41,10 @@ def archive(unpacked) -> Path:
 
 
 @pytest.mark.parametrize("form", ["archive", "folder", "parent"])
-def test_every_form_of_a_local_copy_is_read_to_the_bit(archive, unpacked, samples, tmp_path, form):
+def test_every_form_of_a_local_copy_is_read_to_the_bit(archive, unpacked, samples, tmp_path, form, capfd):
     given = {"archive": archive, "folder": unpacked, "parent": unpacked.parent}[form]
     dataset = gtzan(given, data_dir=tmp_path)
+    assert "ownload" not in "".join(capfd.readouterr()), "the builder speaks of a download that there is not"
     assert (dataset.name, dataset.labels, dataset.decision) == ("gtzan", ("music", "speech"), "exclusive")
     assert [recording.name for recording in dataset.recordings] == [
         f"{path.name.partition('_')[0]}/{path.stem}" for path in samples
@@ -54,6 +56,11 @@ def test_every_form_of_a_local_copy_is_read_to_the_bit(archive, unpacked, sample
         assert len(recording.read(16_000)) == pytest.approx(len(written) * 16_000 / 22_050, abs=2)
     assert len({recording.sha256 for recording in dataset.recordings}) == len(samples)
     assert {recording.label for recording in split(dataset, 0).val} == {"music", "speech"}
+
+
+def test_the_folder_one_stands_in_is_a_local_copy(unpacked, tmp_path, monkeypatch):
+    monkeypatch.chdir(unpacked)
+    assert len(gtzan(Path(), data_dir=tmp_path).recordings) == len(list(unpacked.rglob("*.wav")))
 
 
 def test_copies_are_not_taken_for_one_another(unpacked, tmp_path):
@@ -81,6 +88,58 @@ def test_what_is_not_the_collection_gets_a_sentence(tmp_path):
     soundfile.write(tmp_path / "music_speech" / "speech_wav" / "a.wav", np.zeros(100), 22_050)
     with pytest.raises(MsEdgeError, match="same name"):
         gtzan(tmp_path, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "subtype", "message"),
+    [
+        ("a.wav", 16_000, 1, "PCM_16", "16,000 Hz"),
+        ("a.wav", 22_050, 2, "PCM_16", r"2 channel\(s\)"),
+        ("a.wav", 22_050, 1, "PCM_U8", "PCM_U8"),
+        ("a.wav", 22_050, 1, "PCM_24", "PCM_24"),
+        ("a.1.wav", 22_050, 1, "PCM_16", "rename"),
+        ("sub/a.wav", 22_050, 1, "PCM_16", "move"),
+        ("../a.wav", 22_050, 1, "PCM_16", "move"),
+    ],
+)
+def test_what_the_builder_would_misread_without_a_word_is_refused(tmp_path, name, rate, channels, subtype, message):
+    for path in ("music_wav/m.wav", "speech_wav/s.wav"):
+        (tmp_path / "music_speech" / path).parent.mkdir(parents=True)
+        soundfile.write(tmp_path / "music_speech" / path, np.zeros(100), 22_050)
+    odd = tmp_path / "music_speech" / "music_wav" / name
+    odd.parent.mkdir(exist_ok=True)
+    soundfile.write(odd, np.zeros((100, channels)), rate, subtype=subtype)
+    with pytest.raises(MsEdgeError, match=message):
+        gtzan(tmp_path, data_dir=tmp_path / "tfds")
+
+
+def test_a_file_that_is_no_audio_is_named(tmp_path):
+    for label in ("music", "speech"):
+        (tmp_path / "music_speech" / f"{label}_wav").mkdir(parents=True)
+        (tmp_path / "music_speech" / f"{label}_wav" / f"{label}.wav").write_bytes(b"I am no audio.")
+    with pytest.raises(MsEdgeError, match=r"music\.wav: not audio"):
+        gtzan(tmp_path, data_dir=tmp_path)
+
+
+def test_an_archive_whose_download_broke_off_gets_a_sentence(archive, tmp_path):
+    cut = tmp_path / "cut.tar.gz"
+    cut.write_bytes(archive.read_bytes()[:100_000])
+    with pytest.raises(MsEdgeError, match=r"cut\.tar\.gz: cannot be unpacked"):
+        gtzan(cut, data_dir=tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_not_taken_for_a_dead_address(unpacked, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(MsEdgeError, match="cannot be prepared there") as refused:
+        gtzan(unpacked, data_dir=tmp_path / "file")
+    assert "--archive" not in str(refused.value)
+
+
+def test_without_pydub_it_is_named(unpacked, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydub", None)
+    with pytest.raises(ModuleNotFoundError) as missing:  # which the command line turns into a sentence
+        gtzan(unpacked, data_dir=tmp_path)
+    assert missing.value.name == "pydub"
 
 
 def test_a_dead_address_tells_of_the_archive(tmp_path, monkeypatch):

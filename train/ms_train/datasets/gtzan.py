@@ -7,27 +7,35 @@ is reported dead, so a local copy of the archive can be handed to it instead.
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
+import os
+import re
+import sys
 import tarfile
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import soxr
 import tensorflow_datasets as tfds
 from numpy.typing import NDArray
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+from ms_edge.audio import AudioFile
 from ms_edge.errors import MsEdgeError
 from ms_train.datasets import Dataset, Recording
 
 LABELS = ("music", "speech")
 SAMPLE_RATE_HZ = 22_050
-CLASS_FOLDERS = ("music_wav", "speech_wav")
+CLASS_FOLDERS = tuple(f"{label}_wav" for label in LABELS)
 
 
 def gtzan(archive: Path | None = None, data_dir: Path | None = None) -> Dataset:
@@ -38,33 +46,28 @@ def gtzan(archive: Path | None = None, data_dir: Path | None = None) -> Dataset:
     MsEdgeError(`bad-data`) where there is no collection to be had.
     """
     _require_pydub()
+    examples = _downloaded(data_dir) if archive is None else _from_archive(archive, data_dir)
+    recordings = tuple(_recording(example) for example in tfds.as_numpy(examples))
+    return Dataset("gtzan", LABELS, "exclusive", tuple(sorted(recordings, key=lambda recording: recording.name)))
+
+
+def _downloaded(data_dir: Path | None) -> Any:
     try:
-        if archive is None:
-            examples = tfds.load("gtzan_music_speech", split="train", data_dir=data_dir)
-        else:
-            examples = _from_archive(archive, data_dir)
+        with redirect_stdout(sys.stderr):  # where the builder's announcements belong
+            return tfds.load("gtzan_music_speech", split="train", data_dir=data_dir)
     except (tfds.download.DownloadError, NonMatchingChecksumError, OSError) as error:
         raise MsEdgeError(
             "bad-data",
             f"tensorflow-datasets cannot download GTZAN music/speech ({_first_line(error)}); "
             "get music_speech.tar.gz and pass it with --archive.",
         ) from None
-    recordings = tuple(_recording(example) for example in tfds.as_numpy(examples))
-    return Dataset("gtzan", LABELS, "exclusive", tuple(sorted(recordings, key=lambda recording: recording.name)))
 
 
 def _from_archive(archive: Path, data_dir: Path | None) -> Any:
     with _unpacked(archive) as folder:
-        files = sorted(path for name in CLASS_FOLDERS for path in (folder / name).glob("*.wav"))
-        missing = [name for name in CLASS_FOLDERS if not any(path.parent.name == name for path in files)]
-        if missing:
-            raise MsEdgeError(
-                "bad-data", f"{archive}: no music_speech/{missing[0]}/*.wav in it; it is not the collection."
-            )
-        if len({path.name for path in files}) < len(files):
-            raise MsEdgeError(
-                "bad-data", f"{archive}: two files have the same name, by which the builder tells them apart."
-            )
+        # Names that begin with a dot are what a Mac leaves behind; the builder passes over them too.
+        files = sorted(path for path in folder.rglob("*.wav") if not path.name.startswith("."))
+        _refuse_what_the_builder_misreads(archive, folder, files)
         # What was prepared from one archive must never be taken for another.
         digest = hashlib.sha256()
         for path in files:
@@ -72,9 +75,40 @@ def _from_archive(archive: Path, data_dir: Path | None) -> Any:
                 path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest()
             )
         root = Path(data_dir or tfds.core.constants.DATA_DIR) / f"gtzan-{digest.hexdigest()[:16]}"
-        builder = _local_builder(folder.parent, root)
-        builder.download_and_prepare()
-        return builder.as_dataset(split="train")
+        try:
+            with _without_talk_of_a_download():
+                builder = _local_builder(folder.parent, root)
+                builder.download_and_prepare()
+                return builder.as_dataset(split="train")
+        except OSError as error:
+            raise MsEdgeError("bad-data", f"{root}: GTZAN cannot be prepared there ({_first_line(error)}).") from None
+
+
+def _refuse_what_the_builder_misreads(archive: Path, folder: Path, files: list[Path]) -> None:
+    """The builder itself drops other names, mixes up equal ones and takes any format for its own, all without a word."""
+    for name in CLASS_FOLDERS:
+        if not any(path.parent == folder / name for path in files):
+            raise MsEdgeError("bad-data", f"{archive}: no music_speech/{name}/*.wav in it; it is not the collection.")
+    if len({path.name for path in files}) < len(files):
+        raise MsEdgeError(
+            "bad-data", f"{archive}: two files have the same name, by which the builder tells them apart."
+        )
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        if not re.fullmatch(r"(music|speech)_wav/[\w-]+\.wav", name):
+            raise MsEdgeError(
+                "bad-data",
+                f"{archive}: {name}: the builder reads music_wav/NAME.wav and speech_wav/NAME.wav, "
+                "NAME of letters, digits, _ and -; move or rename it.",
+            )
+        with AudioFile(path, SAMPLE_RATE_HZ) as audio:
+            found = (audio.sample_rate_hz, audio.channels, soundfile.info(path).subtype)
+        if found != (SAMPLE_RATE_HZ, 1, "PCM_16"):
+            raise MsEdgeError(
+                "bad-data",
+                f"{archive}: {name}: {found[0]:,} Hz, {found[1]} channel(s), {found[2]}; the collection is "
+                f"{SAMPLE_RATE_HZ:,} Hz mono 16-bit PCM (--data folder:PATH reads any format).",
+            )
 
 
 def _local_builder(unpacked: Path, data_dir: Path) -> Any:
@@ -98,15 +132,30 @@ def _local_builder(unpacked: Path, data_dir: Path) -> Any:
 def _unpacked(archive: Path) -> Iterator[Path]:
     """The folder `music_speech` of an archive, unpacked for as long as it is needed, or as it lies there."""
     if archive.is_dir():
+        archive = Path(os.path.abspath(archive))  # so that `.` has a name too
         yield archive if archive.name == "music_speech" else archive / "music_speech"
         return
     with tempfile.TemporaryDirectory(prefix="gtzan-") as folder:
         try:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")
-        except (OSError, tarfile.TarError) as error:
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:  # the second is a download broken off
             raise MsEdgeError("bad-data", f"{archive}: cannot be unpacked ({_first_line(error)}).") from None
         yield Path(folder) / "music_speech"
+
+
+@contextmanager
+def _without_talk_of_a_download() -> Iterator[None]:
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+        absl.setLevel(level)
 
 
 def _recording(example: dict[str, Any]) -> Recording:
