@@ -14,9 +14,9 @@ Float32 = NDArray[np.float32]
 def golden_signal(seed: int, length: int) -> Float32:
     """`length` samples in [-0.5, 0.5) from an integer recurrence: no library's random numbers, no floating point.
 
-    x[i + 1] = (1664525 x[i] + 1013904223) mod 2**32 (Numerical Recipes, 3rd ed., 7.1), x[0] = seed; the sample is the
-    signed upper 16 bits over 65,536, its level switched between full and 1/16 every 1,024 samples, so that loud and
-    quiet frames are both in it.
+    x[i + 1] = (1664525 x[i] + 1013904223) mod 2**32 (Numerical Recipes, 3rd ed., 7.1), x[0] = seed. Samples
+    come from x[1] on: the signed upper 16 bits over 65,536, every other 1,024 of them (the first too) at a sixteenth, so
+    that loud and quiet frames are both in it.
     """
     samples = np.empty(length, np.float32)
     state = seed
