@@ -21,8 +21,8 @@ import numpy as np
 from scipy.fft import rfft
 
 from ms_edge.audio import read_mono
+from ms_edge.batch import audio_paths
 from ms_edge.classifier import Classifier
-from ms_edge.inputs import audio_paths
 from ms_edge.model import Model
 
 

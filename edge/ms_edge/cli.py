@@ -5,15 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any
 
 from ms_edge import __version__
-from ms_edge.errors import AudioError, DeviceError, ModelError, MsEdgeError
-
-if TYPE_CHECKING:
-    from ms_edge.classifier import Classifier
-    from ms_edge.results import Classification, Failure
+from ms_edge.errors import DeviceError, ModelError, MsEdgeError
 
 FAILED, UNUSABLE, INTERRUPTED = 1, 3, 130
 
@@ -61,13 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model_arguments(parser: argparse.ArgumentParser, name: str, **keywords: str) -> None:
-    parser.add_argument(name, help="a model made by ms-export (default: the bundled one)", **keywords)  # type: ignore[arg-type]
+def _add_model_arguments(parser: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
+    parser.add_argument(name, help="a model made by ms-export (default: the bundled one)", **keywords)
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
 
 
 def _classify(args: argparse.Namespace) -> int:
     # Imported here, so that --help and --version do not pay for what they do not use.
+    from ms_edge.batch import classify_all
     from ms_edge.classifier import Classifier
     from ms_edge.model import Model
     from ms_edge.results import Failure
@@ -78,29 +75,12 @@ def _classify(args: argparse.Namespace) -> int:
     if header:
         print(header)
     failed = False
-    for result in _results(args.paths, classifier):
+    for result in classify_all(args.paths, classifier):
         if isinstance(result, Failure):
             failed = True
             _complain(result.message)
         print(line(result), flush=True)
     return FAILED if failed else 0
-
-
-def _results(paths: Sequence[str], classifier: Classifier) -> Iterator[Classification | Failure]:
-    from ms_edge.inputs import audio_paths
-    from ms_edge.results import Failure
-
-    for given in paths:
-        try:
-            found = audio_paths(given)
-        except AudioError as error:
-            yield Failure(given, error.code, error.message)
-            continue
-        for path in found:
-            try:
-                yield classifier.classify(path)
-            except AudioError as error:
-                yield Failure(path, error.code, error.message)
 
 
 def _info(args: argparse.Namespace) -> int:

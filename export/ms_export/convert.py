@@ -10,7 +10,7 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.golden import golden_error
 from ms_edge.model import Model
 from ms_export import metadata
@@ -29,6 +29,8 @@ def convert(
     The file appears whole and only if every stage is within its tolerance over the run's held-out clips and all
     synthetic signals. Raises MsEdgeError(`no-parity`) otherwise; then nothing is written.
     """
+    if out.is_dir() or not out.parent.is_dir():
+        raise UsageError("usage", f"{out}: give -o a file in a folder that exists.")
     run = Run.load(folder)
     clips = run.real_clips(data, archive) | synthetic_signals(run.spec, run.spec.clip_samples)
     graph = to_onnx(run.network, run.spec.feature_shape)

@@ -13,7 +13,7 @@ import onnx
 
 from ms_edge.golden import band_statistics, golden_signal
 from ms_edge.metadata import SCHEMA
-from ms_export.parity import FEATURE_TOLERANCE, SCORE_TOLERANCE, Difference
+from ms_export.parity import FEATURE_TOLERANCE, SCORE_TOLERANCE, SPECTRUM_TOLERANCE, Difference
 from ms_export.run import Run
 from ms_train.evaluate import label_scores
 from ms_train.frontend import FrontEndLayer
@@ -52,7 +52,7 @@ def parity_entry(difference: Difference, clips: int) -> dict[str, Any]:
     """The `.parity` entry: largest difference per stage beside its tolerance, and over how many clips."""
     return {
         "clips": clips,
-        "spectrum": {"largest": float(f"{difference.spectrum:.2e}"), "tolerance": 1e-6},
+        "spectrum": {"largest": float(f"{difference.spectrum:.2e}"), "tolerance": SPECTRUM_TOLERANCE},
         "features": {"largest": float(f"{difference.features:.2e}"), "tolerance": FEATURE_TOLERANCE},
         "scores": {"largest": float(f"{difference.scores:.2e}"), "tolerance": SCORE_TOLERANCE},
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import MsEdgeError, UsageError
 
 
 def run(program: str, extras: str, args: argparse.Namespace) -> int:
@@ -26,7 +26,7 @@ def run(program: str, extras: str, args: argparse.Namespace) -> int:
         return 3
     except MsEdgeError as error:
         print(f"{program}: {error}", file=sys.stderr)
-        return 2 if error.code == "usage" else 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted; nothing was written.", file=sys.stderr)
         return 130

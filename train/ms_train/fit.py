@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import UsageError
 from ms_train import clips, evaluate, plots
 from ms_train.augment import Pool, random_windows
 from ms_train.datasets import Dataset
@@ -71,7 +71,11 @@ def fit(
     the data or the folder cannot be used.
     """
     if out.exists() and any(out.iterdir()):
-        raise MsEdgeError("usage", f"{out}: already holds files; give --out a new folder.")
+        raise UsageError("usage", f"{out}: already holds files; give --out a new folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # now, not after hours of training
+    except OSError as error:
+        raise UsageError("usage", f"{out}: cannot be made ({error.strerror}).") from None
     began = time.monotonic()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
@@ -126,7 +130,6 @@ def fit(
         metrics["test"] = evaluate.accuracy(evaluate.predict(model, clip_features(layer, test.samples)), test)
     metrics["seconds"] = round(time.monotonic() - began, 1)
 
-    out.mkdir(parents=True, exist_ok=True)
     model.save(out / "model.keras")
     _write_json(out / "recipe.json", {**recipe.to_dict(), "epochs": epochs})
     _write_json(out / "spec.json", json.loads(spec.to_json()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import UsageError
 from ms_train.datasets import Dataset
 
 
@@ -12,7 +12,7 @@ def dataset_by_name(name: str, archive: Path | None = None) -> Dataset:
     """`folder:PATH`, `open-corpus:PATH` or `gtzan` (with `archive`, a local copy). Raises MsEdgeError."""
     kind, _, path = name.partition(":")
     if archive and kind != "gtzan":
-        raise MsEdgeError("usage", "--archive goes with --data gtzan.")
+        raise UsageError("usage", "--archive goes with --data gtzan.")
     if kind == "folder" and path:
         from ms_train.datasets.folder import folder
 
@@ -25,4 +25,4 @@ def dataset_by_name(name: str, archive: Path | None = None) -> Dataset:
         from ms_train.datasets.gtzan import gtzan
 
         return gtzan(archive=archive)
-    raise MsEdgeError("usage", f"--data {name!r}: give folder:PATH, open-corpus:PATH or gtzan.")
+    raise UsageError("usage", f"--data {name!r}: give folder:PATH, open-corpus:PATH or gtzan.")

@@ -26,7 +26,7 @@ import soundfile
 from tqdm import tqdm
 
 from ms_edge.audio import read_mono
-from ms_edge.errors import AudioError, MsEdgeError
+from ms_edge.errors import AudioError, MsEdgeError, UsageError
 from ms_train.datasets import Dataset, Recording
 from ms_train.datasets.decoding import RATE_HZ, decode, read_member
 
@@ -75,7 +75,7 @@ def manifest() -> list[Row]:
 def wanted(rows: Sequence[Row], splits: Sequence[str]) -> list[Row]:
     """The rows of the splits; of a capped package those that come first by their paths' digests."""
     if unknown := set(splits) - {row.split for row in rows}:
-        raise MsEdgeError("usage", f"{', '.join(sorted(unknown))}: no such split; give train, val, test_a or hard.")
+        raise UsageError("usage", f"{', '.join(sorted(unknown))}: no such split; give train, val, test_a or hard.")
     seconds: Counter[str] = Counter()
     kept = []
     for row in sorted(rows, key=lambda row: hashlib.sha1(row.path.encode()).digest()):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import MsEdgeError, UsageError
 from ms_train.datasets import Dataset, Recording
 
 VAL_SHARE = 0.2
@@ -31,7 +31,7 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None) -> S
     """
     if any(recording.split for recording in dataset.recordings):
         if fold:
-            raise MsEdgeError("usage", f"{dataset.name} prescribes its own split; --fold does not apply.")
+            raise UsageError("usage", f"{dataset.name} prescribes its own split; --fold does not apply.")
         parts: dict[str | None, list[Recording]] = defaultdict(list)
         for recording in dataset.recordings:
             parts[recording.split].append(recording)

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import UsageError
 from ms_edge.spec import FrontEndSpec
 from ms_train.augment import Augment
 
@@ -55,8 +55,8 @@ def recipes() -> dict[str, Recipe]:
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of that name. Raises MsEdgeError(`usage`) naming those there are."""
+    """The recipe of that name. Raises UsageError naming those there are."""
     known = recipes()
     if name not in known:
-        raise MsEdgeError("usage", f"There is no recipe {name!r}; there are {', '.join(known)}.")
+        raise UsageError("usage", f"There is no recipe {name!r}; there are {', '.join(known)}.")
     return known[name]

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import keras
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import UsageError
 from ms_edge.spec import FrontEndSpec
 from ms_train.recipes import Recipe
 
@@ -43,9 +43,9 @@ SPEC = FrontEndSpec(
 
 
 def build_model(labels: tuple[str, ...], decision: str) -> keras.Model:
-    """(batch, 129, 212) -> (batch, 1): the probability of the second label. Raises MsEdgeError for other than two."""
+    """(batch, 129, 212) -> (batch, 1): the probability of the second label. Raises UsageError for other than two."""
     if len(labels) != 2 or decision != "exclusive":
-        raise MsEdgeError(
+        raise UsageError(
             "usage", f"logstft_cnn has one output neuron and tells two classes apart, not {len(labels)} ({decision})."
         )
     inputs = keras.Input(SPEC.feature_shape, name="features")

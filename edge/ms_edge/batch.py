@@ -1,11 +1,29 @@
-"""What the user named, as files to classify."""
+"""Many files: what the user named, one result for each."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 
 from ms_edge.audio import EXTENSIONS
+from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError
+from ms_edge.results import Classification, Failure
+
+
+def classify_all(paths: Sequence[str], classifier: Classifier) -> Iterator[Classification | Failure]:
+    """Yield one result per audio file, in the order of the arguments; a directory stands for the audio files in it."""
+    for given in paths:
+        try:
+            found = audio_paths(given)
+        except AudioError as error:
+            yield Failure(given, error.code, error.message)
+            continue
+        for path in found:
+            try:
+                yield classifier.classify(path)
+            except AudioError as error:
+                yield Failure(path, error.code, error.message)
 
 
 def audio_paths(path: str) -> list[str]:
