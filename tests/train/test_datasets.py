@@ -76,6 +76,7 @@ def test_unknown_data_is_refused(name):
 def test_folds_hold_out_every_recording_once_and_part_none():
     data = dataset({"music": 20, "speech": 13})
     seen: Counter[str] = Counter()
+    validated: list[set[str]] = []
     for fold in range(1, 6):
         parts = split(data, seed=0, fold=(fold, 5))
         assert names(parts.train) | names(parts.val) | names(parts.test) == names(data.recordings)
@@ -84,7 +85,10 @@ def test_folds_hold_out_every_recording_once_and_part_none():
         for part in (parts.train, parts.val, parts.test):
             assert {recording.label for recording in part} == {"music", "speech"}
         seen.update(names(parts.test))
+        assert names(parts.val) not in validated
+        validated.append(names(parts.val))
     assert seen == Counter(names(data.recordings))
+    assert len(set.union(*validated)) > 0.8 * len(data.recordings)
 
 
 def test_split_is_stratified_seeded_and_independent_of_order():

@@ -25,9 +25,10 @@ class Split:
 def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None) -> Split:
     """Part a dataset's recordings.
 
-    Where the dataset prescribes parts, they are used. Otherwise a fifth of the recordings of each label, and with
-    `fold` = (i, n), i from 1 to n, the i-th of n folds is held out for testing before that: training and every
-    decision taken while training see nothing of it. Raises MsEdgeError(`bad-data`) where a part would be empty.
+    Where the dataset prescribes parts, they are used. Otherwise a fifth of the recordings of each label validates. With
+    `fold` = (i, n), i from 1 to n, the i-th of n folds is held out for testing before that: training, and every decision
+    taken while training, see nothing of it; and each fold validates on other recordings. Raises MsEdgeError(`bad-data`)
+    where a part would be empty.
     """
     if any(recording.split for recording in dataset.recordings):
         if fold:
@@ -52,6 +53,9 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None) -> S
                 kept = {recording.name for recording in held_out}
                 pool = [recording for recording in pool if recording.name not in kept]
             val_count = max(1, round(len(pool) * VAL_SHARE))
+            # Each fold validates on others: on always the same few, easy or hard, every fold would stop by them.
+            first = (fold[0] - 1) * val_count % len(pool) if fold else 0
+            pool = pool[first:] + pool[:first]
             val += pool[:val_count]
             train += pool[val_count:]
         result = Split(tuple(train), tuple(val), tuple(test))
