@@ -127,6 +127,22 @@ def test_names_that_are_not_text_pass_through(samples, tmp_path, capsys):
     assert records(capsys)[0][0]["path"] == path
 
 
+def test_names_the_terminal_cannot_show_are_escaped(samples, tmp_path):
+    shutil.copy(samples[0], tmp_path / "été.wav")
+    command = [sys.executable, "-m", "ms_edge.cli", "classify", "été.wav", "où.wav"]
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert r"\xe9t\xe9.wav" in run.stdout
+    assert run.stderr == "ms-edge: o\\xf9.wav: no such file or directory.\n"
+
+
 def test_info_shows_what_is_in_a_model(capsys):
     assert cli.main(["info"]) == 0
     shown = capsys.readouterr().out
