@@ -33,12 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted; the records printed so far are complete.")
         return INTERRUPTED
-    except OSError as error:
-        if not (isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)):
-            raise
-        # The reader has had enough (`| head -1`). Python flushes stdout once more on exit, and would complain then.
+    except OSError as error:  # of stdout: those of inputs and models are translated where they arise
+        # Python flushes stdout once more on exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
+            return 0  # the reader has had enough (`| head -1`)
+        _complain(f"the output cannot be written ({(error.strerror or str(error)).lower()}).")
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -191,6 +191,20 @@ def test_a_reader_that_stops_early_is_no_error(samples):
     assert process.returncode == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only here is there a device that is always full")
+def test_a_full_disk_is_one_sentence(samples):
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "ms_edge.cli", "classify", samples[0]],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 1
+    assert run.stderr == "ms-edge: the output cannot be written (no space left on device).\n"
+
+
 def test_help_and_version_import_nothing_heavy():
     code = (
         "import sys; from ms_edge import cli\n"
