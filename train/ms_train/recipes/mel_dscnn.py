@@ -6,6 +6,7 @@ normalisation inside the network, so that it travels with the weights. Depthwise
 
 The floor of 0.03 is what float32 transforms can be equal to within 1e-3 (1.2e-4 of the window's sum, 256). A tone
 reaches it at -73 dB of full scale, white noise at about -52 dB RMS: what is quieter than that in its band is not heard.
+Of the band values of GTZAN recordings 1 % (music) to 3 % (speech) lie under it; what that costs in accuracy was not measured.
 """
 
 from __future__ import annotations
