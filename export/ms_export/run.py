@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Run:
         held_out = set(self.split["test"] or self.split["val"])
         if data:  # another dataset: all of it
             held_out = {recording.name for recording in dataset.recordings}
-        spec = FrontEndSpec.from_json(json.dumps({**json.loads(self.spec.to_json()), "hop_s": self.spec.clip_s / 16}))
+        spec = replace(self.spec, hop_s=self.spec.clip_s / 16)
         clips: dict[str, NDArray[np.float32]] = {}
         for label in self.labels:
             recordings = [
