@@ -1,3 +1,66 @@
-"""ms-edge tells speech from music."""
+"""ms-edge tells speech from music.
+
+>>> import ms_edge
+>>> found = ms_edge.classify("tests/data/music_palace.wav")
+>>> found.label, found.duration_s
+('music', 6.0)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = [
+    "AudioError",
+    "Classification",
+    "Classifier",
+    "DeviceError",
+    "Model",
+    "ModelError",
+    "MsEdgeError",
+    "RawFormat",
+    "Segment",
+    "UsageError",
+    "classify",
+]
+
+if TYPE_CHECKING:
+    from ms_edge.audio import RawFormat
+    from ms_edge.classifier import Classifier, Source
+    from ms_edge.errors import AudioError, DeviceError, ModelError, MsEdgeError, UsageError
+    from ms_edge.model import Model
+    from ms_edge.results import Classification, Segment
+
+_ROOMS = {
+    "RawFormat": "audio",
+    "Classifier": "classifier",
+    "Model": "model",
+    "Classification": "results",
+    "Segment": "results",
+}
+
+
+def classify(source: Source, sample_rate_hz: int | None = None) -> Classification:
+    """Classify one recording with the bundled model on the CPU: a path, a binary file object, or an array with its rate.
+
+    A `Classifier` does the same with other models, devices and settings. Raises MsEdgeError.
+    """
+    global _classifier
+    if _classifier is None:
+        from ms_edge.classifier import Classifier
+
+        _classifier = Classifier(device="cpu")
+    return _classifier.classify(source, sample_rate_hz)
+
+
+_classifier: Classifier | None = None
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: `import ms_edge`, --help and --version do not wait for numpy and onnxruntime.
+    if name not in __all__:
+        raise AttributeError(f"module 'ms_edge' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"ms_edge.{_ROOMS.get(name, 'errors')}"), name)

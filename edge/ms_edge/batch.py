@@ -1,47 +1,59 @@
-"""Many files: what the user named, one result for each."""
+"""Many files at once: results in the order of the inputs, however they end; no more in memory than is being worked on."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
-from ms_edge.audio import EXTENSIONS
-from ms_edge.classifier import Classifier
-from ms_edge.errors import AudioError
-from ms_edge.results import Classification, Failure
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-
-def classify_all(paths: Sequence[str], classifier: Classifier) -> Iterator[Classification | Failure]:
-    """Yield one result per audio file, in the order of the arguments; a directory stands for the audio files in it."""
-    for given in paths:
-        try:
-            found = audio_paths(given)
-        except AudioError as error:
-            yield Failure(given, error.code, error.message)
-            continue
-        for path in found:
-            try:
-                yield classifier.classify(path)
-            except AudioError as error:
-                yield Failure(path, error.code, error.message)
+LOOK_AHEAD = 4  # files per job begun before the first of them has been written
 
 
-def audio_paths(path: str) -> list[str]:
-    """The path itself, or the audio files directly in a directory, by extension and in sorted order.
-
-    Raises AudioError where a directory holds none or cannot be listed.
-    """
-    if not os.path.isdir(path):
-        return [path]
+def usable_cores() -> int:
+    """How many cores this process may use: its affinity, and the share of a container (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        names = sorted(
-            name for name in os.listdir(path) if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-        )
-    except OSError as error:
-        raise AudioError(
-            "cannot-open", f"{path}: {(error.strerror or 'the directory cannot be listed').lower()}."
-        ) from None
-    files = [file for name in names if os.path.isfile(file := os.path.join(path, name))]
-    if not files:
-        raise AudioError("no-audio", f"{path}: the directory holds no audio files.")
-    return files
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], jobs: int, stopped: Callable[[], bool]
+) -> Iterator[Result]:
+    """Yield `work(item)` for every item, in their order, working on up to `jobs` at once in threads.
+
+    `stopped()` is asked before each is begun; once it is true nothing more is, and what was begun is finished and yielded.
+    """
+    if jobs == 1:
+        for item in items:
+            if stopped():
+                return
+            yield work(item)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    def begin(item: Item) -> tuple[Result] | None:
+        return None if stopped() else (work(item),)
+
+    pending: deque[Future[tuple[Result] | None]] = deque()
+    with ThreadPoolExecutor(jobs, thread_name_prefix="ms-edge") as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(begin, item))
+                while pending and (pending[0].done() or len(pending) >= LOOK_AHEAD * jobs):
+                    done = pending.popleft().result()
+                    if done is None:  # begun in order: so nothing after it was begun either
+                        return
+                    yield done[0]
+            while pending and (done := pending.popleft().result()) is not None:
+                yield done[0]
+        finally:
+            for future in pending:
+                future.cancel()

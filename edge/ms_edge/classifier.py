@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
+from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ms_edge.audio import AudioFile
-from ms_edge.errors import AudioError
+from ms_edge import __version__
+from ms_edge.audio import RawFormat, open_audio
+from ms_edge.errors import AudioError, UsageError
 from ms_edge.frontend import FrontEnd
 from ms_edge.metadata import Decision
 from ms_edge.model import Model
-from ms_edge.results import Classification
+from ms_edge.results import Classification, Segment
+from ms_edge.sources import AudioArrays, AudioSource
+from ms_edge.timeline import SILENCE, UNCERTAIN, probability_of, segments, window_label
 from ms_edge.windows import is_silent, owned_samples, windows
 
 Float32 = NDArray[np.float32]
+Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
 BATCH_WINDOWS = 32
-MIN_DURATION_S = 0.25
+MIN_DURATION_S = 0.25  # of audio, to be classified at all
+MIN_SEGMENT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,97 +41,202 @@ class WindowScores:
 
 
 class Classifier:
-    """Classifies recordings with one model. Threads may share it."""
+    """Classifies recordings, arrays and live streams with one model.
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self._front_end = FrontEnd(model.metadata.spec)
+    `model` is the path of a model file (default: the bundled one) or a loaded `Model`; `device` is `auto`, `cpu`, `cuda`,
+    `cuda:N` or the name of an execution provider. `hop_s` says how often a window starts (default: what the model says),
+    `min_segment_s` how short a segment may be, `min_confidence` under which probability a label is `uncertain`.
+    `wav_only` refuses other formats. Threads may share a classifier; a copy in another process loads the model again.
 
-    def classify(self, path: str | os.PathLike[str]) -> Classification:
-        """Classify one audio file. Raises AudioError where it cannot be decoded or is too short."""
+    Raises ModelError, DeviceError, or UsageError for settings that cannot be.
+
+    >>> classifier = Classifier()
+    >>> found = classifier.classify("tests/data/speech_french_woman.wav")
+    >>> found.label, found.seconds
+    ('speech', {'speech': 6.0})
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Model | None = None,
+        device: str = "auto",
+        *,
+        hop_s: float | None = None,
+        min_segment_s: float = MIN_SEGMENT_S,
+        min_confidence: float = 0.0,
+        wav_only: bool = False,
+    ) -> None:
+        self.model = model if isinstance(model, Model) else Model.load(model, device)
         spec = self.model.metadata.spec
-        with AudioFile(path, spec.sample_rate_hz) as file:
-            found = self.window_scores(file.blocks())
-            duration_s = file.frames / file.sample_rate_hz
-            if duration_s < MIN_DURATION_S:
-                raise AudioError(
-                    "too-short", f"{file.path}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
-                )
-            owned_s = (
-                owned_samples(found.starts, spec.clip_samples, file.frames * spec.sample_rate_hz // file.sample_rate_hz)
-                / spec.sample_rate_hz
+        if hop_s is not None and not 0.01 <= hop_s <= spec.clip_s:
+            raise UsageError(
+                "usage", f"The hop must be 0.01 s to the model's window of {spec.clip_s:g} s, not {hop_s:g} s."
             )
-            label, probability, scores, seconds = vote(
-                found, owned_s, self.model.metadata.labels, self.model.metadata.decision
-            )
-            return Classification(
-                path=file.path,
-                label=label,
-                probability=round(probability, 6),
-                scores={name: round(score, 6) for name, score in scores.items()},
-                seconds={name: round(value, 3) for name, value in seconds.items()},
-                duration_s=round(duration_s, 3),
-                sample_rate_hz=file.sample_rate_hz,
-                channels=file.channels,
-                warnings=tuple(file.warnings),
-                model=self.model.sha256,
-                provider=self.model.provider,
-            )
+        if not 0 <= min_segment_s < float("inf"):
+            raise UsageError("usage", f"The minimum duration must be 0 s or more, not {min_segment_s:g} s.")
+        if not 0 <= min_confidence <= 1:
+            raise UsageError("usage", f"The minimum confidence must be 0 to 1, not {min_confidence:g}.")
+        self.spec = spec if hop_s is None else replace(spec, hop_s=hop_s)
+        self.min_segment_s = min_segment_s
+        self.min_confidence = min_confidence
+        self.wav_only = wav_only
+        self._front_end = FrontEnd(self.spec)
+        options = {
+            "hop_s": hop_s,
+            "min_segment_s": min_segment_s,
+            "min_confidence": min_confidence,
+            "wav_only": wav_only,
+        }
+        self._again = partial(Classifier, self.model.path, self.model.device, **options)  # type: ignore[arg-type]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._again, ()
+
+    def __repr__(self) -> str:
+        return f"<ms_edge.Classifier of {self.model!r}>"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What an answer depends on beside the audio and the model."""
+        return {
+            "version": __version__,
+            "hop_s": self.spec.hop_s,
+            "min_segment_s": self.min_segment_s,
+            "min_confidence": self.min_confidence,
+            "wav_only": self.wav_only,
+        }
+
+    def classify(
+        self,
+        source: Source,
+        sample_rate_hz: int | None = None,
+        *,
+        raw: RawFormat | None = None,
+        on_audio: Callable[[float], None] | None = None,
+    ) -> Classification:
+        """Classify a path, `-` (standard input), a binary file object, or an array of samples at `sample_rate_hz`.
+
+        An array is (n,) or (n, channels), floats in [-1, 1] or integers of 16 or 32 bits. `raw` says what headerless PCM
+        is. `on_audio` is called with the seconds of audio read since its last call. Memory does not grow with duration.
+        Raises AudioError where the audio cannot be decoded or is too short, UsageError where arguments do not fit.
+
+        >>> tone = 0.1 * np.sin(np.arange(32_000) / 10)
+        >>> Classifier().classify(tone, sample_rate_hz=16_000).duration_s
+        2.0
+        """
+        with open_audio(source, sample_rate_hz, raw=raw, wav_only=self.wav_only) as audio:
+            found = self.window_scores(_counted(audio, self.spec.sample_rate_hz, on_audio))
+            return self._judge(audio, found)
+
+    def timeline(self, source: Source, sample_rate_hz: int | None = None) -> tuple[Segment, ...]:
+        """The segments of `classify`: what is where in a recording, from its start to its end without gaps.
+
+        >>> [(s.start_s, s.end_s, s.label) for s in Classifier().timeline("tests/data/music_palace.wav")]
+        [(0.0, 6.0, 'music')]
+        """
+        return self.classify(source, sample_rate_hz).segments
+
+    def stream(self, blocks: Iterable[ArrayLike], sample_rate_hz: int) -> Iterator[Segment]:
+        """Yield each window as a Segment as soon as its last sample has come; blocks are arrays as `classify` takes.
+
+        Windows overlap where the hop is shorter than the clip, and are not smoothed: their labels are what is known now.
+
+        >>> silence = [np.zeros(4_000, np.float32)] * 6
+        >>> [(s.start_s, s.end_s, s.label) for s in Classifier().stream(silence, 16_000)]
+        [(0.0, 1.0, 'silence'), (0.5, 1.5, 'silence')]
+        """
+        yield from self.live(AudioArrays(blocks, sample_rate_hz))
+
+    def live(self, audio: AudioSource) -> Iterator[Segment]:
+        """`stream` for an open source of audio; nothing is read before the window before it has been yielded."""
+        rate, labels = self.spec.sample_rate_hz, self.model.metadata.labels
+        for start, samples in windows(audio.blocks(rate), self.spec):
+            row = self.model.scores(self._front_end.features(samples)[np.newaxis])[0]
+            scores = dict(zip(labels, map(float, row), strict=True))
+            label = SILENCE if is_silent(samples) else window_label(row, labels, self.model.metadata.decision)
+            end_s = min(start / rate + self.spec.clip_s, audio.frames / audio.sample_rate_hz)
+            probability = probability_of(label, scores)
+            yield Segment(start / rate, end_s, self._sure(label, probability), probability, scores)
 
     def window_scores(self, blocks: Iterable[Float32]) -> WindowScores:
         """Score every window of a stream of mono blocks at the model's sample rate, in bounded memory."""
         starts, silent, scores = [], [], [np.empty((0, len(self.model.metadata.labels)), np.float32)]
-        stream = windows(blocks, self.model.metadata.spec)
-        for batch in _batches(stream, BATCH_WINDOWS):
-            starts += [start for start, _ in batch]
-            silent += [is_silent(samples) for _, samples in batch]
+        for batch in _batches(windows(blocks, self.spec), BATCH_WINDOWS):
+            starts.append(np.array([start for start, _ in batch], np.int64))
+            silent.append(np.array([is_silent(samples) for _, samples in batch], bool))
             scores.append(self.model.scores(np.stack([self._front_end.features(samples) for _, samples in batch])))
-        return WindowScores(np.array(starts, np.int64), np.concatenate(scores), np.array(silent, bool))
+        if not starts:
+            return WindowScores(np.empty(0, np.int64), scores[0], np.empty(0, bool))
+        return WindowScores(np.concatenate(starts), np.concatenate(scores), np.concatenate(silent))
 
-
-def vote(
-    found: WindowScores, owned_s: NDArray[np.float64], labels: tuple[str, ...], decision: Decision
-) -> tuple[str, float, dict[str, float], dict[str, float]]:
-    """Label, probability, mean scores by label and seconds by label of a stream from its windows' scores.
-
-    `owned_s` (windows,) is how many seconds each window answers for. Silent windows do not vote; where all are silent
-    the label is `silence`. `exclusive`: the label with the largest mean score. `independent`: the label with most
-    seconds, ties to the larger probability.
-    """
-    names = np.array([_label(row, labels, decision) for row in found.scores], dtype=object)
-    names[found.silent] = "silence"
-    seconds: dict[str, float] = {}
-    for name, value in zip(names, owned_s, strict=True):
-        seconds[name] = seconds.get(name, 0.0) + float(value)
-    voting = ~found.silent
-    mean = found.scores[voting if voting.any() else slice(None)].mean(axis=0, dtype=np.float64)
-    scores = dict(zip(labels, map(float, mean), strict=True))
-    if not voting.any():
-        return "silence", 1.0, scores, seconds
-    if decision.kind == "exclusive":
-        label = labels[int(mean.argmax())]
-    else:
-        label = max(
-            (name for name in seconds if name != "silence"),
-            key=lambda name: (seconds[name], probability_of(name, scores)),
+    def _judge(self, audio: AudioSource, found: WindowScores) -> Classification:
+        duration_s = audio.frames / audio.sample_rate_hz
+        if duration_s < MIN_DURATION_S:
+            raise AudioError(
+                "too-short", f"{audio.name}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
+            )
+        labels, decision, rate = self.model.metadata.labels, self.model.metadata.decision, self.spec.sample_rate_hz
+        owned = owned_samples(found.starts, self.spec.clip_samples, audio.frames * rate // audio.sample_rate_hz)
+        # In milliseconds, as they are printed: so that printed segments leave no gap, and sum to what is printed of them.
+        borders_s = np.concatenate(([0.0], np.round(owned.cumsum() / rate, 3)))
+        borders_s[-1] = round(duration_s, 3)
+        parts = segments(found.scores, found.silent, borders_s, labels, decision, self.min_segment_s)
+        voting = ~found.silent if not found.silent.all() else slice(None)
+        mean = found.scores[voting].mean(axis=0, dtype=np.float64)
+        scores = dict(zip(labels, mean.tolist(), strict=True))
+        label = vote(parts, scores, decision)
+        probability = probability_of(label, scores)
+        parts = tuple(replace(part, label=self._sure(part.label, part.probability)) for part in parts)
+        seconds = seconds_by_label(parts)
+        return Classification(
+            path=audio.name,
+            label=self._sure(label if label in seconds else UNCERTAIN, probability),
+            probability=probability,
+            scores=scores,
+            seconds=seconds,
+            duration_s=round(duration_s, 3),
+            sample_rate_hz=audio.sample_rate_hz,
+            channels=audio.channels,
+            segments=parts,
+            warnings=tuple(audio.warnings),
+            file=audio.file,
+            settings=self.settings,
+            model=self.model.sha256,
+            provider=self.model.provider,
         )
-    return label, probability_of(label, scores), scores, seconds
+
+    def _sure(self, label: str, probability: float) -> str:
+        return label if probability >= self.min_confidence else UNCERTAIN
 
 
-def probability_of(label: str, scores: dict[str, float]) -> float:
-    """Probability of a label: its score; of several joined by `+`, the smallest; of `other`, 1 - the largest."""
-    if label in scores:
-        return scores[label]
-    if label == "other":
-        return 1 - max(scores.values())
-    return min(scores[name] for name in label.split("+"))
-
-
-def _label(row: Float32, labels: tuple[str, ...], decision: Decision) -> str:
+def vote(parts: Iterable[Segment], scores: dict[str, float], decision: Decision) -> str:
+    """The label of a recording: of those its segments carry, silence aside, `exclusive`: the one with the largest mean score;
+    `independent`: the one with most seconds, ties to the larger probability. Where all is silent, `silence`.
+    """
+    seconds = seconds_by_label(parts)
+    seconds.pop(SILENCE, None)
+    if not seconds:
+        return SILENCE
     if decision.kind == "exclusive":
-        return labels[int(row.argmax())]
-    over = [name for name, score, threshold in zip(labels, row, decision.thresholds, strict=True) if score >= threshold]
-    return "+".join(over) or "other"
+        return max(seconds, key=lambda label: scores[label])
+    return max(seconds, key=lambda label: (seconds[label], probability_of(label, scores)))
+
+
+def seconds_by_label(parts: Iterable[Segment]) -> dict[str, float]:
+    """How many seconds the segments give to each label, to the millisecond."""
+    seconds: dict[str, float] = {}
+    for part in parts:
+        seconds[part.label] = seconds.get(part.label, 0.0) + part.end_s - part.start_s
+    return {label: round(value, 3) for label, value in seconds.items()}
+
+
+def _counted(audio: AudioSource, sample_rate_hz: int, on_audio: Callable[[float], None] | None) -> Iterator[Float32]:
+    before = 0
+    for block in audio.blocks(sample_rate_hz):
+        if on_audio:
+            on_audio((audio.frames - before) / audio.sample_rate_hz)
+            before = audio.frames
+        yield block
 
 
 def _batches(stream: Iterator[tuple[int, Float32]], size: int) -> Iterator[list[tuple[int, Float32]]]:

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ms_edge import __version__
-from ms_edge.errors import DeviceError, ModelError, MsEdgeError
+from ms_edge.errors import DeviceError, ModelError, MsEdgeError, UsageError
 
 FAILED, UNUSABLE, INTERRUPTED = 1, 3, 130
+RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv")
+TIMELINE_FORMATS = ("audacity", "rttm", "textgrid", "webvtt")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name the terminal's encoding lacks must not end the run
             stream.reconfigure(errors="backslashreplace")
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
+    if arguments is None and not getattr(args, "verbose", False):
+        _keep_stderr_for_us()
     try:
         return int(args.run(args))
     except (ModelError, DeviceError) as error:
@@ -31,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return 2
     except KeyboardInterrupt:
-        _complain("interrupted; the records printed so far are complete.")
+        _complain("interrupted; what was printed so far is complete.")
         return INTERRUPTED
-    except OSError as error:  # of stdout: those of inputs and models are translated where they arise
+    except OSError as error:  # of an output: those of inputs and models are translated where they arise
         # Python flushes stdout once more on exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
@@ -42,61 +46,243 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _keep_stderr_for_us() -> None:
+    """Send to nowhere what C libraries print to descriptor 2: mpg123 of every bad frame, onnxruntime of absent GPUs."""
+    try:
+        ours = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # there is no standard error
+        return
+    sys.stderr = open(ours, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
         prog="ms-edge",
-        description="Tell speech from music in audio files.",
-        epilog="exit status: 0 all classified, 1 some inputs failed, 2 usage, 3 model or device unusable, 130 interrupted",
+        description="Tell speech from music in audio files and streams.",
+        epilog="example: ms-edge classify *.wav\n\n"
+        "exit status: 0 all classified, 1 some inputs failed, 2 usage, 3 model or device unusable, 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"ms-edge {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    top.add_argument("--version", action="version", version=f"ms-edge {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     classify = commands.add_parser(
-        "classify", help="classify audio files", epilog="example: ms-edge classify --format jsonl *.wav > records.jsonl"
+        "classify",
+        help="classify audio files",
+        description="Print the label, probability, duration and path of each file; with --timeline, what is where in it.",
+        epilog="example: ms-edge classify -r recordings/ -o records.jsonl --resume",
     )
-    classify.add_argument("paths", nargs="+", metavar="PATH", help="an audio file, or a directory of them")
-    classify.add_argument("--format", choices=["text", "jsonl"], default="text", help="a table (default) or JSON Lines")
-    _add_model_arguments(classify, "--model", metavar="FILE")
+    classify.add_argument("paths", nargs="*", metavar="PATH", help="a file, a directory of them, or - for a WAV stream")
+    _add_reading(classify)
+    _add_judging(classify)
+    classify.add_argument(
+        "--timeline", action="store_true", help="segments with start and end instead of one label a file"
+    )
+    classify.add_argument(
+        "--min-duration",
+        type=float,
+        metavar="S",
+        help="the shortest segment (default: 1); shorter ones go to what the scores around them fit best",
+    )
+    out = classify.add_argument_group("output")
+    out.add_argument(
+        "--format",
+        choices=[*RECORD_FORMATS, *TIMELINE_FORMATS],
+        help=f"text (default), jsonl (default with -o FILE.jsonl), …; {', '.join(TIMELINE_FORMATS)} are timelines",
+    )
+    out.add_argument(
+        "-o", "--output", metavar="FILE|DIR/", help="write a file, moved into place when whole, or one file an input"
+    )
+    out.add_argument(
+        "--resume", action="store_true", help="with -o FILE.jsonl: do only what an earlier run left undone"
+    )
+    out.add_argument(
+        "-q", "--quiet", action="store_true", help="no lines on stderr about single files, no progress bar"
+    )
+    out.add_argument("-v", "--verbose", action="store_true", help="say what runs on what, and how fast")
+    many = classify.add_argument_group("many files")
+    many.add_argument("-r", "--recursive", action="store_true", help="also the directories within directories")
+    many.add_argument(
+        "--glob", metavar="PATTERN", help="names to take from directories (default: those of audio files)"
+    )
+    many.add_argument("--files-from", metavar="FILE", help="read paths from a file, one a line; - is standard input")
+    many.add_argument("-0", "--null", action="store_true", help="paths of --files-from end with NUL (find -print0)")
+    many.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help="files at once (default: the cores this process may use)"
+    )
+    many.add_argument(
+        "--shard", metavar="I/N", help="only the I-th of N shares of the files, the same on every machine"
+    )
     classify.set_defaults(run=_classify)
 
-    info = commands.add_parser("info", help="show what is in a model file", epilog="example: ms-edge info a.onnx")
-    _add_model_arguments(info, "model", nargs="?", metavar="MODEL")
+    stream = commands.add_parser(
+        "stream",
+        help="label a live stream as it comes",
+        description="Print a line for each window of a stream as soon as it is decided.",
+        epilog="example: arecord -q -f S16_LE -r 16000 -c 1 | ms-edge stream -",
+    )
+    stream.add_argument("source", metavar="SOURCE", help="- for standard input (WAV, or --raw), or a file")
+    stream.add_argument("--format", choices=["text", "jsonl"], default="text", help="rows (default) or JSON Lines")
+    stream.add_argument("-v", "--verbose", action="store_true", help="say what was odd about the stream")
+    _add_reading(stream)
+    _add_judging(stream)
+    stream.set_defaults(run=_stream)
+
+    info = commands.add_parser(
+        "info",
+        help="show what is in a model file",
+        description="Show what a model hears, how it decides, what it was trained on and how it was proven.",
+        epilog="example: ms-edge info a.onnx",
+    )
+    _add_model(info, "model", nargs="?", metavar="MODEL")
     info.set_defaults(run=_info)
-    return parser
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="check that this machine computes what the model's makers did",
+        description="Show versions, devices and the model; run its golden vector on every device. Exit status 3 if an answer is wrong.",
+        epilog="example: ms-edge doctor --json",
+    )
+    _add_model(doctor, "--model", metavar="FILE")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(run=_doctor)
+    return top
 
 
-def _add_model_arguments(parser: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
-    parser.add_argument(name, help="a model made by ms-export (default: the bundled one)", **keywords)
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
+    command.add_argument(name, help="a model made by ms-export (default: the bundled one)", **keywords)
+    command.add_argument(
+        "--device", default="auto", help="auto (default), cpu, cuda, cuda:N or a provider of onnxruntime"
+    )
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--raw", metavar="RATE:CHANNELS:FORMAT", help="headerless PCM, as in 16000:1:s16le (ffmpeg's names)"
+    )
+    command.add_argument("--wav-only", action="store_true", help="refuse everything that is not WAV")
+
+
+def _add_judging(command: argparse.ArgumentParser) -> None:
+    _add_model(command, "--model", metavar="FILE")
+    command.add_argument(
+        "--hop", type=float, metavar="S", help="seconds from window to window (default: the model's, 0.5)"
+    )
+    command.add_argument(
+        "--min-confidence", type=float, default=0.0, metavar="P", help="label what is less probable `uncertain`"
+    )
 
 
 def _classify(args: argparse.Namespace) -> int:
     # Imported here, so that --help and --version do not pay for what they do not use.
-    from ms_edge.batch import classify_all
-    from ms_edge.classifier import Classifier
+    from ms_edge.audio import STDIN, RawFormat
+    from ms_edge.batch import usable_cores
+    from ms_edge.classifier import MIN_SEGMENT_S, Classifier
+    from ms_edge.inputs import Inputs, parse_shard
     from ms_edge.model import Model
-    from ms_edge.results import Failure
-    from ms_edge.writers import FORMATS
+    from ms_edge.outputs import FileOutput, Output, ResumableOutput, TreeOutput
+    from ms_edge.progress import Progress
+    from ms_edge.run import classify
+    from ms_edge.writers import formats, wants_colour
 
-    classifier = Classifier(Model.load(args.model, args.device))
-    header, line = FORMATS[args.format]
-    if header:
-        print(header)
-    failed = False
-    for result in classify_all(args.paths, classifier):
-        if isinstance(result, Failure):
-            failed = True
-            _complain(result.message)
-        print(line(result), flush=True)
-    return FAILED if failed else 0
+    inputs = Inputs(
+        args.paths,
+        args.files_from,
+        null_separated=args.null,
+        recursive=args.recursive,
+        pattern=args.glob,
+        shard=parse_shard(args.shard) if args.shard else (1, 1),
+    )
+    if not args.paths and args.files_from is None:
+        raise UsageError("usage", "Nothing to classify; name files or directories, or - for standard input.")
+    if [*args.paths, args.files_from].count(STDIN) > 1:
+        raise UsageError("usage", "Standard input can be read only once.")
+    if args.jobs is not None and args.jobs < 1:
+        raise UsageError("usage", f"--jobs must be 1 or more, not {args.jobs}.")
+    alone = len(args.paths) == 1 and args.files_from is None and not os.path.isdir(args.paths[0])
+    into_tree = args.output is not None and (args.output.endswith(("/", os.sep)) or os.path.isdir(args.output))
+    name = args.format or _format_of(args.output if not into_tree else None)
+    form = formats()[name]
+    timeline = args.timeline or form.timeline_only
+    if form.single and not alone and not into_tree:
+        raise UsageError("usage", f"A {name} document is about one recording; for several give -o DIR/.")
+    if args.resume and (args.output is None or into_tree or name != "jsonl"):
+        raise UsageError("usage", "--resume needs -o FILE in the format jsonl.")
+
+    raw = RawFormat.parse(args.raw) if args.raw else None
+    model = Model.load(args.model, args.device)
+    classifier = Classifier(
+        model,
+        hop_s=args.hop,
+        min_segment_s=MIN_SEGMENT_S if args.min_duration is None else args.min_duration,
+        min_confidence=args.min_confidence,
+        wav_only=args.wav_only,
+    )
+    known = args.files_from is None and not any(map(os.path.isdir, args.paths)) and not args.shard
+    progress = Progress(len(args.paths) if known else None, quiet=args.quiet, verbose=args.verbose)
+    if model.fell_back:
+        progress.complain("no CUDA device could be used; running on the CPU.")
+    progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
+    output: Output | TreeOutput
+    if args.output is None:
+        if name == "text" and wants_colour():
+            form = formats()["text-colour"]
+        output = Output(form, model.metadata.labels, timeline)
+    elif into_tree:
+        output = TreeOutput(args.output, form, model.metadata.labels, timeline)
+    else:
+        kind = ResumableOutput if args.resume else FileOutput
+        output = kind(args.output, form, model.metadata.labels, timeline)
+    return classify(inputs, classifier, output, progress, jobs=1 if alone else args.jobs or usable_cores(), raw=raw)
+
+
+def _format_of(output: str | None) -> str:
+    """The format that a file's name asks for."""
+    suffix = os.path.splitext(output or "")[1].lower()
+    known = {
+        ".jsonl": "jsonl",
+        ".json": "json",
+        ".csv": "csv",
+        ".tsv": "tsv",
+        ".rttm": "rttm",
+        ".textgrid": "textgrid",
+        ".vtt": "webvtt",
+    }
+    return known.get(suffix, "text")
+
+
+def _stream(args: argparse.Namespace) -> int:
+    from ms_edge.audio import RawFormat
+    from ms_edge.classifier import Classifier
+    from ms_edge.progress import Progress
+    from ms_edge.run import stream
+
+    raw = RawFormat.parse(args.raw) if args.raw else None
+    classifier = Classifier(
+        args.model, args.device, hop_s=args.hop, min_confidence=args.min_confidence, wav_only=args.wav_only
+    )
+    progress = Progress(None, verbose=args.verbose)
+    return stream(args.source, classifier, progress, raw=raw, json_lines=args.format == "jsonl")
 
 
 def _info(args: argparse.Namespace) -> int:
+    from ms_edge.card import model_card
     from ms_edge.model import Model
-    from ms_edge.writers import model_card
 
     print(model_card(Model.load(args.model, args.device)))
     return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from ms_edge.doctor import examine, report
+
+    found = examine(args.model, args.device)
+    print(report(found, as_json=args.json))
+    return 0 if found["ok"] else UNUSABLE
 
 
 def _complain(message: str) -> None:

@@ -5,17 +5,22 @@ The one wall onnxruntime's errors stop at.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ms_edge.errors import DeviceError, ModelError
 from ms_edge.metadata import Metadata
-from ms_edge.providers import obtained_provider, requested_providers
+from ms_edge.providers import CPU, CUDA, Provider, fell_back, obtained_provider, requested_providers
+from ms_edge.quiet import quiet_stderr
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -30,7 +35,15 @@ class Model:
     """An exported model ready to run.
 
     Made by `Model.load`. `metadata` holds the front-end spec, labels, decision rule, provenance and golden vector;
-    `sha256` is the digest of the file, `provider` what it runs on. `scores` may be called from several threads.
+    `sha256` is the digest of the file, `device` what was asked for and `provider` what it runs on; `fell_back` is true
+    where `auto` tried a device in vain. `scores` may be called from several threads. A copy in another process is loaded
+    from the file again.
+
+    >>> Model.load()  # doctest: +ELLIPSIS
+    <ms_edge.Model 'mel_dscnn' from ...music-speech.onnx
+      hears    1 s of 16,000 Hz mono every 0.5 s: 48 mel bands x 49 frames
+      answers  speech | music (independent)
+      runs on  CPUExecutionProvider, 94,8... bytes, sha256 ...>
     """
 
     def __init__(
@@ -40,30 +53,37 @@ class Model:
         size: int,
         metadata: Metadata,
         session: onnxruntime.InferenceSession,
+        device: str,
         provider: str,
+        fell_back: bool,
     ) -> None:
         self.path = path
         self.sha256 = sha256
         self.size = size
         self.metadata = metadata
+        self.device = device
         self.provider = provider
+        self.fell_back = fell_back
         self._session = session
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Model.load, (self.path, self.device)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
-        """Load a model file (the bundled one by default) onto `auto`, `cpu`, `cuda` or `cuda:N`.
+        """Load a model file (the bundled one by default) onto `auto`, `cpu`, `cuda`, `cuda:N` or a provider by its name.
 
         Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
         """
         path = os.fspath(BUNDLED if path is None else path)
         content = _read(path)
-        session, provider = _session(path, content, device)
+        session, provider, fallen = _session(path, content, device)
         try:
             metadata = Metadata.parse(session.get_modelmeta().custom_metadata_map)
             _check_shapes(session, metadata)
         except ModelError as error:
             raise ModelError(error.code, f"{path}: {error}") from None
-        return cls(path, hashlib.sha256(content).hexdigest(), len(content), metadata, session, provider)
+        return cls(path, hashlib.sha256(content).hexdigest(), len(content), metadata, session, device, provider, fallen)
 
     def scores(self, features: Float32) -> Float32:
         """Probabilities (windows, labels) float32 of features (windows, *spec.feature_shape) float32."""
@@ -101,27 +121,56 @@ def _read(path: str) -> bytes:
     return content
 
 
-def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.InferenceSession, str]:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise DeviceError(
-            "no-onnxruntime",
-            "onnxruntime is not installed; type: pip install 'ms-edge[cpu]' (or 'ms-edge[gpu]' for CUDA)",
-        ) from None
-    options = onnxruntime.SessionOptions()
+def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.InferenceSession, str, bool]:
+    ort: Any = import_onnxruntime()
+    options = ort.SessionOptions()
     # Small models: a second thread costs more than it brings, and a spinning one costs the neighbours.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
-    providers = requested_providers(device, onnxruntime.get_available_providers())
+
+    def session_on(providers: list[Provider]) -> onnxruntime.InferenceSession:
+        # From bytes, so that what was hashed is what runs, and no second file is read. No fallback of onnxruntime's own,
+        # which it tells on standard output.
+        return ort.InferenceSession(content, sess_options=options, providers=providers, enable_fallback=0)
+
+    requested = requested_providers(device, ort.get_available_providers())
+    if requested[0] != CPU:
+        with quiet_stderr():
+            if any(CUDA in provider for provider in requested) and hasattr(ort, "preload_dlls"):
+                # The CUDA libraries that pip installed; it prints what it does not find.
+                with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+                    ort.preload_dlls()
+            try:
+                session = session_on(requested)
+            except Exception as error:  # onnxruntime's own exceptions have no common ancestor
+                if CPU not in requested:
+                    raise DeviceError("no-device", f"{device} cannot be used: {_first_line(error)}") from None
+            else:
+                provider = obtained_provider(requested, session.get_providers())
+                return session, provider, fell_back(requested, provider)
     try:
-        # From bytes, so that what was hashed is what runs, and no second file is read.
-        session = onnxruntime.InferenceSession(content, sess_options=options, providers=providers)
+        return session_on([CPU]), CPU, requested[0] != CPU
     except Exception as error:  # onnxruntime's own exceptions have no common ancestor
         raise ModelError("bad-model", f"{path}: not a model that onnxruntime can run: {_first_line(error)}") from None
-    return session, obtained_provider(device, session.get_providers())
+
+
+def import_onnxruntime() -> ModuleType:
+    """onnxruntime, without what it says of machines that have no GPU. Raises DeviceError where it is not installed."""
+    if "onnxruntime" not in sys.modules:
+        with quiet_stderr():
+            try:
+                import onnxruntime
+            except ImportError as error:
+                if error.name == "onnxruntime":
+                    raise DeviceError(
+                        "no-onnxruntime",
+                        "onnxruntime is not installed; type: pip install 'ms-edge[cpu]' (or 'ms-edge[gpu]' for CUDA)",
+                    ) from None
+                raise DeviceError("no-onnxruntime", f"onnxruntime cannot be loaded: {_first_line(error)}") from None
+            onnxruntime.set_default_logger_severity(4)
+    return sys.modules["onnxruntime"]
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> None:

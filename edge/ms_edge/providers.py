@@ -1,4 +1,4 @@
-"""Which onnxruntime execution providers to ask for, and whether they were obtained."""
+"""Which onnxruntime execution providers to ask for, and whether they were obtained. Pure functions: no onnxruntime here."""
 
 from __future__ import annotations
 
@@ -7,37 +7,53 @@ from collections.abc import Sequence
 from ms_edge.errors import DeviceError, UsageError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-Provider = str | tuple[str, dict[str, int]]
+SUFFIX = "ExecutionProvider"
+Provider = str | tuple[str, dict[str, str]]
+# TF32 keeps 10 bits of each factor: fast, and a thousand times what a classification may differ by between machines.
+CUDA_OPTIONS = {"use_tf32": "0"}
 
 
 def requested_providers(device: str, available: Sequence[str]) -> list[Provider]:
-    """Providers to create a session with, best first, for `auto`, `cpu`, `cuda` or `cuda:N`.
+    """Providers to create a session with, best first, for `auto`, `cpu`, `cuda`, `cuda:N` or a provider's name.
 
-    `available` is what this build of onnxruntime could use. `auto` may fall back to the CPU, a named device may not.
-    Raises UsageError for a device it does not know, DeviceError for one this build cannot use.
+    `available` is what this build of onnxruntime could use; names are matched without case, with or without
+    "ExecutionProvider". `auto` may fall back to the CPU, a named device may not. Raises UsageError for a device that cannot
+    be meant, DeviceError for one this build cannot use.
     """
-    name, _, index = device.partition(":")
-    if device == "cpu":
+    kind, colon, index = device.lower().partition(":")
+    if colon and not (kind == "cuda" and index.isascii() and index.isdecimal()):
+        raise UsageError("usage", f"There is no device {device!r}; give auto, cpu, cuda, cuda:N or a provider's name.")
+    if kind == "cpu":
         return [CPU]
-    if device == "auto":
-        return [CUDA, CPU] if CUDA in available else [CPU]
-    if name != "cuda" or (":" in device and not index.isdecimal()):
-        raise UsageError("usage", f"There is no device {device!r}; give auto, cpu, cuda or cuda:N.")
-    if CUDA not in available:
-        raise DeviceError(
-            "no-cuda",
-            f"{device} was asked for, but this onnxruntime has no CUDA; type: pip install 'ms-edge[gpu]' (and uninstall onnxruntime)",
-        )
-    return [(CUDA, {"device_id": int(index or 0)})]
+    if kind == "auto":
+        return [(CUDA, CUDA_OPTIONS), CPU] if CUDA in available else [CPU]
+    if kind == "cuda":
+        if CUDA not in available:
+            raise DeviceError(
+                "no-cuda",
+                f"{device} was asked for, but this onnxruntime has no CUDA; type: pip uninstall onnxruntime && pip install 'ms-edge[gpu]'",
+            )
+        return [(CUDA, {"device_id": index or "0", **CUDA_OPTIONS})]
+    for name in available:
+        if kind in (name.lower(), name.removesuffix(SUFFIX).lower()):
+            return [name]
+    names = ", ".join(name.removesuffix(SUFFIX) for name in available)
+    raise DeviceError("no-device", f"{device} was asked for, but this onnxruntime has only {names}.")
 
 
-def obtained_provider(device: str, obtained: Sequence[str]) -> str:
+def obtained_provider(requested: Sequence[Provider], obtained: Sequence[str]) -> str:
     """The provider a session really runs on. Raises DeviceError where a device asked for by name was not obtained."""
-    provider = obtained[0]
-    if device.startswith("cuda") and provider != CUDA:
+    wanted = [provider if isinstance(provider, str) else provider[0] for provider in requested]
+    if not obtained or obtained[0] not in wanted:
         # onnxruntime falls back without a word; its list of available providers proves nothing either.
         raise DeviceError(
-            "no-cuda",
-            f"{device} was asked for, but onnxruntime fell back to {provider}; is there a CUDA device and driver?",
+            "no-device",
+            f"{wanted[0].removesuffix(SUFFIX)} was asked for, but onnxruntime runs on {(obtained or ['nothing'])[0]};"
+            " is there such a device, and its driver?",
         )
-    return provider
+    return obtained[0]
+
+
+def fell_back(requested: Sequence[Provider], provider: str) -> bool:
+    """Whether a session runs on less than the first provider it was asked for."""
+    return bool(requested) and provider != (requested[0] if isinstance(requested[0], str) else requested[0][0])

@@ -1,64 +1,127 @@
-"""Results as text for people and JSON Lines for programs, one line each."""
+"""Results as text for people, and as records for programs: one line or row for each recording, or for each segment."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from ms_edge.model import Model
-from ms_edge.results import Classification, Failure
+from ms_edge.results import Classification, Failure, Segment
 
-HEADER = f"{'LABEL':<13}{'PROBABILITY':>11}  {'DURATION':>10}  PATH"
+Result = Classification | Failure
+LIVE_HEADER = f"{'START':>11}  {'END':>11}  {'LABEL':<13}{'PROBABILITY':>11}\n"
+COLOURS = {"speech": "36", "music": "33", "speech+music": "35", "error": "31"}  # SGR; what else there is stays plain
 
 
-def text_line(result: Classification | Failure) -> str:
-    """One aligned row: label, probability, duration, path."""
+@dataclass(frozen=True)
+class Format:
+    """How results are written: `begin(labels, timeline)`, a `record(result, timeline)` for each, `between` two, `end`.
+
+    `timeline_only` formats hold segments and nothing else; a document of a `single` format is about one recording.
+    """
+
+    suffix: str
+    record: Callable[[Result, bool, Sequence[str]], str]
+    begin: Callable[[Sequence[str], bool], str] = lambda labels, timeline: ""
+    between: str = ""
+    end: str = ""
+    timeline_only: bool = False
+    single: bool = False
+
+
+def text_header(labels: Sequence[str], timeline: bool) -> str:
+    """The head of the table."""
+    if timeline:
+        return f"{'START':>11}  {'END':>11}  {'LABEL':<13}{'PROBABILITY':>11}  PATH\n"
+    return f"{'LABEL':<13}{'PROBABILITY':>11}  {'DURATION':>10}  PATH\n"
+
+
+def text(result: Result, timeline: bool, labels: Sequence[str], colour: bool = False) -> str:
+    """One aligned row, or one for each segment."""
+
+    def label(name: str) -> str:
+        padded = f"{name:<13}"
+        return f"\x1b[{COLOURS[name]}m{padded}\x1b[0m" if colour and name in COLOURS else padded
+
+    path = printable(result.path)
     if isinstance(result, Failure):
-        return f"{'error':<13}{'-':>11}  {'-':>10}  {printable(result.path)} ({result.code})"
+        blank = f"{'-':>11}  {'-':>11}  " if timeline else ""
+        rest = f"{'-':>11}  " if timeline else f"{'-':>11}  {'-':>10}  "
+        return f"{blank}{label('error')}{rest}{path} ({result.code})\n"
     warnings = f" ({', '.join(result.warnings)})" if result.warnings else ""
-    return f"{result.label:<13}{result.probability:>11.1%}  {duration(result.duration_s):>10}  {printable(result.path)}{warnings}"
+    if timeline:
+        return "".join(
+            f"{clock(part.start_s):>11}  {clock(part.end_s):>11}  {label(part.label)}{part.probability:>11.1%}  {path}{warnings}\n"
+            for part in result.segments
+        )
+    return f"{label(result.label)}{result.probability:>11.1%}  {duration(result.duration_s):>10}  {path}{warnings}\n"
 
 
-def json_line(result: Classification | Failure) -> str:
+def colour_text(result: Result, timeline: bool, labels: Sequence[str]) -> str:
+    """`text` with the labels in colour."""
+    return text(result, timeline, labels, colour=True)
+
+
+def live_line(part: Segment) -> str:
+    """One window of a stream as a row."""
+    return f"{clock(part.start_s):>11}  {clock(part.end_s):>11}  {part.label:<13}{part.probability:>11.1%}\n"
+
+
+def json_line(result: Result, timeline: bool, labels: Sequence[str] = ()) -> str:
     """One record of schema `ms-edge/1`, pure ASCII: names that are not Unicode survive as lone surrogates."""
-    return json.dumps(result.record(), separators=(", ", ": "), allow_nan=False)
+    return json.dumps(result.record(timeline), separators=(", ", ": "), allow_nan=False) + "\n"
 
 
-def model_card(model: Model) -> str:
-    """What is in a model file, for people: one aligned line a fact."""
-    data, spec = model.metadata, model.metadata.spec
-    mel = f"{spec.mel.bands} mel bands {spec.mel.low_hz:g}-{spec.mel.high_hz:g} Hz" if spec.mel else f"{spec.bins} bins"
-    logarithm = f"log(x + {spec.log_floor:g})" if spec.log_floor else "linear"
-    thresholds = ", ".join(
-        f"{label} >= {value:g}" for label, value in zip(data.labels, data.decision.thresholds, strict=False)
+def _json_item(result: Result, timeline: bool, labels: Sequence[str]) -> str:
+    return "  " + json_line(result, timeline).rstrip("\n")
+
+
+def _columns(labels: Sequence[str], timeline: bool) -> list[str]:
+    scores = [f"score_{label}" for label in labels]
+    if timeline:
+        return ["path", "start_s", "end_s", "label", "probability", *scores, "error", "message"]
+    facts = ["duration_s", "sample_rate_hz", "channels", "warnings", "error", "message", "model", "provider"]
+    return ["path", "label", "probability", *scores, *facts]
+
+
+def _rows(result: Result, timeline: bool, labels: Sequence[str]) -> Sequence[Sequence[object]]:
+    columns = _columns(labels, timeline)
+    if isinstance(result, Failure):
+        facts = {"path": result.path, "error": result.code, "message": result.message}
+        return [[facts.get(column, "") for column in columns]]
+    whole = result.record(timeline)
+    rows = []
+    for part in whole["segments"] if timeline else [whole]:
+        facts = {**part, "path": result.path, "warnings": " ".join(result.warnings)}
+        facts |= {f"score_{label}": score for label, score in part["scores"].items()}
+        rows.append([facts.get(column, "") for column in columns])
+    return rows
+
+
+def _separated(dialect: str) -> Format:
+    def lines(rows: Sequence[Sequence[object]]) -> str:
+        out = io.StringIO()
+        csv.writer(out, dialect, lineterminator="\n").writerows(rows)
+        return out.getvalue()
+
+    return Format(
+        suffix="csv" if dialect == "excel" else "tsv",
+        begin=lambda labels, timeline: lines([_columns(labels, timeline)]),
+        record=lambda result, timeline, labels: lines(_rows(result, timeline, labels)),
     )
-    facts: list[tuple[str, object]] = [
-        ("file", model.path),
-        ("sha256", model.sha256),
-        ("size", f"{model.size:,} bytes"),
-        ("recipe", data.recipe),
-        ("labels", ", ".join(data.labels)),
-        ("decision", f"{data.decision.kind} ({thresholds})" if thresholds else data.decision.kind),
-        ("audio", f"{spec.sample_rate_hz:,} Hz mono, windows of {spec.clip_s:g} s every {spec.hop_s:g} s"),
-        (
-            "frames",
-            f"{spec.frame_length} samples every {spec.frame_step}, FFT of {spec.fft_length}, {spec.window} window",
-        ),
-        (
-            "features",
-            f"{spec.magnitude}, {mel}, {logarithm}, {spec.feature_shape[0]} x {spec.feature_shape[1]} ({spec.layout})",
-        ),
-        ("frontend", spec.digest),
-        ("license", data.license),
-    ]
-    facts += [(f"training.{key}", _short(value)) for key, value in data.training.items()]
-    facts += [(f"parity.{key}", _short(value)) for key, value in data.parity.items()]
-    width = max(len(name) for name, _ in facts) + 2
-    return "\n".join(f"{name:<{width}}{printable(str(value))}" for name, value in facts)
 
 
-def _short(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def clock(seconds: float) -> str:
+    """h:mm:ss.sss, as short as it can be: 7.250, 3:07.250, 1:02:03.250."""
+    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{milliseconds / 1000:06.3f}"
+    return f"{minutes}:{milliseconds / 1000:06.3f}" if minutes else f"{milliseconds / 1000:.3f}"
 
 
 def duration(seconds: float) -> str:
@@ -68,8 +131,7 @@ def duration(seconds: float) -> str:
     if not minutes:
         return f"{tenths / 10:.1f} s"
     hours, minutes = divmod(minutes, 60)
-    clock = f"{minutes:02}:{tenths / 10:04.1f}" if hours else f"{minutes}:{tenths / 10:04.1f}"
-    return f"{hours}:{clock}" if hours else clock
+    return f"{hours}:{minutes:02}:{tenths / 10:04.1f}" if hours else f"{minutes}:{tenths / 10:04.1f}"
 
 
 def printable(path: str) -> str:
@@ -80,7 +142,24 @@ def printable(path: str) -> str:
     )
 
 
-FORMATS: dict[str, tuple[str | None, Callable[[Classification | Failure], str]]] = {
-    "text": (HEADER, text_line),
-    "jsonl": (None, json_line),
-}
+def wants_colour() -> bool:
+    """Whether standard output is a terminal that shows colours, and nobody asked for none (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def formats() -> dict[str, Format]:
+    """Every format by its name."""
+    from ms_edge import tracks
+
+    return {
+        "text": Format("txt", text, text_header),
+        "text-colour": Format("txt", colour_text, text_header),
+        "jsonl": Format("jsonl", json_line),
+        "json": Format("json", _json_item, lambda labels, timeline: "[\n", ",\n", "\n]\n"),
+        "csv": _separated("excel"),
+        "tsv": _separated("excel-tab"),
+        "audacity": Format("txt", tracks.audacity, timeline_only=True, single=True),
+        "rttm": Format("rttm", tracks.rttm, timeline_only=True),
+        "textgrid": Format("TextGrid", tracks.textgrid, timeline_only=True, single=True),
+        "webvtt": Format("vtt", tracks.webvtt, timeline_only=True, single=True),
+    }

@@ -47,8 +47,8 @@ def decode(path: Path) -> Blocks:
         return
     if suffix != ".g722":
         try:
-            with AudioFile(path, RATE_HZ) as file:
-                yield from file.blocks()
+            with AudioFile(path) as file:
+                yield from file.blocks(RATE_HZ)
             return
         except AudioError as error:
             if error.code != "not-audio":

@@ -101,7 +101,7 @@ def _refuse_what_the_builder_misreads(archive: Path, folder: Path, files: list[P
                 f"{archive}: {name}: the builder reads music_wav/NAME.wav and speech_wav/NAME.wav, "
                 "NAME of letters, digits, _ and -; move or rename it.",
             )
-        with AudioFile(path, SAMPLE_RATE_HZ) as audio:
+        with AudioFile(path) as audio:
             found = (audio.sample_rate_hz, audio.channels, soundfile.info(path).subtype)
         if found != (SAMPLE_RATE_HZ, 1, "PCM_16"):
             raise MsEdgeError(

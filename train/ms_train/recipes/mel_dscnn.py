@@ -27,7 +27,7 @@ SPEC = FrontEndSpec(
     log_floor=0.03,
     layout="frames_bins",
     clip_s=1.0,
-    hop_s=1.0,
+    hop_s=0.5,
 )
 BATCH_SIZE, EPOCHS, STEPS_PER_EPOCH = 128, 30, 250
 

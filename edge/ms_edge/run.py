@@ -1,0 +1,148 @@
+"""`ms-edge classify` and `ms-edge stream`: inputs through a classifier to an output, whatever comes in between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from types import FrameType
+
+from ms_edge.audio import AudioFile, RawFormat
+from ms_edge.batch import in_order
+from ms_edge.classifier import Classifier
+from ms_edge.errors import AudioError, MsEdgeError
+from ms_edge.inputs import Inputs
+from ms_edge.outputs import Output, ResumableOutput, TreeOutput
+from ms_edge.progress import Progress
+from ms_edge.results import SCHEMA, Classification, Failure
+from ms_edge.writers import LIVE_HEADER, live_line
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+Result = Classification | Failure
+
+
+def classify(
+    inputs: Inputs,
+    classifier: Classifier,
+    output: Output | TreeOutput,
+    progress: Progress,
+    *,
+    jobs: int,
+    raw: RawFormat | None = None,
+) -> int:
+    """Write one result for each input, in their order; returns the exit status.
+
+    The first interrupt lets the files in progress finish, the second ends the process.
+    """
+    interrupts = Interrupts(progress)
+    failed = False
+    try:
+        with interrupts:
+            work = partial(_work, classifier, raw, progress)
+            for result in in_order(work, _undone(inputs, classifier, output), jobs, interrupts.stopped):
+                if isinstance(result, Failure):
+                    failed = True
+                    progress.complain(result.message)
+                with progress.aside():
+                    output.write(result)
+                progress.file(isinstance(result, Failure))
+                interrupts.written += 1
+    except (MsEdgeError, OSError):
+        with contextlib.suppress(OSError):
+            output.abandon()
+        raise
+    finally:
+        progress.finish()
+    if interrupts.unfinished:
+        resume = "; the same command with --resume does the rest" if isinstance(output, ResumableOutput) else ""
+        progress.complain(f"interrupted after {interrupts.written} files: {output.abandon()}{resume}.")
+        return INTERRUPTED
+    output.finish()
+    return FAILED if failed else DONE
+
+
+def _undone(inputs: Inputs, classifier: Classifier, output: Output | TreeOutput) -> Iterator[str | Result | _Line]:
+    for item in inputs:
+        line = None
+        if isinstance(output, ResumableOutput) and isinstance(item, str):
+            line = output.done(item, classifier.settings, classifier.model.sha256, classifier.model.provider)
+        yield item if line is None else _Line(line)
+
+
+class _Line(str):
+    """A record line of an earlier run."""
+
+
+def _work(
+    classifier: Classifier, raw: RawFormat | None, progress: Progress, item: str | Result | _Line
+) -> Result | str:
+    if not isinstance(item, str) or isinstance(item, _Line):
+        return item
+    try:
+        return classifier.classify(item, raw=raw, on_audio=progress.audio)
+    except AudioError as error:
+        return Failure(item, error.code, error.message)
+
+
+def stream(
+    source: str, classifier: Classifier, progress: Progress, *, raw: RawFormat | None = None, json_lines: bool = False
+) -> int:
+    """Print a line for each window of a live source as soon as it is decided; returns the exit status."""
+    try:
+        with AudioFile(source, raw=raw, wav_only=classifier.wav_only, block_s=classifier.spec.hop_s / 10) as audio:
+            any_window = False
+            for part in classifier.live(audio):
+                line = (
+                    json.dumps({"schema": SCHEMA, "path": source, **part.record()}) + "\n"
+                    if json_lines
+                    else live_line(part)
+                )
+                sys.stdout.write(line if any_window or json_lines else LIVE_HEADER + line)
+                sys.stdout.flush()
+                any_window = True
+            if not any_window:
+                raise AudioError("no-samples", f"{source}: the stream ended before its first sample.")
+            for warning in audio.warnings:
+                progress.tell(f"{source}: {warning}.")
+    except AudioError as error:
+        progress.complain(error.message)
+        return FAILED
+    return DONE
+
+
+class Interrupts:
+    """While entered, the first interrupt (Ctrl-C) asks to stop, the second ends the process at once."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.unfinished = False
+        self.written = 0
+        self._progress = progress
+        self._asked = False
+        self._before: object = None
+
+    def stopped(self) -> bool:
+        """Whether to begin nothing more; asked only where there is more to begin."""
+        self.unfinished |= self._asked
+        return self._asked
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            os._exit(INTERRUPTED)  # threads may be deep in a file of ten hours; what was written is flushed
+        self._asked = True
+        os.write(
+            2, b"\nms-edge: finishing what is in progress; once more to stop at once.\n" if sys.stderr.isatty() else b""
+        )

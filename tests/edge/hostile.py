@@ -1,0 +1,223 @@
+"""The malformed and the hostile: one maker for each class of file that is not the recording it seems to be.
+
+`CASES` pins what the record of each carries: the code of its error, or the warnings of its classification.
+Every file is made from the same two seconds of speech-like noise, so that what is left of it can be classified.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+RATE = 16_000
+SOUND = (np.random.default_rng(0).standard_normal(2 * RATE) * 0.1 * np.sin(np.arange(2 * RATE) / 900) ** 2).astype(
+    np.float32
+)
+PCM = (SOUND * 32767).astype("<i2").tobytes()
+
+
+def chunk(name: bytes, body: bytes, size: int | None = None) -> bytes:
+    """A RIFF chunk, whose size may lie."""
+    return name + struct.pack("<I", len(body) if size is None else size) + body + b"\0" * (len(body) % 2)
+
+
+def fmt(
+    tag: int = 1,
+    channels: int = 1,
+    rate: int = RATE,
+    bits: int = 16,
+    frame_bytes: int | None = None,
+    byte_rate: int | None = None,
+) -> bytes:
+    """The body of a format chunk."""
+    frame_bytes = channels * bits // 8 if frame_bytes is None else frame_bytes
+    byte_rate = rate * frame_bytes if byte_rate is None else byte_rate
+    return struct.pack("<HHIIHH", tag, channels, rate & 0xFFFFFFFF, byte_rate & 0xFFFFFFFF, frame_bytes & 0xFFFF, bits)
+
+
+def wav(*chunks: bytes, size: int | None = None, magic: bytes = b"RIFF", kind: bytes = b"WAVE") -> bytes:
+    """A RIFF file of these chunks, whose size may lie."""
+    body = kind + b"".join(chunks)
+    return magic + struct.pack("<I", len(body) if size is None else size) + body
+
+
+def plain(body: bytes = PCM, **fields: int) -> bytes:
+    """A sound WAV file, but for the fields of its format."""
+    return wav(chunk(b"fmt ", fmt(**fields)), chunk(b"data", body))
+
+
+def encoded(samples: np.ndarray = SOUND, form: str = "WAV", subtype: str | None = None, rate: int = RATE) -> bytes:
+    """What libsndfile writes."""
+    out = io.BytesIO()
+    soundfile.write(out, samples, rate, format=form, subtype=subtype)
+    return out.getvalue()
+
+
+def floats(**changes: float) -> bytes:
+    samples = SOUND.copy()
+    for place, value in changes.items():
+        samples[int(place[1:])] = value
+    return encoded(samples, subtype="FLOAT")
+
+
+@dataclass(frozen=True)
+class Case:
+    """`make` writes the file; `expected` is an error code, or a tuple of warnings."""
+
+    make: Callable[[Path], object]
+    expected: str | tuple[str, ...]
+
+
+def holding(content: bytes | Callable[[], bytes], expected: str | tuple[str, ...]) -> Case:
+    return Case(lambda path: path.write_bytes(content() if callable(content) else content), expected)
+
+
+def _bind(path: Path) -> None:
+    os.chdir(path.parent)  # the path of a socket may have 107 bytes
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path.name)
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(
+            wav(chunk(b"fmt ", fmt(channels=64, rate=384_000)), chunk(b"data", b"", 0xFFFF_FF00 - 64), size=0xFFFF_FFF0)
+        )
+        file.truncate(44 + 0xFFFF_FF00 - 64)
+
+
+FMT, DATA = chunk(b"fmt ", fmt()), chunk(b"data", PCM)
+LIST = chunk(b"LIST", b"INFOISFT\x06\0\0\0Lavf58")
+EXTENSIBLE = struct.pack("<HHIIHHHHI", 0xFFFE, 1, RATE, RATE * 2, 2, 16, 22, 16, 0)
+PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
+
+CASES: dict[str, Case] = {
+    # sound ones, for comparison: what a recorder may rightly write
+    "plain": holding(plain(), ()),
+    "list before the samples": holding(wav(FMT, LIST, DATA), ()),
+    "list after the samples": holding(wav(FMT, DATA, LIST), ()),
+    "extensible": holding(wav(chunk(b"fmt ", EXTENSIBLE + PCM_GUID), DATA), ()),
+    "odd chunk, padded": holding(wav(FMT, chunk(b"note", b"odd"), DATA), ()),
+    "big-endian": holding(lambda: _rifx(), ()),
+    "rf64": holding(lambda: encoded(form="RF64"), ()),
+    "a flac named .wav": holding(lambda: encoded(form="FLAC"), ()),
+    # not what they seem
+    "empty": holding(b"", "empty-file"),
+    "one byte": holding(b"R", "not-audio"),
+    "only RIFF": holding(b"RIFF", "not-audio"),
+    "only a RIFF header": holding(wav(), "not-audio"),
+    "text": holding(b"I am not audio.\n" * 1000, "not-audio"),
+    "a picture": holding(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 100, "not-audio"),
+    "zeros": holding(bytes(100_000), "not-audio"),
+    "noise bytes": holding(np.random.default_rng(1).bytes(100_000), "not-audio"),
+    "an AVI": holding(wav(FMT, DATA, kind=b"AVI "), "not-audio"),
+    "an mp3 header and no more": holding(b"ID3\x04\0\0\0\0\0\0" + b"\xff\xfb\x90\0", "not-audio"),
+    # chunks
+    "no format": holding(wav(DATA), "not-audio"),
+    "no samples chunk": holding(wav(FMT), "not-audio"),
+    "samples before the format": holding(wav(DATA, FMT), "not-audio"),
+    "format cut": holding(wav(chunk(b"fmt ", fmt()[:10]), DATA), "not-audio"),
+    "two formats": holding(wav(FMT, chunk(b"fmt ", fmt(rate=44_100)), DATA), "not-audio"),
+    "two samples chunks": holding(wav(FMT, DATA, DATA), "not-audio"),
+    "a chunk that claims to be huge": holding(wav(FMT, chunk(b"LIST", b"INFO", 0xFFFFFFF0), DATA), "not-audio"),
+    "a chunk that claims to be longer": holding(wav(FMT, chunk(b"LIST", b"INFO", 5000), DATA), ("bad-header",)),
+    "ten thousand chunks": holding(wav(*[chunk(b"junk", b"")] * 10_000, FMT, DATA), "not-audio"),
+    "junk after the samples": holding(wav(FMT, DATA) + np.random.default_rng(2).bytes(20_000), ("bad-header",)),
+    "a picture after the samples": holding(wav(FMT, DATA) + b"\x89PNG" + bytes(range(256)) * 9, ("bad-header",)),
+    # sizes
+    "cut in the samples": holding(plain()[:20_000], ("truncated",)),
+    "cut in a sample": holding(plain()[:20_001], ("truncated",)),
+    "cut in the header": holding(plain()[:30], "not-audio"),
+    "cut before the samples": holding(plain()[:44], "no-samples"),
+    "declared longer": holding(wav(FMT, chunk(b"data", PCM, len(PCM) + 1000)), ("truncated",)),
+    "declared shorter": holding(wav(FMT, chunk(b"data", PCM, 30_000)), ("bad-header",)),
+    "declared odd": holding(wav(FMT, chunk(b"data", PCM, len(PCM) - 1)), ()),
+    "declared empty, and is": holding(wav(FMT, chunk(b"data", b"")), "no-samples"),
+    "declared empty, more follows": holding(wav(FMT, chunk(b"data", b""), LIST), "no-samples"),
+    "declared empty by a pipe": holding(wav(FMT, chunk(b"data", PCM, 0), size=0), ("stream-header",)),
+    "declared endless by a pipe": holding(
+        wav(FMT, chunk(b"data", PCM, 0xFFFFFFFF), size=0xFFFFFFFF), ("stream-header",)
+    ),
+    "declared 2 GB by a pipe": holding(wav(FMT, chunk(b"data", PCM, 0x7FFFFFDB), size=0x7FFFFFFF), ("stream-header",)),
+    "declared negative": holding(wav(FMT, chunk(b"data", PCM, 0x80000000)), ("stream-header",)),
+    "riff size too small": holding(wav(FMT, DATA, size=100), ()),
+    "riff size too large": holding(wav(FMT, DATA, size=1 << 30), ()),
+    "rf64 of unknown length": holding(lambda: _rf64(1 << 63), ("stream-header",)),
+    "rf64 longer than it is": holding(lambda: _rf64(1 << 40), ("truncated",)),
+    # formats
+    "rate 0": holding(plain(rate=0), "not-audio"),
+    "rate 1": holding(plain(rate=1), "bad-rate"),
+    "rate 3,999": holding(plain(rate=3_999), "bad-rate"),
+    "rate 4e9": holding(plain(rate=4_000_000_000), "not-audio"),
+    "0 channels": holding(plain(channels=0, frame_bytes=2), "not-audio"),
+    "65 channels": holding(plain(channels=65), "bad-channels"),
+    "65,535 channels": holding(plain(channels=65_535), "not-audio"),
+    "0 bits": holding(plain(bits=0, frame_bytes=2), "not-audio"),
+    "17 bits": holding(plain(bits=17, frame_bytes=3), ()),  # in the upper bits of 24, as the specification has it
+    "64-bit integers": holding(plain(bits=64), "not-audio"),
+    "frame size 0": holding(plain(frame_bytes=0), ("bad-header",)),
+    "frame size of another format": holding(plain(frame_bytes=4), ("bad-header",)),
+    "byte rate of another format": holding(plain(byte_rate=1), ("bad-header",)),
+    "unknown coding": holding(plain(tag=0x1234), "not-audio"),
+    "mp3 inside, garbage": holding(plain(tag=0x55), "not-audio"),
+    "adpcm, garbage": holding(plain(tag=2, bits=4, frame_bytes=256), "not-audio"),
+    # samples
+    "digital silence": holding(plain(bytes(64_000)), ()),
+    "a tenth of a second": holding(plain(PCM[:3200]), "too-short"),
+    "NaN": holding(lambda: floats(s100=np.nan), ("non-finite",)),
+    "infinity": holding(lambda: floats(s100=np.inf, s200=-np.inf), ("non-finite",)),
+    "1e30": holding(lambda: floats(s100=1e30), ("out-of-range",)),
+    "all NaN": holding(lambda: encoded(SOUND * np.float32(np.nan), subtype="FLOAT"), ("non-finite",)),
+    "16-bit numbers as floats": holding(lambda: encoded(SOUND * 32768, subtype="FLOAT"), ("out-of-range",)),
+    "doubles over float's range": holding(
+        lambda: encoded(SOUND.astype(np.float64) * 1e300, subtype="DOUBLE"), ("non-finite",)
+    ),
+    "mp3, cut": holding(lambda: encoded(form="MP3", subtype="MPEG_LAYER_III")[:4_000], ("truncated",)),
+    "mp3, damaged": holding(lambda: _damaged(encoded(form="MP3", subtype="MPEG_LAYER_III"), 3_000, 1_000), ()),
+    "aiff, cut": holding(lambda: encoded(form="AIFF")[:20_000], ("truncated",)),
+    "au, cut": holding(lambda: encoded(form="AU")[:20_000], ("truncated",)),
+    "w64, cut": holding(lambda: encoded(form="W64")[:20_000], ("truncated",)),
+    "caf, cut": holding(lambda: encoded(form="CAF")[:20_000], ("truncated",)),
+    "flac, cut": holding(lambda: encoded(form="FLAC")[:20_000], ("truncated",)),
+    "flac, cut in its header": holding(lambda: encoded(form="FLAC")[:60], "too-short"),
+    "ogg, damaged": holding(lambda: _damaged(encoded(form="OGG"), 5_000, 1_000), ("truncated",)),
+    "ogg, cut": holding(lambda: encoded(form="OGG")[:8_000], ("truncated",)),
+    "flac, damaged": holding(lambda: _damaged(encoded(form="FLAC")), ("truncated",)),
+    # names and kinds of file
+    "directory": Case(lambda path: path.mkdir(), "is-directory"),
+    "missing": Case(lambda path: None, "not-found"),
+}
+POSIX_CASES: dict[str, Case] = {
+    "fifo": Case(lambda path: os.mkfifo(path), "not-a-file"),
+    "socket": Case(_bind, "not-a-file"),
+    "device": Case(lambda path: path.symlink_to("/dev/zero"), "not-a-file"),
+    "dangling link": Case(lambda path: path.symlink_to(path.parent / "nowhere"), "not-found"),
+    "looping link": Case(lambda path: path.symlink_to(path.name), "cannot-open"),
+    "4 GB, sparse": Case(_sparse, ()),
+}
+
+
+def _rifx() -> bytes:
+    out = io.BytesIO()
+    with soundfile.SoundFile(out, "w", RATE, 1, "PCM_16", endian="BIG", format="WAV") as file:
+        file.write(SOUND)
+    return out.getvalue()
+
+
+def _rf64(declared: int) -> bytes:
+    sizes = chunk(b"ds64", struct.pack("<QQQI", declared, declared, declared // 2, 0))
+    return wav(sizes, FMT, chunk(b"data", PCM, 0xFFFFFFFF), size=0xFFFFFFFF, magic=b"RF64")
+
+
+def _damaged(content: bytes, start: int = 15_000, count: int = 5_000) -> bytes:
+    broken = bytearray(content)
+    broken[start : start + count] = bytes(count)
+    return bytes(broken)
