@@ -21,8 +21,8 @@ import numpy as np
 from scipy.fft import rfft
 
 from ms_edge.audio import read_mono
-from ms_edge.batch import audio_paths
 from ms_edge.classifier import Classifier
+from ms_edge.inputs import Inputs
 from ms_edge.model import Model
 
 
@@ -38,7 +38,7 @@ def main() -> int:
     args = parser.parse_args()
     classifier = Classifier(Model.load(args.model, "cpu"))
     labelled = {
-        path: label.name for label in sorted(args.path.iterdir()) if label.is_dir() for path in audio_paths(str(label))
+        path: label.name for label in sorted(args.path.iterdir()) if label.is_dir() for path in Inputs([str(label)])
     }
     print(
         json.dumps(

@@ -101,16 +101,20 @@ class AudioFile(AudioSource):
                 _require_wav(name, start)
             self._opened, self._raw = opened, raw
             self._sound = _open_sound(name, opened, raw, self._stream)
-            try:
-                super().__init__(name, self._sound.samplerate, self._sound.channels)
-                if self._sound.frames == 0:
-                    raise AudioError("no-samples", f"{name}: its header says that it holds no samples.")
-            except AudioError:
-                self._sound.close()
-                raise
-        except AudioError:
+        except BaseException as error:
             if self._descriptor is not None:
                 os.close(self._descriptor)
+            if isinstance(error, OSError):
+                raise _unreadable(name, error) from None
+            raise
+        if self._stream:
+            self._stream.opening = False
+        try:
+            super().__init__(name, self._sound.samplerate, self._sound.channels)
+            if self._sound.frames == 0:
+                raise AudioError("no-samples", f"{name}: its header says that it holds no samples.")
+        except AudioError:
+            self.close()
             raise
         self.warnings += notes
         most = BLOCK_SAMPLES // self.channels
@@ -159,6 +163,8 @@ class AudioFile(AudioSource):
         log = self._sound.extra_info  # where libsndfile notes what it forgives
         if self._declared and (self.frames < self._sound.frames or (self._noted and "(should be" in log)):
             self._warn("truncated")
+        if not self._declared and self.frames == self._sound.frames and self._raw is None:
+            self._warn("truncated")  # it went on for longer than libsndfile can count
         if "libogg reports a hole" in log or "Corrupted bitstream" in log:
             self._warn("damaged")
 
@@ -174,8 +180,11 @@ class AudioFile(AudioSource):
             if not self._damaged and self._stream is None:
                 self._damaged = True
                 return self._read(buffer) if self._open_again() else 0
-        if self._stream and self._stream.error:
-            raise self._stream.error
+        if self._stream:
+            if error := self._stream.error:
+                raise _unreadable(self.name, error) if isinstance(error, OSError) else error
+            left = self._stream.frames_left(self.frames)
+            return count if left is None else min(count, left)
         return count
 
     def _open_again(self) -> bool:
@@ -225,6 +234,10 @@ def read_mono(path: str | os.PathLike[str], sample_rate_hz: int) -> Float32:
     """The whole file as mono float32 (n,) at `sample_rate_hz`. Raises AudioError."""
     with AudioFile(path) as file:
         return np.concatenate(list(file.blocks(sample_rate_hz)))
+
+
+def _unreadable(name: str, error: OSError) -> AudioError:
+    return AudioError("cannot-read", f"{name}: cannot be read ({(error.strerror or str(error)).lower()}).")
 
 
 def file_facts(status: os.stat_result) -> dict[str, int | str]:

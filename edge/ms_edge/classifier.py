@@ -131,7 +131,7 @@ class Classifier:
     def timeline(self, source: Source, sample_rate_hz: int | None = None) -> tuple[Segment, ...]:
         """The segments of `classify`: what is where in a recording, from its start to its end without gaps.
 
-        >>> [(s.start_s, s.end_s, s.label) for s in Classifier().timeline("tests/data/music_palace.wav")]
+        >>> [(s.start_s, s.end_s, s.label) for s in Classifier().timeline("tests/data/music_zaz.wav")]
         [(0.0, 6.0, 'music')]
         """
         return self.classify(source, sample_rate_hz).segments

@@ -20,6 +20,8 @@ TIMELINE_FORMATS = ("audacity", "rttm", "textgrid", "webvtt")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ms-edge` and return its exit code: 0 all well, 1 some inputs failed, 2 usage, 3 model or device, 130 interrupted."""
+    if arguments is None:
+        _occupy_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name the terminal's encoding lacks must not end the run
             stream.reconfigure(errors="backslashreplace")
@@ -46,14 +48,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def _occupy_standard_descriptors() -> None:
+    """Open what the caller closed of 0, 1 and 2, lest the next file that is opened becomes standard input or output."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
 def _keep_stderr_for_us() -> None:
     """Send to nowhere what C libraries print to descriptor 2: mpg123 of every bad frame, onnxruntime of absent GPUs."""
     try:
         ours = os.dup(2)
         nowhere = os.open(os.devnull, os.O_WRONLY)
-    except OSError:  # there is no standard error
+    except OSError:
         return
-    sys.stderr = open(ours, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)
+    sys.stderr = open(ours, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)  # noqa: SIM115
     os.dup2(nowhere, 2)
     os.close(nowhere)
 

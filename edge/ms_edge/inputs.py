@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from typing import IO
 
 from ms_edge.audio import EXTENSIONS, STDIN
 from ms_edge.errors import AudioError, UsageError
@@ -29,6 +30,10 @@ class Inputs:
     recursive: bool = False
     pattern: str | None = None  # of names in directories; None: those with an extension of audio
     shard: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        if self.files_from not in (None, STDIN):  # now, not after the head of a table has been printed
+            _open(str(self.files_from)).close()
 
     def __iter__(self) -> Iterator[str | Failure]:
         """Yield each file, and a Failure for each directory that holds none."""
@@ -99,15 +104,19 @@ def _in_shard(path: str, shard: tuple[int, int]) -> bool:
 
 
 def _listed(listing: str, separator: bytes) -> Iterator[str]:
+    if listing == STDIN:
+        yield from _names(sys.stdin.buffer, separator)
+    else:
+        with _open(listing) as file:
+            yield from _names(file, separator)
+
+
+def _open(listing: str) -> IO[bytes]:
     try:
-        if listing == STDIN:
-            yield from _names(sys.stdin.buffer, separator)
-        else:
-            with open(listing, "rb") as file:
-                yield from _names(file, separator)
+        return open(listing, "rb")
     except OSError as error:
         raise UsageError(
-            "usage", f"{listing}: the list of files cannot be read ({(error.strerror or '').lower()})."
+            "usage", f"{listing}: the list of files cannot be read ({(error.strerror or str(error)).lower()})."
         ) from None
 
 

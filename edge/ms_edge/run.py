@@ -143,6 +143,5 @@ class Interrupts:
         if self._asked:
             os._exit(INTERRUPTED)  # threads may be deep in a file of ten hours; what was written is flushed
         self._asked = True
-        os.write(
-            2, b"\nms-edge: finishing what is in progress; once more to stop at once.\n" if sys.stderr.isatty() else b""
-        )
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), b"\nms-edge: finishing what is in progress; once more to stop at once.\n")

@@ -181,14 +181,16 @@ CASES: dict[str, Case] = {
         lambda: encoded(SOUND.astype(np.float64) * 1e300, subtype="DOUBLE"), ("non-finite",)
     ),
     "mp3, cut": holding(lambda: encoded(form="MP3", subtype="MPEG_LAYER_III")[:4_000], ("truncated",)),
-    "mp3, damaged": holding(lambda: _damaged(encoded(form="MP3", subtype="MPEG_LAYER_III"), 3_000, 1_000), ()),
+    "mp3, damaged": holding(
+        lambda: _damaged(encoded(form="MP3", subtype="MPEG_LAYER_III"), 3_000, 1_000), ("truncated",)
+    ),
     "aiff, cut": holding(lambda: encoded(form="AIFF")[:20_000], ("truncated",)),
     "au, cut": holding(lambda: encoded(form="AU")[:20_000], ("truncated",)),
     "w64, cut": holding(lambda: encoded(form="W64")[:20_000], ("truncated",)),
-    "caf, cut": holding(lambda: encoded(form="CAF")[:20_000], ("truncated",)),
+    "caf, cut": holding(lambda: encoded(form="CAF")[:20_000], "not-audio"),
     "flac, cut": holding(lambda: encoded(form="FLAC")[:20_000], ("truncated",)),
-    "flac, cut in its header": holding(lambda: encoded(form="FLAC")[:60], "too-short"),
-    "ogg, damaged": holding(lambda: _damaged(encoded(form="OGG"), 5_000, 1_000), ("truncated",)),
+    "flac, cut in its header": holding(lambda: encoded(form="FLAC")[:60], "not-audio"),
+    "ogg, damaged": holding(lambda: _damaged(encoded(form="OGG"), 5_000, 1_000), ("damaged",)),
     "ogg, cut": holding(lambda: encoded(form="OGG")[:8_000], ("truncated",)),
     "flac, damaged": holding(lambda: _damaged(encoded(form="FLAC")), ("truncated",)),
     # names and kinds of file

@@ -15,7 +15,7 @@ from ms_edge import cli
 
 RECORD_KEYS = [
     "schema", "path", "label", "probability", "scores", "seconds", "duration_s", "sample_rate_hz", "channels",
-    "warnings", "model", "provider",
+    "warnings", "file", "settings", "model", "provider",
 ]  # fmt: skip
 
 
@@ -164,7 +164,8 @@ def test_info_shows_what_is_in_a_model(capsys):
         (["classify", "--model", "missing.onnx", "a.wav"], 3),
         (["info", "missing.onnx"], 3),
         (["classify", "--device", "cuda", "a.wav"], 3),
-        (["classify", "--device", "tpu", "a.wav"], 2),
+        (["classify", "--device", "tpu", "a.wav"], 3),
+        (["classify", "--device", "cuda:x", "a.wav"], 2),
     ],
 )
 def test_unusable_models_and_devices_have_their_exit_codes(arguments, code, capsys):
@@ -174,12 +175,43 @@ def test_unusable_models_and_devices_have_their_exit_codes(arguments, code, caps
     assert len(captured.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["classify"], ["classify", "--format", "xml", "a.wav"], ["nonsense"]])
+@pytest.mark.parametrize("arguments", [[], ["classify", "--format", "xml", "a.wav"], ["nonsense"]])
 def test_usage_errors_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["classify"], "Nothing to classify"),
+        (["classify", "-", "-"], "only once"),
+        (["classify", "-", "--files-from", "-"], "only once"),
+        (["classify", "--files-from", "missing.txt"], "missing.txt"),
+        (["classify", "--jobs", "0", "a.wav"], "--jobs"),
+        (["classify", "--shard", "3/2", "a.wav"], "I/N"),
+        (["classify", "--shard", "x", "a.wav"], "I/N"),
+        (["classify", "--raw", "16000", "a.wav"], "RATE:CHANNELS:FORMAT"),
+        (["classify", "--hop", "0", "a.wav"], "hop"),
+        (["classify", "--hop", "1.5", "a.wav"], "hop"),
+        (["classify", "--hop", "nan", "a.wav"], "hop"),
+        (["classify", "--min-duration=-1", "a.wav"], "minimum duration"),
+        (["classify", "--min-duration", "nan", "a.wav"], "minimum duration"),
+        (["classify", "--min-confidence", "2", "a.wav"], "confidence"),
+        (["classify", "--format", "textgrid", "a.wav", "b.wav"], "-o DIR/"),
+        (["classify", "--resume", "a.wav"], "--resume needs"),
+        (["classify", "--resume", "-o", "a.csv", "a.wav"], "--resume needs"),
+        (["classify", "-o", "no/such/directory/a.csv", "a.wav"], "cannot be written"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(arguments, says, capsys):
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert says in captured.err
+    assert len(captured.err.splitlines()) == 1
 
 
 def test_a_reader_that_stops_early_is_no_error(samples):

@@ -3,36 +3,64 @@ from __future__ import annotations
 import pytest
 
 from ms_edge.errors import DeviceError, UsageError
-from ms_edge.providers import CPU, CUDA, obtained_provider, requested_providers
+from ms_edge.providers import CPU, CUDA, CUDA_OPTIONS, fell_back, obtained_provider, requested_providers
+
+VINO = "OpenVINOExecutionProvider"
 
 
 @pytest.mark.parametrize(
     ("device", "available", "expected"),
     [
         ("cpu", [CUDA, CPU], [CPU]),
+        ("CPU", [CPU], [CPU]),
         ("auto", [CPU], [CPU]),
-        ("auto", [CUDA, CPU], [CUDA, CPU]),
-        ("cuda", [CUDA, CPU], [(CUDA, {"device_id": 0})]),
-        ("cuda:3", [CUDA, CPU], [(CUDA, {"device_id": 3})]),
+        ("auto", [CUDA, CPU], [(CUDA, CUDA_OPTIONS), CPU]),
+        ("auto", [VINO, CPU], [CPU]),
+        ("cuda", [CUDA, CPU], [(CUDA, {"device_id": "0", **CUDA_OPTIONS})]),
+        ("cuda:3", [CUDA, CPU], [(CUDA, {"device_id": "3", **CUDA_OPTIONS})]),
+        ("openvino", [VINO, CPU], [VINO]),
+        (VINO, [VINO, CPU], [VINO]),
     ],
 )
 def test_providers_asked_for(device, available, expected):
     assert requested_providers(device, available) == expected
 
 
-@pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0"])
-def test_unknown_devices_are_refused(device):
+@pytest.mark.parametrize("device", ["cuda:", "cuda:x", "cuda:-1", "cpu:0", "cuda:\u0663"])
+def test_devices_that_cannot_be_meant_are_usage_errors(device):
     with pytest.raises(UsageError):
         requested_providers(device, [CUDA, CPU])
 
 
-def test_cuda_asked_of_a_cpu_build_is_an_error():
-    with pytest.raises(DeviceError, match=r"ms-edge\[gpu\]"):
-        requested_providers("cuda", [CPU])
+@pytest.mark.parametrize(
+    ("device", "hint"),
+    [("cuda", r"ms-edge\[gpu\]"), ("cuda:1", r"ms-edge\[gpu\]"), ("tpu", "only Azure, CPU"), ("", "only")],
+)
+def test_devices_this_build_lacks_are_errors(device, hint):
+    with pytest.raises(DeviceError, match=hint):
+        requested_providers(device, ["AzureExecutionProvider", CPU])
 
 
-def test_a_silent_fallback_is_an_error_only_for_a_named_device():
-    assert obtained_provider("auto", [CPU]) == CPU
-    assert obtained_provider("cuda", [CUDA, CPU]) == CUDA
-    with pytest.raises(DeviceError, match="fell back"):
-        obtained_provider("cuda:1", [CPU])
+def test_tf32_is_off_on_cuda():
+    assert CUDA_OPTIONS == {"use_tf32": "0"}
+
+
+@pytest.mark.parametrize(
+    ("requested", "obtained", "provider", "fell"),
+    [
+        ([CPU], [CPU], CPU, False),
+        ([(CUDA, {}), CPU], [CUDA, CPU], CUDA, False),
+        ([(CUDA, {}), CPU], [CPU], CPU, True),
+        ([(CUDA, {})], [CUDA, CPU], CUDA, False),
+        ([VINO], [VINO, CPU], VINO, False),
+    ],
+)
+def test_the_provider_that_really_runs(requested, obtained, provider, fell):
+    assert obtained_provider(requested, obtained) == provider
+    assert fell_back(requested, provider) is fell
+
+
+@pytest.mark.parametrize("obtained", [[CPU], []])
+def test_a_silent_fallback_is_an_error_for_a_named_device(obtained):
+    with pytest.raises(DeviceError, match="CUDA was asked for, but onnxruntime runs on"):
+        obtained_provider([(CUDA, {"device_id": "1"})], obtained)

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ms_edge.classifier import WindowScores, vote
+from ms_edge.classifier import seconds_by_label, vote
 from ms_edge.metadata import Decision
+from ms_edge.timeline import probability_of, segments
 
 LABELS = ("speech", "music")
 EXCLUSIVE = Decision("exclusive", ())
@@ -12,15 +13,18 @@ INDEPENDENT = Decision("independent", (0.5, 0.6))
 
 
 def ask(rows, decision, silent=None):
-    found = WindowScores(np.arange(len(rows)), np.array(rows, np.float32), np.array(silent or [False] * len(rows)))
-    return vote(found, np.ones(len(rows)), LABELS, decision)
+    rows, silent = np.array(rows, np.float32), np.array(silent or [False] * len(rows))
+    parts = segments(rows, silent, np.arange(len(rows) + 1.0), LABELS, decision, 0.0)
+    voting = rows[~silent] if not silent.all() else rows
+    scores = dict(zip(LABELS, map(float, voting.mean(axis=0)), strict=True))
+    label = vote(parts, scores, decision)
+    return label, probability_of(label, scores), seconds_by_label(parts)
 
 
 def test_exclusive_label_has_the_largest_mean():
-    label, probability, scores, seconds = ask([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]], EXCLUSIVE)
+    label, probability, seconds = ask([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]], EXCLUSIVE)
     assert label == "speech"
     assert probability == pytest.approx(17 / 30)
-    assert scores == pytest.approx({"speech": 17 / 30, "music": 13 / 30})
     assert seconds == {"speech": 1.0, "music": 2.0}
 
 
@@ -46,14 +50,11 @@ def test_independent_file_label_has_most_seconds_and_ties_go_to_the_likelier():
 
 
 def test_silent_windows_do_not_vote_but_have_their_seconds():
-    label, probability, scores, seconds = ask([[1.0, 0.0], [0.2, 0.8], [1.0, 0.0]], INDEPENDENT, [True, False, True])
+    label, probability, seconds = ask([[1.0, 0.0], [0.2, 0.8], [1.0, 0.0]], INDEPENDENT, [True, False, True])
     assert (label, probability) == ("music", pytest.approx(0.8))
-    assert scores == pytest.approx({"speech": 0.2, "music": 0.8})
     assert seconds == {"silence": 2.0, "music": 1.0}
 
 
 @pytest.mark.parametrize("decision", [EXCLUSIVE, INDEPENDENT])
-def test_silence_alone_is_silence_and_still_has_scores(decision):
-    label, probability, scores, seconds = ask([[0.5, 0.5]], decision, [True])
-    assert (label, probability, seconds) == ("silence", 1.0, {"silence": 1.0})
-    assert scores == {"speech": 0.5, "music": 0.5}
+def test_silence_alone_is_silence(decision):
+    assert ask([[0.5, 0.5]], decision, [True]) == ("silence", 1.0, {"silence": 1.0})

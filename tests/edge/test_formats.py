@@ -1,0 +1,189 @@
+"""Every format is read back by a reader that is not ours, where there is one."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from ms_edge import cli
+from ms_edge.classifier import Classifier
+from ms_edge.results import Classification, Segment
+from ms_edge.writers import clock, duration, formats, printable
+
+LONG = Classification(
+    path="a b/é%.wav",
+    label="speech",
+    probability=0.75,
+    scores={"speech": 0.75, "music": 0.25},
+    seconds={"speech": 360_000.25, "speech+music": 10.5, "silence": 3.25},
+    duration_s=360_014.0,
+    sample_rate_hz=16_000,
+    channels=1,
+    segments=(
+        Segment(0.0, 360_000.25, "speech", 0.9, {"speech": 0.9, "music": 0.1}),
+        Segment(360_000.25, 360_010.75, "speech+music", 0.6, {"speech": 0.7, "music": 0.6}),
+        Segment(360_010.75, 360_014.0, "silence", 1.0, {"speech": 0.0, "music": 0.0}),
+    ),
+    warnings=("truncated", "non-finite"),
+    file={"bytes": 1, "modified": "2026-01-01T00:00:00.000000Z"},
+    settings={},
+    model="0" * 64,
+    provider="CPUExecutionProvider",
+)
+SPANS = [(part.start_s, part.end_s, part.label) for part in LONG.segments]
+
+
+def document(name, results, timeline=True, labels=("speech", "music")):
+    form = formats()[name]
+    return (
+        form.begin(labels, timeline)
+        + form.between.join(form.record(result, timeline, labels) for result in results)
+        + form.end
+    )
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(name, results=(LONG,), timeline=True):
+        path = tmp_path / f"out.{formats()[name].suffix}"
+        path.write_text(document(name, results, timeline), "utf-8", newline="")
+        return path
+
+    return write
+
+
+def test_praat_reads_the_textgrid(written):
+    parselmouth = pytest.importorskip("parselmouth", reason="no wheel of Praat for this platform")
+    grid = parselmouth.read(str(written("textgrid"))).to_tgt()
+    (tier,) = grid.tiers
+    assert tier.name == "ms-edge"
+    assert [(part.start_time, part.end_time, part.text) for part in tier.intervals] == SPANS
+
+
+def test_tgt_reads_the_textgrid(written):
+    import tgt
+
+    (tier,) = tgt.io.read_textgrid(str(written("textgrid")), encoding="utf-8").tiers
+    assert [(part.start_time, part.end_time, part.text) for part in tier.intervals] == SPANS
+
+
+def test_pyannote_reads_the_rttm(written):
+    from pyannote.database.util import load_rttm
+
+    found = load_rttm(str(written("rttm", [LONG, LONG])))
+    ((name, annotation),) = found.items()
+    assert name == "a%20b/é%25.wav"
+    spans = [
+        (round(span.start, 3), round(span.end, 3), label) for span, _, label in annotation.itertracks(yield_label=True)
+    ]
+    assert spans[::2] == SPANS
+
+
+def test_webvtt_py_reads_the_webvtt(written):
+    import webvtt
+
+    cues = webvtt.read(str(written("webvtt")))
+    assert [cue.text for cue in cues] == [label for _, _, label in SPANS]
+    assert [(cue.start_in_seconds, cue.end_in_seconds) for cue in cues] == [(int(a), int(b)) for a, b, _ in SPANS]
+    assert cues[0].end == "100:00:00.250"
+
+
+def test_audacity_labels_are_three_columns(written):
+    rows = [line.split("\t") for line in written("audacity").read_text().splitlines()]
+    assert [(float(start), float(end), label) for start, end, label in rows] == SPANS
+
+
+@pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
+def test_tables_are_read_by_csv(written, name, dialect):
+    with written(name, timeline=False).open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file, dialect=dialect)
+    assert (row["path"], row["label"], float(row["score_music"])) == (LONG.path, "speech", 0.25)
+    assert (row["warnings"], row["error"]) == ("truncated non-finite", "")
+    with written(name).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, dialect=dialect))
+    assert [(float(row["start_s"]), float(row["end_s"]), row["label"]) for row in rows] == SPANS
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_json_is_one_document(written, count):
+    found = json.loads(written("json", [LONG] * count).read_text())
+    assert found == [LONG.record(timeline=True)] * count
+
+
+def test_failures_have_their_place_in_every_format(tmp_path, capsys):
+    missing = str(tmp_path / "missing.wav")
+    for name in ("text", "csv", "tsv", "json", "jsonl", "rttm"):
+        assert cli.main(["classify", "--format", name, missing]) == 1
+        assert "not-found" in capsys.readouterr().out
+    for name in ("audacity", "textgrid", "webvtt"):
+        assert cli.main(["classify", "--format", name, missing]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "missing.wav" in captured.err
+
+
+def test_a_timeline_prints_its_segments(samples, capsys):
+    path = str(samples[-1])
+    assert cli.main(["classify", "--timeline", "--format", "jsonl", path]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["segments"] == [part.record() for part in Classifier().timeline(path)]
+    assert cli.main(["classify", "--timeline", path]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == ["START", "END", "LABEL", "PROBABILITY", "PATH"]
+    assert row.split()[:3] == ["0.000", "6.000", "speech"]
+
+
+def test_colour_is_for_terminals_and_those_who_want_it():
+    plain, coloured = (document(name, [LONG], timeline=False) for name in ("text", "text-colour"))
+    assert "\x1b" not in plain
+    assert coloured.replace("\x1b[36m", "").replace("\x1b[0m", "") == plain
+    assert coloured != plain
+
+
+@pytest.mark.parametrize(
+    ("environment", "colour"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
+)
+def test_no_color_and_dumb_terminals_are_respected(samples, environment, colour):
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals on Windows")
+    import os
+    import subprocess
+    import sys
+
+    ours, theirs = pty.openpty()
+    base = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "TERM")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "ms_edge.cli", "classify", str(samples[0])],
+        stdout=theirs,
+        env={**base, "TERM": "xterm", **environment},
+    ) as process:
+        process.wait()
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 1000):
+            shown += piece
+    except OSError:  # Linux says so at the end of a terminal
+        pass
+    os.close(ours)
+    assert (b"\x1b[33mmusic" in shown) is colour
+
+
+@pytest.mark.parametrize(
+    ("seconds", "long", "short"),
+    [
+        (0, "0.000", "0.0 s"),
+        (59.9999, "1:00.000", "1:00.0"),
+        (61.5, "1:01.500", "1:01.5"),
+        (3600, "1:00:00.000", "1:00:00.0"),
+        (360_000.25, "100:00:00.250", "100:00:00.2"),
+    ],
+)
+def test_clocks(seconds, long, short):
+    assert (clock(seconds), duration(seconds)) == (long, short)
+
+
+def test_what_cannot_be_shown_is_escaped():
+    assert printable("a\n\x1b[31m\u202eb\udcff") == "a\\n\\x1b[31m\\u202eb\\udcff"

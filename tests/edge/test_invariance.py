@@ -1,0 +1,139 @@
+"""The answer does not depend on how the audio came: block size, batch size, threads, file, stream or array."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import soundfile
+
+from ms_edge import classifier as classifier_module
+from ms_edge.audio import AudioFile, read_mono
+from ms_edge.classifier import Classifier
+from ms_edge.errors import AudioError, UsageError
+from ms_edge.sources import AudioArrays
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return Classifier()
+
+
+@pytest.fixture(scope="module")
+def stereo(samples, tmp_path_factory):
+    """44.1 kHz stereo, 5.3 s of everything: resampled, mixed, with an end that fits no hop."""
+    path = tmp_path_factory.mktemp("stereo") / "stereo.wav"
+    left = np.concatenate([read_mono(sample, 44_100) for sample in samples])[13 * 44_100 : round(18.3 * 44_100)]
+    soundfile.write(path, np.stack([left, np.roll(left, 7) * 0.5], axis=1), 44_100, "PCM_16")
+    return path
+
+
+@pytest.mark.parametrize("block_s", [1 / 44_100, 37 / 44_100, 0.02, 1.0, 600.0])
+def test_features_and_scores_are_the_same_bits_at_any_block_size(classifier, stereo, block_s):
+    def scored(**options):
+        with AudioFile(stereo, **options) as audio:
+            return classifier.window_scores(audio.blocks(16_000))
+
+    expected, found = scored(), scored(block_s=block_s)
+    np.testing.assert_array_equal(found.starts, expected.starts)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.silent, expected.silent)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_scores_hardly_depend_on_the_batch_size(classifier, stereo, monkeypatch, batch):
+    samples = read_mono(stereo, 16_000)
+    expected = classifier.window_scores([samples])
+    monkeypatch.setattr(classifier_module, "BATCH_WINDOWS", batch)
+    np.testing.assert_allclose(classifier.window_scores([samples]).scores, expected.scores, atol=1e-6, rtol=0)
+
+
+def test_threads_share_a_classifier(classifier, samples):
+    expected = [classifier.classify(path) for path in samples]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(classifier.classify, samples * 5)) == expected * 5
+
+
+def test_a_copy_in_another_process_answers_the_same(samples):
+    original = Classifier(hop_s=0.25, min_segment_s=2.0, min_confidence=0.1)
+    copy = pickle.loads(pickle.dumps(original))
+    assert copy.settings == original.settings
+    assert copy.classify(samples[0]) == original.classify(samples[0])
+
+
+def test_files_objects_and_arrays_are_the_same_audio(classifier, samples):
+    path = samples[0]
+    from_path = classifier.classify(path)
+    with path.open("rb") as file:
+        from_file = classifier.classify(file)
+    audio, rate = soundfile.read(path, dtype="float32")
+    from_array = classifier.classify(audio, rate)
+    integers, _ = soundfile.read(path, dtype="int16")
+    from_integers = classifier.classify(integers, rate)
+    for other in (from_file, from_array, from_integers):
+        assert (other.scores, other.segments, other.duration_s) == (
+            from_path.scores,
+            from_path.segments,
+            from_path.duration_s,
+        )
+    assert (from_array.path, from_array.file) == ("array", None)
+
+
+@pytest.mark.parametrize("count", [1, 100, 4_000, 1 << 20])
+def test_a_stream_gives_every_window_of_the_file_as_soon_as_it_can(classifier, samples, count):
+    audio, rate = soundfile.read(samples[0], dtype="float32", always_2d=True)
+    audio = audio[: 3 * rate] if count > 1 else audio[: rate + 10]
+    heard = 0
+
+    def blocks():
+        nonlocal heard
+        for start in range(0, len(audio), count):
+            heard = start + min(count, len(audio) - start)
+            yield audio[start : start + count]
+
+    for part in classifier.stream(blocks(), rate):
+        if part.end_s < len(audio) / rate:  # the last window has to wait for the end
+            assert heard / rate - part.end_s < count / rate + 0.06  # the resampler's delay
+        assert part.label in ("speech", "music", "speech+music", "other")
+
+
+def test_arrays_that_cannot_be_audio_are_refused(classifier):
+    for array in (np.zeros((2, 2, 2)), np.zeros(10, complex), np.zeros(100, np.uint8), np.zeros(10, np.int64), ["a"]):
+        with pytest.raises(UsageError):
+            classifier.classify(array, 16_000)
+    with pytest.raises(AudioError, match="no samples"):
+        classifier.classify(np.zeros(0), 16_000)
+    with pytest.raises(AudioError, match="65 channels"):
+        classifier.classify(np.zeros((16_000, 65)), 16_000)
+    with pytest.raises(AudioError, match="rate"):
+        classifier.classify(np.zeros(16_000), 1)
+    with pytest.raises(UsageError, match="sample_rate_hz"):
+        classifier.classify(np.zeros(16_000))
+    with pytest.raises(UsageError, match="sample_rate_hz"):
+        classifier.classify("a.wav", 16_000)
+    with pytest.raises(UsageError, match="channels"):
+        list(AudioArrays([np.zeros((10, 2)), np.zeros((10, 1))], 16_000).blocks(16_000))
+    with pytest.raises(AudioError, match="not audio"):
+        classifier.classify(io.BytesIO(b"nothing" * 100))
+
+
+def test_memory_does_not_grow_with_duration(classifier):
+    """Ten hours as blocks: what is held at any time is a few clips and sixteen bytes a window."""
+    import tracemalloc
+
+    second = np.zeros(4_000, np.float32)
+    tracemalloc.start()
+    try:
+        found = classifier.window_scores(second for _ in range(4 * 600))
+        _, ten_minutes = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        longer = classifier.window_scores(second for _ in range(4 * 3600))
+        _, an_hour = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(longer.starts) == 7_199
+    assert len(found.starts) == 1_199
+    assert an_hour - ten_minutes < 1_500_000  # ten hours: under 20 MB

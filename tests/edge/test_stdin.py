@@ -1,0 +1,253 @@
+"""What comes through a pipe: WAV with the sizes that pipes leave, headerless PCM, streams that do not end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import hostile
+import numpy as np
+import pytest
+import soundfile
+
+from ms_edge.classifier import Classifier
+
+COMMAND = [sys.executable, "-m", "ms_edge.cli"]
+
+
+def piped(content: bytes, *arguments: str, slowly: bool = False) -> tuple[int, list[dict], str]:
+    """Exit status, records and stderr of `ms-edge ... -` fed with content through a pipe."""
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+
+        def feed() -> None:
+            step = 777 if slowly else 1 << 20
+            try:
+                for start in range(0, len(content), step):
+                    process.stdin.write(content[start : start + step])
+                    process.stdin.flush()
+            except BrokenPipeError:
+                pass
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        out, err = process.stdout.read(), process.stderr.read()
+        feeder.join()
+    return process.wait(), [json.loads(line) for line in out.splitlines()], err.decode()
+
+
+@pytest.fixture(scope="module")
+def recording(samples):
+    return next(path for path in samples if path.name.startswith("speech_italian"))
+
+
+@pytest.mark.parametrize(
+    ("riff", "data", "warnings"),
+    [
+        (None, None, []),
+        (0xFFFFFFFF, 0xFFFFFFFF, ["stream-header"]),  # ffmpeg
+        (0x7FFFFFFF, 0x7FFFFFDB, ["stream-header"]),  # sox
+        (0x80000024, 0x80000000, ["stream-header"]),  # arecord
+        (0, 0, ["stream-header"]),  # gstreamer
+        (36, 0, ["stream-header"]),  # Python's wave module, before it goes back
+    ],
+)
+@pytest.mark.parametrize("slowly", [False, True])
+def test_a_wav_stream_has_the_answer_of_the_file(recording, riff, data, warnings, slowly):
+    content = bytearray(recording.read_bytes())
+    assert content[36:40] == b"data"
+    if riff is not None:
+        content[4:8], content[40:44] = struct.pack("<I", riff), struct.pack("<I", data)
+    status, (record,), complaints = piped(bytes(content), "classify", "--format", "jsonl", "-", slowly=slowly)
+    expected = Classifier().classify(recording)
+    assert (status, complaints, record["path"], record["file"]) == (0, "", "-", None)
+    assert record["warnings"] == warnings
+    assert (record["scores"], record["duration_s"]) == (expected.record()["scores"], expected.duration_s)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "ULAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"])
+@pytest.mark.parametrize("endless", [False, True])
+def test_every_coding_streams(recording, subtype, endless, tmp_path):
+    audio, _ = soundfile.read(recording)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, audio, 8_000, subtype)
+    content = bytearray(path.read_bytes())
+    if endless:
+        at = content.index(b"data") + 4
+        content[4:8] = content[at : at + 4] = b"\xff" * 4
+    status, (record,), _ = piped(bytes(content), "classify", "--format", "jsonl", "-", slowly=True)
+    assert status == 0
+    assert record["duration_s"] == pytest.approx(len(audio) / 8_000, abs=0.1)
+    assert record["warnings"] == (["stream-header"] if endless else [])
+    assert record["label"] == Classifier().classify(path).label
+
+
+def test_a_stream_that_breaks_off_is_marked(recording):
+    content = recording.read_bytes()
+    status, (record,), _ = piped(content[: len(content) // 2], "classify", "--format", "jsonl", "-")
+    assert status == 0
+    assert record["warnings"] == ["truncated"]
+    assert record["duration_s"] == pytest.approx(3.0, abs=0.01)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "IMA_ADPCM", "MS_ADPCM", "GSM610"])
+def test_no_coding_invents_what_did_not_come(recording, subtype, tmp_path):
+    audio, _ = soundfile.read(recording)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, audio, 8_000, subtype)
+    content = path.read_bytes()
+    _, (record,), _ = piped(content[: len(content) // 2], "classify", "--format", "jsonl", "-")
+    assert record["warnings"] == ["truncated"]
+    assert record["duration_s"] == pytest.approx(6.0, abs=0.1)
+
+
+def test_what_follows_the_samples_in_a_stream_is_not_heard(recording):
+    content = recording.read_bytes() + hostile.chunk(b"LIST", np.random.default_rng(0).bytes(64_000))
+    _, (record,), _ = piped(content, "classify", "--format", "jsonl", "-")
+    assert (record["duration_s"], record["warnings"]) == (6.0, [])
+
+
+def test_headerless_pcm(recording):
+    audio, rate = soundfile.read(recording, dtype="int16")
+    status, (record,), _ = piped(audio.tobytes(), "classify", "--raw", f"{rate}:1:s16le", "--format", "jsonl", "-")
+    assert status == 0
+    assert (record["duration_s"], record["warnings"]) == (6.0, [])
+    assert record["scores"] == Classifier().classify(recording).record()["scores"]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        (b"", "empty-file", "ended before it began"),
+        (b"RIFF", "not-audio", "not WAV"),
+        (b"I am not audio.\n" * 1000, "not-audio", "--raw"),
+        (hostile.encoded(form="FLAC"), "not-audio", "ffmpeg"),
+        (hostile.plain(channels=65), "bad-channels", "65 channels"),
+        (hostile.plain(rate=1), "bad-rate", "1 Hz"),
+        (hostile.wav(hostile.FMT, *[hostile.chunk(b"junk", bytes(60_000))] * 40, hostile.DATA), "not-audio", "not WAV"),
+        (hostile.wav(hostile.FMT, hostile.chunk(b"junk", b"", 0xFFFFFF00)), "not-audio", "not WAV"),
+        (hostile.plain()[:44], "too-short", "0.000 s"),
+    ],
+)
+def test_streams_that_cannot_be_read_are_one_sentence(content, code, says):
+    status, (record,), complaints = piped(content, "classify", "--format", "jsonl", "-")
+    assert status == 1
+    assert record["error"]["code"] == code
+    assert says in complaints
+    assert len(complaints.splitlines()) == 1
+
+
+def test_a_redirected_file_of_any_format_is_read(recording, tmp_path):
+    audio, rate = soundfile.read(recording)
+    soundfile.write(tmp_path / "a.flac", audio, rate)
+    with (tmp_path / "a.flac").open("rb") as file:
+        run = subprocess.run(
+            [*COMMAND, "classify", "--format", "jsonl", "-"], stdin=file, capture_output=True, check=True
+        )
+    assert json.loads(run.stdout)["scores"] == Classifier().classify(recording).record()["scores"]
+
+
+def test_a_closed_standard_input_is_a_sentence():
+    run = subprocess.run(
+        ["sh", "-c", '"$@" classify - <&-', "sh", *COMMAND], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert run.stderr == "ms-edge: -: the stream ended before it began.\n"
+
+
+def start_stream(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*COMMAND, "stream", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_a_live_stream_prints_each_window_while_the_next_has_not_come(recording):
+    audio, rate = soundfile.read(recording, dtype="int16")
+    with start_stream("--raw", f"{rate}:1:s16le", "--format", "jsonl", "-") as process:
+        process.stdin.write(audio[: rate + 1600].tobytes())  # one second and a tenth; the stream goes on
+        process.stdin.flush()
+        first = json.loads(process.stdout.readline())
+        process.stdin.write(audio[rate + 1600 : 2 * rate].tobytes())
+        process.stdin.flush()
+        second, third = json.loads(process.stdout.readline()), json.loads(process.stdout.readline())
+        assert process.poll() is None
+        process.stdin.write(audio[2 * rate : 2 * rate + 4000].tobytes())
+        process.stdin.close()
+        (last,) = [json.loads(line) for line in process.stdout.read().splitlines()]
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert [(part["start_s"], part["end_s"]) for part in (first, second, third, last)] == [
+        (0.0, 1.0),
+        (0.5, 1.5),
+        (1.0, 2.0),
+        (1.25, 2.25),  # aligned to the end
+    ]
+    assert {part["label"] for part in (first, second, third, last)} == {"speech"}
+    assert set(first) == {"schema", "path", "start_s", "end_s", "label", "probability", "scores"}
+
+
+def test_a_stream_that_never_ends_is_followed_until_it_is_interrupted(recording):
+    header = hostile.wav(hostile.FMT, hostile.chunk(b"data", b"", 0xFFFFFFFF), size=0xFFFFFFFF)
+    with start_stream("-") as process:
+        process.stdin.write(header + bytes(32_000 * 30))
+        process.stdin.flush()
+        lines = [process.stdout.readline() for _ in range(59)]  # the head, and windows up to 29.5 s
+        assert b"silence" in lines[-1]
+        assert process.poll() is None
+        if os.name == "posix":
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+            assert b"Traceback" not in process.stderr.read()
+        process.stdin.close()
+
+
+def test_a_reader_of_a_live_stream_may_stop(recording):
+    with start_stream(str(recording)) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", hostile.plain()[:44]])
+def test_a_stream_without_a_sample_fails(content):
+    with start_stream("-") as process:
+        _, complaint = process.communicate(content)
+    assert process.returncode == 1
+    assert len(complaint.decode().splitlines()) == 1
+
+
+def test_six_hours_and_more_than_four_gigabytes_are_no_end(monkeypatch):
+    """The stream is unlimited to libsndfile: its declared length lies beyond what any counter of ours reaches."""
+    read_end, write_end = os.pipe()
+    header = hostile.wav(hostile.FMT, hostile.chunk(b"data", b"", 0xFFFFFFFF), size=0xFFFFFFFF)
+    os.write(write_end, header + bytes(3200))
+    os.close(write_end)
+    monkeypatch.setattr(os, "dup", lambda descriptor: read_end)
+    from ms_edge.audio import AudioFile
+
+    with AudioFile("-") as audio:
+        assert audio._sound.frames > 1 << 58
+        assert sum(map(len, audio.blocks(16_000))) == 1_600
+        assert audio.warnings == ["stream-header"]
+
+
+def test_the_first_answer_of_a_stream_does_not_wait_for_a_big_block():
+    with start_stream("--raw", "8000:1:mulaw", "--hop", "0.25", "-") as process:
+        process.stdin.write(b"\xff" * 10_000)
+        process.stdin.flush()
+        began = time.monotonic()
+        assert process.stdout.readline().split()[:2] == [b"START", b"END"]
+        assert b"silence" in process.stdout.readline()
+        assert time.monotonic() - began < 30  # it would hang, not be late
+        process.stdin.close()

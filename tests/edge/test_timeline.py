@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ms_edge.audio import read_mono
+from ms_edge.classifier import Classifier, seconds_by_label
+from ms_edge.metadata import Decision
+from ms_edge.timeline import best_path, segments, window_label
+
+LABELS = ("speech", "music")
+DECISIONS = [Decision("exclusive", ()), Decision("independent", (0.5, 0.5)), Decision("independent", (0.3, 0.8))]
+probabilities = st.floats(0, 1, width=32)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    evidence=st.lists(st.tuples(*[st.integers(-20, 0)] * 3), min_size=1, max_size=7),
+    widths=st.lists(st.sampled_from([0.5, 0.75, 1.0]), min_size=7, max_size=7),
+    minimum=st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.5, 100.0]),
+)
+def test_the_best_path_is_the_best_of_all_paths(evidence, widths, minimum):
+    evidence = np.array(evidence, np.float64)
+    count = len(evidence)
+    borders = [0.0, *np.cumsum(widths[:count])]
+
+    def allowed(path):
+        starts = [i for i in range(count) if i == 0 or path[i] != path[i - 1]]
+        ends = [*starts[1:], count]
+        return len(starts) == 1 or all(
+            borders[end] - borders[start] >= minimum for start, end in zip(starts, ends, strict=True)
+        )
+
+    best = max(
+        sum(evidence[i, state] for i, state in enumerate(path))
+        for path in product(range(3), repeat=count)
+        if allowed(path)
+    )
+    found = best_path(evidence, borders, minimum)
+    assert allowed(found)
+    assert sum(evidence[i, state] for i, state in enumerate(found)) == pytest.approx(best)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.lists(st.tuples(probabilities, probabilities, st.booleans()), min_size=1, max_size=30),
+    minimum=st.sampled_from([0.0, 0.3, 1.0, 2.0, 50.0]),
+    decision=st.sampled_from(DECISIONS),
+)
+def test_segments_cover_all_without_gaps_and_are_long_enough(rows, minimum, decision):
+    scores = np.array([row[:2] for row in rows], np.float32)
+    silent = np.array([row[2] for row in rows])
+    borders = np.arange(len(rows) + 1) / 2
+    parts = segments(scores, silent, borders, LABELS, decision, minimum)
+    assert parts[0].start_s == 0
+    assert parts[-1].end_s == borders[-1]
+    for before, after in pairwise(parts):
+        assert before.end_s == after.start_s
+        assert before.label != after.label
+    if len(parts) > 1:
+        assert min(part.end_s - part.start_s for part in parts) >= minimum - 1e-9
+    assert all(0 <= part.probability <= 1 for part in parts)
+    assert sum(seconds_by_label(parts).values()) == pytest.approx(borders[-1])
+    if minimum == 0:
+        for row, quiet, start in zip(scores, silent, borders[:-1], strict=True):
+            (here,) = [part.label for part in parts if part.start_s <= start < part.end_s]
+            assert here == ("silence" if quiet else window_label(row, LABELS, decision))
+
+
+def test_one_odd_window_is_smoothed_away_and_a_long_change_is_not():
+    speech, music = [0.95, 0.05], [0.05, 0.95]
+    scores = np.array([speech] * 6 + [music] + [speech] * 6 + [music] * 4, np.float32)
+    parts = segments(scores, np.zeros(17, bool), np.arange(18) / 2, LABELS, DECISIONS[1], 1.0)
+    assert [(part.start_s, part.end_s, part.label) for part in parts] == [(0.0, 6.5, "speech"), (6.5, 8.5, "music")]
+
+
+def test_a_short_pause_belongs_to_what_is_around_it_and_a_long_one_is_silence():
+    scores = np.array([[0.9, 0.1]] * 20, np.float32)
+    silent = np.zeros(20, bool)
+    silent[4], silent[10:16] = True, True
+    parts = segments(scores, silent, np.arange(21) / 2, LABELS, DECISIONS[1], 1.0)
+    assert [(part.start_s, part.end_s, part.label) for part in parts] == [
+        (0.0, 5.0, "speech"),
+        (5.0, 8.0, "silence"),
+        (8.0, 10.0, "speech"),
+    ]
+
+
+def test_a_sound_is_never_called_silence():
+    scores = np.array([[0.9, 0.1]] * 41, np.float32)
+    silent = np.ones(41, bool)
+    silent[20] = False
+    parts = segments(scores, silent, np.arange(42) / 2, LABELS, DECISIONS[1], 3.0)
+    assert [part.label for part in parts] == ["silence", "speech", "silence"]
+
+
+@pytest.fixture(scope="module")
+def programme(samples, tmp_path_factory):
+    """A little radio programme: 18 s of speech, 5 s of silence, 18 s of music, each from three sources."""
+    path = tmp_path_factory.mktemp("programme") / "programme.wav"
+    rate = 16_000
+    speech, music = (
+        np.concatenate(
+            [read_mono(sample, rate)[: 6 * rate] for sample in samples if sample.name.startswith(label)][-3:]
+        )
+        for label in ("speech", "music")
+    )
+    soundfile.write(path, np.concatenate([speech, np.zeros(5 * rate, np.float32), music]), rate)
+    return path, len(speech) / rate, (len(speech) + len(music)) / rate + 5
+
+
+def test_a_programme_is_cut_where_it_changes(programme):
+    path, speech_s, total_s = programme
+    found = Classifier().classify(path)
+    assert [part.label for part in found.segments if part.end_s - part.start_s > 2] == ["speech", "silence", "music"]
+    borders = [part.end_s for part in found.segments]
+    assert min(abs(border - speech_s) for border in borders) < 0.75
+    assert min(abs(border - speech_s - 5) for border in borders) < 0.75
+    assert borders[-1] == found.duration_s == pytest.approx(total_s, abs=1e-3)
+
+
+@pytest.mark.parametrize("hop_s", [0.1, 0.37, 0.5, 1.0])
+@pytest.mark.parametrize("min_segment_s", [0.0, 1.0, 7.0])
+@pytest.mark.parametrize("min_confidence", [0.0, 0.9, 1.0])
+def test_segments_seconds_and_label_agree(programme, hop_s, min_segment_s, min_confidence):
+    found = Classifier(hop_s=hop_s, min_segment_s=min_segment_s, min_confidence=min_confidence).classify(programme[0])
+    assert found.seconds == seconds_by_label(found.segments)
+    assert sum(found.seconds.values()) == pytest.approx(found.duration_s, abs=1e-6)
+    assert found.label == "uncertain" or found.label in found.seconds
+    if found.label != "uncertain":
+        assert found.probability >= min_confidence
+        if "uncertain" not in found.seconds:
+            voting = {label: value for label, value in found.seconds.items() if label != "silence"}
+            assert voting[found.label] == max(voting.values())
+    assert all(0 <= score <= 1 for score in found.scores.values())
+    for part in found.segments:
+        assert (part.label == "uncertain") == (part.probability < min_confidence)
+
+
+def test_what_is_not_sure_enough_is_uncertain_but_keeps_its_scores(samples):
+    sure = Classifier().classify(samples[0])
+    unsure = Classifier(min_confidence=1.0).classify(samples[0])
+    assert unsure.label == "uncertain"
+    assert set(unsure.seconds) == {"uncertain"}
+    assert unsure.scores == sure.scores
+    assert unsure.probability == sure.probability
