@@ -109,6 +109,8 @@ class AudioFile(AudioSource):
             raise
         if self._stream:
             self._stream.opening = False
+            # soundfile seeks to where it is after every read, and codings in blocks then read their block once more.
+            self._sound.seekable = lambda: False
         try:
             super().__init__(name, self._sound.samplerate, self._sound.channels)
             if self._sound.frames == 0:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ms_edge.audio import AudioFile, read_mono
 from ms_edge.classifier import Classifier
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
@@ -98,6 +99,23 @@ def test_a_stream_that_breaks_off_is_marked(recording):
     assert status == 0
     assert record["warnings"] == ["truncated"]
     assert record["duration_s"] == pytest.approx(3.0, abs=0.01)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "ULAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"])
+@pytest.mark.parametrize("block_s", [None, 0.001, 0.05])
+def test_a_stream_has_the_samples_of_the_file(recording, subtype, block_s, tmp_path, monkeypatch):
+    audio, rate = soundfile.read(recording)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.tile(audio, 5), rate, subtype)  # some blocks of reading
+    expected = read_mono(path, rate)
+    # As if it could only be read forward.
+    monkeypatch.setattr(
+        "ms_edge.audio._open_descriptor", lambda name: (os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), None)
+    )
+    with AudioFile("-", block_s=block_s) as stream:
+        found = np.concatenate(list(stream.blocks(rate)))
+        assert stream.warnings == []
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "IMA_ADPCM", "MS_ADPCM", "GSM610"])
@@ -234,8 +252,6 @@ def test_six_hours_and_more_than_four_gigabytes_are_no_end(monkeypatch):
     os.write(write_end, header + bytes(3200))
     os.close(write_end)
     monkeypatch.setattr(os, "dup", lambda descriptor: read_end)
-    from ms_edge.audio import AudioFile
-
     with AudioFile("-") as audio:
         assert audio._sound.frames > 1 << 58
         assert sum(map(len, audio.blocks(16_000))) == 1_600
