@@ -211,7 +211,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
     """A record that may stand: of a file that was classified."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(record, dict) and isinstance(record.get("path"), str) and record.get("file"):
         return record

@@ -271,7 +271,7 @@ def test_it_may_be_killed_again_and_again(many):
 def test_garbage_in_an_earlier_output_is_no_obstacle(many):
     whole = (many / "whole.jsonl").read_bytes()
     (many / "r.jsonl").write_bytes(
-        b'\xff\n[]\nnull\n{"path": 1}\n{"path": "x", "file": 3}\n' + whole[:3_000] + b"\n" + b"{" * 100_000 + b"\n"
+        b'\xff\n[]\nnull\n{"path": 1}\n{"path": "x", "file": 3}\n' + whole[:3_000] + b"\n" + b"[" * 100_000 + b"\n"
     )
     resume(many)
     assert (many / "r.jsonl").read_bytes() == whole

@@ -1,0 +1,196 @@
+"""Devices and trust: what is asked for, what is obtained, and whether it computes what it should."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import ms_edge
+from ms_edge import cli, doctor
+from ms_edge.errors import DeviceError
+from ms_edge.model import BUNDLED, Model
+from ms_edge.providers import CPU, CUDA
+
+
+class GpuBuild:
+    """onnxruntime as a GPU build shows itself on a machine where CUDA `works`, `raises` or silently does not come."""
+
+    __version__ = onnxruntime.__version__
+
+    def __init__(self, behaviour: str) -> None:
+        self.behaviour = behaviour
+        self.asked: list[object] = []
+
+    def get_available_providers(self):
+        return [CUDA, CPU]
+
+    def SessionOptions(self):  # noqa: N802
+        return onnxruntime.SessionOptions()
+
+    def preload_dlls(self):
+        print("Failed to load libcublasLt.so.12: cannot open shared object file")
+
+    def InferenceSession(self, content, sess_options, providers, enable_fallback):  # noqa: N802
+        self.asked.append(providers)
+        if providers == [CPU]:
+            return onnxruntime.InferenceSession(content, sess_options=sess_options, providers=providers)
+        if self.behaviour == "raises":
+            raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient\nsecond line")
+        session = onnxruntime.InferenceSession(content, providers=[CPU])
+        obtained = [CUDA, CPU] if self.behaviour == "works" else [CPU]
+        return SimpleNamespace(
+            get_providers=lambda: obtained,
+            get_modelmeta=session.get_modelmeta,
+            get_inputs=session.get_inputs,
+            get_outputs=session.get_outputs,
+            run=session.run,
+        )
+
+
+@pytest.fixture
+def gpu_build(monkeypatch):
+    def install(behaviour: str) -> GpuBuild:
+        build = GpuBuild(behaviour)
+        monkeypatch.setitem(sys.modules, "onnxruntime", build)
+        return build
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "device", "provider", "fell_back"),
+    [
+        ("works", "auto", CUDA, False),
+        ("works", "cuda", CUDA, False),
+        ("works", "cpu", CPU, False),
+        ("raises", "auto", CPU, True),
+        ("silent", "auto", CPU, True),
+    ],
+)
+def test_the_record_names_what_really_ran(gpu_build, samples, capsys, behaviour, device, provider, fell_back):
+    gpu_build(behaviour)
+    assert cli.main(["classify", "--device", device, "--format", "jsonl", *map(str, samples[:2])]) == 0
+    captured = capsys.readouterr()
+    assert {json.loads(line)["provider"] for line in captured.out.splitlines()} == {provider}
+    expected = "ms-edge: no CUDA device could be used; running on the CPU.\n" if fell_back else ""
+    assert captured.err == expected  # once, and nothing of onnxruntime's own
+
+
+@pytest.mark.parametrize("behaviour", ["raises", "silent"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_device_asked_for_by_name_and_not_obtained_exits_with_3(gpu_build, samples, capsys, behaviour, device):
+    gpu_build(behaviour)
+    assert cli.main(["classify", "--device", device, str(samples[0])]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_cuda_is_asked_for_without_tf32(gpu_build):
+    build = gpu_build("works")
+    Model.load(device="cuda:2")
+    assert build.asked == [[(CUDA, {"device_id": "2", "use_tf32": "0"})]]
+
+
+@pytest.mark.parametrize("command", [["classify", "a.wav"], ["info"], ["doctor"], ["stream", "-"]])
+def test_without_onnxruntime_one_sentence_says_what_to_type(command):
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'onnxruntime': raise ModuleNotFoundError('No module named onnxruntime', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from ms_edge import cli\n"
+        f"sys.exit(cli.main({command!r}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 3
+    assert "pip install 'ms-edge[cpu]'" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_the_doctor_finds_a_sound_machine_sound(capsys):
+    assert cli.main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    for fact in ("libsndfile", "onnxruntime", "sha256", "right: golden vector", "one clip in", "usable cores"):
+        assert fact in shown
+    assert cli.main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is True
+    assert found["model"]["sha256"] == Model.load().sha256
+    assert found["devices"][0]["provider"] == CPU
+    assert found["devices"][0]["score_error"] <= found["devices"][0]["score_tolerance"]
+    assert found["devices"][0]["clip_latency_ms"] > 0
+    assert found["versions"]["ms-edge"] == ms_edge.__version__
+
+
+def test_a_wrong_answer_is_found(tmp_path, capsys):
+    """A model whose golden vector expects other scores: as if this processor computed something else."""
+    content = BUNDLED.read_bytes()
+    at = content.index(b'"scores":', content.index(b"ms_edge.golden"))
+    digits = content.index(b"0.", at) + 2
+    wrong = bytearray(content)
+    wrong[digits : digits + 1] = b"1" if content[digits : digits + 1] != b"1" else b"2"
+    (tmp_path / "wrong.onnx").write_bytes(wrong)
+    assert cli.main(["doctor", "--model", str(tmp_path / "wrong.onnx")]) == 3
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_a_gpu_that_is_not_there_is_no_fault_unless_asked_for(gpu_build, capsys):
+    gpu_build("raises")
+    assert cli.main(["doctor"]) == 0
+    assert "cuda          not usable: cuda cannot be used: CUDA failure 35" in capsys.readouterr().out
+    assert cli.main(["doctor", "--device", "cuda"]) == 3
+
+
+def test_two_onnxruntimes_are_warned_of(monkeypatch):
+    both = [
+        SimpleNamespace(metadata={"Name": name}, version="1.22.0")
+        for name in ("onnxruntime", "onnxruntime-gpu", "numpy")
+    ]
+    monkeypatch.setattr(doctor, "distributions", lambda: both)
+    found = doctor.examine()
+    assert found["onnxruntime_distributions"] == ["onnxruntime 1.22.0", "onnxruntime-gpu 1.22.0"]
+    assert "uninstall" in found["warnings"][0]
+    assert "uninstall" in doctor.report(found)
+
+
+def test_a_model_that_cannot_be_used_is_a_fault(tmp_path, capsys):
+    (tmp_path / "a.onnx").write_bytes(b"no model")
+    assert cli.main(["doctor", "--model", str(tmp_path / "a.onnx")]) == 3
+    assert "not usable" in capsys.readouterr().out
+
+
+def test_the_front_door_is_short():
+    code = (
+        "import sys, ms_edge\n"
+        "assert not {'numpy', 'onnxruntime', 'scipy'} & set(sys.modules)\n"
+        "found = ms_edge.classify('tests/data/music_zaz.wav')\n"
+        "assert isinstance(found, ms_edge.Classification) and found.label == 'music'\n"
+        "assert isinstance(found.segments[0], ms_edge.Segment)\n"
+        "try: ms_edge.classify('missing.wav')\n"
+        "except ms_edge.MsEdgeError as error: print(error)\n"
+        "assert all(hasattr(ms_edge, name) for name in ms_edge.__all__)\n"
+        "try: ms_edge.nonsense\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    root = BUNDLED.parents[3]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert run.stdout.splitlines() == [
+        "missing.wav: no such file or directory.",
+        "module 'ms_edge' has no attribute 'nonsense'",
+    ]
+
+
+def test_a_failing_session_is_a_sentence(samples):
+    model = Model.load()
+    with pytest.raises(ms_edge.ModelError, match="could not run"):
+        model.scores(np.zeros((1, 3, 3), np.float32))
+    with pytest.raises(DeviceError):
+        Model.load(device="nonsense")
