@@ -26,7 +26,7 @@ from ms_edge.windows import is_silent, owned_samples, windows
 Float32 = NDArray[np.float32]
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
-BATCH_WINDOWS = 32
+BATCH_WINDOWS = 16
 MIN_DURATION_S = 0.25  # of audio, to be classified at all
 MIN_SEGMENT_S = 1.0
 

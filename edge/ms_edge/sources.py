@@ -15,7 +15,7 @@ Float32 = NDArray[np.float32]
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 MAX_CHANNELS = 64
-BLOCK_SAMPLES = 1 << 17  # interleaved samples decoded at a time: bounds memory whatever the channels or duration
+BLOCK_SAMPLES = 1 << 16  # interleaved samples decoded at a time: bounds memory whatever the channels or duration
 PLAUSIBLE_PEAK = 8.0  # 18 dB over full scale: more is no recording, but a file whose numbers mean something else
 MAX_PEAK = 65_536.0  # what is let through of such a file: 16-bit numbers as floats still sound like what they are
 

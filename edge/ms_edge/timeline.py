@@ -9,7 +9,9 @@ With a minimum of 0 every window keeps its own label.
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ SILENCE, UNCERTAIN, OTHER = "silence", "uncertain", "other"
 CLOSEST_TO_CERTAIN = 1e-6  # probabilities are kept this far from 0 and 1 before their logarithm is taken
 LOG_SILENT_SOUND = -1e4  # a window with sound in it is never silence; a silent one may be a pause in anything:
 LOG_PAUSE = -1.0
+CHUNK = 4096  # windows whose numbers are Python's at a time
 
 
 def window_label(row: Float32, labels: tuple[str, ...], decision: Decision) -> str:
@@ -97,21 +100,21 @@ def _smoothed(
 ) -> list[str]:
     states = sorted(set(names), key=names.index)
     evidence = _log_probabilities(states, scores, silent, labels, decision)
-    return [states[state] for state in best_path(evidence, borders_s.tolist(), min_duration_s)]
+    return [states[state] for state in best_path(evidence, borders_s, min_duration_s)]
 
 
 def _log_probabilities(
     states: list[str], scores: Float32, silent: NDArray[np.bool_], labels: tuple[str, ...], decision: Decision
-) -> NDArray[np.float64]:
+) -> Float32:
     """How well each label that occurs fits each window, (windows, states): the largest is the window's own label."""
-    p = np.clip(scores.astype(np.float64), CLOSEST_TO_CERTAIN, 1 - CLOSEST_TO_CERTAIN)
+    p = np.clip(scores, np.float32(CLOSEST_TO_CERTAIN), np.float32(1 - CLOSEST_TO_CERTAIN))
     yes, no = np.log(p), np.log1p(-p)
     if decision.kind == "independent":
         # Shifted so that a score on its threshold is as likely as not.
         at = np.array(decision.thresholds)
-        logit = yes - no - (np.log(at) - np.log1p(-at))
-        yes, no = -np.logaddexp(0, -logit), -np.logaddexp(0, logit)
-    result = np.empty((len(scores), len(states)))
+        logit = yes - no - (np.log(at) - np.log1p(-at)).astype(np.float32)
+        yes, no = -np.logaddexp(np.float32(0), -logit), -np.logaddexp(np.float32(0), logit)
+    result = np.empty((len(scores), len(states)), np.float32)
     for column, state in enumerate(states):
         if state == SILENCE:
             result[:, column] = np.where(silent, 0.0, LOG_SILENT_SOUND)
@@ -123,33 +126,48 @@ def _log_probabilities(
     return result
 
 
-def best_path(evidence: NDArray[np.float64], borders: list[float], min_duration: float) -> list[int]:
+def best_path(
+    evidence: NDArray[np.floating[Any]], borders: NDArray[np.float64], min_duration: float
+) -> NDArray[np.intp]:
     """The state of each window, (windows,), with the largest sum of evidence (windows, states) in runs of at least so long.
 
-    Where even the whole is shorter, it is one run. Time is O(windows x states).
+    `borders` (windows + 1,) are where windows begin and end. Where even the whole is shorter, it is one run. Time is
+    O(windows x states); the ten hours of a long day fit in a few megabytes.
     """
     windows, states = evidence.shape
-    total = np.concatenate([np.zeros((1, states)), evidence.cumsum(axis=0)]).tolist()
     none = float("-inf")
-    best = [0.0] + [none] * windows  # of all ways to cut the windows before this border
-    came_from: list[tuple[int, int]] = [(0, 0)] * (windows + 1)  # (border, state) of the last run of that way
-    lead = [none] * states  # the most that a run of this state may have ahead of its evidence, and where it begins
+    sums = [0.0] * states  # of the evidence up to here
+    # Borders too near for a run to begin there: where, index, sum of the best way up to there, sums up to there.
+    near = deque([(float(borders[0]), 0, 0.0, sums)])
+    lead = [
+        none
+    ] * states  # the most that a run of this state may have ahead of its evidence, and the border it begins at
     lead_from = [0] * states
-    start = 0
-    for end in range(1, windows + 1):
-        while borders[end] - borders[start] >= min_duration - 1e-9 and start < end:
-            for state in range(states):
-                if best[start] - total[start][state] > lead[state]:
-                    lead[state], lead_from[state] = best[start] - total[start][state], start
-            start += 1
-        state = max(range(states), key=lambda k: lead[k] + total[end][k])
-        best[end], came_from[end] = lead[state] + total[end][state], (lead_from[state], state)
-    if best[windows] == none:
-        return [max(range(states), key=lambda k: total[windows][k])] * windows
-    path = [0] * windows
+    runs = np.zeros((windows + 1, 2), np.int32)  # (border, state) of the last run of the best way up to each border
+    best = none
+    for chunk in range(0, windows, CHUNK):
+        rows = zip(
+            evidence[chunk : chunk + CHUNK].tolist(), borders[chunk + 1 : chunk + CHUNK + 1].tolist(), strict=True
+        )
+        for end, (row, here) in enumerate(rows, chunk + 1):
+            sums = [before + more for before, more in zip(sums, row, strict=True)]
+            while near and here - near[0][0] >= min_duration - 1e-9:
+                _, start, value, then = near.popleft()
+                for state in range(states):
+                    if value - then[state] > lead[state]:
+                        lead[state], lead_from[state] = value - then[state], start
+            totals = [ahead + more for ahead, more in zip(lead, sums, strict=True)]
+            best = max(totals)
+            state = totals.index(best)
+            runs[end] = lead_from[state], state
+            near.append((here, end, best, sums))
+    path = np.empty(windows, np.intp)
+    if best == none:
+        path[:] = sums.index(max(sums))
+        return path
     end = windows
     while end:
-        start, state = came_from[end]
-        path[start:end] = [state] * (end - start)
+        start, state = runs[end]
+        path[start:end] = state
         end = start
     return path

@@ -41,7 +41,7 @@ def test_the_best_path_is_the_best_of_all_paths(evidence, widths, minimum):
         for path in product(range(3), repeat=count)
         if allowed(path)
     )
-    found = best_path(evidence, borders, minimum)
+    found = best_path(evidence, np.array(borders), minimum).tolist()
     assert allowed(found)
     assert sum(evidence[i, state] for i, state in enumerate(found)) == pytest.approx(best)
 
