@@ -233,9 +233,12 @@ def open_audio(
 
 
 def read_mono(path: str | os.PathLike[str], sample_rate_hz: int) -> Float32:
-    """The whole file as mono float32 (n,) at `sample_rate_hz`. Raises AudioError."""
+    """The whole file as mono float32 (n,) at `sample_rate_hz`. Raises AudioError, also where not one sample is left of it."""
     with AudioFile(path) as file:
-        return np.concatenate(list(file.blocks(sample_rate_hz)))
+        blocks = list(file.blocks(sample_rate_hz))
+        if not file.frames:
+            raise AudioError("no-samples", f"{file.name}: not one sample of it can be decoded.")
+        return np.concatenate(blocks)
 
 
 def _unreadable(name: str, error: OSError) -> AudioError:

@@ -38,7 +38,7 @@ def model_card(model: Model) -> str:
     facts += [(f"training.{key}", _short(value)) for key, value in data.training.items()]
     facts += [(f"parity.{key}", _short(value)) for key, value in data.parity.items()]
     width = max(len(name) for name, _ in facts) + 2
-    return "\n".join(f"{name:<{width}}{printable(str(value))}" for name, value in facts)
+    return "\n".join(f"{printable(name):<{width}}{printable(str(value))}" for name, value in facts)
 
 
 def _short(value: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,8 @@ SCHEMA_MAJOR = 1
 SCHEMA = f"{SCHEMA_MAJOR}.0"
 MAX_TEXT = 1 << 20
 MAX_LABELS = 1000
+MAX_LABEL = 100
+RESERVED_LABELS = ("silence", "other", "uncertain", "error")  # what the runtime says itself
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,13 @@ class Metadata:
             and all(isinstance(label, str) and label for label in labels)
         ):
             raise ModelError("bad-metadata", f"The model's labels must be a list of 2 to {MAX_LABELS} names.")
+        for label in labels:
+            if len(label) > MAX_LABEL or not label.isprintable() or "+" in label or label in RESERVED_LABELS:
+                raise ModelError(
+                    "bad-metadata",
+                    f"The model's label {label[:MAX_LABEL]!r} is not usable: a name is printable, has no +, at most {MAX_LABEL}"
+                    f" characters, and is none of {', '.join(RESERVED_LABELS)}.",
+                )
         if len(set(labels)) != len(labels):
             raise ModelError("bad-metadata", "The model's labels must differ from one another.")
         return cls(
@@ -123,7 +131,9 @@ def _numbers(value: Mapping[str, Any], key: str, count: int) -> tuple[float, ...
         isinstance(numbers, list)
         and len(numbers) == count
         and all(
-            isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+            isinstance(number, int | float)
+            and not isinstance(number, bool)
+            and abs(number) < 1e300  # or too long an int
             for number in numbers
         )
     ):

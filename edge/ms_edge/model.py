@@ -29,6 +29,17 @@ Float32 = NDArray[np.float32]
 
 BUNDLED = Path(__file__).parent / "models" / "music-speech.onnx"
 MAX_BYTES = 64 << 20
+# With these a file of 200 bytes can ask for gigabytes, or never end; onnxruntime runs them while it loads.
+REFUSED_OPERATORS = (
+    b"ConstantOfShape",
+    b"Expand",
+    b"Tile",
+    b"Range",
+    b"Loop",
+    b"Scan",
+    b"RandomNormal",
+    b"RandomUniform",
+)
 
 
 class Model:
@@ -86,13 +97,23 @@ class Model:
         return cls(path, hashlib.sha256(content).hexdigest(), len(content), metadata, session, device, provider, fallen)
 
     def scores(self, features: Float32) -> Float32:
-        """Probabilities (windows, labels) float32 of features (windows, *spec.feature_shape) float32."""
+        """Probabilities (windows, labels) float32 of features (windows, *spec.feature_shape) float32.
+
+        Raises ModelError where onnxruntime cannot compute them, or they are no probabilities.
+        """
         try:
-            return np.asarray(self._session.run(["scores"], {"features": features})[0], np.float32)
+            scores = np.asarray(self._session.run(["scores"], {"features": features})[0], np.float32)
         except Exception as error:  # onnxruntime's own exceptions have no common ancestor
             raise ModelError(
                 "model-failed", f"{self.path}: onnxruntime could not run the model: {_first_line(error)}"
             ) from None
+        if not (
+            scores.shape == (len(features), len(self.metadata.labels)) and (scores >= 0).all() and (scores <= 1).all()
+        ):
+            raise ModelError(
+                "bad-scores", f"{self.path}: the model's answers are no probabilities (NaN, or outside 0 to 1)."
+            )
+        return scores
 
     def __repr__(self) -> str:
         spec = self.metadata.spec
@@ -118,6 +139,11 @@ def _read(path: str) -> bytes:
         raise ModelError("model-too-large", f"{path}: is larger than the {MAX_BYTES >> 20} MiB that a model may have.")
     if not content:
         raise ModelError("bad-model", f"{path}: the model file is empty.")
+    for name in REFUSED_OPERATORS:
+        if b"\x22" + bytes([len(name)]) + name in content:  # field 4 of a NodeProto, op_type
+            raise ModelError(
+                "bad-model", f"{path}: uses the operator {name.decode()}, which models made by ms-export do not."
+            )
     return content
 
 
@@ -181,6 +207,12 @@ def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> 
         ("features", "tensor(float)", list(metadata.spec.feature_shape)),
         ("scores", "tensor(float)", [len(metadata.labels)]),
     ]
+    for value in (*session.get_inputs(), *session.get_outputs()):
+        if isinstance(value.shape[0], int):
+            raise ModelError(
+                "bad-shape",
+                f"The model's {value.name} has room for {value.shape[0]} windows at a time, not for any number.",
+            )
     if found != expected:
         raise ModelError("bad-shape", f"The model's inputs and outputs are {found}, its metadata says {expected}.")
 

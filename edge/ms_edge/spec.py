@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -14,6 +13,7 @@ from ms_edge.errors import ModelError
 MAX_FRAME = 1 << 16
 MAX_CLIP_S = 60.0
 MAX_BANDS = 1024
+MAX_VALUES = 1 << 24  # of the spectrum of one clip
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class FrontEndSpec:
         )
         _require(self.clip_samples >= self.frame_length, f"a clip of {self.clip_s} s is shorter than one frame")
         _require(
+            self.frames(self.clip_samples) * (self.fft_length + self.frame_length) <= MAX_VALUES,
+            "its frames overlap so much that one clip would fill the memory",
+        )
+        _require(
             1 / self.sample_rate_hz <= self.hop_s <= self.clip_s,
             f"hop_s must be over 0 and at most clip_s, not {self.hop_s}",
         )
@@ -90,8 +94,8 @@ class FrontEndSpec:
             _require(
                 _is_real(mel.low_hz)
                 and _is_real(mel.high_hz)
-                and 0 <= mel.low_hz < mel.high_hz <= self.sample_rate_hz / 2,
-                f"mel needs 0 <= low_hz < high_hz <= {self.sample_rate_hz / 2}, not {mel.low_hz!r} and {mel.high_hz!r}",
+                and 0 <= mel.low_hz <= mel.high_hz - 1 <= self.sample_rate_hz / 2 - 1,
+                f"mel needs 0 <= low_hz, low_hz + 1 <= high_hz <= {self.sample_rate_hz / 2}, not {mel.low_hz!r} and {mel.high_hz!r}",
             )
 
     @property
@@ -155,7 +159,8 @@ def _is_int(value: object) -> bool:
 
 
 def _is_real(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # An int may be too long for a float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _require(condition: bool, what: str) -> None:

@@ -175,6 +175,10 @@ CASES: dict[str, Case] = {
     "NaN": holding(lambda: floats(s100=np.nan), ("non-finite",)),
     "infinity": holding(lambda: floats(s100=np.inf, s200=-np.inf), ("non-finite",)),
     "1e30": holding(lambda: floats(s100=1e30), ("out-of-range",)),
+    "3e38": holding(lambda: encoded(SOUND * np.float32(3e38), subtype="FLOAT"), ("out-of-range",)),
+    "3e38 in stereo": holding(
+        lambda: encoded(np.stack([SOUND, SOUND], axis=1) * np.float32(3e38), subtype="FLOAT"), ("out-of-range",)
+    ),
     "all NaN": holding(lambda: encoded(SOUND * np.float32(np.nan), subtype="FLOAT"), ("non-finite",)),
     "16-bit numbers as floats": holding(lambda: encoded(SOUND * 32768, subtype="FLOAT"), ("out-of-range",)),
     "doubles over float's range": holding(

@@ -131,6 +131,12 @@ def _with(entries, key, **changes):
         ("labels", lambda e: '["speech", "speech"]'),
         ("labels", lambda e: '["speech", 1]'),
         ("labels", lambda e: "{"),
+        *[
+            ("labels", lambda e, name=name: json.dumps(["speech", name]))
+            for name in ("silence", "other", "uncertain", "a+b", "", "a\nb", "\x1b[31mred", "x" * 101)
+        ],
+        ("decision", lambda e: _with(e, "decision", thresholds=[0.5, 10**400])),
+        ("golden", lambda e: _with(e, "golden", score_tolerance=10**400)),
         ("decision", lambda e: _with(e, "decision", kind="coin")),
         ("decision", lambda e: _with(e, "decision", thresholds=[0.5])),
         ("decision", lambda e: _with(e, "decision", thresholds=[0.5, float("nan")])),

@@ -39,6 +39,8 @@ def test_digest_covers_everything_trained_and_not_the_hop():
     "change",
     [
         {"sample_rate_hz": 0}, {"sample_rate_hz": 16000.5}, {"sample_rate_hz": True}, {"frame_length": -1}, {"frame_step": 0},
+        {"clip_s": 10**400}, {"log_floor": 10**400}, {"frame_step": 1, "fft_length": 1 << 16, "clip_s": 60},
+        {"mel": {"bands": 48, "low_hz": 60.0, "high_hz": 60.00000000000001}},
         {"frame_step": 1 << 40}, {"fft_length": 255}, {"clip_s": float("nan")}, {"clip_s": 1e9}, {"clip_s": 0.01}, {"hop_s": 0},
         {"hop_s": 6.0}, {"window": "hamming"}, {"magnitude": "phase"}, {"layout": "rows"}, {"log_floor": 0.0}, {"log_floor": "1"},
         {"mel": {"bands": 10**9, "low_hz": 0, "high_hz": 8000}}, {"mel": {"bands": 40, "low_hz": 0, "high_hz": 80000}},
