@@ -23,7 +23,7 @@ def dataset(counts: dict[str, int], prescribed: bool = False) -> Dataset:
             f"{label}/{i}",
             label,
             label,
-            "0" * 64,
+            hashlib.sha256(f"{label}/{i}".encode()).hexdigest(),
             lambda rate: np.zeros(rate, np.float32),
             ("train", "val", "test_a")[i % 3] if prescribed else None,
         )
@@ -130,3 +130,52 @@ def test_unreadable_recordings_are_left_out_and_named(samples, tmp_path, capsys)
     assert loaded.names == ("music/good.wav", "speech/good.wav")
     np.testing.assert_array_equal(loaded.targets, [[1, 0]] * 3 + [[0, 1]] * 3)
     assert "bad.wav" in capsys.readouterr().err
+
+
+def test_copies_of_a_recording_never_part(samples, tmp_path):
+    for label in ("music", "speech"):
+        (tmp_path / label).mkdir()
+        for path in samples:
+            if path.name.startswith(label):
+                for copy in range(3):
+                    (tmp_path / label / f"{copy}-{path.name}").write_bytes(path.read_bytes())
+    parts = split(folder(tmp_path), 0, (1, 3))
+    digests = [{recording.sha256 for recording in part} for part in (parts.train, parts.val, parts.test)]
+    assert sum(map(len, digests)) == len(set().union(*digests)) == len(samples)
+    assert len(parts.train) + len(parts.val) + len(parts.test) == 3 * len(samples)
+
+
+def test_one_recording_with_two_labels_is_refused(samples, tmp_path):
+    for label in ("music", "speech"):
+        (tmp_path / label).mkdir()
+        for number, path in enumerate(samples[:3]):
+            (tmp_path / label / f"{number}.wav").write_bytes(path.read_bytes() + (label.encode() if number else b""))
+    with pytest.raises(MsEdgeError, match="two labels"):
+        split(folder(tmp_path), 0)
+
+
+def test_a_fold_that_would_test_nothing_of_a_label_is_refused():
+    with pytest.raises(MsEdgeError, match="testing"):
+        split(dataset({"music": 6, "speech": 3}), 0, (5, 6))
+
+
+def test_what_is_no_file_is_no_recording(samples, tmp_path):
+    for label in ("music", "speech"):
+        (tmp_path / label / "album.wav").mkdir(parents=True)
+        (tmp_path / label / "a.wav").write_bytes(samples[0].read_bytes())
+    assert len(folder(tmp_path).recordings) == 2
+    (tmp_path / "music" / "b.wav").symlink_to("nowhere")
+    with pytest.raises(MsEdgeError, match=r"b\.wav: cannot be read"):
+        folder(tmp_path)
+
+
+def test_a_label_of_which_nothing_can_be_read_is_refused(samples, tmp_path):
+    for label in ("music", "speech"):
+        (tmp_path / label).mkdir()
+        for number, path in enumerate(path for path in samples if path.name.startswith(label)):
+            (tmp_path / label / f"{number}.wav").write_bytes(
+                path.read_bytes() if label == "music" else b"%d" % number * 99
+            )
+    data = folder(tmp_path)
+    with pytest.raises(MsEdgeError, match="No recording of speech can be read for the training data"):
+        clips.load(data.recordings, data.labels, get_recipe("mel_dscnn").spec, 1, "training data")

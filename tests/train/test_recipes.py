@@ -13,7 +13,7 @@ TWO = ("music", "speech")
 
 def test_logstft_cnn_is_the_article():
     recipe = get_recipe("logstft_cnn")
-    model = recipe.build_model(TWO, "exclusive")
+    model = recipe.build_model(TWO, "exclusive", 1)
     assert recipe.spec.feature_shape == (129, 212)
     assert model.count_params() == 2_552_705
     assert [type(layer).__name__ for layer in model.layers] == [
@@ -42,7 +42,7 @@ def test_logstft_cnn_is_the_article():
 @pytest.mark.parametrize("labels", [("a",), ("a", "b", "c")])
 def test_logstft_cnn_tells_two_classes_apart(labels):
     with pytest.raises(MsEdgeError, match="two classes"):
-        get_recipe("logstft_cnn").build_model(labels, "exclusive")
+        get_recipe("logstft_cnn").build_model(labels, "exclusive", 1)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_logstft_cnn_tells_two_classes_apart(labels):
 )
 def test_mel_dscnn_is_small_and_answers_probabilities(labels, decision):
     recipe = get_recipe("mel_dscnn")
-    model = recipe.build_model(labels, decision)
+    model = recipe.build_model(labels, decision, 1)
     assert model.count_params() <= 50_000
     scores = model(np.random.default_rng(0).normal(size=(5, *recipe.spec.feature_shape))).numpy()
     assert scores.shape == (5, len(labels))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ms_train.console import add_data_arguments, run
+from ms_train.console import add_data_arguments, run, whole_number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,8 +28,13 @@ def _parser() -> argparse.ArgumentParser:
     add_data_arguments(fit, required=True)
     fit.add_argument("--out", required=True, type=Path, help="the new run folder")
     fit.add_argument("--fold", type=_fold, metavar="I/N", help="hold out the I-th of N folds of recordings for testing")
-    fit.add_argument("--epochs", type=int, help="train for so many epochs (default: the recipe's)")
-    fit.add_argument("--seed", type=int, default=0, help="of the split, the weights and the batches (default 0)")
+    fit.add_argument("--epochs", type=whole_number(1, 100_000), help="train for so many epochs (default: the recipe's)")
+    fit.add_argument(
+        "--seed",
+        type=whole_number(0, (1 << 32) - 1),
+        default=0,
+        help="of the split, the weights and the batches (default 0)",
+    )
     fit.set_defaults(run=_fit)
 
     data = commands.add_parser("data", help="fetch training data").add_subparsers(required=True, metavar="COMMAND")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -37,7 +37,7 @@ class Clips:
 def load(recordings: Sequence[Recording], labels: tuple[str, ...], spec: FrontEndSpec, limit: int, what: str) -> Clips:
     """Read recordings and cut at most `limit` clips from each.
 
-    A recording that cannot be read is named on stderr and left out. Raises MsEdgeError(`bad-data`) if none is left.
+    A recording that cannot be read is named on stderr and left out. Raises MsEdgeError(`bad-data`) if none is left of a label.
     """
     samples, targets, index, names = [], [], [], []
     for recording, audio in read_all(recordings, spec.sample_rate_hz, what):
@@ -46,8 +46,7 @@ def load(recordings: Sequence[Recording], labels: tuple[str, ...], spec: FrontEn
         targets.append(np.tile(target(recording.label, labels), (len(clips), 1)))
         index.append(np.full(len(clips), len(names)))
         names.append(recording.name)
-    if not samples:
-        raise MsEdgeError("bad-data", f"None of the {len(recordings)} recordings for {what} can be read.")
+    require_labels([labels[row.argmax()] for rows in targets for row in rows if row.any()], labels, what)
     return Clips(np.concatenate(samples), np.concatenate(targets), np.concatenate(index), tuple(names))
 
 
@@ -59,8 +58,15 @@ def read_all(recordings: Sequence[Recording], sample_rate_hz: int, what: str) ->
         except MsEdgeError as error:
             tqdm.write(f"left out: {error}", file=sys.stderr)
             continue
-        if len(audio):
-            yield recording, audio
+        yield recording, audio
+
+
+def require_labels(found: Iterable[str | None], labels: tuple[str, ...], what: str) -> None:
+    """Raise MsEdgeError(`bad-data`) where a label has no recording: a network that has seen one class is always right."""
+    if missing := sorted(set(labels) - set(found)):
+        raise MsEdgeError(
+            "bad-data", f"No recording of {', '.join(missing)} can be read for the {what}; add recordings."
+        )
 
 
 def target(label: str | None, labels: tuple[str, ...]) -> Float32:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.errors import DeviceError, MsEdgeError, UsageError
 
 
 def run(program: str, extras: str, args: argparse.Namespace) -> int:
-    """Call `args.run(args)` and return the exit code: 0 well, 1 refused, 2 usage, 3 an extra is missing, 130 interrupted."""
+    """Call `args.run(args)` and return the exit code: 0 well, 1 refused, 2 usage, 3 software is missing, 130 interrupted."""
     try:
         with _quiet_tensorflow():
             import tensorflow  # noqa: F401  (here, so that its start-up messages are over before ours begin)
@@ -26,9 +26,14 @@ def run(program: str, extras: str, args: argparse.Namespace) -> int:
         return 3
     except MsEdgeError as error:
         print(f"{program}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return {UsageError: 2, DeviceError: 3}.get(type(error), 1)
+    except OSError as error:  # of what is written: what is read is translated where it is read
+        print(
+            f"{program}: {error.filename or 'the output'}: {(error.strerror or str(error)).lower()}.", file=sys.stderr
+        )
+        return 1
     except KeyboardInterrupt:
-        print(f"{program}: interrupted; nothing was written.", file=sys.stderr)
+        print(f"{program}: interrupted.", file=sys.stderr)
         return 130
 
 
@@ -45,6 +50,17 @@ def _quiet_tensorflow() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """An argparse type: a whole number in a range."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool, note: str = "") -> None:

@@ -1,7 +1,7 @@
 """Train a recipe on a dataset and leave a run folder from which everything else follows.
 
 run folder: model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, versions), split.json, data.json
-(SHA-256 of every recording), history.csv, metrics.json, curves.png
+(SHA-256 of every recording used), history.csv, metrics.json, curves.png
 """
 
 from __future__ import annotations
@@ -84,13 +84,16 @@ def fit(
     spec, labels = recipe.spec, dataset.labels
     layer = FrontEndLayer(spec)
 
-    model = recipe.build_model(labels, dataset.decision)
+    model = recipe.build_model(labels, dataset.decision, epochs)
     one_neuron = model.output_shape[-1] == 1
 
     def targets(part: clips.Clips) -> NDArray[np.float32]:
         return part.targets[:, 1:] if one_neuron else part.targets
 
     val = clips.load(parts.val, labels, spec, recipe.clips_per_recording, "validation data")
+    test = None
+    if parts.test:  # read now, so that what is wrong with it is said before the training
+        test = clips.load(parts.test, labels, spec, recipe.clips_per_recording, "held-out data")
     val_features = clip_features(layer, val.samples)
     callbacks = [
         TqdmCallback(verbose=0, desc=recipe.name, file=sys.stderr, disable=not sys.stderr.isatty()),
@@ -104,9 +107,10 @@ def fit(
     }
     augment = recipe.augment
     if augment and recipe.steps_per_epoch:
-        pool = Pool(
-            list(clips.read_all(parts.train, spec.sample_rate_hz, "training data")), labels, dataset.decision, spec
-        )
+        recordings = list(clips.read_all(parts.train, spec.sample_rate_hz, "training data"))
+        trained_on = tuple(recording.name for recording, _ in recordings)
+        clips.require_labels([recording.label for recording, _ in recordings], labels, "training data")
+        pool = Pool(recordings, labels, dataset.decision, spec)
         signature = (tf.TensorSpec((None, spec.clip_samples)), tf.TensorSpec((None, len(labels))))
         # One generator thread, so that the same seed gives the same batches in the same order.
         batches = tf.data.Dataset.from_generator(
@@ -118,23 +122,26 @@ def fit(
         history = model.fit(batches, steps_per_epoch=recipe.steps_per_epoch, shuffle=False, **common)
     else:
         train = clips.load(parts.train, labels, spec, recipe.clips_per_recording, "training data")
+        trained_on = train.names
         history = model.fit(clip_features(layer, train.samples), targets(train), batch_size=recipe.batch_size, **common)
 
+    model.save(out / "model.keras")
     metrics: dict[str, Any] = {
         "epochs": len(history.epoch),
         "parameters": model.count_params(),
         "val": evaluate.accuracy(evaluate.predict(model, val_features), val),
     }
-    if parts.test:
-        test = clips.load(parts.test, labels, spec, recipe.clips_per_recording, "held-out data")
+    if test:
         metrics["test"] = evaluate.accuracy(evaluate.predict(model, clip_features(layer, test.samples)), test)
     metrics["seconds"] = round(time.monotonic() - began, 1)
 
-    model.save(out / "model.keras")
+    used = {"train": trained_on, "val": val.names, "test": test.names if test else ()}
+    digests = {recording.name: recording.sha256 for recording in dataset.recordings}
+    sources = {recording.name: recording.source for recording in parts.train}
     _write_json(out / "recipe.json", {**recipe.to_dict(), "epochs": epochs})
     _write_json(out / "spec.json", json.loads(spec.to_json()))
-    _write_json(out / "split.json", {name: [r.name for r in getattr(parts, name)] for name in ("train", "val", "test")})
-    _write_json(out / "data.json", {recording.name: recording.sha256 for recording in dataset.recordings})
+    _write_json(out / "split.json", {name: list(names) for name, names in used.items()})
+    _write_json(out / "data.json", {name: digests[name] for names in used.values() for name in names})
     _write_json(out / "metrics.json", metrics)
     _write_json(
         out / "run.json",
@@ -145,7 +152,8 @@ def fit(
             "data": data,
             "dataset": dataset.name,
             "licences": list(dataset.licences),
-            "sources": sorted({recording.source for recording in parts.train}),
+            "sources": sorted({sources[name] for name in trained_on}),
+            "frontend_sha256": spec.digest,
             "seed": seed,
             "fold": fold and f"{fold[0]}/{fold[1]}",
             "versions": {
@@ -165,4 +173,4 @@ def fit(
 
 
 def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too

@@ -24,17 +24,23 @@ def folder(root: Path) -> Dataset:
     recordings = []
     for directory in classes:
         files = sorted(
-            path for path in directory.rglob("*") if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+            path
+            for path in directory.rglob("*")
+            if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and not path.is_dir()
         )
         if not files:
             raise MsEdgeError("bad-data", f"{directory}: the class has no audio file; remove the folder or fill it.")
         for path in files:
+            try:
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            except OSError as error:
+                raise MsEdgeError("bad-data", f"{path}: cannot be read ({(error.strerror or '').lower()}).") from None
             recordings.append(
                 Recording(
                     name=path.relative_to(root).as_posix(),
                     label=directory.name,
                     source=directory.name,
-                    sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+                    sha256=digest,
                     read=partial(read_mono, path),
                 )
             )

@@ -66,7 +66,9 @@ def _downloaded(data_dir: Path | None) -> Any:
 def _from_archive(archive: Path, data_dir: Path | None) -> Any:
     with _unpacked(archive) as folder:
         # Names that begin with a dot are what a Mac leaves behind; the builder passes over them too.
-        files = sorted(path for path in folder.rglob("*.wav") if not path.name.startswith("."))
+        files = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower() == ".wav" and not path.name.startswith(".")
+        )
         _refuse_what_the_builder_misreads(archive, folder, files)
         # What was prepared from one archive must never be taken for another.
         digest = hashlib.sha256()
@@ -103,6 +105,9 @@ def _refuse_what_the_builder_misreads(archive: Path, folder: Path, files: list[P
             )
         with AudioFile(path) as audio:
             found = (audio.sample_rate_hz, audio.channels, soundfile.info(path).subtype)
+            if soundfile.info(path).format != "WAV" or audio.warnings:
+                why = ", ".join(audio.warnings) or "not WAV"
+                raise MsEdgeError("bad-data", f"{archive}: {name}: the builder would misread it ({why}).")
         if found != (SAMPLE_RATE_HZ, 1, "PCM_16"):
             raise MsEdgeError(
                 "bad-data",

@@ -27,9 +27,16 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None) -> S
 
     Where the dataset prescribes parts, they are used. Otherwise a fifth of the recordings of each label validates. With
     `fold` = (i, n), i from 1 to n, the i-th of n folds is held out for testing before that: training, and every decision
-    taken while training, see nothing of it; and each fold validates on other recordings. Raises MsEdgeError(`bad-data`)
-    where a part would be empty.
+    taken while training, see nothing of it; and each fold validates on other recordings. Copies of one recording stay
+    together. Raises MsEdgeError(`bad-data`) where a part would lack a label, or one recording has two.
     """
+    label_of: dict[str, Recording] = {}
+    for recording in dataset.recordings:
+        other = label_of.setdefault(recording.sha256, recording)
+        if other.label != recording.label:
+            raise MsEdgeError(
+                "bad-data", f"{recording.name} and {other.name} are the same recording with two labels; remove one."
+            )
     if any(recording.split for recording in dataset.recordings):
         if fold:
             raise UsageError("usage", f"{dataset.name} prescribes its own split; --fold does not apply.")
@@ -45,21 +52,26 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None) -> S
         for recording in dataset.recordings:
             by_label[recording.label].append(recording)
         for label in sorted(by_label, key=str):
-            pool = _shuffled(by_label[label], seed, label)
+            copies: dict[str, list[Recording]] = defaultdict(list)
+            for recording in by_label[label]:
+                copies[recording.sha256].append(recording)
+            pool = _shuffled([same[0] for same in copies.values()], seed, label)
             if fold:
                 index, count = fold
                 held_out = pool[index - 1 :: count]
-                test += held_out
+                test += _with_copies(held_out, copies)
                 kept = {recording.name for recording in held_out}
                 pool = [recording for recording in pool if recording.name not in kept]
             val_count = max(1, round(len(pool) * VAL_SHARE))
             # Each fold validates on others: on always the same few, easy or hard, every fold would stop by them.
             first = (fold[0] - 1) * val_count % len(pool) if fold else 0
             pool = pool[first:] + pool[:first]
-            val += pool[:val_count]
-            train += pool[val_count:]
+            val += _with_copies(pool[:val_count], copies)
+            train += _with_copies(pool[val_count:], copies)
         result = Split(tuple(train), tuple(val), tuple(test))
-    for name, part in (("training", result.train), ("validation", result.val)):
+    for name, part in (("training", result.train), ("validation", result.val), ("testing", result.test)):
+        if name == "testing" and not fold:
+            continue
         missing = set(dataset.labels) - {recording.label for recording in part}
         if missing:
             raise MsEdgeError(
@@ -67,6 +79,10 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None) -> S
                 f"{dataset.name}: no recording of {', '.join(sorted(missing))} is left for {name}; add recordings.",
             )
     return result
+
+
+def _with_copies(recordings: Sequence[Recording], copies: dict[str, list[Recording]]) -> list[Recording]:
+    return [copy for recording in recordings for copy in copies[recording.sha256]]
 
 
 def _shuffled(recordings: Sequence[Recording], seed: int, label: str | None) -> list[Recording]:

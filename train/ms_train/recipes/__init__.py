@@ -17,15 +17,16 @@ from ms_train.augment import Augment
 class Recipe:
     """Everything one system is trained with.
 
-    `build_model(labels, decision)` returns a compiled Keras model from features (batch, *spec.feature_shape) to
-    scores: one sigmoid neuron (the probability of the second of two labels), or one column per label.
+    `build_model(labels, decision, epochs)` returns a compiled Keras model, to be trained for so many epochs, from features
+    (batch, *spec.feature_shape) to scores: one sigmoid neuron (the probability of the second of two labels), or one column
+    per label.
     `clips_per_recording` fixed clips are cut from the start of each recording. With `augment`, training draws
     `steps_per_epoch` batches of random windows instead and passes each through it (see `ms_train.augment`).
     """
 
     name: str
     spec: FrontEndSpec
-    build_model: Callable[[tuple[str, ...], str], keras.Model]
+    build_model: Callable[[tuple[str, ...], str, int], keras.Model]
     batch_size: int
     epochs: int
     clips_per_recording: int

@@ -44,7 +44,7 @@ SPEC = FrontEndSpec(
 )
 
 
-def build_model(labels: tuple[str, ...], decision: str) -> keras.Model:
+def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
     """(batch, 129, 212) -> (batch, 1): the probability of the second label. Raises UsageError for other than two."""
     if len(labels) != 2 or decision != "exclusive":
         raise UsageError(

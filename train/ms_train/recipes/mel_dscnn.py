@@ -32,7 +32,7 @@ SPEC = FrontEndSpec(
 BATCH_SIZE, EPOCHS, STEPS_PER_EPOCH = 128, 30, 250
 
 
-def build_model(labels: tuple[str, ...], decision: str) -> keras.Model:
+def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
     """(batch, 49, 48) -> (batch, labels): softmax where labels exclude one another, one sigmoid each where they do not."""
     inputs = keras.Input(SPEC.feature_shape, name="features")
     x = keras.layers.BatchNormalization(name="band_normalisation")(inputs)
@@ -51,7 +51,7 @@ def build_model(labels: tuple[str, ...], decision: str) -> keras.Model:
     model = keras.Model(inputs, outputs, name="mel_dscnn")
     model.compile(
         optimizer=keras.optimizers.AdamW(
-            keras.optimizers.schedules.CosineDecay(2e-3, EPOCHS * STEPS_PER_EPOCH), weight_decay=1e-3
+            keras.optimizers.schedules.CosineDecay(2e-3, epochs * STEPS_PER_EPOCH), weight_decay=1e-3
         ),
         loss="binary_crossentropy" if independent else "categorical_crossentropy",
         metrics=[keras.metrics.BinaryAccuracy(name="accuracy") if independent else "accuracy"],
