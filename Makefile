@@ -6,8 +6,11 @@ BIN := bin
 endif
 LOCK := requirements-dev.lock
 DATA ?= data/open-corpus
+PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# [project] dependencies and the extra cpu, from where they are declared
+RUNTIME = $(shell $(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*("\"%s\"" % d for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
 
-.PHONY: help demo test test-edge check model lock clean
+.PHONY: help demo test test-edge check wheelhouse model lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -23,11 +26,12 @@ demo: .venv/installed ## classify the sample recordings with the bundled model
 # The runtime and what its own tests need.
 .venv-edge/installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv .venv-edge
-	.venv-edge/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK) --editable '.[cpu]' pytest
+	.venv-edge/$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'  # reads dependency groups
+	.venv-edge/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK) --editable '.[cpu]' --group edge-test
 	@touch $@
 
 test-edge: .venv-edge/installed ## the tests of the runtime alone, on any platform
-	.venv-edge/$(BIN)/python -m pytest tests/edge
+	.venv-edge/$(BIN)/python -m pytest tests/edge edge
 
 # Everything: TensorFlow, the exporter, the tools, and the runtime's wheels for the test of the installed package.
 .venv-dev/installed: pyproject.toml $(LOCK)
@@ -36,12 +40,22 @@ test-edge: .venv-edge/installed ## the tests of the runtime alone, on any platfo
 	.venv-dev/$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-build/wheelhouse/filled: pyproject.toml $(LOCK) .venv-dev/installed
-	.venv-dev/$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --constraint $(LOCK) --wheel-dir build/wheelhouse '.[cpu]'
-	rm -f build/wheelhouse/ms_edge-*.whl
+# What a machine without network needs: ms-edge and its wheels for these Pythons, on x86-64 and arm64 Linux.
+build/wheelhouse/filled: pyproject.toml $(LOCK)
+	for python in $(PYTHONS); do for machine in x86_64 aarch64; do \
+		$(PYTHON) -m pip download --quiet --disable-pip-version-check --dest build/wheelhouse --constraint $(LOCK) \
+			--only-binary :all: --python-version $$python \
+			--platform manylinux_2_28_$$machine --platform manylinux_2_27_$$machine --platform manylinux_2_17_$$machine \
+			--platform manylinux2014_$$machine \
+			$(RUNTIME) || exit 1; \
+	done; done
 	@touch $@
 
-test: .venv-dev/installed build/wheelhouse/filled ## all tests
+wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheelhouse, to install without network (PYTHONS="3.11 3.12 3.13")
+	rm -f build/wheelhouse/ms_edge-*.whl
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheelhouse .
+
+test: .venv-dev/installed wheelhouse ## all tests
 	.venv-dev/$(BIN)/python -m pytest
 
 check: .venv-dev/installed ## lint and types

@@ -31,8 +31,8 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel, tmp_path_factory) -> Path:
-    """The folder of programs of an environment with the wheel and its [cpu] extra, from the wheels that `make test` fetched."""
-    assert list(WHEELHOUSE.glob("onnxruntime-*.whl")), f"{WHEELHOUSE} is empty; `make test` fills it"
+    """The folder of programs of an environment with the wheel and its [cpu] extra, from the wheels of `make wheelhouse`."""
+    assert list(WHEELHOUSE.glob("onnxruntime-*.whl")), f"{WHEELHOUSE} is empty; `make wheelhouse` fills it"
     folder = tmp_path_factory.mktemp("empty")
     venv.create(folder, with_pip=True)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
@@ -67,7 +67,7 @@ def test_installed_command_classifies(installed, samples, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["tensorflow", "keras", "onnx", "tf2onnx", "matplotlib", "tensorflow_datasets", "tqdm", "pytest"]
+    "module", ["tensorflow", "keras", "onnx", "tf2onnx", "matplotlib", "tensorflow_datasets", "pandas", "pytest"]
 )
 def test_nothing_heavy_is_there(installed, tmp_path, module):
     run = subprocess.run(
@@ -79,6 +79,46 @@ def test_nothing_heavy_is_there(installed, tmp_path, module):
         check=False,
     )
     assert f"No module named '{module}'" in run.stderr
+
+
+def test_it_installs_and_works_with_the_network_cut_off(wheel, samples, tmp_path):
+    """From the wheelhouse alone, in a network namespace without any network where this kernel lets us have one."""
+    venv.create(tmp_path / "cut", with_pip=True)
+    python = tmp_path / "cut" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    cut = ["unshare", "--map-root-user", "--net"]
+    if sys.platform != "linux" or subprocess.run([*cut, "true"], capture_output=True, check=False).returncode:
+        cut = []
+    env = {
+        **clean(),
+        "PIP_CONFIG_FILE": os.devnull,
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+    }
+    install = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-index",
+        "--find-links",
+        WHEELHOUSE,
+    ]
+    subprocess.run([*cut, *install, f"{wheel}[cpu]"], check=True, env=env)
+    run = subprocess.run(
+        [*cut, python, "-m", "ms_edge.cli", "classify", samples[0]], capture_output=True, text=True, check=True, env=env
+    )
+    assert run.stdout.splitlines()[1].startswith("music")
+    subprocess.run([*cut, python, "-m", "ms_edge.cli", "doctor"], capture_output=True, check=True, env=env)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_wheelhouse_is_whole_for_both_kinds_of_machine(wheel, tmp_path, machine):
+    platforms = [f"--platform=manylinux{version}_{machine}" for version in ("_2_28", "_2_27", "_2_17", "2014")]
+    version = f"--python-version={sys.version_info[0]}.{sys.version_info[1]}"
+    resolve = ["--dry-run", "--ignore-installed", "--only-binary=:all:", version, *platforms, f"--target={tmp_path}"]
+    pip(sys.executable, "install", "--no-index", "--find-links", WHEELHOUSE, *resolve, f"{wheel}[cpu]")
 
 
 def test_runtime_imports_neither_of_the_other_packages(installed, tmp_path):
