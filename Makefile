@@ -10,7 +10,7 @@ PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # [project] dependencies and the extra cpu, from where they are declared
 RUNTIME = $(shell $(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*("\"%s\"" % d for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
 
-.PHONY: help demo test test-edge check wheelhouse model lock clean
+.PHONY: help demo test test-edge check wheelhouse docs model lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -68,6 +68,9 @@ model: .venv-dev/installed ## rebuild the bundled model from freely licensed aud
 	rm -rf build/model
 	.venv-dev/$(BIN)/ms-train fit --recipe mel_dscnn --data open-corpus:$(DATA) --out build/model
 	.venv-dev/$(BIN)/ms-export convert build/model -o edge/ms_edge/models/music-speech.onnx --license MIT
+
+docs: .venv-dev/installed ## write anew what README and docs/ show of the program
+	.venv-dev/$(BIN)/python docs/refresh.py
 
 lock: ## pin the development environment anew (needs uv)
 	uv export --quiet --upgrade --group dev --no-hashes --no-annotate --no-header --no-emit-project --output-file $(LOCK)
