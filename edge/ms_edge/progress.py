@@ -70,7 +70,7 @@ class Progress:
             self._bar = None
         took_s = max(time.monotonic() - self._began, 1e-9)
         self.tell(
-            f"{self.files} files, {self.failed} failed, {duration(self.audio_s)} of audio in {duration(took_s)}"
+            f"{self.files} file{'' if self.files == 1 else 's'}, {self.failed} failed, {duration(self.audio_s)} of audio in {duration(took_s)}"
             f" ({self.audio_s / took_s:,.0f} x real time)"
         )
 

@@ -60,7 +60,7 @@ def classify(
         progress.finish()
     if interrupts.unfinished:
         resume = "; the same command with --resume does the rest" if isinstance(output, ResumableOutput) else ""
-        progress.complain(f"interrupted after {interrupts.written} files: {output.abandon()}{resume}.")
+        progress.complain(f"interrupted after {interrupts.written} results: {output.abandon()}{resume}.")
         return INTERRUPTED
     output.finish()
     return FAILED if failed else DONE
