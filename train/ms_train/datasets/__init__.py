@@ -39,7 +39,7 @@ class Dataset:
     """Recordings with the labels a model is to tell apart, in the order of its scores.
 
     `decision` is `exclusive` where every recording has exactly one of the labels, `independent` where each label is a
-    question of its own (noise has none of them, a mixture several).
+    question of its own (noise has none of them, a mixture several). `licences` are those of what is trained on.
     """
 
     name: str

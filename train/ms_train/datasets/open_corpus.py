@@ -152,7 +152,7 @@ def open_corpus(root: Path) -> Dataset:
         )
         for path, row in sorted(rows.items())
     )
-    licences = tuple(sorted({row["licence"] for row in rows.values() if row["split"] in ("train", "val")}))
+    licences = tuple(sorted({row["licence"] for row in rows.values() if row["split"] == "train"}))
     return Dataset("open-corpus", LABELS, "independent", recordings, licences)
 
 
