@@ -69,10 +69,9 @@ class Progress:
             self._bar.close()
             self._bar = None
         took_s = max(time.monotonic() - self._began, 1e-9)
-        self.tell(
-            f"{self.files} file{'' if self.files == 1 else 's'}, {self.failed} failed, {duration(self.audio_s)} of audio in {duration(took_s)}"
-            f" ({self.audio_s / took_s:,.0f} x real time)"
-        )
+        counted = f"{self.files} file{'' if self.files == 1 else 's'}, {self.failed} failed"
+        pace = f"{duration(self.audio_s)} of audio in {duration(took_s)} ({self.audio_s / took_s:,.0f} x real time)"
+        self.tell(f"{counted}, {pace}")
 
     def _refresh(self) -> None:
         now = time.monotonic()
