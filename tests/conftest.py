@@ -10,6 +10,18 @@ ROOT = Path(__file__).parent.parent
 SAMPLES = sorted((ROOT / "tests" / "data").glob("*.wav"))
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--everything", action="store_true", help="the whole parity grid, not each pair of its values once"
+    )
+
+
+@pytest.fixture(scope="session")
+def everything(request) -> bool:
+    """Whether the whole parity grid was asked for (`make parity`)."""
+    return request.config.getoption("--everything")
+
+
 @pytest.fixture(scope="session")
 def samples() -> list[Path]:
     """The sample recordings, speech and music; their names begin with their label."""

@@ -15,7 +15,7 @@ from ms_edge import __version__
 from ms_edge.batch import usable_cores
 from ms_edge.errors import MsEdgeError
 from ms_edge.frontend import FrontEnd
-from ms_edge.golden import golden_error, golden_signal
+from ms_edge.golden import golden_deviations, golden_signal
 from ms_edge.model import Model, import_onnxruntime
 from ms_edge.providers import CUDA, SUFFIX
 
@@ -70,7 +70,7 @@ def examine(model: str | None = None, device: str = "auto") -> dict[str, Any]:
 def _check(path: str | None, device: str) -> dict[str, Any]:
     try:
         model = Model.load(path, device)
-        feature_error, score_error = golden_error(model)
+        found = golden_deviations(model)
         golden, spec = model.metadata.golden, model.metadata.spec
         front_end, clip = FrontEnd(spec), golden_signal(golden.seed, spec.clip_samples)
         times_s = []
@@ -82,11 +82,11 @@ def _check(path: str | None, device: str) -> dict[str, Any]:
         return {"device": device, "ok": False, "error": {"code": error.code, "message": error.message}}
     return {
         "device": device,
-        "ok": bool(feature_error <= golden.feature_tolerance and score_error <= golden.score_tolerance),
+        "ok": all(stage.passed for stage in found.values()),
         "provider": model.provider,
-        "feature_error": feature_error,
+        "feature_error": found["features"].largest,
         "feature_tolerance": golden.feature_tolerance,
-        "score_error": score_error,
+        "score_error": found["scores"].largest,
         "score_tolerance": golden.score_tolerance,
         "clip_latency_ms": round(float(np.median(times_s)) * 1000, 3),
         "model": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ms_edge.compare import Deviation, deviation
 from ms_edge.frontend import FrontEnd
 from ms_edge.model import Model
 
@@ -27,17 +28,17 @@ def golden_signal(seed: int, length: int) -> Float32:
     return samples
 
 
-def golden_error(model: Model) -> tuple[float, float]:
-    """Largest differences (of the feature statistics, of the scores) from what the model file expects here.
-
-    Both are within `metadata.golden`'s tolerances where this machine computes what the exporting one did.
-    """
+def golden_deviations(model: Model) -> dict[str, Deviation]:
+    """How far this machine is from what the model file expects of it: in the features' statistics, and in the scores."""
     golden, spec = model.metadata.golden, model.metadata.spec
     features = FrontEnd(spec).features(golden_signal(golden.seed, spec.clip_samples))
-    mean, largest = band_statistics(features, spec.layout)
-    feature_error = max(np.abs(mean - golden.feature_mean).max(), np.abs(largest - golden.feature_max).max())
-    score_error = np.abs(model.scores(features[np.newaxis])[0] - golden.scores).max()
-    return float(feature_error), float(score_error)
+    found = np.concatenate(band_statistics(features, spec.layout))
+    expected = np.concatenate([golden.feature_mean, golden.feature_max])
+    scores = model.scores(features[np.newaxis])[0]
+    return {
+        "features": deviation(found, expected, golden.feature_tolerance),
+        "scores": deviation(scores, golden.scores, golden.score_tolerance),
+    }
 
 
 def band_statistics(features: Float32, layout: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

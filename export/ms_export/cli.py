@@ -6,8 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ms_edge.errors import UsageError
 from ms_train.console import add_data_arguments, run
+
+if TYPE_CHECKING:
+    from ms_export.run import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,26 +25,90 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     convert = commands.add_parser(
         "convert",
-        help="convert a run folder and compare the result with TensorFlow",
-        description="Convert a run folder of ms-train to one ONNX file, written only if the edge runtime equals TensorFlow on it.",
-        epilog="example: ms-export convert runs/a -o a.onnx",
+        help="convert a run folder or a Keras model, and compare the result with TensorFlow",
+        description="Convert a run folder of ms-train, or a Keras model trained elsewhere on a front end of ours, to one ONNX file."
+        " It is written only if what is served equals TensorFlow, with a report of that beside it.",
+        epilog="examples: ms-export convert runs/a -o a.onnx\n"
+        "          ms-export convert mine.keras --spec spec.json --labels music,speech --data folder:clips -o mine.onnx",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    convert.add_argument("folder", type=Path, metavar="RUN", help="what ms-train fit wrote")
+    _add_run_arguments(convert, "source")
     convert.add_argument("-o", "--out", type=Path, required=True, help="the ONNX file to write")
-    add_data_arguments(convert, required=False, note="; default: the run's held-out recordings")
     convert.add_argument("--license", default="unspecified", help="licence of the model, for its metadata")
     convert.set_defaults(run=_convert)
+    check = commands.add_parser(
+        "check",
+        help="compare a model file with the run it came from",
+        description="Compare a model file with TensorFlow, stage by stage: every transform, optimisation level, batch and number of"
+        " threads, on real recordings and a grid of signals, lengths and rates. Exits 1 if anything is out of tolerance.",
+        epilog="example: ms-export check a.onnx --against runs/a",
+    )
+    check.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that ms-export made")
+    _add_run_arguments(check, "--against")
+    check.add_argument("--all", action="store_true", help="the whole grid, not every pair of its values once (minutes)")
+    check.add_argument(
+        "--report", type=Path, metavar="FILE.md", help="write the findings there, and a picture beside it"
+    )
+    check.set_defaults(run=_check)
     return parser
 
 
+def _add_run_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    required = {"required": True} if name.startswith("-") else {}
+    parser.add_argument(
+        name, type=Path, metavar="RUN", help="a run folder of ms-train fit, or a Keras model (.keras)", **required
+    )
+    parser.add_argument("--spec", type=Path, metavar="FILE", help="of a Keras model: its front-end spec, as JSON")
+    parser.add_argument("--labels", metavar="A,B", help="of a Keras model: its labels, in the order of its outputs")
+    parser.add_argument(
+        "--decision",
+        choices=("exclusive", "independent"),
+        help="of a Keras model: whether one label excludes the others (default), or each is a question of its own",
+    )
+    add_data_arguments(parser, required=False, note="; default: the run's held-out recordings")
+
+
+def _load(path: Path, args: argparse.Namespace) -> Run:
+    from ms_export.run import Run
+
+    given = [name for name in ("spec", "labels", "decision") if getattr(args, name)]
+    if path.is_dir():
+        if given:
+            raise UsageError("usage", f"{path}: a run folder says its spec and labels itself; leave out --{given[0]}.")
+        return Run.load(path)
+    if not (args.spec and args.labels):
+        raise UsageError("usage", f"{path}: not a run folder; of a Keras model, give --spec and --labels too.")
+    labels = tuple(label.strip() for label in args.labels.split(","))
+    return Run.of_keras(path, args.spec, labels, args.decision or "exclusive")
+
+
 def _convert(args: argparse.Namespace) -> int:
+    from ms_export.certificate import table
     from ms_export.convert import convert
 
-    difference = convert(args.folder, args.out, data=args.data, archive=args.archive, licence=args.license)
-    stages = {"spectra": difference.spectrum, "features": difference.features, "scores": difference.scores}
-    print("largest difference TensorFlow - edge: " + ", ".join(f"{name} {value:.1e}" for name, value in stages.items()))
-    print(f"{args.out}: {args.out.stat().st_size:,} bytes")
+    reports = convert(_load(args.source, args), args.out, data=args.data, archive=args.archive, licence=args.license)
+    print(table(reports))
+    print(f"{args.out}: {args.out.stat().st_size:,} bytes; {args.out.with_suffix('.parity.md')}")
     return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from ms_edge.model import Model
+    from ms_export import certificate
+    from ms_export.convert import compare, require_same, source_of
+
+    run = _load(args.against, args)
+    model = Model.load(args.model, "cpu")
+    require_same(model, run)
+    recordings = run.held_out(args.data, args.archive)
+    reports = compare(run, args.model, recordings, everything=args.all)
+    print(certificate.table(reports))
+    if args.report:
+        certificate.write(reports, model, args.report, source_of(recordings, args.data))
+    for report in reports:
+        if not report.passed:
+            print(f"ms-export: {report.describe()}.", file=sys.stderr)
+    return 0 if all(report.passed for report in reports) else 1
 
 
 if __name__ == "__main__":

@@ -3,72 +3,104 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import keras
 import onnx
 import tensorflow as tf
 import tf2onnx
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_edge.golden import golden_error
+from ms_edge.golden import golden_deviations
 from ms_edge.model import Model
-from ms_export import metadata
-from ms_export.parity import FEATURE_TOLERANCE, SCORE_TOLERANCE, Difference, compare, synthetic_signals
+from ms_export import certificate, metadata
+from ms_export.parity import Reference, Report, check, implementations
 from ms_export.run import Run
+from ms_export.signals import clip_case, grid
+from ms_train.datasets import Recording
 
 OPSET = 15  # read by onnxruntime 1.10 and later
 IR_VERSION = 8
 
 
 def convert(
-    folder: Path, out: Path, *, data: str | None = None, archive: Path | None = None, licence: str = "unspecified"
-) -> Difference:
-    """Convert the run in `folder` to `out`, checking what is served against TensorFlow from the waveform on.
+    run: Run, out: Path, *, data: str | None = None, archive: Path | None = None, licence: str = "unspecified"
+) -> list[Report]:
+    """Convert a run to the model file `out`, checking what is served against TensorFlow from the recording on.
 
-    The file appears whole and only if every stage is within its tolerance over the run's held-out clips and all
-    synthetic signals. Raises MsEdgeError(`no-parity`) otherwise; then nothing is written.
+    The file appears whole and only if every stage of every case is within its tolerance: real clips held out from training,
+    and the grid. Beside it a report, `NAME.parity.md` and `.parity.png`. Raises MsEdgeError(`no-parity`) otherwise; then
+    nothing is written.
     """
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError("usage", f"{out}: give -o a file in a folder that exists.")
-    run = Run.load(folder)
-    clips = run.real_clips(data, archive) | synthetic_signals(run.spec, run.spec.clip_samples)
-    graph = to_onnx(run.network, run.spec.feature_shape)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
+    graph = to_onnx(run)
+    recordings = run.held_out(data, archive)
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        partial = Path(scratch) / out.name
         partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, {})))
-        difference = compare(run.network, Model.load(partial, "cpu"), clips)
-        if not difference.passed:
-            raise MsEdgeError("no-parity", f"{difference.describe()}; nothing was written.")
-        partial.write_bytes(
-            metadata.embed(graph, metadata.entries(run, licence, metadata.parity_entry(difference, len(clips))))
-        )
-        feature_error, score_error = golden_error(Model.load(partial, "cpu"))
-        if not (feature_error <= FEATURE_TOLERANCE and score_error <= SCORE_TOLERANCE):
+        reports = compare(run, partial, recordings)
+        for report in reports:
+            if not report.passed:
+                raise MsEdgeError("no-parity", f"{report.describe()}; nothing was written.")
+        parity = certificate.parity_entry(reports, run.data)
+        partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity)))
+        model = Model.load(partial, "cpu")
+        for stage, found in golden_deviations(model).items():
+            if not found.passed:
+                raise MsEdgeError("no-parity", f"The golden vector's {stage} differ by {found}; nothing was written.")
+        report = out.with_suffix(".parity.md")
+        certificate.write(reports, model, Path(scratch) / report.name, source_of(recordings, data))
+        for written in (report, report.with_suffix(".png"), out):
+            os.replace(Path(scratch) / written.name, written)
+    return reports
+
+
+def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, everything: bool = False) -> list[Report]:
+    """Hold a model file to the run it came from: one report for each way to run it, over real clips and the grid."""
+    model = Model.load(path, "cpu")
+    spec = model.metadata.spec
+    clips = run.real_clips(recordings)
+    cases = chain(
+        (clip_case(name, samples, spec.sample_rate_hz, real=True) for name, samples in clips.items()),
+        grid(spec, run.real_signals(recordings), everything=everything),
+    )
+    reference = Reference(spec, run.network, run.labels, run.decision)
+    return check(implementations(model, path.read_bytes()), reference, cases, spec)
+
+
+def require_same(model: Model, run: Run) -> None:
+    """Raise MsEdgeError(`other-run`) where a model file was not made from this run."""
+    for what, have, want in (
+        ("front end", model.metadata.spec.digest, run.spec.digest),
+        ("labels", model.metadata.labels, run.labels),
+        ("decision", model.metadata.decision.kind, run.decision.kind),
+    ):
+        if have != want:
             raise MsEdgeError(
-                "no-parity",
-                f"The golden vector differs by {feature_error:.1e} and {score_error:.1e}; nothing was written.",
+                "other-run", f"{model.path}: its {what} is {have}, the run's {want}; it was not made from it."
             )
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
-    return difference
 
 
-def to_onnx(network: keras.Model, feature_shape: tuple[int, ...]) -> onnx.ModelProto:
+def source_of(recordings: dict[str, list[Recording]], data: str | None) -> str:
+    """Where the real recordings of a comparison came from, in words."""
+    counts = ", ".join(f"{len(found):,} of {label}" for label, found in recordings.items())
+    return f"{counts} ({'named for it' if data else 'held out from training'})" if counts else "none"
+
+
+def to_onnx(run: Run) -> onnx.ModelProto:
     """Features (batch, *feature_shape) -> scores (batch, labels) as ONNX, probabilities in label order."""
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *feature_shape), tf.float32, name="features")])
+    @tf.function(input_signature=[tf.TensorSpec((None, *run.spec.feature_shape), tf.float32, name="features")])
     def scores(features: tf.Tensor) -> tf.Tensor:
-        outputs = network(features, training=False)
-        if outputs.shape[1] == 1:  # one sigmoid neuron: the probability of the second label
-            outputs = tf.concat([1.0 - outputs, outputs], axis=1)
-        return tf.identity(outputs, name="scores")
+        _, probabilities = run.network(features, training=False)
+        return tf.identity(probabilities, name="scores")
 
     graph, _ = tf2onnx.convert.from_function(scores, input_signature=scores.input_signature, opset=OPSET)
     graph.ir_version = IR_VERSION
     graph.doc_string = graph.graph.doc_string = ""
-    graph.graph.name = network.name
+    graph.graph.name = run.recipe
     _canonicalise(graph.graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph

@@ -7,30 +7,26 @@ import json
 from importlib.metadata import version
 from typing import Any
 
-import keras
 import numpy as np
 import onnx
 
 from ms_edge.golden import band_statistics, golden_signal
 from ms_edge.metadata import SCHEMA
-from ms_export.parity import FEATURE_TOLERANCE, SCORE_TOLERANCE, SPECTRUM_TOLERANCE, Difference
+from ms_export.parity import TOLERANCES
 from ms_export.run import Run
-from ms_train.evaluate import label_scores
 from ms_train.frontend import FrontEndLayer
 
 GOLDEN_SEED = 20_260_101
-INDEPENDENT_THRESHOLD = 0.5
 
 
 def entries(run: Run, licence: str, parity: dict[str, Any]) -> dict[str, str]:
     """The `ms_edge.*` entries of a run's model."""
-    thresholds = [INDEPENDENT_THRESHOLD] * len(run.labels) if run.decision == "independent" else []
     texts = {
         "schema": SCHEMA,
         "frontend": run.spec.to_json(),
         "frontend_sha256": run.spec.digest,
         "labels": _json(run.labels),
-        "decision": _json({"kind": run.decision, "thresholds": thresholds}),
+        "decision": _json({"kind": run.decision.kind, "thresholds": run.decision.thresholds}),
         "recipe": run.recipe,
         "training": _json(_training(run)),
         "parity": _json(parity),
@@ -48,17 +44,9 @@ def embed(graph: onnx.ModelProto, texts: dict[str, str]) -> bytes:
     return graph.SerializeToString(deterministic=True)
 
 
-def parity_entry(difference: Difference, clips: int) -> dict[str, Any]:
-    """The `.parity` entry: largest difference per stage beside its tolerance, and over how many clips."""
-    return {
-        "clips": clips,
-        "spectrum": {"largest": float(f"{difference.spectrum:.2e}"), "tolerance": SPECTRUM_TOLERANCE},
-        "features": {"largest": float(f"{difference.features:.2e}"), "tolerance": FEATURE_TOLERANCE},
-        "scores": {"largest": float(f"{difference.scores:.2e}"), "tolerance": SCORE_TOLERANCE},
-    }
-
-
 def _training(run: Run) -> dict[str, Any]:
+    if not run.metrics:  # a Keras model without a run folder
+        return {"keras_sha256": run.facts["keras_sha256"], "parameters": run.network.count_params()}
     data = json.dumps(run.data, sort_keys=True).encode()
     val, test = run.metrics["val"], run.metrics.get("test")
     return {
@@ -84,14 +72,14 @@ def _golden(run: Run) -> dict[str, Any]:
     signal = golden_signal(GOLDEN_SEED, run.spec.clip_samples)
     features = FrontEndLayer(run.spec)(signal[np.newaxis]).numpy()
     mean, largest = band_statistics(features[0], run.spec.layout)
-    scores = label_scores(keras.ops.convert_to_numpy(run.network(features, training=False)))[0]
+    _, scores = run.network(features, training=False)
     return {
         "seed": GOLDEN_SEED,
         "feature_mean": [round(float(value), 6) for value in mean],
         "feature_max": [round(float(value), 6) for value in largest],
-        "feature_tolerance": FEATURE_TOLERANCE,
-        "scores": [round(float(value), 7) for value in scores],
-        "score_tolerance": SCORE_TOLERANCE,
+        "feature_tolerance": TOLERANCES["features"],
+        "scores": [round(float(value), 7) for value in scores.numpy()[0]],
+        "score_tolerance": TOLERANCES["scores"],
     }
 
 

@@ -1,7 +1,8 @@
-"""A run folder of `ms-train fit`, read back."""
+"""What is exported: a run folder of `ms-train fit` read back, or any Keras model with a spec of ours."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,27 +12,36 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.metadata import Decision
 from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import windows
+from ms_export.signals import Real
 from ms_train.clips import read_all
+from ms_train.datasets import Recording
 from ms_train.datasets.by_name import dataset_by_name
+from ms_train.outputs import with_logits
 
 Item = TypeVar("Item")
 
 CLIPS_PER_LABEL = 100
 MIN_CLIPS_PER_LABEL = 20
+REAL_S = 60.0  # of a recording that goes through the grid
+INDEPENDENT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trained model with everything that was recorded of its training."""
+    """One trained model with everything that was recorded of its training.
+
+    `network` has two outputs, logits and scores (`ms_train.outputs.with_logits`).
+    """
 
     network: keras.Model
     spec: FrontEndSpec
     recipe: str
     labels: tuple[str, ...]
-    decision: str
+    decision: Decision
     facts: dict[str, Any]
     metrics: dict[str, Any]
     split: dict[str, list[str]]
@@ -48,12 +58,13 @@ class Run:
             network = keras.models.load_model(folder / "model.keras", compile=False)
             if facts["frontend_sha256"] != spec.digest:
                 raise ValueError("spec.json is not the spec it was trained with")
+            labels, kind = tuple(facts["labels"]), str(facts["decision"])
             found = cls(
-                network,
+                with_logits(network, labels, kind, spec.feature_shape),
                 spec,
                 str(facts["recipe"]),
-                tuple(facts["labels"]),
-                str(facts["decision"]),
+                labels,
+                _decision(kind, len(labels)),
                 facts,
                 metrics,
                 {part: list(split[part]) for part in ("train", "val", "test")},
@@ -62,29 +73,81 @@ class Run:
             for part in metrics["val"], *([metrics["test"]] if found.split["test"] else []):
                 float(part["clip_accuracy"])
         except (OSError, ValueError, LookupError, TypeError, MsEdgeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise MsEdgeError("bad-run", f"{folder}: not a run folder of ms-train fit ({reason}).") from None
+            raise MsEdgeError(
+                "bad-run", f"{folder}: not a run folder of ms-train fit ({_first_line(error)})."
+            ) from None
         return found
 
-    def real_clips(self, data: str | None, archive: Path | None) -> dict[str, NDArray[np.float32]]:
-        """Up to 100 named clips (clip_samples,) of each label: those held out from training, unless `data` names others.
+    @classmethod
+    def of_keras(cls, path: Path, spec_path: Path, labels: tuple[str, ...], kind: str) -> Run:
+        """A Keras model trained elsewhere, on features of the front end that a spec file (JSON) describes.
 
-        The held-out fold if there is one, else the validation part, of the dataset the run names; or all of `data`. Clips
-        start every sixteenth of a clip, taken evenly from all recordings. Raises MsEdgeError(`too-few-clips`) where a label
-        has under 20.
+        `kind` is `exclusive` or `independent`. Raises MsEdgeError where the files cannot be read or do not fit each other.
         """
+        if len(labels) < 2:
+            raise UsageError(
+                "usage", "Give --labels two names or more, in the order of the network's outputs: music,speech"
+            )
+        try:
+            spec = FrontEndSpec.from_json(spec_path.read_text("utf-8"))
+        except (OSError, ValueError, MsEdgeError) as error:
+            raise MsEdgeError(
+                "bad-spec", f"{spec_path}: cannot be read as a front-end spec ({_first_line(error)})"
+            ) from None
+        try:
+            content = path.read_bytes()
+            network = keras.models.load_model(path, compile=False)
+        except Exception as error:  # Keras raises what it likes
+            raise MsEdgeError("bad-keras", f"{path}: cannot be read as a Keras model ({_first_line(error)}).") from None
+        facts = {
+            "dataset": "not recorded",
+            "sources": [],
+            "licences": [],
+            "seed": None,
+            "keras_sha256": hashlib.sha256(content).hexdigest(),
+            "versions": {},
+        }
+        return cls(
+            with_logits(network, labels, kind, spec.feature_shape),
+            spec,
+            path.stem,
+            labels,
+            _decision(kind, len(labels)),
+            facts,
+            {},
+            {"train": [], "val": [], "test": []},
+            {},
+        )
+
+    def held_out(self, data: str | None, archive: Path | None) -> dict[str, list[Recording]]:
+        """Recordings of each label to compare with: those held out from training, unless `data` names others.
+
+        The held-out fold if there is one, else the validation part, of the dataset the run names; or all of `data`. Of a
+        Keras model without a run, where no data are named: none.
+        """
+        if not data and "data" not in self.facts:
+            return {}
         dataset = dataset_by_name(data or self.facts["data"], archive)
-        held_out = set(self.split["test"] or self.split["val"])
-        if data:  # what was named: all of it
-            held_out = {recording.name for recording in dataset.recordings}
+        names = set(self.split["test"] or self.split["val"])
+        return {
+            label: [
+                recording
+                for recording in dataset.recordings
+                if recording.label == label and (data or recording.name in names)
+            ]
+            for label in self.labels
+        }
+
+    def real_clips(self, recordings: dict[str, list[Recording]]) -> dict[str, NDArray[np.float32]]:
+        """Up to 100 named clips (clip_samples,) of each label, starting every sixteenth of a clip, evenly from all recordings.
+
+        Raises MsEdgeError(`too-few-clips`) where a label has under 20.
+        """
         spec = replace(self.spec, hop_s=self.spec.clip_s / 16)
         clips: dict[str, NDArray[np.float32]] = {}
-        for label in self.labels:
-            recordings = [
-                recording for recording in dataset.recordings if recording.label == label and recording.name in held_out
-            ]
+        for label, of_label in recordings.items():
             found = {}
-            for recording, audio in read_all(_spread(recordings), spec.sample_rate_hz, f"{label} to compare"):
+            for recording, audio in read_all(_spread(of_label), spec.sample_rate_hz, f"{label} to compare"):
                 for start, samples in windows([audio], spec):
                     found[f"{recording.name} at {start / spec.sample_rate_hz:.2f} s"] = samples
             if len(found) < MIN_CLIPS_PER_LABEL:
@@ -95,6 +158,24 @@ class Run:
                 )
             clips |= {name: found[name] for name in _spread(list(found))}
         return clips
+
+    def real_signals(self, recordings: dict[str, list[Recording]]) -> dict[str, Real]:
+        """One recording of each label, for the grid: the first of them that can be read."""
+        found = {}
+        for label, of_label in recordings.items():
+            for _, audio in read_all(of_label[:1], self.spec.sample_rate_hz, f"{label} for the grid"):
+                found[label] = Real(audio[: round(REAL_S * self.spec.sample_rate_hz)], self.spec.sample_rate_hz)
+        return found
+
+
+def _decision(kind: str, labels: int) -> Decision:
+    if kind not in ("exclusive", "independent"):
+        raise MsEdgeError("bad-run", f"the decision must be 'exclusive' or 'independent', not {kind!r}")
+    return Decision(kind, (INDEPENDENT_THRESHOLD,) * labels if kind == "independent" else ())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def _spread(items: list[Item]) -> list[Item]:

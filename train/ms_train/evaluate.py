@@ -9,18 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ms_train.clips import Clips
+from ms_train.outputs import with_logits
 
 Float32 = NDArray[np.float32]
 
 
-def label_scores(outputs: Float32) -> Float32:
-    """A network's outputs as one probability per label: one sigmoid neuron p becomes the two columns 1 - p, p."""
-    return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
-
-
-def predict(model: keras.Model, features: Float32, batch_size: int = 64) -> Float32:
-    """Scores (n, labels) of features (n, ...)."""
-    return label_scores(model.predict(features, batch_size=batch_size, verbose=0))
+def predict(
+    network: keras.Model, labels: tuple[str, ...], decision: str, features: Float32, batch_size: int = 64
+) -> Float32:
+    """Scores (n, labels) of features (n, ...): probabilities in label order, as they are served."""
+    _, scores = with_logits(network, labels, decision).predict(features, batch_size=batch_size, verbose=0)
+    return np.asarray(scores, np.float32)
 
 
 def accuracy(scores: Float32, clips: Clips) -> dict[str, Any]:

@@ -129,10 +129,11 @@ def fit(
     metrics: dict[str, Any] = {
         "epochs": len(history.epoch),
         "parameters": model.count_params(),
-        "val": evaluate.accuracy(evaluate.predict(model, val_features), val),
+        "val": evaluate.accuracy(evaluate.predict(model, labels, dataset.decision, val_features), val),
     }
     if test:
-        metrics["test"] = evaluate.accuracy(evaluate.predict(model, clip_features(layer, test.samples)), test)
+        test_scores = evaluate.predict(model, labels, dataset.decision, clip_features(layer, test.samples))
+        metrics["test"] = evaluate.accuracy(test_scores, test)
     metrics["seconds"] = round(time.monotonic() - began, 1)
 
     used = {"train": trained_on, "val": val.names, "test": test.names if test else ()}

@@ -1,0 +1,155 @@
+"""What a comparison with TensorFlow found, for the model file and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ms_edge.model import Model
+from ms_export.parity import SERVED, STAGES, Finding, Report
+from ms_export.signals import cases_digest
+
+VERSIONS = ("ms-edge", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "scipy", "soxr")
+
+
+def parity_entry(reports: Sequence[Report], data: dict[str, str]) -> dict[str, Any]:
+    """The `.parity` entry: what was compared, and the largest difference of each stage beside its tolerance.
+
+    Of the model as it is served, and of its network under every optimisation level, batch and number of threads: the
+    references of another precision are in the report alone.
+    """
+    findings = [f for report in reports if not report.name.endswith("float64") for f in report.findings]
+    served = next(report for report in reports if report.name == SERVED)
+    return {
+        "cases": served.cases,
+        "windows": served.windows,
+        "cases_sha256": cases_digest(_names(served), data),
+        **_stages(findings, resampled=False),
+        "resampled": _stages(findings, resampled=True),
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+
+
+def _names(report: Report) -> list[str]:
+    return sorted({finding.case for finding in report.findings})
+
+
+def _stages(findings: Sequence[Finding], *, resampled: bool) -> dict[str, Any]:
+    found = {}
+    for stage in STAGES:
+        of_stage = [f.deviation for f in findings if f.stage == stage and f.resampled == resampled]
+        if of_stage:
+            largest = max(deviation.largest for deviation in of_stage)
+            found[stage] = {"largest": float(f"{largest:.2e}"), "tolerance": of_stage[0].tolerance}
+    return found
+
+
+def write(reports: Sequence[Report], model: Model, path: Path, source: str) -> None:
+    """Write the report of a comparison to `path` (Markdown), and its picture beside it as a PNG of the same name."""
+    title = Path(model.path).name
+    facts = {
+        "model": f"{_cell(model.metadata.recipe)}, SHA-256 `{model.sha256}`",
+        "labels": ", ".join(map(_cell, model.metadata.labels)),
+        "real recordings": source,
+        "software": ", ".join(f"{name} {version(name)}" for name in VERSIONS),
+    }
+    picture = path.with_suffix(".png")
+    draw(reports, picture, title)
+    path.write_text(markdown(reports, title, picture.name, facts), "utf-8")
+
+
+def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[str, str]) -> str:
+    """The report: what was compared, with what, and the worst case of each stage for every implementation."""
+    served = next(report for report in reports if report.name == SERVED)
+    lines = [
+        f"# Parity with TensorFlow: {title}",
+        "",
+        f"{served.cases:,} recordings ({served.windows:,} windows) went through TensorFlow (tf.signal and Keras, from the waveform on)"
+        f" and through each implementation below. {'All are' if all(r.passed for r in reports) else 'NOT all are'} within"
+        " their tolerances.",
+        "",
+        *(f"* {name}: {value}" for name, value in facts.items()),
+        "",
+        "`samples` and `spectrum` are relative to the largest magnitude, `features`, `logits` and `scores` absolute, `label` is the share"
+        " of windows with another label. *Resampled* cases came at another rate than the model's: both sides resample, with"
+        " different filters, and are compared where both let through.",
+        "",
+        f"![Distribution of the differences]({picture})",
+    ]
+    for report in reports:
+        lines += [
+            "",
+            f"## {report.name}: {'within tolerance' if report.passed else 'DIFFERS'}",
+            "",
+            "| stage | largest difference | tolerance | on |",
+            "|---|---|---|---|",
+        ]
+        for finding in report.worst():
+            name = f"{finding.stage}, resampled" if finding.resampled else finding.stage
+            found = finding.deviation
+            largest = found.problem or f"{found.largest:.1e}"
+            mark = "" if found.passed else " **over**"
+            lines.append(f"| {name} | {largest}{mark} | {found.tolerance:.0e} | {_cell(finding.case)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    printable = text.encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else "?" for c in printable).replace("|", "\\|")
+
+
+def draw(reports: Sequence[Report], path: Path, title: str) -> None:
+    """A PNG of how the differences of every case are distributed, stage by stage, with the tolerances."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    stages = [stage for stage in STAGES if stage != "label"]
+    figure, axes = pyplot.subplots(2, len(stages), figsize=(16, 8), sharey=True, constrained_layout=True)
+    for row, resampled in zip(axes, (False, True), strict=True):
+        for axis, stage in zip(row, stages, strict=True):
+            axis.set_title(f"{stage}{', resampled' if resampled else ''}", fontsize=10)
+            axis.tick_params(labelsize=8)
+            axis.grid(axis="x", alpha=0.3)
+            for place, report in enumerate(reports):
+                found = [f.deviation for f in report.findings if f.stage == stage and f.resampled == resampled]
+                if not found:
+                    continue
+                tolerance = found[0].tolerance
+                least, most = tolerance * 1e-6, tolerance * 100
+                largest = np.clip([least if d.largest == 0 else d.largest for d in found], least, most)
+                largest = np.nan_to_num(largest, nan=most)
+                colour = ["tab:blue" if deviation.passed else "tab:red" for deviation in found]
+                axis.scatter(largest, place + np.linspace(-0.3, 0.3, len(found)), s=4, alpha=0.5, color=colour)
+                axis.axvline(tolerance, color="tab:red", linewidth=1)
+                axis.set_xscale("log")
+                axis.set_xlim(least / 2, most * 2)
+    axes[0, 0].set_yticks(range(len(reports)), [report.name for report in reports])
+    axes[0, 0].set_ylim(len(reports) - 0.4, -0.6)
+    figure.suptitle(f"{title}: difference from TensorFlow, a dot per case (red line: tolerance; far left: none)")
+    figure.savefig(path, dpi=80, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def table(reports: Sequence[Report]) -> str:
+    """The same for a terminal: one line an implementation, its largest difference at each stage and whether it passed."""
+    stages = [stage for stage in STAGES if any(f.stage == stage for report in reports for f in report.findings)]
+    width = max(len(report.name) for report in reports) + 2
+    lines = [
+        f"{'IMPLEMENTATION':<{width}}" + "".join(f"{stage.upper():>10}" for stage in stages) + "  WITHIN TOLERANCE"
+    ]
+    for report in reports:
+        largest = {
+            stage: max(
+                (f.deviation.largest for f in report.findings if f.stage == stage and not f.resampled), default=None
+            )
+            for stage in stages
+        }
+        cells = "".join(f"{'-' if largest[stage] is None else f'{largest[stage]:.1e}':>10}" for stage in stages)
+        lines.append(f"{report.name:<{width}}{cells}  {'yes' if report.passed else 'NO'}")
+    return "\n".join(lines)

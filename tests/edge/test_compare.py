@@ -1,0 +1,37 @@
+"""The comparator under every parity statement: it must not be able to pass by mistake."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ms_edge.compare import deviation
+
+
+def test_the_largest_difference_decides():
+    found = deviation(np.array([1.0, 2.0, 3.5], np.float32), [1.0, 2.25, 3.0], 0.5)
+    assert found.largest == 0.5
+    assert found.passed
+    assert not deviation([1.0, 2.0, 3.5], [1.0, 2.25, 3.0], 0.49).passed
+    assert deviation([10.0], [11.0], 0.5, scale=4.0).largest == 0.25
+
+
+def test_integers_do_not_wrap_around():
+    assert deviation(np.array([0], np.uint8), np.array([1], np.uint8), 0.5).largest == 1.0
+
+
+@pytest.mark.parametrize("found", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_does_not_pass(found):
+    assert not deviation([found, 0.0], [0.0, 0.0], 1e9).passed
+    assert not deviation([0.0, 0.0], [found, 0.0], 1e9).passed
+    assert not deviation([found], [found], 1e9).passed
+
+
+def test_another_shape_does_not_pass_even_where_it_could_be_broadcast():
+    found = deviation(np.zeros((3, 1)), np.zeros((3, 4)), 1.0)
+    assert not found.passed
+    assert str(found) == "shape (3, 1) instead of (3, 4)"
+
+
+def test_nothing_equals_nothing():
+    assert deviation(np.zeros((0, 4)), np.zeros((0, 4)), 0.0).passed

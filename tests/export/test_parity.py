@@ -1,0 +1,276 @@
+"""Item for item, what runs at the edge equals `tf.signal`; and the grid that says so turns red where it does not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import soxr
+
+from ms_edge import frontend, sources
+from ms_edge.audio import read_mono
+from ms_edge.frontend import FrontEnd
+from ms_edge.spec import FrontEndSpec, MelSpec
+from ms_export import parity
+from ms_export.parity import Implementation, Reference, check, double_front_end, edge_front_end
+from ms_export.signals import Real, clip_case, grid, lengths, synthetic_signals
+from ms_train.frontend import FrontEndLayer
+from ms_train.recipes import recipes
+
+RECIPES = {name: recipe.spec for name, recipe in recipes().items()}
+SPECS = RECIPES | {
+    # No logarithm, an odd frame (where TensorFlow's window is symmetric), power, padding and cropping.
+    "odd frame, linear": FrontEndSpec(16_000, 255, 128, 256, clip_s=1.0, hop_s=1.0),
+    "cropped, power": FrontEndSpec(8_000, 512, 100, 128, clip_s=1.0, hop_s=1.0, magnitude="power"),
+    "cropped, mel": FrontEndSpec(
+        16_000, 400, 160, 256, clip_s=1.0, hop_s=1.0, mel=MelSpec(24, 0.0, 8000.0), log_floor=0.02, layout="frames_bins"
+    ),
+    "not a power of two": FrontEndSpec(22_050, 600, 200, 600, clip_s=1.0, hop_s=1.0, layout="frames_bins"),
+}
+
+
+@pytest.fixture(scope="module")
+def real(samples) -> dict[str, Real]:
+    """A recording of music and one of speech."""
+    rate_hz = 22_050
+    return {
+        label: Real(read_mono(next(path for path in samples if path.name.startswith(label)), rate_hz), rate_hz)
+        for label in ("music", "speech")
+    }
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_front_ends_are_equal_on_the_grid(spec, real, everything):
+    implementations = [
+        Implementation("edge", edge_front_end(spec)),
+        Implementation("tf.signal, float64", Reference(spec, dtype="float64"), resampled=None),
+        Implementation("NumPy/SciPy, float64", double_front_end(spec), resampled=None),
+    ]
+    for report in check(implementations, Reference(spec), grid(spec, real, everything=everything), spec):
+        assert report.passed, report.describe()
+        assert report.cases >= 140
+        stages = {finding.stage for finding in report.findings}
+        assert {"spectrum", "features"} <= stages
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_front_ends_are_equal_at_any_number_of_samples(spec):
+    """Without windows around them: whole frames give or take one, and less than a frame."""
+    front_end, layer = FrontEnd(spec), FrontEndLayer(spec)
+    clip = spec.clip_samples
+    whole = spec.frame_length + spec.frame_step * (spec.frames(clip) - 1)
+    some = {*lengths(spec, spec.sample_rate_hz).values(), whole - 1, whole, whole + 1, spec.frame_length}
+    for length in sorted(some - {10 * clip}):
+        for name, make in synthetic_signals(spec, length).items():
+            samples = make().astype(np.float32)
+            expected = layer.spectrum(samples[np.newaxis]).numpy()[0]
+            found = front_end.spectrum(samples)
+            assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+            assert np.abs(found - expected).max(initial=0) <= 1e-6 * (expected.max(initial=0) or 1), (name, length)
+            expected = layer(samples[np.newaxis]).numpy()[0]
+            found = front_end.features(samples)
+            assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+            assert np.abs(found - expected).max(initial=0) <= 1e-3, (name, length)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_real_clips(spec, samples):
+    clips = []
+    for path in samples:
+        audio = read_mono(path, spec.sample_rate_hz)
+        clips.append(clip_case(path.name, audio, spec.sample_rate_hz, real=True))
+    (report,) = check([Implementation("edge", edge_front_end(spec))], Reference(spec), clips, spec)
+    assert report.passed, report.describe()
+    assert report.cases == len(samples)
+
+
+def test_clip_has_the_shape_of_the_spec():
+    for spec in SPECS.values():
+        samples = np.zeros((1, spec.clip_samples), np.float32)
+        assert FrontEnd(spec).features(samples[0]).shape == FrontEndLayer(spec)(samples).shape[1:] == spec.feature_shape
+
+
+def test_an_impulse_where_no_frame_looks_is_silence():
+    spec = RECIPES["logstft_cnn"]  # sees 256 samples of every 512
+    signals = {name: make().astype(np.float32) for name, make in synthetic_signals(spec, spec.clip_samples).items()}
+    front_end, layer = FrontEnd(spec), FrontEndLayer(spec)
+    silence = front_end.features(signals["silence"])
+    unseen = signals["impulse where no frame need look"]
+    assert unseen.max() == 1
+    np.testing.assert_array_equal(front_end.features(unseen), silence)
+    np.testing.assert_array_equal(layer(unseen[np.newaxis]).numpy()[0], silence)
+    for seen in ("impulse 100 samples on", "impulse 255 samples on"):
+        assert front_end.spectrum(signals[seen]).max() > 0.01
+    # The first sample under a Hann window weighs nothing.
+    np.testing.assert_array_equal(front_end.features(signals["impulse at a frame's start"]), silence)
+
+
+def test_silence_is_the_logarithm_of_the_floor():
+    for spec in SPECS.values():
+        features = FrontEnd(spec).features(np.zeros(spec.clip_samples, np.float32))
+        assert (features == np.log(np.float32(spec.log_floor)) if spec.log_floor else features == 0).all()
+
+
+def test_keras_layer_survives_its_config():
+    spec = RECIPES["mel_dscnn"]
+    assert FrontEndLayer.from_config(FrontEndLayer(spec).get_config()).spec == spec
+
+
+def test_every_pair_of_the_grids_values_meets():
+    spec = RECIPES["mel_dscnn"]
+    cases = list(grid(spec, {}))
+    values = [tuple(case.name.rsplit(", ", 3)) for case in cases]
+    for one in range(4):
+        for other in range(one):
+            pairs = {(value[one], value[other]) for value in values}
+            assert len(pairs) == len({v[one] for v in values}) * len({v[other] for v in values}), (one, other)
+    assert len({v[1] for v in values}) == 7
+    assert {case.sample_rate_hz for case in cases} == {8_000, 16_000, 44_100, 48_000}
+    assert len(values) == len(set(values))
+
+
+# --- the grid must be able to fail -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One way to get the edge wrong: a front end made from the right spec, and what is patched while it is made and used."""
+
+    name: str
+    front_end: Callable[[FrontEndSpec], FrontEnd] = FrontEnd
+    patch: Callable[[pytest.MonkeyPatch], None] = lambda patch: None
+    applies: Callable[[FrontEndSpec], bool] = lambda spec: True
+
+
+def respecified(**change: Callable[[FrontEndSpec], object]) -> Callable[[FrontEndSpec], FrontEnd]:
+    return lambda spec: FrontEnd(replace(spec, **{name: make(spec) for name, make in change.items()}))
+
+
+class FromTheWrongEnd(FrontEnd):
+    """Sees the last samples of each frame, not the first."""
+
+    def __init__(self, spec: FrontEndSpec) -> None:
+        super().__init__(spec)
+        self._late = spec.frame_length - self._seen
+        self._window = frontend.hann_window(spec.frame_length)[self._late :].astype(np.float32)
+
+    def spectrum(self, samples):
+        return super().spectrum(np.concatenate([samples[self._late :], np.zeros(self._late, np.float32)]))
+
+
+class OneFrameLess(FrontEnd):
+    def spectrum(self, samples):
+        return super().spectrum(samples)[:-1]
+
+
+class OneFrameMore(FrontEnd):
+    def spectrum(self, samples):
+        return super().spectrum(np.concatenate([samples, np.zeros(self.spec.frame_length, np.float32)]))[
+            : self.spec.frames(len(samples)) + 1
+        ]
+
+
+def slaney(hz):
+    """The mel scale of Slaney's Auditory Toolbox: linear to 1 kHz, logarithmic above."""
+    hz = np.asarray(hz, np.float64)
+    return np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4))
+
+
+def resampling(quality: str) -> Callable[[pytest.MonkeyPatch], None]:
+    right = soxr.ResampleStream
+
+    def worse(*arguments, **options):
+        return right(*arguments, **{**options, "quality": quality})
+
+    return lambda patch: patch.setattr(soxr, "ResampleStream", worse)
+
+
+def mel_edges(low_hz: float, high_hz: float) -> Callable[[FrontEndSpec], FrontEnd]:
+    return respecified(mel=lambda spec: MelSpec(spec.mel.bands, spec.mel.low_hz + low_hz, spec.mel.high_hz + high_hz))
+
+
+def zero_padded(blocks, spec) -> Iterator[tuple[int, np.ndarray]]:
+    samples = np.concatenate(list(blocks))
+    padded = np.concatenate([samples, np.zeros(max(0, spec.clip_samples - len(samples)), np.float32)])
+    return WINDOWS([padded], spec)
+
+
+def without_the_last(blocks, spec) -> Iterator[tuple[int, np.ndarray]]:
+    return (found for found in list(WINDOWS(blocks, spec)) if found[0] % spec.hop_samples == 0)
+
+
+WINDOWS = parity.windows
+MUTATIONS = [
+    Mutation("frame step + 1", respecified(frame_step=lambda spec: spec.frame_step + 1)),
+    Mutation("frame step - 1", respecified(frame_step=lambda spec: spec.frame_step - 1)),
+    Mutation(
+        "symmetric window",
+        patch=lambda patch: patch.setattr(frontend, "hann_window", np.hanning),
+        applies=lambda spec: spec.frame_length % 2 == 0,
+    ),
+    Mutation(
+        "another mel scale",
+        patch=lambda patch: patch.setattr(frontend, "_hz_to_mel", slaney),
+        applies=lambda spec: spec.mel is not None,
+    ),
+    Mutation("mel from 1 Hz lower", mel_edges(-1, 0), applies=lambda spec: spec.mel is not None),
+    Mutation("mel to 10 Hz lower", mel_edges(0, -10), applies=lambda spec: spec.mel is not None),
+    Mutation(
+        "power for amplitude",
+        respecified(magnitude=lambda spec: "power" if spec.magnitude == "amplitude" else "amplitude"),
+    ),
+    Mutation(
+        "log floor x 10",
+        respecified(log_floor=lambda spec: spec.log_floor * 10),
+        applies=lambda spec: spec.log_floor is not None,
+    ),
+    Mutation("crop from the wrong end", FromTheWrongEnd, applies=lambda spec: spec.fft_length < spec.frame_length),
+    Mutation("a frame less", OneFrameLess),
+    Mutation("a frame more", OneFrameMore),
+    Mutation(
+        "swapped layout",
+        respecified(layout=lambda spec: "frames_bins" if spec.layout == "bins_frames" else "bins_frames"),
+    ),
+    Mutation("resampled at medium quality", patch=resampling("MQ")),
+    Mutation("resampled at low quality", patch=resampling("LQ")),
+    Mutation(
+        "sum of channels",
+        patch=lambda patch: patch.setattr(sources, "_mean_of_channels", lambda samples: samples.sum(axis=1)),
+    ),
+    Mutation(
+        "first channel",
+        patch=lambda patch: patch.setattr(sources, "_mean_of_channels", lambda samples: samples[:, 0].copy()),
+    ),
+    Mutation("short clips padded with zeros", patch=lambda patch: patch.setattr(parity, "windows", zero_padded)),
+    Mutation("no window at the end", patch=lambda patch: patch.setattr(parity, "windows", without_the_last)),
+]
+
+
+def first_red(spec: FrontEndSpec, real: dict[str, Real], mutation: Mutation) -> str | None:
+    """The first case of the grid that is out of tolerance under a mutation, and at which stage; None if all pass."""
+    reference = Reference(spec)  # made before anything is patched
+    with contextlib.ExitStack() as stack:
+        mutation.patch(stack.enter_context(pytest.MonkeyPatch.context()))
+        mutant = Implementation(mutation.name, edge_front_end(spec, mutation.front_end(spec)))
+        for case in grid(spec, real):
+            (report,) = check([mutant], reference, [case], spec)
+            if not report.passed:
+                return report.describe()
+    return None
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_the_grid_turns_red(mutation, recipe, real):
+    spec = RECIPES[recipe]
+    if not mutation.applies(spec):
+        assert any(mutation.applies(other) for other in RECIPES.values()), "applies to no recipe at all"
+        return
+    assert first_red(spec, real, mutation), f"{mutation.name} went unnoticed for {recipe}"
+
+
+def test_without_a_mutation_it_stays_green(real):
+    assert first_red(RECIPES["mel_dscnn"], real, Mutation("none")) is None
