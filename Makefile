@@ -10,7 +10,7 @@ PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # [project] dependencies and the extra cpu, from where they are declared
 RUNTIME = $(shell $(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*("\"%s\"" % d for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
 
-.PHONY: help demo test test-edge check wheelhouse docs model lock clean
+.PHONY: help demo test parity test-edge check wheelhouse docs model lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -55,8 +55,17 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 	rm -f build/wheelhouse/ms_edge-*.whl
 	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheelhouse .
 
-test: .venv-dev/installed wheelhouse ## all tests
+# The oldest onnxruntime, in which model files must load.
+.venv-oldest/installed: tests/export/oldest-onnxruntime.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement $<
+	@touch $@
+
+test: .venv-dev/installed .venv-oldest/installed wheelhouse ## all tests
 	.venv-dev/$(BIN)/python -m pytest
+
+parity: .venv-dev/installed ## the whole parity grid, which `make test` takes a part of
+	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py
 
 check: .venv-dev/installed ## lint and types
 	.venv-dev/$(BIN)/ruff check
@@ -77,4 +86,4 @@ lock: ## pin the development environment anew (needs uv)
 	rm uv.lock
 
 clean: ## remove environments and build products
-	rm -rf .venv .venv-edge .venv-dev build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-edge .venv-dev .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache

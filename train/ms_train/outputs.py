@@ -20,7 +20,7 @@ def with_logits(
     the answer adds itself. Raises MsEdgeError(`bad-network`) for any other end or beginning.
     """
     if isinstance(network, keras.Sequential) and network.built:
-        network = keras.Model(network.input, network.output, name=network.name)
+        network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
     if type(network).__name__ != "Functional" or len(network.inputs) != 1 or len(network.outputs) != 1:
         raise MsEdgeError(
             "bad-network",
@@ -45,7 +45,7 @@ def with_logits(
     scores = keras.layers.Activation(wanted, name="ms_edge_probability")(logits)  # names that no network of others has
     if one_neuron:
         scores = _Both(name="ms_edge_both")(scores)
-    served = keras.Model(network.input, [logits, scores], name=network.name)
+    served = keras.Model(network.inputs[0], [logits, scores], name=network.name)
     if channel:
         features = keras.Input(feature_shape, name="features")
         served = keras.Model(features, served(keras.layers.Reshape((*feature_shape, 1))(features)), name=network.name)
@@ -79,15 +79,16 @@ class _Both(keras.layers.Layer):
 
 def _before_activation(outputs: keras.KerasTensor) -> tuple[keras.KerasTensor, str]:
     """What goes into the last activation, and its name; the outputs themselves and `linear` where there is none."""
-    layer = outputs._keras_history.operation
+    layer, node, _ = outputs._keras_history
+    before = layer._inbound_nodes[node].input_tensors[0] if layer._inbound_nodes else outputs
     if isinstance(layer, keras.layers.Softmax):
-        return layer.input, "softmax"
+        return before, "softmax"
     if isinstance(layer, keras.layers.Activation):
-        return layer.input, layer.activation.__name__
+        return before, layer.activation.__name__
     if isinstance(layer, keras.layers.Dense) and layer.activation is not keras.activations.linear:
         name = layer.activation.__name__
         plain = keras.layers.Dense.from_config({**layer.get_config(), "activation": None})
-        logits = plain(layer.input)
+        logits = plain(before)
         plain.set_weights(layer.get_weights())
         return logits, name
     return outputs, "linear"

@@ -1,0 +1,169 @@
+"""Keras models trained elsewhere, on features of ours: exported with proof, or refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from ms_edge import cli as edge_cli
+from ms_edge.model import Model
+from ms_edge.spec import FrontEndSpec
+from ms_export import cli
+
+SPEC = FrontEndSpec(8_000, 256, 128, 256, clip_s=0.5, hop_s=0.5, log_floor=0.01)
+
+
+def network(*shape: int | None, columns: int = 3, activation: str | None = "softmax", batch: int | None = None):
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input(shape, batch_size=batch),
+            keras.layers.Flatten() if None not in shape else keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dropout(0.5),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(columns, activation=activation),
+        ],
+        name="elsewhere",
+    )
+
+
+@pytest.fixture
+def spec(tmp_path) -> Path:
+    path = tmp_path / "spec.json"
+    path.write_text(SPEC.to_json())
+    return path
+
+
+def convert(tmp_path: Path, model: keras.Model, *more: str) -> tuple[int, Path]:
+    model.save(tmp_path / "mine.keras")
+    out = tmp_path / "mine.onnx"
+    arguments = ["convert", str(tmp_path / "mine.keras"), "--spec", str(tmp_path / "spec.json"), "-o", str(out), *more]
+    return cli.main(arguments), out
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns", "activation", "labels", "decision"),
+    [
+        (SPEC.feature_shape, 3, "softmax", "car,horn,rain", "exclusive"),
+        (SPEC.feature_shape, 3, None, "car,horn,rain", "exclusive"),  # logits get their softmax
+        ((*SPEC.feature_shape, 1), 3, "softmax", "car,horn,rain", "exclusive"),  # a channel, as images have
+        (SPEC.feature_shape, 1, "sigmoid", "quiet,loud", "exclusive"),
+        (SPEC.feature_shape, 3, "sigmoid", "car,horn,rain", "independent"),
+        ((SPEC.bins, None, 1), 2, "softmax", "quiet,loud", "exclusive"),  # any number of frames
+    ],
+)
+def test_a_keras_model_is_exported_and_classifies(
+    tmp_path, spec, samples, capsys, shape, columns, activation, labels, decision
+):
+    model = network(*shape, columns=columns, activation=activation)
+    code, out = convert(tmp_path, model, "--labels", labels, "--decision", decision)
+    assert (code, capsys.readouterr().err) == (0, "")
+    assert edge_cli.main(["classify", "--model", str(out), "--format", "jsonl", *map(str, samples)]) == 0
+    names = labels.split(",")
+    for line in capsys.readouterr().out.splitlines():
+        assert list(json.loads(line)["scores"]) == names
+    served = Model.load(out)
+    assert served.metadata.labels == tuple(names)
+    assert served.metadata.decision.kind == decision
+    assert served.metadata.recipe == "mine"
+    features = np.random.default_rng(0).standard_normal((4, *SPEC.feature_shape)).astype(np.float32)
+    given = features[..., np.newaxis] if len(shape) == 3 else features
+    outputs = model(given, training=False).numpy()
+    if activation is None:
+        outputs = keras.ops.convert_to_numpy(keras.ops.softmax(outputs))
+    if columns == 1:
+        outputs = np.hstack([1 - outputs, outputs])
+    np.testing.assert_allclose(served.scores(features), outputs, atol=1e-5)
+
+
+def test_real_audio_can_be_named_for_the_proof(tmp_path, spec, samples, capsys):
+    for path in samples:
+        label = path.name.partition("_")[0]
+        (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "data" / label)
+    model = network(*SPEC.feature_shape, columns=2)
+    code, out = convert(tmp_path, model, "--labels", "music,speech", "--data", f"folder:{tmp_path / 'data'}")
+    assert code == 0, capsys.readouterr().err
+    assert Model.load(out).metadata.parity["cases"] >= 140 + 40
+    assert "6 of music, 6 of speech (named for it)" in out.with_suffix(".parity.md").read_text("utf-8")
+
+
+def whatever() -> keras.Model:
+    return network(*SPEC.feature_shape)
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "sentence"),
+    [
+        (lambda: network(SPEC.bins, 7), "a,b,c", "takes clips of 129 x 7, and the front end makes 129 x 30."),
+        (lambda: network(*SPEC.feature_shape[::-1]), "a,b,c", "takes clips of 30 x 129, and the front end makes"),
+        (whatever, "a,b", "gives (3,) values a clip, and there are 2 labels (a, b)."),
+        (lambda: network(*SPEC.feature_shape, columns=1, activation="sigmoid"), "a,b,c", "gives (1,) values a clip"),
+        (lambda: network(*SPEC.feature_shape, batch=4), "a,b,c", "has room for 4 clips at a time"),
+        (lambda: network(*SPEC.feature_shape, activation="relu"), "a,b,c", "ends in relu; exclusive labels need"),
+        (lambda: network(*SPEC.feature_shape, activation="sigmoid"), "a,b,c", "ends in sigmoid; exclusive labels need"),
+        (whatever, "a", "Give --labels two names or more"),
+        (whatever, "a,a,b", "labels must differ"),
+        (whatever, "a,b,error", "label 'error' is not usable"),
+    ],
+)
+def test_pairs_that_do_not_fit_get_one_sentence(tmp_path, spec, capsys, model, labels, sentence):
+    code, _ = convert(tmp_path, model(), "--labels", labels)
+    message = capsys.readouterr().err
+    assert code in (1, 2)
+    assert sentence in message
+    assert len(message.splitlines()) == 1
+    assert not list(tmp_path.glob("*.onnx")) + list(tmp_path.glob("*.parity.*")) + list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "is not JSON"),
+        ("{}", "its fields must be"),
+        (SPEC.to_json().replace("8000", "80"), "sample_rate_hz must be"),
+    ],
+)
+def test_a_spec_that_is_none_gets_one_sentence(tmp_path, spec, capsys, content, sentence):
+    spec.write_text(content)
+    code, _ = convert(tmp_path, whatever(), "--labels", "a,b,c")
+    message = capsys.readouterr().err
+    assert code == 1
+    assert sentence in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"nothing of the kind"])
+def test_what_is_no_keras_model_gets_one_sentence(tmp_path, spec, capsys, content):
+    (tmp_path / "mine.keras").write_bytes(content)
+    arguments = [
+        "convert",
+        str(tmp_path / "mine.keras"),
+        "--spec",
+        str(spec),
+        "--labels",
+        "a,b",
+        "-o",
+        str(tmp_path / "x.onnx"),
+    ]
+    assert cli.main(arguments) == 1
+    message = capsys.readouterr().err
+    assert "cannot be read as a Keras model" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_keras_model_needs_its_spec_and_a_run_folder_none(tmp_path, spec, capsys):
+    whatever().save(tmp_path / "mine.keras")
+    assert cli.main(["convert", str(tmp_path / "mine.keras"), "-o", str(tmp_path / "a.onnx")]) == 2
+    assert "give --spec and --labels too" in capsys.readouterr().err
+    assert cli.main(["convert", str(tmp_path), "--spec", str(spec), "-o", str(tmp_path / "a.onnx")]) == 2
+    assert "leave out --spec" in capsys.readouterr().err
+    assert (
+        cli.main(["convert", str(tmp_path / "none.keras"), "--spec", str(spec), "--labels", "a,b", "-o", "a.onnx"]) == 1
+    )
+    assert "none.keras: cannot be read as a Keras model" in capsys.readouterr().err
