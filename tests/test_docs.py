@@ -96,7 +96,7 @@ def test_every_command_and_option_is_in_the_readme():
     for module, program, commands in (
         ("ms_edge.cli", "ms-edge", ["classify", "stream", "info", "doctor"]),
         ("ms_train.cli", "ms-train", ["fit", "data fetch"]),
-        ("ms_export.cli", "ms-export", ["convert"]),
+        ("ms_export.cli", "ms-export", ["convert", "quantize"]),
     ):
         for command in commands:
             help_text = run(module, *command.split(), "--help")

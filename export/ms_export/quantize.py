@@ -124,7 +124,7 @@ def quantize(
     models, judgements = {"fp32": original}, {"fp32": judge(expected)}
     with tempfile.TemporaryDirectory() as temporary:
         for name, variant, tolerance in (
-            ("int8", to_int8(model, calibration), INT8_TOLERANCE),
+            ("int8", to_int8(graph, calibration), INT8_TOLERANCE),
             ("fp16", to_fp16(graph), FP16_TOLERANCE),
         ):
             path = Path(temporary) / f"{model.stem}-{name}.onnx"
@@ -184,7 +184,7 @@ def calibration_clips(recordings: Sequence[Recording], spec: FrontEndSpec) -> Fl
     return np.stack([*found, *clipped, *quiet, np.zeros(spec.clip_samples)]).astype(np.float32)
 
 
-def to_int8(model: Path, calibration: Float32) -> onnx.ModelProto:
+def to_int8(graph: onnx.ModelProto, calibration: Float32) -> onnx.ModelProto:
     """The model with 8-bit weights (one scale for each channel) and activations, as QDQ, ranges from features (clips, ...)."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -198,9 +198,10 @@ def to_int8(model: Path, calibration: Float32) -> onnx.ModelProto:
             return None if batch is None else {"features": batch}
 
     with tempfile.TemporaryDirectory() as temporary:
-        prepared, quantized = Path(temporary) / "prepared.onnx", Path(temporary) / "quantized.onnx"
+        fp32, prepared, quantized = (Path(temporary) / f"{name}.onnx" for name in ("fp32", "prepared", "quantized"))
+        onnx.save(graph, fp32)
         # Shapes and folded constants, as its documentation advises; shapes by formula are for transformers and need sympy.
-        quant_pre_process(model, prepared, skip_symbolic_shape=True)
+        quant_pre_process(fp32, prepared, skip_symbolic_shape=True)
         last = [node.name for node in onnx.load(prepared).graph.node if node.op_type in MULTIPLYING_OPERATORS][-1:]
         quantize_static(
             prepared,
@@ -223,7 +224,8 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
     """The model with 16-bit weights and activations between float32 features and float32 scores."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    return _plain(convert_float_to_float16(onnx.ModelProto.FromString(graph.SerializeToString()), keep_io_types=True))
+    copy = onnx.ModelProto.FromString(graph.SerializeToString())
+    return _plain(convert_float_to_float16(copy, keep_io_types=True))
 
 
 def clips_per_s(models: dict[str, Model], features: Float32, batch: int) -> dict[str, tuple[float, float]]:
@@ -277,8 +279,8 @@ def _require_same(model: Model, run: Run, folder: Path) -> None:
         if found != expected:
             raise MsEdgeError(
                 "wrong-run",
-                f"{model.path}: was not converted from {folder}: its {what} is {found}, the run's is {expected}; "
-                "name its own run with --against.",
+                f"{model.path}: was not converted from {folder}: {what} {found}, in the run {expected}; name its own run with "
+                "--against.",
             )
 
 
