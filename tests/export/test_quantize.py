@@ -19,7 +19,7 @@ from ms_edge import cli as edge_cli
 from ms_edge.doctor import examine
 from ms_edge.frontend import FrontEnd
 from ms_edge.model import Model
-from ms_export import cli, quantize
+from ms_export import cli, precision, quantize
 from ms_export.convert import IR_VERSION, OPSET, convert, to_onnx
 from ms_export.parity import synthetic_signals
 from ms_train.datasets import Recording
@@ -244,7 +244,7 @@ def test_calibration_hears_every_label_and_silence_and_clipping_and_quiet():
         Recording(f"{index}", ("speech", "music", None)[index % 3], "", "", lambda _, audio=audio: audio)
         for index, audio in enumerate(audios)
     ]
-    clips = quantize.calibration_clips(recordings, spec)
+    clips = precision.calibration_clips(recordings, spec)
     assert (clips.shape[1:], clips.dtype) == ((spec.clip_samples,), np.float32)
     peaks = np.abs(clips).max(axis=1)
     assert (peaks == 0).sum() == 1
@@ -265,6 +265,6 @@ def test_the_other_recipe_too():
         return onnxruntime.InferenceSession(model.SerializeToString()).run(["scores"], {"features": features})[0]
 
     expected = scores(graph)
-    for variant, tolerance in ((quantize.to_int8(graph, features), 0.05), (quantize.to_fp16(graph), 0.005)):
+    for variant, tolerance in ((precision.to_int8(graph, features), 0.05), (precision.to_fp16(graph), 0.005)):
         assert variant.ByteSize() < 0.51 * graph.ByteSize()
         np.testing.assert_allclose(scores(variant), expected, atol=tolerance)
