@@ -50,6 +50,23 @@ def _parser() -> argparse.ArgumentParser:
         "--report", type=Path, metavar="FILE.md", help="write the findings there, and a picture beside it"
     )
     check.set_defaults(run=_check)
+
+    quantize = commands.add_parser(
+        "quantize",
+        help="make a model smaller, int8 and fp16, and say what it costs",
+        description="Write int8 and fp16 variants of a model, each measured beside it on the run's validation clips; one that "
+        "loses more than 0.5 points of accuracy is not written.",
+        epilog="example: ms-export quantize a.onnx --against runs/a -o small",
+    )
+    quantize.add_argument("model", type=Path, metavar="MODEL", help="what ms-export convert wrote")
+    quantize.add_argument(
+        "--against", type=Path, required=True, metavar="RUN", help="the run folder it was converted from"
+    )
+    quantize.add_argument(
+        "-o", "--out", type=Path, required=True, help="folder for MODEL-int8.onnx and MODEL-fp16.onnx"
+    )
+    add_data_arguments(quantize, required=False, note="; default: the run's own")
+    quantize.set_defaults(run=_quantize)
     return parser
 
 
@@ -109,6 +126,33 @@ def _check(args: argparse.Namespace) -> int:
         if not report.passed:
             print(f"ms-export: {report.describe()}.", file=sys.stderr)
     return 0 if all(report.passed for report in reports) else 1
+
+
+def _quantize(args: argparse.Namespace) -> int:
+    from ms_export.quantize import MAX_LOSS_POINTS, TIMED_BATCHES, quantize
+
+    variants = quantize(args.model, args.against, args.out, data=args.data, archive=args.archive)
+    speeds = "".join(f"{f'CLIPS/S BY {batch}':>15}{'X FP32':>8}" for batch in TIMED_BATCHES)
+    print(f"{'VARIANT':<8}{'BYTES':>12}{'VAL ACCURACY':>14}{'POINTS':>8}{'OTHER LABELS':>14}{speeds}")
+    for variant in variants:
+        found = variant.judgement
+        speeds = "".join(
+            f"{rate:>15,.0f}{ratio:>8.2f}" for rate, ratio in zip(variant.clips_per_s, variant.speed, strict=True)
+        )
+        print(
+            f"{variant.name:<8}{variant.size:>12,}{found.accuracy:>14.3%}{0 - found.lost_points:>+8.3f}{found.other_labels:>14,}{speeds}"
+        )
+    for variant in variants:
+        if variant.path and variant.name != "fp32":
+            print(f"{variant.path}: {variant.size:,} bytes")
+    refused = [variant for variant in variants if not variant.path]
+    for variant in refused:
+        print(
+            f"ms-export: {variant.name} loses {variant.judgement.lost_points:.2f} points of accuracy on the validation clips, "
+            f"more than {MAX_LOSS_POINTS}, and was not written.",
+            file=sys.stderr,
+        )
+    return 1 if refused else 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import keras
 import onnx
 import tensorflow as tf
 import tf2onnx
@@ -35,7 +36,7 @@ def convert(
     """
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError("usage", f"{out}: give -o a file in a folder that exists.")
-    graph = to_onnx(run)
+    graph = to_onnx(run.network, run.spec.feature_shape, run.recipe)
     recordings = run.held_out(data, archive)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         partial = Path(scratch) / out.name
@@ -59,6 +60,8 @@ def convert(
 
 def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, everything: bool = False) -> list[Report]:
     """Hold a model file to the run it came from: one report for each way to run it, over real clips and the grid."""
+    # The same differences in every process: how TensorFlow parts a sum over its threads is else left to chance.
+    tf.config.experimental.enable_op_determinism()
     model = Model.load(path, "cpu")
     spec = model.metadata.spec
     clips = run.real_clips(recordings)
@@ -73,14 +76,21 @@ def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, eve
 def require_same(model: Model, run: Run) -> None:
     """Raise MsEdgeError(`other-run`) where a model file was not made from this run."""
     for what, have, want in (
+        ("recipe", model.metadata.recipe, run.recipe),
         ("front end", model.metadata.spec.digest, run.spec.digest),
         ("labels", model.metadata.labels, run.labels),
         ("decision", model.metadata.decision.kind, run.decision.kind),
     ):
         if have != want:
             raise MsEdgeError(
-                "other-run", f"{model.path}: its {what} is {have}, the run's {want}; it was not made from it."
+                "wrong-run",
+                f"{model.path}: was not converted from this run: {what} {_text(have)}, in the run {_text(want)}; name its own run "
+                "with --against.",
             )
+
+
+def _text(value: str | tuple[str, ...]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
 
 
 def source_of(recordings: dict[str, list[Recording]], data: str | None) -> str:
@@ -89,24 +99,24 @@ def source_of(recordings: dict[str, list[Recording]], data: str | None) -> str:
     return f"{counts} ({'named for it' if data else 'held out from training'})" if counts else "none"
 
 
-def to_onnx(run: Run) -> onnx.ModelProto:
+def to_onnx(network: keras.Model, feature_shape: tuple[int, ...], name: str) -> onnx.ModelProto:
     """Features (batch, *feature_shape) -> scores (batch, labels) as ONNX, probabilities in label order."""
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *run.spec.feature_shape), tf.float32, name="features")])
+    @tf.function(input_signature=[tf.TensorSpec((None, *feature_shape), tf.float32, name="features")])
     def scores(features: tf.Tensor) -> tf.Tensor:
-        _, probabilities = run.network(features, training=False)
+        _, probabilities = network(features, training=False)
         return tf.identity(probabilities, name="scores")
 
     graph, _ = tf2onnx.convert.from_function(scores, input_signature=scores.input_signature, opset=OPSET)
     graph.ir_version = IR_VERSION
     graph.doc_string = graph.graph.doc_string = ""
-    graph.graph.name = run.recipe
-    _canonicalise(graph.graph)
+    graph.graph.name = name
+    canonicalise(graph.graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph
 
 
-def _canonicalise(graph: onnx.GraphProto) -> None:
+def canonicalise(graph: onnx.GraphProto) -> None:
     """Names in graph order and nothing but the graph: tf2onnx counts upwards as long as the process lives."""
     del graph.value_info[:]
     names = {graph.input[0].name: "features", graph.output[0].name: "scores"}

@@ -209,9 +209,7 @@ def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, d
         weights = loaded.network.get_weights()
         weights[-1][0] += 1e-2  # of the last bias alone: softmax does not see all of them move
         conversion.set_weights(weights)
-        monkeypatch.setattr(
-            "ms_export.convert.to_onnx", lambda run: to_onnx(dataclasses.replace(run, network=conversion))
-        )
+        monkeypatch.setattr("ms_export.convert.to_onnx", lambda _, *rest: to_onnx(conversion, *rest))
         return loaded
 
     from ms_export.convert import to_onnx

@@ -1,0 +1,273 @@
+"""int8 and fp16: smaller, as right as fp32 on real recordings, or refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from ms_edge import cli as edge_cli
+from ms_edge.doctor import examine
+from ms_edge.frontend import FrontEnd
+from ms_edge.model import Model
+from ms_export import cli, precision, quantize
+from ms_export.convert import IR_VERSION, OPSET, convert, to_onnx
+from ms_export.run import Run
+from ms_export.signals import synthetic_signals
+from ms_train.datasets import Recording
+from ms_train.datasets.by_name import dataset_by_name
+from ms_train.fit import fit
+from ms_train.outputs import with_logits
+from ms_train.recipes import logstft_cnn, mel_dscnn
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_time_is_spent_on_timing():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantize, "TIMED_S", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, samples) -> str:
+    root = tmp_path_factory.mktemp("data")
+    for path in samples:
+        label = path.name.partition("_")[0]
+        (root / label).mkdir(exist_ok=True)
+        shutil.copy(path, root / label)
+    return f"folder:{root}"
+
+
+def build_quick_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
+    """mel_dscnn, in such a hurry that a few steps make it right of what it has heard and of more."""
+    model = mel_dscnn.build_model(labels, decision, epochs)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.6
+    model.compile(optimizer=keras.optimizers.Adam(5e-3), loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "quick"
+    quick = dataclasses.replace(mel_dscnn.RECIPE, build_model=build_quick_model, batch_size=32, steps_per_epoch=20)
+    fit(quick, dataset_by_name(data), data, out, epochs=1)
+    return out
+
+
+@pytest.fixture(scope="module")
+def exported(run, data) -> Path:
+    out = run.parent / "quick.onnx"
+    convert(Run.load(run), out, data=data)
+    return out
+
+
+@pytest.fixture(scope="module")
+def small(exported, run, tmp_path_factory) -> Path:
+    """The folder of both variants."""
+    out = tmp_path_factory.mktemp("variants") / "small"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantize, "MAX_LOSS_POINTS", 5.0)  # there are 22 clips: one of them is 4.5
+        assert cli.main(["quantize", str(exported), "--against", str(run), "-o", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module", params=["int8", "fp16"])
+def variant(request, small) -> Path:
+    return small / f"quick-{request.param}.onnx"
+
+
+def labels(model: Path, samples: list[Path], capsys) -> list[str]:
+    assert edge_cli.main(["classify", "--model", str(model), "--format", "jsonl", *map(str, samples)]) == 0
+    return [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_variant_gives_real_recordings_the_labels_of_fp32(variant, exported, samples, capsys):
+    found = labels(variant, samples, capsys)
+    assert found == labels(exported, samples, capsys)
+    assert set(found) == {"music", "speech"}
+
+
+def test_a_variant_passes_the_self_test_of_a_machine(variant):
+    found = examine(str(variant), "cpu")
+    assert found["ok"]
+    assert found["devices"][0]["score_error"] < 1e-6  # here, where it was made
+
+
+def test_a_variant_is_smaller_and_says_what_it_is_and_costs(variant, exported, capsys):
+    assert variant.stat().st_size < 0.6 * exported.stat().st_size
+    original, model = Model.load(exported), Model.load(variant)
+    name = variant.stem.rpartition("-")[2]
+    parity = model.metadata.parity
+    assert (parity["variant"], parity["of_sha256"], parity["clips"]) == (name, original.sha256, 22)
+    assert parity["lost_points"] == pytest.approx(100 * (parity["fp32_accuracy"] - parity["accuracy"]), abs=1e-3)
+    same = ("spec", "labels", "decision", "recipe", "license", "training")
+    assert all(getattr(model.metadata, key) == getattr(original.metadata, key) for key in same)
+    assert edge_cli.main(["info", str(variant)]) == 0
+    assert f"parity.variant {name}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_variant_answers_whatever_it_hears(variant, exported):
+    original, model = Model.load(exported), Model.load(variant)
+    spec = model.metadata.spec
+    signals = synthetic_signals(spec, spec.clip_samples)
+    features = np.stack([FrontEnd(spec).features(make().astype(np.float32)) for make in signals.values()])
+    together = model.scores(features)
+    np.testing.assert_array_equal(together, np.concatenate([model.scores(row[np.newaxis]) for row in features]))
+    assert np.abs(together - original.scores(features)).max() < 0.3
+
+
+def test_the_graphs_are_what_old_runtimes_read(small):
+    int8, fp16 = (onnx.load(small / f"quick-{name}.onnx") for name in ("int8", "fp16"))
+    for model in (int8, fp16):
+        assert model.ir_version == IR_VERSION
+        assert [(found.domain, found.version) for found in model.opset_import] == [("", OPSET)]
+        used = {name for node in model.graph.node for name in node.input}
+        assert {initializer.name for initializer in model.graph.initializer} <= used
+        onnx.checker.check_model(model, full_check=True)
+    made_by = {name: node.op_type for node in int8.graph.node for name in node.output}
+    for node in int8.graph.node:
+        if node.op_type == "Conv":
+            assert [made_by[name] for name in node.input] == ["DequantizeLinear"] * len(node.input)
+    types = [initializer.data_type for initializer in fp16.graph.initializer]
+    assert onnx.TensorProto.FLOAT16 in types
+    assert onnx.TensorProto.FLOAT not in types
+
+
+def test_weights_have_seven_bits(small):
+    """With eight, processors without VNNI overflow and answer otherwise."""
+    graph = onnx.load(small / "quick-int8.onnx").graph
+    arrays = [onnx.numpy_helper.to_array(initializer) for initializer in graph.initializer]
+    weights = [array for array in arrays if array.dtype == np.int8 and array.ndim > 1]
+    assert len(weights) == 12
+    assert all(np.abs(array.astype(int)).max() <= 64 for array in weights)
+
+
+def test_another_process_writes_the_same_bytes(small, exported, run, tmp_path):
+    command = (
+        "import sys; from pathlib import Path; from ms_export import quantize\n"
+        "quantize.TIMED_S, quantize.MAX_LOSS_POINTS = 0.0, 5.0\n"
+        "quantize.quantize(*map(Path, sys.argv[1:]))"
+    )
+    arguments = [sys.executable, "-c", command, str(exported), str(run), str(tmp_path / "again")]
+    other = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    subprocess.run(arguments, check=True, env={**os.environ, "PYTHONHASHSEED": other}, stderr=subprocess.DEVNULL)
+    for path in small.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+    assert len(list(small.iterdir())) == 2
+
+
+def test_what_loses_too_much_is_refused_and_the_other_is_written(exported, run, tmp_path, monkeypatch, capsys):
+    to_int8 = quantize.to_int8
+
+    def deaf(model: onnx.ModelProto, calibration: np.ndarray) -> onnx.ModelProto:
+        """Always says music: 50 in its favour on the last layer's bias."""
+        graph = to_int8(model, calibration)
+        bias = next(
+            initializer
+            for initializer in reversed(graph.graph.initializer)
+            if initializer.data_type == onnx.TensorProto.FLOAT and list(initializer.dims) == [2]
+        )
+        values = onnx.numpy_helper.to_array(bias) + np.array([50, 0], np.float32)
+        bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+        return graph
+
+    monkeypatch.setattr(quantize, "to_int8", deaf)
+    out = tmp_path / "small"
+    assert cli.main(["quantize", str(exported), "--against", str(run), "-o", str(out)]) == 1
+    printed = capsys.readouterr()
+    lost = 100 * (Model.load(out / "quick-fp16.onnx").metadata.parity["fp32_accuracy"] - 0.5)
+    assert f"int8 loses {lost:.2f} points" in printed.err
+    assert [line.split()[0] for line in printed.out.splitlines()[:4]] == ["VARIANT", "fp32", "int8", "fp16"]
+    assert [path.name for path in out.iterdir()] == ["quick-fp16.onnx"]
+
+
+def changed(run: Path, to: Path, **facts: object) -> Path:
+    """A copy of a run folder that says other things of itself."""
+    shutil.copytree(run, to)
+    (to / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), **facts}))
+    return to
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({"recipe": "logstft_cnn"}, "recipe mel_dscnn, in the run logstft_cnn"),
+        ({"labels": ["speech", "music"]}, "labels music, speech, in the run speech, music"),
+    ],
+)
+def test_the_model_of_another_run_is_refused(exported, run, tmp_path, capsys, facts, what):
+    other = changed(run, tmp_path / "other", **facts)
+    assert cli.main(["quantize", str(exported), "--against", str(other), "-o", str(tmp_path / "small")]) == 1
+    assert what in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()
+
+
+def test_a_model_with_other_weights_is_refused(small, run, tmp_path, capsys):
+    """int8 itself, for one: what is measured against it would not be measured against fp32."""
+    arguments = [str(small / "quick-int8.onnx"), "--against", str(run), "-o", str(tmp_path / "small")]
+    assert cli.main(["quantize", *arguments]) == 1
+    assert "its scores are not those of the run's network" in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()
+
+
+def test_data_that_are_not_the_runs_are_refused(exported, run, data, tmp_path, capsys):
+    shutil.copytree(data.removeprefix("folder:"), tmp_path / "data")
+    path = next((tmp_path / "data" / "music").iterdir())
+    path.write_bytes(path.read_bytes() + b"\0")
+    arguments = ["--against", str(run), "--data", f"folder:{tmp_path / 'data'}", "-o", str(tmp_path / "small")]
+    assert cli.main(["quantize", str(exported), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "1 of the run's 12" in error
+    assert f"music/{path.name}" in error
+
+
+def test_a_file_is_no_folder(exported, run, tmp_path, capsys):
+    (tmp_path / "small").touch()
+    assert cli.main(["quantize", str(exported), "--against", str(run), "-o", str(tmp_path / "small")]) == 2
+    assert "give -o a folder" in capsys.readouterr().err
+
+
+def test_calibration_hears_every_label_and_silence_and_clipping_and_quiet():
+    spec = mel_dscnn.SPEC
+    rng = np.random.default_rng(0)
+    audios = [rng.uniform(-0.5, 0.5, 3 * spec.clip_samples).astype(np.float32) for _ in range(7)]
+    recordings = [
+        Recording(f"{index}", ("speech", "music", None)[index % 3], "", "", lambda _, audio=audio: audio)
+        for index, audio in enumerate(audios)
+    ]
+    clips = precision.calibration_clips(recordings, spec)
+    assert (clips.shape[1:], clips.dtype) == ((spec.clip_samples,), np.float32)
+    peaks = np.abs(clips).max(axis=1)
+    assert (peaks == 0).sum() == 1
+    assert (peaks == 1).sum() == ((peaks > 0) & (peaks < 0.01)).sum() == 6  # of 7 recordings with 5 windows each
+    assert len(clips) == 35 + 6 + 6 + 1
+
+
+def test_the_other_recipe_too():
+    """Without training: tanh, pooling, one neuron made two columns, a dense layer of 2 million weights."""
+    keras.utils.set_random_seed(0)
+    spec = logstft_cnn.SPEC
+    labels = ("music", "speech")
+    network = with_logits(logstft_cnn.build_model(labels, "exclusive", 1), labels, "exclusive")
+    graph = to_onnx(network, spec.feature_shape, "logstft_cnn")
+    features = np.random.default_rng(0).uniform(-7, 4, (4, *spec.feature_shape)).astype(np.float32)
+    import onnxruntime
+
+    def scores(model: onnx.ModelProto) -> np.ndarray:
+        return onnxruntime.InferenceSession(model.SerializeToString()).run(["scores"], {"features": features})[0]
+
+    expected = scores(graph)
+    for variant, tolerance in ((precision.to_int8(graph, features), 0.05), (precision.to_fp16(graph), 0.005)):
+        assert variant.ByteSize() < 0.51 * graph.ByteSize()
+        np.testing.assert_allclose(scores(variant), expected, atol=tolerance)
