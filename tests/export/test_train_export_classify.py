@@ -27,6 +27,9 @@ from ms_export.run import Run
 from ms_train import cli as train_cli
 from ms_train.recipes import recipes
 
+# Where nothing depends on the recipe: the quick one.
+only_one = pytest.mark.parametrize("run", ["mel_dscnn"], indirect=True)
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, samples) -> Path:
@@ -174,6 +177,7 @@ def test_certificate_stands_beside_the_model(exported):
     assert {path.name for path in exported.parent.glob(".*")} == set()
 
 
+@only_one
 def test_check_says_the_same_of_the_file(exported, run, data, tmp_path, capsys):
     arguments = ["check", str(exported), "--against", str(run), "--data", f"folder:{data}"]
     assert export_cli.main([*arguments, "--report", str(tmp_path / "report.md")]) == 0
@@ -183,6 +187,7 @@ def test_check_says_the_same_of_the_file(exported, run, data, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"report.md", "report.png"}
 
 
+@only_one
 def test_check_finds_a_changed_weight(exported, run, data, tmp_path, capsys):
     model = onnx.load(exported)
     largest = max(
@@ -199,6 +204,7 @@ def test_check_finds_a_changed_weight(exported, run, data, tmp_path, capsys):
     assert "NO" in captured.out
 
 
+@only_one
 def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, data, tmp_path, monkeypatch, capsys):
     """The weights that are checked are not those that were converted: one of them is a hundredth off."""
     load = Run.load.__func__
@@ -237,6 +243,7 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
     assert "not a run folder" in capsys.readouterr().err
 
 
+@only_one
 def test_a_nan_score_does_not_pass(exported, run, monkeypatch):
     loaded = Run.load(run)
     monkeypatch.setattr(Model, "scores", lambda self, features: np.full((len(features), 2), np.nan, np.float32))
