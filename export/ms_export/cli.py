@@ -34,6 +34,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_run_arguments(convert, "source")
     convert.add_argument("-o", "--out", type=Path, required=True, help="the ONNX file to write")
+    convert.add_argument(
+        "--input",
+        choices=["features", "waveform"],
+        default="features",
+        help="what the model takes: features, computed outside it as ms-edge does (default), or the waveform, with the "
+        "front end in the graph, for GPUs, servers and other languages",
+    )
     convert.add_argument("--license", default="unspecified", help="licence of the model, for its metadata")
     convert.set_defaults(run=_convert)
     check = commands.add_parser(
@@ -86,7 +93,14 @@ def _convert(args: argparse.Namespace) -> int:
     from ms_export.certificate import table
     from ms_export.convert import convert
 
-    reports = convert(_load(args.source, args), args.out, data=args.data, archive=args.archive, licence=args.license)
+    reports = convert(
+        _load(args.source, args),
+        args.out,
+        data=args.data,
+        archive=args.archive,
+        licence=args.license,
+        input=args.input,
+    )
     print(table(reports))
     print(f"{args.out}: {args.out.stat().st_size:,} bytes; {args.out.with_suffix('.parity.md')}")
     return 0
