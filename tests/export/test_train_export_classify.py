@@ -223,6 +223,40 @@ def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, d
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_waveform_model_of_the_same_run_answers_the_same(exported, run, data, samples, capsys):
+    """`--input waveform`: the same scores within 1e-4, proven when it is converted and again where it runs."""
+    waveform = exported.with_name(f"{exported.stem}-waveform.onnx")
+    arguments = ["convert", str(run), "-o", str(waveform), "--data", f"folder:{data}", "--input", "waveform"]
+    assert export_cli.main(arguments) == 0
+    model = Model.load(waveform)
+    assert model.input == "waveform"
+    assert model.metadata.golden.score_tolerance == model.metadata.parity["scores"]["tolerance"] == 1e-4
+    assert model.metadata.parity["scores"]["largest"] <= 1e-4
+    assert edge_cli.main(["doctor", "--model", str(waveform), "--device", "cpu"]) == 0
+    capsys.readouterr()
+    records = []
+    for path in (exported, waveform):
+        assert edge_cli.main(["classify", "--model", str(path), "--format", "jsonl", *map(str, samples)]) == 0
+        records.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    for usual, found in zip(*records, strict=True):
+        assert found["scores"] == pytest.approx(usual["scores"], abs=1e-4)
+    assert export_cli.main(["check", str(waveform), "--against", str(run), "--data", f"folder:{data}"]) == 0
+    print(capsys.readouterr().out)  # shown by pytest -rP
+
+
+def test_a_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, monkeypatch, capsys):
+    from ms_export.waveform import with_front_end
+
+    def wrong(spec, network):
+        return with_front_end(dataclasses.replace(spec, log_floor=1.01 * spec.log_floor), network)
+
+    monkeypatch.setattr("ms_export.convert.with_front_end", wrong)
+    arguments = ["convert", str(run), "-o", str(tmp_path / "a.onnx"), "--data", f"folder:{data}", "--input", "waveform"]
+    assert export_cli.main(arguments) == 1
+    assert "nothing was written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_too_few_clips_are_refused(run, samples, tmp_path, capsys):
     for label in ("music", "speech"):
         (tmp_path / "few" / label).mkdir(parents=True)
