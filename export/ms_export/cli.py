@@ -57,6 +57,19 @@ def _parser() -> argparse.ArgumentParser:
         "--report", type=Path, metavar="FILE.md", help="write the findings there, and a picture beside it"
     )
     check.set_defaults(run=_check)
+
+    triton = commands.add_parser(
+        "triton",
+        help="write a model repository for NVIDIA Triton or KServe",
+        description="Write DIR/NAME/ with configuration, labels and model, for NVIDIA Triton and other KServe v2 servers.",
+        epilog="example: ms-export triton models --model a.onnx",
+    )
+    triton.add_argument("repository", type=Path, metavar="DIR", help="the model repository; made where there is none")
+    triton.add_argument(
+        "--model", type=Path, metavar="FILE", required=True, help="a model made by ms-export convert --input waveform"
+    )
+    triton.add_argument("--name", help="the model's name on the server (default: its recipe)")
+    triton.set_defaults(run=_triton)
     return parser
 
 
@@ -123,6 +136,13 @@ def _check(args: argparse.Namespace) -> int:
         if not report.passed:
             print(f"ms-export: {report.describe()}.", file=sys.stderr)
     return 0 if all(report.passed for report in reports) else 1
+
+
+def _triton(args: argparse.Namespace) -> int:
+    from ms_export.triton import write_repository
+
+    print(write_repository(args.repository, args.model, args.name))
+    return 0
 
 
 if __name__ == "__main__":
