@@ -10,9 +10,9 @@ PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # [project] dependencies and the extra cpu, from where they are declared
 RUNTIME = $(shell $(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*("\"%s\"" % d for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
 
-.PHONY: help demo test parity test-edge check wheelhouse docs model lock clean
+.PHONY: help demo test parity test-edge test-javascript check wheelhouse docs model lock clean
 help: ## what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
 # The runtime alone, as a user gets it: no TensorFlow.
 .venv/installed: pyproject.toml $(LOCK)
@@ -66,6 +66,16 @@ test: .venv-dev/installed .venv-oldest/installed wheelhouse ## all tests
 
 parity: .venv-dev/installed ## the whole parity grid, which `make test` takes a part of
 	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py
+
+# onnxruntime for JavaScript; no scripts of packages are run.
+build/javascript/installed: docs/javascript/package.json
+	mkdir -p build/javascript
+	cp docs/javascript/package.json build/javascript
+	cd build/javascript && npm install --no-package-lock --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+test-javascript: .venv-dev/installed build/javascript/installed ## a waveform model on onnxruntime-web (needs node 20 or newer, and npm)
+	.venv-dev/$(BIN)/python -m pytest docs/javascript
 
 check: .venv-dev/installed ## lint and types
 	.venv-dev/$(BIN)/ruff check

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from ms_edge.model import Model
+from ms_edge.spec import FEATURES, WAVEFORM
 from ms_edge.writers import printable
 
 
@@ -31,6 +32,12 @@ def model_card(model: Model) -> str:
         (
             "features",
             f"{spec.magnitude}, {mel}, {logarithm}, {spec.feature_shape[0]} x {spec.feature_shape[1]} ({spec.layout})",
+        ),
+        (
+            "input",
+            f"waveform ({spec.clip_samples} samples): the front end is in the model"
+            if model.input == WAVEFORM
+            else FEATURES,
         ),
         ("frontend", spec.digest),
         ("license", data.license),

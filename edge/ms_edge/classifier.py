@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ms_edge import __version__
 from ms_edge.audio import RawFormat, open_audio
 from ms_edge.errors import AudioError, UsageError
-from ms_edge.frontend import FrontEnd
+from ms_edge.frontend import model_input
 from ms_edge.metadata import Decision
 from ms_edge.model import Model
 from ms_edge.results import Classification, Segment
@@ -80,7 +80,7 @@ class Classifier:
         self.min_segment_s = min_segment_s
         self.min_confidence = min_confidence
         self.wav_only = wav_only
-        self._front_end = FrontEnd(self.spec)
+        self._input = model_input(self.spec, self.model.input)
         options = {
             "hop_s": hop_s,
             "min_segment_s": min_segment_s,
@@ -151,7 +151,7 @@ class Classifier:
         """`stream` for an open source of audio; nothing is read before the window before it has been yielded."""
         rate, labels = self.spec.sample_rate_hz, self.model.metadata.labels
         for start, samples in windows(audio.blocks(rate), self.spec):
-            row = self.model.scores(self._front_end.features(samples)[np.newaxis])[0]
+            row = self.model.scores(self._input(samples)[np.newaxis])[0]
             scores = dict(zip(labels, map(float, row), strict=True))
             label = SILENCE if is_silent(samples) else window_label(row, labels, self.model.metadata.decision)
             end_s = min(start / rate + self.spec.clip_s, audio.frames / audio.sample_rate_hz)
@@ -164,7 +164,7 @@ class Classifier:
         for batch in _batches(windows(blocks, self.spec), BATCH_WINDOWS):
             starts.append(np.array([start for start, _ in batch], np.int64))
             silent.append(np.array([is_silent(samples) for _, samples in batch], bool))
-            scores.append(self.model.scores(np.stack([self._front_end.features(samples) for _, samples in batch])))
+            scores.append(self.model.scores(np.stack([self._input(samples) for _, samples in batch])))
         if not starts:
             return WindowScores(np.empty(0, np.int64), scores[0], np.empty(0, bool))
         return WindowScores(np.concatenate(starts), np.concatenate(scores), np.concatenate(silent))

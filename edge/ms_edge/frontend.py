@@ -9,11 +9,13 @@ features  (bins, frames) or (frames, bins)           log(x + log_floor), float32
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import rfft
 
-from ms_edge.spec import FrontEndSpec
+from ms_edge.spec import WAVEFORM, FrontEndSpec
 
 Float32 = NDArray[np.float32]
 
@@ -86,3 +88,8 @@ class FrontEnd:
             features += self._floor
             np.log(features, out=features)
         return np.ascontiguousarray(features.T) if self.spec.layout == "bins_frames" else features
+
+
+def model_input(spec: FrontEndSpec, name: str) -> Callable[[Float32], Float32]:
+    """What makes of one clip's samples, (clip_samples,) float32, the input of that name: its features, or the samples as they are."""
+    return (lambda samples: samples) if name == WAVEFORM else FrontEnd(spec).features

@@ -21,6 +21,7 @@ from ms_edge.errors import DeviceError, ModelError
 from ms_edge.metadata import Metadata
 from ms_edge.providers import CPU, CUDA, Provider, fell_back, obtained_provider, requested_providers
 from ms_edge.quiet import quiet_stderr
+from ms_edge.spec import FEATURES, WAVEFORM, FrontEndSpec
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -46,13 +47,14 @@ class Model:
     """An exported model ready to run.
 
     Made by `Model.load`. `metadata` holds the front-end spec, labels, decision rule, provenance and golden vector;
-    `sha256` is the digest of the file, `device` what was asked for and `provider` what it runs on; `fell_back` is true
-    where `auto` tried a device in vain. `scores` may be called from several threads. A copy in another process is loaded
-    from the file again.
+    `input` says what it takes, `features` or the `waveform`; `sha256` is the digest of the file, `device` what was asked
+    for and `provider` what it runs on; `fell_back` is true where `auto` tried a device in vain. `scores` may be called from
+    several threads. A copy in another process is loaded from the file again.
 
     >>> Model.load()  # doctest: +ELLIPSIS
     <ms_edge.Model 'mel_dscnn' from ...music-speech.onnx
       hears    1 s of 16,000 Hz mono every 0.5 s: 48 mel bands x 49 frames
+      takes    features (windows, 49, 48)
       answers  speech | music (independent)
       runs on  CPUExecutionProvider, 94,8... bytes, sha256 ...>
     """
@@ -64,6 +66,7 @@ class Model:
         size: int,
         metadata: Metadata,
         session: onnxruntime.InferenceSession,
+        model_input: str,
         device: str,
         provider: str,
         fell_back: bool,
@@ -72,6 +75,7 @@ class Model:
         self.sha256 = sha256
         self.size = size
         self.metadata = metadata
+        self.input = model_input
         self.device = device
         self.provider = provider
         self.fell_back = fell_back
@@ -91,24 +95,26 @@ class Model:
         session, provider, fallen = _session(path, content, device)
         try:
             metadata = Metadata.parse(session.get_modelmeta().custom_metadata_map)
-            _check_shapes(session, metadata)
+            model_input = _check_shapes(session, metadata)
         except ModelError as error:
             raise ModelError(error.code, f"{path}: {error}") from None
-        return cls(path, hashlib.sha256(content).hexdigest(), len(content), metadata, session, device, provider, fallen)
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(path, digest, len(content), metadata, session, model_input, device, provider, fallen)
 
-    def scores(self, features: Float32) -> Float32:
-        """Probabilities (windows, labels) float32 of features (windows, *spec.feature_shape) float32.
+    def scores(self, inputs: Float32) -> Float32:
+        """Probabilities (windows, labels) float32 of what the model takes: features (windows, *spec.feature_shape) or
+        waveforms (windows, spec.clip_samples), float32. `ms_edge.frontend.model_input` makes either of samples.
 
         Raises ModelError where onnxruntime cannot compute them, or they are no probabilities.
         """
         try:
-            scores = np.asarray(self._session.run(["scores"], {"features": features})[0], np.float32)
+            scores = np.asarray(self._session.run(["scores"], {self.input: inputs})[0], np.float32)
         except Exception as error:  # onnxruntime's own exceptions have no common ancestor
             raise ModelError(
                 "model-failed", f"{self.path}: onnxruntime could not run the model: {_first_line(error)}"
             ) from None
         if not (
-            scores.shape == (len(features), len(self.metadata.labels)) and (scores >= 0).all() and (scores <= 1).all()
+            scores.shape == (len(inputs), len(self.metadata.labels)) and (scores >= 0).all() and (scores <= 1).all()
         ):
             raise ModelError(
                 "bad-scores", f"{self.path}: the model's answers are no probabilities (NaN, or outside 0 to 1)."
@@ -119,9 +125,11 @@ class Model:
         spec = self.metadata.spec
         bins, frames = (spec.bins, spec.frames(spec.clip_samples))
         mel = f"{bins} mel bands" if spec.mel else f"{bins} bins"
+        shape = ", ".join(map(str, input_shape(spec, self.input)))
         return (
             f"<ms_edge.Model {self.metadata.recipe!r} from {self.path}\n"
             f"  hears    {spec.clip_s:g} s of {spec.sample_rate_hz:,} Hz mono every {spec.hop_s:g} s: {mel} x {frames} frames\n"
+            f"  takes    {self.input} (windows, {shape})\n"
             f"  answers  {' | '.join(self.metadata.labels)} ({self.metadata.decision.kind})\n"
             f"  runs on  {self.provider}, {self.size:,} bytes, sha256 {self.sha256[:12]}>"
         )
@@ -199,22 +207,30 @@ def import_onnxruntime() -> ModuleType:
     return sys.modules["onnxruntime"]
 
 
-def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> None:
+def input_shape(spec: FrontEndSpec, model_input: str) -> tuple[int, ...]:
+    """Shape of what a model takes of one window: its `waveform` or its `features`."""
+    return (spec.clip_samples,) if model_input == WAVEFORM else spec.feature_shape
+
+
+def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> str:
+    """The name of the model's input, once its inputs and outputs are what its metadata says."""
     found = [
         (value.name, value.type, list(value.shape[1:])) for value in (*session.get_inputs(), *session.get_outputs())
     ]
+    name = WAVEFORM if WAVEFORM in (value.name for value in session.get_inputs()) else FEATURES
     expected = [
-        ("features", "tensor(float)", list(metadata.spec.feature_shape)),
+        (name, "tensor(float)", list(input_shape(metadata.spec, name))),
         ("scores", "tensor(float)", [len(metadata.labels)]),
     ]
     for value in (*session.get_inputs(), *session.get_outputs()):
-        if isinstance(value.shape[0], int):
+        if value.shape and isinstance(value.shape[0], int):
             raise ModelError(
                 "bad-shape",
                 f"The model's {value.name} has room for {value.shape[0]} windows at a time, not for any number.",
             )
     if found != expected:
         raise ModelError("bad-shape", f"The model's inputs and outputs are {found}, its metadata says {expected}.")
+    return name
 
 
 def _first_line(error: Exception) -> str:

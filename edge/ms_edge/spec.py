@@ -9,6 +9,9 @@ from typing import Any
 
 from ms_edge.errors import ModelError
 
+# What a model may take, by the name of its input: features, or the waveform with the front end in the graph.
+FEATURES, WAVEFORM = "features", "waveform"
+
 # What we accept from a file; every published front end is far inside.
 MAX_FRAME = 1 << 16
 MAX_CLIP_S = 60.0

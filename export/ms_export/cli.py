@@ -34,6 +34,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_run_arguments(convert, "source")
     convert.add_argument("-o", "--out", type=Path, required=True, help="the ONNX file to write")
+    convert.add_argument(
+        "--input",
+        choices=["features", "waveform"],
+        default="features",
+        help="what the model takes: features, computed outside it as ms-edge does (default), or the waveform, with the "
+        "front end in the graph, for GPUs, servers and other languages",
+    )
     convert.add_argument("--license", default="unspecified", help="licence of the model, for its metadata")
     convert.set_defaults(run=_convert)
     check = commands.add_parser(
@@ -67,6 +74,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_data_arguments(quantize, required=False, note="; default: the run's own")
     quantize.set_defaults(run=_quantize)
+    triton = commands.add_parser(
+        "triton",
+        help="write a model repository for NVIDIA Triton or KServe",
+        description="Write DIR/NAME/ with configuration, labels and model, for NVIDIA Triton and other KServe v2 servers.",
+        epilog="example: ms-export triton models --model a.onnx",
+    )
+    triton.add_argument("repository", type=Path, metavar="DIR", help="the model repository; made where there is none")
+    triton.add_argument(
+        "--model", type=Path, metavar="FILE", required=True, help="a model made by ms-export convert --input waveform"
+    )
+    triton.add_argument("--name", help="the model's name on the server (default: its recipe)")
+    triton.set_defaults(run=_triton)
     return parser
 
 
@@ -103,7 +122,14 @@ def _convert(args: argparse.Namespace) -> int:
     from ms_export.certificate import table
     from ms_export.convert import convert
 
-    reports = convert(_load(args.source, args), args.out, data=args.data, archive=args.archive, licence=args.license)
+    reports = convert(
+        _load(args.source, args),
+        args.out,
+        data=args.data,
+        archive=args.archive,
+        licence=args.license,
+        input=args.input,
+    )
     print(table(reports))
     print(f"{args.out}: {args.out.stat().st_size:,} bytes; {args.out.with_suffix('.parity.md')}")
     return 0
@@ -153,6 +179,13 @@ def _quantize(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if refused else 0
+
+
+def _triton(args: argparse.Namespace) -> int:
+    from ms_export.triton import write_repository
+
+    print(write_repository(args.repository, args.model, args.name))
+    return 0
 
 
 if __name__ == "__main__":

@@ -15,10 +15,14 @@ import tf2onnx
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.golden import golden_deviations
 from ms_edge.model import Model
+from ms_edge.spec import FEATURES, WAVEFORM
 from ms_export import certificate, metadata
-from ms_export.parity import Reference, Report, check, implementations
+from ms_export.implementations import implementations
+from ms_export.parity import Report, check, tolerances_of
+from ms_export.reference import Reference
 from ms_export.run import Run
 from ms_export.signals import clip_case, grid
+from ms_export.waveform import with_front_end
 from ms_train.datasets import Recording
 
 OPSET = 15  # read by onnxruntime 1.10 and later
@@ -26,10 +30,17 @@ IR_VERSION = 8
 
 
 def convert(
-    run: Run, out: Path, *, data: str | None = None, archive: Path | None = None, licence: str = "unspecified"
+    run: Run,
+    out: Path,
+    *,
+    data: str | None = None,
+    archive: Path | None = None,
+    licence: str = "unspecified",
+    input: str = FEATURES,
 ) -> list[Report]:
     """Convert a run to the model file `out`, checking what is served against TensorFlow from the recording on.
 
+    `input` is what the model takes: `features`, or the `waveform`, with the front end in the graph.
     The file appears whole and only if every stage of every case is within its tolerance: real clips held out from training,
     and the grid. Beside it a report, `NAME.parity.md` and `.parity.png`. Raises MsEdgeError(`no-parity`) otherwise; then
     nothing is written.
@@ -37,16 +48,19 @@ def convert(
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError("usage", f"{out}: give -o a file in a folder that exists.")
     graph = to_onnx(run.network, run.spec.feature_shape, run.recipe)
+    if input == WAVEFORM:
+        graph = with_front_end(run.spec, graph)
+    tolerances = tolerances_of(input)
     recordings = run.held_out(data, archive)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         partial = Path(scratch) / out.name
-        partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, {})))
+        partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, {}, tolerances)))
         reports = compare(run, partial, recordings)
         for report in reports:
             if not report.passed:
                 raise MsEdgeError("no-parity", f"{report.describe()}; nothing was written.")
         parity = certificate.parity_entry(reports, run.data)
-        partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity)))
+        partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity, tolerances)))
         model = Model.load(partial, "cpu")
         for stage, found in golden_deviations(model).items():
             if not found.passed:

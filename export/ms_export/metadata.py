@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -12,15 +13,14 @@ import onnx
 
 from ms_edge.golden import band_statistics, golden_signal
 from ms_edge.metadata import SCHEMA
-from ms_export.parity import TOLERANCES
 from ms_export.run import Run
 from ms_train.frontend import FrontEndLayer
 
 GOLDEN_SEED = 20_260_101
 
 
-def entries(run: Run, licence: str, parity: dict[str, Any]) -> dict[str, str]:
-    """The `ms_edge.*` entries of a run's model."""
+def entries(run: Run, licence: str, parity: dict[str, Any], tolerances: Mapping[str, float]) -> dict[str, str]:
+    """The `ms_edge.*` entries of a run's model; its golden vector has the tolerances of the stages of that name."""
     texts = {
         "schema": SCHEMA,
         "frontend": run.spec.to_json(),
@@ -30,7 +30,7 @@ def entries(run: Run, licence: str, parity: dict[str, Any]) -> dict[str, str]:
         "recipe": run.recipe,
         "training": _json(_training(run)),
         "parity": _json(parity),
-        "golden": _json(_golden(run)),
+        "golden": _json(_golden(run, tolerances)),
         "license": licence,
     }
     return {f"ms_edge.{key}": text for key, text in texts.items()}
@@ -67,7 +67,7 @@ def _training(run: Run) -> dict[str, Any]:
     }
 
 
-def _golden(run: Run) -> dict[str, Any]:
+def _golden(run: Run, tolerances: Mapping[str, float]) -> dict[str, Any]:
     """What TensorFlow, the reference, answers to the golden signal."""
     signal = golden_signal(GOLDEN_SEED, run.spec.clip_samples)
     features = FrontEndLayer(run.spec)(signal[np.newaxis]).numpy()
@@ -77,9 +77,9 @@ def _golden(run: Run) -> dict[str, Any]:
         "seed": GOLDEN_SEED,
         "feature_mean": [round(float(value), 6) for value in mean],
         "feature_max": [round(float(value), 6) for value in largest],
-        "feature_tolerance": TOLERANCES["features"],
+        "feature_tolerance": tolerances["features"],
         "scores": [round(float(value), 7) for value in scores.numpy()[0]],
-        "score_tolerance": TOLERANCES["scores"],
+        "score_tolerance": tolerances["scores"],
     }
 
 

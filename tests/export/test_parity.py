@@ -13,9 +13,12 @@ import soxr
 from ms_edge import frontend, sources
 from ms_edge.audio import read_mono
 from ms_edge.frontend import FrontEnd
+from ms_edge.model import BUNDLED, Model
 from ms_edge.spec import FrontEndSpec, MelSpec
-from ms_export import parity
-from ms_export.parity import Implementation, Reference, check, double_front_end, edge_front_end
+from ms_export import implementations
+from ms_export.implementations import OnnxNetwork, double_front_end, edge_front_end, served
+from ms_export.parity import Implementation, check
+from ms_export.reference import Reference
 from ms_export.signals import Real, clip_case, grid, lengths, synthetic_signals
 from ms_train.frontend import FrontEndLayer
 from ms_train.recipes import recipes
@@ -44,12 +47,12 @@ def real(samples) -> dict[str, Real]:
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 def test_front_ends_are_equal_on_the_grid(spec, real, everything):
-    implementations = [
+    candidates = [
         Implementation("edge", edge_front_end(spec)),
         Implementation("tf.signal, float64", Reference(spec, dtype="float64"), resampled=None),
         Implementation("NumPy/SciPy, float64", double_front_end(spec), resampled=None),
     ]
-    for report in check(implementations, Reference(spec), grid(spec, real, everything=everything), spec):
+    for report in check(candidates, Reference(spec), grid(spec, real, everything=everything), spec):
         assert report.passed, report.describe()
         assert report.cases >= 140
         stages = {finding.stage for finding in report.findings}
@@ -117,6 +120,22 @@ def test_silence_is_the_logarithm_of_the_floor():
 def test_keras_layer_survives_its_config():
     spec = RECIPES["mel_dscnn"]
     assert FrontEndLayer.from_config(FrontEndLayer(spec).get_config()).spec == spec
+
+
+def test_repeated_runs_are_equal_to_the_bit(real):
+    """In the same session, in another, and with four threads; on the CPU."""
+    model, content = Model.load(device="cpu"), BUNDLED.read_bytes()
+    spec = model.metadata.spec
+    ways = [served(model), served(Model.load(device="cpu"))]
+    ways += [served(model, OnnxNetwork(content, threads=threads)) for threads in (1, 1, 4)]
+    for index, case in enumerate(grid(spec, real)):
+        if index % 5:
+            continue
+        first = ways[0](case)
+        for way in (ways[0], *ways[1:]):
+            again = way(case)
+            for stage in ("samples", "spectrum", "features", "scores", "label"):
+                np.testing.assert_array_equal(again[stage], first[stage], err_msg=f"{case.name}: {stage}")
 
 
 def test_every_pair_of_the_grids_values_meets():
@@ -202,7 +221,7 @@ def without_the_last(blocks, spec) -> Iterator[tuple[int, np.ndarray]]:
     return (found for found in list(WINDOWS(blocks, spec)) if found[0] % spec.hop_samples == 0)
 
 
-WINDOWS = parity.windows
+WINDOWS = implementations.windows
 MUTATIONS = [
     Mutation("frame step + 1", respecified(frame_step=lambda spec: spec.frame_step + 1)),
     Mutation("frame step - 1", respecified(frame_step=lambda spec: spec.frame_step - 1)),
@@ -244,8 +263,10 @@ MUTATIONS = [
         "first channel",
         patch=lambda patch: patch.setattr(sources, "_mean_of_channels", lambda samples: samples[:, 0].copy()),
     ),
-    Mutation("short clips padded with zeros", patch=lambda patch: patch.setattr(parity, "windows", zero_padded)),
-    Mutation("no window at the end", patch=lambda patch: patch.setattr(parity, "windows", without_the_last)),
+    Mutation(
+        "short clips padded with zeros", patch=lambda patch: patch.setattr(implementations, "windows", zero_padded)
+    ),
+    Mutation("no window at the end", patch=lambda patch: patch.setattr(implementations, "windows", without_the_last)),
 ]
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import keras
@@ -24,6 +25,7 @@ from ms_edge.model import Model
 from ms_export import cli as export_cli
 from ms_export.convert import compare
 from ms_export.run import Run
+from ms_export.signals import grid
 from ms_train import cli as train_cli
 from ms_train.recipes import recipes
 
@@ -223,6 +225,46 @@ def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, d
     monkeypatch.setattr(Run, "load", classmethod(disturbed))
     out = tmp_path / "a.onnx"
     assert export_cli.main(["convert", str(run), "-o", str(out), "--data", f"folder:{data}"]) == 1
+    assert "nothing was written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def thin_grid(monkeypatch):
+    """A sixth of the grid, all of which `exported` has gone through."""
+    monkeypatch.setattr("ms_export.convert.grid", lambda *args, **options: islice(grid(*args, **options), 0, None, 6))
+
+
+@pytest.mark.usefixtures("thin_grid")
+def test_a_waveform_model_of_the_same_run_answers_the_same(exported, run, data, samples, capsys):
+    """`--input waveform`: the same scores within 1e-4, proven when it is converted and again where it runs."""
+    waveform = exported.with_name(f"{exported.stem}-waveform.onnx")
+    arguments = ["convert", str(run), "-o", str(waveform), "--data", f"folder:{data}", "--input", "waveform"]
+    assert export_cli.main(arguments) == 0
+    model = Model.load(waveform)
+    assert model.input == "waveform"
+    assert model.metadata.golden.score_tolerance == model.metadata.parity["scores"]["tolerance"] == 1e-4
+    assert model.metadata.parity["scores"]["largest"] <= 1e-4
+    assert edge_cli.main(["doctor", "--model", str(waveform), "--device", "cpu"]) == 0
+    capsys.readouterr()
+    records = []
+    for path in (exported, waveform):
+        assert edge_cli.main(["classify", "--model", str(path), "--format", "jsonl", *map(str, samples)]) == 0
+        records.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    for usual, found in zip(*records, strict=True):
+        assert found["scores"] == pytest.approx(usual["scores"], abs=1e-4)
+
+
+@pytest.mark.usefixtures("thin_grid")
+def test_a_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, monkeypatch, capsys):
+    from ms_export.waveform import with_front_end
+
+    def wrong(spec, network):
+        return with_front_end(dataclasses.replace(spec, log_floor=1.01 * spec.log_floor), network)
+
+    monkeypatch.setattr("ms_export.convert.with_front_end", wrong)
+    arguments = ["convert", str(run), "-o", str(tmp_path / "a.onnx"), "--data", f"folder:{data}", "--input", "waveform"]
+    assert export_cli.main(arguments) == 1
     assert "nothing was written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

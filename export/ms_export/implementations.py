@@ -1,0 +1,188 @@
+"""What claims to equal TensorFlow: other transforms, the model as it is served, its network under every option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import scipy.fft
+
+from ms_edge.frontend import FrontEnd, hann_window, mel_filterbank
+from ms_edge.model import Model
+from ms_edge.providers import CPU, CUDA, CUDA_OPTIONS, obtained_provider
+from ms_edge.sources import AudioArrays
+from ms_edge.spec import WAVEFORM, FrontEndSpec
+from ms_edge.windows import windows
+from ms_export.parity import (
+    DEVICE_TOLERANCES,
+    RESAMPLED,
+    SERVED,
+    VARIANT_TOLERANCES,
+    Array,
+    Implementation,
+    Stages,
+    tolerances_of,
+)
+from ms_export.reference import BATCH, Reference, batches, decide, in_batches
+from ms_export.signals import Case
+from ms_export.waveform import computed_features
+
+
+def edge_front_end(spec: FrontEndSpec, front_end: FrontEnd | None = None) -> Callable[[Case], Stages]:
+    """What a deployed machine computes up to the features: streaming resampler, windows, NumPy/SciPy in float32."""
+    front_end = front_end or FrontEnd(spec)
+
+    def stages(case: Case) -> Stages:
+        blocks = list(AudioArrays([case.samples], case.sample_rate_hz).blocks(spec.sample_rate_hz))
+        clips = [samples for _, samples in windows(blocks, spec)]
+        return {
+            "samples": np.concatenate(blocks),
+            "spectrum": np.stack([front_end.spectrum(clip) for clip in clips]),
+            "features": np.stack([front_end.features(clip) for clip in clips]),
+        }
+
+    return stages
+
+
+def double_front_end(spec: FrontEndSpec) -> Callable[[Case], Stages]:
+    """NumPy/SciPy in float64, from the reference's windows: says which of two float32 transforms is the one that is off."""
+    source = Reference(spec)
+    seen = min(spec.frame_length, spec.fft_length)
+    window = hann_window(spec.frame_length)[:seen]
+
+    def stages(case: Case) -> Stages:
+        clips = source.windows(source.samples(case)).astype(np.float32).astype(np.float64)
+        framed = np.lib.stride_tricks.sliding_window_view(clips, seen, axis=1)[:, :: spec.frame_step]
+        framed = framed[:, : spec.frames(spec.clip_samples)]
+        spectrum = np.abs(scipy.fft.rfft(framed * window, n=spec.fft_length))
+        if spec.magnitude == "power":
+            spectrum = np.square(spectrum)
+        features = spectrum @ mel_filterbank(spec).astype(np.float64) if spec.mel else spectrum
+        if spec.log_floor is not None:
+            features = np.log(features + spec.log_floor)
+        return {
+            "spectrum": spectrum,
+            "features": features.swapaxes(1, 2) if spec.layout == "bins_frames" else features,
+        }
+
+    return stages
+
+
+def graph_front_end(spec: FrontEndSpec, content: bytes) -> Callable[[Case], Stages]:
+    """What a model file that takes the waveform computes within, of the windows that a deployed machine cuts."""
+    computed = computed_features(content)
+
+    def stages(case: Case) -> Stages:
+        blocks = list(AudioArrays([case.samples], case.sample_rate_hz).blocks(spec.sample_rate_hz))
+        clips = np.stack([samples for _, samples in windows(blocks, spec)])
+        spectra, features = in_batches(computed, clips)
+        return {"samples": np.concatenate(blocks), "waveform": clips, "spectrum": spectra, "features": features}
+
+    return stages
+
+
+class OnnxNetwork:
+    """The network of a model file under session options of one's own: inputs to (logits, scores)."""
+
+    def __init__(
+        self,
+        content: bytes,
+        *,
+        level: str = "ORT_ENABLE_ALL",
+        threads: int = 1,
+        provider: str | tuple[str, dict[str, str]] = CPU,
+        batch: int = BATCH,
+    ) -> None:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(with_logits_output(content), options, providers=[provider])
+        obtained_provider([provider], self._session.get_providers())
+        self._input = self._session.get_inputs()[0].name
+        self._batch = batch
+
+    def __call__(self, inputs: Array) -> tuple[Array, Array]:
+        """Logits (n, outputs) and scores (n, labels)."""
+        return in_batches(
+            lambda batch: self._session.run(["logits", "scores"], {self._input: batch}), inputs, self._batch
+        )
+
+
+def with_logits_output(content: bytes) -> bytes:
+    """A model file with what goes into its last sigmoid or softmax as another output, `logits`."""
+    graph = onnx.load_from_string(content)
+    last = next(node for node in reversed(graph.graph.node) if node.op_type in ("Sigmoid", "Softmax"))
+    name = last.input[0]
+    last.input[0] = "logits"
+    for node in graph.graph.node:
+        node.output[:] = ["logits" if output == name else output for output in node.output]
+        if node is not last:
+            node.input[:] = ["logits" if given == name else given for given in node.input]
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None))
+    return graph.SerializeToString()
+
+
+def served(
+    model: Model,
+    network: Callable[[Array], tuple[Array, Array]] | None = None,
+    front_end: Callable[[Case], Stages] | None = None,
+) -> Callable[[Case], Stages]:
+    """A model as it is served, from the recording on; `network`, where given, computes its logits and scores instead."""
+    metadata = model.metadata
+    front_end = front_end or edge_front_end(metadata.spec)
+
+    def stages(case: Case) -> Stages:
+        found = dict(front_end(case))
+        inputs = found[model.input]
+        if network:
+            found["logits"], found["scores"] = network(inputs)
+        else:
+            found["scores"] = np.concatenate([model.scores(batch) for batch in batches(inputs, BATCH)])
+        found["label"], _ = decide(found["scores"], metadata.labels, metadata.decision)
+        return found
+
+    return stages
+
+
+def implementations(model: Model, content: bytes) -> list[Implementation]:
+    """All that must equal TensorFlow where a model is served: transforms, optimisation levels, batches, threads.
+
+    Of an int8 or fp16 variant, its labels alone.
+    """
+    spec, tolerances = model.metadata.spec, tolerances_of(model.input)
+    if variant := model.metadata.parity.get("variant"):
+        return [Implementation(f"{variant}, {SERVED}", served(model), VARIANT_TOLERANCES, VARIANT_TOLERANCES, True)]
+    stages_of = graph_front_end(spec, content) if model.input == WAVEFORM else edge_front_end(spec)
+    front_end = lru_cache(maxsize=1)(stages_of)  # one case goes through all of them
+
+    def network(
+        name: str,
+        allowed: Mapping[str, float] = tolerances,
+        resampled: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> Implementation:
+        stages = served(model, OnnxNetwork(content, **options), front_end)
+        return Implementation(f"ONNX, {name}", stages, allowed, resampled)
+
+    devices = [
+        network(provider, DEVICE_TOLERANCES, provider=(provider, CUDA_OPTIONS if provider == CUDA else {}))
+        for provider in onnxruntime.get_available_providers()
+        if provider not in (CPU, "AzureExecutionProvider")  # which is a service, not a device
+    ]
+    return [
+        Implementation("tf.signal, float64", Reference(spec, dtype="float64"), resampled=None),
+        Implementation("NumPy/SciPy, float64", double_front_end(spec), resampled=None),
+        Implementation(SERVED, served(model, front_end=front_end), tolerances),
+        network("all optimisations", resampled=RESAMPLED),
+        network("extended optimisations", level="ORT_ENABLE_EXTENDED"),
+        network("basic optimisations", level="ORT_ENABLE_BASIC"),
+        network("no optimisations", level="ORT_DISABLE_ALL"),
+        network("batch 1", batch=1),
+        network("batch 64, 4 threads", batch=64, threads=4),
+        *devices,
+    ]

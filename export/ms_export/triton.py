@@ -1,0 +1,78 @@
+"""A model repository for NVIDIA Triton, or for another server of the KServe v2 protocol that reads its layout.
+
+REPOSITORY/NAME/config.pbtxt    inputs, outputs, batching, warm-up (the published schema: Triton's model_config.proto)
+REPOSITORY/NAME/labels.txt      one label a line, in the order of the scores
+REPOSITORY/NAME/1/model.onnx    the model's bytes as they are
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from ms_edge.errors import UsageError
+from ms_edge.model import Model
+from ms_edge.spec import WAVEFORM
+
+MAX_BATCH = 64
+# How long a window waits for others to share its batch; a model that takes under a millisecond need not wait longer.
+MAX_DELAY_US = 1000
+
+
+def write_repository(repository: Path, model_path: Path, name: str | None = None) -> Path:
+    """Write `repository`/`name` for the waveform model at `model_path` and return it; `name` is the model's recipe by default.
+
+    The folder appears whole or not at all, and never in place of another. Raises ModelError where the model cannot be used,
+    UsageError where it takes features, the name is none for a folder, or there is such a folder already.
+    """
+    model = Model.load(model_path, "cpu")
+    if model.input != WAVEFORM:
+        raise UsageError(
+            "usage",
+            f"{model_path}: takes features, which a server cannot compute; give a model made by ms-export convert --input waveform.",
+        )
+    name = model.metadata.recipe if name is None else name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        raise UsageError(
+            "usage", f"{name[:100]!r} is no name for a model; give --name letters, digits, '_', '-' and '.'."
+        )
+    target = repository / name
+    if target.exists() or target.is_symlink():
+        raise UsageError("usage", f"{target}: is there already; remove it, or give another --name.")
+    if not repository.is_dir() and not repository.parent.is_dir():
+        raise UsageError("usage", f"{repository}: give a folder, or a new one in a folder that exists.")
+    repository.mkdir(exist_ok=True)
+    partial = repository / f".{name}.{os.getpid()}.partial"
+    try:
+        (partial / "1").mkdir(parents=True)
+        shutil.copyfile(model_path, partial / "1" / "model.onnx")
+        (partial / "labels.txt").write_text("".join(f"{label}\n" for label in model.metadata.labels), "utf-8")
+        (partial / "config.pbtxt").write_text(config(name, model), "utf-8")
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def config(name: str, model: Model) -> str:
+    """Triton's configuration of a waveform model, in protobuf's text format."""
+    samples, labels = model.metadata.spec.clip_samples, len(model.metadata.labels)
+    warmups = "\n".join(
+        f"""model_warmup {{
+  name: "batch of {batch}"
+  batch_size: {batch}
+  inputs {{ key: "waveform" value {{ data_type: TYPE_FP32 dims: [ {samples} ] zero_data: true }} }}
+}}"""
+        for batch in (1, MAX_BATCH)
+    )
+    return f"""# Windows of {samples} samples at {model.metadata.spec.sample_rate_hz} Hz, mono, floats in [-1, 1]; made by ms-export triton.
+name: "{name}"
+platform: "onnxruntime_onnx"
+max_batch_size: {MAX_BATCH}
+input {{ name: "waveform" data_type: TYPE_FP32 dims: [ {samples} ] }}
+output {{ name: "scores" data_type: TYPE_FP32 dims: [ {labels} ] label_filename: "labels.txt" }}
+dynamic_batching {{ max_queue_delay_microseconds: {MAX_DELAY_US} }}
+{warmups}
+"""
