@@ -64,8 +64,8 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 test: .venv-dev/installed .venv-oldest/installed wheelhouse ## all tests
 	.venv-dev/$(BIN)/python -m pytest
 
-parity: .venv-dev/installed ## the whole parity grid, which `make test` takes a part of
-	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py
+parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes a part (half an hour)
+	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py tests/export/test_train_export_classify.py
 
 # onnxruntime for JavaScript; no scripts of packages are run.
 build/javascript/installed: docs/javascript/package.json

@@ -22,6 +22,7 @@ from scipy.fft import rfft
 
 from ms_edge.audio import read_mono
 from ms_edge.classifier import Classifier
+from ms_edge.golden import golden_deviations
 from ms_edge.inputs import Inputs
 from ms_edge.model import Model
 
@@ -36,7 +37,12 @@ def main() -> int:
     parser.add_argument("--crop-s", type=float, default=1.0)
     parser.add_argument("--repeat", type=int, default=5)
     args = parser.parse_args()
-    classifier = Classifier(Model.load(args.model, "cpu"))
+    model = Model.load(args.model, "cpu")
+    for stage, found in golden_deviations(model).items():
+        if not found.passed:
+            print(f"benchmarks: {model.path}: wrong on this machine: {stage} differ by {found}.", file=sys.stderr)
+            return 1
+    classifier = Classifier(model)
     labelled = {
         path: label.name for label in sorted(args.path.iterdir()) if label.is_dir() for path in Inputs([str(label)])
     }

@@ -7,16 +7,14 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import keras
-import onnx
 import tensorflow as tf
-import tf2onnx
 
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.golden import golden_deviations
 from ms_edge.model import Model
 from ms_edge.spec import FEATURES, WAVEFORM
 from ms_export import certificate, metadata
+from ms_export.graph import to_onnx
 from ms_export.implementations import implementations
 from ms_export.parity import Report, check, tolerances_of
 from ms_export.reference import Reference
@@ -24,9 +22,6 @@ from ms_export.run import Run
 from ms_export.signals import clip_case, grid
 from ms_export.waveform import with_front_end
 from ms_train.datasets import Recording
-
-OPSET = 15  # read by onnxruntime 1.10 and later
-IR_VERSION = 8
 
 
 def convert(
@@ -111,46 +106,3 @@ def source_of(recordings: dict[str, list[Recording]], data: str | None) -> str:
     """Where the real recordings of a comparison came from, in words."""
     counts = ", ".join(f"{len(found):,} of {label}" for label, found in recordings.items())
     return f"{counts} ({'named for it' if data else 'held out from training'})" if counts else "none"
-
-
-def to_onnx(network: keras.Model, feature_shape: tuple[int, ...], name: str) -> onnx.ModelProto:
-    """Features (batch, *feature_shape) -> scores (batch, labels) as ONNX, probabilities in label order."""
-
-    @tf.function(input_signature=[tf.TensorSpec((None, *feature_shape), tf.float32, name="features")])
-    def scores(features: tf.Tensor) -> tf.Tensor:
-        _, probabilities = network(features, training=False)
-        return tf.identity(probabilities, name="scores")
-
-    graph, _ = tf2onnx.convert.from_function(scores, input_signature=scores.input_signature, opset=OPSET)
-    graph.ir_version = IR_VERSION
-    graph.doc_string = graph.graph.doc_string = ""
-    graph.graph.name = name
-    canonicalise(graph.graph)
-    onnx.checker.check_model(graph, full_check=True)
-    return graph
-
-
-def canonicalise(graph: onnx.GraphProto) -> None:
-    """Names in graph order and nothing but the graph: tf2onnx counts upwards as long as the process lives."""
-    del graph.value_info[:]
-    names = {graph.input[0].name: "features", graph.output[0].name: "scores"}
-    initializers = {initializer.name: initializer for initializer in graph.initializer}
-    for index, node in enumerate(graph.node):
-        for kind, values in (("constant", node.input), ("value", node.output)):
-            for name in values:
-                if name and name not in names:
-                    names[name] = f"{kind}_{len(names)}"
-        node.name = f"{node.op_type}_{index}"
-        node.doc_string = ""
-        node.input[:] = [names.get(name, "") for name in node.input]
-        node.output[:] = [names.get(name, "") for name in node.output]
-    ordered = [initializers[name] for name in names if name in initializers]
-    for initializer in ordered:
-        initializer.name = names[initializer.name]
-        initializer.doc_string = ""
-    kept = [onnx.TensorProto.FromString(initializer.SerializeToString()) for initializer in ordered]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    for value, name in ((graph.input[0], "features"), (graph.output[0], "scores")):
-        value.name = name
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import windows
-from ms_export.convert import IR_VERSION, OPSET, canonicalise
+from ms_export.graph import canonical
 from ms_train import clips
 from ms_train.datasets import Recording
 
@@ -97,10 +97,6 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 def _plain(graph: onnx.ModelProto) -> onnx.ModelProto:
     """What `ms-export convert` writes: nodes in order, names in graph order, its opset and IR version, nothing unused."""
-    graph.ir_version = IR_VERSION
-    del graph.opset_import[:]
-    graph.opset_import.add(domain="", version=OPSET)
-    graph.producer_name = graph.producer_version = graph.doc_string = graph.graph.doc_string = ""
     known = {"", graph.graph.input[0].name, *(initializer.name for initializer in graph.graph.initializer)}
     pending, ordered = list(graph.graph.node), []
     while pending:  # converters append nodes at the end
@@ -110,9 +106,7 @@ def _plain(graph: onnx.ModelProto) -> onnx.ModelProto:
         known.update(ready.output)
     del graph.graph.node[:]
     graph.graph.node.extend(ordered)
-    canonicalise(graph.graph)
-    onnx.checker.check_model(graph, full_check=True)
-    return graph
+    return canonical(graph)
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:

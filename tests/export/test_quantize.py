@@ -20,7 +20,8 @@ from ms_edge.doctor import examine
 from ms_edge.frontend import FrontEnd
 from ms_edge.model import Model
 from ms_export import cli, precision, quantize
-from ms_export.convert import IR_VERSION, OPSET, convert, to_onnx
+from ms_export.convert import convert
+from ms_export.graph import IR_VERSION, OPSET, to_onnx
 from ms_export.run import Run
 from ms_export.signals import synthetic_signals
 from ms_train.datasets import Recording

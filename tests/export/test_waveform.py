@@ -25,7 +25,7 @@ from ms_edge.frontend import FrontEnd
 from ms_edge.golden import golden_deviations
 from ms_edge.model import BUNDLED, REFUSED_OPERATORS, Model
 from ms_edge.spec import FrontEndSpec, MelSpec
-from ms_export.convert import to_onnx
+from ms_export.graph import to_onnx
 from ms_export.parity import WAVEFORM_TOLERANCES
 from ms_export.signals import synthetic_signals
 from ms_export.waveform import with_front_end

@@ -1,0 +1,124 @@
+"""The network as an ONNX graph: traced by tf2onnx, then made small, plain and the same in every process."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+from onnx import numpy_helper
+
+OPSET = 15  # read by onnxruntime 1.10 and later
+IR_VERSION = 8
+
+
+def to_onnx(network: keras.Model, feature_shape: tuple[int, ...], name: str) -> onnx.ModelProto:
+    """A network of two outputs, logits and scores, as ONNX: features float32 (batch, *feature_shape) -> scores (batch, labels).
+
+    What is the same for every clip is computed here and not on the device: normalisations are folded into the convolutions
+    before them, shapes are constants.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *feature_shape), tf.float32, name="features")])
+    def scores(features: tf.Tensor) -> tf.Tensor:
+        _, probabilities = network(features, training=False)
+        return tf.identity(probabilities, name="scores")
+
+    traced, _ = tf2onnx.convert.from_function(scores, input_signature=scores.input_signature, opset=OPSET)
+    graph = _optimised(_with_constant_shapes(traced, feature_shape))
+    graph.graph.name = name
+    return canonical(graph)
+
+
+def canonical(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in our opset and IR version, checked, its names in graph order: tf2onnx's count up as long as the process lives."""
+    graph.ir_version = IR_VERSION
+    del graph.opset_import[:]
+    graph.opset_import.add(domain="", version=OPSET)
+    graph.producer_name = graph.producer_version = graph.doc_string = graph.graph.doc_string = ""
+    _rename(graph.graph)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def _rename(graph: onnx.GraphProto) -> None:
+    del graph.value_info[:]
+    names = {graph.input[0].name: "features", graph.output[0].name: "scores"}
+    initializers = {initializer.name: initializer for initializer in graph.initializer}
+    for index, node in enumerate(graph.node):
+        for kind, values in (("constant", node.input), ("value", node.output)):
+            for name in values:
+                if name and name not in names:
+                    names[name] = f"{kind}_{len(names)}"
+        node.name = f"{node.op_type}_{index}"
+        node.doc_string = ""
+        node.input[:] = [names.get(name, "") for name in node.input]
+        node.output[:] = [names.get(name, "") for name in node.output]
+    ordered = [initializers[name] for name in names if name in initializers]
+    for initializer in ordered:
+        initializer.name = names[initializer.name]
+        initializer.doc_string = ""
+    kept = [onnx.TensorProto.FromString(initializer.SerializeToString()) for initializer in ordered]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    for value, name in ((graph.input[0], "features"), (graph.output[0], "scores")):
+        value.name = name
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int, ...]) -> onnx.ModelProto:
+    """A Reshape to a computed shape (Keras asks for the batch size, and six nodes bring it) becomes one to a constant.
+
+    The shapes are looked at with batches of 2 and of 3: what is 2 and then 3 is the batch.
+    """
+    constants = {initializer.name for initializer in model.graph.initializer}
+    computed = [node for node in model.graph.node if node.op_type == "Reshape" and node.input[1] not in constants]
+    if not computed:
+        return model
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    names = list(dict.fromkeys(node.input[1] for node in computed))
+    shown.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, None) for name in names)
+    session = onnxruntime.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = session.get_inputs()[0].name
+    by_two, by_three = (
+        dict(zip(names, session.run(names, {given: np.zeros((batch, *feature_shape), np.float32)}), strict=True))
+        for batch in (2, 3)
+    )
+    for node in computed:
+        name = node.input[1]
+        # From -1 the size follows that the other ones leave; where there is one already, the batch comes from 0: as the input has it.
+        follows = 0 if -1 in by_two[name] else -1
+        batched = (by_two[name] == 2) & (by_three[name] == 3)
+        if (
+            (by_two[name] != by_three[name])[~batched].any()
+            or batched.sum() > 1
+            or (follows == 0 and batched[1:].any())
+        ):
+            continue
+        node.input[1] = f"{node.name}.shape"
+        model.graph.initializer.append(numpy_helper.from_array(np.where(batched, follows, by_two[name]), node.input[1]))
+    needed = {output.name for output in model.graph.output}
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+    kept = [node for node in model.graph.node if needed.intersection(node.output)]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    return model
+
+
+def _optimised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What onnxruntime makes of a graph at its basic level, which knows no device and uses no operators of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
