@@ -56,7 +56,7 @@ class Model:
       hears    1 s of 16,000 Hz mono every 0.5 s: 48 mel bands x 49 frames
       takes    features (windows, 49, 48)
       answers  speech | music (independent)
-      runs on  CPUExecutionProvider, 94,8... bytes, sha256 ...>
+      runs on  CPUExecutionProvider, 94,0... bytes, sha256 ...>
     """
 
     def __init__(
