@@ -104,13 +104,11 @@ def _cell(text: str) -> str:
 
 def draw(reports: Sequence[Report], path: Path, title: str) -> None:
     """A PNG of how the differences of every case are distributed, stage by stage, with the tolerances."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure  # not pyplot: no state, no display
 
     stages = [stage for stage in STAGES if stage != "label"]
-    figure, axes = pyplot.subplots(2, len(stages), figsize=(16, 8), sharey=True, constrained_layout=True)
+    figure = Figure(figsize=(16, 8), layout="constrained")
+    axes = figure.subplots(2, len(stages), sharey=True)
     for row, resampled in zip(axes, (False, True), strict=True):
         for axis, stage in zip(row, stages, strict=True):
             axis.set_title(f"{stage}{', resampled' if resampled else ''}", fontsize=10)
@@ -133,7 +131,6 @@ def draw(reports: Sequence[Report], path: Path, title: str) -> None:
     axes[0, 0].set_ylim(len(reports) - 0.4, -0.6)
     figure.suptitle(f"{title}: difference from TensorFlow, a dot per case (red line: tolerance; far left: none)")
     figure.savefig(path, dpi=80, metadata={"Software": None})
-    pyplot.close(figure)
 
 
 def table(reports: Sequence[Report]) -> str:

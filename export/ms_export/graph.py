@@ -30,6 +30,7 @@ def to_onnx(network: keras.Model, feature_shape: tuple[int, ...], name: str) -> 
         return tf.identity(probabilities, name="scores")
 
     traced, _ = tf2onnx.convert.from_function(scores, input_signature=scores.input_signature, opset=OPSET)
+    _bind_captures(traced.graph, scores.get_concrete_function())
     graph = _optimised(_with_constant_shapes(traced, feature_shape))
     graph.graph.name = name
     return canonical(graph)
@@ -71,6 +72,15 @@ def _rename(graph: onnx.GraphProto) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
 
 
+def _bind_captures(graph: onnx.GraphProto, function: tf.types.experimental.ConcreteFunction) -> None:
+    """Tensors that are no variables (a Normalization layer's mean) are left by tf2onnx as inputs of the graph."""
+    values = {placeholder.name: tensor for tensor, placeholder in function.graph.captures}
+    for value in list(graph.input):
+        if value.name in values:
+            graph.input.remove(value)
+            graph.initializer.append(numpy_helper.from_array(values[value.name].numpy(), value.name))
+
+
 def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int, ...]) -> onnx.ModelProto:
     """A Reshape to a computed shape (Keras asks for the batch size, and six nodes bring it) becomes one to a constant.
 
@@ -84,7 +94,9 @@ def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int, ...]
     shown.CopyFrom(model)
     names = list(dict.fromkeys(node.input[1] for node in computed))
     shown.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, None) for name in names)
-    session = onnxruntime.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0].name
     by_two, by_three = (
         dict(zip(names, session.run(names, {given: np.zeros((batch, *feature_shape), np.float32)}), strict=True))

@@ -19,6 +19,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 SEED = 20_260_101
+LONG_CLIP_S = 10.0  # ten such clips would be minutes of every signal
 OTHER_RATES_HZ = (8_000, 16_000, 44_100, 48_000)
 
 
@@ -122,7 +123,7 @@ def lengths(spec: FrontEndSpec, sample_rate_hz: int) -> dict[str, int]:
         "a clip and a sample": clip + 1,
         "a clip less half a step": clip - half,
         "a clip and half a step": clip + half,
-        "ten clips": 10 * clip,
+        **({"ten clips": 10 * clip} if spec.clip_s <= LONG_CLIP_S else {"three clips": 3 * clip}),
         "0.3 s": round(0.3 * sample_rate_hz),
     }
 

@@ -80,14 +80,17 @@ def fit(
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     epochs = recipe.epochs if epochs is None else epochs
-    parts = split(dataset, seed, fold)
+    parts = split(dataset, seed, fold, val_share=recipe.val_share)
     spec, labels = recipe.spec, dataset.labels
     layer = FrontEndLayer(spec)
 
     model = recipe.build_model(labels, dataset.decision, epochs)
     one_neuron = model.output_shape[-1] == 1
+    sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
 
     def targets(part: clips.Clips) -> NDArray[np.float32]:
+        if sparse:
+            return part.targets.argmax(axis=1).astype(np.float32)
         return part.targets[:, 1:] if one_neuron else part.targets
 
     val = clips.load(parts.val, labels, spec, recipe.clips_per_recording, "validation data")
@@ -123,7 +126,16 @@ def fit(
     else:
         train = clips.load(parts.train, labels, spec, recipe.clips_per_recording, "training data")
         trained_on = train.names
-        history = model.fit(clip_features(layer, train.samples), targets(train), batch_size=recipe.batch_size, **common)
+        features = clip_features(layer, train.samples)
+        adapt(model, features)
+        batches = (
+            tf.data.Dataset.from_tensor_slices((features, targets(train)))
+            .cache()
+            .shuffle(len(features), seed=seed)
+            .batch(recipe.batch_size)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+        history = model.fit(batches, shuffle=False, **common)
 
     model.save(out / "model.keras")
     metrics: dict[str, Any] = {
@@ -171,6 +183,16 @@ def fit(
         )
     plots.curves(history.history, out / "curves.png", f"{recipe.name} on {dataset.name}")
     return metrics
+
+
+def adapt(model: keras.Model, features: NDArray[np.float32]) -> None:
+    """Give every Normalization layer of a model the mean and variance of the training set's features (n, ...), all values alike."""
+    for network_layer in model.layers:
+        if isinstance(network_layer, keras.layers.Normalization):
+            values = features.astype(np.float64)
+            network_layer.adapt_mean.assign(np.full(network_layer.adapt_mean.shape, values.mean()))
+            network_layer.adapt_variance.assign(np.full(network_layer.adapt_variance.shape, values.var()))
+            network_layer.finalize_state()
 
 
 def _write_json(path: Path, value: object) -> None:

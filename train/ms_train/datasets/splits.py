@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_train.datasets import Dataset, Recording
 
-VAL_SHARE = 0.2
-
 
 @dataclass(frozen=True)
 class Split:
@@ -22,10 +20,10 @@ class Split:
     test: tuple[Recording, ...]
 
 
-def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None) -> Split:
+def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, val_share: float = 0.2) -> Split:
     """Part a dataset's recordings.
 
-    Where the dataset prescribes parts, they are used. Otherwise a fifth of the recordings of each label validates. With
+    Where the dataset prescribes parts, they are used. Otherwise a share (a fifth) of the recordings of each label validates. With
     `fold` = (i, n), i from 1 to n, the i-th of n folds is held out for testing before that: training, and every decision
     taken while training, see nothing of it; and each fold validates on other recordings. Copies of one recording stay
     together. Raises MsEdgeError(`bad-data`) where a part would lack a label, or one recording has two.
@@ -62,7 +60,7 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None) -> S
                 test += _with_copies(held_out, copies)
                 kept = {recording.name for recording in held_out}
                 pool = [recording for recording in pool if recording.name not in kept]
-            val_count = max(1, round(len(pool) * VAL_SHARE))
+            val_count = max(1, round(len(pool) * val_share))
             # Each fold validates on others: on always the same few, easy or hard, every fold would stop by them.
             first = (fold[0] - 1) * val_count % len(pool) if fold else 0
             pool = pool[first:] + pool[:first]

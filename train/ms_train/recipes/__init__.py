@@ -18,8 +18,8 @@ class Recipe:
     """Everything one system is trained with.
 
     `build_model(labels, decision, epochs)` returns a compiled Keras model, to be trained for so many epochs, from features
-    (batch, *spec.feature_shape) to scores: one sigmoid neuron (the probability of the second of two labels), or one column
-    per label.
+    (batch, *spec.feature_shape) to scores or logits: one sigmoid neuron (the probability of the second of two labels), or one
+    column per label (see `ms_train.outputs`). A Normalization layer in it is adapted to the training set.
     `clips_per_recording` fixed clips are cut from the start of each recording. With `augment`, training draws
     `steps_per_epoch` batches of random windows instead and passes each through it (see `ms_train.augment`).
     """
@@ -34,6 +34,7 @@ class Recipe:
     log_every_epochs: int = 5
     steps_per_epoch: int | None = None
     augment: Augment | None = None
+    val_share: float = 0.2  # of the recordings that are left to train on, for validation
 
     def to_dict(self) -> dict[str, Any]:
         """What a run folder records of the recipe; the spec is recorded beside it."""
@@ -45,14 +46,16 @@ class Recipe:
             "target_accuracy": self.target_accuracy,
             "steps_per_epoch": self.steps_per_epoch,
             "augment": self.augment is not None,
+            "val_share": self.val_share,
         }
 
 
 def recipes() -> dict[str, Recipe]:
     """All recipes by name."""
-    from ms_train.recipes import logstft_cnn, mel_dscnn
+    from ms_train.recipes import linear_dscnn, logstft_cnn, mel_attention, mel_dscnn, resized_cnn
 
-    return {module.RECIPE.name: module.RECIPE for module in (logstft_cnn, mel_dscnn)}
+    modules = (logstft_cnn, resized_cnn, mel_dscnn, linear_dscnn, mel_attention)
+    return {module.RECIPE.name: module.RECIPE for module in modules}
 
 
 def get_recipe(name: str) -> Recipe:

@@ -35,9 +35,14 @@ BATCH_SIZE, EPOCHS, STEPS_PER_EPOCH = 128, 30, 250
 
 def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
     """(batch, 49, 48) -> (batch, labels): softmax where labels exclude one another, one sigmoid each where they do not."""
-    inputs = keras.Input(SPEC.feature_shape, name="features")
+    return network(SPEC, "mel_dscnn", labels, decision, epochs)
+
+
+def network(spec: FrontEndSpec, name: str, labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
+    """The network on features of another spec in the same layout (frames, bins)."""
+    inputs = keras.Input(spec.feature_shape, name="features")
     x = keras.layers.BatchNormalization(name="band_normalisation")(inputs)
-    x = keras.layers.Reshape((*SPEC.feature_shape, 1))(x)
+    x = keras.layers.Reshape((*spec.feature_shape, 1))(x)
     x = _activated(keras.layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False)(x))
     for filters, stride in ((24, 1), (32, 2), (48, 1), (64, 2), (64, 1)):
         x = _activated(keras.layers.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False)(x))
@@ -49,7 +54,13 @@ def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Mo
     x = keras.layers.Dense(24, activation="relu")(x)
     independent = decision == "independent"
     outputs = keras.layers.Dense(len(labels), activation="sigmoid" if independent else "softmax")(x)
-    model = keras.Model(inputs, outputs, name="mel_dscnn")
+    model = keras.Model(inputs, outputs, name=name)
+    compile_model(model, independent, epochs)
+    return model
+
+
+def compile_model(model: keras.Model, independent: bool, epochs: int) -> None:
+    """AdamW along a cosine over all steps; binary cross-entropy where labels are independent, else categorical."""
     model.compile(
         optimizer=keras.optimizers.AdamW(
             keras.optimizers.schedules.CosineDecay(2e-3, epochs * STEPS_PER_EPOCH), weight_decay=1e-3
@@ -57,7 +68,6 @@ def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Mo
         loss="binary_crossentropy" if independent else "categorical_crossentropy",
         metrics=[keras.metrics.BinaryAccuracy(name="accuracy") if independent else "accuracy"],
     )
-    return model
 
 
 def _activated(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -1,0 +1,45 @@
+"""`mel_attention`: log-mel frames under self-attention, small enough for the edge: what `mel_dscnn` is held against.
+
+The front end is `mel_dscnn`'s. Two strided convolutions make 13 tokens of a second, two pre-norm transformer blocks (Vaswani et al. 2017;
+four heads of 12) look at all of them, and a learned weighting over time (attention pooling, Lin et al. 2017) makes one vector. No
+recurrence: an unrolled one is a long graph, a rolled one needs ONNX's Loop, which our runtime refuses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+
+from ms_train.recipes import mel_dscnn
+
+WIDTH, HEADS, BLOCKS = 48, 4, 2
+
+
+def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
+    """(batch, 49, 48) -> (batch, labels): softmax where labels exclude one another, one sigmoid each where they do not."""
+    inputs = keras.Input(mel_dscnn.SPEC.feature_shape, name="features")
+    x = keras.layers.BatchNormalization(name="band_normalisation")(inputs)
+    for _ in range(2):
+        x = keras.layers.Conv1D(WIDTH, 5, strides=2, padding="same", activation="relu")(x)
+    tokens = x.shape[1]
+    places = keras.layers.Embedding(tokens, WIDTH, name="places")
+    x = x + places(keras.ops.arange(tokens))
+    for _ in range(BLOCKS):
+        y = keras.layers.LayerNormalization()(x)
+        x = x + keras.layers.MultiHeadAttention(HEADS, WIDTH // HEADS, dropout=0.1)(y, y)
+        y = keras.layers.LayerNormalization()(x)
+        y = keras.layers.Dense(2 * WIDTH, activation="relu")(y)
+        x = x + keras.layers.Dropout(0.1)(keras.layers.Dense(WIDTH)(y))
+    x = keras.layers.LayerNormalization()(x)
+    weights = keras.layers.Softmax(axis=1)(keras.layers.Dense(1)(x))
+    x = keras.ops.sum(x * weights, axis=1)
+    x = keras.layers.Dropout(0.3)(x)
+    independent = decision == "independent"
+    outputs = keras.layers.Dense(len(labels), activation="sigmoid" if independent else "softmax")(x)
+    model = keras.Model(inputs, outputs, name="mel_attention")
+    mel_dscnn.compile_model(model, independent, epochs)
+    return model
+
+
+RECIPE = dataclasses.replace(mel_dscnn.RECIPE, name="mel_attention", build_model=build_model)
