@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,8 +97,10 @@ def quantize(
     front_end = FrontEnd(run.spec)
     calibration = _features(front_end, calibration_clips(train, run.spec))
     _require_same_weights(original, run, folder, calibration[:: max(1, len(calibration) // 16)])
-    held_out = clips.load(val, run.labels, run.spec, _clips_per_recording(folder), "validation data")
-    features = _features(front_end, held_out.samples)
+    held_out = clips.load(
+        val, run.labels, run.spec, partial(_features, front_end), _clips_per_recording(folder), "validation data"
+    )
+    features = held_out.features
     expected = _scores(original, features)
 
     def judge(scores: Float32) -> Judgement:

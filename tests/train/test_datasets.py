@@ -126,7 +126,9 @@ def test_unreadable_recordings_are_left_out_and_named(samples, tmp_path, capsys)
         shutil.copy(next(path for path in samples if path.name.startswith(label)), tmp_path / label / "good.wav")
     (tmp_path / "music" / "bad.wav").write_text("I am not audio.")
     data = folder(tmp_path)
-    loaded = clips.load(data.recordings, data.labels, get_recipe("mel_dscnn").spec, 3, "a test")
+    loaded = clips.load(
+        data.recordings, data.labels, get_recipe("mel_dscnn").spec, lambda samples: samples, 3, "a test"
+    )
     assert loaded.names == ("music/good.wav", "speech/good.wav")
     np.testing.assert_array_equal(loaded.targets, [[1, 0]] * 3 + [[0, 1]] * 3)
     assert "bad.wav" in capsys.readouterr().err
@@ -178,4 +180,6 @@ def test_a_label_of_which_nothing_can_be_read_is_refused(samples, tmp_path):
             )
     data = folder(tmp_path)
     with pytest.raises(MsEdgeError, match="No recording of speech can be read for the training data"):
-        clips.load(data.recordings, data.labels, get_recipe("mel_dscnn").spec, 1, "training data")
+        clips.load(
+            data.recordings, data.labels, get_recipe("mel_dscnn").spec, lambda samples: samples, 1, "training data"
+        )

@@ -70,7 +70,7 @@ def test_every_recipe_keeps_its_floor_where_parity_means_something():
 
 
 def test_unknown_recipe_names_those_there_are():
-    with pytest.raises(MsEdgeError, match="logstft_cnn, mel_dscnn"):
+    with pytest.raises(MsEdgeError, match="logstft_cnn, resized_cnn, mel_dscnn"):
         get_recipe("resnet")
 
 

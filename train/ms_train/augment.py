@@ -97,9 +97,8 @@ class Pool:
         return self.window(label, rng), target(label, self.labels)
 
 
-def random_windows(pool: Pool, augment: Augment, batch_size: int, seed: int) -> Iterator[tuple[Float32, Float32]]:
-    """Endless batches (clips (batch, clip_samples), targets (batch, labels)), the same ones for the same seed."""
-    rng = np.random.default_rng(seed)
+def random_windows(pool: Pool, augment: Augment, batch_size: int, rng: Rng) -> Iterator[tuple[Float32, Float32]]:
+    """Endless batches (clips (batch, clip_samples), targets (batch, labels)), the same ones for the same random numbers."""
     while True:
         drawn = [pool.draw(rng) for _ in range(batch_size)]
         windows = [augment(window, rng, pool.spec.sample_rate_hz) for window, _ in drawn]

@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
         help="train a recipe and write a run folder",
         epilog="example: ms-train fit --recipe logstft_cnn --data folder:gtzan --out runs/a",
     )
-    fit.add_argument("--recipe", required=True, help="what to train: logstft_cnn or mel_dscnn")
+    fit.add_argument("--recipe", required=True, help="what to train: logstft_cnn, resized_cnn, mel_dscnn ...")
     add_data_arguments(fit, required=True)
     fit.add_argument("--out", required=True, type=Path, help="the new run folder")
     fit.add_argument("--fold", type=_fold, metavar="I/N", help="hold out the I-th of N folds of recordings for testing")
@@ -35,6 +35,15 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="of the split, the weights and the batches (default 0)",
     )
+    fit.add_argument("--resume", action="store_true", help="go on with the interrupted training in --out")
+    fit.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="keep decoded audio and features there (default: ms-edge in the user's cache folder); none: keep nothing",
+    )
+    fit.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into the run folder")
+    fit.add_argument("--mixed-precision", action="store_true", help="compute in 16 bits where a GPU gains by it")
     fit.set_defaults(run=_fit)
 
     data = commands.add_parser("data", help="fetch training data").add_subparsers(required=True, metavar="COMMAND")
@@ -60,13 +69,26 @@ def _fold(text: str) -> tuple[int, int]:
 
 
 def _fit(args: argparse.Namespace) -> int:
+    from ms_train.cache import default_folder
     from ms_train.datasets.by_name import dataset_by_name
     from ms_train.fit import fit
     from ms_train.recipes import get_recipe
 
     recipe = get_recipe(args.recipe)
     dataset = dataset_by_name(args.data, args.archive)
-    metrics = fit(recipe, dataset, args.data, args.out, seed=args.seed, fold=args.fold, epochs=args.epochs)
+    metrics = fit(
+        recipe,
+        dataset,
+        args.data,
+        args.out,
+        seed=args.seed,
+        fold=args.fold,
+        epochs=args.epochs,
+        cache=None if args.cache == Path("none") else args.cache or default_folder(),
+        resume=args.resume,
+        tensorboard=args.tensorboard,
+        mixed_precision=args.mixed_precision,
+    )
     for part in ("val", "test"):
         if part in metrics:
             found = metrics[part]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ms_edge.errors import MsEdgeError
 from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import windows
+from ms_train.cache import Cache
 from ms_train.datasets import Recording
 
 Float32 = NDArray[np.float32]
@@ -26,39 +27,68 @@ def cut(samples: Float32, spec: FrontEndSpec, limit: int) -> Float32:
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of several recordings: samples (n, clip_samples), targets (n, labels) in {0, 1}, recording index (n,)."""
+    """Clips of several recordings: features (n, *feature_shape), targets (n, labels) in {0, 1}, recording index (n,)."""
 
-    samples: Float32
+    features: Float32
     targets: Float32
     recording: NDArray[np.int64]
     names: tuple[str, ...]
 
 
-def load(recordings: Sequence[Recording], labels: tuple[str, ...], spec: FrontEndSpec, limit: int, what: str) -> Clips:
-    """Read recordings and cut at most `limit` clips from each.
+def load(
+    recordings: Sequence[Recording],
+    labels: tuple[str, ...],
+    spec: FrontEndSpec,
+    features_of: Callable[[Float32], Float32],
+    limit: int,
+    what: str,
+    cache: Cache | None = None,
+) -> Clips:
+    """Read recordings and compute the features of at most `limit` clips from each, or take them from the cache.
 
-    A recording that cannot be read is named on stderr and left out. Raises MsEdgeError(`bad-data`) if none is left of a label.
+    `features_of` makes (n, *feature_shape) of (n, clip_samples). A recording that cannot be read is named on stderr and left
+    out. Raises MsEdgeError(`bad-data`) if none is left of a label.
     """
-    samples, targets, index, names = [], [], [], []
-    for recording, audio in read_all(recordings, spec.sample_rate_hz, what):
-        clips = cut(audio, spec, limit)
-        samples.append(clips)
+    kept = cache or Cache(None)
+
+    def features(recording: Recording) -> Float32:
+        def make() -> Float32:
+            return features_of(cut(recording.read(spec.sample_rate_hz), spec, limit))
+
+        return kept.features(recording, spec, limit, make)
+
+    found, targets, index, names = [], [], [], []
+    for recording, clips in _each(recordings, features, what):
+        found.append(clips)
         targets.append(np.tile(target(recording.label, labels), (len(clips), 1)))
         index.append(np.full(len(clips), len(names)))
         names.append(recording.name)
     require_labels([labels[row.argmax()] for rows in targets for row in rows if row.any()], labels, what)
-    return Clips(np.concatenate(samples), np.concatenate(targets), np.concatenate(index), tuple(names))
+    return Clips(np.concatenate(found), np.concatenate(targets), np.concatenate(index), tuple(names))
 
 
-def read_all(recordings: Sequence[Recording], sample_rate_hz: int, what: str) -> Iterator[tuple[Recording, Float32]]:
+def read_all(
+    recordings: Sequence[Recording], sample_rate_hz: int, what: str, cache: Cache | None = None
+) -> Iterator[tuple[Recording, Float32]]:
     """Yield each recording that can be read, with its samples, under a progress bar."""
+    kept = cache or Cache(None)
+    yield from _each(recordings, lambda recording: kept.audio(recording, sample_rate_hz), what)
+
+
+def _each(
+    recordings: Sequence[Recording], make: Callable[[Recording], Float32], what: str
+) -> Iterator[tuple[Recording, Float32]]:
+    left_out = 0
     for recording in tqdm(recordings, desc=f"reading {what}", unit="file", file=sys.stderr, disable=None):
         try:
-            audio = recording.read(sample_rate_hz)
+            made = make(recording)
         except MsEdgeError as error:
+            left_out += 1
             tqdm.write(f"left out: {error}", file=sys.stderr)
             continue
-        yield recording, audio
+        yield recording, made
+    if left_out:
+        tqdm.write(f"{what}: {left_out} of {len(recordings)} recordings left out.", file=sys.stderr)
 
 
 def require_labels(found: Iterable[str | None], labels: tuple[str, ...], what: str) -> None:

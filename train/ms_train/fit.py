@@ -1,15 +1,15 @@
 """Train a recipe on a dataset and leave a run folder from which everything else follows.
 
 run folder: model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, versions), split.json, data.json
-(SHA-256 of every recording used), history.csv, metrics.json, curves.png
+(SHA-256 of every recording used), history.csv, metrics.json, curves.png; while it is trained also checkpoint.npz
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
-from ms_edge.errors import UsageError
-from ms_train import clips, evaluate, plots
-from ms_train.augment import Pool, random_windows
-from ms_train.datasets import Dataset
+from ms_edge.errors import MsEdgeError, UsageError
+from ms_train import checkpoint, clips, evaluate, plots
+from ms_train.augment import Pool
+from ms_train.batches import FixedBatches, RandomBatches
+from ms_train.cache import Cache
+from ms_train.datasets import Dataset, Recording
 from ms_train.datasets.splits import split
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.recipes import Recipe
+
+SOFTWARE = ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")
 
 
 class TargetAccuracy(keras.callbacks.Callback):
@@ -47,12 +51,16 @@ class TargetAccuracy(keras.callbacks.Callback):
                 f"Val Loss: {logs['val_loss']:.4f}, Val Acc: {logs['val_accuracy']:.4f}",
                 file=sys.stderr,
             )
-        if self.target is not None and logs["val_accuracy"] >= self.target:
+        if self.reached(logs):
             tqdm.write(
                 f"Epoch: {epoch + 1:3d}, Val Acc: {logs['val_accuracy']:.4f} reached the target {self.target}",
                 file=sys.stderr,
             )
             self.model.stop_training = True
+
+    def reached(self, logs: dict[str, float]) -> bool:
+        """Whether an epoch ended with the target reached."""
+        return self.target is not None and logs["val_accuracy"] >= self.target
 
 
 def fit(
@@ -64,27 +72,48 @@ def fit(
     seed: int = 0,
     fold: tuple[int, int] | None = None,
     epochs: int | None = None,
+    cache: Path | None = None,
+    resume: bool = False,
+    tensorboard: bool = False,
+    mixed_precision: bool = False,
 ) -> dict[str, Any]:
-    """Train `recipe` on `dataset` (named `data` on the command line) into the new folder `out`; returns the metrics.
+    """Train `recipe` on `dataset` (named `data` on the command line) into the folder `out`; returns the metrics.
 
-    The validation part decides when to stop; a held-out fold is looked at once, at the end. Raises MsEdgeError where
-    the data or the folder cannot be used.
+    The validation part decides when to stop; a held-out fold is looked at once, at the end. `resume` goes on where a
+    training into `out` with the same settings was interrupted, and ends with the same weights. All GPUs that TensorFlow
+    sees are used; `mixed_precision` computes in 16 bits on them. Raises MsEdgeError where the data or the folder cannot be used.
     """
-    if out.exists() and any(out.iterdir()):
-        raise UsageError("usage", f"{out}: already holds files; give --out a new folder.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)  # now, not after hours of training
-    except OSError as error:
-        raise UsageError("usage", f"{out}: cannot be made ({error.strerror}).") from None
     began = time.monotonic()
+    epochs = recipe.epochs if epochs is None else epochs
+    settings = {
+        "recipe": recipe.name,
+        "labels": list(dataset.labels),
+        "decision": dataset.decision,
+        "data": data,
+        "dataset": dataset.name,
+        "frontend_sha256": recipe.spec.digest,
+        "seed": seed,
+        "fold": fold and f"{fold[0]}/{fold[1]}",
+        "epochs": epochs,
+        "mixed_precision": mixed_precision,
+    }
+    _open_folder(out, settings, resume)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    epochs = recipe.epochs if epochs is None else epochs
     parts = split(dataset, seed, fold, val_share=recipe.val_share)
     spec, labels = recipe.spec, dataset.labels
-    layer = FrontEndLayer(spec)
+    layer, kept = FrontEndLayer(spec), Cache(cache)
+    features_of = partial(clip_features, layer)
 
-    model = recipe.build_model(labels, dataset.decision, epochs)
+    def load(recordings: Any, what: str) -> clips.Clips:
+        return clips.load(recordings, labels, spec, features_of, recipe.clips_per_recording, what, kept)
+
+    keras.mixed_precision.set_global_policy("mixed_float16" if mixed_precision else "float32")
+    try:
+        with strategy().scope():
+            model = recipe.build_model(labels, dataset.decision, epochs)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
     one_neuron = model.output_shape[-1] == 1
     sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
 
@@ -93,96 +122,128 @@ def fit(
             return part.targets.argmax(axis=1).astype(np.float32)
         return part.targets[:, 1:] if one_neuron else part.targets
 
-    val = clips.load(parts.val, labels, spec, recipe.clips_per_recording, "validation data")
-    test = None
-    if parts.test:  # read now, so that what is wrong with it is said before the training
-        test = clips.load(parts.test, labels, spec, recipe.clips_per_recording, "held-out data")
-    val_features = clip_features(layer, val.samples)
-    callbacks = [
-        TqdmCallback(verbose=0, desc=recipe.name, file=sys.stderr, disable=not sys.stderr.isatty()),
-        TargetAccuracy(recipe.target_accuracy, recipe.log_every_epochs),
-    ]
-    common: dict[str, Any] = {
-        "validation_data": (val_features, targets(val)),
-        "epochs": epochs,
-        "callbacks": callbacks,
-        "verbose": 0,
-    }
-    augment = recipe.augment
-    if augment and recipe.steps_per_epoch:
-        recordings = list(clips.read_all(parts.train, spec.sample_rate_hz, "training data"))
+    val = load(parts.val, "validation data")
+    # Read now, so that what is wrong with it is said before the training.
+    test = load(parts.test, "held-out data") if parts.test else None
+    batches: FixedBatches | RandomBatches
+    if recipe.augment and recipe.steps_per_epoch:
+        recordings = list(clips.read_all(parts.train, spec.sample_rate_hz, "training data", kept))
         trained_on = tuple(recording.name for recording, _ in recordings)
         clips.require_labels([recording.label for recording, _ in recordings], labels, "training data")
         pool = Pool(recordings, labels, dataset.decision, spec)
-        signature = (tf.TensorSpec((None, spec.clip_samples)), tf.TensorSpec((None, len(labels))))
-        # One generator thread, so that the same seed gives the same batches in the same order.
-        batches = tf.data.Dataset.from_generator(
-            lambda: random_windows(pool, augment, recipe.batch_size, seed), output_signature=signature
+        batches = RandomBatches(
+            pool, recipe.augment, layer, recipe.batch_size, recipe.steps_per_epoch, seed, one_neuron
         )
-        batches = batches.map(
-            lambda samples, rows: (layer(samples), rows[:, 1:] if one_neuron else rows), num_parallel_calls=1
-        ).prefetch(8)
-        history = model.fit(batches, steps_per_epoch=recipe.steps_per_epoch, shuffle=False, **common)
     else:
-        train = clips.load(parts.train, labels, spec, recipe.clips_per_recording, "training data")
+        train = load(parts.train, "training data")
         trained_on = train.names
-        features = clip_features(layer, train.samples)
-        adapt(model, features)
-        batches = (
-            tf.data.Dataset.from_tensor_slices((features, targets(train)))
-            .cache()
-            .shuffle(len(features), seed=seed)
-            .batch(recipe.batch_size)
-            .prefetch(tf.data.AUTOTUNE)
+        adapt(model, train.features)
+        batches = FixedBatches(train.features, targets(train), recipe.batch_size, seed)
+
+    used = {"train": trained_on, "val": val.names, "test": test.names if test else ()}
+    _describe(out, recipe, dataset, parts.train, used, settings)
+    first_epoch, history, state = checkpoint.restore(out, model) if resume else (0, [], None)
+    saving = checkpoint.Checkpoint(out, batches.state, history)
+    stopping = TargetAccuracy(recipe.target_accuracy, recipe.log_every_epochs)
+    if first_epoch < epochs and not (history and stopping.reached(history[-1])):
+        model.fit(
+            batches.dataset(first_epoch, state),
+            steps_per_epoch=batches.steps_per_epoch,
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            validation_data=(val.features, targets(val)),
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                TqdmCallback(verbose=0, desc=recipe.name, file=sys.stderr, disable=not sys.stderr.isatty()),
+                stopping,
+                saving,
+                *([keras.callbacks.TensorBoard(out / "tensorboard")] if tensorboard else []),
+            ],
         )
-        history = model.fit(batches, shuffle=False, **common)
+    if mixed_precision:  # what is kept, exported and scored computes in 32 bits
+        plain = recipe.build_model(labels, dataset.decision, epochs)
+        plain.set_weights(model.get_weights())
+        model = plain
 
     model.save(out / "model.keras")
     metrics: dict[str, Any] = {
-        "epochs": len(history.epoch),
+        "epochs": len(saving.history),
         "parameters": model.count_params(),
-        "val": evaluate.accuracy(evaluate.predict(model, labels, dataset.decision, val_features), val),
+        "val": evaluate.accuracy(evaluate.predict(model, labels, dataset.decision, val.features), val),
     }
     if test:
-        test_scores = evaluate.predict(model, labels, dataset.decision, clip_features(layer, test.samples))
-        metrics["test"] = evaluate.accuracy(test_scores, test)
+        metrics["test"] = evaluate.accuracy(evaluate.predict(model, labels, dataset.decision, test.features), test)
     metrics["seconds"] = round(time.monotonic() - began, 1)
-
-    used = {"train": trained_on, "val": val.names, "test": test.names if test else ()}
-    digests = {recording.name: recording.sha256 for recording in dataset.recordings}
-    sources = {recording.name: recording.source for recording in parts.train}
-    _write_json(out / "recipe.json", {**recipe.to_dict(), "epochs": epochs})
-    _write_json(out / "spec.json", json.loads(spec.to_json()))
-    _write_json(out / "split.json", {name: list(names) for name, names in used.items()})
-    _write_json(out / "data.json", {name: digests[name] for names in used.values() for name in names})
+    checkpoint.write_history(saving.history, out / "history.csv")
+    columns = {name: [epoch[name] for epoch in saving.history] for name in saving.history[0]}
+    plots.curves(columns, out / "curves.png", f"{recipe.name} on {dataset.name}")
     _write_json(out / "metrics.json", metrics)
+    (out / checkpoint.NAME).unlink(missing_ok=True)
+    return metrics
+
+
+def strategy() -> tf.distribute.Strategy:
+    """Over all GPUs where there are several, else TensorFlow's default: one GPU or the CPU."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+
+
+def _open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
+    """Make the folder, or with `resume` see that it is a training of the same settings that was interrupted."""
+    if resume and (out / "run.json").exists():
+        try:
+            found = json.loads((out / "run.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            raise MsEdgeError("bad-run", f"{out}: its run.json cannot be read; give --out a new folder.") from None
+        for name, value in settings.items():
+            if found.get(name) != value:
+                raise UsageError(
+                    "usage",
+                    f"{out}: was begun with {name} {found.get(name)}, not {value}; --resume goes on with what was begun.",
+                )
+        if (out / "metrics.json").exists():
+            raise UsageError("usage", f"{out}: is trained to its end; there is nothing to resume.")
+        return
+    if out.exists() and any(out.iterdir()):
+        unfinished = (out / "run.json").exists() and not (out / "metrics.json").exists()
+        hint = "go on with --resume, or give --out a new folder" if unfinished else "give --out a new folder"
+        raise UsageError("usage", f"{out}: already holds files; {hint}.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # now, not after hours of training
+    except OSError as error:
+        raise UsageError("usage", f"{out}: cannot be made ({error.strerror}).") from None
+
+
+def _describe(
+    out: Path,
+    recipe: Recipe,
+    dataset: Dataset,
+    train: tuple[Recording, ...],
+    used: dict[str, tuple[str, ...]],
+    settings: dict[str, Any],
+) -> None:
+    """Write what is trained on what, before it is."""
+    digests = {recording.name: recording.sha256 for recording in dataset.recordings}
+    sources = {recording.name: recording.source for recording in train}
+    listed = {name: digests[name] for names in used.values() for name in names}
+    if (out / "data.json").exists() and json.loads((out / "data.json").read_text("utf-8")) != listed:
+        raise MsEdgeError(
+            "bad-data", f"{out}: its recordings have changed since it was begun; give --out a new folder."
+        )
+    _write_json(out / "recipe.json", {**recipe.to_dict(), "epochs": settings["epochs"]})
+    _write_json(out / "spec.json", json.loads(recipe.spec.to_json()))
+    _write_json(out / "split.json", {name: list(names) for name, names in used.items()})
+    _write_json(out / "data.json", listed)
     _write_json(
         out / "run.json",
         {
-            "recipe": recipe.name,
-            "labels": list(labels),
-            "decision": dataset.decision,
-            "data": data,
-            "dataset": dataset.name,
+            **settings,
             "licences": list(dataset.licences),
-            "sources": sorted({sources[name] for name in trained_on}),
-            "frontend_sha256": spec.digest,
-            "seed": seed,
-            "fold": fold and f"{fold[0]}/{fold[1]}",
-            "versions": {
-                name: version(name)
-                for name in ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")
-            },
+            "sources": sorted({sources[name] for name in used["train"]}),
+            "versions": {name: version(name) for name in SOFTWARE},
         },
     )
-    with (out / "history.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", *history.history])
-        writer.writerows(
-            [epoch + 1, *values] for epoch, *values in zip(history.epoch, *history.history.values(), strict=True)
-        )
-    plots.curves(history.history, out / "curves.png", f"{recipe.name} on {dataset.name}")
-    return metrics
 
 
 def adapt(model: keras.Model, features: NDArray[np.float32]) -> None:

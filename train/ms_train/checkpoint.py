@@ -1,0 +1,92 @@
+"""The state of a training between two epochs, on disk: enough to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from ms_edge.errors import MsEdgeError
+
+NAME = "checkpoint.npz"
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes the state of the model, its optimizer, its random numbers and its history after every epoch.
+
+    `batches_state(epochs)` says where the generator of batches stands after so many epochs (JSON). A disk that is full ends
+    no training: it is said once, and the last state that could be written stays.
+    """
+
+    def __init__(
+        self, folder: Path, batches_state: Callable[[int], Any], history: list[dict[str, float]] | None = None
+    ) -> None:
+        super().__init__()
+        self._path = folder / NAME
+        self._batches_state = batches_state
+        self.history = history or []
+        self._said = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Called by Keras."""
+        self.history.append({name: float(value) for name, value in (logs or {}).items()})
+        facts = {"epochs": epoch + 1, "history": self.history, "batches": self._batches_state(epoch + 1)}
+        arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(state_of(self.model))}
+        partial = self._path.with_name(f".{NAME}")
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+            os.replace(partial, self._path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            if not self._said:
+                self._said = True
+                tqdm.write(
+                    f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()}); training goes on.",
+                    file=sys.stderr,
+                )
+
+
+def state_of(model: keras.Model) -> list[Any]:
+    """All variables that training changes: weights, statistics, random states, and the optimizer's."""
+    model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]
+
+
+def restore(folder: Path, model: keras.Model) -> tuple[int, list[dict[str, float]], Any]:
+    """Put a model where its checkpoint left it: epochs done, their history, and where the batches stood.
+
+    (0, [], None) where there is no checkpoint. Raises MsEdgeError(`bad-run`) where it is not this model's.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return 0, [], None
+    try:
+        with np.load(path) as found:
+            facts = json.loads(str(found["facts"]))
+            variables = state_of(model)
+            arrays = [found[f"v{index}"] for index in range(len(found.files) - 1)]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        raise MsEdgeError("bad-run", f"{path}: is not a checkpoint; remove it to begin anew.") from None
+    if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+        raise MsEdgeError("bad-run", f"{path}: is the checkpoint of another network; remove it to begin anew.")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return facts["epochs"], facts["history"], facts["batches"]
+
+
+def write_history(history: list[dict[str, float]], path: Path) -> None:
+    """One line an epoch, as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["epoch", *history[0]])
+        writer.writeheader()
+        writer.writerows({"epoch": epoch, **values} for epoch, values in enumerate(history, 1))
