@@ -8,6 +8,7 @@ declared stale: what has changed has another name.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -57,7 +58,8 @@ class Cache:
             np.save(partial, made)
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             if not self._full:
                 self._full = True
                 tqdm.write(f"{self._folder}: not cached ({(error.strerror or str(error)).lower()}).", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -47,7 +48,8 @@ class Checkpoint(keras.callbacks.Callback):
                 np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
             os.replace(partial, self._path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             if not self._said:
                 self._said = True
                 tqdm.write(

@@ -6,9 +6,10 @@ import hashlib
 from functools import partial
 from pathlib import Path
 
-from ms_edge.audio import EXTENSIONS, read_mono
+from ms_edge.audio import EXTENSIONS
 from ms_edge.errors import MsEdgeError
-from ms_train.datasets import Dataset, Recording
+from ms_train.datasets import Dataset, Recording, Samples
+from ms_train.datasets.decoding import read_for_training
 
 
 def folder(root: Path) -> Dataset:
@@ -41,7 +42,7 @@ def folder(root: Path) -> Dataset:
                     label=directory.name,
                     source=directory.name,
                     sha256=digest,
-                    read=partial(read_mono, path),
+                    read=partial(_read, path),
                 )
             )
     if len(classes) < 2:
@@ -49,3 +50,7 @@ def folder(root: Path) -> Dataset:
             "bad-data", f"{root}: has {len(classes)} class folders; at least two are needed to tell apart."
         )
     return Dataset(root.name, tuple(path.name for path in classes), "exclusive", tuple(recordings))
+
+
+def _read(path: Path, sample_rate_hz: int) -> Samples:
+    return read_for_training(path, sample_rate_hz)

@@ -1,0 +1,287 @@
+"""Runs that can be trusted: repeated and resumed to the last digit, cached without going stale, undisturbed by full disks."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ms_edge.errors import MsEdgeError
+from ms_train import checkpoint, cli
+from ms_train.datasets.by_name import dataset_by_name
+from ms_train.fit import TargetAccuracy, fit
+from ms_train.recipes import Recipe, get_recipe
+
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, samples) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for path in samples:
+        label = path.name.partition("_")[0]
+        (root / label).mkdir(exist_ok=True)
+        shutil.copy(path, root / label)
+    return root
+
+
+def recipe(name: str) -> Recipe:
+    """Small enough for a test: clips of a second, or two steps an epoch."""
+    found = get_recipe(name)
+    if name == "resized_cnn":
+        spec = dataclasses.replace(found.spec, clip_s=1.0, hop_s=1.0)
+
+        def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
+            from ms_train.recipes import resized_cnn
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(resized_cnn, "SPEC", spec)
+                return resized_cnn.build_model(labels, decision, epochs)
+
+        return dataclasses.replace(found, spec=spec, build_model=build_model, batch_size=4, clips_per_recording=2)
+    return dataclasses.replace(found, batch_size=4, steps_per_epoch=2)
+
+
+def train(name: str, folder: Path, out: Path, **options: object) -> dict:
+    data = f"folder:{folder}"
+    return fit(recipe(name), dataset_by_name(data), data, out, **{"seed": 7, "epochs": EPOCHS, **options})
+
+
+def weights(out: Path) -> list[np.ndarray]:
+    return keras.models.load_model(out / "model.keras", compile=False).get_weights()
+
+
+def assert_same(one: Path, other: Path) -> None:
+    assert (one / "history.csv").read_text() == (other / "history.csv").read_text()
+    for a, b in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class PulledPlugError(Exception):
+    """Nothing that the program expects."""
+
+
+def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = checkpoint.Checkpoint.on_epoch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        write(self, epoch, logs)
+        if epoch + 1 == epochs:
+            raise PulledPlugError
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_end", on_epoch_end)
+
+
+@pytest.fixture(scope="module", params=["resized_cnn", "mel_dscnn"])
+def whole(request, folder, tmp_path_factory) -> Path:
+    """A run folder of a training that nothing interrupted: of fixed clips, and of random windows."""
+    out = tmp_path_factory.mktemp("whole") / request.param
+    train(request.param, folder, out)
+    return out
+
+
+def test_the_same_seed_gives_the_same_weights(whole, folder, tmp_path):
+    train(whole.name, folder, tmp_path / "again")
+    assert_same(whole, tmp_path / "again")
+
+
+def test_another_seed_gives_others(whole, folder, tmp_path):
+    train(whole.name, folder, tmp_path / "other", seed=8)
+    assert any((a != b).any() for a, b in zip(weights(whole), weights(tmp_path / "other"), strict=True))
+
+
+def test_a_resumed_training_ends_with_the_weights_of_one_that_was_not_interrupted(
+    whole, folder, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "resumed"
+    for epochs in (1, 2):
+        with monkeypatch.context() as patch:
+            interrupt_after(epochs, patch)
+            with pytest.raises(PulledPlugError):
+                train(whole.name, folder, out, resume=epochs > 1)
+        assert not (out / "model.keras").exists()
+    with pytest.raises(MsEdgeError, match="go on with --resume"):
+        train(whole.name, folder, out)
+    train(whole.name, folder, out, resume=True)
+    assert_same(whole, out)
+    assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
+    with pytest.raises(MsEdgeError, match="nothing to resume"):
+        train(whole.name, folder, out, resume=True)
+
+
+def test_resume_begins_where_there_is_nothing_yet(whole, folder, tmp_path):
+    train(whole.name, folder, tmp_path / "new", resume=True)
+    assert_same(whole, tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda out, data: {"seed": 8}, "was begun with seed 7, not 8"),
+        (lambda out, data: {"epochs": 9}, "was begun with epochs 3, not 9"),
+        (lambda out, data: {"fold": (1, 2)}, "was begun with fold None, not 1/2"),
+        (lambda out, data: (data / "music" / "music_zaz.wav").unlink() or {}, "have changed since it was begun"),
+        (lambda out, data: (out / "checkpoint.npz").write_bytes(b"PK\x03\x04") and {}, "is not a checkpoint"),
+        (lambda out, data: (out / "run.json").write_text("{") and {}, "run.json cannot be read"),
+    ],
+)
+def test_what_cannot_be_resumed_gets_one_sentence(folder, tmp_path, monkeypatch, change, sentence):
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(folder, data)
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(PulledPlugError):
+            train("resized_cnn", data, out)
+    options = change(out, data)
+    with pytest.raises(MsEdgeError, match=sentence) as raised:
+        train("resized_cnn", data, out, resume=True, **options)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_the_checkpoint_of_another_network_is_refused(folder, tmp_path):
+    model = recipe("mel_dscnn").build_model(("music", "speech"), "exclusive", 1)
+    saving = checkpoint.Checkpoint(tmp_path, lambda epochs: None)
+    saving.set_model(model)
+    saving.on_epoch_end(0, {"loss": 1.0})
+    other = recipe("resized_cnn").build_model(("music", "speech"), "exclusive", 1)
+    with pytest.raises(MsEdgeError, match="of another network"):
+        checkpoint.restore(tmp_path, other)
+    assert checkpoint.restore(tmp_path, model)[:2] == (1, [{"loss": 1.0}])
+
+
+def test_a_full_disk_ends_no_training(folder, tmp_path, monkeypatch, capsys):
+    def full(file, **arrays):
+        file.write(b"some of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    out = tmp_path / "run"
+    assert train("resized_cnn", folder, out)["epochs"] == EPOCHS
+    errors = capsys.readouterr().err
+    assert errors.count("no space left on device") == 1
+    assert not [path for path in out.iterdir() if "checkpoint" in path.name]
+
+
+def test_features_are_computed_once(folder, tmp_path, monkeypatch):
+    cache, reads = tmp_path / "cache", []
+    from ms_train.datasets import folder as module
+
+    read = module.read_for_training
+    monkeypatch.setattr(module, "read_for_training", lambda path, rate_hz: reads.append(path) or read(path, rate_hz))
+    for name in ("resized_cnn", "mel_dscnn"):
+        reads.clear()
+        train(name, folder, tmp_path / f"{name}-first", epochs=1, cache=cache)
+        assert len(reads) == 12
+        reads.clear()
+        train(name, folder, tmp_path / f"{name}-second", epochs=1, cache=cache)
+        assert reads == []
+        assert_same(tmp_path / f"{name}-first", tmp_path / f"{name}-second")
+
+
+def test_a_changed_recording_and_a_torn_file_are_not_taken_from_the_cache(folder, samples, tmp_path):
+    cache, data = tmp_path / "cache", tmp_path / "data"
+    shutil.copytree(folder, data)
+    train("resized_cnn", data, tmp_path / "before", epochs=1, cache=cache)
+    torn = next(cache.glob("features-*/*.npy"))
+    torn.write_bytes(torn.read_bytes()[:-100])
+    train("resized_cnn", data, tmp_path / "torn", epochs=1, cache=cache)
+    assert_same(tmp_path / "before", tmp_path / "torn")
+    shutil.copy(data / "music" / "music_zaz.wav", data / "music" / "music_palace.wav")
+    train("resized_cnn", data, tmp_path / "changed", epochs=1, cache=cache)
+    assert any((a != b).any() for a, b in zip(weights(tmp_path / "before"), weights(tmp_path / "changed"), strict=True))
+
+
+def test_a_cache_that_cannot_be_written_is_said_once(folder, tmp_path, capsys):
+    (tmp_path / "cache").touch()
+    train("resized_cnn", folder, tmp_path / "run", epochs=1, cache=tmp_path / "cache")
+    assert capsys.readouterr().err.count("not cached") == 1
+
+
+def test_mixed_precision_leaves_a_model_of_32_bits(folder, tmp_path):
+    train("resized_cnn", folder, tmp_path / "run", epochs=1, mixed_precision=True)
+    model = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_tensorboard_logs_are_written_where_asked_for(folder, tmp_path):
+    train("resized_cnn", folder, tmp_path / "run", epochs=1, tensorboard=True)
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+MIRRORED = """
+import sys
+from pathlib import Path
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+sys.path.insert(0, sys.argv[1])
+from ms_train import fit
+import test_fit
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+assert mirrored.num_replicas_in_sync == 2
+fit.strategy = lambda: mirrored
+test_fit.train("resized_cnn", Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def test_several_devices_train_one_network(folder, tmp_path):
+    """On two halves of the CPU: the same code, no GPU."""
+    arguments = [sys.executable, "-c", MIRRORED, str(Path(__file__).parent), str(folder), str(tmp_path / "run")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] == EPOCHS
+
+
+def test_one_device_needs_no_strategy():
+    from ms_train.fit import strategy
+
+    assert strategy() is tf.distribute.get_strategy()
+
+
+def test_a_target_that_was_reached_before_the_interruption_stays_reached():
+    assert TargetAccuracy(0.9, 5).reached({"val_accuracy": 0.9})
+    assert not TargetAccuracy(0.9, 5).reached({"val_accuracy": 0.89})
+    assert not TargetAccuracy(None, 5).reached({"val_accuracy": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda path: path.write_bytes(b"no audio"), "not audio"),
+        (lambda path: path.write_bytes(b""), "empty"),
+        (lambda path: spoil_with(path, np.full(16_000, np.nan, np.float32)), "no numbers"),
+        (lambda path: spoil_with(path, np.zeros(1_000, np.float32)), "at least 0.25 s"),
+    ],
+)
+def test_a_bad_recording_is_left_out_counted_and_named(folder, tmp_path, capsys, spoil, sentence):
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    bad = data / "music" / "bad.wav"
+    spoil(bad)
+    assert cli.main(
+        ["fit", "--recipe", "resized_cnn", "--data", f"folder:{data}", "--out", str(tmp_path / "run"), "--epochs", "1",
+         "--cache", "none"]
+    ) == 0  # fmt: skip
+    errors = capsys.readouterr().err
+    assert "left out" in errors
+    assert "bad.wav" in errors
+    assert sentence in errors
+    assert "1 of" in errors
+    assert "music/bad.wav" not in (tmp_path / "run" / "data.json").read_text()
+
+
+def spoil_with(path: Path, samples: np.ndarray) -> None:
+    import soundfile
+
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
