@@ -46,36 +46,42 @@ def classify(
     failed = False
     try:
         with interrupts:
-            work: Callable[[str | Result | _Line], Result | str | None] = partial(
-                _work, classifier, raw, progress, interrupts
-            )
-            for result in in_order(work, _undone(inputs, classifier, output), jobs, interrupts.stopped):
+            work = partial(_work, classifier, raw, progress, interrupts)
+            undone = _undone(inputs, classifier, output, raw)
+            results: Iterator[Result | str] = in_order(work, undone, jobs, interrupts.stopped)
+            for result in results:
+                with progress.aside():
+                    result = output.write(result)
                 if isinstance(result, Failure):
                     failed = True
                     progress.complain(result.message)
-                with progress.aside():
-                    output.write(result)
                 progress.file(isinstance(result, Failure))
                 interrupts.written += 1
+        if not interrupts.unfinished:
+            output.finish()
     except (MsEdgeError, OSError):
         with contextlib.suppress(OSError):
-            output.abandon()
+            if kept := output.abandon():
+                progress.complain(f"{kept}.")
         raise
     finally:
         progress.finish()
     if interrupts.unfinished:
         resume = "; the same command with --resume does the rest" if isinstance(output, ResumableOutput) else ""
-        progress.complain(f"interrupted after {interrupts.written} results: {output.abandon()}{resume}.")
+        kept = output.abandon() or "what was printed or written so far is complete"
+        progress.complain(f"interrupted after {interrupts.written} results: {kept}{resume}.")
         return INTERRUPTED
-    output.finish()
     return FAILED if failed else DONE
 
 
-def _undone(inputs: Inputs, classifier: Classifier, output: Output | TreeOutput) -> Iterator[str | Result | _Line]:
+def _undone(
+    inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, raw: RawFormat | None
+) -> Iterator[str | Result | _Line]:
+    settings = classifier.settings(raw)
     for item in inputs:
         line = None
         if isinstance(output, ResumableOutput) and isinstance(item, str):
-            line = output.done(item, classifier.settings, classifier.model.sha256, classifier.model.provider)
+            line = output.done(item, settings, classifier.model.sha256, classifier.model.provider)
         yield item if line is None else _Line(line)
 
 

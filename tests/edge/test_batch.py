@@ -148,7 +148,7 @@ def test_jobs_change_no_byte(samples, tmp_path):
 
 def test_a_tree_of_answers_mirrors_the_inputs(tree):
     assert cli.main(["classify", "-r", ".", "b/a.wav", str(tree / "a.wav"), "-o", "out/", "--format", "textgrid"]) == 0
-    absolute = str(tree / "a.wav").lstrip("/") if os.name == "posix" else None
+    absolute = f"@{tree}/a.wav" if os.name == "posix" else None
     expected = {
         "a.wav.TextGrid",
         "b/a.wav.TextGrid",
@@ -163,18 +163,26 @@ def test_a_tree_of_answers_mirrors_the_inputs(tree):
 @pytest.mark.skipif(os.name != "posix", reason="of paths with /")
 def test_where_in_the_tree_an_input_belongs(monkeypatch, tmp_path):
     (tmp_path / "work").mkdir()
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
-    above = str(tmp_path).lstrip("/")
-    for path, place in {
+    (tmp_path / "work" / "link").symlink_to("../elsewhere/deep")
+    above = os.path.realpath(tmp_path)
+    places = {
         "a.wav": "a.wav",
         "./b//a.wav": "b/a.wav",
-        "b/../a.wav": "a.wav",
-        "/x/a.wav": "x/a.wav",
-        "../a.wav": f"{above}/a.wav",
+        "b/../a.wav": f"@{above}/work/a.wav",
+        "link/../a.wav": f"@{above}/elsewhere/a.wav",
+        "/x/a.wav": "@/x/a.wav",
+        "@/x/a.wav": "@@/x/a.wav",
+        "x/a.wav": "x/a.wav",
+        "../a.wav": f"@{above}/a.wav",
         "..a.wav": "..a.wav",
-        "-": "stdin",
-    }.items():
-        assert mirrored(path) == place
+        "-": "@stdin",
+        "stdin": "stdin",
+        "@stdin": "@@stdin",
+    }
+    assert {path: mirrored(path) for path in places} == places
+    assert len(set(places.values())) == len(places)
 
 
 def test_a_file_appears_whole_or_not_at_all(tree, capsys):
