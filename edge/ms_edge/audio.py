@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,14 +56,16 @@ class RawFormat:
     @classmethod
     def parse(cls, text: str) -> RawFormat:
         """Read `RATE:CHANNELS:FORMAT`, as in `16000:1:s16le`. Raises UsageError."""
-        rate, _, rest = text.partition(":")
-        channels, _, sample_format = rest.partition(":")
-        if not (rate.isdecimal() and channels.isdecimal() and sample_format in RAW_FORMATS):
+        found = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\w+)", text)
+        if not found or found[3] not in RAW_FORMATS:
             raise UsageError(
                 "usage",
-                f"Raw audio is given as RATE:CHANNELS:FORMAT, as in 16000:1:s16le, not {text!r}; formats: {', '.join(RAW_FORMATS)}.",
+                f"Raw audio is given as RATE:CHANNELS:FORMAT, as in 16000:1:s16le, not {text[:40]!r}; formats: {', '.join(RAW_FORMATS)}.",
             )
-        return cls(int(rate), int(channels), sample_format)
+        return cls(int(found[1]), int(found[2]), found[3])
+
+    def __str__(self) -> str:
+        return f"{self.sample_rate_hz}:{self.channels}:{self.sample_format}"
 
 
 class AudioFile(AudioSource):

@@ -95,8 +95,7 @@ class Classifier:
     def __repr__(self) -> str:
         return f"<ms_edge.Classifier of {self.model!r}>"
 
-    @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self, raw: RawFormat | None = None) -> dict[str, Any]:
         """What an answer depends on beside the audio and the model."""
         return {
             "version": __version__,
@@ -104,6 +103,7 @@ class Classifier:
             "min_segment_s": self.min_segment_s,
             "min_confidence": self.min_confidence,
             "wav_only": self.wav_only,
+            "raw": None if raw is None else str(raw),
         }
 
     def classify(
@@ -126,7 +126,7 @@ class Classifier:
         """
         with open_audio(source, sample_rate_hz, raw=raw, wav_only=self.wav_only) as audio:
             found = self.window_scores(_counted(audio, self.spec.sample_rate_hz, on_audio))
-            return self._judge(audio, found)
+            return self._judge(audio, found, self.settings(raw))
 
     def timeline(self, source: Source, sample_rate_hz: int | None = None) -> tuple[Segment, ...]:
         """The segments of `classify`: what is where in a recording, from its start to its end without gaps.
@@ -169,7 +169,7 @@ class Classifier:
             return WindowScores(np.empty(0, np.int64), scores[0], np.empty(0, bool))
         return WindowScores(np.concatenate(starts), np.concatenate(scores), np.concatenate(silent))
 
-    def _judge(self, audio: AudioSource, found: WindowScores) -> Classification:
+    def _judge(self, audio: AudioSource, found: WindowScores, settings: dict[str, Any]) -> Classification:
         duration_s = audio.frames / audio.sample_rate_hz
         if duration_s < MIN_DURATION_S:
             raise AudioError(
@@ -200,7 +200,7 @@ class Classifier:
             segments=parts,
             warnings=tuple(audio.warnings),
             file=audio.file,
-            settings=self.settings,
+            settings=settings,
             model=self.model.sha256,
             provider=self.model.provider,
         )

@@ -60,7 +60,7 @@ def test_threads_share_a_classifier(classifier, samples):
 def test_a_copy_in_another_process_answers_the_same(samples):
     original = Classifier(hop_s=0.25, min_segment_s=2.0, min_confidence=0.1)
     copy = pickle.loads(pickle.dumps(original))
-    assert copy.settings == original.settings
+    assert copy.settings() == original.settings()
     assert copy.classify(samples[0]) == original.classify(samples[0])
 
 
