@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import os
+import stat
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -137,12 +138,16 @@ class Model:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ModelError("model-not-found", f"{path}: the model must be a regular file.")
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ModelError(
             "model-not-found", f"{path}: the model cannot be read ({(error.strerror or str(error)).lower()})."
         ) from None
+    except ValueError:
+        raise ModelError("model-not-found", f"{path!r}: not a usable file name.") from None
     if len(content) > MAX_BYTES:
         raise ModelError("model-too-large", f"{path}: is larger than the {MAX_BYTES >> 20} MiB that a model may have.")
     if not content:
@@ -153,6 +158,10 @@ def _read(path: str) -> bytes:
                 "bad-model", f"{path}: uses the operator {name.decode()}, which models made by ms-export do not."
             )
     return content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO would wait for a writer
 
 
 def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.InferenceSession, str, bool]:
