@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ms_edge.errors import DeviceError, ModelError
+from ms_edge.graph import require_known_operators
 from ms_edge.metadata import Metadata
 from ms_edge.providers import CPU, CUDA, Provider, fell_back, obtained_provider, requested_providers
 from ms_edge.quiet import quiet_stderr
@@ -31,17 +32,6 @@ Float32 = NDArray[np.float32]
 
 BUNDLED = Path(__file__).parent / "models" / "music-speech.onnx"
 MAX_BYTES = 64 << 20
-# With these a file of 200 bytes can ask for gigabytes, or never end; onnxruntime runs them while it loads.
-REFUSED_OPERATORS = (
-    b"ConstantOfShape",
-    b"Expand",
-    b"Tile",
-    b"Range",
-    b"Loop",
-    b"Scan",
-    b"RandomNormal",
-    b"RandomUniform",
-)
 
 
 class Model:
@@ -152,11 +142,10 @@ def _read(path: str) -> bytes:
         raise ModelError("model-too-large", f"{path}: is larger than the {MAX_BYTES >> 20} MiB that a model may have.")
     if not content:
         raise ModelError("bad-model", f"{path}: the model file is empty.")
-    for name in REFUSED_OPERATORS:
-        if b"\x22" + bytes([len(name)]) + name in content:  # field 4 of a NodeProto, op_type
-            raise ModelError(
-                "bad-model", f"{path}: uses the operator {name.decode()}, which models made by ms-export do not."
-            )
+    try:
+        require_known_operators(content)
+    except ModelError as error:
+        raise ModelError(error.code, f"{path}: {error}") from None
     return content
 
 
