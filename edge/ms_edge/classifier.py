@@ -20,7 +20,7 @@ from ms_edge.metadata import Decision
 from ms_edge.model import Model
 from ms_edge.results import Classification, Segment
 from ms_edge.sources import AudioArrays, AudioSource
-from ms_edge.timeline import SILENCE, UNCERTAIN, probability_of, segments, window_label
+from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
 from ms_edge.windows import is_silent, owned_samples, windows
 
 Float32 = NDArray[np.float32]
@@ -156,7 +156,8 @@ class Classifier:
             label = SILENCE if is_silent(samples) else window_label(row, labels, self.model.metadata.decision)
             end_s = min(start / rate + self.spec.clip_s, audio.frames / audio.sample_rate_hz)
             probability = probability_of(label, scores)
-            yield Segment(start / rate, end_s, self._sure(label, probability), probability, scores)
+            label = label if probability >= self.min_confidence else UNCERTAIN
+            yield Segment(start / rate, end_s, label, probability, scores)
 
     def window_scores(self, blocks: Iterable[Float32]) -> WindowScores:
         """Score every window of a stream of mono blocks at the model's sample rate, in bounded memory."""
@@ -184,16 +185,15 @@ class Classifier:
         voting = ~found.silent if not found.silent.all() else slice(None)
         mean = found.scores[voting].mean(axis=0, dtype=np.float64)
         scores = dict(zip(labels, mean.tolist(), strict=True))
+        likeliest = vote(parts, scores, decision)
+        parts = doubted(parts, self.min_confidence)
         label = vote(parts, scores, decision)
-        probability = probability_of(label, scores)
-        parts = tuple(replace(part, label=self._sure(part.label, part.probability)) for part in parts)
-        seconds = seconds_by_label(parts)
         return Classification(
             path=audio.name,
-            label=self._sure(label if label in seconds else UNCERTAIN, probability),
-            probability=probability,
+            label=label,
+            probability=probability_of(likeliest if label == UNCERTAIN else label, scores),
             scores=scores,
-            seconds=seconds,
+            seconds=seconds_by_label(parts),
             duration_s=round(duration_s, 3),
             sample_rate_hz=audio.sample_rate_hz,
             channels=audio.channels,
@@ -205,16 +205,17 @@ class Classifier:
             provider=self.model.provider,
         )
 
-    def _sure(self, label: str, probability: float) -> str:
-        return label if probability >= self.min_confidence else UNCERTAIN
-
 
 def vote(parts: Iterable[Segment], scores: dict[str, float], decision: Decision) -> str:
     """The label of a recording: of those its segments carry, silence aside, `exclusive`: the one with the largest mean score;
-    `independent`: the one with most seconds, ties to the larger probability. Where all is silent, `silence`.
+    `independent`: the one with most seconds, ties to the larger probability. Where all is silent, `silence`; where more is
+    uncertain than is of any other label, `uncertain`.
     """
     seconds = seconds_by_label(parts)
     seconds.pop(SILENCE, None)
+    uncertain_s = seconds.pop(UNCERTAIN, 0.0)
+    if uncertain_s > max(seconds.values(), default=0.0):
+        return UNCERTAIN
     if not seconds:
         return SILENCE
     if decision.kind == "exclusive":
