@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from numbers import Real
 from typing import IO, Any
 
 import numpy as np
@@ -68,6 +69,9 @@ class Classifier:
     ) -> None:
         self.model = model if isinstance(model, Model) else Model.load(model, device)
         spec = self.model.metadata.spec
+        hop_s = None if hop_s is None else _number("hop_s", hop_s)
+        min_segment_s = _number("min_segment_s", min_segment_s)
+        min_confidence = _number("min_confidence", min_confidence)
         if hop_s is not None and not 0.01 <= hop_s <= spec.clip_s:
             raise UsageError(
                 "usage", f"The hop must be 0.01 s to the model's window of {spec.clip_s:g} s, not {hop_s:g} s."
@@ -111,14 +115,15 @@ class Classifier:
         source: Source,
         sample_rate_hz: int | None = None,
         *,
-        raw: RawFormat | None = None,
+        raw: RawFormat | str | None = None,
         on_audio: Callable[[float], None] | None = None,
     ) -> Classification:
         """Classify a path, `-` (standard input), a binary file object, or an array of samples at `sample_rate_hz`.
 
-        An array is (n,) or (n, channels), floats in [-1, 1] or integers of 16 or 32 bits. `raw` says what headerless PCM
-        is. `on_audio` is called with the seconds of audio read since its last call. Memory does not grow with duration.
-        Raises AudioError where the audio cannot be decoded or is too short, UsageError where arguments do not fit.
+        An array is (n,) or (n, channels), floats in [-1, 1] or integers of 16 or 32 bits. A file object that can seek is read
+        from its beginning, another one as it comes. `raw` says what headerless PCM is: a `RawFormat`, or text as in
+        `16000:1:s16le`. `on_audio` is called with the seconds of audio read since its last call. Memory does not grow with
+        duration. Raises AudioError where the audio cannot be decoded or is too short, UsageError where arguments do not fit.
 
         >>> tone = 0.1 * np.sin(np.arange(32_000) / 10)
         >>> Classifier().classify(tone, sample_rate_hz=16_000).duration_s
@@ -229,6 +234,12 @@ def seconds_by_label(parts: Iterable[Segment]) -> dict[str, float]:
     for part in parts:
         seconds[part.label] = seconds.get(part.label, 0.0) + part.end_s - part.start_s
     return {label: round(value, 3) for label, value in seconds.items()}
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, Real):
+        raise UsageError("usage", f"{name} must be a number, not {value!r}.")
+    return float(value)
 
 
 def _counted(audio: AudioSource, sample_rate_hz: int, on_audio: Callable[[float], None] | None) -> Iterator[Float32]:

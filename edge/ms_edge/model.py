@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_edge.errors import DeviceError, ModelError
+from ms_edge.errors import DeviceError, ModelError, UsageError
 from ms_edge.graph import require_known_operators
 from ms_edge.metadata import Metadata
 from ms_edge.providers import CPU, CUDA, Provider, fell_back, obtained_provider, requested_providers
@@ -81,7 +81,12 @@ class Model:
 
         Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
         """
-        path = os.fspath(BUNDLED if path is None else path)
+        if not isinstance(device, str):
+            raise UsageError("usage", f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
+        try:
+            path = os.fsdecode(BUNDLED if path is None else path)
+        except TypeError:
+            raise UsageError("usage", f"A model is given by its path, not by {path!r:.40}.") from None
         content = _read(path)
         session, provider, fallen = _session(path, content, device)
         try:

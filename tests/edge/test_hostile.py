@@ -61,6 +61,21 @@ def test_each_case_is_marked_as_pinned(answers, name):
     assert math.isfinite(record["probability"])
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if name not in {"directory", "missing", *hostile.POSIX_CASES}])
+def test_a_file_object_is_marked_as_its_file_is(answers, tmp_path, name):
+    CASES[name].make(tmp_path / "a.wav")
+    content = io.BytesIO((tmp_path / "a.wav").read_bytes())
+    content.seek(7)  # it is read from its beginning all the same
+    content.name = answers[name]["path"]
+    try:
+        found = CLASSIFIER.classify(content).record()
+    except AudioError as error:
+        found = Failure(content.name, error.code, error.message).record()
+    for key in ("file", "settings"):
+        assert found.pop(key, None) is None or key == "settings"
+    assert found == {key: value for key, value in answers[name].items() if key not in ("file", "settings")}
+
+
 def test_the_matrix_is_whole():
     assert len(hostile.CASES) + len(hostile.POSIX_CASES) >= 80
 

@@ -175,6 +175,23 @@ def test_a_redirected_file_of_any_format_is_read(recording, tmp_path):
     assert json.loads(run.stdout)["scores"] == Classifier().classify(recording).record()["scores"]
 
 
+def test_a_pipe_that_somebody_made_non_blocking_is_waited_for(recording):
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    content = recording.read_bytes()
+    with subprocess.Popen(
+        [*COMMAND, "classify", "--format", "jsonl", "-"], stdin=read_end, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        os.close(read_end)
+        with open(write_end, "wb") as pipe:
+            for start in range(0, len(content), 50_000):
+                time.sleep(0.2)
+                pipe.write(content[start : start + 50_000])
+                pipe.flush()
+        record, complaints = json.loads(process.stdout.read()), process.stderr.read()
+    assert (process.returncode, complaints, record["warnings"], record["duration_s"]) == (0, b"", [], 6.0)
+
+
 def test_a_closed_standard_input_is_a_sentence():
     run = subprocess.run(
         ["sh", "-c", '"$@" classify - <&-', "sh", *COMMAND], capture_output=True, text=True, check=False
