@@ -145,6 +145,7 @@ class Classifier:
         """Yield each window as a Segment as soon as its last sample has come; blocks are arrays as `classify` takes.
 
         Windows overlap where the hop is shorter than the clip, and are not smoothed: their labels are what is known now.
+        Raises AudioError where the blocks end before there is enough to classify.
 
         >>> silence = [np.zeros(4_000, np.float32)] * 6
         >>> [(s.start_s, s.end_s, s.label) for s in Classifier().stream(silence, 16_000)]
@@ -156,6 +157,10 @@ class Classifier:
         """`stream` for an open source of audio; nothing is read before the window before it has been yielded."""
         rate, labels = self.spec.sample_rate_hz, self.model.metadata.labels
         for start, samples in windows(audio.blocks(rate), self.spec):
+            if (
+                audio.frames < min(MIN_DURATION_S, self.spec.clip_s) * audio.sample_rate_hz
+            ):  # a window tiled of what there was
+                raise _too_short(audio)
             row = self.model.scores(self._input(samples)[np.newaxis])[0]
             scores = dict(zip(labels, map(float, row), strict=True))
             label = SILENCE if is_silent(samples) else window_label(row, labels, self.model.metadata.decision)
@@ -178,9 +183,7 @@ class Classifier:
     def _judge(self, audio: AudioSource, found: WindowScores) -> Classification:
         duration_s = audio.frames / audio.sample_rate_hz
         if duration_s < MIN_DURATION_S:
-            raise AudioError(
-                "too-short", f"{audio.name}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
-            )
+            raise _too_short(audio)
         labels, decision, rate = self.model.metadata.labels, self.model.metadata.decision, self.spec.sample_rate_hz
         owned = owned_samples(found.starts, self.spec.clip_samples, audio.frames * rate // audio.sample_rate_hz)
         # In milliseconds, as they are printed: so that printed segments leave no gap, and sum to what is printed of them.
@@ -209,6 +212,13 @@ class Classifier:
             model=self.model.sha256,
             provider=self.model.provider,
         )
+
+
+def _too_short(audio: AudioSource) -> AudioError:
+    duration_s = audio.frames / audio.sample_rate_hz
+    return AudioError(
+        "too-short", f"{audio.name}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
+    )
 
 
 def vote(parts: Iterable[Segment], scores: dict[str, float], decision: Decision) -> str:
