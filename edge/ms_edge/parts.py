@@ -14,6 +14,7 @@ ReadAt = Callable[[int, int], bytes]
 MAX_OGG_PAGE = 27 + 255 + 255 * 255
 CONTINUED, FIRST, LAST = 1, 2, 4  # flags of an Ogg page
 MAX_PARTS = 10_000
+MAX_GAPS = 1_000  # places of an Ogg file where no page follows a page: looking for the next costs more than a page
 MIN_REST = 4096  # bytes after the last frame of an MP3 file that are worth a word
 # Bytes of an MPEG frame before its Xing header: version 1 or later, stereo or mono.
 XING_AT = {(True, False): 36, (True, True): 21, (False, False): 21, (False, True): 13}
@@ -21,12 +22,13 @@ XING_AT = {(True, False): 36, (True, True): 21, (False, False): 21, (False, True
 
 def ogg_parts(read_at: ReadAt) -> list[int]:
     """Where the links of an Ogg file begin: where a stream's first page follows a page that is none."""
-    starts, offset, before, before_is_first = [0], 0, 0, True
+    starts, offset, before, before_is_first, gaps = [0], 0, 0, True, 0
     while len(page := read_at(offset, 27 + 255)) >= 27 and len(starts) < MAX_PARTS:
         if page[:4] != b"OggS":
             # The page before may have been cut short, with the next within what it declares.
             skipped = read_at(before + 4, 2 * MAX_OGG_PAGE).find(b"OggS")
-            if skipped < 0:
+            gaps += 1
+            if skipped < 0 or gaps > MAX_GAPS:
                 break
             offset = before + 4 + skipped
             continue
