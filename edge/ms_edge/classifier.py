@@ -157,9 +157,8 @@ class Classifier:
         """`stream` for an open source of audio; nothing is read before the window before it has been yielded."""
         rate, labels = self.spec.sample_rate_hz, self.model.metadata.labels
         for start, samples in windows(audio.blocks(rate), self.spec):
-            if (
-                audio.frames < min(MIN_DURATION_S, self.spec.clip_s) * audio.sample_rate_hz
-            ):  # a window tiled of what there was
+            # A window of less than itself is tiled, and comes only at the end.
+            if audio.frames < min(MIN_DURATION_S, self.spec.clip_s) * audio.sample_rate_hz:
                 raise _too_short(audio)
             row = self.model.scores(self._input(samples)[np.newaxis])[0]
             scores = dict(zip(labels, map(float, row), strict=True))
