@@ -117,7 +117,7 @@ def stream(
             any_window = False
             for part in classifier.live(audio):
                 line = (
-                    json.dumps({"schema": SCHEMA, "path": source, **part.record()}) + "\n"
+                    json.dumps({"schema": SCHEMA, "path": source, **part.record(), "warnings": audio.warnings}) + "\n"
                     if json_lines
                     else live_line(part)
                 )
@@ -127,7 +127,7 @@ def stream(
             if not any_window:
                 raise AudioError("no-samples", f"{source}: the stream ended before its first sample.")
             for warning in audio.warnings:
-                progress.tell(f"{source}: {warning}.")
+                progress.complain(f"{source}: {warning}.")
     except AudioError as error:
         progress.complain(error.message)
         return FAILED

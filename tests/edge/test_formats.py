@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from urllib.parse import unquote
 
 import pytest
 
@@ -72,6 +74,18 @@ def test_tgt_reads_the_textgrid(written):
 
     (tier,) = tgt.io.read_textgrid(str(written("textgrid")), encoding="utf-8").tiers
     assert [(part.start_time, part.end_time, part.text) for part in tier.intervals] == SPANS
+
+
+@pytest.mark.parametrize("label", ["two words", "a --> b", "<i> & </i>", "50%"])
+def test_any_label_of_a_model_can_be_read_back(written, label):
+    import webvtt
+    from pyannote.database.util import load_rttm
+
+    named = replace(LONG, segments=(replace(LONG.segments[0], label=label),))
+    (annotation,) = load_rttm(str(written("rttm", [named]))).values()
+    assert [unquote(name) for name in annotation.labels()] == [label]
+    (cue,) = webvtt.read(str(written("webvtt", [named])))
+    assert html.unescape(cue.raw_text) == label
 
 
 def test_pyannote_reads_the_rttm(written):
