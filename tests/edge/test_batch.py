@@ -91,17 +91,24 @@ def test_shards_are_stable_and_share_all_between_them():
             parse_shard(text)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="paths on Windows are short")
-def test_a_tree_deeper_than_python_is_read(tmp_path, monkeypatch):
+@pytest.fixture
+def deep(tmp_path, monkeypatch):
+    """A file below 1,200 directories, one in the other, in the working directory."""
     monkeypatch.chdir(tmp_path)
     directories = [Path("d/" * depth) for depth in range(1, 1_201)]
     for directory in directories:
         directory.mkdir()
-    (directories[-1] / "a.wav").touch()
-    assert list(Inputs(["d"], recursive=True)) == [str(directories[-1] / "a.wav")]
-    (directories[-1] / "a.wav").unlink()
+    path = directories[-1] / "a.wav"
+    path.touch()
+    yield path
+    path.unlink()
     for directory in reversed(directories):  # pytest could not
         directory.rmdir()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="paths on Windows are short")
+def test_a_tree_deeper_than_python_is_read(deep):
+    assert list(Inputs(["d"], recursive=True)) == [str(deep)]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no FIFOs on Windows")
