@@ -203,8 +203,9 @@ def _classify(args: argparse.Namespace) -> int:
     from ms_edge.classifier import MIN_SEGMENT_S, Classifier
     from ms_edge.inputs import Inputs, parse_shard
     from ms_edge.model import Model
-    from ms_edge.outputs import FileOutput, Output, ResumableOutput, TreeOutput
+    from ms_edge.outputs import FileOutput, Output, TreeOutput
     from ms_edge.progress import Progress
+    from ms_edge.resume import ResumableOutput
     from ms_edge.run import classify
     from ms_edge.writers import formats, wants_colour
 

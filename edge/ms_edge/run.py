@@ -19,9 +19,10 @@ from ms_edge.batch import POLL_S, in_order
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.inputs import Inputs
-from ms_edge.outputs import Output, ResumableOutput, TreeOutput
+from ms_edge.outputs import Output, TreeOutput
 from ms_edge.progress import Progress
 from ms_edge.results import SCHEMA, Classification, Failure
+from ms_edge.resume import ResumableOutput
 from ms_edge.writers import LIVE_HEADER, live_line
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
