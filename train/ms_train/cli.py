@@ -122,7 +122,7 @@ def _show(args: argparse.Namespace) -> int:
 
         print(show.show_panels(dataset_by_name(args.data, args.archive), recipe, args.out, args.seed))
         return 0
-    recipe.build_model(("music", "speech"), "exclusive", recipe.epochs).summary(line_length=100, print_fn=print)
+    recipe.build_model(("music", "speech"), "exclusive", recipe.epochs).summary(print_fn=print)
     return 0
 
 

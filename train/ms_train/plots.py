@@ -151,6 +151,10 @@ def spectrogram(axes: Axes, values: Float32, spec: FrontEndSpec, mel: MelSpec | 
     last_s = first_s + values.shape[1] * spec.frame_step / spec.sample_rate_hz
     if mel:
         low, high = _mel(mel.low_hz), _mel(mel.high_hz)
+        half_band = (
+            (high - low) / (mel.bands + 1) / 2
+        )  # the outermost bands' middles lie a band within the two frequencies
+        low, high = low + half_band, high - half_band
         ticks = [hz for hz in MEL_TICKS_HZ if mel.low_hz <= hz <= mel.high_hz]
         axes.set_ylabel("Hz (mel scale)")
     else:

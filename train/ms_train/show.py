@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -103,7 +104,9 @@ def show_augmentations(
             else:
                 heard = _mixed(samples, other, rng) if name == MIXING else AUGMENTATIONS[name](samples, rng, rate_hz)
                 after = front_end.features(heard)
-                soundfile.write(sound, heard, rate_hz, "PCM_16")
+                wav = io.BytesIO()  # so that a full disk is an OSError
+                soundfile.write(wav, heard, rate_hz, "PCM_16", format="WAV")
+                sound.write_bytes(wav.getvalue())
             with _drawing():
                 pictures = {"before": before, f"after: {name}": after}
                 plots.above_each_other(pictures, recipe.spec, picture, _printable(file))
@@ -139,7 +142,7 @@ def _random_clip(recording: Recording, recipe: Recipe, rng: Rng) -> tuple[str, F
     spec = recipe.spec
     try:
         samples = recording.read(spec.sample_rate_hz)
-    except AudioError as error:
+    except MsEdgeError as error:
         print(f"left out: {error}", file=sys.stderr)
         return None
     start = int(rng.integers(0, max(1, len(samples) - spec.clip_samples + 1)))
