@@ -82,7 +82,7 @@ def show_augmentations(
             raise UsageError("usage", "--augmentation mixing needs a second recording; give --mix-with FILE.")
         if name != MIXING:
             require_known(name)
-    chosen = list(dict.fromkeys(chosen)) or [*AUGMENTATIONS, *MASKS, *([MIXING] if mixed_with else [])]
+    chosen = list(dict.fromkeys([*(chosen or [*AUGMENTATIONS, *MASKS]), *([MIXING] if mixed_with else [])]))
     other = _start_of(mixed_with, recipe, AUGMENTED_S)[0] if mixed_with else None
     names, failed = _Names(out, [*files, *([mixed_with] if mixed_with else [])]), 0
     front_end = FrontEnd(recipe.spec)
