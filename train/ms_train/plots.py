@@ -167,7 +167,7 @@ def spectrogram(axes: Axes, values: Float32, spec: FrontEndSpec, mel: MelSpec | 
     else:
         axes.set_ylim(0, spec.sample_rate_hz / 2)
         axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlim(max(0.0, first_s), last_s)
+    axes.set_xlim(0, last_s)
     return image
 
 
