@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ms_edge.errors import UsageError
 from ms_train.console import add_data_arguments, run, whole_number
 
 
@@ -45,6 +46,26 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into the run folder")
     fit.add_argument("--mixed-precision", action="store_true", help="compute in 16 bits where a GPU gains by it")
     fit.set_defaults(run=_fit)
+
+    show = commands.add_parser(
+        "show",
+        help="pictures of recordings, datasets and augmentations; the summary of a model",
+        epilog="example: ms-train show tests/data/music_zaz.wav -o pictures",
+    )
+    show.add_argument(
+        "files", nargs="*", metavar="FILE", help="audio: its waveform and its spectrograms, as FILE's name.png"
+    )
+    show.add_argument("--recipe", default="logstft_cnn", help="whose spectrograms (default logstft_cnn)")
+    show.add_argument("-o", "--out", type=Path, default=Path("pictures"), help="folder (default pictures)")
+    add_data_arguments(show, required=False, note=": random clips of each class, side by side")
+    show.add_argument("--summary", action="store_true", help="print the recipe's model; so does show without FILE")
+    show.add_argument("--augment", action="store_true", help="each augmentation of FILE: before and after, and a WAV")
+    show.add_argument("--augmentation", action="append", default=[], metavar="NAME", help="this one only (repeatable)")
+    show.add_argument("--mix-with", metavar="FILE2", help="with --augment: also FILE mixed with this recording")
+    show.add_argument(
+        "--seed", type=whole_number(0, (1 << 32) - 1), default=0, help="of clips and augmentations (default 0)"
+    )
+    show.set_defaults(run=_show)
 
     data = commands.add_parser("data", help="fetch training data").add_subparsers(required=True, metavar="COMMAND")
     fetch = data.add_parser(
@@ -97,6 +118,33 @@ def _fit(args: argparse.Namespace) -> int:
                 f"{found['file_accuracy']:.2%} of {found['files']} recordings"
             )
     print(f"{args.out}: {metrics['epochs']} epochs in {metrics['seconds']:.0f} s, {metrics['parameters']:,} parameters")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    if sum(map(bool, (args.data, args.summary, args.files))) > 1:
+        raise UsageError("usage", "show takes one of FILE..., --data and --summary at a time.")
+    augment = args.augment or args.augmentation or args.mix_with
+    if augment and not args.files:
+        raise UsageError("usage", "--augment needs a recording to change; name a FILE.")
+    if args.archive and not args.data:
+        raise UsageError("usage", "--archive goes with --data gtzan.")
+    from ms_train import show
+    from ms_train.recipes import get_recipe
+
+    recipe = get_recipe(args.recipe)
+    if augment:
+        return int(
+            show.show_augmentations(args.files, args.augmentation, args.mix_with, recipe, args.out, args.seed) > 0
+        )
+    if args.files:
+        return int(show.show_recordings(args.files, recipe, args.out) > 0)
+    if args.data:
+        from ms_train.datasets.by_name import dataset_by_name
+
+        print(show.show_panels(dataset_by_name(args.data, args.archive), recipe, args.out, args.seed))
+        return 0
+    recipe.build_model(("music", "speech"), "exclusive", recipe.epochs).summary(print_fn=print)
     return 0
 
 
