@@ -22,6 +22,14 @@ def everything(request) -> bool:
     return request.config.getoption("--everything")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory):
+    """What training keeps between runs is not kept between tests of it, nor in the tester's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def samples() -> list[Path]:
     """The sample recordings, speech and music; their names begin with their label."""

@@ -15,22 +15,28 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import soundfile
 
 from ms_edge import cli as edge_cli
 from ms_edge.audio import read_mono
 from ms_edge.golden import golden_deviations
+from ms_edge.graph import require_known_operators
 from ms_edge.model import Model
 from ms_export import cli as export_cli
 from ms_export.convert import compare
+from ms_export.graph import to_onnx
 from ms_export.run import Run
 from ms_export.signals import grid
 from ms_train import cli as train_cli
+from ms_train.outputs import with_logits
 from ms_train.recipes import recipes
 
 # Where nothing depends on the recipe: the quick one.
 only_one = pytest.mark.parametrize("run", ["mel_dscnn"], indirect=True)
+# Where little does: one network of features that exclude one another in a neuron, one of mel bands.
+two = pytest.mark.parametrize("run", ["logstft_cnn", "mel_dscnn"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,7 @@ def data(tmp_path_factory, samples) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=recipes())
+@pytest.fixture(scope="module", params=["logstft_cnn", "mel_dscnn"])
 def run(request, tmp_path_factory, data) -> Path:
     """A run folder after one epoch (of two steps, where the recipe draws random windows)."""
     from ms_train import recipes as module
@@ -129,6 +135,21 @@ def test_exported_model_is_self_describing_and_plain(exported, run):
     assert all(initializer.data_location == onnx.TensorProto.DEFAULT for initializer in graph.graph.initializer)
 
 
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_becomes_a_graph_that_is_served_and_answers_as_keras_does(name):
+    """With random weights, of which training would only make others."""
+    recipe, labels = recipes()[name], ("music", "speech")
+    keras.utils.set_random_seed(0)
+    shape = recipe.spec.feature_shape
+    network = with_logits(recipe.build_model(labels, "exclusive", 1), labels, "exclusive", shape)
+    content = to_onnx(network, shape, name).SerializeToString()
+    require_known_operators(content)
+    features = np.random.default_rng(0).uniform(0, 3, (3, *shape)).astype(np.float32)
+    _, expected = network(features, training=False)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(["scores"], {"features": features})[0], expected, atol=1e-5)
+
+
 def test_golden_vector_agrees(exported):
     found = golden_deviations(Model.load(exported))
     assert found["features"].largest <= 1e-3
@@ -150,6 +171,7 @@ def test_served_scores_are_those_of_keras_through_the_whole_runtime(exported, ru
         assert list(record["scores"].values()) == pytest.approx(expected.numpy().mean(axis=0), abs=1e-5)
 
 
+@two
 def test_same_run_same_bytes_in_another_process(exported, run, data):
     again = exported.with_name("again.onnx")
     arguments = ["convert", str(run), "-o", str(again), "--data", f"folder:{data}"]
@@ -173,7 +195,9 @@ def test_certificate_stands_beside_the_model(exported):
     assert {"tensorflow", "onnxruntime", "soxr"} <= parity["versions"].keys()
     for stages in (parity, parity["resampled"]):
         for stage in ("samples", "spectrum", "features", "logits", "scores", "label"):
-            assert 0 <= stages[stage]["largest"] <= stages[stage]["tolerance"], stage
+            shown = stages is not parity and stage in ("logits", "scores")  # and not judged
+            assert (stages[stage]["tolerance"] is None) == shown
+            assert shown or 0 <= stages[stage]["largest"] <= stages[stage]["tolerance"], stage
     report = exported.with_suffix(".parity.md").read_text("utf-8")
     assert f"]({exported.stem}.parity.png)" in report
     for name in ("tf.signal, float64", "NumPy/SciPy, float64", "as served", "no optimisations", "batch 64, 4 threads"):
@@ -182,9 +206,8 @@ def test_certificate_stands_beside_the_model(exported):
     assert {path.name for path in exported.parent.glob(".*")} == set()
 
 
+@only_one
 def test_check_says_the_same_of_the_file(exported, run, data, everything, tmp_path, capsys):
-    if run.name != "mel_dscnn" and not everything:
-        return  # `exported` is the same, but for the file that is written
     arguments = ["check", str(exported), "--against", str(run), "--data", f"folder:{data}"]
     arguments += ["--all"] if everything else []
     assert export_cli.main([*arguments, "--report", str(tmp_path / "report.md")]) == 0
@@ -225,8 +248,6 @@ def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, d
         monkeypatch.setattr("ms_export.convert.to_onnx", lambda _, *rest: to_onnx(conversion, *rest))
         return loaded
 
-    from ms_export.graph import to_onnx
-
     monkeypatch.setattr(Run, "load", classmethod(disturbed))
     out = tmp_path / "a.onnx"
     assert export_cli.main(["convert", str(run), "-o", str(out), "--data", f"folder:{data}"]) == 1
@@ -240,6 +261,7 @@ def thin_grid(monkeypatch):
     monkeypatch.setattr("ms_export.convert.grid", lambda *args, **options: islice(grid(*args, **options), 0, None, 6))
 
 
+@two
 @pytest.mark.usefixtures("thin_grid")
 def test_a_waveform_model_of_the_same_run_answers_the_same(exported, run, data, samples, capsys):
     """`--input waveform`: the same scores within 1e-4, proven when it is converted and again where it runs."""
@@ -260,6 +282,7 @@ def test_a_waveform_model_of_the_same_run_answers_the_same(exported, run, data, 
         assert found["scores"] == pytest.approx(usual["scores"], abs=1e-4)
 
 
+@only_one
 @pytest.mark.usefixtures("thin_grid")
 def test_a_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, monkeypatch, capsys):
     from ms_export.waveform import with_front_end
