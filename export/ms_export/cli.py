@@ -145,7 +145,6 @@ def _check(args: argparse.Namespace) -> int:
     run = _load(args.against, args)
     model = Model.load(args.model, "cpu")
     require_same(model, run)
-    require_golden(model)
     recordings = run.held_out(args.data, args.archive)
     reports = compare(run, args.model, recordings, everything=args.all)
     print(certificate.table(reports))
@@ -154,6 +153,7 @@ def _check(args: argparse.Namespace) -> int:
     for report in reports:
         if not report.passed:
             print(f"ms-export: {report.describe()}.", file=sys.stderr)
+    require_golden(model)
     return 0 if all(report.passed for report in reports) else 1
 
 
