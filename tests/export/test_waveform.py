@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -89,7 +88,7 @@ def untrained_network(name: str) -> onnx.ModelProto:
     # SciPy's and TensorFlow's transforms, the same library, are 2e-4 from float64's; logits of deviation 1 then move by 1e-3.
     last.set_weights(standardised(values, last.get_weights()[0], 0.15))
     both = with_logits(network, ("music", "speech"), "exclusive")
-    return to_onnx(SimpleNamespace(network=both, spec=recipe.spec, recipe=name))
+    return to_onnx(both, recipe.spec.feature_shape, name)
 
 
 def all_clips(spec: FrontEndSpec) -> dict[str, np.ndarray]:
