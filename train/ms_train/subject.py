@@ -167,7 +167,7 @@ class Subject:
             )
         if self.kind == "model" and not any(counts.values()):
             found.append(
-                "Whether the model was trained on any of these recordings cannot be told from its file, which names only "
-                "what is listed under Model."
+                "Whether the model was trained on any of these recordings cannot be told from its file, which says only that it "
+                f"was trained on {self.training.get('dataset', 'what is not recorded')}."
             )
         return found
