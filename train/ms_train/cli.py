@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ms_train.console import add_data_arguments, run, whole_number
 
@@ -27,7 +28,16 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--recipe", required=True, help="what to train: logstft_cnn, resized_cnn, mel_dscnn ...")
     add_data_arguments(fit, required=True)
     fit.add_argument("--out", required=True, type=Path, help="the new run folder")
-    fit.add_argument("--fold", type=_fold, metavar="I/N", help="hold out the I-th of N folds of recordings for testing")
+    folds = fit.add_mutually_exclusive_group()
+    folds.add_argument(
+        "--fold", type=_fold, metavar="I/N", help="hold out the I-th of N folds of recordings for testing"
+    )
+    folds.add_argument(
+        "--folds",
+        type=whole_number(2, 100),
+        metavar="K",
+        help="cross-validate: train K times into --out/fold-1 ..., test each on its own fold, report in --out",
+    )
     fit.add_argument("--epochs", type=whole_number(1, 100_000), help="train for so many epochs (default: the recipe's)")
     fit.add_argument(
         "--seed",
@@ -97,25 +107,34 @@ def _fold(text: str) -> tuple[int, int]:
 
 def _fit(args: argparse.Namespace) -> int:
     from ms_train.cache import default_folder
+    from ms_train.crossvalidate import crossvalidate, table
     from ms_train.datasets.by_name import dataset_by_name
     from ms_train.fit import fit
     from ms_train.recipes import get_recipe
 
     recipe = get_recipe(args.recipe)
     dataset = dataset_by_name(args.data, args.archive)
-    metrics = fit(
-        recipe,
-        dataset,
-        args.data,
-        args.out,
-        seed=args.seed,
-        fold=args.fold,
-        epochs=args.epochs,
-        cache=None if args.cache == Path("none") else args.cache or default_folder(),
-        resume=args.resume,
-        tensorboard=args.tensorboard,
-        mixed_precision=args.mixed_precision,
-    )
+
+    def train(out: Path, fold: tuple[int, int] | None, resume: bool) -> dict[str, Any]:
+        return fit(
+            recipe,
+            dataset,
+            args.data,
+            out,
+            seed=args.seed,
+            fold=fold,
+            epochs=args.epochs,
+            cache=None if args.cache == Path("none") else args.cache or default_folder(),
+            resume=resume,
+            tensorboard=args.tensorboard,
+            mixed_precision=args.mixed_precision,
+        )
+
+    if args.folds:
+        print(table(crossvalidate(train, dataset, args.out, args.folds, resume=args.resume, seed=args.seed)))
+        print(f"{args.out / 'report.md'}, {args.out / 'report.json'}")
+        return 0
+    metrics = train(args.out, args.fold, args.resume)
     for part in ("val", "test"):
         if part in metrics:
             found = metrics[part]

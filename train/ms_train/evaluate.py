@@ -161,8 +161,10 @@ def bootstrap(
     for name, number in value.items():
         numbers = np.array([one[name] for one in found])
         numbers = numbers[~np.isnan(numbers)]
-        low, high = np.percentile(numbers, [2.5, 97.5]).tolist() if len(numbers) else (None, None)
-        result[name] = {"value": None if np.isnan(number) else number, "low": low, "high": high}
+        low, high = np.percentile(numbers, [2.5, 97.5]).tolist() if len(numbers) else (number, number)
+        if np.isnan(number):
+            low = high = number = None
+        result[name] = {"value": number, "low": low, "high": high}
     return result
 
 
