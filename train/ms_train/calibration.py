@@ -61,13 +61,21 @@ def tempered(scores: Float64, temperature: float, decision: str) -> Float64:
     return np.asarray(softmax(np.log(p) / temperature, axis=1))
 
 
-def fit_temperature(scores: Float64, targets: NDArray[np.bool_], decision: str) -> float:
+def fit_temperature(scores: Float64, targets: NDArray[np.bool_], decision: str) -> float | None:
     """The temperature that minimises the log loss of (n, labels) scores (Guo et al. 2017), between TEMPERATURES.
 
-    `exclusive` rows without a true label are left out.
+    `exclusive` rows without a true label are left out. None where every score is on its right side, or there is none: then
+    the lower the better, without end, and nothing is learnt of how sure to be.
     """
     asked = targets.any(axis=1) if decision == "exclusive" else np.ones(len(targets), bool)
     scores, targets = scores[asked], targets[asked]
+    right = (
+        (scores == scores.max(axis=1, keepdims=True)) == targets
+        if decision == "exclusive"
+        else (scores >= 0.5) == targets
+    )
+    if right.all():
+        return None
 
     def loss(log_temperature: float) -> float:
         return float(log_loss(tempered(scores, np.exp(log_temperature), decision), targets, decision).mean())

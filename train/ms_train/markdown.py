@@ -190,8 +190,9 @@ def _conditions(found: dict[str, Any]) -> list[str]:
 
 
 def _wrong(found: dict[str, Any]) -> list[str]:
-    wrong, clips = found["files"]["wrong"], found["mistakes"]
-    parts = [f"{len(wrong)} of {found['files']['count']:,} recordings."]
+    answers, clips = found["files"]["answers"], found["mistakes"]
+    wrong = [one for one in answers if one["answer"] != one["truth"]]
+    parts = [f"{len(wrong)} of {len(answers):,} recordings."]
     if wrong:
         lines = [[one["name"], one["truth"], one["answer"], _scores(one["scores"])] for one in wrong[:MOST_LISTED]]
         parts.append(grid(("recording", "truth", "answer", "scores"), lines))

@@ -153,13 +153,13 @@ def snrs(points: Sequence[Mapping[str, Any]], names: Mapping[str, str], title: s
 
 
 def mistakes(shown: Sequence[Any], title: str, path: Path) -> None:
-    """Spectrograms of mistakes (`ms_train.scoring.Mistake`), the clip between two lines, as a PNG; no more than ten."""
+    """Spectrograms of mistakes (`ms_train.scoring.Mistake`), the clip between two lines, as a PNG; one at least."""
     from matplotlib.figure import Figure
 
-    rows = max(1, -(-len(shown) // 2))
-    figure = Figure(figsize=(11, 0.8 + 2.4 * rows), layout="constrained")
-    all_axes = figure.subplots(rows, 2, squeeze=False).ravel()
-    image = None
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(1 + 5 * columns, 0.8 + 2.4 * rows), layout="constrained")
+    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, mistake in zip(all_axes, shown, strict=False):
         rate = mistake.sample_rate_hz
         window = min(512, len(mistake.context))
@@ -171,11 +171,10 @@ def mistakes(shown: Sequence[Any], title: str, path: Path) -> None:
         scores = ", ".join(f"{label} {score:.2f}" for label, score in mistake.scores.items())
         name = mistake.name if len(mistake.name) <= 48 else f"…{mistake.name[-47:]}"
         axes.set_title(f"{name}\n{mistake.truth} as {mistake.answer} ({scores})", fontsize="small")
-        axes.set(xlabel="seconds into the recording", ylabel="kHz")
+        axes.set(xlabel="seconds into the recording", ylabel="kHz", xlim=(seconds[0], seconds[-1]))
     for axes in all_axes[len(shown) :]:
         axes.set_axis_off()
-    if image is not None:
-        figure.colorbar(image, ax=all_axes, label="dB relative to full scale", shrink=0.6)
+    figure.colorbar(image, ax=all_axes, label="dB relative to full scale")
     figure.suptitle(title)
     figure.savefig(path, dpi=90)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -43,12 +43,16 @@ def numbers(
     spec, decision = subject.listener.spec, subject.decision
     clips = heard.clips.part(~heard.silent)
     truths = Counter(heard.files.truths)
-    wrong = [
-        {"name": heard.names[index], "truth": truth, "answer": answer, "scores": _named(row, subject.labels)}
+    answers = [
+        {
+            "name": heard.names[index],
+            "truth": truth,
+            "answer": answer,
+            "scores": dict(zip(subject.labels, row.tolist(), strict=True)),
+        }
         for index, truth, answer, row in zip(
             heard.files.recording, heard.files.truths, heard.files.answers, heard.files.scores, strict=True
         )
-        if truth != answer
     ]
     known = ("dataset", "sources", "licences", "recordings", "data_sha256", "seed", "fold", "keras_sha256")
     return {
@@ -82,7 +86,7 @@ def numbers(
             **evaluate.measures(clips, seed),
             "confusion": evaluate.confusion(heard.clips),
         },
-        "files": {**evaluate.measures(heard.files, seed), "wrong": wrong},
+        "files": {**evaluate.measures(heard.files, seed), "answers": answers},
         "calibration": _calibration(clips, fitted, decision.kind),
         "by_length": [
             *(
@@ -117,16 +121,14 @@ def numbers(
     }
 
 
-def _named(row: Iterable[float], labels: Sequence[str]) -> dict[str, float]:
-    return dict(zip(labels, map(float, row), strict=True))
-
-
 def _calibration(clips: Answers, fitted: Fitted, decision: str) -> dict[str, Any]:
     """Of clips: log loss, expected calibration error and reliability curves, as they are and at the fitted temperature."""
     asked = clips.part(clips.targets.any(axis=1)) if decision == "exclusive" else clips
-    temperature = None
-    if fitted.answers is not None and len(fitted.answers):
+    temperature, what = None, fitted.what
+    if fitted.answers is not None:
         temperature = calibration.fit_temperature(fitted.answers.scores, fitted.answers.targets, decision)
+        if temperature is None:
+            what = f"none can be told from clips that are all got right, {fitted.what}"
 
     def of(scores: Any) -> dict[str, Any]:
         asked_of = calibration.questions(scores, asked.targets, asked.labels, decision)
@@ -141,7 +143,7 @@ def _calibration(clips: Answers, fitted: Fitted, decision: str) -> dict[str, Any
     if not len(asked):
         return {"fitted_on": None, "temperature": None, "as_is": None, "tempered": None}
     return {
-        "fitted_on": fitted.what,
+        "fitted_on": what,
         "temperature": temperature,
         "as_is": of(asked.scores),
         "tempered": of(calibration.tempered(asked.scores, temperature, decision)) if temperature else None,
@@ -177,4 +179,6 @@ def _draw(found: dict[str, Any], heard: Heard, out: Path) -> None:
     if heard.lengths:
         plots.lengths(found["by_length"], names, found["model"]["clip_s"], title, out / "length.png")
         plots.snrs(found["by_snr"], names, title, out / "snr.png")
-    plots.mistakes(heard.mistakes, f"{title}: the clips got most wrong", out / "mistakes.png")
+    (out / "mistakes.png").unlink(missing_ok=True)  # of an earlier evaluation
+    if heard.mistakes:
+        plots.mistakes(heard.mistakes, f"{title}: the clips got most wrong", out / "mistakes.png")
