@@ -61,6 +61,12 @@ def test_what_cannot_be_asked_has_no_value():
     assert found["labels"]["speech"]["recall"]["value"] == 0.5
 
 
+def test_nothing_at_all_has_no_value_either():
+    found = measures(answers(np.empty((0, 2)), np.empty((0, 2)), []), seed=0)
+    assert found["count"] == 0
+    assert found["accuracy"]["value"] is None
+
+
 def test_a_perfect_classifier_and_a_useless_one():
     rng = np.random.default_rng(0)
     targets = np.eye(2)[rng.integers(0, 2, 2000)]

@@ -155,7 +155,8 @@ def bootstrap(
     value = of(np.ones(len(recording)))
     groups, index = np.unique(recording, return_inverse=True)
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(groups), np.full(len(groups), 1 / max(1, len(groups))), size=rounds)
+    even = np.full(len(groups), 1 / max(1, len(groups)))
+    drawn = rng.multinomial(len(groups), even, size=rounds) if len(groups) else ()
     found = [of(times[index].astype(float)) for times in drawn]
     result = {}
     for name, number in value.items():
