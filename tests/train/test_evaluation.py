@@ -200,6 +200,7 @@ def test_refusals_are_one_sentence(run, folder, tmp_path, capsys):
         assert sentence in said[0]
 
 
+@pytest.mark.slow
 def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
     out = tmp_path / "folds"
     assert fit(folder, out, "--folds", "2") == 0
