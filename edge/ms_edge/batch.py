@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LOOK_AHEAD = 4  # files per job begun before the first of them has been written
+POLL_S = 0.1  # how often who waits asks whether to stop
 
 
 def usable_cores() -> int:
@@ -25,35 +28,50 @@ def usable_cores() -> int:
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], jobs: int, stopped: Callable[[], bool]
+    work: Callable[[Item], Result | None], items: Iterable[Item], jobs: int, stopped: Callable[[], bool]
 ) -> Iterator[Result]:
     """Yield `work(item)` for every item, in their order, working on up to `jobs` at once in threads.
 
-    `stopped()` is asked before each is begun; once it is true nothing more is, and what was begun is finished and yielded.
+    Items are taken in a thread too: one that is slow to come delays no result of those before it. `stopped()` is asked before
+    each is begun; once it is true nothing more is, and what was begun is finished and yielded, up to the first that gave None.
     """
-    if jobs == 1:
-        for item in items:
-            if stopped():
-                return
-            yield work(item)
-        return
-    from concurrent.futures import Future, ThreadPoolExecutor
+    begun: SimpleQueue[Future[Result | None] | None] = SimpleQueue()  # in their order; None: that was all
+    room = threading.Semaphore(LOOK_AHEAD * jobs)
+    ended = threading.Event()
 
-    def begin(item: Item) -> tuple[Result] | None:
-        return None if stopped() else (work(item),)
+    def begin(item: Item) -> Result | None:
+        return None if ended.is_set() or stopped() else work(item)
 
-    pending: deque[Future[tuple[Result] | None]] = deque()
-    with ThreadPoolExecutor(jobs, thread_name_prefix="ms-edge") as pool:
+    def take() -> None:
         try:
             for item in items:
-                pending.append(pool.submit(begin, item))
-                while pending and (pending[0].done() or len(pending) >= LOOK_AHEAD * jobs):
-                    done = pending.popleft().result()
-                    if done is None:  # begun in order: so nothing after it was begun either
-                        return
-                    yield done[0]
-            while pending and (done := pending.popleft().result()) is not None:
-                yield done[0]
+                room.acquire()
+                if ended.is_set():
+                    return
+                begun.put(pool.submit(begin, item))
+            begun.put(None)
+        except BaseException as error:  # for the one who waits for results
+            failed: Future[Result | None] = Future()
+            failed.set_exception(error)
+            begun.put(failed)
+
+    with ThreadPoolExecutor(jobs, thread_name_prefix="ms-edge") as pool:
+        threading.Thread(target=take, name="ms-edge-inputs", daemon=True).start()
+        try:
+            while (future := _next(begun, stopped)) and (result := future.result()) is not None:
+                yield result
+                room.release()
         finally:
-            for future in pending:
-                future.cancel()
+            ended.set()
+            room.release()
+
+
+def _next(
+    begun: SimpleQueue[Future[Result | None] | None], stopped: Callable[[], bool]
+) -> Future[Result | None] | None:
+    while True:
+        try:
+            return begun.get(timeout=POLL_S)
+        except Empty:
+            if stopped():
+                return None

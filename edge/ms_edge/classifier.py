@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from numbers import Real
 from typing import IO, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ms_edge.metadata import Decision
 from ms_edge.model import Model
 from ms_edge.results import Classification, Segment
 from ms_edge.sources import AudioArrays, AudioSource
-from ms_edge.timeline import SILENCE, UNCERTAIN, probability_of, segments, window_label
+from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
 from ms_edge.windows import is_silent, owned_samples, windows
 
 Float32 = NDArray[np.float32]
@@ -68,6 +69,9 @@ class Classifier:
     ) -> None:
         self.model = model if isinstance(model, Model) else Model.load(model, device)
         spec = self.model.metadata.spec
+        hop_s = None if hop_s is None else _number("hop_s", hop_s)
+        min_segment_s = _number("min_segment_s", min_segment_s)
+        min_confidence = _number("min_confidence", min_confidence)
         if hop_s is not None and not 0.01 <= hop_s <= spec.clip_s:
             raise UsageError(
                 "usage", f"The hop must be 0.01 s to the model's window of {spec.clip_s:g} s, not {hop_s:g} s."
@@ -95,8 +99,7 @@ class Classifier:
     def __repr__(self) -> str:
         return f"<ms_edge.Classifier of {self.model!r}>"
 
-    @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self, raw: RawFormat | str | None = None) -> dict[str, Any]:
         """What an answer depends on beside the audio and the model."""
         return {
             "version": __version__,
@@ -104,6 +107,7 @@ class Classifier:
             "min_segment_s": self.min_segment_s,
             "min_confidence": self.min_confidence,
             "wav_only": self.wav_only,
+            "raw": None if raw is None else str(raw),
         }
 
     def classify(
@@ -111,14 +115,15 @@ class Classifier:
         source: Source,
         sample_rate_hz: int | None = None,
         *,
-        raw: RawFormat | None = None,
+        raw: RawFormat | str | None = None,
         on_audio: Callable[[float], None] | None = None,
     ) -> Classification:
         """Classify a path, `-` (standard input), a binary file object, or an array of samples at `sample_rate_hz`.
 
-        An array is (n,) or (n, channels), floats in [-1, 1] or integers of 16 or 32 bits. `raw` says what headerless PCM
-        is. `on_audio` is called with the seconds of audio read since its last call. Memory does not grow with duration.
-        Raises AudioError where the audio cannot be decoded or is too short, UsageError where arguments do not fit.
+        An array is (n,) or (n, channels), floats in [-1, 1] or integers of 16 or 32 bits. A file object that can seek is read
+        from its beginning, another one as it comes. `raw` says what headerless PCM is: a `RawFormat`, or text as in
+        `16000:1:s16le`. `on_audio` is called with the seconds of audio read since its last call. Memory does not grow with
+        duration. Raises AudioError where the audio cannot be decoded or is too short, UsageError where arguments do not fit.
 
         >>> tone = 0.1 * np.sin(np.arange(32_000) / 10)
         >>> Classifier().classify(tone, sample_rate_hz=16_000).duration_s
@@ -126,7 +131,7 @@ class Classifier:
         """
         with open_audio(source, sample_rate_hz, raw=raw, wav_only=self.wav_only) as audio:
             found = self.window_scores(_counted(audio, self.spec.sample_rate_hz, on_audio))
-            return self._judge(audio, found)
+            return self._judge(audio, found, self.settings(raw))
 
     def timeline(self, source: Source, sample_rate_hz: int | None = None) -> tuple[Segment, ...]:
         """The segments of `classify`: what is where in a recording, from its start to its end without gaps.
@@ -140,6 +145,7 @@ class Classifier:
         """Yield each window as a Segment as soon as its last sample has come; blocks are arrays as `classify` takes.
 
         Windows overlap where the hop is shorter than the clip, and are not smoothed: their labels are what is known now.
+        Raises AudioError where the blocks end before there is enough to classify.
 
         >>> silence = [np.zeros(4_000, np.float32)] * 6
         >>> [(s.start_s, s.end_s, s.label) for s in Classifier().stream(silence, 16_000)]
@@ -151,12 +157,16 @@ class Classifier:
         """`stream` for an open source of audio; nothing is read before the window before it has been yielded."""
         rate, labels = self.spec.sample_rate_hz, self.model.metadata.labels
         for start, samples in windows(audio.blocks(rate), self.spec):
+            # A window of less than itself is tiled, and comes only at the end.
+            if audio.frames < min(MIN_DURATION_S, self.spec.clip_s) * audio.sample_rate_hz:
+                raise _too_short(audio)
             row = self.model.scores(self._input(samples)[np.newaxis])[0]
             scores = dict(zip(labels, map(float, row), strict=True))
             label = SILENCE if is_silent(samples) else window_label(row, labels, self.model.metadata.decision)
             end_s = min(start / rate + self.spec.clip_s, audio.frames / audio.sample_rate_hz)
             probability = probability_of(label, scores)
-            yield Segment(start / rate, end_s, self._sure(label, probability), probability, scores)
+            label = label if probability >= self.min_confidence else UNCERTAIN
+            yield Segment(start / rate, end_s, label, probability, scores)
 
     def window_scores(self, blocks: Iterable[Float32]) -> WindowScores:
         """Score every window of a stream of mono blocks at the model's sample rate, in bounded memory."""
@@ -169,12 +179,10 @@ class Classifier:
             return WindowScores(np.empty(0, np.int64), scores[0], np.empty(0, bool))
         return WindowScores(np.concatenate(starts), np.concatenate(scores), np.concatenate(silent))
 
-    def _judge(self, audio: AudioSource, found: WindowScores) -> Classification:
+    def _judge(self, audio: AudioSource, found: WindowScores, settings: dict[str, Any]) -> Classification:
         duration_s = audio.frames / audio.sample_rate_hz
         if duration_s < MIN_DURATION_S:
-            raise AudioError(
-                "too-short", f"{audio.name}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
-            )
+            raise _too_short(audio)
         labels, decision, rate = self.model.metadata.labels, self.model.metadata.decision, self.spec.sample_rate_hz
         owned = owned_samples(found.starts, self.spec.clip_samples, audio.frames * rate // audio.sample_rate_hz)
         # In milliseconds, as they are printed: so that printed segments leave no gap, and sum to what is printed of them.
@@ -184,37 +192,44 @@ class Classifier:
         voting = ~found.silent if not found.silent.all() else slice(None)
         mean = found.scores[voting].mean(axis=0, dtype=np.float64)
         scores = dict(zip(labels, mean.tolist(), strict=True))
+        likeliest = vote(parts, scores, decision)
+        parts = doubted(parts, self.min_confidence)
         label = vote(parts, scores, decision)
-        probability = probability_of(label, scores)
-        parts = tuple(replace(part, label=self._sure(part.label, part.probability)) for part in parts)
-        seconds = seconds_by_label(parts)
         return Classification(
             path=audio.name,
-            label=self._sure(label if label in seconds else UNCERTAIN, probability),
-            probability=probability,
+            label=label,
+            probability=probability_of(likeliest if label == UNCERTAIN else label, scores),
             scores=scores,
-            seconds=seconds,
+            seconds=seconds_by_label(parts),
             duration_s=round(duration_s, 3),
             sample_rate_hz=audio.sample_rate_hz,
             channels=audio.channels,
             segments=parts,
             warnings=tuple(audio.warnings),
             file=audio.file,
-            settings=self.settings,
+            settings=settings,
             model=self.model.sha256,
             provider=self.model.provider,
         )
 
-    def _sure(self, label: str, probability: float) -> str:
-        return label if probability >= self.min_confidence else UNCERTAIN
+
+def _too_short(audio: AudioSource) -> AudioError:
+    duration_s = audio.frames / audio.sample_rate_hz
+    return AudioError(
+        "too-short", f"{audio.name}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
+    )
 
 
 def vote(parts: Iterable[Segment], scores: dict[str, float], decision: Decision) -> str:
     """The label of a recording: of those its segments carry, silence aside, `exclusive`: the one with the largest mean score;
-    `independent`: the one with most seconds, ties to the larger probability. Where all is silent, `silence`.
+    `independent`: the one with most seconds, ties to the larger probability. Where all is silent, `silence`; where more is
+    uncertain than is of any other label, `uncertain`.
     """
     seconds = seconds_by_label(parts)
     seconds.pop(SILENCE, None)
+    uncertain_s = seconds.pop(UNCERTAIN, 0.0)
+    if uncertain_s > max(seconds.values(), default=0.0):
+        return UNCERTAIN
     if not seconds:
         return SILENCE
     if decision.kind == "exclusive":
@@ -228,6 +243,12 @@ def seconds_by_label(parts: Iterable[Segment]) -> dict[str, float]:
     for part in parts:
         seconds[part.label] = seconds.get(part.label, 0.0) + part.end_s - part.start_s
     return {label: round(value, 3) for label, value in seconds.items()}
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, Real):
+        raise UsageError("usage", f"{name} must be a number, not {value!r}.")
+    return float(value)
 
 
 def _counted(audio: AudioSource, sample_rate_hz: int, on_audio: Callable[[float], None] | None) -> Iterator[Float32]:

@@ -8,10 +8,13 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ms_edge import __version__
 from ms_edge.errors import DeviceError, ModelError, MsEdgeError, UsageError
+
+if TYPE_CHECKING:
+    from ms_edge.audio import RawFormat
 
 FAILED, UNUSABLE, INTERRUPTED = 1, 3, 130
 RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv")
@@ -25,11 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name the terminal's encoding lacks must not end the run
             stream.reconfigure(errors="backslashreplace")
-    args = parser().parse_args(arguments)
-    if arguments is None and not getattr(args, "verbose", False):
-        _keep_stderr_for_us()
     try:
-        return int(args.run(args))
+        try:
+            args = parser().parse_args(arguments)
+            if arguments is None and not getattr(args, "verbose", False):
+                _keep_stderr_for_us()
+            return int(args.run(args))
+        finally:  # here, and not when Python exits, a full disk is one sentence; also of --help, which raises SystemExit
+            sys.stdout.flush()
     except (ModelError, DeviceError) as error:
         _complain(str(error))
         return UNUSABLE
@@ -53,9 +59,9 @@ def _occupy_standard_descriptors() -> None:
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+        except OSError:  # what should go to a standard output that is closed fails, and is not lost without a word
+            os.open(os.devnull, os.O_RDONLY if descriptor == 1 else os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
@@ -192,28 +198,25 @@ def _add_judging(command: argparse.ArgumentParser) -> None:
 
 def _classify(args: argparse.Namespace) -> int:
     # Imported here, so that --help and --version do not pay for what they do not use.
-    from ms_edge.audio import STDIN, RawFormat
+    from ms_edge.audio import STDIN
     from ms_edge.batch import usable_cores
     from ms_edge.classifier import MIN_SEGMENT_S, Classifier
     from ms_edge.inputs import Inputs, parse_shard
     from ms_edge.model import Model
-    from ms_edge.outputs import FileOutput, Output, ResumableOutput, TreeOutput
+    from ms_edge.outputs import FileOutput, Output, TreeOutput
     from ms_edge.progress import Progress
+    from ms_edge.resume import ResumableOutput
     from ms_edge.run import classify
     from ms_edge.writers import formats, wants_colour
 
-    inputs = Inputs(
-        args.paths,
-        args.files_from,
-        null_separated=args.null,
-        recursive=args.recursive,
-        pattern=args.glob,
-        shard=parse_shard(args.shard) if args.shard else (1, 1),
-    )
     if not args.paths and args.files_from is None:
         raise UsageError("usage", "Nothing to classify; name files or directories, or - for standard input.")
     if [*args.paths, args.files_from].count(STDIN) > 1:
         raise UsageError("usage", "Standard input can be read only once.")
+    if args.null and args.files_from is None:
+        raise UsageError("usage", "-0 is about the list that --files-from names.")
+    if args.output == "":
+        raise UsageError("usage", "-o needs the name of a file or a directory.")
     if args.jobs is not None and args.jobs < 1:
         raise UsageError("usage", f"--jobs must be 1 or more, not {args.jobs}.")
     alone = len(args.paths) == 1 and args.files_from is None and not os.path.isdir(args.paths[0])
@@ -226,7 +229,17 @@ def _classify(args: argparse.Namespace) -> int:
     if args.resume and (args.output is None or into_tree or name != "jsonl"):
         raise UsageError("usage", "--resume needs -o FILE in the format jsonl.")
 
-    raw = RawFormat.parse(args.raw) if args.raw else None
+    if args.output is not None and not into_tree:
+        _require_no_recording(args.output, [*args.paths, args.files_from])
+    raw = _raw(args)
+    inputs = Inputs(
+        args.paths,
+        args.files_from,
+        null_separated=args.null,
+        recursive=args.recursive,
+        pattern=args.glob,
+        shard=parse_shard(args.shard) if args.shard else (1, 1),
+    )
     model = Model.load(args.model, args.device)
     classifier = Classifier(
         model,
@@ -241,16 +254,49 @@ def _classify(args: argparse.Namespace) -> int:
         progress.complain("no CUDA device could be used; running on the CPU.")
     progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
     output: Output | TreeOutput
-    if args.output is None:
-        if name == "text" and wants_colour():
-            form = formats()["text-colour"]
-        output = Output(form, model.metadata.labels, timeline)
-    elif into_tree:
-        output = TreeOutput(args.output, form, model.metadata.labels, timeline)
-    else:
-        kind = ResumableOutput if args.resume else FileOutput
-        output = kind(args.output, form, model.metadata.labels, timeline)
+    labels = model.metadata.labels
+    try:
+        if args.output is None:
+            if name == "text" and wants_colour():
+                form = formats()["text-colour"]
+            if name != "text":
+                _write_like_a_file(sys.stdout)
+            output = Output(form, labels, timeline)
+        elif into_tree:
+            output = TreeOutput(args.output, form, labels, timeline)
+        elif name == "jsonl":
+            output = ResumableOutput(args.output, form, labels, timeline, resume=args.resume)
+        else:
+            output = FileOutput(args.output, form, labels, timeline)
+    except OSError as error:
+        if args.output is None:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError("usage", f"{args.output}: cannot be written ({reason}).") from None
     return classify(inputs, classifier, output, progress, jobs=1 if alone else args.jobs or usable_cores(), raw=raw)
+
+
+def _require_no_recording(output: str, inputs: Sequence[str | None]) -> None:
+    """Raise UsageError where answers would take the place of what is to be read (`-o *.wav`)."""
+    from ms_edge.audio import EXTENSIONS
+    from ms_edge.outputs import is_same_file, place
+
+    if place(output).lower().endswith(EXTENSIONS) or any(path and is_same_file(path, output) for path in inputs):
+        raise UsageError("usage", f"{output}: is a recording or an input, and not replaced; give -o another name.")
+
+
+def _write_like_a_file(stream: object) -> None:
+    """Let standard output hold the bytes that -o FILE would, names that are not Unicode included."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def _raw(args: argparse.Namespace) -> RawFormat | None:
+    from ms_edge.audio import RawFormat
+
+    if args.raw and args.wav_only:
+        raise UsageError("usage", "--raw is audio without a header, and --wav-only refuses what is not WAV; give one.")
+    return RawFormat.parse(args.raw) if args.raw else None
 
 
 def _format_of(output: str | None) -> str:
@@ -269,12 +315,11 @@ def _format_of(output: str | None) -> str:
 
 
 def _stream(args: argparse.Namespace) -> int:
-    from ms_edge.audio import RawFormat
     from ms_edge.classifier import Classifier
     from ms_edge.progress import Progress
     from ms_edge.run import stream
 
-    raw = RawFormat.parse(args.raw) if args.raw else None
+    raw = _raw(args)
     classifier = Classifier(
         args.model, args.device, hop_s=args.hop, min_confidence=args.min_confidence, wav_only=args.wav_only
     )

@@ -18,6 +18,7 @@ from ms_edge.frontend import model_input
 from ms_edge.golden import golden_deviations, golden_signal
 from ms_edge.model import Model, import_onnxruntime
 from ms_edge.providers import CUDA, SUFFIX
+from ms_edge.writers import printable
 
 TIMED_RUNS = 50
 
@@ -130,7 +131,7 @@ def report(found: dict[str, Any], as_json: bool = False) -> str:
             f"one clip in {device['clip_latency_ms']:.2f} ms on {device['provider']}"
         )
     lines += [f"{'warning':<14}{warning}" for warning in found["warnings"]]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))  # paths and recipes may hold anything
 
 
 def _version(name: str) -> str | None:

@@ -15,6 +15,9 @@ SCHEMA = f"{SCHEMA_MAJOR}.0"
 MAX_TEXT = 1 << 20
 MAX_LABELS = 1000
 MAX_LABEL = 100
+# A test vector with room for any answer would prove nothing. The widest that ms-export gives are 5e-2 (scores of int8) and
+# 2e-3 (features).
+MAX_SCORE_TOLERANCE, MAX_FEATURE_TOLERANCE = 0.1, 0.01
 RESERVED_LABELS = ("silence", "other", "uncertain", "error")  # what the runtime says itself
 
 
@@ -110,17 +113,26 @@ def _decision(value: Mapping[str, Any], labels: int) -> Decision:
 
 def _golden(value: Mapping[str, Any], labels: int, bins: int) -> Golden:
     seed = value.get("seed")
-    if not isinstance(seed, int) or not 0 <= seed < 1 << 32:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
         raise ModelError("bad-metadata", "The model's golden seed must be a whole number of 32 bits.")
     feature_tolerance, score_tolerance = _numbers(
         {"tolerances": [value.get(f"{kind}_tolerance") for kind in ("feature", "score")]}, "tolerances", 2
     )
+    if not (0 < feature_tolerance <= MAX_FEATURE_TOLERANCE and 0 < score_tolerance <= MAX_SCORE_TOLERANCE):
+        raise ModelError(
+            "bad-metadata",
+            f"The model's golden tolerances must be over 0 and at most {MAX_FEATURE_TOLERANCE:g} for features and "
+            f"{MAX_SCORE_TOLERANCE:g} for scores, not {feature_tolerance:g} and {score_tolerance:g}.",
+        )
+    scores = _numbers(value, "scores", labels)
+    if not all(0 <= score <= 1 for score in scores):
+        raise ModelError("bad-metadata", "The model's golden scores must lie between 0 and 1.")
     return Golden(
         seed=seed,
         feature_mean=_numbers(value, "feature_mean", bins),
         feature_max=_numbers(value, "feature_max", bins),
         feature_tolerance=feature_tolerance,
-        scores=_numbers(value, "scores", labels),
+        scores=scores,
         score_tolerance=score_tolerance,
     )
 

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import os
+import stat
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_edge.errors import DeviceError, ModelError
+from ms_edge.errors import DeviceError, ModelError, UsageError
+from ms_edge.graph import require_known_operators
 from ms_edge.metadata import Metadata
 from ms_edge.providers import CPU, CUDA, Provider, fell_back, obtained_provider, requested_providers
 from ms_edge.quiet import quiet_stderr
@@ -30,17 +32,6 @@ Float32 = NDArray[np.float32]
 
 BUNDLED = Path(__file__).parent / "models" / "music-speech.onnx"
 MAX_BYTES = 64 << 20
-# With these a file of 200 bytes can ask for gigabytes, or never end; onnxruntime runs them while it loads.
-REFUSED_OPERATORS = (
-    b"ConstantOfShape",
-    b"Expand",
-    b"Tile",
-    b"Range",
-    b"Loop",
-    b"Scan",
-    b"RandomNormal",
-    b"RandomUniform",
-)
 
 
 class Model:
@@ -90,7 +81,12 @@ class Model:
 
         Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
         """
-        path = os.fspath(BUNDLED if path is None else path)
+        if not isinstance(device, str):
+            raise UsageError("usage", f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
+        try:
+            path = os.fsdecode(BUNDLED if path is None else path)
+        except TypeError:
+            raise UsageError("usage", f"A model is given by its path, not by {path!r:.40}.") from None
         content = _read(path)
         session, provider, fallen = _session(path, content, device)
         try:
@@ -137,22 +133,29 @@ class Model:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ModelError("model-not-found", f"{path}: the model must be a regular file.")
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ModelError(
             "model-not-found", f"{path}: the model cannot be read ({(error.strerror or str(error)).lower()})."
         ) from None
+    except ValueError:
+        raise ModelError("model-not-found", f"{path!r}: not a usable file name.") from None
     if len(content) > MAX_BYTES:
         raise ModelError("model-too-large", f"{path}: is larger than the {MAX_BYTES >> 20} MiB that a model may have.")
     if not content:
         raise ModelError("bad-model", f"{path}: the model file is empty.")
-    for name in REFUSED_OPERATORS:
-        if b"\x22" + bytes([len(name)]) + name in content:  # field 4 of a NodeProto, op_type
-            raise ModelError(
-                "bad-model", f"{path}: uses the operator {name.decode()}, which models made by ms-export do not."
-            )
+    try:
+        require_known_operators(content)
+    except ModelError as error:
+        raise ModelError(error.code, f"{path}: {error}") from None
     return content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO would wait for a writer
 
 
 def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.InferenceSession, str, bool]:

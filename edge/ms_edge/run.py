@@ -6,23 +6,27 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from functools import partial
 from types import FrameType
 
-from ms_edge.audio import AudioFile, RawFormat
-from ms_edge.batch import in_order
+from ms_edge.audio import STDIN, AudioFile, RawFormat
+from ms_edge.batch import POLL_S, in_order
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.inputs import Inputs
-from ms_edge.outputs import Output, ResumableOutput, TreeOutput
+from ms_edge.outputs import Output, TreeOutput
 from ms_edge.progress import Progress
 from ms_edge.results import SCHEMA, Classification, Failure
+from ms_edge.resume import ResumableOutput
 from ms_edge.writers import LIVE_HEADER, live_line
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
+GRACE_S = 1.0  # for standard input to end after an interrupt: who writes it was most likely interrupted too
 Result = Classification | Failure
 
 
@@ -43,34 +47,42 @@ def classify(
     failed = False
     try:
         with interrupts:
-            work = partial(_work, classifier, raw, progress)
-            for result in in_order(work, _undone(inputs, classifier, output), jobs, interrupts.stopped):
+            work = partial(_work, classifier, raw, progress, interrupts)
+            undone = _undone(inputs, classifier, output, raw)
+            results: Iterator[Result | str] = in_order(work, undone, jobs, interrupts.stopped)
+            for result in results:
+                with progress.aside():
+                    result = output.write(result)
                 if isinstance(result, Failure):
                     failed = True
                     progress.complain(result.message)
-                with progress.aside():
-                    output.write(result)
                 progress.file(isinstance(result, Failure))
                 interrupts.written += 1
+        if not interrupts.unfinished:
+            output.finish()
     except (MsEdgeError, OSError):
         with contextlib.suppress(OSError):
-            output.abandon()
+            if kept := output.abandon():
+                progress.complain(f"{kept}.")
         raise
     finally:
         progress.finish()
     if interrupts.unfinished:
         resume = "; the same command with --resume does the rest" if isinstance(output, ResumableOutput) else ""
-        progress.complain(f"interrupted after {interrupts.written} results: {output.abandon()}{resume}.")
+        kept = output.abandon() or "what was printed or written so far is complete"
+        progress.complain(f"interrupted after {interrupts.written} results: {kept}{resume}.")
         return INTERRUPTED
-    output.finish()
     return FAILED if failed else DONE
 
 
-def _undone(inputs: Inputs, classifier: Classifier, output: Output | TreeOutput) -> Iterator[str | Result | _Line]:
+def _undone(
+    inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, raw: RawFormat | None
+) -> Iterator[str | Result | _Line]:
+    settings = classifier.settings(raw)
     for item in inputs:
         line = None
         if isinstance(output, ResumableOutput) and isinstance(item, str):
-            line = output.done(item, classifier.settings, classifier.model.sha256, classifier.model.provider)
+            line = output.done(item, settings, classifier.model.sha256, classifier.model.provider)
         yield item if line is None else _Line(line)
 
 
@@ -79,14 +91,22 @@ class _Line(str):
 
 
 def _work(
-    classifier: Classifier, raw: RawFormat | None, progress: Progress, item: str | Result | _Line
-) -> Result | str:
+    classifier: Classifier,
+    raw: RawFormat | None,
+    progress: Progress,
+    interrupts: Interrupts,
+    item: str | Result | _Line,
+) -> Result | str | None:
     if not isinstance(item, str) or isinstance(item, _Line):
         return item
-    try:
-        return classifier.classify(item, raw=raw, on_audio=progress.audio)
-    except AudioError as error:
-        return Failure(item, error.code, error.message)
+
+    def answer() -> Result:
+        try:
+            return classifier.classify(item, raw=raw, on_audio=progress.audio)
+        except AudioError as error:
+            return Failure(item, error.code, error.message)
+
+    return interrupts.limited(answer) if item == STDIN and not stat.S_ISREG(os.fstat(0).st_mode) else answer()
 
 
 def stream(
@@ -98,7 +118,7 @@ def stream(
             any_window = False
             for part in classifier.live(audio):
                 line = (
-                    json.dumps({"schema": SCHEMA, "path": source, **part.record()}) + "\n"
+                    json.dumps({"schema": SCHEMA, "path": source, **part.record(), "warnings": audio.warnings}) + "\n"
                     if json_lines
                     else live_line(part)
                 )
@@ -108,7 +128,7 @@ def stream(
             if not any_window:
                 raise AudioError("no-samples", f"{source}: the stream ended before its first sample.")
             for warning in audio.warnings:
-                progress.tell(f"{source}: {warning}.")
+                progress.complain(f"{source}: {warning}.")
     except AudioError as error:
         progress.complain(error.message)
         return FAILED
@@ -129,6 +149,27 @@ class Interrupts:
         """Whether to begin nothing more; asked only where there is more to begin."""
         self.unfinished |= self._asked
         return self._asked
+
+    def limited(self, answer: Callable[[], Result]) -> Result | None:
+        """What comes of an input that may never end; None where it does not end in time after an interrupt."""
+        found: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                found.set_result(answer())
+            except BaseException as error:
+                found.set_exception(error)
+
+        thread = threading.Thread(target=run, name="ms-edge-stdin", daemon=True)  # which may wait for input for ever
+        thread.start()
+        left_s = GRACE_S
+        while thread.is_alive() and left_s > 0:
+            thread.join(POLL_S)
+            left_s -= POLL_S * self._asked
+        if found.done():
+            return found.result()
+        self.unfinished = True
+        return None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
@@ -31,6 +32,7 @@ class AudioSource:
     file: dict[str, int | str] | None = None
 
     def __init__(self, name: str, sample_rate_hz: int, channels: int) -> None:
+        sample_rate_hz = whole_number("sample_rate_hz", sample_rate_hz)
         require_plausible(name, sample_rate_hz, channels)
         self.name = name
         self.sample_rate_hz = sample_rate_hz
@@ -84,7 +86,12 @@ class AudioArrays(AudioSource):
     """Blocks of samples in memory, each (n,) or (n, channels): floats in [-1, 1], or integers of 16 or 32 bits."""
 
     def __init__(self, blocks: Iterable[ArrayLike], sample_rate_hz: int, name: str = "array") -> None:
-        self._blocks = iter(blocks)
+        try:
+            self._blocks = iter(blocks)
+        except TypeError:
+            raise UsageError(
+                "usage", f"Blocks of samples must be something to iterate over, not {blocks!r:.40}."
+            ) from None
         self._first = next((block for given in self._blocks if len(block := _as_float32(given))), None)
         if self._first is None:
             raise AudioError("no-samples", f"{name}: holds no samples.")
@@ -117,7 +124,10 @@ def _mean_of_channels(samples: Float32) -> Float32:
 
 
 def _as_float32(block: ArrayLike) -> Float32:
-    samples = np.asarray(block)
+    try:
+        samples = np.asarray(block)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths; tensors of other libraries
+        raise UsageError("usage", f"Samples must be (n,) or (n, channels): {str(error).rstrip('.')}.") from None
     if samples.ndim not in (1, 2):
         raise UsageError("usage", f"Samples must be (n,) or (n, channels), not of shape {samples.shape}.")
     if samples.dtype.kind == "i" and samples.dtype.itemsize in (2, 4):
@@ -126,6 +136,14 @@ def _as_float32(block: ArrayLike) -> Float32:
         raise UsageError("usage", f"Samples must be floats, or integers of 16 or 32 bits, not {samples.dtype}.")
     with np.errstate(over="ignore"):
         return np.asarray(samples if samples.ndim == 2 else samples[:, np.newaxis], np.float32)
+
+
+def whole_number(name: str, value: object) -> int:
+    """The int that an integer of whatever kind is, NumPy's included. Raises UsageError for anything else."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise UsageError("usage", f"{name} must be a whole number, not {value!r}.") from None
 
 
 def require_plausible(name: str, sample_rate_hz: int, channels: int) -> None:

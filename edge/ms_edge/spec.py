@@ -17,6 +17,7 @@ MAX_FRAME = 1 << 16
 MAX_CLIP_S = 60.0
 MAX_BANDS = 1024
 MAX_VALUES = 1 << 24  # of the spectrum of one clip
+MIN_LOG_FLOOR, MAX_LOG_FLOOR = 1e-12, 1e6  # float32 holds them, and their logarithms, with room to spare
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class FrontEndSpec:
         )
         if self.log_floor is not None:
             _require(
-                _is_real(self.log_floor) and self.log_floor > 0,
-                f"log_floor must be over 0 or null, not {self.log_floor!r}",
+                _is_real(self.log_floor) and MIN_LOG_FLOOR <= self.log_floor <= MAX_LOG_FLOOR,
+                f"log_floor must be {MIN_LOG_FLOOR:g} to {MAX_LOG_FLOOR:g} or null, not {self.log_floor!r}",
             )
         if self.mel is not None:
             mel = self.mel

@@ -10,6 +10,8 @@ With a minimum of 0 every window keeps its own label.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -81,6 +83,31 @@ def segments(
                 scores=mean_scores,
             )
         )
+    return tuple(found)
+
+
+def doubted(parts: Iterable[Segment], min_confidence: float) -> tuple[Segment, ...]:
+    """The segments with those less probable than that called `uncertain`; neighbours that both are become one, whose
+    probability and scores are their means over time.
+    """
+    found: list[Segment] = []
+    for part in parts:
+        if part.probability >= min_confidence:
+            found.append(part)
+        elif not found or found[-1].label != UNCERTAIN:
+            found.append(replace(part, label=UNCERTAIN))
+        else:
+            before = found.pop()
+            share = (part.end_s - part.start_s) / (part.end_s - before.start_s)
+            found.append(
+                Segment(
+                    start_s=before.start_s,
+                    end_s=part.end_s,
+                    label=UNCERTAIN,
+                    probability=before.probability + share * (part.probability - before.probability),
+                    scores={name: score + share * (part.scores[name] - score) for name, score in before.scores.items()},
+                )
+            )
     return tuple(found)
 
 

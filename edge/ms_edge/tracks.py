@@ -21,18 +21,22 @@ def audacity(result: Result, timeline: bool, labels: Sequence[str]) -> str:
 def rttm(result: Result, timeline: bool, labels: Sequence[str]) -> str:
     """Rich Transcription Time Marked lines (NIST RT-09 evaluation plan, appendix A), the label in the place of the speaker.
 
-    A field holds no space, so those of a path are percent-encoded. What failed is a comment.
+    A field holds no space, so those of paths and labels are percent-encoded. What failed is a comment.
     """
-    name = re.sub(
-        r"[\s%\x00-\x1f\ud800-\udfff]",
-        lambda found: "".join(f"%{byte:02X}" for byte in os.fsencode(found[0])),
-        result.path,
-    )
+    name = _field(result.path)
     if isinstance(result, Failure):
         return f";; {name} {result.code}\n"
     return "".join(
-        f"SPEAKER {name} 1 {part.start_s:.3f} {part.end_s - part.start_s:.3f} <NA> <NA> {part.label} {part.probability:.6f} <NA>\n"
+        f"SPEAKER {name} 1 {part.start_s:.3f} {part.end_s - part.start_s:.3f} <NA> <NA> {_field(part.label)} {part.probability:.6f} <NA>\n"
         for part in result.segments
+    )
+
+
+def _field(text: str) -> str:
+    return re.sub(
+        r"[\s%\x00-\x1f\ud800-\udfff]",
+        lambda found: "".join(f"%{byte:02X}" for byte in os.fsencode(found[0])),
+        text,
     )
 
 
@@ -72,10 +76,14 @@ def webvtt(result: Result, timeline: bool, labels: Sequence[str]) -> str:
     if isinstance(result, Failure):
         return ""
     cues = [
-        f"{_timestamp(part.start_s)} --> {_timestamp(part.end_s)}\n{part.label.replace('&', '&amp;').replace('<', '&lt;')}\n"
+        f"{_timestamp(part.start_s)} --> {_timestamp(part.end_s)}\n{_cue_text(part.label)}\n"
         for part in result.segments
     ]
     return "WEBVTT\n\n" + "\n".join(cues)
+
+
+def _cue_text(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _timestamp(seconds: float) -> str:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ms_edge.results import Classification, Failure, Segment
 
@@ -72,8 +73,13 @@ def live_line(part: Segment) -> str:
 
 
 def json_line(result: Result, timeline: bool, labels: Sequence[str] = ()) -> str:
-    """One record of schema `ms-edge/1`, pure ASCII: names that are not Unicode survive as lone surrogates."""
-    return json.dumps(result.record(timeline), separators=(", ", ": "), allow_nan=False) + "\n"
+    """One record of schema `ms-edge/1`."""
+    return json_text(result.record(timeline))
+
+
+def json_text(record: dict[str, Any]) -> str:
+    """A record on a line, pure ASCII: names that are not Unicode survive as lone surrogates."""
+    return json.dumps(record, separators=(", ", ": "), allow_nan=False) + "\n"
 
 
 def _json_item(result: Result, timeline: bool, labels: Sequence[str]) -> str:
@@ -103,15 +109,15 @@ def _rows(result: Result, timeline: bool, labels: Sequence[str]) -> Sequence[Seq
 
 
 def _separated(dialect: str) -> Format:
-    def lines(rows: Sequence[Sequence[object]]) -> str:
+    def line(row: Sequence[object]) -> str:
         out = io.StringIO()
-        csv.writer(out, dialect, lineterminator="\n").writerows(rows)
-        return out.getvalue()
+        csv.writer(out, dialect).writerow(row)  # which ends with \r\n, and therefore quotes both of them
+        return out.getvalue().removesuffix("\r\n") + "\n"
 
     return Format(
         suffix="csv" if dialect == "excel" else "tsv",
-        begin=lambda labels, timeline: lines([_columns(labels, timeline)]),
-        record=lambda result, timeline, labels: lines(_rows(result, timeline, labels)),
+        begin=lambda labels, timeline: line(_columns(labels, timeline)),
+        record=lambda result, timeline, labels: "".join(map(line, _rows(result, timeline, labels))),
     )
 
 

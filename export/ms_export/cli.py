@@ -131,18 +131,21 @@ def _convert(args: argparse.Namespace) -> int:
         input=args.input,
     )
     print(table(reports))
-    print(f"{args.out}: {args.out.stat().st_size:,} bytes; {args.out.with_suffix('.parity.md')}")
+    print(f"{args.out}: {args.out.stat().st_size:,} bytes, and beside it its certificate")
     return 0
 
 
 def _check(args: argparse.Namespace) -> int:
     from ms_edge.model import Model
     from ms_export import certificate
-    from ms_export.convert import compare, require_same, source_of
+    from ms_export.convert import compare, require_golden, require_same, source_of
 
+    if args.report and (args.report.suffix != ".md" or not args.report.parent.is_dir()):
+        raise UsageError("usage", f"{args.report}: give --report a file that ends in .md, in a folder that exists.")
     run = _load(args.against, args)
     model = Model.load(args.model, "cpu")
     require_same(model, run)
+    require_golden(model)
     recordings = run.held_out(args.data, args.archive)
     reports = compare(run, args.model, recordings, everything=args.all)
     print(certificate.table(reports))

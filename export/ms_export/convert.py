@@ -18,7 +18,7 @@ from ms_export.graph import to_onnx
 from ms_export.implementations import implementations
 from ms_export.parity import Report, check, tolerances_of
 from ms_export.reference import Reference
-from ms_export.run import Run
+from ms_export.run import Run, first_line
 from ms_export.signals import clip_case, grid
 from ms_export.waveform import with_front_end
 from ms_train.datasets import Recording
@@ -40,31 +40,46 @@ def convert(
     and the grid. Beside it a report, `NAME.parity.md` and `.parity.png`. Raises MsEdgeError(`no-parity`) otherwise; then
     nothing is written.
     """
-    if out.is_dir() or not out.parent.is_dir():
+    report = out.with_name(f"{out.stem if out.suffix == '.onnx' else out.name}.parity.md")
+    targets = (out, report, report.with_suffix(".png"))
+    if any(path.is_dir() for path in targets) or not out.parent.is_dir():
         raise UsageError("usage", f"{out}: give -o a file in a folder that exists.")
-    graph = to_onnx(run.network, run.spec.feature_shape, run.recipe)
+    try:
+        graph = to_onnx(run.network, run.spec.feature_shape, run.recipe)
+    except Exception as error:  # TensorFlow, tf2onnx, onnx and onnxruntime raise what they like
+        raise MsEdgeError("bad-network", f"{run.recipe}: cannot be converted to ONNX ({first_line(error)}).") from error
     if input == WAVEFORM:
         graph = with_front_end(run.spec, graph)
     tolerances = tolerances_of(input)
     recordings = run.held_out(data, archive)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         partial = Path(scratch) / out.name
-        partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, {}, tolerances)))
-        reports = compare(run, partial, recordings)
-        for report in reports:
-            if not report.passed:
-                raise MsEdgeError("no-parity", f"{report.describe()}; nothing was written.")
-        parity = certificate.parity_entry(reports, run.data)
-        partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity, tolerances)))
-        model = Model.load(partial, "cpu")
-        for stage, found in golden_deviations(model).items():
-            if not found.passed:
-                raise MsEdgeError("no-parity", f"The golden vector's {stage} differ by {found}; nothing was written.")
-        report = out.with_suffix(".parity.md")
+        try:
+            partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, {}, tolerances)))
+            reports = compare(run, partial, recordings)
+            for found in reports:
+                if not found.passed:
+                    raise MsEdgeError("no-parity", f"{found.describe()}; nothing was written.")
+            digests = {recording.name: recording.sha256 for group in recordings.values() for recording in group}
+            parity = certificate.parity_entry(reports, digests)
+            partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity, tolerances)))
+            model = Model.load(partial, "cpu")
+        except MsEdgeError as error:  # of the file that it would have become
+            raise type(error)(error.code, error.message.replace(str(partial), str(out))) from None
+        require_golden(model)
         certificate.write(reports, model, Path(scratch) / report.name, source_of(recordings, data))
-        for written in (report, report.with_suffix(".png"), out):
-            os.replace(Path(scratch) / written.name, written)
+        for path in targets[1:]:  # no model ever stands beside the certificate of another
+            path.unlink(missing_ok=True)
+        for path in targets:
+            os.replace(Path(scratch) / path.name, path)
     return reports
+
+
+def require_golden(model: Model) -> None:
+    """Raise MsEdgeError(`no-parity`) where a model does not give its own golden vector's answers here."""
+    for stage, found in golden_deviations(model).items():
+        if not found.passed:
+            raise MsEdgeError("no-parity", f"{model.path}: the golden vector's {stage} differ by {found}.")
 
 
 def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, everything: bool = False) -> list[Report]:

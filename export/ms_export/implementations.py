@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import scipy.fft
 
+from ms_edge.errors import MsEdgeError
 from ms_edge.frontend import FrontEnd, hann_window, mel_filterbank
 from ms_edge.model import Model
 from ms_edge.providers import CPU, CUDA, CUDA_OPTIONS, obtained_provider
@@ -95,7 +96,7 @@ class OnnxNetwork:
         level: str = "ORT_ENABLE_ALL",
         threads: int = 1,
         provider: str | tuple[str, dict[str, str]] = CPU,
-        batch: int = BATCH,
+        batch: int = 4,
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
@@ -107,16 +108,22 @@ class OnnxNetwork:
         self._batch = batch
 
     def __call__(self, inputs: Array) -> tuple[Array, Array]:
-        """Logits (n, outputs) and scores (n, labels)."""
-        return in_batches(
-            lambda batch: self._session.run(["logits", "scores"], {self._input: batch}), inputs, self._batch
-        )
+        """Logits (n, outputs) and scores (n, labels); each batch is filled up with its own rows to the size asked for."""
+
+        def run(batch: Array) -> tuple[Array, Array]:
+            full = np.resize(batch, (self._batch, *batch.shape[1:]))
+            logits, scores = self._session.run(["logits", "scores"], {self._input: full})
+            return logits[: len(batch)], scores[: len(batch)]
+
+        return in_batches(run, inputs, self._batch)
 
 
 def with_logits_output(content: bytes) -> bytes:
     """A model file with what goes into its last sigmoid or softmax as another output, `logits`."""
     graph = onnx.load_from_string(content)
-    last = next(node for node in reversed(graph.graph.node) if node.op_type in ("Sigmoid", "Softmax"))
+    last = next((node for node in reversed(graph.graph.node) if node.op_type in ("Sigmoid", "Softmax")), None)
+    if last is None:
+        raise MsEdgeError("bad-graph", "The model ends in neither a sigmoid nor a softmax: ms-export did not make it.")
     name = last.input[0]
     last.input[0] = "logits"
     for node in graph.graph.node:
@@ -170,7 +177,9 @@ def implementations(model: Model, content: bytes) -> list[Implementation]:
         return Implementation(f"ONNX, {name}", stages, allowed, resampled)
 
     devices = [
-        network(provider, DEVICE_TOLERANCES, provider=(provider, CUDA_OPTIONS if provider == CUDA else {}))
+        network(
+            provider, {**tolerances, **DEVICE_TOLERANCES}, provider=(provider, CUDA_OPTIONS if provider == CUDA else {})
+        )
         for provider in onnxruntime.get_available_providers()
         if provider not in (CPU, "AzureExecutionProvider")  # which is a service, not a device
     ]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ms_edge.errors import UsageError
 from ms_edge.golden import band_statistics, golden_signal
 from ms_edge.metadata import SCHEMA
 from ms_export.run import Run
@@ -20,7 +21,12 @@ GOLDEN_SEED = 20_260_101
 
 
 def entries(run: Run, licence: str, parity: dict[str, Any], tolerances: Mapping[str, float]) -> dict[str, str]:
-    """The `ms_edge.*` entries of a run's model; its golden vector has the tolerances of the stages of that name."""
+    """The `ms_edge.*` entries of a run's model; its golden vector has the tolerances of the stages of that name.
+
+    Raises UsageError for a licence that is no line of text.
+    """
+    if not licence.isprintable():
+        raise UsageError("usage", f"--license {licence[:100]!a} is no line of text.")
     texts = {
         "schema": SCHEMA,
         "frontend": run.spec.to_json(),

@@ -24,6 +24,7 @@ from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.frontend import FrontEnd
 from ms_edge.golden import golden_signal
 from ms_edge.model import Model, import_onnxruntime
+from ms_edge.spec import FEATURES
 from ms_edge.timeline import window_label
 from ms_export import metadata
 from ms_export.convert import require_same
@@ -93,7 +94,13 @@ def quantize(
         raise UsageError("usage", f"{out}: give -o a folder, in one that exists.")
     run, original = Run.load(folder), Model.load(model, "cpu")
     require_same(original, run)
+    if original.input != FEATURES:
+        raise MsEdgeError(
+            "bad-graph", f"{model}: takes the waveform; give the model of the same run that takes features."
+        )
     train, val = _recordings(run, data, archive)
+    if not train or not val:
+        raise MsEdgeError("bad-data", f"{folder}: names no training or no validation recordings; both are needed.")
     front_end = FrontEnd(run.spec)
     calibration = _features(front_end, calibration_clips(train, run.spec))
     _require_same_weights(original, run, folder, calibration[:: max(1, len(calibration) // 16)])
@@ -191,7 +198,7 @@ def _recordings(run: Run, data: str | None, archive: Path | None) -> tuple[list[
     data = data or str(run.facts["data"])
     found = {recording.name: recording for recording in dataset_by_name(data, archive).recordings}
     names = [*run.split["train"], *run.split["val"]]
-    wrong = [name for name in names if name not in found or found[name].sha256 != run.data[name]]
+    wrong = [name for name in names if name not in found or found[name].sha256 != run.data.get(name)]
     if wrong:
         raise MsEdgeError(
             "bad-data",

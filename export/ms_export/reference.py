@@ -81,12 +81,12 @@ class Reference:
 
 
 def decide(scores: Array, labels: tuple[str, ...], decision: Decision) -> tuple[Array, Array]:
-    """The label of each window (windows,), and how far its scores are from those of another label (windows,)."""
+    """The label of each window (windows,), and twice how far a score must move for another label (windows,)."""
     names = np.array([window_label(row, labels, decision) for row in scores])
     if decision.kind == "exclusive":
         ordered = np.sort(scores, axis=1)
         return names, ordered[:, -1] - ordered[:, -2]
-    return names, np.abs(scores - np.array(decision.thresholds)).min(axis=1)
+    return names, 2 * np.abs(scores - np.array(decision.thresholds)).min(axis=1)
 
 
 def in_batches(function: Callable[[Array], tuple[Any, Any]], rows: Array, size: int = BATCH) -> tuple[Array, Array]:

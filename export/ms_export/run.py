@@ -72,10 +72,8 @@ class Run:
             )
             for part in metrics["val"], *([metrics["test"]] if found.split["test"] else []):
                 float(part["clip_accuracy"])
-        except (OSError, ValueError, LookupError, TypeError, MsEdgeError) as error:
-            raise MsEdgeError(
-                "bad-run", f"{folder}: not a run folder of ms-train fit ({_first_line(error)})."
-            ) from None
+        except Exception as error:  # Keras raises what it likes
+            raise MsEdgeError("bad-run", f"{folder}: not a run folder of ms-train fit ({first_line(error)}).") from None
         return found
 
     @classmethod
@@ -92,13 +90,19 @@ class Run:
             spec = FrontEndSpec.from_json(spec_path.read_text("utf-8"))
         except (OSError, ValueError, MsEdgeError) as error:
             raise MsEdgeError(
-                "bad-spec", f"{spec_path}: cannot be read as a front-end spec ({_first_line(error)})"
+                "bad-spec", f"{spec_path}: cannot be read as a front-end spec ({first_line(error)})"
+            ) from None
+        try:
+            path.stem.encode()
+        except UnicodeEncodeError:
+            raise MsEdgeError(
+                "bad-keras", f"{path!s:.100}: rename it; its name goes into the model and is no Unicode."
             ) from None
         try:
             content = path.read_bytes()
             network = keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras raises what it likes
-            raise MsEdgeError("bad-keras", f"{path}: cannot be read as a Keras model ({_first_line(error)}).") from None
+            raise MsEdgeError("bad-keras", f"{path}: cannot be read as a Keras model ({first_line(error)}).") from None
         facts = {
             "dataset": "not recorded",
             "sources": [],
@@ -107,8 +111,14 @@ class Run:
             "keras_sha256": hashlib.sha256(content).hexdigest(),
             "versions": {},
         }
+        try:
+            served = with_logits(network, labels, kind, spec.feature_shape)
+        except MsEdgeError:
+            raise
+        except Exception as error:
+            raise MsEdgeError("bad-network", f"{path}: cannot be exported ({first_line(error)}).") from None
         return cls(
-            with_logits(network, labels, kind, spec.feature_shape),
+            served,
             spec,
             path.stem,
             labels,
@@ -174,7 +184,8 @@ def _decision(kind: str, labels: int) -> Decision:
     return Decision(kind, (INDEPENDENT_THRESHOLD,) * labels if kind == "independent" else ())
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception of other people's libraries says, on one line."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 

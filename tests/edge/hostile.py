@@ -99,6 +99,8 @@ LIST = chunk(b"LIST", b"INFOISFT\x06\0\0\0Lavf58")
 EXTENSIBLE = struct.pack("<HHIIHHHHI", 0xFFFE, 1, RATE, RATE * 2, 2, 16, 22, 16, 0)
 PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 
+ID3 = b"ID3\x04\0\0\0\0\x01\0" + bytes(128)
+
 CASES: dict[str, Case] = {
     # sound ones, for comparison: what a recorder may rightly write
     "plain": holding(plain(), ()),
@@ -197,6 +199,25 @@ CASES: dict[str, Case] = {
     "ogg, damaged": holding(lambda: _damaged(encoded(form="OGG"), 5_000, 1_000), ("damaged",)),
     "ogg, cut": holding(lambda: encoded(form="OGG")[:8_000], ("truncated",)),
     "flac, damaged": holding(lambda: _damaged(encoded(form="FLAC")), ("truncated",)),
+    "flac of unknown length": holding(lambda: _of_unknown_length(encoded(form="FLAC")), ("stream-header",)),
+    "flac of unknown length, cut": holding(
+        lambda: _of_unknown_length(encoded(form="FLAC"))[:20_000], ("stream-header", "truncated")
+    ),
+    # several in one: what decoders take for the whole is the first
+    "ogg, chained": holding(lambda: encoded(form="OGG") + encoded(SOUND[:20_000], form="OGG"), ()),
+    "ogg, twice": holding(lambda: encoded(form="OGG") * 2, ()),
+    "ogg, chained, the first cut": holding(lambda: encoded(form="OGG")[:-3_000] + encoded(form="OGG"), ("truncated",)),
+    "ogg, chained, the last cut": holding(lambda: encoded(form="OGG") + encoded(form="OGG")[:-3_000], ("truncated",)),
+    "ogg, chained to another rate": holding(
+        lambda: encoded(form="OGG") + encoded(form="OGG", rate=24_000), ("truncated",)
+    ),
+    "opus, chained": holding(lambda: encoded(form="OGG", subtype="OPUS") + encoded(form="OGG", subtype="OPUS"), ()),
+    "mp3, joined": holding(lambda: _mp3() + _mp3(SOUND[:20_000]), ()),
+    "mp3, joined with their tags": holding(lambda: _mp3() + b"TAG" + bytes(125) + ID3 + _mp3(), ()),
+    "mp3, joined to another rate": holding(lambda: _mp3() + _mp3(rate=24_000), ("truncated",)),
+    "mp3, joined to stereo": holding(lambda: _mp3() + _mp3(np.stack([SOUND, SOUND], axis=1)), ("truncated",)),
+    "mp3, with a tag at its end": holding(lambda: _mp3() + b"TAG" + bytes(125), ()),
+    "mp3, more after it": holding(lambda: _mp3() + np.random.default_rng(3).bytes(20_000), ("bad-header",)),
     # names and kinds of file
     "directory": Case(lambda path: path.mkdir(), "is-directory"),
     "missing": Case(lambda path: None, "not-found"),
@@ -221,6 +242,18 @@ def _rifx() -> bytes:
 def _rf64(declared: int) -> bytes:
     sizes = chunk(b"ds64", struct.pack("<QQQI", declared, declared, declared // 2, 0))
     return wav(sizes, FMT, chunk(b"data", PCM, 0xFFFFFFFF), size=0xFFFFFFFF, magic=b"RF64")
+
+
+def _mp3(samples: np.ndarray = SOUND, rate: int = RATE) -> bytes:
+    return encoded(samples, form="MP3", subtype="MPEG_LAYER_III", rate=rate)
+
+
+def _of_unknown_length(flac: bytes) -> bytes:
+    """As an encoder leaves it that writes to a pipe: 36 bits of STREAMINFO are 0."""
+    changed = bytearray(flac)
+    changed[21] &= 0xF0
+    changed[22:26] = bytes(4)
+    return bytes(changed)
 
 
 def _damaged(content: bytes, start: int = 15_000, count: int = 5_000) -> bytes:

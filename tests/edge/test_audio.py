@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import stat
 
@@ -196,3 +198,113 @@ def test_no_descriptor_is_left_open(tmp_path, tone):
         with pytest.raises(AudioError):
             read_mono(tmp_path / name, 16_000)
     assert os.listdir("/dev/fd") == before
+
+
+@pytest.mark.parametrize(
+    "form", [("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")], ids=lambda form: form[1]
+)
+@pytest.mark.parametrize("block_s", [0.003, None])
+def test_all_of_a_file_of_several_recordings_is_decoded(tmp_path, tone, form, block_s):
+    pieces, expected = [], []
+    for number, gain in enumerate((1.0, 0.5, 0.25)):
+        path = tmp_path / str(number)
+        soundfile.write(path, np.tile(tone, 2 + number) * gain, 24_000, form[1], format=form[0])
+        pieces.append(path.read_bytes())
+        expected.append(read_mono(path, 24_000))
+    (tmp_path / "all").write_bytes(b"".join(pieces))
+    for source in (tmp_path / "all", io.BytesIO(b"".join(pieces))):
+        with AudioFile(source, block_s=block_s) as file:
+            found = np.concatenate(list(file.blocks(24_000)))
+            assert file.warnings == []
+        np.testing.assert_array_equal(found, np.concatenate(expected))
+
+
+def test_a_joined_file_damaged_in_a_later_part_is_decoded_around_the_damage(tmp_path, tone):
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, np.tile(tone, 8), 24_000, "MPEG_LAYER_III", format="MP3")
+    whole = path.read_bytes()
+    half = len(whole) // 2
+    path.write_bytes(whole + whole[:half] + bytes(2_000) + whole[half + 2_000 :])
+    found = {}
+    for block_s in (0.01, None):
+        with AudioFile(path, block_s=block_s) as file:
+            found[block_s] = np.concatenate(list(file.blocks(24_000)))
+            assert file.warnings in (["truncated"], [])  # the decoder may conceal it
+    assert len(found[None]) == pytest.approx(2 * 8 * len(tone), rel=0.3)
+    assert len(found[None]) > 8 * len(tone)
+
+
+class Forward(io.RawIOBase):
+    """Bytes that come once, a few at a time, as through a pipe."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        return self._content.readinto(memoryview(buffer)[:1000])
+
+
+def test_a_file_object_that_cannot_seek_is_read_as_it_comes(tmp_path, tone):
+    soundfile.write(tmp_path / "a.wav", tone, 22_050, "FLOAT")
+    content = (tmp_path / "a.wav").read_bytes()
+    for source in (Forward(content), io.BufferedReader(Forward(content))):
+        with AudioFile(source) as file:
+            np.testing.assert_array_equal(np.concatenate(list(file.blocks(22_050))), tone)
+            assert file.warnings == []
+    with AudioFile(Forward(content[:20_000])) as file:
+        list(file.blocks(22_050))
+        assert file.warnings == ["truncated"]
+    with pytest.raises(AudioError, match="not WAV"):
+        AudioFile(Forward(b"OggS" + bytes(1000)))
+
+
+def test_a_compressed_file_object_is_read_decompressed(tmp_path, tone):
+    soundfile.write(tmp_path / "a.wav", tone, 22_050, "FLOAT")
+    with gzip.open(tmp_path / "a.wav.gz", "wb") as file:
+        file.write((tmp_path / "a.wav").read_bytes())
+    with gzip.open(tmp_path / "a.wav.gz") as file, AudioFile(file) as audio:
+        np.testing.assert_array_equal(np.concatenate(list(audio.blocks(22_050))), tone)
+
+
+def test_file_objects_that_give_no_bytes_are_a_sentence(tmp_path, capfd):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(22_050, np.float32), 22_050)
+    closed = path.open("rb")
+    closed.close()
+    with path.open(encoding="latin-1") as text, (tmp_path / "b.wav").open("wb") as written:
+        for source in (text, closed, written, io.StringIO("RIFF")):
+            with pytest.raises(UsageError, match="binary mode"):
+                AudioFile(source)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_object_that_fails_is_an_error_and_prints_nothing(tmp_path, capfd):
+    class Failing(io.BytesIO):
+        def read(self, count=-1):
+            if self.tell() > 20_000:
+                raise OSError("the network is gone")
+            return super().read(count)
+
+    soundfile.write(tmp_path / "a.wav", np.zeros(220_500, np.float32), 22_050)
+    with AudioFile(Failing((tmp_path / "a.wav").read_bytes())) as file:
+        with pytest.raises(AudioError, match="the network is gone") as caught:
+            list(file.blocks(22_050))
+        assert caught.value.code == "cannot-read"
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("u8", 2), ("alaw", 2), ("s16le", 4), ("s24be", 6), ("f32le", 8), ("f64be", 16)]
+)
+def test_raw_samples_that_end_within_a_frame_are_truncated(tmp_path, name, size):
+    raw = RawFormat(16_000, 2, name)
+    assert raw.frame_bytes == size
+    for extra in (0, 1, size - 1):
+        content = bytes(size * 1000 + extra)
+        for source in (io.BytesIO(content), Forward(content)):
+            with AudioFile(source, raw=raw) as file:
+                assert sum(map(len, file.blocks(16_000))) == 1000
+                assert file.warnings == (["truncated"] if extra else [])

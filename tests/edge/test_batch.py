@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from ms_edge import cli
 from ms_edge.batch import in_order, usable_cores
 from ms_edge.errors import UsageError
-from ms_edge.inputs import Inputs, parse_shard
+from ms_edge.inputs import Inputs, _names, parse_shard
 from ms_edge.outputs import mirrored
 from ms_edge.results import Failure
 
@@ -85,9 +86,80 @@ def test_shards_are_stable_and_share_all_between_them():
     # On every machine, in every version:
     assert shards[0][:3] == ["recordings/29.wav", "recordings/30.wav", "recordings/33.wav"]
     assert list(Inputs(paths[::-1], shard=(2, 3))) == shards[1][::-1]
-    for text in ("", "0/2", "3/2", "1", "a/b", "-1/2", "1/0"):
+    for text in ("", "0/2", "3/2", "1", "a/b", "-1/2", "1/0", "1/" + "9" * 5_000):
         with pytest.raises(UsageError):
             parse_shard(text)
+
+
+@pytest.fixture
+def deep(tmp_path, monkeypatch):
+    """A file below 1,200 directories, one in the other, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    directories = [Path("d/" * depth) for depth in range(1, 1_201)]
+    for directory in directories:
+        directory.mkdir()
+    path = directories[-1] / "a.wav"
+    path.touch()
+    yield path
+    path.unlink()
+    for directory in reversed(directories):  # pytest could not
+        directory.rmdir()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="paths on Windows are short")
+def test_a_tree_deeper_than_python_is_read(deep):
+    assert list(Inputs(["d"], recursive=True)) == [str(deep)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no FIFOs on Windows")
+def test_a_list_may_be_a_fifo(tree):
+    os.mkfifo("fifo")
+    command = [*COMMAND, "classify", "--files-from", "fifo", "--format", "jsonl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        with open("fifo", "wb") as fifo:
+            fifo.write(b"a.wav\nb/a.wav\n")
+        assert [json.loads(line)["path"] for line in process.stdout] == ["a.wav", "b/a.wav"]
+    assert process.returncode == 0
+
+
+class Dribble:
+    """A list of which so many bytes have come at a time."""
+
+    def __init__(self, content: bytes, size: int) -> None:
+        self.content, self.size, self.given = content, size, 0
+
+    def read(self, count: int) -> bytes:
+        piece = self.content[self.given :][: min(self.size, count)]
+        self.given += len(piece)
+        return piece
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\0"])
+@pytest.mark.parametrize("size", [1, 2, 7, 1 << 20])
+def test_a_list_is_read_as_it_comes(separator, size):
+    listing = Dribble(b"".join(b"%d.wav" % number + separator for number in range(100_000)), size)
+    names = _names(listing, "list", separator)
+    for number in range(1_000):
+        assert next(names) == f"{number}.wav"
+        assert listing.given <= 9 * (number + 1) + min(size, 1 << 16)
+
+
+def test_a_list_without_an_end_of_a_name_is_refused(tree):
+    (tree / "list").write_bytes(b"a.wav\n" * 100_000)
+    with pytest.raises(UsageError, match="-0 is for lists that hold NUL"):
+        list(Inputs([], "list", null_separated=True))
+
+
+def test_standard_input_is_read_once_also_if_a_list_names_it(tree):
+    (tree / "list").write_text("-\n-\n")
+    assert [isinstance(item, Failure) for item in Inputs([], "list")] == [False, True]
+    assert [isinstance(item, Failure) for item in Inputs(["-"], "list")] == [False, True, True]
+    run = subprocess.run(
+        [*COMMAND, "classify", "--files-from", "-"], input=b"-\na.wav\n", capture_output=True, check=False
+    )
+    assert run.returncode == 1
+    assert run.stderr == b"ms-edge: -: standard input can be read only once.\n"
+    assert b"a.wav" in run.stdout
 
 
 # Order and parallel work
@@ -132,6 +204,34 @@ def test_an_error_of_ours_is_not_swallowed(jobs):
         list(in_order(lambda item: 1 // (item - 20), range(100), jobs, lambda: False))
 
 
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_slow_list_delays_no_result(jobs):
+    asked, more = [], threading.Event()
+
+    def items():
+        yield from range(5)
+        asked.append(True)
+        more.wait()
+        yield 5
+
+    results = in_order(lambda item: item, items(), jobs, lambda: False)
+    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]  # and not only when the next item has come
+    more.set()
+    assert list(results) == [5]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_an_error_in_a_list_is_not_swallowed(jobs):
+    def items():
+        yield 1
+        raise UsageError("usage", "broken")
+
+    results = in_order(lambda item: item, items(), jobs, lambda: False)
+    assert next(results) == 1
+    with pytest.raises(UsageError, match="broken"):
+        next(results)
+
+
 def test_jobs_change_no_byte(samples, tmp_path):
     outputs = []
     for jobs in (1, 2, 5):
@@ -148,7 +248,7 @@ def test_jobs_change_no_byte(samples, tmp_path):
 
 def test_a_tree_of_answers_mirrors_the_inputs(tree):
     assert cli.main(["classify", "-r", ".", "b/a.wav", str(tree / "a.wav"), "-o", "out/", "--format", "textgrid"]) == 0
-    absolute = str(tree / "a.wav").lstrip("/") if os.name == "posix" else None
+    absolute = f"@{tree}/a.wav" if os.name == "posix" else None
     expected = {
         "a.wav.TextGrid",
         "b/a.wav.TextGrid",
@@ -163,18 +263,26 @@ def test_a_tree_of_answers_mirrors_the_inputs(tree):
 @pytest.mark.skipif(os.name != "posix", reason="of paths with /")
 def test_where_in_the_tree_an_input_belongs(monkeypatch, tmp_path):
     (tmp_path / "work").mkdir()
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
-    above = str(tmp_path).lstrip("/")
-    for path, place in {
+    (tmp_path / "work" / "link").symlink_to("../elsewhere/deep")
+    above = os.path.realpath(tmp_path)
+    places = {
         "a.wav": "a.wav",
         "./b//a.wav": "b/a.wav",
-        "b/../a.wav": "a.wav",
-        "/x/a.wav": "x/a.wav",
-        "../a.wav": f"{above}/a.wav",
+        "b/../a.wav": f"@{above}/work/a.wav",
+        "link/../a.wav": f"@{above}/elsewhere/a.wav",
+        "/x/a.wav": "@/x/a.wav",
+        "@/x/a.wav": "@@/x/a.wav",
+        "x/a.wav": "x/a.wav",
+        "../a.wav": f"@{above}/a.wav",
         "..a.wav": "..a.wav",
-        "-": "stdin",
-    }.items():
-        assert mirrored(path) == place
+        "-": "@stdin",
+        "stdin": "stdin",
+        "@stdin": "@@stdin",
+    }
+    assert {path: mirrored(path) for path in places} == places
+    assert len(set(places.values())) == len(places)
 
 
 def test_a_file_appears_whole_or_not_at_all(tree, capsys):
@@ -192,6 +300,116 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(tree):
     )
     assert run.returncode == 1
     assert run.stderr == "ms-edge: the output cannot be written (no space left on device).\n"
+
+
+@pytest.mark.parametrize("output", ["b/a.wav", "new.WAV", "bare", "link.csv", "list"])
+def test_no_recording_is_replaced_by_answers(tree, capsys, output):
+    """As with the slip `-o *.wav`."""
+    shutil.copy("a.wav", "bare")
+    (tree / "link.csv").symlink_to("b/a.wav")
+    (tree / "list").write_text("a.wav\nbare\n")
+    before = {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+    assert cli.main(["classify", "-o", output, "a.wav", "bare", "--files-from", "list"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()} == before
+
+
+def test_no_recording_of_a_list_is_replaced_by_answers(tree, capsys):
+    shutil.copy("a.wav", "bare")
+    (tree / "list").write_text("bare\n")
+    assert cli.main(["classify", "-o", "bare", "--files-from", "list"]) == 2
+    assert "is a recording" in capsys.readouterr().err
+    assert (tree / "bare").read_bytes() == (tree / "a.wav").read_bytes()
+    assert not list(tree.glob("*.part"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of names with 255 bytes")
+@pytest.mark.parametrize("form", ["text", "rttm", "jsonl"])
+def test_a_name_that_cannot_be_written_fails_alone(tree, capsys, form):
+    suffix = form.replace("text", "txt")
+    fits, too_long = "f" * (255 - len(suffix) - 5) + ".wav", "t" * (255 - len(suffix) - 4) + ".wav"
+    for name in (fits, too_long, "file.wav", "directory.wav"):
+        shutil.copy("a.wav", name)
+    (tree / "out" / f"directory.wav.{suffix}").mkdir(parents=True)
+    (tree / "out" / "b").write_text("in the way")
+    given = ["a.wav", too_long, "b/a.wav", fits, "directory.wav", "file.wav"]
+    assert cli.main(["classify", *given, "-o", "out/", "--format", form]) == 1
+    complaints = capsys.readouterr().err.splitlines()
+    for path, complaint in zip([too_long, "b/a.wav", "directory.wav"], complaints, strict=True):
+        assert complaint.startswith(f"ms-edge: {path}: its answer cannot be written in out/")
+    whole = {path.name for path in (tree / "out").iterdir() if path.is_file()}
+    assert whole == {"b", *(f"{name}.{suffix}" for name in ("a.wav", fits, "file.wav"))}
+
+
+def test_a_directory_that_cannot_be_is_one_sentence(tree, capsys):
+    assert cli.main(["classify", "a.wav", "b/a.wav", "-o", "notes.txt/"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of paths with /")
+def test_no_answer_in_a_tree_replaces_another(tree, samples, monkeypatch):
+    monkeypatch.chdir(tree / "b")
+    inside = tree / "b" / str(tree).lstrip("/")
+    inside.mkdir(parents=True)
+    shutil.copy(samples[0], inside / "a.wav")
+    shutil.copy(samples[0], "stdin")
+    given = ["../a.wav", str((inside / "a.wav").relative_to(tree / "b")), "stdin", "-"]
+    with open("a.wav", "rb") as file:
+        run = subprocess.run([*COMMAND, "classify", *given, "-o", "out/", "--format", "jsonl"], stdin=file, check=False)
+    assert run.returncode == 0
+    assert sorted(lines(path)[0]["path"] for path in Path("out").rglob("*.jsonl")) == sorted(given)
+
+
+@pytest.mark.parametrize("form", ["webvtt", "textgrid", "audacity"])
+def test_a_failure_leaves_no_misleading_track(tree, form):
+    suffix = {"webvtt": "vtt", "textgrid": "TextGrid", "audacity": "txt"}[form]
+    assert cli.main(["classify", "a.wav", "-o", f"a.{suffix}", "--format", form]) == 0
+    assert cli.main(["classify", "a.wav", "-o", "out/", "--format", form]) == 0
+    good = (tree / f"a.{suffix}").read_bytes()
+    assert good == (tree / "out" / f"a.wav.{suffix}").read_bytes() != b""
+    (tree / "a.wav").write_text("broken")
+    assert cli.main(["classify", "a.wav", "-o", f"a.{suffix}", "--format", form]) == 1
+    assert (tree / f"a.{suffix}").read_bytes() == good  # an empty one is no track
+    for _ in range(2):
+        assert cli.main(["classify", "a.wav", "-o", "out/", "--format", form]) == 1
+        assert list((tree / "out").iterdir()) == []
+    assert not list(tree.rglob("*.part"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_link_stays_one(tree, suffix):
+    (tree / "real").mkdir()
+    (tree / f"link.{suffix}").symlink_to(f"real/answers.{suffix}")
+    for _ in range(2):
+        assert cli.main(["classify", "a.wav", "-o", f"link.{suffix}"]) == 0
+        assert (tree / f"link.{suffix}").is_symlink()
+        assert "a.wav" in (tree / "real" / f"answers.{suffix}").read_text()
+    assert [path.name for path in (tree / "real").iterdir()] == [f"answers.{suffix}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "status"),
+    [
+        (["p.csv"], "p.csv.part", 0),
+        (["p.jsonl"], "p.jsonl.part", 2),
+        (["p.jsonl", "--resume"], "p.jsonl.part", 2),
+        (["p.jsonl", "--resume"], "p.jsonl.resume", 2),
+    ],
+)
+def test_files_of_others_are_not_replaced(tree, capsys, arguments, name, status):
+    (tree / name).write_text("mine")
+    assert cli.main(["classify", "a.wav", "-o", *arguments]) == status
+    assert len(capsys.readouterr().err.splitlines()) == bool(status)
+    assert (tree / name).read_text() == "mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of pipes and devices")
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_device_is_written_as_it_is(tree, form):
+    command = [*COMMAND, "classify", "a.wav", "--format", form]
+    expected = subprocess.run(command, capture_output=True, check=True).stdout
+    assert subprocess.run([*command, "-o", "/dev/stdout"], capture_output=True, check=True).stdout == expected
 
 
 # A run that ends before its time
@@ -292,6 +510,29 @@ def test_what_changed_is_done_again(many, samples):
     assert len(resume(many, "--min-confidence", "0.5")[1]) == 60
 
 
+def test_another_raw_format_is_another_answer(tmp_path, capsys):
+    (tmp_path / "a.raw").write_bytes(hostile.PCM * 4)
+    command = ["classify", str(tmp_path / "a.raw"), "-o", str(tmp_path / "r.jsonl"), "--resume", "--raw"]
+    for raw, rate in {"16000:1:s16le": 16_000, "8000:1:s16le": 8_000, "08000:1:s16le": 8_000}.items():
+        assert cli.main([*command, raw]) == 0
+        (record,) = lines(tmp_path / "r.jsonl")
+        assert (record["sample_rate_hz"], record["settings"]["raw"]) == (rate, f"{rate}:1:s16le")
+
+
+def test_what_another_tool_wrote_anew_is_done_again(many):
+    whole = (many / "whole.jsonl").read_bytes()
+    shutil.copy(many / "in" / "00.wav", many / "in" / "é.wav")
+    resume(many)
+    expected = (many / "r.jsonl").read_bytes()
+    rewritten = [json.dumps(record, ensure_ascii=False) for record in lines(many / "r.jsonl")]
+    rewritten[1] = json.dumps(json.loads(rewritten[1]), separators=(",", ":"))
+    rewritten[2] = rewritten[2].replace('"probability": ', '"probability": 1e999, "was": ')
+    (many / "r.jsonl").write_text("\n".join(rewritten) + "\n", "utf-8")
+    _, read = resume(many)
+    assert sorted(read) == ["01.wav", "02.wav", "30.wav", "é.wav"]
+    assert (many / "r.jsonl").read_bytes() == expected != whole
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
 def test_one_interrupt_finishes_flushes_and_says_how_to_go_on(many):
     command = [*COMMAND, "classify", str(many / "in"), "-o", str(many / "r.jsonl"), "--resume", "-j", "2"]
@@ -310,6 +551,53 @@ def test_one_interrupt_finishes_flushes_and_says_how_to_go_on(many):
     assert (many / "whole.jsonl").read_bytes().startswith(content)
     resume(many)
     assert (many / "r.jsonl").read_bytes() == (many / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
+@pytest.mark.parametrize(
+    ("arguments", "given", "written"),
+    [
+        (["-"], b"", 0),
+        (["a.wav", "-"], b"", 1),
+        (["-j", "1", "--files-from", "-"], b"a.wav\n", 1),
+        (["-j", "3", "--files-from", "-"], b"a.wav\nb/a.wav\n", 2),
+        (["-j", "3", "--files-from", "-", "-0"], b"a.wav\0b/a.wav\0", 2),
+    ],
+)
+def test_one_interrupt_ends_the_wait_for_input(tree, arguments, given, written):
+    command = [*COMMAND, "classify", *arguments, "--format", "jsonl"]
+    if not written:
+        command += ["-v"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(given)
+        process.stdin.flush()
+        for _ in range(written):  # they come though the next input has not
+            assert b'"label"' in process.stdout.readline()
+        if not written:
+            process.stderr.readline()  # the model is there
+            time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        complaint = process.stderr.read()
+        assert b"interrupted after %d results" % written in complaint
+        assert b"Traceback" not in complaint
+        assert b"Fatal" not in complaint
+        assert process.stdout.read() == b""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
+def test_an_interrupt_that_ends_the_stream_has_its_answer(tmp_path):
+    """As Ctrl-C does with `arecord | ms-edge classify -`: it goes to both."""
+    command = [*COMMAND, "classify", "-v", "-", "--format", "jsonl"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(hostile.plain())
+        process.stdin.flush()
+        process.stderr.readline()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        process.stdin.close()
+        assert b'"label"' in process.stdout.readline()
+        assert process.wait(20) == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")

@@ -193,7 +193,14 @@ def test_usage_errors_exit_with_2(arguments, capsys):
         (["classify", "--jobs", "0", "a.wav"], "--jobs"),
         (["classify", "--shard", "3/2", "a.wav"], "I/N"),
         (["classify", "--shard", "x", "a.wav"], "I/N"),
+        (["classify", "--shard", "1/" + "9" * 5_000, "a.wav"], "I/N"),
         (["classify", "--raw", "16000", "a.wav"], "RATE:CHANNELS:FORMAT"),
+        (["classify", "--raw", "9" * 5_000 + ":1:s16le", "a.wav"], "RATE:CHANNELS:FORMAT"),
+        (["classify", "--raw", "16000:1:s16le", "--wav-only", "a.wav"], "give one"),
+        (["stream", "--raw", "16000:1:s16le", "--wav-only", "-"], "give one"),
+        (["classify", "-0", "a.wav"], "--files-from"),
+        (["classify", "-o", "", "a.wav"], "-o needs"),
+        (["classify", "-o", "new.wav", "a.wav"], "is a recording"),
         (["classify", "--hop", "0", "a.wav"], "hop"),
         (["classify", "--hop", "1.5", "a.wav"], "hop"),
         (["classify", "--hop", "nan", "a.wav"], "hop"),
@@ -235,6 +242,38 @@ def test_a_full_disk_is_one_sentence(samples):
         )
     assert run.returncode == 1
     assert run.stderr == "ms-edge: the output cannot be written (no space left on device).\n"
+
+
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here is there a device that is always full")
+@pytest.mark.parametrize("arguments", [["info"], ["doctor"], ["--help"], ["classify", "--help"], ["--version"]])
+def test_an_output_that_ends_or_is_full_is_no_traceback(arguments):
+    command = [sys.executable, "-m", "ms_edge.cli", *arguments]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=BUFFERED)
+    assert (run.returncode, run.stderr) == (1, "ms-edge: the output cannot be written (no space left on device).\n")
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    run = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False, env=BUFFERED)
+    os.close(write_end)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no shell")
+@pytest.mark.parametrize(("output", "status"), [([], 1), (["-o", "a.csv"], 0)])
+def test_a_closed_standard_output_takes_no_answer(samples, tmp_path, output, status):
+    run = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", "ms_edge.cli", "classify", str(samples[0]), *output],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == status
+    assert run.stderr == ("ms-edge: the output cannot be written (bad file descriptor).\n" if status else "")
+    assert len(list(tmp_path.iterdir())) == len(output) / 2
 
 
 def test_help_and_version_import_nothing_heavy():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -194,3 +195,12 @@ def test_a_failing_session_is_a_sentence(samples):
         model.scores(np.zeros((1, 3, 3), np.float32))
     with pytest.raises(DeviceError):
         Model.load(device="nonsense")
+
+
+def test_the_report_of_the_doctor_is_lines_whatever_a_model_is_called(tmp_path):
+    path = tmp_path / "a\x1b[31m\n.onnx"
+    shutil.copy(BUNDLED, path)
+    found = doctor.examine(str(path), "cpu")
+    assert found["model"]["path"] == str(path)
+    assert all(line.isprintable() for line in doctor.report(found).split("\n"))
+    assert len(doctor.report(found).split("\n")) == len(doctor.report(doctor.examine(device="cpu")).split("\n"))

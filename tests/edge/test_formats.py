@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import csv
+import html
+import io
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from urllib.parse import unquote
 
 import pytest
 
 from ms_edge import cli
 from ms_edge.classifier import Classifier
-from ms_edge.results import Classification, Segment
+from ms_edge.results import Classification, Failure, Segment
 from ms_edge.writers import clock, duration, formats, printable
 
 LONG = Classification(
@@ -69,6 +76,18 @@ def test_tgt_reads_the_textgrid(written):
     assert [(part.start_time, part.end_time, part.text) for part in tier.intervals] == SPANS
 
 
+@pytest.mark.parametrize("label", ["two words", "a --> b", "<i> & </i>", "50%"])
+def test_any_label_of_a_model_can_be_read_back(written, label):
+    import webvtt
+    from pyannote.database.util import load_rttm
+
+    named = replace(LONG, segments=(replace(LONG.segments[0], label=label),))
+    (annotation,) = load_rttm(str(written("rttm", [named]))).values()
+    assert [unquote(name) for name in annotation.labels()] == [label]
+    (cue,) = webvtt.read(str(written("webvtt", [named])))
+    assert html.unescape(cue.raw_text) == label
+
+
 def test_pyannote_reads_the_rttm(written):
     from pyannote.database.util import load_rttm
 
@@ -104,6 +123,28 @@ def test_tables_are_read_by_csv(written, name, dialect):
     with written(name).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, dialect=dialect))
     assert [(float(row["start_s"]), float(row["end_s"]), row["label"]) for row in rows] == SPANS
+
+
+@pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
+@pytest.mark.parametrize("path", ["a\rb.wav", "a\nb.wav", "a\r\nb.wav", "\r", 'a"\t,b\r'])
+def test_any_name_is_one_field(written, name, dialect, path):
+    content = written(name, [replace(LONG, path=path), Failure(path, "a", path)], timeline=False).read_bytes()
+    rows = list(csv.DictReader(io.StringIO(content.decode(), newline=""), dialect=dialect))
+    assert [row["path"] for row in rows] == [path, path]
+    assert content.endswith(b"\n")
+    assert not content.endswith(b"\r\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
+@pytest.mark.parametrize("name", sorted({*formats()} - {"text", "text-colour"}))
+def test_standard_output_has_the_bytes_of_a_file(samples, tmp_path, name):
+    path = tmp_path / os.fsdecode(b"\xc3\xa9\xff.wav")
+    path.symlink_to(samples[0])
+    command = [sys.executable, "-m", "ms_edge.cli", "classify", "--format", name, path]
+    subprocess.run([*command, "-o", tmp_path / "out"], check=True)
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    run = subprocess.run(command, check=True, capture_output=True, env=ascii_only)
+    assert run.stdout == (tmp_path / "out").read_bytes()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -148,10 +189,6 @@ def test_colour_is_for_terminals_and_those_who_want_it():
 )
 def test_no_color_and_dumb_terminals_are_respected(samples, environment, colour):
     pty = pytest.importorskip("pty", reason="no pseudo-terminals on Windows")
-    import os
-    import subprocess
-    import sys
-
     ours, theirs = pty.openpty()
     base = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "TERM")}
     with subprocess.Popen(

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from ms_edge import cli
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError
+from ms_edge.parts import ogg_parts
 from ms_edge.results import Classification, Failure
 
 CASES = {**hostile.CASES, **(hostile.POSIX_CASES if os.name == "posix" else {})}
@@ -59,6 +60,21 @@ def test_each_case_is_marked_as_pinned(answers, name):
     assert all(0 <= score <= 1 for score in record["scores"].values())
     assert sum(record["seconds"].values()) == pytest.approx(record["duration_s"], abs=1e-6)
     assert math.isfinite(record["probability"])
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in {"directory", "missing", *hostile.POSIX_CASES}])
+def test_a_file_object_is_marked_as_its_file_is(answers, tmp_path, name):
+    CASES[name].make(tmp_path / "a.wav")
+    content = io.BytesIO((tmp_path / "a.wav").read_bytes())
+    content.seek(7)  # it is read from its beginning all the same
+    content.name = answers[name]["path"]
+    try:
+        found = CLASSIFIER.classify(content).record()
+    except AudioError as error:
+        found = Failure(content.name, error.code, error.message).record()
+    for key in ("file", "settings"):
+        assert found.pop(key, None) is None or key == "settings"
+    assert found == {key: value for key, value in answers[name].items() if key not in ("file", "settings")}
 
 
 def test_the_matrix_is_whole():
@@ -162,6 +178,43 @@ def test_any_riff_file_ends_in_an_answer_or_a_sentence(tmp_path, content, flippe
     assert found.segments[0].start_s == 0
     assert found.segments[-1].end_s == found.duration_s
     assert all(a.end_s == b.start_s for a, b in zip(found.segments, found.segments[1:], strict=False))
+
+
+pieces = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                *[hostile.encoded(hostile.SOUND[:8_000], form="OGG", subtype=subtype) for subtype in ("VORBIS", "OPUS")],
+                *[hostile.encoded(hostile.SOUND[:8_000], form="MP3", subtype="MPEG_LAYER_III", rate=rate) for rate in (16_000, 24_000)],
+                hostile.encoded(hostile.SOUND[:8_000], form="FLAC"),
+                hostile.ID3, b"TAG" + bytes(125), b"OggS" + b"\xff" * 30, b"APETAGEX" + bytes(24), bytes(5_000),
+            ]
+        ),
+        st.binary(max_size=40),
+    ),
+    min_size=1,
+    max_size=5,
+)  # fmt: skip
+
+
+@settings(max_examples=100, deadline=20_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(joined=pieces, flipped=st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 255)), max_size=4))
+def test_whatever_is_joined_ends_in_an_answer_or_a_sentence(tmp_path, joined, flipped):
+    content = bytearray(b"".join(joined))
+    for place, value in flipped:
+        if place < len(content):
+            content[place] ^= value
+    path = tmp_path / "a.ogg"
+    path.write_bytes(content)
+    found = classify_one(path)
+    if isinstance(found, Classification):
+        assert found.duration_s < 60
+        assert found.segments[-1].end_s == found.duration_s
+
+
+def test_pages_that_lie_about_their_length_do_not_take_for_ever():
+    content = (b"OggS" + bytes(22) + b"\xff" * 5) * 100_000
+    assert ogg_parts(lambda offset, count: content[offset : offset + count]) == [0]
 
 
 CLASSIFIER = Classifier()

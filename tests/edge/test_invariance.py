@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,10 +12,12 @@ import pytest
 import soundfile
 
 from ms_edge import classifier as classifier_module
-from ms_edge.audio import AudioFile, read_mono
+from ms_edge.audio import AudioFile, RawFormat, read_mono
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, UsageError
 from ms_edge.sources import AudioArrays
+
+SOUND = np.full(16_000, 0.1, np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_threads_share_a_classifier(classifier, samples):
 def test_a_copy_in_another_process_answers_the_same(samples):
     original = Classifier(hop_s=0.25, min_segment_s=2.0, min_confidence=0.1)
     copy = pickle.loads(pickle.dumps(original))
-    assert copy.settings == original.settings
+    assert copy.settings() == original.settings()
     assert copy.classify(samples[0]) == original.classify(samples[0])
 
 
@@ -98,6 +101,48 @@ def test_a_stream_gives_every_window_of_the_file_as_soon_as_it_can(classifier, s
         if part.end_s < len(audio) / rate:  # the last window has to wait for the end
             assert heard / rate - part.end_s < count / rate + 0.06  # the resampler's delay
         assert part.label in ("speech", "music", "speech+music", "other")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Classifier().classify(SOUND, "16000"),
+        lambda: Classifier().classify(SOUND, 16_000.5),
+        lambda: Classifier().classify([[0.0], [0.0, 0.0]] * 8_000, 16_000),
+        lambda: Classifier().classify([1] * 8_000, 16_000),
+        lambda: Classifier().classify([None] * 8_000, 16_000),
+        lambda: Classifier().classify(SOUND, 16_000, raw=RawFormat(16_000, 1, "s16le")),
+        lambda: Classifier().classify("a.pcm", raw="16000:1"),
+        lambda: Classifier().classify("a.pcm", raw=("16000", 1, "s16le")),
+        lambda: list(Classifier().stream(5, 16_000)),
+        lambda: list(Classifier().stream([SOUND], "16000")),
+        lambda: list(Classifier().stream([[[0.0], [0.0, 0.0]]], 16_000)),
+        lambda: Classifier(hop_s="x"),
+        lambda: Classifier(min_segment_s="1"),
+        lambda: Classifier(min_confidence=None),
+        lambda: Classifier(hop_s=float("nan")),
+        lambda: Classifier(device=None),
+        lambda: Classifier(model=7),
+        lambda: RawFormat(16_000, 1, "zzz"),
+        lambda: RawFormat("16000", 1, "s16le"),
+        lambda: RawFormat(16_000, 1.5, "s16le"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_a_sentence(call):
+    with pytest.raises(UsageError) as caught:
+        call()
+    assert caught.value.message.endswith(".")
+    assert "\n" not in caught.value.message
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    classifier = Classifier(hop_s=np.float32(0.25), min_segment_s=np.int64(1), min_confidence=np.float32(0.5))
+    found = classifier.classify(SOUND, np.int64(16_000))
+    assert found == Classifier(hop_s=0.25, min_confidence=0.5).classify(SOUND, 16_000)
+    json.dumps(found.record(timeline=True))
+    (tmp_path / "a.pcm").write_bytes(bytes(32_000))
+    for raw in (RawFormat(np.int32(16_000), np.int8(1), "s16le"), "16000:1:s16le"):
+        json.dumps(classifier.classify(tmp_path / "a.pcm", raw=raw).record())
 
 
 def test_arrays_that_cannot_be_audio_are_refused(classifier):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,21 @@ def test_a_file_that_is_no_model_gets_a_sentence(tmp_path: Path, content, code):
     assert caught.value.code == code
     assert str(path) in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no FIFOs in its file system")
+def test_what_is_no_regular_file_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "fifo.onnx")
+    for path in (tmp_path / "fifo.onnx", Path(os.devnull), tmp_path):
+        with pytest.raises(ModelError) as caught:
+            Model.load(path)
+        assert caught.value.code == "model-not-found"
+        assert str(path) in caught.value.message
+
+
+def test_a_name_that_cannot_be_is_a_sentence():
+    with pytest.raises(ModelError, match="not a usable file name"):
+        Model.load("a\0.onnx")
 
 
 def test_a_truncated_model_gets_a_sentence(tmp_path: Path):
@@ -145,6 +161,10 @@ def _with(entries, key, **changes):
         ("golden", lambda e: _with(e, "golden", scores=[0.5])),
         ("golden", lambda e: _with(e, "golden", feature_mean="x")),
         ("golden", lambda e: _with(e, "golden", seed=-1)),
+        ("golden", lambda e: _with(e, "golden", seed=True)),
+        ("golden", lambda e: _with(e, "golden", scores=[-500, 7e8])),
+        *[("golden", lambda e, value=value: _with(e, "golden", score_tolerance=value)) for value in (1e9, 0.11, 0, -1)],
+        *[("golden", lambda e, value=value: _with(e, "golden", feature_tolerance=value)) for value in (1e9, 0.011, 0)],
         ("golden", lambda e: _with(e, "golden", score_tolerance=None)),
         ("training", lambda e: '"text"'),
         ("parity", lambda e: "[" * 100_000),

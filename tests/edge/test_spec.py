@@ -43,6 +43,7 @@ def test_digest_covers_everything_trained_and_not_the_hop():
         {"mel": {"bands": 48, "low_hz": 60.0, "high_hz": 60.00000000000001}},
         {"frame_step": 1 << 40}, {"fft_length": 255}, {"clip_s": float("nan")}, {"clip_s": 1e9}, {"clip_s": 0.01}, {"hop_s": 0},
         {"hop_s": 6.0}, {"window": "hamming"}, {"magnitude": "phase"}, {"layout": "rows"}, {"log_floor": 0.0}, {"log_floor": "1"},
+        {"log_floor": 1e299}, {"log_floor": 1e-60},
         {"mel": {"bands": 10**9, "low_hz": 0, "high_hz": 8000}}, {"mel": {"bands": 40, "low_hz": 0, "high_hz": 80000}},
         {"mel": {"bands": 40, "low_hz": 500, "high_hz": 100}}, {"mel": []}, {"unknown": 1},
     ],

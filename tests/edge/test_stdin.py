@@ -19,6 +19,7 @@ import soundfile
 
 from ms_edge.audio import AudioFile, read_mono
 from ms_edge.classifier import Classifier
+from ms_edge.errors import AudioError
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 
@@ -175,6 +176,23 @@ def test_a_redirected_file_of_any_format_is_read(recording, tmp_path):
     assert json.loads(run.stdout)["scores"] == Classifier().classify(recording).record()["scores"]
 
 
+def test_a_pipe_that_somebody_made_non_blocking_is_waited_for(recording):
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    content = recording.read_bytes()
+    with subprocess.Popen(
+        [*COMMAND, "classify", "--format", "jsonl", "-"], stdin=read_end, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        os.close(read_end)
+        with open(write_end, "wb") as pipe:
+            for start in range(0, len(content), 50_000):
+                time.sleep(0.2)
+                pipe.write(content[start : start + 50_000])
+                pipe.flush()
+        record, complaints = json.loads(process.stdout.read()), process.stderr.read()
+    assert (process.returncode, complaints, record["warnings"], record["duration_s"]) == (0, b"", [], 6.0)
+
+
 def test_a_closed_standard_input_is_a_sentence():
     run = subprocess.run(
         ["sh", "-c", '"$@" classify - <&-', "sh", *COMMAND], capture_output=True, text=True, check=False
@@ -211,7 +229,7 @@ def test_a_live_stream_prints_each_window_while_the_next_has_not_come(recording)
         (1.25, 2.25),  # aligned to the end
     ]
     assert {part["label"] for part in (first, second, third, last)} == {"speech"}
-    assert set(first) == {"schema", "path", "start_s", "end_s", "label", "probability", "scores"}
+    assert set(first) == {"schema", "path", "start_s", "end_s", "label", "probability", "scores", "warnings"}
 
 
 def test_a_stream_that_never_ends_is_followed_until_it_is_interrupted(recording):
@@ -243,6 +261,32 @@ def test_a_stream_without_a_sample_fails(content):
         _, complaint = process.communicate(content)
     assert process.returncode == 1
     assert len(complaint.decode().splitlines()) == 1
+
+
+@pytest.mark.parametrize("form", ["text", "jsonl"])
+def test_a_stream_says_what_is_wrong_with_its_input(recording, tmp_path, form):
+    (tmp_path / "a.wav").write_bytes(recording.read_bytes()[:60_000])
+    for source, content in ((str(tmp_path / "a.wav"), None), ("-", recording.read_bytes()[:60_000])):
+        with start_stream("--format", form, source) as process:
+            out, complaint = process.communicate(content)
+        assert process.returncode == 0
+        assert complaint.decode() == f"ms-edge: {source}: truncated.\n"
+        if form == "jsonl":
+            assert json.loads(out.splitlines()[-1])["warnings"] == ["truncated"]
+
+
+def test_what_is_too_short_to_classify_is_not_labelled_by_a_stream(recording):
+    for content in (recording.read_bytes()[: 44 + 3_000], hostile.plain(hostile.PCM[:7_998])):
+        with start_stream("-") as process:
+            out, complaint = process.communicate(content)
+        assert (process.returncode, out) == (1, b"")
+        assert len(complaint.decode().splitlines()) == 1
+        assert "at least 0.25 s are needed" in complaint.decode()
+    short = [np.zeros(1_000, np.float32)] * 3
+    with pytest.raises(AudioError, match="at least") as caught:
+        list(Classifier().stream(short, 16_000))
+    assert caught.value.code == "too-short"
+    assert len(list(Classifier().stream([*short, short[0]], 16_000))) == 1
 
 
 def test_six_hours_and_more_than_four_gigabytes_are_no_end(monkeypatch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ms_edge.audio import read_mono
 from ms_edge.classifier import Classifier, seconds_by_label
 from ms_edge.metadata import Decision
+from ms_edge.model import Model
 from ms_edge.timeline import best_path, segments, window_label
 
 LABELS = ("speech", "music")
@@ -124,22 +126,78 @@ def test_a_programme_is_cut_where_it_changes(programme):
     assert borders[-1] == found.duration_s == pytest.approx(total_s, abs=1e-3)
 
 
+class Scripted(Model):
+    """The bundled model, but for its answers: the same rows again and again."""
+
+    def __init__(self, rows, decision):
+        bundled = Model.load()
+        vars(self).update(vars(bundled), metadata=replace(bundled.metadata, decision=decision))
+        self._rows, self._at = np.array(rows, np.float32), 0
+
+    def scores(self, inputs):
+        places = np.arange(self._at, self._at + len(inputs))
+        self._at += len(inputs)
+        return self._rows[places % len(self._rows)]
+
+
+def require_agreement(found, min_confidence):
+    """What docs/timeline.md promises: segments, seconds and label cannot disagree."""
+    assert found.seconds == seconds_by_label(found.segments)
+    assert sum(found.seconds.values()) == pytest.approx(found.duration_s, abs=1e-6)
+    assert found.label in found.seconds
+    if len(found.segments) == 1:
+        assert found.label == found.segments[0].label
+    voting = {label: value for label, value in found.seconds.items() if label != "silence"} or found.seconds
+    if found.label == "uncertain":
+        assert voting["uncertain"] == max(voting.values())
+    else:
+        assert voting.get("uncertain", 0) <= max(value for label, value in voting.items() if label != "uncertain")
+    assert all(0 <= score <= 1 for score in found.scores.values())
+    for part in found.segments:
+        assert (part.label == "uncertain") == (part.probability < min_confidence)
+    for before, after in pairwise(found.segments):
+        assert before.end_s == after.start_s
+        assert before.label != after.label
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(st.tuples(probabilities, probabilities), min_size=1, max_size=30),
+    loud=st.lists(st.booleans(), min_size=1, max_size=12),
+    decision=st.sampled_from(DECISIONS),
+    hop_s=st.sampled_from([0.1, 0.37, 0.5, 1.0]),
+    min_segment_s=st.sampled_from([0.0, 0.3, 1.0, 7.0, 100.0]),
+    min_confidence=st.floats(0, 1),
+    odd=st.integers(4_000, 20_000),
+)
+def test_whatever_a_model_says_segments_seconds_and_label_agree(
+    rows, loud, decision, hop_s, min_segment_s, min_confidence, odd
+):
+    sound = np.repeat(np.array(loud, np.float32) * 0.1, 16_000)
+    sound = np.concatenate([sound, np.full(odd, 0.1, np.float32)])
+    classifier = Classifier(
+        Scripted(rows, decision), hop_s=hop_s, min_segment_s=min_segment_s, min_confidence=min_confidence
+    )
+    found = classifier.classify(sound, 16_000)
+    require_agreement(found, min_confidence)
+    if decision.kind == "independent" and found.label != "uncertain":
+        voting = {label: value for label, value in found.seconds.items() if label != "silence"} or found.seconds
+        assert voting[found.label] == max(voting.values())
+
+
+def test_one_uncertain_segment_is_an_uncertain_file_and_the_other_way_round(samples):
+    path = next(path for path in samples if path.name == "speech_italian_man.wav")
+    for min_confidence in np.linspace(0.975, 0.985, 41):  # where the means of file and segment lie
+        found = Classifier(min_segment_s=100, min_confidence=float(min_confidence)).classify(path)
+        assert [part.label for part in found.segments] == [found.label]
+
+
 @pytest.mark.parametrize("hop_s", [0.1, 0.37, 0.5, 1.0])
 @pytest.mark.parametrize("min_segment_s", [0.0, 1.0, 7.0])
 @pytest.mark.parametrize("min_confidence", [0.0, 0.9, 1.0])
 def test_segments_seconds_and_label_agree(programme, hop_s, min_segment_s, min_confidence):
     found = Classifier(hop_s=hop_s, min_segment_s=min_segment_s, min_confidence=min_confidence).classify(programme[0])
-    assert found.seconds == seconds_by_label(found.segments)
-    assert sum(found.seconds.values()) == pytest.approx(found.duration_s, abs=1e-6)
-    assert found.label == "uncertain" or found.label in found.seconds
-    if found.label != "uncertain":
-        assert found.probability >= min_confidence
-        if "uncertain" not in found.seconds:
-            voting = {label: value for label, value in found.seconds.items() if label != "silence"}
-            assert voting[found.label] == max(voting.values())
-    assert all(0 <= score <= 1 for score in found.scores.values())
-    for part in found.segments:
-        assert (part.label == "uncertain") == (part.probability < min_confidence)
+    require_agreement(found, min_confidence)
 
 
 def test_what_is_not_sure_enough_is_uncertain_but_keeps_its_scores(samples):

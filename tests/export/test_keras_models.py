@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import soundfile
 
 from ms_edge import cli as edge_cli
 from ms_edge.model import Model
@@ -121,6 +122,61 @@ def test_pairs_that_do_not_fit_get_one_sentence(tmp_path, spec, capsys, model, l
     assert not list(tmp_path.glob("*.onnx")) + list(tmp_path.glob("*.parity.*")) + list(tmp_path.glob(".*"))
 
 
+L = keras.layers
+
+
+def hidden(end: list[keras.layers.Layer]) -> keras.Model:
+    """A network whose probabilities are not where one looks for them."""
+    keras.utils.set_random_seed(1)
+    return keras.Sequential([keras.Input(SPEC.feature_shape), L.Flatten(), *end])
+
+
+def averaged() -> keras.Model:
+    inputs = keras.Input(SPEC.feature_shape)
+    flat = L.Flatten()(inputs)
+    return keras.Model(inputs, L.Average()([L.Dense(3, activation="softmax")(flat) for _ in range(2)]))
+
+
+def reused() -> keras.Model:
+    inputs = keras.Input(SPEC.feature_shape)
+    return keras.Model(inputs, network(*SPEC.feature_shape)(inputs))
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (lambda: hidden([keras.Sequential([L.Dense(3, activation="softmax")])]), "a layer Sequential that hides how"),
+        (lambda: hidden([L.Dense(3, activation="softmax"), L.Activation("linear")]), "layer Activation that hides how"),
+        (lambda: hidden([L.Dense(3, activation="softmax"), L.Dropout(0.1)]), "a layer Dropout that hides how"),
+        (lambda: hidden([L.Dense(3, activation="sigmoid"), L.Activation("linear")]), "layer Activation that hides how"),
+        (averaged, "a layer Average that hides how"),
+        (reused, "a layer Sequential that hides how"),
+        (lambda: hidden([L.Dense(3), L.Softmax(axis=0)]), "its softmax is not over the labels"),
+        (lambda: hidden([L.Dense(3), L.ReLU()]), "ends in ReLU"),
+        (lambda: hidden([L.Dense(3, activation=L.LeakyReLU())]), "ends in leakyrelu"),
+        (lambda: hidden([L.Dense(3, dtype="mixed_float16")]), "computes in float16"),
+        (lambda: hidden([L.Dense(3, kernel_initializer=keras.initializers.Constant(np.inf))]), "what is no number"),
+    ],
+)
+def test_an_end_that_would_be_misread_is_refused(tmp_path, spec, capsys, model, sentence):
+    """Taken for logits, its probabilities would get a second softmax; and the reference the same."""
+    code, out = convert(tmp_path, model(), "--labels", "a,b,c")
+    message = capsys.readouterr().err
+    assert code == 1
+    assert sentence in message
+    assert not out.exists()
+
+
+def test_names_of_layers_are_its_own_affair(tmp_path, spec, capsys):
+    inputs = keras.Input(SPEC.feature_shape, name="anything")
+    flat = L.Flatten(name="probability")(inputs)
+    last = L.Dense(3, activation="softmax", name="logits")
+    outputs = last(L.Dense(SPEC.bins, name="both")(flat))
+    code, out = convert(tmp_path, keras.Model({"anything": inputs}, outputs), "--labels", "a,b,c")
+    assert code == 0, capsys.readouterr().err
+    assert out.exists()
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -136,6 +192,52 @@ def test_a_spec_that_is_none_gets_one_sentence(tmp_path, spec, capsys, content, 
     assert code == 1
     assert sentence in message
     assert len(message.splitlines()) == 1
+
+
+def test_no_model_stands_beside_the_certificate_of_another(tmp_path, spec, capsys):
+    model = network(*SPEC.feature_shape)
+    assert convert(tmp_path, model, "--labels", "a,b,c")[0] == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("mine.*")}
+    (tmp_path / "mine.parity.png").unlink()
+    (tmp_path / "mine.parity.png").mkdir()
+    capsys.readouterr()
+    code, out = convert(tmp_path, network(*SPEC.feature_shape, activation=None), "--labels", "a,b,c")
+    assert code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert out.read_bytes() == before["mine.onnx"]
+    assert (tmp_path / "mine.parity.md").read_bytes() == before["mine.parity.md"]
+
+
+def test_versions_in_names_keep_their_certificates_apart(tmp_path, spec, capsys):
+    network(*SPEC.feature_shape).save(tmp_path / "mine.keras")
+    for name in ("v1.2", "v1.3"):
+        arguments = ["convert", str(tmp_path / "mine.keras"), "--spec", str(spec), "--labels", "a,b,c"]
+        assert cli.main([*arguments, "-o", str(tmp_path / name)]) == 0
+    assert {path.name for path in tmp_path.glob("*.md")} == {"v1.2.parity.md", "v1.3.parity.md"}
+
+
+def test_the_digest_of_the_cases_is_that_of_the_recordings_compared(tmp_path, spec, samples, capsys):
+    digests = set()
+    for gain in (1.0, 0.5):
+        for path in samples:
+            label = path.name.partition("_")[0]
+            folder = tmp_path / f"data{gain}" / label
+            folder.mkdir(parents=True, exist_ok=True)
+            audio, rate_hz = soundfile.read(path)
+            soundfile.write(folder / path.name, gain * audio, rate_hz)
+        model = network(*SPEC.feature_shape, columns=2)
+        data = f"folder:{tmp_path / f'data{gain}'}"
+        code, out = convert(tmp_path, model, "--labels", "music,speech", "--data", data)
+        assert code == 0, capsys.readouterr().err
+        digests.add(Model.load(out).metadata.parity["cases_sha256"])
+    assert len(digests) == 2
+
+
+def test_a_licence_that_is_no_text_gets_one_sentence(tmp_path, spec, capsys):
+    code, out = convert(tmp_path, network(*SPEC.feature_shape), "--labels", "a,b,c", "--license", "\udcff")
+    assert code == 2
+    assert "is no line of text" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"nothing of the kind"])

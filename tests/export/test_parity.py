@@ -18,7 +18,7 @@ from ms_edge.spec import FrontEndSpec, MelSpec
 from ms_export import implementations
 from ms_export.implementations import OnnxNetwork, double_front_end, edge_front_end, served
 from ms_export.parity import Implementation, check
-from ms_export.reference import Reference
+from ms_export.reference import Reference, decide
 from ms_export.signals import Real, clip_case, grid, lengths, synthetic_signals
 from ms_train.frontend import FrontEndLayer
 from ms_train.recipes import recipes
@@ -291,6 +291,46 @@ def test_the_grid_turns_red(mutation, recipe, real):
         assert any(mutation.applies(other) for other in RECIPES.values()), "applies to no recipe at all"
         return
     assert first_red(spec, real, mutation), f"{mutation.name} went unnoticed for {recipe}"
+
+
+def test_labels_that_are_all_wrong_are_seen_after_resampling_too(real):
+    """Of independent labels as well, whose scores are never as far apart as those of exclusive ones."""
+    model = Model.load(device="cpu")
+    spec, labels, decision = model.metadata.spec, model.metadata.labels, model.metadata.decision
+    right = served(model)
+
+    def reference(case):
+        found = right(case)
+        found["label"], found["margin"] = decide(found["scores"], labels, decision)
+        return found
+
+    def nonsense(case):
+        found = right(case)
+        return {**found, "label": np.full(len(found["label"]), "nonsense")}
+
+    def some(cases):
+        return (case for index, case in enumerate(cases) if index % 3 == 0)
+
+    wrong, same = check(
+        [Implementation("nonsense", nonsense), Implementation("same", right)], reference, some(grid(spec, real)), spec
+    )
+    assert same.passed
+    of_labels = [finding for finding in wrong.findings if finding.stage == "label"]
+    assert [finding.resampled for finding in of_labels] == [False, True]
+    assert [finding.deviation.largest for finding in of_labels] == [1.0, 1.0]
+
+
+def test_batches_are_of_the_size_that_is_claimed(real, monkeypatch):
+    sizes = set()
+    network = OnnxNetwork(BUNDLED.read_bytes(), batch=64)
+    session = network._session
+    monkeypatch.setattr(network, "_session", type("Counted", (), {"run": lambda self, names, given: (
+        sizes.add(len(given["features"])), session.run(names, given))[1]})())  # fmt: skip
+    features = np.random.default_rng(0).standard_normal((70, 49, 48)).astype(np.float32)
+    logits, scores = network(features)
+    assert sizes == {64}
+    assert len(logits) == len(scores) == 70
+    np.testing.assert_array_equal(scores, Model.load(device="cpu").scores(features))
 
 
 def test_without_a_mutation_it_stays_green(real):

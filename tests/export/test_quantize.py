@@ -105,6 +105,22 @@ def test_a_variant_passes_the_self_test_of_a_machine(variant):
     assert found["devices"][0]["score_error"] < 1e-6  # here, where it was made
 
 
+def test_a_variant_is_checked_by_its_labels_and_reported(variant, run, data, tmp_path, capsys):
+    arguments = ["check", str(variant), "--against", str(run), "--data", data, "--report", str(tmp_path / "report.md")]
+    assert cli.main(arguments) in (0, 1)  # of so hurried a network many a window lies near a border
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        variant.stem.rpartition("-")[2]
+    ]
+    assert "| label |" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_a_waveform_model_is_not_quantised(run, data, tmp_path, capsys):
+    waveform = tmp_path / "waveform.onnx"
+    convert(Run.load(run), waveform, data=data, input="waveform")
+    assert cli.main(["quantize", str(waveform), "--against", str(run), "-o", str(tmp_path / "small")]) == 1
+    assert "takes the waveform; give the model of the same run that takes features" in capsys.readouterr().err
+
+
 def test_a_variant_is_smaller_and_says_what_it_is_and_costs(variant, exported, capsys):
     assert variant.stat().st_size < 0.6 * exported.stat().st_size
     original, model = Model.load(exported), Model.load(variant)

@@ -74,3 +74,15 @@ def test_mix_has_the_difference_asked_for():
     loud, quiet = coloured_noise(16_000, rng), 5 * coloured_noise(16_000, rng)
     added = mix(loud, quiet, 6.0) - loud
     assert 20 * np.log10(rms(loud) / rms(added)) == pytest.approx(6.0, abs=0.01)
+
+
+def test_channel_draws_and_gives_what_it_did_when_the_bundled_model_was_trained():
+    """The random stream to the bit, the samples to what processors may differ in (computed at 0a568c6)."""
+    rng = np.random.default_rng(42)
+    samples = (0.1 * np.random.default_rng(7).standard_normal(16_000)).astype(np.float32)
+    outs = np.stack([channel(samples, rng, 16_000) for _ in range(60)])
+    assert rng.bit_generator.state["state"]["state"] == 54997297261207599256526885525359011194
+    np.testing.assert_allclose(rms(outs), 0.1011785, rtol=1e-5)
+    np.testing.assert_allclose(
+        outs[::12, 8_000], [-0.00616681, -0.02765989, -0.03965844, -0.04038687, 0.04249595], rtol=1e-3
+    )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ms_edge.errors import UsageError
 from ms_train.console import add_data_arguments, run, whole_number
 
 
@@ -82,6 +83,26 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=whole_number(0, (1 << 32) - 1), default=0, help="of the intervals and the noise (default 0)"
     )
     evaluate.set_defaults(run=_evaluate)
+
+    show = commands.add_parser(
+        "show",
+        help="pictures of recordings, datasets and augmentations; the summary of a model",
+        epilog="example: ms-train show tests/data/music_zaz.wav -o pictures",
+    )
+    show.add_argument(
+        "files", nargs="*", metavar="FILE", help="audio: its waveform and its spectrograms, as FILE's name.png"
+    )
+    show.add_argument("--recipe", default="logstft_cnn", help="whose spectrograms (default logstft_cnn)")
+    show.add_argument("-o", "--out", type=Path, default=Path("pictures"), help="folder (default pictures)")
+    add_data_arguments(show, required=False, note=": random clips of each class, side by side")
+    show.add_argument("--summary", action="store_true", help="print the recipe's model; so does show without FILE")
+    show.add_argument("--augment", action="store_true", help="each augmentation of FILE: before and after, and a WAV")
+    show.add_argument("--augmentation", action="append", default=[], metavar="NAME", help="this one only (repeatable)")
+    show.add_argument("--mix-with", metavar="FILE2", help="with --augment: also FILE mixed with this recording")
+    show.add_argument(
+        "--seed", type=whole_number(0, (1 << 32) - 1), default=0, help="of clips and augmentations (default 0)"
+    )
+    show.set_defaults(run=_show)
 
     data = commands.add_parser("data", help="fetch training data").add_subparsers(required=True, metavar="COMMAND")
     fetch = data.add_parser(
@@ -162,6 +183,33 @@ def _evaluate(args: argparse.Namespace) -> int:
     print(table(found))
     if args.out:
         print(f"{args.out / 'report.md'}, {args.out / 'report.json'}")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    if sum(map(bool, (args.data, args.summary, args.files))) > 1:
+        raise UsageError("usage", "show takes one of FILE..., --data and --summary at a time.")
+    augment = args.augment or args.augmentation or args.mix_with
+    if augment and not args.files:
+        raise UsageError("usage", "--augment needs a recording to change; name a FILE.")
+    if args.archive and not args.data:
+        raise UsageError("usage", "--archive goes with --data gtzan.")
+    from ms_train import show
+    from ms_train.recipes import get_recipe
+
+    recipe = get_recipe(args.recipe)
+    if augment:
+        return int(
+            show.show_augmentations(args.files, args.augmentation, args.mix_with, recipe, args.out, args.seed) > 0
+        )
+    if args.files:
+        return int(show.show_recordings(args.files, recipe, args.out) > 0)
+    if args.data:
+        from ms_train.datasets.by_name import dataset_by_name
+
+        print(show.show_panels(dataset_by_name(args.data, args.archive), recipe, args.out, args.seed))
+        return 0
+    recipe.build_model(("music", "speech"), "exclusive", recipe.epochs).summary(print_fn=print)
     return 0
 
 

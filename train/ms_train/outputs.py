@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from ms_edge.errors import MsEdgeError
+
+SAME = 1e-5  # scores of the same weights, computed in another order
 
 
 def with_logits(
@@ -17,15 +20,18 @@ def with_logits(
     `independent` labels get a sigmoid each; `exclusive` ones a softmax over them, or, of two labels from one neuron, a
     sigmoid p that becomes the two columns 1 - p, p. A network that ends in that activation is split before it, one
     that ends in none gives logits already. With `feature_shape` its input must be that, or that and a channel, which
-    the answer adds itself. Raises MsEdgeError(`bad-network`) for any other end or beginning.
+    the answer adds itself; then also a few batches must give the same scores as the network itself. Raises
+    MsEdgeError(`bad-network`) for any other end or beginning.
     """
-    if isinstance(network, keras.Sequential) and network.built:
-        network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
-    if type(network).__name__ != "Functional" or len(network.inputs) != 1 or len(network.outputs) != 1:
+    plain = isinstance(network, keras.Sequential) or type(network).__name__ == "Functional"
+    if not plain or not network.built or len(network.inputs) != 1 or len(network.outputs) != 1:
         raise MsEdgeError(
             "bad-network",
-            f"{network.name}: only Sequential and functional networks of one input and one output can be exported.",
+            f"{network.name!r}: only Sequential and functional networks of one input and one output can be exported.",
         )
+    network = keras.Model(
+        network.inputs[0], network.outputs[0], name=network.name
+    )  # no lists or dictionaries around them
     channel = feature_shape is not None and _has_channel(network, feature_shape)
     outputs = network.outputs[0]
     columns = outputs.shape[-1]
@@ -33,38 +39,74 @@ def with_logits(
     if len(outputs.shape) != 2 or (columns != len(labels) and not one_neuron):
         raise MsEdgeError(
             "bad-network",
-            f"{network.name}: gives {tuple(outputs.shape[1:])} values a clip, and there are {len(labels)} labels ({', '.join(labels)}).",
+            f"{network.name!r}: gives {tuple(outputs.shape[1:])} values a clip, and there are {len(labels)} labels ({', '.join(labels)}).",
         )
     wanted = "sigmoid" if one_neuron or decision == "independent" else "softmax"
-    logits, activation = _before_activation(outputs)
+    logits, activation = _before_activation(outputs, {layer.name for layer in network.layers})
     if activation not in ("linear", wanted):
         raise MsEdgeError(
             "bad-network",
-            f"{network.name}: ends in {activation}; {decision} labels need {wanted}, or logits (no activation).",
+            f"{network.name!r}: ends in {activation}; {decision} labels need {wanted}, or logits (no activation).",
         )
-    scores = keras.layers.Activation(wanted, name="ms_edge_probability")(logits)  # names that no network of others has
+    taken = {layer.name for layer in network.layers}
+    scores = keras.layers.Activation(wanted, name=_free_name("probability", taken))(logits)
     if one_neuron:
-        scores = _Both(name="ms_edge_both")(scores)
+        scores = _Both(name=_free_name("both", taken))(scores)
     served = keras.Model(network.inputs[0], [logits, scores], name=network.name)
+    if feature_shape is not None:
+        _require_same(network, served, activation, (*feature_shape, 1) if channel else feature_shape)
     if channel:
         features = keras.Input(feature_shape, name="features")
         served = keras.Model(features, served(keras.layers.Reshape((*feature_shape, 1))(features)), name=network.name)
     return served
 
 
+def _require_same(network: keras.Model, served: keras.Model, activation: str, clip_shape: tuple[int, ...]) -> None:
+    """Refuse a network whose end was misread: an activation that is not where it was looked for would be applied twice."""
+    low = {layer.compute_dtype for layer in network.layers} & {"float16", "bfloat16"}
+    if low:
+        raise MsEdgeError(
+            "bad-network",
+            f"{network.name!r}: computes in {low.pop()}; build it in float32 and give it the same weights (set_weights).",
+        )
+    probe = np.random.default_rng(0).standard_normal((16, *clip_shape)).astype(np.float32)
+    for gain in (1, 10):
+        own = np.asarray(network(gain * probe, training=False), np.float64)
+        _, scores = served(gain * probe, training=False)
+        scores = np.asarray(scores, np.float64)
+        if not np.isfinite(own).all():
+            raise MsEdgeError("bad-network", f"{network.name!r}: answers noise with what is no number.")
+        if activation == "linear":
+            if own.min() < 0 or own.max() > 1:
+                return
+        elif not np.abs(scores[:, -own.shape[1] :] - own).max() <= SAME:
+            raise MsEdgeError(
+                "bad-network", f"{network.name!r}: its {activation} is not over the labels; let it end in one that is."
+            )
+    if activation == "linear":
+        last = network.outputs[0]._keras_history.operation
+        raise MsEdgeError(
+            "bad-network",
+            f"{network.name!r}: gives probabilities already, through a layer {type(last).__name__} that hides how; let it end in its"
+            " softmax or sigmoid, or in logits.",
+        )
+
+
 def _has_channel(network: keras.Model, feature_shape: tuple[int, ...]) -> bool:
     """Whether the network's clips have a channel axis after the features' own."""
     batch, *found = network.input_shape
     if batch is not None:
-        raise MsEdgeError("bad-network", f"{network.name}: has room for {batch} clips at a time, not for any number.")
+        raise MsEdgeError("bad-network", f"{network.name!r}: has room for {batch} clips at a time, not for any number.")
     if network.inputs[0].dtype != "float32":
-        raise MsEdgeError("bad-network", f"{network.name}: takes {network.inputs[0].dtype}, and features are float32.")
+        raise MsEdgeError(
+            "bad-network", f"{network.name!r}: takes {network.inputs[0].dtype}, and features are float32."
+        )
     for wanted in (feature_shape, (*feature_shape, 1)):
         if len(found) == len(wanted) and all(have in (None, want) for have, want in zip(found, wanted, strict=True)):
             return len(wanted) > len(feature_shape)
     raise MsEdgeError(
         "bad-network",
-        f"{network.name}: takes clips of {_by(found)}, and the front end makes {_by(feature_shape)}.",
+        f"{network.name!r}: takes clips of {_by(found)}, and the front end makes {_by(feature_shape)}.",
     )
 
 
@@ -77,18 +119,30 @@ class _Both(keras.layers.Layer):
         return keras.ops.concatenate([1.0 - probability, probability], axis=-1)
 
 
-def _before_activation(outputs: keras.KerasTensor) -> tuple[keras.KerasTensor, str]:
+def _free_name(wanted: str, taken: set[str]) -> str:
+    while wanted in taken:
+        wanted += "_"
+    return wanted
+
+
+def _before_activation(outputs: keras.KerasTensor, taken: set[str]) -> tuple[keras.KerasTensor, str]:
     """What goes into the last activation, and its name; the outputs themselves and `linear` where there is none."""
     layer, node, _ = outputs._keras_history
     before = layer._inbound_nodes[node].input_tensors[0] if layer._inbound_nodes else outputs
     if isinstance(layer, keras.layers.Softmax):
         return before, "softmax"
+    if isinstance(layer, keras.layers.ReLU | keras.layers.LeakyReLU | keras.layers.PReLU | keras.layers.ELU):
+        return before, type(layer).__name__
+    if not isinstance(layer, keras.layers.Activation | keras.layers.Dense):
+        return outputs, "linear"
+    name = getattr(layer.activation, "__name__", type(layer.activation).__name__).lower()
+    if name == "linear":
+        return outputs, "linear"
     if isinstance(layer, keras.layers.Activation):
-        return before, layer.activation.__name__
-    if isinstance(layer, keras.layers.Dense) and layer.activation is not keras.activations.linear:
-        name = layer.activation.__name__
-        plain = keras.layers.Dense.from_config({**layer.get_config(), "activation": None})
-        logits = plain(before)
-        plain.set_weights(layer.get_weights())
-        return logits, name
-    return outputs, "linear"
+        return before, name
+    plain = keras.layers.Dense.from_config(
+        {**layer.get_config(), "activation": None, "name": _free_name("logits", taken)}
+    )
+    logits = plain(before)
+    plain.set_weights(layer.get_weights())
+    return logits, name

@@ -1,19 +1,32 @@
-"""Pictures of training."""
+"""Pictures: of recordings, of what a network sees of them, of training. PNGs whose bytes are the same for the same numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ms_edge.frontend import FrontEnd
+from ms_edge.spec import FrontEndSpec, MelSpec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+Float32 = NDArray[np.float32]
+
+WAVE_COLUMNS = 2000  # as many as a page has pixels
+PICTURE_FLOOR = 1e-3  # of the logarithm, where a spec has none
+MEL_TICKS_HZ = (100, 250, 500, 1000, 2000, 4000, 8000, 16_000)
 
 
 def curves(history: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
     """Loss and accuracy by epoch, training and validation, as a PNG."""
-    from matplotlib.figure import Figure  # not pyplot: no state, no display
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = _figure(10, 4)
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             axes.plot(
@@ -27,195 +40,152 @@ def curves(history: Mapping[str, Sequence[float]], path: Path, title: str) -> No
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
-def reliability(curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], title: str, path: Path) -> None:
-    """Reliability curves (`ms_train.calibration.reliability`) by question and kind (`as it is`, or tempered), as a PNG.
+def recording(samples: Float32, spec: FrontEndSpec, network: str, path: Path, title: str) -> None:
+    """A page of one recording: waveform, linear and logarithmic spectrogram, mel bands where the spec has them.
 
-    Below them, how often each probability was given.
+    `samples` (n,) float32 at the spec's rate, at least one frame of them; the picture that `network` is given says so.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 6.5), layout="constrained")
-    above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    above.plot((0, 1), (0, 1), color="grey", linestyle=":", label="as probable as it says")
-    for number, (name, of) in enumerate(curves.items()):
-        for kind, curve in of.items():
-            style = {"color": f"C{number}", "marker": ".", "linestyle": "-" if kind == "as it is" else "--"}
-            above.plot(curve["probability"], curve["share"], label=f"{name}, {kind}", **style)
-            below.plot(curve["probability"], curve["count"], **style)
-    above.set_ylabel("share that is so")
-    above.legend()
-    below.set_xlabel("probability given (mean of each tenth)")
-    below.set_ylabel("answers")
-    below.set_yscale("log")
-    _finish(figure, title, path, (above, below))
-
-
-def roc(
-    levels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
-    areas: Mapping[str, Mapping[str, str]],
-    title: str,
-    path: Path,
-) -> None:
-    """ROC curves side by side for each level (clips, recordings): by label (false positive rate, true positive rate), as a PNG.
-
-    `areas` are the areas under them, as text.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5 * len(levels), 5.6), layout="constrained")
-    all_axes = figure.subplots(1, len(levels), squeeze=False)[0]
-    for axes, (level, curves) in zip(all_axes, levels.items(), strict=True):
-        axes.plot((0, 1), (0, 1), color="grey", linestyle=":", label="chance")
-        for name, (false, true) in curves.items():
-            axes.plot(false, true, label=f"{name}: {areas[level][name]}")
-        axes.set(xlabel="false positive rate", ylabel="true positive rate", title=level, box_aspect=1)
-        axes.legend(loc="lower right", fontsize="small", title="area [95 % interval]", title_fontsize="small")
-    _finish(figure, title, path, all_axes)
-
-
-def confusion(tables: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> None:
-    """Confusion tables (`ms_train.evaluate.confusion`) side by side, shaded by the share of each row, as a PNG."""
-    from matplotlib.figure import Figure
-
-    widest = max(len(table["answers"]) for table in tables.values())
-    tallest = max(len(table["truths"]) for table in tables.values())
-    figure = Figure(figsize=(len(tables) * (2 + widest), 1.8 + 0.9 * tallest), layout="constrained")
-    all_axes = figure.subplots(1, len(tables), squeeze=False)[0]
-    for axes, (level, table) in zip(all_axes, tables.items(), strict=True):
-        for row, counts in enumerate(table["counts"]):
-            for column, count in enumerate(counts):
-                share = count / max(1, sum(counts))
-                axes.text(
-                    column, row, f"{count:,}\n{share:.1%}", ha="center", va="center", color="w" if share > 0.6 else "k"
-                )
-        shares = [[count / max(1, sum(counts)) for count in counts] for counts in table["counts"]]
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(len(table["answers"])), table["answers"])
-        axes.set_yticks(range(len(table["truths"])), table["truths"])
-        axes.set(xlabel="answer", ylabel="truth", title=level)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-
-
-def lengths(
-    points: Sequence[Mapping[str, Any]], names: Mapping[str, str], clip_s: float, title: str, path: Path
-) -> None:
-    """Accuracy against how much is heard, with 95 % intervals, as a PNG; `names` says what each kind of accuracy is called.
-
-    Points are `{"seconds": s or None for whole recordings, "count": n, kind: {"value", "low", "high"}}`.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    points = [point for point in points if point["count"]]
-    for number, (kind, name) in enumerate(names.items()):
-        _with_intervals(axes, [n + (number - 0.5) * 0.08 for n in range(len(points))], points, kind, name, f"C{number}")
-    ticks = ["whole" if point["seconds"] is None else f"{point['seconds']:g}" for point in points]
-    axes.set_xticks(
-        range(len(points)), [f"{tick}\n({point['count']:,})" for tick, point in zip(ticks, points, strict=True)]
-    )
-    axes.set_xlabel(f"seconds heard, and how many pieces (the model's clip is {clip_s:g} s)")
-    axes.set_ylabel("accuracy")
-    axes.legend()
-    _finish(figure, title, path, (axes,))
-
-
-def snrs(points: Sequence[Mapping[str, Any]], names: Mapping[str, str], title: str, path: Path) -> None:
-    """Accuracy of recordings' answers against the signal-to-noise ratio, with 95 % intervals, a panel for each noise, as a PNG.
-
-    Points are `{"noise", "snr_db" or None without noise, "files": {kind: {"value", "low", "high"}}}`.
-    """
-    from matplotlib.figure import Figure
-
-    noises = [*dict.fromkeys(point["noise"] for point in points if point["noise"] != "none")]
-    figure = Figure(figsize=(5 * len(noises), 4.5), layout="constrained")
-    all_axes = figure.subplots(1, len(noises), sharey=True, squeeze=False)[0]
-    for axes, noise in zip(all_axes, noises, strict=True):
-        shown = [point for point in points if point["noise"] in ("none", noise)]
-        number = 0
-        for level, what in (("files", "recordings"), ("clips", "clips")):
-            for kind, name in names.items():
-                places = [n + (number - 1.5) * 0.08 for n in range(len(shown))]
-                style = f"C{list(names).index(kind)}"
-                line = "-" if level == "files" else "--"
-                _with_intervals(axes, places, [point[level] for point in shown], kind, f"{what}: {name}", style, line)
-                number += 1
-        ticks = ["no noise" if point["snr_db"] is None else f"{point['snr_db']:g}" for point in shown]
-        axes.set_xticks(range(len(shown)), ticks)
-        axes.set(xlabel="signal-to-noise ratio in dB", title=f"{noise} noise")
-    all_axes[0].set_ylabel("accuracy")
-    all_axes[0].legend(fontsize="small")
-    _finish(figure, title, path, all_axes)
-
-
-def mistakes(shown: Sequence[Any], title: str, path: Path) -> None:
-    """Spectrograms of mistakes (`ms_train.scoring.Mistake`), the clip between two lines, as a PNG; one at least."""
-    from matplotlib.figure import Figure
-
-    columns = min(2, len(shown))
-    rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(1 + 5 * columns, 0.8 + 2.4 * rows), layout="constrained")
-    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, mistake in zip(all_axes, shown, strict=False):
-        rate = mistake.sample_rate_hz
-        window = min(512, len(mistake.context))
-        power, hz, seconds = _spectrogram(mistake.context, rate, window)
-        seconds = seconds + mistake.context_start_s
-        image = axes.pcolormesh(seconds, hz / 1000, power, vmin=-100, vmax=-20, cmap="magma", shading="nearest")
-        for edge in (mistake.start_s, mistake.start_s + mistake.clip_s):
-            axes.axvline(edge, color="c", linewidth=1)
-        scores = ", ".join(f"{label} {score:.2f}" for label, score in mistake.scores.items())
-        name = mistake.name if len(mistake.name) <= 48 else f"…{mistake.name[-47:]}"
-        axes.set_title(f"{name}\n{mistake.truth} as {mistake.answer} ({scores})", fontsize="small")
-        axes.set(xlabel="seconds into the recording", ylabel="kHz", xlim=(seconds[0], seconds[-1]))
-    for axes in all_axes[len(shown) :]:
-        axes.set_axis_off()
-    figure.colorbar(image, ax=all_axes, label="dB relative to full scale")
-    figure.suptitle(title)
-    figure.savefig(path, dpi=90)
-
-
-def _spectrogram(samples: Any, rate_hz: int, window: int) -> tuple[Any, Any, Any]:
-    from scipy.signal import spectrogram
-
-    hz, seconds, power = spectrogram(samples, rate_hz, "hann", window, window * 3 // 4, scaling="spectrum", mode="psd")
-    return 10 * np.log10(power + 1e-12), hz, seconds
-
-
-def _with_intervals(
-    axes: Any,
-    places: Sequence[float],
-    points: Sequence[Mapping[str, Any]],
-    kind: str,
-    name: str,
-    color: str,
-    line: str = "-",
-) -> None:
-    known = [
-        (place, point[kind]) for place, point in zip(places, points, strict=True) if point[kind]["value"] is not None
+    front_end = FrontEnd(spec)
+    floor = np.float32(spec.log_floor or PICTURE_FLOOR)
+    spectrum = front_end.spectrum(samples).T
+    pictures: list[tuple[str, Float32, str, MelSpec | None]] = [
+        ("linear spectrogram", spectrum, spec.magnitude, None),
+        ("logarithmic spectrogram", np.log(spectrum + floor), f"ln({spec.magnitude} + {floor:g})", None),
     ]
-    values = [point["value"] for _, point in known]
-    # The percentiles of a skewed bootstrap may miss the value itself by a hair.
-    below = [max(0.0, point["value"] - point["low"]) for _, point in known]
-    above = [max(0.0, point["high"] - point["value"]) for _, point in known]
-    axes.errorbar(
-        [place for place, _ in known],
-        values,
-        (below, above),
-        label=name,
-        color=color,
-        linestyle=line,
-        marker=".",
-        capsize=3,
+    if spec.mel:
+        pictures.append((f"{spec.mel.bands} mel bands", *view(front_end.features(samples), spec), spec.mel))
+    seen = 2 if spec.mel else int(spec.log_floor is not None)
+
+    figure = _figure(12, 2.2 + 2.6 * len(pictures))
+    # Colour bars in a column of their own, so that all time axes are of one length.
+    grid = figure.subplots(
+        1 + len(pictures), 2, width_ratios=(60, 1), height_ratios=(2, *[3] * len(pictures)), squeeze=False
     )
+    waveform(grid[0, 0], samples, spec.sample_rate_hz)
+    grid[0, 1].set_axis_off()
+    for place, ((axes, bar), (name, values, unit, mel)) in enumerate(zip(grid[1:], pictures, strict=True)):
+        figure.colorbar(spectrogram(axes, values, spec, mel), cax=bar, label=unit)
+        axes.set_title(f"{name}: what {network} is given" if place == seen else name, fontsize=10)
+    for axes in grid[:, 0]:
+        axes.set_xlim(0, len(samples) / spec.sample_rate_hz)
+        axes.set_xlabel("seconds")
+        axes.label_outer()
+    figure.suptitle(title, parse_math=False)
+    _save(figure, path)
 
 
-def _finish(figure: Any, title: str, path: Path, all_axes: Sequence[Any]) -> None:
-    for axes in all_axes:
-        axes.grid(alpha=0.3)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+def panels(rows: Sequence[Sequence[tuple[str, Float32]]], spec: FrontEndSpec, path: Path, title: str) -> None:
+    """Spectrograms side by side as a PNG: one row a class, each cell a title and a clip (clip_samples,) float32."""
+    columns = max(map(len, rows))
+    figure = _figure(1 + 3.4 * columns, 0.8 + 2.6 * len(rows))
+    grid = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
+    front_end = FrontEnd(spec)
+    views, shown = [], []
+    for cells, row in zip(grid, rows, strict=True):
+        for axes in cells[len(row) :]:
+            axes.set_axis_off()
+        for axes, (name, clip) in zip(cells, row, strict=False):
+            values, unit = view(front_end.features(clip), spec)
+            views.append(values)
+            shown.append(spectrogram(axes, values, spec, spec.mel))
+            axes.set_title(name, fontsize=8, parse_math=False)
+            axes.set_xlabel("seconds")
+            axes.label_outer()
+    _one_scale(shown, views)
+    figure.colorbar(shown[0], ax=grid, label=unit, aspect=15 * len(rows), pad=0.01)
+    figure.suptitle(title, parse_math=False)
+    _save(figure, path)
+
+
+def above_each_other(pictures: Mapping[str, Float32], spec: FrontEndSpec, path: Path, title: str) -> None:
+    """Features of one length, by name, one above the other as a PNG: before and after."""
+    figure = _figure(12, 0.8 + 2.8 * len(pictures))
+    grid = figure.subplots(len(pictures), 1, squeeze=False, sharex=True)[:, 0]
+    views, shown = [], []
+    for axes, (name, features) in zip(grid, pictures.items(), strict=True):
+        values, unit = view(features, spec)
+        views.append(values)
+        shown.append(spectrogram(axes, values, spec, spec.mel))
+        axes.set_title(name, fontsize=10, parse_math=False)
+    grid[-1].set_xlabel("seconds")
+    _one_scale(shown, views)
+    figure.colorbar(shown[0], ax=grid, label=unit, aspect=15 * len(pictures), pad=0.01)
+    figure.suptitle(title, parse_math=False)
+    _save(figure, path)
+
+
+def view(features: Float32, spec: FrontEndSpec) -> tuple[Float32, str]:
+    """Features in the spec's layout as a picture (bins, frames), logarithmic in any case, and what its colours mean."""
+    values = features if spec.layout == "bins_frames" else features.T
+    if spec.log_floor is None:
+        values = np.log(values + np.float32(PICTURE_FLOOR))
+    kind = f"mel {spec.magnitude}" if spec.mel else spec.magnitude
+    return values, f"ln({kind} + {spec.log_floor or PICTURE_FLOOR:g})"
+
+
+def waveform(axes: Axes, samples: Float32, sample_rate_hz: int) -> None:
+    """The least and the greatest sample of every column, so that no peak of a long recording is lost."""
+    columns = min(WAVE_COLUMNS, len(samples))
+    starts = np.arange(columns) * len(samples) // columns
+    time_s = starts / sample_rate_hz
+    if columns < len(samples):
+        axes.fill_between(
+            time_s, np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts), linewidth=0.5
+        )
+    else:
+        axes.plot(time_s, samples)
+    axes.set_ylim(-1.05, 1.05)
+    axes.set_ylabel("full scale")
+    axes.set_title("waveform", fontsize=10)
+    axes.grid(alpha=0.3)
+
+
+def spectrogram(axes: Axes, values: Float32, spec: FrontEndSpec, mel: MelSpec | None) -> AxesImage:
+    """Values (bins, frames) over seconds and Hz; with `mel`, the bins are its bands and the axis is even in mel."""
+    # A frame stands at the middle of what the transform sees of it: of a cropped one, its first fft_length samples.
+    seen = min(spec.frame_length, spec.fft_length)
+    first_s = (seen - spec.frame_step) / 2 / spec.sample_rate_hz
+    last_s = first_s + values.shape[1] * spec.frame_step / spec.sample_rate_hz
+    if mel:
+        low, high = _mel(mel.low_hz), _mel(mel.high_hz)
+        half_band = (
+            (high - low) / (mel.bands + 1) / 2
+        )  # the outermost bands' middles lie a band within the two frequencies
+        low, high = low + half_band, high - half_band
+        ticks = [hz for hz in MEL_TICKS_HZ if mel.low_hz <= hz <= mel.high_hz]
+        axes.set_ylabel("Hz (mel scale)")
+    else:
+        half_bin_hz = spec.sample_rate_hz / spec.fft_length / 2
+        low, high = -half_bin_hz, spec.sample_rate_hz / 2 + half_bin_hz
+        axes.set_ylabel("Hz")
+    image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis", extent=(first_s, last_s, low, high))
+    if mel:
+        axes.set_yticks([_mel(hz) for hz in ticks], [f"{hz:,}" for hz in ticks])
+    else:
+        axes.set_ylim(0, spec.sample_rate_hz / 2)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlim(0, last_s)
+    return image
+
+
+def _mel(hz: float) -> float:
+    return 1127 * float(np.log1p(hz / 700))  # the scale of ms_edge.frontend.mel_filterbank
+
+
+def _one_scale(images: Sequence[AxesImage], views: Sequence[Float32]) -> None:
+    low, high = min(values.min() for values in views), max(values.max() for values in views)
+    for image in images:
+        image.set_clim(low, high)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure  # not pyplot: no state, no display
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=120, metadata={"Software": None})  # no version of matplotlib in the bytes

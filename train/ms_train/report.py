@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ms_train import calibration, evaluate, plots
+from ms_train import calibration, evaluate, report_plots
 from ms_train.evaluate import Answers
 from ms_train.markdown import interval, kinds_of_accuracy, markdown
 from ms_train.scoring import Heard
@@ -167,18 +167,18 @@ def _draw(found: dict[str, Any], heard: Heard, out: Path) -> None:
         name: {kind: of["curves"][name] for kind, of in kinds.items() if of}
         for name in (as_is["curves"] if as_is else ())
     }
-    plots.reliability(curves, title, out / "reliability.png")
+    report_plots.reliability(curves, title, out / "reliability.png")
     levels = {"clips": heard.clips.part(~heard.silent), "recordings": heard.files}
     areas = {
         level: {label: interval(row["roc_auc"], "{:.3f}") for label, row in found[key]["labels"].items()}
         for level, key in (("clips", "clips"), ("recordings", "files"))
     }
-    plots.roc({level: evaluate.roc(answers) for level, answers in levels.items()}, areas, title, out / "roc.png")
+    report_plots.roc({level: evaluate.roc(answers) for level, answers in levels.items()}, areas, title, out / "roc.png")
     tables = {"clips": found["clips"]["confusion"], "recordings": found["files"]["confusion"]}
-    plots.confusion(tables, title, out / "confusion.png")
+    report_plots.confusion(tables, title, out / "confusion.png")
     if heard.lengths:
-        plots.lengths(found["by_length"], names, found["model"]["clip_s"], title, out / "length.png")
-        plots.snrs(found["by_snr"], names, title, out / "snr.png")
+        report_plots.lengths(found["by_length"], names, found["model"]["clip_s"], title, out / "length.png")
+        report_plots.snrs(found["by_snr"], names, title, out / "snr.png")
     (out / "mistakes.png").unlink(missing_ok=True)  # of an earlier evaluation
     if heard.mistakes:
-        plots.mistakes(heard.mistakes, f"{title}: the clips got most wrong", out / "mistakes.png")
+        report_plots.mistakes(heard.mistakes, f"{title}: the clips got most wrong", out / "mistakes.png")
