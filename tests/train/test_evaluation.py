@@ -14,6 +14,7 @@ from ms_edge import cli as edge_cli
 from ms_edge.classifier import Classifier
 from ms_edge.model import BUNDLED
 from ms_train import cli, recipes
+from ms_train import evaluate as evaluate_module
 
 PICTURES = {f"{name}.png" for name in ("reliability", "roc", "confusion", "length", "snr", "mistakes")}
 
@@ -31,13 +32,14 @@ def folder(tmp_path_factory, samples) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Recipes of two steps an epoch."""
+    """Recipes of two steps an epoch, and intervals from few rounds."""
     short = {
         name: dataclasses.replace(recipe, steps_per_epoch=recipe.steps_per_epoch and 2, batch_size=8)
         for name, recipe in recipes.recipes().items()
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes, "recipes", lambda: short)
+        patch.setattr(evaluate_module, "ROUNDS", 40)
         yield
 
 

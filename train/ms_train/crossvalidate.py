@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_train import evaluate
@@ -41,6 +42,7 @@ def crossvalidate(
     """
     if not resume and out.exists() and any(out.iterdir()):
         raise UsageError("usage", f"{out}: already holds files; go on with --resume, or give --out a new folder.")
+    tf.get_logger().setLevel("ERROR")  # it warns of a new graph for each network: there is one
     found, clips, files, unreadable = [], [], [], {}
     for number in range(1, folds + 1):
         folder = out / f"fold-{number}"
@@ -86,8 +88,8 @@ def crossvalidate(
         "folds": found,
         "mean": _over(found, np.mean),
         "standard_deviation": _over(found, lambda values: np.std(values, ddof=1)),
-        "clips": evaluate.measures(pooled_clips, seed),
-        "files": evaluate.measures(pooled_files, seed),
+        "clips": evaluate.measures(pooled_clips, seed, evaluate.ROUNDS),
+        "files": evaluate.measures(pooled_files, seed, evaluate.ROUNDS),
     }
     (out / "report.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="ascii")
     (out / "report.md").write_text(markdown(numbers), encoding="utf-8", errors="backslashreplace")

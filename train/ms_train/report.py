@@ -42,7 +42,7 @@ def numbers(
     model, training = subject.listener.model, subject.training
     spec, decision = subject.listener.spec, subject.decision
     clips = heard.clips.part(~heard.silent)
-    truths = Counter(heard.files.truths)
+    truths, rounds = Counter(heard.files.truths), evaluate.ROUNDS
     answers = [
         {
             "name": heard.names[index],
@@ -83,25 +83,33 @@ def numbers(
         },
         "warnings": list(warnings),
         "clips": {
-            **evaluate.measures(clips, seed),
+            **evaluate.measures(clips, seed, rounds),
             "confusion": evaluate.confusion(heard.clips),
         },
-        "files": {**evaluate.measures(heard.files, seed), "answers": answers},
+        "files": {**evaluate.measures(heard.files, seed, rounds), "answers": answers},
         "calibration": _calibration(clips, fitted, decision.kind),
         "by_length": [
             *(
-                {"seconds": length, "silent": int(sum(silent)), **evaluate.accuracies(found.part(~silent), seed)}
+                {
+                    "seconds": length,
+                    "silent": int(sum(silent)),
+                    **evaluate.accuracies(found.part(~silent), seed, rounds),
+                }
                 for length, found in heard.lengths.items()
                 for silent in [np.array([answer == "silence" for answer in found.answers], bool)]
             ),
-            {"seconds": None, "silent": heard.files.answers.count("silence"), **evaluate.accuracies(heard.files, seed)},
+            {
+                "seconds": None,
+                "silent": heard.files.answers.count("silence"),
+                **evaluate.accuracies(heard.files, seed, rounds),
+            },
         ],
         "by_snr": [
             {
                 "noise": noise,
                 "snr_db": None if math.isinf(snr) else snr,
-                "clips": evaluate.accuracies(of_clips, seed),
-                "files": evaluate.accuracies(of_files, seed),
+                "clips": evaluate.accuracies(of_clips, seed, rounds),
+                "files": evaluate.accuracies(of_files, seed, rounds),
             }
             for (noise, snr), (of_clips, of_files) in heard.snrs.items()
         ],
@@ -116,7 +124,7 @@ def numbers(
             }
             for mistake in heard.mistakes
         ],
-        "settings": {"seed": seed, "bootstrap_rounds": evaluate.ROUNDS, "bins": calibration.BINS},
+        "settings": {"seed": seed, "bootstrap_rounds": rounds, "bins": calibration.BINS},
         "versions": {name: version(name) for name in SOFTWARE},
     }
 

@@ -143,7 +143,7 @@ def mistakes(shown: Sequence[Any], title: str, path: Path) -> None:
         axes.set(xlabel="seconds into the recording", ylabel="kHz", xlim=(seconds[0], seconds[-1]))
     for axes in all_axes[len(shown) :]:
         axes.set_axis_off()
-    figure.colorbar(image, ax=all_axes, label="dB relative to full scale")
+    figure.colorbar(image, ax=all_axes, label="dB relative to full scale", aspect=15 * rows)
     figure.suptitle(title, parse_math=False)
     _save(figure, path)
 
