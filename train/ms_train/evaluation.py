@@ -72,7 +72,9 @@ def _fitted(
     heard = hear(subject, recordings, f"{name}, for the temperature", conditions=False)
     clips = heard.clips.part(~heard.silent)
     same = sum(recording.sha256 in scored for recording in recordings)
-    what = f"{len(clips):,} clips of {name}" + (f", {same} of whose recordings are scored here too." if same else ".")
+    what = f"{len(clips):,} clips from {len(heard.names):,} recordings of {name}" + (
+        f", {same} of which are scored here too." if same else "."
+    )
     return Fitted(clips, what)
 
 
