@@ -95,7 +95,12 @@ def plain(text: str) -> str:
 def test_every_command_is_in_the_readme_and_every_option_there_or_on_its_page():
     for module, program, commands, page in (
         ("ms_edge.cli", "ms-edge", ["classify", "stream", "info", "doctor"], ""),
-        ("ms_train.cli", "ms-train", ["fit", "show", "data fetch"], (DOCS / "training.md").read_text("utf-8")),
+        (
+            "ms_train.cli",
+            "ms-train",
+            ["fit", "evaluate", "show", "data fetch"],
+            (DOCS / "training.md").read_text("utf-8"),
+        ),
         (
             "ms_export.cli",
             "ms-export",

@@ -321,3 +321,20 @@ def test_a_nan_score_does_not_pass(exported, run, monkeypatch):
     served = next(report for report in compare(loaded, exported, {}) if report.name == "as served")
     assert not served.passed
     assert "scores nan" in served.describe()
+
+
+@only_one
+def test_a_run_and_its_export_are_evaluated_alike(exported, run, data, tmp_path):
+    found = []
+    for subject, options in ((run, ()), (exported, ("--data", f"folder:{data}"))):
+        out = tmp_path / subject.name
+        assert train_cli.main(["evaluate", str(subject), "--part", "all", "-o", str(out), *options]) == 0
+        found.append(json.loads((out / "report.json").read_text()))
+    ours, theirs = (found[index]["files"] for index in (0, 1))
+    assert ours["confusion"] == theirs["confusion"]
+    for one, other in zip(ours["answers"], theirs["answers"], strict=True):
+        assert one["name"] == other["name"]
+        assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
+    assert "was trained on" in found[0]["warnings"][0]
+    assert "made with exactly these recordings" in found[1]["warnings"][0]
+    assert ours["accuracy"] == theirs["accuracy"]

@@ -1,0 +1,228 @@
+"""`ms-train evaluate` and `ms-train fit --folds` on real recordings: the numbers are those that ms-edge gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ms_edge import cli as edge_cli
+from ms_edge.classifier import Classifier
+from ms_edge.model import BUNDLED
+from ms_train import cli, recipes
+from ms_train import evaluate as evaluate_module
+
+PICTURES = {f"{name}.png" for name in ("reliability", "roc", "confusion", "length", "snr", "mistakes")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, samples) -> Path:
+    root = tmp_path_factory.mktemp("data") / "samples"
+    for path in samples:
+        label = path.name.partition("_")[0]
+        (root / label).mkdir(exist_ok=True, parents=True)
+        shutil.copy(path, root / label)
+    (root / "music" / "broken.wav").write_bytes(b"I am not audio.")
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Recipes of two steps an epoch, and intervals from few rounds."""
+    short = {
+        name: dataclasses.replace(recipe, steps_per_epoch=recipe.steps_per_epoch and 2, batch_size=8)
+        for name, recipe in recipes.recipes().items()
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "recipes", lambda: short)
+        patch.setattr(evaluate_module, "ROUNDS", 40)
+        yield
+
+
+def fit(folder: Path, out: Path, *options: str) -> int:
+    return cli.main(
+        ["fit", "--recipe", "mel_dscnn", "--data", f"folder:{folder}", "--out", str(out), "--epochs", "1", "--cache",
+         "none", *options]
+    )  # fmt: skip
+
+
+def evaluate(*arguments: object) -> int:
+    return cli.main(["evaluate", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def bundled(folder, tmp_path_factory) -> Path:
+    """The report on the bundled model."""
+    out = tmp_path_factory.mktemp("reports") / "bundled"
+    assert evaluate(BUNDLED, "--data", f"folder:{folder}", "-o", out) == 0
+    return out
+
+
+def test_the_report_is_whole(bundled):
+    assert {path.name for path in bundled.iterdir()} == PICTURES | {"report.md", "report.json"}
+    for name in PICTURES:
+        assert (bundled / name).read_bytes().startswith(b"\x89PNG")
+        assert f"({name})" in (bundled / "report.md").read_text()
+    found = json.loads((bundled / "report.json").read_text())
+    assert found["schema"] == "ms-train/evaluation-1"
+    assert found["model"]["training"]["dataset"] == "open-corpus"
+    assert found["data"]["recordings_by_label"] == {"music": 6, "speech": 6}
+    assert [point["seconds"] for point in found["by_length"]] == [0.5, 1, 2, 3, 5, 10, None]
+    assert len(found["by_snr"]) == 11
+    assert 0 < len(found["mistakes"]) <= 10
+    assert found["calibration"]["temperature"] is None
+    assert "--calibrate-on" in (bundled / "report.md").read_text()
+
+
+def test_what_is_scored_is_what_is_shipped(bundled, folder, samples, capsys):
+    assert edge_cli.main(["classify", "--format", "jsonl", *map(str, samples)]) == 0
+    records = {Path(record["path"]).name: record for record in map(json.loads, capsys.readouterr().out.splitlines())}
+    found = json.loads((bundled / "report.json").read_text())
+    answers = {Path(one["name"]).name: one for one in found["files"]["answers"]}
+    assert set(answers) == set(records)
+    for name, one in answers.items():
+        assert one["answer"] == records[name]["label"]
+        assert one["scores"] == pytest.approx(records[name]["scores"], abs=2e-6)
+    right = [record["label"] == name.partition("_")[0] for name, record in records.items()]
+    assert found["files"]["accuracy"]["value"] == np.mean(right)
+    assert found["by_length"][-1]["accuracy"] == found["files"]["accuracy"]
+
+
+def test_clips_are_the_windows_of_the_runtime(bundled, samples):
+    from ms_edge.audio import read_mono
+
+    classifier = Classifier()
+    windows = [classifier.window_scores([read_mono(path, 16_000)]) for path in map(str, samples)]
+    found = json.loads((bundled / "report.json").read_text())
+    assert found["clips"]["count"] == sum(int((~one.silent).sum()) for one in windows)
+    assert found["data"]["silent_clips"] == sum(int(one.silent.sum()) for one in windows)
+    counts = np.array(found["clips"]["confusion"]["counts"])
+    assert counts.sum() == sum(len(one.starts) for one in windows)
+
+
+def test_what_cannot_be_read_is_listed(bundled):
+    found = json.loads((bundled / "report.json").read_text())
+    ((name, why),) = found["data"]["unreadable"].items()
+    assert name == "music/broken.wav"
+    assert "not audio" in why
+    assert why in (bundled / "report.md").read_text()
+
+
+def test_the_same_seed_gives_the_same_report(bundled, folder, tmp_path):
+    assert evaluate(BUNDLED, "--data", f"folder:{folder}", "-o", tmp_path) == 0
+    assert (tmp_path / "report.json").read_bytes() == (bundled / "report.json").read_bytes()
+
+
+def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
+    for name in ("speech", "music"):
+        (tmp_path / name).mkdir()
+    for number, path in enumerate(path for path in samples if path.name.startswith("music")):
+        shutil.copy(path, tmp_path / "music" / f"{number}.wav")
+    (tmp_path / "speech" / "broken.wav").write_bytes(b"I am not audio.")
+    assert evaluate(BUNDLED, "--data", f"folder:{tmp_path}", "-o", tmp_path / "report") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("music ROC-AUC")).split()[-2:] == ["-", "-"]
+
+
+def test_calibration_on_other_recordings_says_what_it_was_fitted_on(folder, tmp_path):
+    data = f"folder:{folder}"
+    assert evaluate(BUNDLED, "--data", data, "--calibrate-on", data, "-o", tmp_path) == 0
+    found = json.loads((tmp_path / "report.json").read_text())["calibration"]
+    assert found["temperature"] > 0
+    assert found["tempered"]["log_loss"] <= found["as_is"]["log_loss"]
+    assert "scored here too" in found["fitted_on"]
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "a"
+    assert fit(folder, out, "--fold", "1/2") == 0
+    return out
+
+
+def test_a_run_is_scored_on_what_it_held_out(run, capsys):
+    assert evaluate(run, "-o", run.parent / "report") == 0
+    found = json.loads((run.parent / "report" / "report.json").read_text())
+    split = json.loads((run / "split.json").read_text())
+    assert found["data"]["part"] == "test"
+    assert {one["name"] for one in found["files"]["answers"]} == set(split["test"])
+    assert found["warnings"] == []
+    assert "of the run's validation part" in found["calibration"]["fitted_on"]
+    metrics = json.loads((run / "metrics.json").read_text())["test"]
+    assert found["files"]["largest_score_accuracy"]["value"] == pytest.approx(metrics["file_accuracy"], abs=0.17)
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ("train", "was trained on"),
+        ("val", "decided when its training stopped"),
+        ("all", "was trained on"),
+    ],
+)
+def test_a_run_scored_on_what_it_has_seen_says_so(run, part, sentence, capsys):
+    assert evaluate(run, "--part", part) == 0
+    assert sentence in capsys.readouterr().out
+
+
+def test_recordings_are_known_by_their_bytes_wherever_they_are_now(run, folder, tmp_path, capsys):
+    for number, path in enumerate(sorted(folder.rglob("*.wav"))):
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / path.parent.name / f"{number}.wav")
+    assert evaluate(run, "--data", f"folder:{tmp_path}", "--part", "all") == 0
+    trained = len(json.loads((run / "split.json").read_text())["train"])
+    assert f"was trained on {trained} of the 13 recordings" in capsys.readouterr().out
+
+
+def test_refusals_are_one_sentence(run, folder, tmp_path, capsys):
+    other, silent = tmp_path / "other", tmp_path / "unreadable"
+    for label in ("cats", "dogs"):
+        (other / label).mkdir(parents=True)
+        shutil.copy(next((folder / "music").iterdir()), other / label)
+    for label in ("music", "speech"):
+        (silent / label).mkdir(parents=True)
+        (silent / label / "a.wav").write_bytes(b"I am not audio.")
+    cases = [
+        ((BUNDLED,), "names no dataset; give --data", 2),
+        ((BUNDLED, "--data", f"folder:{other}"), "no label in common", 2),
+        ((BUNDLED, "--data", f"folder:{silent}"), "None of the 2 recordings can be read", 1),
+        ((BUNDLED, "--data", f"folder:{folder}", "--part", "test"), "give --part all", 2),
+        ((BUNDLED, "--data", f"folder:{tmp_path / 'none'}"), "no such folder", 1),
+        ((folder, "--data", f"folder:{folder}"), "not a run folder", 1),
+        ((folder / "music" / "broken.wav", "--data", f"folder:{folder}"), "not a model", 1),
+    ]
+    for arguments, sentence, code in cases:
+        assert evaluate(*arguments) == code
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ms-train: ")]
+        assert len(said) == 1
+        assert sentence in said[0]
+
+
+@pytest.mark.slow
+def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
+    out = tmp_path / "folds"
+    assert fit(folder, out, "--folds", "2") == 0
+    printed = capsys.readouterr().out
+    found = json.loads((out / "report.json").read_text())
+    splits = [json.loads((out / f"fold-{number}" / "split.json").read_text()) for number in (1, 2)]
+    assert sorted(name for split in splits for name in split["test"]) == sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*.wav") if path.name != "broken.wav"
+    )
+    assert found["files"]["count"] == 12
+    assert found["mean"]["files"]["accuracy"] == np.mean([fold["files"]["accuracy"] for fold in found["folds"]])
+    assert f"{found['mean']['clips']['accuracy']:.1%}" in printed
+
+    assert fit(folder, out, "--folds", "2") == 2
+    before = (out / "fold-1" / "model.keras").stat().st_mtime_ns
+    shutil.rmtree(out / "fold-2")
+    (out / "report.json").unlink()
+    assert fit(folder, out, "--folds", "2", "--resume") == 0
+    assert (out / "fold-1" / "model.keras").stat().st_mtime_ns == before
+    assert json.loads((out / "report.json").read_text())["folds"] == found["folds"]
+    capsys.readouterr()
+    assert fit(folder, out, "--folds", "2", "--resume", "--seed", "9") == 1
+    assert "of another fold, seed or dataset" in capsys.readouterr().err

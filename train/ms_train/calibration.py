@@ -1,0 +1,85 @@
+"""Whether probabilities are true: reliability curve, expected calibration error, temperature. Functions of arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit, softmax
+
+from ms_edge.timeline import CLOSEST_TO_CERTAIN
+
+Float64 = NDArray[np.float64]
+
+BINS = 10  # of the reliability curve, equally wide
+TEMPERATURES = (0.05, 20.0)  # searched; a network outside needs more than a temperature
+
+
+def questions(
+    scores: Float64, targets: NDArray[np.bool_], labels: tuple[str, ...], decision: str
+) -> dict[str, tuple[Float64, NDArray[np.bool_]]]:
+    """What is calibrated: probabilities (n,) and whether each came true (n,), by what they are of.
+
+    `exclusive` labels have one such question, is the largest score the right one (Guo et al. 2017); `independent` ones one each.
+    """
+    if decision == "exclusive":
+        largest = scores.argmax(axis=1)
+        rows = np.arange(len(scores))
+        return {"largest score": (scores[rows, largest], targets[rows, largest])}
+    return {label: (scores[:, column], targets[:, column]) for column, label in enumerate(labels)}
+
+
+def reliability(probabilities: Float64, true: NDArray[np.bool_], bins: int = BINS) -> dict[str, list[float]]:
+    """Of each of the equally wide bins of probability that is not empty: mean probability, share that came true, and count."""
+    index = np.minimum((probabilities * bins).astype(int), bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    some = counts > 0
+    mean = np.bincount(index, probabilities, bins)[some] / counts[some]
+    share = np.bincount(index, true.astype(float), bins)[some] / counts[some]
+    return {"probability": mean.tolist(), "share": share.tolist(), "count": counts[some].tolist()}
+
+
+def expected_calibration_error(curve: dict[str, list[float]]) -> float:
+    """Mean distance between probability and share over a reliability curve, weighted by count (Naeini et al. 2015)."""
+    probability, share, count = (np.array(curve[name], float) for name in ("probability", "share", "count"))
+    return float(np.average(np.abs(probability - share), weights=count))
+
+
+def log_loss(scores: Float64, targets: NDArray[np.bool_], decision: str) -> Float64:
+    """Negative log-likelihood of the truth in nats, (n,): `exclusive`, of the true label; `independent`, mean over the labels."""
+    p = np.clip(scores, CLOSEST_TO_CERTAIN, 1 - CLOSEST_TO_CERTAIN)
+    if decision == "exclusive":
+        return -np.log(p[np.arange(len(p)), targets.argmax(axis=1)])
+    return -np.where(targets, np.log(p), np.log1p(-p)).mean(axis=1)
+
+
+def tempered(scores: Float64, temperature: float, decision: str) -> Float64:
+    """Probabilities (n, labels) after their logits are divided by a temperature: under 1 surer, over 1 less sure."""
+    p = np.clip(scores.astype(np.float64), CLOSEST_TO_CERTAIN, 1 - CLOSEST_TO_CERTAIN)
+    if decision == "independent":
+        return np.asarray(expit(logit(p) / temperature))
+    return np.asarray(softmax(np.log(p) / temperature, axis=1))
+
+
+def fit_temperature(scores: Float64, targets: NDArray[np.bool_], decision: str) -> float | None:
+    """The temperature that minimises the log loss of (n, labels) scores (Guo et al. 2017), between TEMPERATURES.
+
+    `exclusive` rows without a true label are left out. None where every score is on its right side, or there is none: then
+    the lower the better, without end, and nothing is learnt of how sure to be.
+    """
+    asked = targets.any(axis=1) if decision == "exclusive" else np.ones(len(targets), bool)
+    scores, targets = scores[asked], targets[asked]
+    right = (
+        (scores == scores.max(axis=1, keepdims=True)) == targets
+        if decision == "exclusive"
+        else (scores >= 0.5) == targets
+    )
+    if right.all():
+        return None
+
+    def loss(log_temperature: float) -> float:
+        return float(log_loss(tempered(scores, np.exp(log_temperature), decision), targets, decision).mean())
+
+    found = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-4})
+    # Never worse than leaving it alone, not by the tolerance of the search either.
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0

@@ -1,0 +1,82 @@
+"""`ms-train evaluate`: what a model is asked, in which order."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from ms_edge.errors import MsEdgeError, UsageError
+from ms_train import report
+from ms_train.datasets import Dataset, Recording
+from ms_train.datasets.by_name import dataset_by_name
+from ms_train.report import Fitted
+from ms_train.scoring import hear
+from ms_train.subject import Subject
+
+
+def evaluate(
+    path: Path,
+    data: str | None,
+    out: Path | None,
+    *,
+    part: str | None = None,
+    archive: Path | None = None,
+    calibrate_on: str | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score a run folder or a model file on a part of a dataset; returns the numbers of the report (`ms_train.report.numbers`).
+
+    With `out`, a folder, also in crops of several lengths and under noise, and the report is written there. Raises MsEdgeError
+    where the model or the data cannot be used.
+    """
+    subject = Subject.load(path)
+    data = data or subject.data
+    if data is None:
+        raise UsageError("usage", f"{path}: a model file names no dataset; give --data.")
+    dataset = dataset_by_name(data, archive)
+    if not set(dataset.labels) & set(subject.labels):
+        raise UsageError(
+            "usage",
+            f"The model says {', '.join(subject.labels)}; {dataset.name} is of {', '.join(dataset.labels)}: no label in common.",
+        )
+    part, chosen = subject.choose(dataset, part)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)  # now, not after minutes of listening
+    heard = hear(subject, chosen, f"{dataset.name} ({part})", conditions=out is not None, seed=seed)
+    scored = {recording.sha256 for recording in chosen}
+    fitted = _fitted(subject, dataset, archive, calibrate_on, scored)
+    warnings = subject.warnings(dataset, chosen)
+    found = report.numbers(subject, heard, fitted, data=dataset.name, part=part, warnings=warnings, seed=seed)
+    if out:
+        report.write(found, heard, out)
+    return found
+
+
+def _fitted(
+    subject: Subject, dataset: Dataset, archive: Path | None, calibrate_on: str | None, scored: set[str]
+) -> Fitted:
+    """What the temperature is fitted on: recordings named for it, or those that a run was validated on."""
+    if calibrate_on:
+        other = dataset_by_name(calibrate_on, archive if calibrate_on == "gtzan" else None)
+        name, recordings = other.name, other.recordings
+    elif subject.kind == "model":
+        return Fitted(None, "name recordings to fit it on with --calibrate-on.")
+    else:
+        name, recordings = "the run's validation part", _validated(subject, dataset)
+        if not recordings and subject.data:
+            with contextlib.suppress(MsEdgeError):
+                recordings = _validated(subject, dataset_by_name(subject.data, archive))
+        if not recordings:
+            return Fitted(None, "the recordings that the run was validated on are not at hand.")
+    heard = hear(subject, recordings, f"{name}, for the temperature", conditions=False)
+    clips = heard.clips.part(~heard.silent)
+    same = sum(recording.sha256 in scored for recording in recordings)
+    what = f"{len(clips):,} clips from {len(heard.names):,} recordings of {name}" + (
+        f", {same} of which are scored here too." if same else "."
+    )
+    return Fitted(clips, what)
+
+
+def _validated(subject: Subject, dataset: Dataset) -> tuple[Recording, ...]:
+    return tuple(recording for recording in dataset.recordings if subject.part_of(recording) == "val")
