@@ -61,8 +61,9 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 	.venv-oldest/$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement $<
 	@touch $@
 
+# As many at once as there are cores, at most four: each worker holds a TensorFlow of about 1 GB. Whole files, since their fixtures cost.
 test: .venv-dev/installed .venv-oldest/installed wheelhouse ## all tests
-	.venv-dev/$(BIN)/python -m pytest
+	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes a part (half an hour)
 	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py tests/export/test_train_export_classify.py
