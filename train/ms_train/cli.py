@@ -46,6 +46,14 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="of the split, the weights and the batches (default 0)",
     )
+    fit.add_argument(
+        "--augment",
+        action="append",
+        default=[],
+        metavar="NAME[:PROBABILITY]",
+        help="train on random windows through this, and the next, in the order given (repeatable; none: as they are) "
+        "instead of the recipe's own augmentation; `ms-train show --augment` shows them",
+    )
     fit.add_argument("--resume", action="store_true", help="go on with the interrupted training in --out")
     fit.add_argument(
         "--cache",
@@ -83,6 +91,19 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=whole_number(0, (1 << 32) - 1), default=0, help="of the intervals and the noise (default 0)"
     )
     evaluate.set_defaults(run=_evaluate)
+
+    compare = commands.add_parser(
+        "compare",
+        help="what several systems reach on the same held-out recordings, in one table",
+        description="All complete runs in the folders given, the runs of one system together: mean and standard deviation over them.",
+        epilog="example: for i in 1 2 3 4 5; do ms-train fit --recipe resized_cnn --data folder:gtzan --seed $i --fold $i/5 "
+        "--out runs/resized-$i; done; ms-train compare runs",
+    )
+    compare.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders of them")
+    compare.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="write report.md, report.json and a picture there"
+    )
+    compare.set_defaults(run=_compare)
 
     show = commands.add_parser(
         "show",
@@ -127,6 +148,9 @@ def _fold(text: str) -> tuple[int, int]:
 
 
 def _fit(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from ms_train.augmentations import parse_chain
     from ms_train.cache import default_folder
     from ms_train.crossvalidate import crossvalidate, table
     from ms_train.datasets.by_name import dataset_by_name
@@ -134,6 +158,8 @@ def _fit(args: argparse.Namespace) -> int:
     from ms_train.recipes import get_recipe
 
     recipe = get_recipe(args.recipe)
+    if args.augment:
+        recipe = replace(recipe, augment=parse_chain(args.augment))
     dataset = dataset_by_name(args.data, args.archive)
 
     def train(out: Path, fold: tuple[int, int] | None, resume: bool) -> dict[str, Any]:
@@ -183,6 +209,15 @@ def _evaluate(args: argparse.Namespace) -> int:
     print(table(found))
     if args.out:
         print(f"{args.out / 'report.md'}, {args.out / 'report.json'}")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from ms_train.compare import compare, table
+
+    print(table(compare(args.folders, args.out)))
+    if args.out:
+        print(f"{args.out / 'report.md'}, {args.out / 'report.json'}, {args.out / 'comparison.png'}")
     return 0
 
 

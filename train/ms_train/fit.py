@@ -95,6 +95,7 @@ def fit(
         "seed": seed,
         "fold": fold and f"{fold[0]}/{fold[1]}",
         "epochs": epochs,
+        "augment": recipe.augmentation,
         "mixed_precision": mixed_precision,
     }
     _open_folder(out, settings, resume)
@@ -117,28 +118,29 @@ def fit(
     one_neuron = model.output_shape[-1] == 1
     sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
 
-    def targets(part: clips.Clips) -> NDArray[np.float32]:
+    def targets(rows: NDArray[np.float32]) -> NDArray[np.float32]:
         if sparse:
-            return part.targets.argmax(axis=1).astype(np.float32)
-        return part.targets[:, 1:] if one_neuron else part.targets
+            return rows.argmax(axis=1).astype(np.float32)
+        return rows[:, 1:] if one_neuron else rows
 
     val = load(parts.val, "validation data")
     # Read now, so that what is wrong with it is said before the training.
     test = load(parts.test, "held-out data") if parts.test else None
     batches: FixedBatches | RandomBatches
-    if recipe.augment and recipe.steps_per_epoch:
+    if recipe.augment:
         recordings = list(clips.read_all(parts.train, spec.sample_rate_hz, "training data", kept))
         trained_on = tuple(recording.name for recording, _ in recordings)
         clips.require_labels([recording.label for recording, _ in recordings], labels, "training data")
         pool = Pool(recordings, labels, dataset.decision, spec)
-        batches = RandomBatches(
-            pool, recipe.augment, layer, recipe.batch_size, recipe.steps_per_epoch, seed, one_neuron
-        )
+        steps = recipe.steps_per_epoch or -(-len(recordings) * recipe.clips_per_recording // recipe.batch_size)
+        batches = RandomBatches(pool, recipe.augment, layer, recipe.batch_size, steps, seed, targets)
+        if any(isinstance(each, keras.layers.Normalization) for each in model.layers):
+            adapt(model, load(parts.train, "training data").features)
     else:
         train = load(parts.train, "training data")
         trained_on = train.names
         adapt(model, train.features)
-        batches = FixedBatches(train.features, targets(train), recipe.batch_size, seed)
+        batches = FixedBatches(train.features, targets(train.targets), recipe.batch_size, seed)
 
     used = {"train": trained_on, "val": val.names, "test": test.names if test else ()}
     _describe(out, recipe, dataset, parts.train, used, settings)
@@ -151,7 +153,7 @@ def fit(
             steps_per_epoch=batches.steps_per_epoch,
             initial_epoch=first_epoch,
             epochs=epochs,
-            validation_data=(val.features, targets(val)),
+            validation_data=(val.features, targets(val.targets)),
             shuffle=False,
             verbose=0,
             callbacks=[

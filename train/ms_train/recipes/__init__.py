@@ -20,8 +20,9 @@ class Recipe:
     `build_model(labels, decision, epochs)` returns a compiled Keras model, to be trained for so many epochs, from features
     (batch, *spec.feature_shape) to scores or logits: one sigmoid neuron (the probability of the second of two labels), or one
     column per label (see `ms_train.outputs`). A Normalization layer in it is adapted to the training set.
-    `clips_per_recording` fixed clips are cut from the start of each recording. With `augment`, training draws
-    `steps_per_epoch` batches of random windows instead and passes each through it (see `ms_train.augment`).
+    `clips_per_recording` fixed clips are cut from the start of each recording. With `augment`, training draws random windows
+    instead and passes each through it (see `ms_train.augment`): `steps_per_epoch` batches of them, or, where that is None,
+    as many batches as the fixed clips would fill.
     """
 
     name: str
@@ -36,6 +37,11 @@ class Recipe:
     augment: Augment | None = None
     val_share: float = 0.2  # of the recordings that are left to train on, for validation
 
+    @property
+    def augmentation(self) -> str | None:
+        """The name of what windows pass through, or None where clips are fixed."""
+        return self.augment and getattr(self.augment, "__name__", str(self.augment))
+
     def to_dict(self) -> dict[str, Any]:
         """What a run folder records of the recipe; the spec is recorded beside it."""
         return {
@@ -45,7 +51,7 @@ class Recipe:
             "clips_per_recording": self.clips_per_recording,
             "target_accuracy": self.target_accuracy,
             "steps_per_epoch": self.steps_per_epoch,
-            "augment": self.augment is not None,
+            "augment": self.augmentation,
             "val_share": self.val_share,
         }
 
