@@ -46,8 +46,8 @@ def test_a_line_a_system_and_a_report(runs, tmp_path, capsys):
     printed = capsys.readouterr().out
     numbers = json.loads((tmp_path / "out" / "report.json").read_text())
     assert {system["name"] for system in numbers["systems"]} == {
-        "resized_cnn, 1 epochs",
-        "resized_cnn, 1 epochs, gain 1, time_mask 0.5",
+        "resized_cnn, 1 epoch",
+        "resized_cnn, 1 epoch, gain 1, time_mask 0.5",
     }
     for system in numbers["systems"]:
         folders = sorted(runs.glob("masked-*" if "gain" in system["name"] else "plain-*"))
@@ -59,7 +59,9 @@ def test_a_line_a_system_and_a_report(runs, tmp_path, capsys):
         assert system["name"] in printed
         assert system["name"] in (tmp_path / "out" / "report.md").read_text()
     for hard in numbers["hard"]:
-        assert 1 <= hard["wrong"] <= hard["of"] <= 4  # one test in two folds of two systems, or two where the seeds agree
+        assert (
+            1 <= hard["wrong"] <= hard["of"] <= 4
+        )  # one test in two folds of two systems, or two where the seeds agree
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 5000
 
 

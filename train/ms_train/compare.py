@@ -99,7 +99,9 @@ def _read(folder: Path) -> dict[str, Any]:
         differences = [str(recipe["augment"])] if isinstance(recipe.get("augment"), str) else []
         differences += [f"{name} {value:g}" for name, value in recipe.get("settings", {}).items()]
         return {
-            "system": ", ".join([f"{run['recipe']}, {recipe['epochs']} epochs", *differences]),
+            "system": ", ".join(
+                [f"{run['recipe']}, {recipe['epochs']} epoch{'s' * (recipe['epochs'] > 1)}", *differences]
+            ),
             "seed": run["seed"],
             "fold": run["fold"] or "-",
             "dataset": run["dataset"],
