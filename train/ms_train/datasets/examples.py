@@ -36,8 +36,11 @@ def tfds_dataset(name: str) -> Dataset:
     """
     given = f"tfds:{name}"
     prepared = (Path(name) / "dataset_info.json").is_file()
-    with one_sentence(f"{given}: tensorflow-datasets has no such dataset", "; give NAME[/CONFIG][:VERSION] as its "
-                      "catalogue has it, or the folder with the dataset_info.json of a prepared one."):  # fmt: skip
+    advice = (
+        "; give NAME[/CONFIG][:VERSION] as its catalogue has it, or the folder with a prepared one's dataset_info.json."
+    )
+    # What it prints here is advice on packages, in a frame of asterisks.
+    with one_sentence(f"{given}: tensorflow-datasets has no such dataset", advice), redirect_stdout(io.StringIO()):
         builder = tfds.builder_from_directory(name) if prepared else tfds.builder(name)
     with one_sentence(f"{given}: tensorflow-datasets cannot prepare it", "."):
         builder.download_and_prepare()

@@ -41,7 +41,7 @@ def manifest(path: Path) -> Dataset:
     left_out = []
     for number, cells in lines:
         try:
-            recording = _recording(Path(os.path.normpath(path.parent)), header, cells, digests)
+            recording = _recording(path, number, header, cells, digests)
             _require_one_split(path, number, recording, first_of)
             if recording.name in found:
                 other, same = found[recording.name]
@@ -81,7 +81,7 @@ def _require_columns(path: Path, header: list[str]) -> None:
     )
 
 
-def _recording(folder: Path, header: list[str], cells: list[str], digests: dict[str, str]) -> Recording:
+def _recording(manifest: Path, number: int, header: list[str], cells: list[str], digests: dict[str, str]) -> Recording:
     """A line's recording; `digests` of files are kept by path. Raises ValueError or AudioError with a sentence."""
     if len(cells) != len(header):
         raise ValueError(f"{len(cells)} cells; the header has {len(header)}.")
@@ -94,6 +94,7 @@ def _recording(folder: Path, header: list[str], cells: list[str], digests: dict[
     start_s, end_s = _seconds(row, "start") or 0.0, _seconds(row, "end")
     if end_s is not None and start_s >= end_s:
         raise ValueError(f"start {row['start'] if row.get('start') else 0} is not before end {row['end']}.")
+    folder = Path(os.path.normpath(manifest.parent))
     file = Path(os.path.normpath(folder / row["path"]))
     digest = digests.get(str(file)) or digests.setdefault(str(file), file_digest(file))
     name = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else Path(row["path"]).as_posix()
@@ -105,7 +106,7 @@ def _recording(folder: Path, header: list[str], cells: list[str], digests: dict[
         label=row["label"] or None,
         source=row["label"] or "none",
         sha256=digest if whole else hashlib.sha256(f"{digest} {start_s!r} {end_s!r}".encode()).hexdigest(),
-        read=partial(_read, file, start_s, end_s),
+        read=partial(_read, f"{manifest}: line {number}", file, start_s, end_s),
         split=split,
         excerpt_of=digest,
     )
@@ -137,5 +138,8 @@ def _require_one_split(
         )
 
 
-def _read(path: Path, start_s: float, end_s: float | None, sample_rate_hz: int) -> Samples:
-    return read_for_training(path, sample_rate_hz, start_s, end_s)
+def _read(line: str, path: Path, start_s: float, end_s: float | None, sample_rate_hz: int) -> Samples:
+    try:
+        return read_for_training(path, sample_rate_hz, start_s, end_s)
+    except AudioError as error:
+        raise AudioError(error.code, f"{line}: {error}") from None

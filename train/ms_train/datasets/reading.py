@@ -28,10 +28,10 @@ def read_for_training(path: Path, sample_rate_hz: int, start_s: float = 0.0, end
 def fit_for_training(
     audio: AudioSource, sample_rate_hz: int, start_s: float = 0.0, end_s: float | None = None
 ) -> Samples:
-    """Audio from `start_s` to `end_s` (None: its end) as mono float32 (n,), decoded no further than that.
+    """Audio from `start_s` to `end_s` (None: its end) as mono float32 (n,); all of it is decoded, that much is kept.
 
-    Raises AudioError also for what could be classified, but must not be learnt from: samples that are no numbers, less than a
-    quarter of a second, and an excerpt that ends after the audio does.
+    Raises AudioError also for what could be classified, but must not be learnt from: samples anywhere that are no numbers, less
+    than a quarter of a second, and an excerpt that ends after the audio does.
     """
     first, last = round(start_s * sample_rate_hz), None if end_s is None else round(end_s * sample_rate_hz)
     blocks, read = [], 0
@@ -40,20 +40,18 @@ def fit_for_training(
         if len(piece):
             blocks.append(piece)
         read += len(block)
-        if last is not None and read >= last:
-            break
     if "non-finite" in audio.warnings:
         raise AudioError("non-finite", f"{audio.name}: holds samples that are no numbers (NaN or infinity).")
-    whole_s = audio.frames / audio.sample_rate_hz  # so far as it was decoded
-    ends_s = whole_s if end_s is None or last is None or read < last else end_s
-    if start_s >= ends_s or (end_s is not None and end_s > ends_s + ROUNDING_S):
+    duration_s = audio.frames / audio.sample_rate_hz
+    if start_s > duration_s or (end_s is not None and end_s > duration_s + ROUNDING_S):
         until = "its end" if end_s is None else f"{end_s:g} s"
         raise AudioError(
-            "bad-excerpt", f"{audio.name}: ends at {ends_s:.3f} s and has no excerpt from {start_s:g} s to {until}."
+            "bad-excerpt", f"{audio.name}: is {duration_s:.3f} s long and has no excerpt from {start_s:g} s to {until}."
         )
-    if round(ends_s - start_s, 6) < MIN_DURATION_S:
+    length_s = (duration_s if end_s is None else min(end_s, duration_s)) - start_s
+    if round(length_s, 6) < MIN_DURATION_S:
         raise AudioError(
-            "too-short", f"{audio.name}: {ends_s - start_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
+            "too-short", f"{audio.name}: {length_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
         )
     return np.concatenate(blocks)
 
