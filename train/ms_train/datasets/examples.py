@@ -124,7 +124,7 @@ def _features(info: Any, given: str) -> tuple[str, str]:
     """The names of the features that are heard and learnt: those that the dataset says are, else the only ones."""
     found = []
     for kind, what in ((tfds.features.Audio, "audio feature"), (tfds.features.ClassLabel, "class label")):
-        names = [name for name, feature in dict(info.features or {}).items() if isinstance(feature, kind)]
+        names = sorted(name for name, feature in dict(info.features or {}).items() if isinstance(feature, kind))
         chosen = [name for name in names if name in (info.supervised_keys or ())]
         if len(chosen) != 1:
             chosen = names
