@@ -178,6 +178,30 @@ def test_recordings_are_known_by_their_bytes_wherever_they_are_now(run, folder, 
     assert f"was trained on {trained} of the 13 recordings" in capsys.readouterr().out
 
 
+def test_recordings_that_have_changed_since_the_training_are_counted(run, folder, tmp_path, capsys):
+    data = tmp_path / "samples"
+    shutil.copytree(folder, data)
+    assert evaluate(run, "--data", f"folder:{data}") == 0
+    assert "as they were" not in capsys.readouterr().out
+    changed = [name for names in json.loads((run / "split.json").read_text()).values() for name in names]
+    for count, name in enumerate(changed, 1):
+        with (data / name).open("ab") as file:
+            file.write(b"x")
+        if count in (1, len(changed)):
+            assert evaluate(run, "--data", f"folder:{data}", "--part", "all") == 0
+            said = capsys.readouterr().out
+            assert (
+                f"note: {count} of the 12 recordings that the run was made with are not in samples as they were" in said
+            )
+
+
+def test_labels_the_model_does_not_know_are_counted(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "data")
+    (tmp_path / "data" / "music").rename(tmp_path / "data" / "birds")
+    assert evaluate(BUNDLED, "--data", f"folder:{tmp_path / 'data'}") == 0
+    assert "note: 7 recordings are of labels the model does not know (birds)" in capsys.readouterr().out
+
+
 def test_refusals_are_one_sentence(run, folder, tmp_path, capsys):
     other, silent = tmp_path / "other", tmp_path / "unreadable"
     for label in ("cats", "dogs"):

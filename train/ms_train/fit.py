@@ -6,7 +6,9 @@ run folder: model.keras, recipe.json, spec.json, run.json (labels, decision, dat
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
 from functools import partial
@@ -168,7 +170,7 @@ def fit(
         plain.set_weights(model.get_weights())
         model = plain
 
-    model.save(out / "model.keras")
+    _save(model, out / "model.keras")
     metrics: dict[str, Any] = {
         "epochs": len(saving.history),
         "parameters": model.count_params(),
@@ -183,6 +185,21 @@ def fit(
     _write_json(out / "metrics.json", metrics)
     (out / checkpoint.NAME).unlink(missing_ok=True)
     return metrics
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    """Write a model whole or not at all. Raises MsEdgeError(`cannot-write`) where there is no room: the checkpoint stays."""
+    partial = path.with_name(f".{path.name}")
+    try:
+        model.save(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise MsEdgeError(
+            "cannot-write",
+            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); make room, and go on with --resume.",
+        ) from None
 
 
 def strategy() -> tf.distribute.Strategy:

@@ -158,6 +158,12 @@ class Subject:
             if self.training.get("data_sha256") == same and not any(counts.values()):
                 return ["The model was made with exactly these recordings: most of them it was trained on."]
         found = []
+        there = set(digests.values()) & set(self.parts)
+        if self.parts and len(there) < len(self.parts) and (there or self.training.get("dataset") == dataset.name):
+            found.append(
+                f"{len(self.parts) - len(there)} of the {len(self.parts)} recordings that the run was made with are not in "
+                f"{dataset.name} as they were: they are gone or have changed since."
+            )
         if counts["train"]:
             found.append(f"The model was trained on {counts['train']} of the {len(chosen)} recordings scored.")
         if counts["val"]:
