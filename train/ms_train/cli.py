@@ -46,6 +46,14 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="of the split, the weights and the batches (default 0)",
     )
+    fit.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for a setting of the recipe (repeatable; a wrong NAME says which there are)",
+    )
     fit.add_argument("--resume", action="store_true", help="go on with the interrupted training in --out")
     fit.add_argument(
         "--cache",
@@ -126,6 +134,13 @@ def _fold(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
+def _setting(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not (name and found and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def _fit(args: argparse.Namespace) -> int:
     from ms_train.cache import default_folder
     from ms_train.crossvalidate import crossvalidate, table
@@ -133,7 +148,7 @@ def _fit(args: argparse.Namespace) -> int:
     from ms_train.fit import fit
     from ms_train.recipes import get_recipe
 
-    recipe = get_recipe(args.recipe)
+    recipe = get_recipe(args.recipe).with_settings(dict(args.set))
     dataset = dataset_by_name(args.data, args.archive)
 
     def train(out: Path, fold: tuple[int, int] | None, resume: bool) -> dict[str, Any]:
