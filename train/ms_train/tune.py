@@ -154,7 +154,7 @@ def _open(out: Path, facts: dict[str, str], resume: bool) -> optuna.Study:
         storage = JournalStorage(JournalFileBackend(str(journal), lock))
         study = optuna.create_study(storage=storage, study_name="tune", load_if_exists=True)
         begun = study.user_attrs
-    except (ValueError, KeyError, AssertionError):
+    except (ValueError, KeyError, TypeError, AssertionError):  # its reader has no error of its own
         raise MsEdgeError("bad-run", f"{journal}: is not the journal of a search; give --out a new folder.") from None
     for name, value in facts.items():
         if begun.get(name, value) != value:
