@@ -14,6 +14,7 @@ import numpy as np
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_train import plots
 from ms_train.markdown import grid
+from ms_train.recipes import recipes
 
 SCHEMA = "ms-train/compare-1"
 MOST_LISTED = 12
@@ -97,7 +98,9 @@ def _read(folder: Path) -> dict[str, Any]:
         if "test" not in metrics:
             raise MsEdgeError("bad-run", f"{folder}: held nothing out to be tested on; train with --fold I/N.")
         differences = [str(recipe["augment"])] if isinstance(recipe.get("augment"), str) else []
-        differences += [f"{name} {value:g}" for name, value in recipe.get("settings", {}).items()]
+        usual = recipes()[run["recipe"]].settings if run["recipe"] in recipes() else {}
+        settings = recipe.get("settings", {}).items()
+        differences += [f"{name} {value:g}" for name, value in settings if value != usual.get(name)]
         return {
             "system": ", ".join(
                 [f"{run['recipe']}, {recipe['epochs']} epoch{'s' * (recipe['epochs'] > 1)}", *differences]

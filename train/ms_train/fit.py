@@ -1,7 +1,7 @@
 """Train a recipe on a dataset and leave a run folder from which everything else follows.
 
-run folder: model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, versions), split.json, data.json
-(SHA-256 of every recording used), history.csv, metrics.json, curves.png; while it is trained also checkpoint.npz
+run folder: model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions), split.json,
+data.json (SHA-256 of every recording used), history.csv, metrics.json, curves.png; while it is trained also checkpoint.npz
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ def fit(
         "epochs": epochs,
         "augment": recipe.augmentation,
         "mixed_precision": mixed_precision,
+        "settings": recipe.settings,
     }
     _open_folder(out, settings, resume)
     keras.utils.set_random_seed(seed)
@@ -276,4 +277,6 @@ def adapt(model: keras.Model, features: NDArray[np.float32]) -> None:
 
 
 def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
+    os.replace(unfinished, path)  # whole or not there: whether a run is at its end is read off what it holds
