@@ -96,6 +96,7 @@ def fit(
         "fold": fold and f"{fold[0]}/{fold[1]}",
         "epochs": epochs,
         "mixed_precision": mixed_precision,
+        **({"origin_sha256": recipe.origin["model_sha256"]} if recipe.origin else {}),
     }
     _open_folder(out, settings, resume)
     keras.utils.set_random_seed(seed)
@@ -130,7 +131,7 @@ def fit(
         recordings = list(clips.read_all(parts.train, spec.sample_rate_hz, "training data", kept))
         trained_on = tuple(recording.name for recording, _ in recordings)
         clips.require_labels([recording.label for recording, _ in recordings], labels, "training data")
-        pool = Pool(recordings, labels, dataset.decision, spec)
+        pool = Pool(recordings, labels, dataset.decision, spec, recipe.apart)
         batches = RandomBatches(
             pool, recipe.augment, layer, recipe.batch_size, recipe.steps_per_epoch, seed, one_neuron
         )
@@ -239,7 +240,8 @@ def _describe(
         out / "run.json",
         {
             **settings,
-            "licences": list(dataset.licences),
+            **({"origin": recipe.origin} if recipe.origin else {}),
+            "licences": sorted({*dataset.licences, *(recipe.origin or {}).get("licences", ())}),
             "sources": sorted({sources[name] for name in used["train"]}),
             "versions": {name: version(name) for name in SOFTWARE},
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,12 @@ class Recipe:
     steps_per_epoch: int | None = None
     augment: Augment | None = None
     val_share: float = 0.2  # of the recordings that are left to train on, for validation
+    apart: bool = (
+        False  # a random window is of one recording, over and over where it is short (see `ms_train.augment.Pool`)
+    )
+    origin: Mapping[str, Any] | None = (
+        None  # what the weights come from, where they are not random (`ms_train.finetune`)
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """What a run folder records of the recipe; the spec is recorded beside it."""
