@@ -46,6 +46,7 @@ def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
         origin = {
             "run": str(run),
             "model_sha256": digest,
+            "head_only": head_only,
             **{key: facts[key] for key in ("recipe", "dataset", "labels", "sources", "licences")},
             **({"origin": facts["origin"]} if "origin" in facts else {}),
         }
