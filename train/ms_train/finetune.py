@@ -74,7 +74,8 @@ def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
 def trunk(run: Path) -> keras.Model:
     """A run's network up to what its last dense layers (with dropout and activation) take, (batch, values).
 
-    All of them, not the last alone: what comes after the first is about the old classes.
+    All of them, not the last alone: what comes after the first is about the old classes. A head alone, on five narrators unknown to the
+    bundled model's trunk, got 96 % of recordings right behind the values before all of them, 55 % behind the 24 before the last.
     """
     network = keras.models.load_model(run / "model.keras", compile=False)
     end = network.outputs[0]
