@@ -59,6 +59,7 @@ def _training(run: Run) -> dict[str, Any]:
         "dataset": run.facts["dataset"],
         "sources": run.facts["sources"],
         "licences": run.facts["licences"],
+        **_origin(run.facts),
         "recordings": {part: len(names) for part, names in run.split.items()},
         "data_sha256": hashlib.sha256(data).hexdigest(),
         "epochs": run.metrics["epochs"],
@@ -71,6 +72,15 @@ def _training(run: Run) -> dict[str, Any]:
         },
         "versions": {**run.facts["versions"], **{name: version(name) for name in ("tf2onnx", "onnx")}},
     }
+
+
+def _origin(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a fine-tuned run's trunk was trained on, and that run's own, without the folders' places."""
+    if "origin" not in facts:
+        return {}
+    origin = facts["origin"]
+    known = {key: origin[key] for key in ("model_sha256", "recipe", "dataset", "labels", "sources", "licences")}
+    return {"origin": {**known, **_origin(origin)}}
 
 
 def _golden(run: Run, tolerances: Mapping[str, float]) -> dict[str, Any]:

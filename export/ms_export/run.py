@@ -158,7 +158,9 @@ class Run:
         for label, of_label in recordings.items():
             found = {}
             for recording, audio in read_all(_spread(of_label), spec.sample_rate_hz, f"{label} to compare"):
-                for start, samples in windows([audio], spec):
+                # Of one shorter than a clip there is one window as served; repeated twice as long, as many as of others.
+                whole = audio if len(audio) >= spec.clip_samples else np.resize(audio, 2 * spec.clip_samples)
+                for start, samples in windows([whole], spec):
                     found[f"{recording.name} at {start / spec.sample_rate_hz:.2f} s"] = samples
             if len(found) < MIN_CLIPS_PER_LABEL:
                 raise MsEdgeError(

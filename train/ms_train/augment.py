@@ -53,7 +53,11 @@ class _Source:
 
 
 class Pool:
-    """Recordings by label and source; draws windows so that no label and no single source dominates."""
+    """Recordings by label and source; draws windows so that no label and no single source dominates.
+
+    `apart` makes each recording a source of its own: short ones are not joined, but fill a window over and over, as the runtime
+    fills it. Right for few recordings of short sounds.
+    """
 
     def __init__(
         self,
@@ -61,10 +65,11 @@ class Pool:
         labels: tuple[str, ...],
         decision: str,
         spec: FrontEndSpec,
+        apart: bool = False,
     ) -> None:
         grouped: dict[str | None, dict[str, list[Float32]]] = defaultdict(lambda: defaultdict(list))
         for recording, audio in recordings:
-            grouped[recording.label][recording.source].append(audio)
+            grouped[recording.label][recording.name if apart else recording.source].append(audio)
         self._sources = {
             label: [_Source.of(audios) for audios in sources.values()] for label, sources in grouped.items()
         }
@@ -76,11 +81,12 @@ class Pool:
         self.labels = labels
         self.spec = spec
         self._independent = decision == "independent"
+        self._gap = 0 if apart else spec.sample_rate_hz // 8
 
     def window(self, label: str | None, rng: Rng) -> Float32:
         """One window of a label, as recorded."""
         source = self._sources[label][rng.choice(len(self._sources[label]), p=self._chances[label])]
-        return source.window(self.spec.clip_samples, self.spec.sample_rate_hz // 8, rng)
+        return source.window(self.spec.clip_samples, self._gap, rng)
 
     def draw(self, rng: Rng) -> tuple[Float32, Float32]:
         """One window and its targets."""

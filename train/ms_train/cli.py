@@ -106,6 +106,41 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--cache", type=Path, metavar="DIR", help="as for fit")
     tune.set_defaults(run=_tune)
 
+    finetune = commands.add_parser(
+        "finetune",
+        help="learn new classes on what a trained run can hear already",
+        description="Train a new last layer, and gently what comes before it, on new classes (two or more): from a run folder of"
+        " ms-train fit, for a few recordings of each class. What comes of it is a run folder: evaluate, convert and classify as any.",
+        epilog="example: ms-train finetune --from runs/a --data folder:my_sounds --out runs/b",
+    )
+    finetune.add_argument(
+        "--from",
+        dest="origin",
+        required=True,
+        type=Path,
+        metavar="RUN",
+        help="the run folder whose network to start from",
+    )
+    add_data_arguments(finetune, required=True)
+    finetune.add_argument("--out", required=True, type=Path, help="the new run folder")
+    finetune.add_argument(
+        "--fold", type=_fold, metavar="I/N", help="hold out the I-th of N folds of recordings for testing"
+    )
+    finetune.add_argument(
+        "--epochs", type=whole_number(1, 100_000), help="train for so many epochs of 40 batches (default 10)"
+    )
+    finetune.add_argument(
+        "--seed",
+        type=whole_number(0, (1 << 32) - 1),
+        default=0,
+        help="of the split, the last layer and the batches (default 0)",
+    )
+    finetune.add_argument(
+        "--head-only", action="store_true", help="train the last layer alone: quicker, and less exact"
+    )
+    finetune.add_argument("--resume", action="store_true", help="go on with the interrupted training in --out")
+    finetune.set_defaults(run=_finetune)
+
     evaluate = commands.add_parser(
         "evaluate",
         help="score a run or an exported model, with intervals, calibration, noise and its worst mistakes",
@@ -229,7 +264,32 @@ def _fit(args: argparse.Namespace) -> int:
         print(table(crossvalidate(train, dataset, args.out, args.folds, resume=args.resume, seed=args.seed)))
         print(f"{args.out / 'report.md'}, {args.out / 'report.json'}")
         return 0
-    metrics = train(args.out, args.fold, args.resume)
+    _print_metrics(args.out, train(args.out, args.fold, args.resume))
+    return 0
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from ms_train.cache import default_folder
+    from ms_train.datasets.by_name import dataset_by_name
+    from ms_train.finetune import recipe_from
+    from ms_train.fit import fit
+
+    metrics = fit(
+        recipe_from(args.origin, head_only=args.head_only),
+        dataset_by_name(args.data, args.archive),
+        args.data,
+        args.out,
+        seed=args.seed,
+        fold=args.fold,
+        epochs=args.epochs,
+        cache=default_folder(),
+        resume=args.resume,
+    )
+    _print_metrics(args.out, metrics)
+    return 0
+
+
+def _print_metrics(out: Path, metrics: dict[str, Any]) -> None:
     for part in ("val", "test"):
         if part in metrics:
             found = metrics[part]
@@ -237,8 +297,7 @@ def _fit(args: argparse.Namespace) -> int:
                 f"{part}: {found['clip_accuracy']:.2%} of {found['clips']} clips, "
                 f"{found['file_accuracy']:.2%} of {found['files']} recordings"
             )
-    print(f"{args.out}: {metrics['epochs']} epochs in {metrics['seconds']:.0f} s, {metrics['parameters']:,} parameters")
-    return 0
+    print(f"{out}: {metrics['epochs']} epochs in {metrics['seconds']:.0f} s, {metrics['parameters']:,} parameters")
 
 
 def _tune(args: argparse.Namespace) -> int:

@@ -100,6 +100,7 @@ def fit(
         "augment": recipe.augmentation,
         "mixed_precision": mixed_precision,
         "settings": recipe.settings,
+        **({"origin_sha256": recipe.origin["model_sha256"]} if recipe.origin else {}),
     }
     _open_folder(out, settings, resume)
     keras.utils.set_random_seed(seed)
@@ -134,10 +135,10 @@ def fit(
         recordings = list(clips.read_all(parts.train, spec.sample_rate_hz, "training data", kept))
         trained_on = tuple(recording.name for recording, _ in recordings)
         clips.require_labels([recording.label for recording, _ in recordings], labels, "training data")
-        pool = Pool(recordings, labels, dataset.decision, spec)
+        pool = Pool(recordings, labels, dataset.decision, spec, recipe.apart)
         steps = recipe.steps_per_epoch or -(-len(recordings) * recipe.clips_per_recording // recipe.batch_size)
         batches = RandomBatches(pool, recipe.augment, layer, recipe.batch_size, steps, seed, targets)
-        if any(isinstance(each, keras.layers.Normalization) for each in model.layers):
+        if not recipe.origin and any(isinstance(each, keras.layers.Normalization) for each in model.layers):
             adapt(model, load(parts.train, "training data").features)
     else:
         train = load(parts.train, "training data")
@@ -259,7 +260,8 @@ def _describe(
         out / "run.json",
         {
             **settings,
-            "licences": list(dataset.licences),
+            **({"origin": recipe.origin} if recipe.origin else {}),
+            "licences": sorted({*dataset.licences, *(recipe.origin or {}).get("licences", ())}),
             "sources": sorted({sources[name] for name in used["train"]}),
             "versions": {name: version(name) for name in SOFTWARE},
         },

@@ -42,6 +42,11 @@ class Recipe:
     augment: Augment | None = None
     val_share: float = 0.2  # of the recordings that are left to train on, for validation
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    # A random window is of one recording, over and over where it is short (see `ms_train.augment.Pool`).
+    apart: bool = False
+    origin: Mapping[str, Any] | None = (
+        None  # what the weights come from, where they are not random (`ms_train.finetune`)
+    )
 
     @property
     def settings(self) -> dict[str, Value]:
