@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from ms_edge import cli as edge_cli
 from ms_edge.classifier import Classifier
@@ -128,13 +129,24 @@ def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
     assert next(line for line in lines if line.startswith("music ROC-AUC")).split()[-2:] == ["-", "-"]
 
 
-def test_calibration_on_other_recordings_says_what_it_was_fitted_on(folder, tmp_path):
+def test_the_temperature_is_fitted_on_no_recording_that_is_scored(folder, samples, tmp_path):
+    others = tmp_path / "others"
+    for path in samples:  # some are scored, the others are not: their last sample is missing
+        label = path.name.partition("_")[0]
+        (others / label).mkdir(parents=True, exist_ok=True)
+        scored = path.name in ("music_zaz.wav", "speech_italian_man.wav")
+        audio, rate = soundfile.read(path)
+        shutil.copy(path, others / label) if scored else soundfile.write(others / label / path.name, audio[:-1], rate)
     data = f"folder:{folder}"
-    assert evaluate(BUNDLED, "--data", data, "--calibrate-on", data, "-o", tmp_path) == 0
-    found = json.loads((tmp_path / "report.json").read_text())["calibration"]
+    assert evaluate(BUNDLED, "--data", data, "--calibrate-on", f"folder:{others}", "-o", tmp_path / "a") == 0
+    found = json.loads((tmp_path / "a" / "report.json").read_text())["calibration"]
     assert found["temperature"] > 0
-    assert found["tempered"]["log_loss"] <= found["as_is"]["log_loss"]
-    assert "scored here too" in found["fitted_on"]
+    assert "from 10 recordings of others; 2 more are scored here and left out." in found["fitted_on"]
+
+    assert evaluate(BUNDLED, "--data", data, "--calibrate-on", data, "-o", tmp_path / "b") == 0
+    found = json.loads((tmp_path / "b" / "report.json").read_text())["calibration"]
+    assert found["temperature"] is found["tempered"] is None
+    assert "are scored here" in found["fitted_on"]
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +190,41 @@ def test_recordings_are_known_by_their_bytes_wherever_they_are_now(run, folder, 
     assert f"was trained on {trained} of the 13 recordings" in capsys.readouterr().out
 
 
+def test_recordings_held_out_that_have_changed_are_missed_and_not_replaced(run, folder, tmp_path, capsys):
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    first, *others = json.loads((run / "split.json").read_text())["test"]
+
+    def change(name: str) -> None:
+        audio, rate = soundfile.read(changed / name)
+        soundfile.write(changed / name, audio[:-1], rate)
+
+    change(first)
+    assert evaluate(run, "--data", f"folder:{changed}") == 0
+    assert (
+        f"1 of the {1 + len(others)} recordings of the run's part test are not in the data" in capsys.readouterr().out
+    )
+    for name in others:
+        change(name)
+    assert evaluate(run, "--data", f"folder:{changed}") == 2
+    assert "no part 'test' of this model's; give --part train or val or all" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_is_damaged_is_refused_in_a_sentence(run, folder, tmp_path, capsys):
+    for damage in ("bytes", "spec"):
+        broken = tmp_path / damage
+        shutil.copytree(run, broken)
+        if damage == "bytes":
+            content = bytearray((run / "model.keras").read_bytes())
+            content[1000:9000] = bytes(8000)
+            (broken / "model.keras").write_bytes(content)
+        else:
+            spec = json.loads((run / "spec.json").read_text())
+            (broken / "spec.json").write_text(json.dumps({**spec, "log_floor": 0.5}))
+        assert evaluate(broken, "--data", f"folder:{folder}") == 1
+        assert "not a run folder of ms-train fit (" in capsys.readouterr().err
+
+
 def test_refusals_are_one_sentence(run, folder, tmp_path, capsys):
     other, silent = tmp_path / "other", tmp_path / "unreadable"
     for label in ("cats", "dogs"):
@@ -189,9 +236,10 @@ def test_refusals_are_one_sentence(run, folder, tmp_path, capsys):
     cases = [
         ((BUNDLED,), "names no dataset; give --data", 2),
         ((BUNDLED, "--data", f"folder:{other}"), "no label in common", 2),
-        ((BUNDLED, "--data", f"folder:{silent}"), "None of the 2 recordings can be read", 1),
+        ((BUNDLED, "--data", f"folder:{silent}"), "None of the 2 recordings can be scored", 1),
         ((BUNDLED, "--data", f"folder:{folder}", "--part", "test"), "give --part all", 2),
         ((BUNDLED, "--data", f"folder:{tmp_path / 'none'}"), "no such folder", 1),
+        ((BUNDLED, "--data", f"folder:{folder}", "--calibrate-on", f"folder:{other}"), "no label in common", 2),
         ((folder, "--data", f"folder:{folder}"), "not a run folder", 1),
         ((folder / "music" / "broken.wav", "--data", f"folder:{folder}"), "not a model", 1),
     ]

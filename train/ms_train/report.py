@@ -136,7 +136,7 @@ def _calibration(clips: Answers, fitted: Fitted, decision: str) -> dict[str, Any
     if fitted.answers is not None:
         temperature = calibration.fit_temperature(fitted.answers.scores, fitted.answers.targets, decision)
         if temperature is None:
-            what = f"none can be told from clips that are all got right, {fitted.what}"
+            what = f"none can be told where no clip is got wrong, {fitted.what}"
 
     def of(scores: Any) -> dict[str, Any]:
         asked_of = calibration.questions(scores, asked.targets, asked.labels, decision)

@@ -136,7 +136,8 @@ def hear(
         if snrs:
             _under_noise(subject, samples, target, index, snrs, [seed, int(recording.sha256[:8], 16)])
     if not names:
-        raise MsEdgeError("bad-data", _nothing(labels, unreadable, unknown))
+        why = next(iter(unreadable.values()), "their labels are not the model's.")
+        raise MsEdgeError("bad-data", f"None of the {len(recordings)} recordings can be scored: {why}")
     return Heard(
         tuple(names),
         seconds,
@@ -149,14 +150,6 @@ def hear(
         {level: (one.answers(), all_.answers()) for level, (one, all_) in snrs.items()},
         tuple(mistakes),
     )
-
-
-def _nothing(labels: tuple[str, ...], unreadable: dict[str, str], unknown: dict[str, int]) -> str:
-    if unreadable:
-        return f"None of the {len(unreadable)} recordings can be read; the first: {next(iter(unreadable.values()))}"
-    if unknown:
-        return f"The model says {', '.join(labels)}; the data are of {', '.join(unknown)}: no label in common."
-    return "There is no recording to evaluate on; add some, or choose another --part."
 
 
 def _crops(samples: Float32, length: int) -> Iterator[Float32]:
