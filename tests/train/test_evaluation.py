@@ -113,6 +113,20 @@ def test_what_cannot_be_read_is_listed(bundled):
     assert why in (bundled / "report.md").read_text()
 
 
+def test_any_name_of_a_recording_can_be_drawn_and_written(samples, tmp_path, capfd):
+    (tmp_path / "music").mkdir()
+    name = b"$\\frac{$|\n \xff \xe6\x97\xa5.wav".decode("utf-8", "surrogateescape")  # matplotlib would typeset it
+    shutil.copy(samples[0], tmp_path / "music" / name)
+    (tmp_path / "speech").mkdir()
+    for path in samples:
+        if path.name.startswith("music"):  # got wrong, so that they are drawn
+            shutil.copy(path, tmp_path / "speech" / f"{path.stem}{name}")
+    data = tmp_path / "report"
+    assert evaluate(BUNDLED, "--data", f"folder:{tmp_path}", "-o", data) == 0
+    assert "Glyph" not in capfd.readouterr().err
+    assert (data / "mistakes.png").exists()
+
+
 def test_the_same_seed_gives_the_same_report(bundled, folder, tmp_path):
     assert evaluate(BUNDLED, "--data", f"folder:{folder}", "-o", tmp_path) == 0
     assert (tmp_path / "report.json").read_bytes() == (bundled / "report.json").read_bytes()
