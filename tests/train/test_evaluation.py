@@ -275,6 +275,7 @@ def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
         path.relative_to(folder).as_posix() for path in folder.rglob("*.wav") if path.name != "broken.wav"
     )
     assert found["files"]["count"] == 12
+    assert list(found["data"]["unreadable"]) == ["music/broken.wav"]
     assert found["mean"]["files"]["accuracy"] == np.mean([fold["files"]["accuracy"] for fold in found["folds"]])
     assert f"{found['mean']['clips']['accuracy']:.1%}" in printed
 
@@ -286,5 +287,18 @@ def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
     assert (out / "fold-1" / "model.keras").stat().st_mtime_ns == before
     assert json.loads((out / "report.json").read_text())["folds"] == found["folds"]
     capsys.readouterr()
-    assert fit(folder, out, "--folds", "2", "--resume", "--seed", "9") == 1
-    assert "of another fold, seed or dataset" in capsys.readouterr().err
+    assert fit(folder, out, "--folds", "2", "--resume", "--seed", "9") == 2
+    assert "was begun with seed 0, not 9" in capsys.readouterr().err
+    # Folds of two kinds of network are no cross-validation of either.
+    shutil.rmtree(out / "fold-2")
+    assert fit(folder, out, "--folds", "2", "--resume", "--recipe", "linear_dscnn") == 2
+    assert "was begun with recipe mel_dscnn, not linear_dscnn" in capsys.readouterr().err
+    # Another recording, and the folds are others: some of what fold 2 is tested on would be tested twice, some never.
+    more = tmp_path / "samples"
+    shutil.copytree(folder, more)
+    audio, rate = soundfile.read(folder / "music" / "music_zaz.wav")
+    soundfile.write(more / "music" / "another.wav", audio[1:], rate)
+    run = json.loads((out / "fold-1" / "run.json").read_text())
+    (out / "fold-1" / "run.json").write_text(json.dumps({**run, "data": f"folder:{more}"}))
+    assert fit(more, out, "--folds", "2", "--resume") == 1
+    assert "fold-1: the recordings have changed since it was trained" in capsys.readouterr().err

@@ -34,6 +34,10 @@ from ms_train.recipes import Recipe
 SOFTWARE = ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")
 
 
+class CompleteError(UsageError):
+    """`resume` of a training that has come to its end, of the same settings."""
+
+
 class TargetAccuracy(keras.callbacks.Callback):
     """The article's callback: a line every few epochs, and an end as soon as validation accuracy reaches a target, if any."""
 
@@ -203,7 +207,7 @@ def _open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
                     f"{out}: was begun with {name} {found.get(name)}, not {value}; --resume goes on with what was begun.",
                 )
         if (out / "metrics.json").exists():
-            raise UsageError("usage", f"{out}: is trained to its end; there is nothing to resume.")
+            raise CompleteError("usage", f"{out}: is trained to its end; there is nothing to resume.")
         return
     if out.exists() and any(out.iterdir()):
         unfinished = (out / "run.json").exists() and not (out / "metrics.json").exists()
