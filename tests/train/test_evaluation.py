@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +115,10 @@ def test_what_cannot_be_read_is_listed(bundled):
     assert why in (bundled / "report.md").read_text()
 
 
-def test_any_name_of_a_recording_can_be_drawn_and_written(samples, tmp_path, capfd):
-    (tmp_path / "music").mkdir()
+def test_any_name_can_be_drawn_and_written_and_printed(samples, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    tmp_path = tmp_path / b"\xff".decode("utf-8", "surrogateescape")
+    (tmp_path / "music").mkdir(parents=True)
     name = b"$\\frac{$|\n \xff \xe6\x97\xa5.wav".decode("utf-8", "surrogateescape")  # matplotlib would typeset it
     shutil.copy(samples[0], tmp_path / "music" / name)
     (tmp_path / "speech").mkdir()
@@ -125,6 +129,8 @@ def test_any_name_of_a_recording_can_be_drawn_and_written(samples, tmp_path, cap
     assert evaluate(BUNDLED, "--data", f"folder:{tmp_path}", "-o", data) == 0
     assert "Glyph" not in capfd.readouterr().err
     assert (data / "mistakes.png").exists()
+    sys.stdout.flush()
+    assert str(data).encode("ascii", "backslashreplace") in sys.stdout.buffer.getvalue()
 
 
 def test_the_same_seed_gives_the_same_report(bundled, folder, tmp_path):

@@ -84,7 +84,7 @@ def markdown(found: dict[str, Any]) -> str:
         "![Confusion](confusion.png)",
         "## How sure",
         *_calibrated(found["calibration"]),
-        *(_conditions(found) if found["by_snr"] else ()),
+        *_conditions(found),
         "## What went wrong",
         *_wrong(found),
         f"Seed {settings['seed']}, {settings['bootstrap_rounds']:,} rounds of the bootstrap. {versions}.",

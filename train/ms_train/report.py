@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ms_edge.timeline import SILENCE
 from ms_train import calibration, evaluate, report_plots
 from ms_train.evaluate import Answers
 from ms_train.markdown import interval, kinds_of_accuracy, markdown
@@ -29,7 +30,7 @@ SOFTWARE = ("ms-edge", "numpy", "scipy", "scikit-learn", "soxr", "soundfile")
 
 @dataclass(frozen=True)
 class Fitted:
-    """Where a temperature comes from: scores (n, labels), targets (n, labels), and what they are of; none, and why not."""
+    """Where a temperature comes from: answers to clips, and what they are of; none, and why not."""
 
     answers: Answers | None
     what: str
@@ -59,7 +60,7 @@ def numbers(
         "schema": SCHEMA,
         "model": {
             "kind": subject.kind,
-            "name": Path(model.path).name,
+            "name": Path(model.path).resolve().name,  # of `.` too
             "sha256": model.sha256,
             "recipe": model.metadata.recipe,
             "labels": list(subject.labels),
@@ -89,18 +90,10 @@ def numbers(
         "files": {**evaluate.measures(heard.files, seed, rounds), "answers": answers},
         "calibration": _calibration(clips, fitted, decision.kind),
         "by_length": [
-            *(
-                {
-                    "seconds": length,
-                    "silent": int(sum(silent)),
-                    **evaluate.accuracies(found.part(~silent), seed, rounds),
-                }
-                for length, found in heard.lengths.items()
-                for silent in [np.array([answer == "silence" for answer in found.answers], bool)]
-            ),
+            *({"seconds": length, **_sounding(found, seed, rounds)} for length, found in heard.lengths.items()),
             {
                 "seconds": None,
-                "silent": heard.files.answers.count("silence"),
+                "silent": heard.files.answers.count(SILENCE),
                 **evaluate.accuracies(heard.files, seed, rounds),
             },
         ],
@@ -127,6 +120,12 @@ def numbers(
         "settings": {"seed": seed, "bootstrap_rounds": rounds, "bins": calibration.BINS},
         "versions": {name: version(name) for name in SOFTWARE},
     }
+
+
+def _sounding(pieces: Answers, seed: int, rounds: int) -> dict[str, Any]:
+    """How many pieces are silent, and the accuracies of the others."""
+    silent = np.array([answer == SILENCE for answer in pieces.answers], bool)
+    return {"silent": int(silent.sum()), **evaluate.accuracies(pieces.part(~silent), seed, rounds)}
 
 
 def _calibration(clips: Answers, fitted: Fitted, decision: str) -> dict[str, Any]:
@@ -159,8 +158,7 @@ def _calibration(clips: Answers, fitted: Fitted, decision: str) -> dict[str, Any
 
 
 def write(found: dict[str, Any], heard: Heard, out: Path) -> None:
-    """Write report.json, report.md and the pictures into a folder, which is made."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write report.json, report.md and the pictures of what was heard under all conditions into a folder."""
     (out / "report.json").write_text(json.dumps(found, indent=2) + "\n", encoding="ascii")  # any name, Unicode or not
     _draw(found, heard, out)
     (out / "report.md").write_text(markdown(found), encoding="utf-8", errors="backslashreplace")
@@ -184,9 +182,8 @@ def _draw(found: dict[str, Any], heard: Heard, out: Path) -> None:
     report_plots.roc({level: evaluate.roc(answers) for level, answers in levels.items()}, areas, title, out / "roc.png")
     tables = {"clips": found["clips"]["confusion"], "recordings": found["files"]["confusion"]}
     report_plots.confusion(tables, title, out / "confusion.png")
-    if heard.lengths:
-        report_plots.lengths(found["by_length"], names, found["model"]["clip_s"], title, out / "length.png")
-        report_plots.snrs(found["by_snr"], names, title, out / "snr.png")
+    report_plots.lengths(found["by_length"], names, found["model"]["clip_s"], title, out / "length.png")
+    report_plots.snrs(found["by_snr"], names, title, out / "snr.png")
     (out / "mistakes.png").unlink(missing_ok=True)  # of an earlier evaluation
     if heard.mistakes:
         report_plots.mistakes(heard.mistakes, f"{title}: the clips got most wrong", out / "mistakes.png")

@@ -25,7 +25,7 @@ def reliability(curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]
             above.plot(curve["probability"], curve["share"], label=f"{name}, {kind}", **style)
             below.plot(curve["probability"], curve["count"], **style)
     above.set_ylabel("share that is so")
-    above.legend()
+    above.legend(fontsize="small")
     below.set_xlabel("probability given (mean of each tenth)")
     below.set_ylabel("answers")
     below.set_yscale("log")
@@ -68,7 +68,7 @@ def confusion(tables: Mapping[str, Mapping[str, Any]], title: str, path: Path) -
                 )
         shares = [[count / max(1, sum(counts)) for count in counts] for counts in table["counts"]]
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(len(table["answers"])), table["answers"])
+        axes.set_xticks(range(len(table["answers"])), [answer.replace("+", "+\n") for answer in table["answers"]])
         axes.set_yticks(range(len(table["truths"])), table["truths"])
         axes.set(xlabel="answer", ylabel="truth", title=level)
     figure.suptitle(printable(title), parse_math=False)

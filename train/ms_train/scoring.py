@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.results import Classification
-from ms_edge.timeline import SILENCE, window_label
+from ms_edge.timeline import OTHER, SILENCE, window_label
 from ms_train.calibration import log_loss
 from ms_train.datasets import Recording
 from ms_train.evaluate import Answers, name_of
@@ -111,7 +111,8 @@ def hear(
     for recording in tqdm(recordings, desc=what, unit="file", file=sys.stderr, disable=None):
         target = subject.target(recording.label)
         if target is None:
-            unknown[str(recording.label)] = unknown.get(str(recording.label), 0) + 1
+            label = recording.label or OTHER
+            unknown[label] = unknown.get(label, 0) + 1
             continue
         try:
             samples = np.asarray(recording.read(rate), np.float32)
