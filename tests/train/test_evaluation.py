@@ -17,7 +17,7 @@ from ms_edge import cli as edge_cli
 from ms_edge.classifier import Classifier
 from ms_edge.model import BUNDLED
 from ms_train import cli, recipes
-from ms_train import evaluate as evaluate_module
+from ms_train import metrics as metrics_module
 
 PICTURES = {f"{name}.png" for name in ("reliability", "roc", "confusion", "length", "snr", "mistakes")}
 
@@ -42,7 +42,7 @@ def quick():
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes, "recipes", lambda: short)
-        patch.setattr(evaluate_module, "ROUNDS", 40)
+        patch.setattr(metrics_module, "ROUNDS", 40)
         yield
 
 

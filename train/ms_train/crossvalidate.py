@@ -16,12 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_train import evaluate
+from ms_train import metrics
 from ms_train.datasets import Dataset, Recording
 from ms_train.datasets.splits import split
-from ms_train.evaluate import Answers
 from ms_train.fit import CompleteError
 from ms_train.markdown import HOW_RIGHT, grid, interval, kinds_of_accuracy, measured
+from ms_train.metrics import Answers
 from ms_train.scoring import hear
 from ms_train.subject import Subject
 
@@ -91,8 +91,8 @@ def crossvalidate(
         "folds": found,
         "mean": _over(found, np.mean),
         "standard_deviation": _over(found, lambda values: np.std(values, ddof=1)),
-        "clips": evaluate.measures(pooled_clips, seed, evaluate.ROUNDS),
-        "files": evaluate.measures(pooled_files, seed, evaluate.ROUNDS),
+        "clips": metrics.measures(pooled_clips, seed, metrics.ROUNDS),
+        "files": metrics.measures(pooled_files, seed, metrics.ROUNDS),
     }
     (out / "report.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="ascii")
     (out / "report.md").write_text(markdown(numbers), encoding="utf-8", errors="backslashreplace")
@@ -110,7 +110,7 @@ def _require_same(subject: Subject, held_out: Sequence[Recording], folder: Path)
 
 
 def _of_fold(found: Answers) -> dict[str, float]:
-    values = evaluate.accuracies(found, 0, rounds=0)
+    values = metrics.accuracies(found, 0, rounds=0)
     return {
         "count": values["count"],
         **{kind: values[kind]["value"] for kind in ("accuracy", "largest_score_accuracy")},

@@ -27,7 +27,7 @@ MEL_TICKS_HZ = (100, 250, 500, 1000, 2000, 4000, 8000, 16_000)
 
 def curves(history: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
     """Loss and accuracy by epoch, training and validation, as a PNG."""
-    figure = figure_of(10, 4)
+    figure = _figure(10, 4)
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             axes.plot(
@@ -41,7 +41,7 @@ def curves(history: Mapping[str, Sequence[float]], path: Path, title: str) -> No
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(printable(title), parse_math=False)
-    save(figure, path)
+    _save(figure, path)
 
 
 def recording(samples: Float32, spec: FrontEndSpec, network: str, path: Path, title: str) -> None:
@@ -60,7 +60,7 @@ def recording(samples: Float32, spec: FrontEndSpec, network: str, path: Path, ti
         pictures.append((f"{spec.mel.bands} mel bands", *view(front_end.features(samples), spec), spec.mel))
     seen = 2 if spec.mel else int(spec.log_floor is not None)
 
-    figure = figure_of(12, 2.2 + 2.6 * len(pictures))
+    figure = _figure(12, 2.2 + 2.6 * len(pictures))
     # Colour bars in a column of their own, so that all time axes are of one length.
     grid = figure.subplots(
         1 + len(pictures), 2, width_ratios=(60, 1), height_ratios=(2, *[3] * len(pictures)), squeeze=False
@@ -75,13 +75,13 @@ def recording(samples: Float32, spec: FrontEndSpec, network: str, path: Path, ti
         axes.set_xlabel("seconds")
         axes.label_outer()
     figure.suptitle(title, parse_math=False)
-    save(figure, path)
+    _save(figure, path)
 
 
 def panels(rows: Sequence[Sequence[tuple[str, Float32]]], spec: FrontEndSpec, path: Path, title: str) -> None:
     """Spectrograms side by side as a PNG: one row a class, each cell a title and a clip (clip_samples,) float32."""
     columns = max(map(len, rows))
-    figure = figure_of(1 + 3.4 * columns, 0.8 + 2.6 * len(rows))
+    figure = _figure(1 + 3.4 * columns, 0.8 + 2.6 * len(rows))
     grid = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
     front_end = FrontEnd(spec)
     views, shown = [], []
@@ -98,12 +98,12 @@ def panels(rows: Sequence[Sequence[tuple[str, Float32]]], spec: FrontEndSpec, pa
     _one_scale(shown, views)
     figure.colorbar(shown[0], ax=grid, label=unit, aspect=15 * len(rows), pad=0.01)
     figure.suptitle(title, parse_math=False)
-    save(figure, path)
+    _save(figure, path)
 
 
 def above_each_other(pictures: Mapping[str, Float32], spec: FrontEndSpec, path: Path, title: str) -> None:
     """Features of one length, by name, one above the other as a PNG: before and after."""
-    figure = figure_of(12, 0.8 + 2.8 * len(pictures))
+    figure = _figure(12, 0.8 + 2.8 * len(pictures))
     grid = figure.subplots(len(pictures), 1, squeeze=False, sharex=True)[:, 0]
     views, shown = [], []
     for axes, (name, features) in zip(grid, pictures.items(), strict=True):
@@ -115,7 +115,7 @@ def above_each_other(pictures: Mapping[str, Float32], spec: FrontEndSpec, path: 
     _one_scale(shown, views)
     figure.colorbar(shown[0], ax=grid, label=unit, aspect=15 * len(pictures), pad=0.01)
     figure.suptitle(title, parse_math=False)
-    save(figure, path)
+    _save(figure, path)
 
 
 def view(features: Float32, spec: FrontEndSpec) -> tuple[Float32, str]:
@@ -189,15 +189,13 @@ def printable(name: str, longest: int = 100) -> str:
     return text if len(text) <= longest else f"…{text[1 - longest :]}"
 
 
-def figure_of(width: float, height: float) -> Figure:
-    """An empty figure, in inches."""
+def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure  # not pyplot: no state, no display
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write it as a PNG."""
+def _save(figure: Figure, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box for a letter the font has not
         figure.savefig(path, dpi=120, metadata={"Software": None})  # no version of matplotlib in the bytes

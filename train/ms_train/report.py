@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from ms_edge.timeline import SILENCE
-from ms_train import calibration, evaluate, report_plots
-from ms_train.evaluate import Answers
+from ms_train import calibration, metrics, report_plots
 from ms_train.markdown import interval, kinds_of_accuracy, markdown
+from ms_train.metrics import Answers
 from ms_train.scoring import Heard
 from ms_train.subject import Subject
 
@@ -43,7 +43,7 @@ def numbers(
     model, training = subject.listener.model, subject.training
     spec, decision = subject.listener.spec, subject.decision
     clips = heard.clips.part(~heard.silent)
-    truths, rounds = Counter(heard.files.truths), evaluate.ROUNDS
+    truths, rounds = Counter(heard.files.truths), metrics.ROUNDS
     answers = [
         {
             "name": heard.names[index],
@@ -60,7 +60,7 @@ def numbers(
         "schema": SCHEMA,
         "model": {
             "kind": subject.kind,
-            "name": Path(model.path).resolve().name,  # of `.` too
+            "name": Path(model.path).absolute().name,  # of `.` too
             "sha256": model.sha256,
             "recipe": model.metadata.recipe,
             "labels": list(subject.labels),
@@ -84,25 +84,25 @@ def numbers(
         },
         "warnings": list(warnings),
         "clips": {
-            **evaluate.measures(clips, seed, rounds),
-            "confusion": evaluate.confusion(heard.clips),
+            **metrics.measures(clips, seed, rounds),
+            "confusion": metrics.confusion(heard.clips),
         },
-        "files": {**evaluate.measures(heard.files, seed, rounds), "answers": answers},
+        "files": {**metrics.measures(heard.files, seed, rounds), "answers": answers},
         "calibration": _calibration(clips, fitted, decision.kind),
         "by_length": [
             *({"seconds": length, **_sounding(found, seed, rounds)} for length, found in heard.lengths.items()),
             {
                 "seconds": None,
                 "silent": heard.files.answers.count(SILENCE),
-                **evaluate.accuracies(heard.files, seed, rounds),
+                **metrics.accuracies(heard.files, seed, rounds),
             },
         ],
         "by_snr": [
             {
                 "noise": noise,
                 "snr_db": None if math.isinf(snr) else snr,
-                "clips": evaluate.accuracies(of_clips, seed, rounds),
-                "files": evaluate.accuracies(of_files, seed, rounds),
+                "clips": metrics.accuracies(of_clips, seed, rounds),
+                "files": metrics.accuracies(of_files, seed, rounds),
             }
             for (noise, snr), (of_clips, of_files) in heard.snrs.items()
         ],
@@ -125,7 +125,7 @@ def numbers(
 def _sounding(pieces: Answers, seed: int, rounds: int) -> dict[str, Any]:
     """How many pieces are silent, and the accuracies of the others."""
     silent = np.array([answer == SILENCE for answer in pieces.answers], bool)
-    return {"silent": int(silent.sum()), **evaluate.accuracies(pieces.part(~silent), seed, rounds)}
+    return {"silent": int(silent.sum()), **metrics.accuracies(pieces.part(~silent), seed, rounds)}
 
 
 def _calibration(clips: Answers, fitted: Fitted, decision: str) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _draw(found: dict[str, Any], heard: Heard, out: Path) -> None:
         level: {label: interval(row["roc_auc"], "{:.3f}") for label, row in found[key]["labels"].items()}
         for level, key in (("clips", "clips"), ("recordings", "files"))
     }
-    report_plots.roc({level: evaluate.roc(answers) for level, answers in levels.items()}, areas, title, out / "roc.png")
+    report_plots.roc({level: metrics.roc(answers) for level, answers in levels.items()}, areas, title, out / "roc.png")
     tables = {"clips": found["clips"]["confusion"], "recordings": found["files"]["confusion"]}
     report_plots.confusion(tables, title, out / "confusion.png")
     report_plots.lengths(found["by_length"], names, found["model"]["clip_s"], title, out / "length.png")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ms_train.plots import figure_of, printable, save
+from ms_train.plots import _figure, _save, printable
 
 
 def reliability(curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], title: str, path: Path) -> None:
@@ -16,7 +16,7 @@ def reliability(curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]
 
     Below them, how often each probability was given.
     """
-    figure = figure_of(6, 6.5)
+    figure = _figure(6, 6.5)
     above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     above.plot((0, 1), (0, 1), color="grey", linestyle=":", label="as probable as it says")
     for number, (name, of) in enumerate(curves.items()):
@@ -42,7 +42,7 @@ def roc(
 
     `areas` are the areas under them, as text.
     """
-    figure = figure_of(5 * len(levels), 5.6)
+    figure = _figure(5 * len(levels), 5.6)
     all_axes = figure.subplots(1, len(levels), squeeze=False)[0]
     for axes, (level, curves) in zip(all_axes, levels.items(), strict=True):
         axes.plot((0, 1), (0, 1), color="grey", linestyle=":", label="chance")
@@ -54,10 +54,10 @@ def roc(
 
 
 def confusion(tables: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> None:
-    """Confusion tables (`ms_train.evaluate.confusion`) side by side, shaded by the share of each row, as a PNG."""
+    """Confusion tables (`ms_train.metrics.confusion`) side by side, shaded by the share of each row, as a PNG."""
     widest = max(len(table["answers"]) for table in tables.values())
     tallest = max(len(table["truths"]) for table in tables.values())
-    figure = figure_of(len(tables) * (2 + widest), 1.8 + 0.9 * tallest)
+    figure = _figure(len(tables) * (2 + widest), 1.8 + 0.9 * tallest)
     all_axes = figure.subplots(1, len(tables), squeeze=False)[0]
     for axes, (level, table) in zip(all_axes, tables.items(), strict=True):
         for row, counts in enumerate(table["counts"]):
@@ -72,7 +72,7 @@ def confusion(tables: Mapping[str, Mapping[str, Any]], title: str, path: Path) -
         axes.set_yticks(range(len(table["truths"])), table["truths"])
         axes.set(xlabel="answer", ylabel="truth", title=level)
     figure.suptitle(printable(title), parse_math=False)
-    save(figure, path)
+    _save(figure, path)
 
 
 def lengths(
@@ -82,7 +82,7 @@ def lengths(
 
     Points are `{"seconds": s or None for whole recordings, "count": n, kind: {"value", "low", "high"}}`.
     """
-    figure = figure_of(7, 4.5)
+    figure = _figure(7, 4.5)
     axes = figure.subplots()
     points = [point for point in points if point["count"]]
     for number, (kind, name) in enumerate(names.items()):
@@ -103,7 +103,7 @@ def snrs(points: Sequence[Mapping[str, Any]], names: Mapping[str, str], title: s
     Points are `{"noise", "snr_db" or None without noise, "files": {kind: {"value", "low", "high"}}}`.
     """
     noises = [*dict.fromkeys(point["noise"] for point in points if point["noise"] != "none")]
-    figure = figure_of(5 * len(noises), 4.5)
+    figure = _figure(5 * len(noises), 4.5)
     all_axes = figure.subplots(1, len(noises), sharey=True, squeeze=False)[0]
     for axes, noise in zip(all_axes, noises, strict=True):
         shown = [point for point in points if point["noise"] in ("none", noise)]
@@ -127,7 +127,7 @@ def mistakes(shown: Sequence[Any], title: str, path: Path) -> None:
     """Spectrograms of mistakes (`ms_train.scoring.Mistake`), the clip between two lines, as a PNG; one at least."""
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
-    figure = figure_of(1 + 5 * columns, 0.8 + 2.4 * rows)
+    figure = _figure(1 + 5 * columns, 0.8 + 2.4 * rows)
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, mistake in zip(all_axes, shown, strict=False):
         rate = mistake.sample_rate_hz
@@ -148,7 +148,7 @@ def mistakes(shown: Sequence[Any], title: str, path: Path) -> None:
         axes.set_axis_off()
     figure.colorbar(image, ax=all_axes, label="dB relative to full scale", aspect=15 * rows)
     figure.suptitle(printable(title), parse_math=False)
-    save(figure, path)
+    _save(figure, path)
 
 
 def _spectrogram(samples: Any, rate_hz: int, window: int) -> tuple[Any, Any, Any]:
@@ -190,4 +190,4 @@ def _finish(figure: Any, title: str, path: Path, all_axes: Sequence[Any]) -> Non
     for axes in all_axes:
         axes.grid(alpha=0.3)
     figure.suptitle(printable(title), parse_math=False)
-    save(figure, path)
+    _save(figure, path)

@@ -16,7 +16,7 @@ from ms_edge.results import Classification
 from ms_edge.timeline import OTHER, SILENCE, window_label
 from ms_train.calibration import log_loss
 from ms_train.datasets import Recording
-from ms_train.evaluate import Answers, name_of
+from ms_train.metrics import Answers, name_of
 from ms_train.subject import Subject
 
 Float32 = NDArray[np.float32]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipy_bootstrap
 
 from ms_train import calibration
-from ms_train.evaluate import Answers, accuracies, bootstrap, confusion, measures
 from ms_train.markdown import measured
+from ms_train.metrics import Answers, accuracies, bootstrap, confusion, measures
 from ms_train.scoring import noise, with_noise
 
 LABELS = ("speech", "music")
