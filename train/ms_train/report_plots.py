@@ -143,7 +143,11 @@ def mistakes(shown: Sequence[Any], title: str, path: Path) -> None:
             fontsize="small",
             parse_math=False,
         )
-        axes.set(xlabel="seconds into the recording", ylabel="kHz", xlim=(seconds[0], seconds[-1]))
+        axes.set(
+            xlabel="seconds into the recording",
+            ylabel="kHz",
+            xlim=(mistake.context_start_s, mistake.context_start_s + len(mistake.context) / rate),
+        )
     for axes in all_axes[len(shown) :]:
         axes.set_axis_off()
     figure.colorbar(image, ax=all_axes, label="dB relative to full scale", aspect=15 * rows)
