@@ -98,7 +98,7 @@ def test_every_command_is_in_the_readme_and_every_option_there_or_on_its_page():
         (
             "ms_train.cli",
             "ms-train",
-            ["fit", "evaluate", "show", "data fetch"],
+            ["fit", "tune", "evaluate", "show", "data fetch"],
             (DOCS / "training.md").read_text("utf-8"),
         ),
         (

@@ -91,7 +91,7 @@ def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[st
     for report in reports:
         lines += [
             "",
-            f"## {report.name}: {'within tolerance' if report.passed else 'DIFFERS'}",
+            f"## {report.name}: {'within tolerance' if report.passed else 'DIFFERS'} ({report.cases:,} cases)",
             "",
             "| stage | largest difference | tolerance | on |",
             "|---|---|---|---|",

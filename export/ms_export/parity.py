@@ -72,7 +72,8 @@ class Implementation:
     """Something that claims to equal the reference: from a case to stages, and how far each may be from it.
 
     `resampled` are the tolerances of cases that come at another rate; None: it is not asked for those, since what it
-    shows has nothing to do with resampling. `real_only`: it claims nothing of signals that nobody recorded.
+    shows has nothing to do with resampling. `real_only`: it claims nothing of signals that nobody recorded. It is asked for
+    `every` so-many-th of the cases it could be asked for.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Implementation:
     tolerances: Mapping[str, float] = field(default_factory=lambda: TOLERANCES)
     resampled: Mapping[str, float] | None = field(default_factory=lambda: RESAMPLED)
     real_only: bool = False
+    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What one implementation's comparison found over so many cases and windows."""
+    """What one implementation's comparison found over the cases it was asked for, and their windows."""
 
     name: str
     findings: tuple[Finding, ...]
@@ -143,17 +145,21 @@ def check(
     that it leaves out is not compared, one that the reference leaves out neither.
     """
     findings: list[list[Finding]] = [[] for _ in implementations]
-    counted = compared = 0
+    asked = [0] * len(implementations)
+    cases_of, windows_of = list(asked), list(asked)
     labels = {(index, resampled): _Labels() for index in range(len(implementations)) for resampled in (False, True)}
     for case in cases:
         resampled = case.sample_rate_hz != spec.sample_rate_hz
         expected = reference(case)
-        counted += 1
-        compared += len(expected["features"])
         for index, implementation in enumerate(implementations):
             tolerances = implementation.resampled if resampled else implementation.tolerances
             if tolerances is None or (implementation.real_only and not case.real):
                 continue
+            asked[index] += 1
+            if (asked[index] - 1) % implementation.every:
+                continue
+            cases_of[index] += 1
+            windows_of[index] += len(expected["features"])
             found = implementation.stages(case)
             for stage in STAGES:
                 if stage not in found or stage not in expected or stage not in tolerances:
@@ -177,8 +183,10 @@ def check(
             share = Deviation(seen.others / seen.windows, seen.tolerance)
             findings[index].append(Finding(seen.first or "every case", "label", resampled, share))
     return [
-        Report(implementation.name, tuple(found), counted, compared)
-        for implementation, found in zip(implementations, findings, strict=True)
+        Report(implementation.name, tuple(found), compared, windows)
+        for implementation, found, compared, windows in zip(
+            implementations, findings, cases_of, windows_of, strict=True
+        )
     ]
 
 

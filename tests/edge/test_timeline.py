@@ -20,7 +20,7 @@ DECISIONS = [Decision("exclusive", ()), Decision("independent", (0.5, 0.5)), Dec
 probabilities = st.floats(0, 1, width=32)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     evidence=st.lists(st.tuples(*[st.integers(-20, 0)] * 3), min_size=1, max_size=7),
     widths=st.lists(st.sampled_from([0.5, 0.75, 1.0]), min_size=7, max_size=7),
@@ -48,7 +48,7 @@ def test_the_best_path_is_the_best_of_all_paths(evidence, widths, minimum):
     assert sum(evidence[i, state] for i, state in enumerate(found)) == pytest.approx(best)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rows=st.lists(st.tuples(probabilities, probabilities, st.booleans()), min_size=1, max_size=30),
     minimum=st.sampled_from([0.0, 0.3, 1.0, 2.0, 50.0]),
@@ -160,7 +160,7 @@ def require_agreement(found, min_confidence):
         assert before.label != after.label
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rows=st.lists(st.tuples(probabilities, probabilities), min_size=1, max_size=30),
     loud=st.lists(st.booleans(), min_size=1, max_size=12),

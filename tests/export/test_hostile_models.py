@@ -165,7 +165,7 @@ def test_padding_as_networks_have_it_is_not_refused(tmp_path):
     assert Model.load(changed(tmp_path, change)).metadata.labels == ("speech", "music")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(places=st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 255)), min_size=1, max_size=3))
 def test_flipped_bytes_of_a_graph_are_read_or_refused(places):
     content = bytearray(BUNDLED.read_bytes())

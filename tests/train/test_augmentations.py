@@ -61,7 +61,7 @@ def hard(kind: str, length: int) -> np.ndarray:
     return samples
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     kind=st.sampled_from(["silence", "impulse", "full scale", "offset", "noise"]),
     length=st.integers(1, 9_000),
@@ -81,7 +81,7 @@ def test_length_and_scale_are_kept_and_the_same_seed_gives_the_same(name, kind, 
     np.testing.assert_array_equal(out, AUGMENTATIONS[name](samples, rng(seed), rate_hz))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(recipe=st.sampled_from(["logstft_cnn", "mel_dscnn"]), seed=st.integers(0, 2**32 - 1))
 @pytest.mark.parametrize("name", MASKS)
 def test_masks_hide_whole_frames_or_bins_and_nothing_else(name, recipe, seed):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import os
 import shutil
 from collections import Counter
 
@@ -67,7 +69,7 @@ def test_folders_that_are_no_dataset_get_a_sentence(samples, tmp_path):
         folder(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["", "folder", "folder:", "tape:x", "gtzan:x"])
+@pytest.mark.parametrize("name", ["", "folder", "folder:", "csv", "csv:", "tfds", "tfds:", "tape:x", "gtzan:x"])
 def test_unknown_data_is_refused(name):
     with pytest.raises(MsEdgeError, match="--data"):
         dataset_by_name(name)
@@ -105,6 +107,57 @@ def test_prescribed_splits_are_kept():
     assert names(parts.train) == {f"{label}/{i}" for label in ("music", "speech") for i in (0, 3)}
     assert names(parts.val) == {f"{label}/{i}" for label in ("music", "speech") for i in (1, 4)}
     assert parts.test == ()
+
+
+def excerpts(files: dict[str, tuple[str, ...]], prescribed: dict[str, str] | None = None) -> Dataset:
+    """Ten excerpts of every label of each file."""
+    recordings = [
+        dataclasses.replace(
+            recording,
+            name=f"{file}#{recording.name}",
+            sha256=f"{file}#{recording.sha256}",
+            split=(prescribed or {}).get(file),
+            excerpt_of=file,
+        )
+        for file, labels in files.items()
+        for recording in dataset(dict.fromkeys(labels, 10)).recordings
+    ]
+    return Dataset("toy", ("music", "speech"), "exclusive", tuple(recordings))
+
+
+@pytest.mark.parametrize("fold", [None, (1, 3), (2, 3), (3, 3)])
+def test_excerpts_of_one_file_never_part_even_where_their_labels_differ(fold):
+    mixed = {f"programme-{i}": ("music", "speech") for i in range(7)}
+    data = excerpts({**mixed, **{f"{label}-{i}": (label,) for label in ("music", "speech") for i in range(6)}})
+    parts = split(data, 0, fold)
+    files = [{recording.excerpt_of for recording in part} for part in (parts.train, parts.val, parts.test)]
+    assert sum(map(len, files)) == len(set().union(*files)) == 19
+    assert names(parts.train) | names(parts.val) | names(parts.test) == names(data.recordings)
+    # A fifth of the files validates, not of the excerpts: one of seven programmes, one of six of each label.
+    assert len(files[1]) == 3
+
+
+def test_one_file_in_many_excerpts_is_one_recording():
+    with pytest.raises(MsEdgeError, match="no recording of music is left for training"):
+        split(excerpts({"a": ("music",), "b": ("speech",), "c": ("speech",)}), 0)
+
+
+def test_what_a_dataset_leaves_open_trains_or_validates():
+    files = {f"{label}-{i}": (label,) for label in ("music", "speech") for i in range(10)}
+    tested = {"music-0": "test", "speech-0": "test"}
+    for prescribed in (tested, {file: tested.get(file, "train") for file in files}):
+        parts = split(excerpts(files, prescribed), 0)
+        assert {recording.excerpt_of for recording in parts.test} == set(tested)
+        assert len({recording.excerpt_of for recording in parts.val}) == 4
+        assert len({recording.excerpt_of for recording in parts.train}) == 14
+    # Only what nobody prescribed is parted where something validates.
+    parts = split(excerpts(files, {"music-0": "val", "speech-0": "val", **dict.fromkeys(files, "train")} | tested), 0)
+    assert not {"music-0", "speech-0"} & {recording.excerpt_of for recording in parts.val + parts.train}
+
+
+def test_a_fold_with_nothing_left_of_a_label_gets_a_sentence():
+    with pytest.raises(MsEdgeError, match="no recording of speech is left for training"):
+        split(dataset({"music": 6, "speech": 1}), 0, (1, 2))
 
 
 def test_too_few_recordings_get_a_sentence():
@@ -161,14 +214,20 @@ def test_a_fold_that_would_test_nothing_of_a_label_is_refused():
         split(dataset({"music": 6, "speech": 3}), 0, (5, 6))
 
 
-def test_what_is_no_file_is_no_recording(samples, tmp_path):
+def test_what_is_no_file_is_no_recording(samples, tmp_path, capsys):
     for label in ("music", "speech"):
         (tmp_path / label / "album.wav").mkdir(parents=True)
         (tmp_path / label / "a.wav").write_bytes(samples[0].read_bytes())
     assert len(folder(tmp_path).recordings) == 2
     (tmp_path / "music" / "b.wav").symlink_to("nowhere")
-    with pytest.raises(MsEdgeError, match=r"b\.wav: cannot be read"):
-        folder(tmp_path)
+    os.mkfifo(tmp_path / "music" / "c.wav")
+    assert len(folder(tmp_path).recordings) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3
+    assert "left out" in errors[0]
+    assert "b.wav: cannot be read (no such file or directory)." in errors[0]
+    assert "c.wav: is no file." in errors[1]
+    assert errors[2] == f"{tmp_path}: 2 of 4 files left out."
 
 
 def test_a_label_of_which_nothing_can_be_read_is_refused(samples, tmp_path):

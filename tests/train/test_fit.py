@@ -172,6 +172,25 @@ def test_a_full_disk_ends_no_training(folder, tmp_path, monkeypatch, capsys):
     assert not [path for path in out.iterdir() if "checkpoint" in path.name]
 
 
+def test_a_disk_too_full_for_the_model_gets_a_sentence_and_keeps_the_checkpoint(folder, tmp_path, monkeypatch):
+    def full(self, path):
+        Path(path).write_bytes(b"some of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save", full)
+        with pytest.raises(
+            MsEdgeError, match=r"model\.keras: cannot be written \(no space left on device\); make room"
+        ):
+            train("resized_cnn", folder, out, epochs=1)
+    assert not [path for path in out.iterdir() if "keras" in path.name]
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", None)  # trained it is
+        assert train("resized_cnn", folder, out, epochs=1, resume=True)["epochs"] == 1
+    assert weights(out)
+
+
 def test_features_are_computed_once(folder, tmp_path, monkeypatch):
     cache, reads = tmp_path / "cache", []
     from ms_train.datasets import folder as module

@@ -9,6 +9,7 @@ librosa, numba and scikit-learn into an environment that needs none of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,6 +111,11 @@ class Chain:
                 samples = AUGMENTATIONS[name](samples, rng, sample_rate_hz)
         return samples
 
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The steps that are masks."""
+        return tuple(name for name, _ in self.steps if name in MASKS)
+
     def on_features(self, features: Float32, rng: Rng, spec: FrontEndSpec) -> Float32:
         """Features of one clip, spec.feature_shape float32, through the masks."""
         for name, probability in self.steps:
@@ -118,7 +124,7 @@ class Chain:
         return features
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {probability:g}" for name, probability in self.steps)
+        return ", ".join(f"{name} {probability:g}" for name, probability in self.steps) or "none"
 
 
 def chain(*steps: str | tuple[str, float]) -> Chain:
@@ -133,6 +139,25 @@ def chain(*steps: str | tuple[str, float]) -> Chain:
         if not 0 <= probability <= 1:
             raise UsageError("usage", f"{name}: a probability lies between 0 and 1; {probability} does not.")
     return Chain(named)
+
+
+def parse_chain(texts: Sequence[str]) -> Chain:
+    """The chain that `NAME` or `NAME:PROBABILITY` of the command line make; `none` alone is the empty one. Raises UsageError.
+
+    >>> print(parse_chain(["noise:0.3", "gain"]))
+    noise 0.3, gain 1
+    """
+    if list(texts) == ["none"]:
+        return chain()
+    steps = []
+    for text in texts:
+        name, colon, share = text.partition(":")
+        require_known(name)
+        try:
+            steps.append((name, float(share) if colon else 1.0))
+        except ValueError:
+            raise UsageError("usage", f"{text}: after the colon comes a probability, as in {name}:0.5.") from None
+    return chain(*steps)
 
 
 def require_known(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,10 @@ class FixedBatches:
 
 
 class RandomBatches:
-    """Random windows through random channels: other ones every epoch, made while the network learns."""
+    """Random windows through an augmentation: other ones every epoch, made while the network learns.
+
+    `targets` makes of rows (batch, labels) in {0, 1} what the network's loss wants.
+    """
 
     def __init__(
         self,
@@ -52,11 +55,11 @@ class RandomBatches:
         batch_size: int,
         steps_per_epoch: int,
         seed: int,
-        one_neuron: bool,
+        targets: Callable[[Float32], Float32],
     ) -> None:
         self.steps_per_epoch = steps_per_epoch
         self._pool, self._augment, self._layer = pool, augment, layer
-        self._batch_size, self._one_neuron = batch_size, one_neuron
+        self._batch_size, self._targets, self._seed = batch_size, targets, seed
         self._rng = np.random.default_rng(seed)
         self._states: dict[int, Any] = {}
 
@@ -64,16 +67,25 @@ class RandomBatches:
         """All epochs from `first_epoch` on, without end, `state` being what `state(first_epoch)` was."""
         if state is not None:
             self._rng.bit_generator.state = state
-        signature = (
-            tf.TensorSpec((None, self._pool.spec.clip_samples)),
-            tf.TensorSpec((None, len(self._pool.labels))),
-        )
+        row = self._targets(np.zeros((1, len(self._pool.labels)), np.float32))
+        signature = (tf.TensorSpec((None, self._pool.spec.clip_samples)), tf.TensorSpec((None, *row.shape[1:])))
         # One generator thread, so that the same seed gives the same batches in the same order.
         batches = tf.data.Dataset.from_generator(lambda: self._windows(first_epoch), output_signature=signature)
-        return batches.map(
-            lambda samples, rows: (self._layer(samples), rows[:, 1:] if self._one_neuron else rows),
-            num_parallel_calls=1,
-        ).prefetch(8)
+        batches = batches.map(lambda samples, rows: (self._layer(samples), rows), num_parallel_calls=1)
+        if getattr(self._augment, "masks", ()):
+            first = first_epoch * self.steps_per_epoch
+            batches = batches.enumerate(first).map(self._masked, num_parallel_calls=1)
+        return batches.prefetch(8)
+
+    def _masked(self, number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """The augmentation's masks, drawn by the batch's number, so that they are the same after `--resume`."""
+
+        def mask(features: Float32, number: np.int64) -> Float32:
+            rng, spec = np.random.default_rng([self._seed, 1, int(number)]), self._pool.spec
+            return np.stack([self._augment.on_features(clip, rng, spec) for clip in features])
+
+        masked = tf.numpy_function(mask, [batch[0], number], tf.float32)
+        return tf.ensure_shape(masked, batch[0].shape), batch[1]
 
     def state(self, epochs: int) -> Any:
         """Where the random numbers stood after so many epochs; the generator itself is ahead of the network."""
@@ -82,8 +94,8 @@ class RandomBatches:
     def _windows(self, first_epoch: int) -> Iterator[tuple[Float32, Float32]]:
         batches = random_windows(self._pool, self._augment, self._batch_size, self._rng)
         done = first_epoch * self.steps_per_epoch
-        for batch in batches:
+        for samples, rows in batches:
             done += 1
             if done % self.steps_per_epoch == 0:
                 self._states[done // self.steps_per_epoch] = self._rng.bit_generator.state
-            yield batch
+            yield samples, self._targets(rows)

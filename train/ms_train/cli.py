@@ -46,6 +46,22 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="of the split, the weights and the batches (default 0)",
     )
+    fit.add_argument(
+        "--augment",
+        action="append",
+        default=[],
+        metavar="NAME[:PROBABILITY]",
+        help="train on random windows through this, and the next, in the order given (repeatable; none: as they are) "
+        "instead of the recipe's own augmentation; `ms-train show --augment` shows them",
+    )
+    fit.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for a setting of the recipe (repeatable; a wrong NAME says which there are)",
+    )
     fit.add_argument("--resume", action="store_true", help="go on with the interrupted training in --out")
     fit.add_argument(
         "--cache",
@@ -56,6 +72,39 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into the run folder")
     fit.add_argument("--mixed-precision", action="store_true", help="compute in 16 bits where a GPU gains by it")
     fit.set_defaults(run=_fit)
+
+    tune = commands.add_parser(
+        "tune",
+        help="search a recipe's settings for the least validation loss",
+        description="Train a recipe again and again with settings drawn from the ranges it declares (Optuna's TPE), first with its own."
+        " Each trial is a run folder in --out; beside them study.csv, study.png, and best.json with the best settings and the command"
+        " that trains with them.",
+        epilog="example: ms-train tune --recipe resized_cnn --data folder:gtzan --fold 1/5 --out runs/search --trials 30",
+    )
+    tune.add_argument("--recipe", required=True, help="what to search: logstft_cnn, resized_cnn, mel_dscnn ...")
+    add_data_arguments(tune, required=True)
+    tune.add_argument("--out", required=True, type=Path, help="the new folder of the search")
+    tune.add_argument(
+        "--trials", type=whole_number(1, 100_000), default=20, metavar="N", help="trainings in all (default 20)"
+    )
+    tune.add_argument(
+        "--fold",
+        type=_fold,
+        metavar="I/N",
+        help="leave the I-th of N folds of recordings out, to test the best on later",
+    )
+    tune.add_argument("--epochs", type=whole_number(1, 100_000), help="of each trial (default: the recipe's)")
+    tune.add_argument(
+        "--seed",
+        type=whole_number(0, (1 << 32) - 1),
+        default=0,
+        help="of the search, and of each trial's split, weights and batches (default 0)",
+    )
+    tune.add_argument(
+        "--resume", action="store_true", help="go on with the search in --out; with more --trials, search on"
+    )
+    tune.add_argument("--cache", type=Path, metavar="DIR", help="as for fit")
+    tune.set_defaults(run=_tune)
 
     evaluate = commands.add_parser(
         "evaluate",
@@ -83,6 +132,19 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=whole_number(0, (1 << 32) - 1), default=0, help="of the intervals and the noise (default 0)"
     )
     evaluate.set_defaults(run=_evaluate)
+
+    compare = commands.add_parser(
+        "compare",
+        help="what several systems reach on the same held-out recordings, in one table",
+        description="All complete runs in the folders given, the runs of one system together: mean and standard deviation over them.",
+        epilog="example: for i in 1 2 3 4 5; do ms-train fit --recipe resized_cnn --data folder:gtzan --seed $i --fold $i/5 "
+        "--out runs/resized-$i; done; ms-train compare runs",
+    )
+    compare.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders of them")
+    compare.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="write report.md, report.json and a picture there"
+    )
+    compare.set_defaults(run=_compare)
 
     show = commands.add_parser(
         "show",
@@ -126,14 +188,26 @@ def _fold(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
+def _setting(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not (name and found and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def _fit(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from ms_train.augmentations import parse_chain
     from ms_train.cache import default_folder
     from ms_train.crossvalidate import crossvalidate, table
     from ms_train.datasets.by_name import dataset_by_name
     from ms_train.fit import fit
     from ms_train.recipes import get_recipe
 
-    recipe = get_recipe(args.recipe)
+    recipe = get_recipe(args.recipe).with_settings(dict(args.set))
+    if args.augment:
+        recipe = replace(recipe, augment=parse_chain(args.augment))
     dataset = dataset_by_name(args.data, args.archive)
 
     def train(out: Path, fold: tuple[int, int] | None, resume: bool) -> dict[str, Any]:
@@ -167,6 +241,43 @@ def _fit(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tune(args: argparse.Namespace) -> int:
+    from ms_train.cache import default_folder
+    from ms_train.datasets.by_name import dataset_by_name
+    from ms_train.fit import fit
+    from ms_train.recipes import Recipe, get_recipe
+    from ms_train.tune import tune
+    from ms_train.tune_report import table
+
+    recipe = get_recipe(args.recipe)
+    dataset = dataset_by_name(args.data, args.archive)
+    epochs = args.epochs or recipe.epochs
+    given = {"recipe": recipe.name, "data": args.data, "archive": args.archive, "epochs": epochs, "seed": args.seed}
+    given["fold"] = args.fold and f"{args.fold[0]}/{args.fold[1]}"
+    command = ["ms-train", "fit"]
+    for name, value in given.items():
+        if value is not None:
+            command += [f"--{name}", str(value)]
+
+    def train(chosen: Recipe, folder: Path) -> dict[str, Any]:
+        return fit(
+            chosen,
+            dataset,
+            args.data,
+            folder,
+            seed=args.seed,
+            fold=args.fold,
+            epochs=epochs,
+            cache=None if args.cache == Path("none") else args.cache or default_folder(),
+            resume=True,
+        )
+
+    found = tune(recipe, dataset, train, command, args.out, trials=args.trials, seed=args.seed, resume=args.resume)
+    print(table(found, recipe))
+    print(f"{args.out / 'best.json'}, {args.out / 'study.csv'}, {args.out / 'study.png'}")
+    return 0
+
+
 def _evaluate(args: argparse.Namespace) -> int:
     from ms_train.evaluation import evaluate
     from ms_train.markdown import table
@@ -183,6 +294,15 @@ def _evaluate(args: argparse.Namespace) -> int:
     print(table(found))
     if args.out:
         print(f"{args.out / 'report.md'}, {args.out / 'report.json'}")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from ms_train.compare import compare, table
+
+    print(table(compare(args.folders, args.out)))
+    if args.out:
+        print(f"{args.out / 'report.md'}, {args.out / 'report.json'}, {args.out / 'comparison.png'}")
     return 0
 
 

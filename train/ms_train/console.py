@@ -72,6 +72,8 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool, note:
     parser.add_argument(
         "--data",
         required=required,
-        help=f"folder:PATH (a sub-folder of audio per class), open-corpus:PATH (what `ms-train data fetch` made), or gtzan{note}",
+        help="folder:PATH (a sub-folder of audio per class), csv:FILE (columns path, label; split, start, end), tfds:NAME (an audio "
+        "dataset of tensorflow-datasets: NAME[/CONFIG][:VERSION], or the folder of a prepared one), open-corpus:PATH (what "
+        f"`ms-train data fetch` made), or gtzan{note}",
     )
     parser.add_argument("--archive", type=Path, help="gtzan: a local music_speech.tar.gz, or its unpacked folder")

@@ -42,7 +42,7 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)  # now, not after minutes of listening
     fitted = _fitted(subject, dataset, archive, calibrate_on, {recording.sha256 for recording in chosen})
     heard = hear(subject, chosen, f"{dataset.name} ({part})", conditions=out is not None, seed=seed)
-    warnings = subject.warnings(dataset, part, chosen)
+    warnings = subject.warnings(dataset, chosen)
     found = report.numbers(subject, heard, fitted, data=dataset.name, part=part, warnings=warnings, seed=seed)
     if out:
         report.write(found, heard, out)

@@ -1,12 +1,14 @@
 """Train a recipe on a dataset and leave a run folder from which everything else follows.
 
-run folder: model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, versions), split.json, data.json
-(SHA-256 of every recording used), history.csv, metrics.json, curves.png; while it is trained also checkpoint.npz
+run folder: model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions), split.json,
+data.json (SHA-256 of every recording used), history.csv, metrics.json, curves.png; while it is trained also checkpoint.npz
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
 from functools import partial
@@ -100,7 +102,9 @@ def fit(
         "seed": seed,
         "fold": fold and f"{fold[0]}/{fold[1]}",
         "epochs": epochs,
+        "augment": recipe.augmentation,
         "mixed_precision": mixed_precision,
+        "settings": recipe.settings,
     }
     _open_folder(out, settings, resume)
     keras.utils.set_random_seed(seed)
@@ -122,28 +126,29 @@ def fit(
     one_neuron = model.output_shape[-1] == 1
     sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
 
-    def targets(part: clips.Clips) -> NDArray[np.float32]:
+    def targets(rows: NDArray[np.float32]) -> NDArray[np.float32]:
         if sparse:
-            return part.targets.argmax(axis=1).astype(np.float32)
-        return part.targets[:, 1:] if one_neuron else part.targets
+            return rows.argmax(axis=1).astype(np.float32)
+        return rows[:, 1:] if one_neuron else rows
 
     val = load(parts.val, "validation data")
     # Read now, so that what is wrong with it is said before the training.
     test = load(parts.test, "held-out data") if parts.test else None
     batches: FixedBatches | RandomBatches
-    if recipe.augment and recipe.steps_per_epoch:
+    if recipe.augment:
         recordings = list(clips.read_all(parts.train, spec.sample_rate_hz, "training data", kept))
         trained_on = tuple(recording.name for recording, _ in recordings)
         clips.require_labels([recording.label for recording, _ in recordings], labels, "training data")
         pool = Pool(recordings, labels, dataset.decision, spec)
-        batches = RandomBatches(
-            pool, recipe.augment, layer, recipe.batch_size, recipe.steps_per_epoch, seed, one_neuron
-        )
+        steps = recipe.steps_per_epoch or -(-len(recordings) * recipe.clips_per_recording // recipe.batch_size)
+        batches = RandomBatches(pool, recipe.augment, layer, recipe.batch_size, steps, seed, targets)
+        if any(isinstance(each, keras.layers.Normalization) for each in model.layers):
+            adapt(model, load(parts.train, "training data").features)
     else:
         train = load(parts.train, "training data")
         trained_on = train.names
         adapt(model, train.features)
-        batches = FixedBatches(train.features, targets(train), recipe.batch_size, seed)
+        batches = FixedBatches(train.features, targets(train.targets), recipe.batch_size, seed)
 
     used = {"train": trained_on, "val": val.names, "test": test.names if test else ()}
     _describe(out, recipe, dataset, parts.train, used, settings)
@@ -156,7 +161,7 @@ def fit(
             steps_per_epoch=batches.steps_per_epoch,
             initial_epoch=first_epoch,
             epochs=epochs,
-            validation_data=(val.features, targets(val)),
+            validation_data=(val.features, targets(val.targets)),
             shuffle=False,
             verbose=0,
             callbacks=[
@@ -171,7 +176,7 @@ def fit(
         plain.set_weights(model.get_weights())
         model = plain
 
-    model.save(out / "model.keras")
+    _save(model, out / "model.keras")
     metrics: dict[str, Any] = {
         "epochs": len(saving.history),
         "parameters": model.count_params(),
@@ -186,6 +191,21 @@ def fit(
     _write_json(out / "metrics.json", metrics)
     (out / checkpoint.NAME).unlink(missing_ok=True)
     return metrics
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    """Write a model whole or not at all. Raises MsEdgeError(`cannot-write`) where there is no room: the checkpoint stays."""
+    partial = path.with_name(f".{path.name}")
+    try:
+        model.save(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise MsEdgeError(
+            "cannot-write",
+            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); make room, and go on with --resume.",
+        ) from None
 
 
 def strategy() -> tf.distribute.Strategy:
@@ -262,4 +282,6 @@ def adapt(model: keras.Model, features: NDArray[np.float32]) -> None:
 
 
 def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
+    os.replace(unfinished, path)  # whole or not there: whether a run is at its end is read off what it holds

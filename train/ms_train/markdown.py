@@ -66,6 +66,10 @@ def table(found: dict[str, Any]) -> str:
     said += [f"note: {warning}" for warning in found["warnings"]]
     if data["unreadable"]:
         said.append(f"note: {len(data['unreadable'])} recordings could not be read and are left out.")
+    if unknown := data["unknown_labels"]:
+        said.append(
+            f"note: {sum(unknown.values())} recordings are of labels the model does not know ({', '.join(unknown)}) and are left out."
+        )
     return "\n".join(said)
 
 

@@ -44,6 +44,26 @@ def curves(history: Mapping[str, Sequence[float]], path: Path, title: str) -> No
     _save(figure, path)
 
 
+def comparison(systems: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str) -> None:
+    """A row a system, a panel a level (`clip`, `file`): each run's accuracy in [0, 1] as a dot, their mean as a bar, as a PNG."""
+    levels = list(next(iter(systems.values())))
+    figure = _figure(11, 1.8 + 0.5 * len(systems))
+    for axes, level in zip(figure.subplots(1, len(levels), sharey=True, squeeze=False)[0], levels, strict=True):
+        for row, values in enumerate(found[level] for found in systems.values()):
+            percent = 100 * np.array(values)
+            # Runs of equal accuracy would hide one another.
+            places = row + 0.16 * (np.arange(len(percent)) - (len(percent) - 1) / 2)
+            runs = axes.plot(percent, places, "o", markersize=5, alpha=0.7, color="C0")
+            mean = axes.plot([percent.mean()] * 2, [row - 0.42, row + 0.42], color="C3")
+        axes.set_yticks(range(len(systems)), list(systems), parse_math=False)
+        axes.set_xlabel(f"{'clips' if level == 'clip' else 'recordings'} right in %")
+        axes.grid(alpha=0.3, axis="x")
+    axes.invert_yaxis()  # shared: the best at the top
+    figure.legend([*runs, *mean], ["a run", "mean"], loc="outside lower center", ncols=2)
+    figure.suptitle(title, parse_math=False)
+    _save(figure, path)
+
+
 def recording(samples: Float32, spec: FrontEndSpec, network: str, path: Path, title: str) -> None:
     """A page of one recording: waveform, linear and logarithmic spectrogram, mel bands where the spec has them.
 

@@ -149,7 +149,7 @@ class Subject:
             )
         return part, chosen
 
-    def warnings(self, dataset: Dataset, part: str, chosen: Sequence[Recording]) -> list[str]:
+    def warnings(self, dataset: Dataset, chosen: Sequence[Recording]) -> list[str]:
         """What a reader must know of the recordings scored: what the model has seen of them, what is not there, what nobody can tell."""
         digests = {recording.name: recording.sha256 for recording in dataset.recordings}
         same = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
@@ -160,18 +160,18 @@ class Subject:
             if self.training.get("data_sha256") == same and not any(counts.values()):
                 return ["The model was made with exactly these recordings: most of them it was trained on."]
         found = []
+        there = set(digests.values()) & set(self.parts)
+        if self.parts and len(there) < len(self.parts) and (there or self.training.get("dataset") == dataset.name):
+            found.append(
+                f"{len(self.parts) - len(there)} of the {len(self.parts)} recordings that the run was made with are not in "
+                f"{dataset.name} as they were: they are gone or have changed since."
+            )
         if counts["train"]:
             found.append(f"The model was trained on {counts['train']} of the {len(chosen)} recordings scored.")
         if counts["val"]:
             found.append(
                 f"{counts['val']} of the {len(chosen)} recordings scored decided when its training stopped: the figures "
                 "are a little too good."
-            )
-        of_part = {digest for digest, name in self.parts.items() if name == part}
-        missing = len(of_part - {recording.sha256 for recording in chosen})
-        if counts.get(part) and missing:
-            found.append(
-                f"{missing} of the {len(of_part)} recordings of the run's part {part} are not in the data, or no longer the same."
             )
         if self.kind == "model" and not any(counts.values()):
             found.append(

@@ -21,9 +21,11 @@ class Recording:
 
     `name` is unique in its dataset and independent of the machine (a relative path). `label` is the class, or None where
     none of the dataset's labels is true (noise). `source` is what the recording came from (package, album, speaker).
-    `sha256` is the digest of the file it is read from. `read(sample_rate_hz)` returns the whole recording as mono
-    float32 in [-1, 1] at that rate and raises `ms_edge.errors.AudioError` where it cannot. `split` is the part the
-    dataset itself prescribes (`train`, `val`, `test`), or None where `ms_train.datasets.splits` decides.
+    `sha256` is the digest of what is read, by which it is known to caches and runs: of the file, or of the file and the place
+    in it. `read(sample_rate_hz)` returns the whole recording as mono float32 in [-1, 1] at that rate and raises
+    `ms_edge.errors.AudioError` where it cannot. `split` is the part the dataset itself prescribes (`train`, `val`, `test`;
+    any other is kept out of all three), or None where `ms_train.datasets.splits` decides. `excerpt_of` is the digest of the
+    file that an excerpt is cut from: excerpts of one file never part.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Recording:
     sha256: str
     read: Callable[[int], Samples]
     split: str | None = None
+    excerpt_of: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 from ms_edge.errors import UsageError
 from ms_train.datasets import Dataset
 
+KINDS = "folder:PATH, csv:FILE, tfds:NAME, open-corpus:PATH or gtzan"
+
 
 def dataset_by_name(name: str, archive: Path | None = None) -> Dataset:
-    """`folder:PATH`, `open-corpus:PATH` or `gtzan` (with `archive`, a local copy). Raises MsEdgeError."""
+    """What --data says (`KINDS`), with `archive` a local copy of gtzan. Raises MsEdgeError where there is no such dataset."""
     kind, _, path = name.partition(":")
     if archive and kind != "gtzan":
         raise UsageError("usage", "--archive goes with --data gtzan.")
@@ -17,6 +19,14 @@ def dataset_by_name(name: str, archive: Path | None = None) -> Dataset:
         from ms_train.datasets.folder import folder
 
         return folder(Path(path))
+    if kind == "csv" and path:
+        from ms_train.datasets.manifest import manifest
+
+        return manifest(Path(path))
+    if kind == "tfds" and path:
+        from ms_train.datasets.examples import tfds_dataset
+
+        return tfds_dataset(path)
     if kind == "open-corpus":
         from ms_train.datasets.open_corpus import open_corpus
 
@@ -25,4 +35,4 @@ def dataset_by_name(name: str, archive: Path | None = None) -> Dataset:
         from ms_train.datasets.gtzan import gtzan
 
         return gtzan(archive=archive)
-    raise UsageError("usage", f"--data {name!r}: give folder:PATH, open-corpus:PATH or gtzan.")
+    raise UsageError("usage", f"--data {name!r}: give {KINDS}.")

@@ -13,7 +13,6 @@ import soxr
 from numpy.typing import NDArray
 
 from ms_edge.audio import AudioFile
-from ms_edge.classifier import MIN_DURATION_S
 from ms_edge.errors import AudioError
 
 RATE_HZ = 16_000
@@ -21,22 +20,6 @@ RATE_HZ = 16_000
 HEADERLESS = {".gsm": (8_000, "GSM610", 0), ".raw": (8_000, "PCM_16", 0), ".als": (11_025, "PCM_U8", 32)}
 
 Blocks = Iterator[NDArray[np.float32]]
-
-
-def read_for_training(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
-    """A whole file as mono float32 (n,). Raises AudioError also for what could be classified, but must not be learnt from:
-    samples that are no numbers, and less than a quarter of a second.
-    """
-    with AudioFile(path) as file:
-        blocks = list(file.blocks(sample_rate_hz))
-        if "non-finite" in file.warnings:
-            raise AudioError("non-finite", f"{path}: holds samples that are no numbers (NaN or infinity).")
-        if file.frames < MIN_DURATION_S * file.sample_rate_hz:
-            duration_s = file.frames / file.sample_rate_hz
-            raise AudioError(
-                "too-short", f"{path}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
-            )
-        return np.concatenate(blocks)
 
 
 def read_member(container: Path, name: str) -> bytes:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from pathlib import Path
 
 from ms_edge.audio import EXTENSIONS
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import AudioError, MsEdgeError
 from ms_train.datasets import Dataset, Recording, Samples
-from ms_train.datasets.decoding import read_for_training
+from ms_train.datasets.reading import file_digest, read_for_training, say_left_out
 
 
 def folder(root: Path) -> Dataset:
     """Read `root/<class>/**/*.wav` (and FLAC, Ogg, MP3 ...): labels are the sub-folders' names in sorted order.
 
-    Raises MsEdgeError(`bad-data`) where there are not at least two classes with audio in each.
+    A file that cannot be read is named on stderr and left out. Raises MsEdgeError(`bad-data`) where there are not at least two
+    classes with audio in each.
     """
     if not root.is_dir():
         raise MsEdgeError(
             "bad-data", f"{root}: no such folder; it should hold one sub-folder of audio files per class."
         )
     classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    recordings = []
+    recordings, left_out, count = [], [], 0
     for directory in classes:
         files = sorted(
             path
@@ -31,11 +31,13 @@ def folder(root: Path) -> Dataset:
         )
         if not files:
             raise MsEdgeError("bad-data", f"{directory}: the class has no audio file; remove the folder or fill it.")
+        count += len(files)
         for path in files:
             try:
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            except OSError as error:
-                raise MsEdgeError("bad-data", f"{path}: cannot be read ({(error.strerror or '').lower()}).") from None
+                digest = file_digest(path)
+            except AudioError as error:
+                left_out.append(str(error))
+                continue
             recordings.append(
                 Recording(
                     name=path.relative_to(root).as_posix(),
@@ -45,6 +47,7 @@ def folder(root: Path) -> Dataset:
                     read=partial(_read, path),
                 )
             )
+    say_left_out(str(root), left_out, count, "files")
     if len(classes) < 2:
         raise MsEdgeError(
             "bad-data", f"{root}: has {len(classes)} class folders; at least two are needed to tell apart."

@@ -18,20 +18,18 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
-import soxr
 import tensorflow_datasets as tfds
-from numpy.typing import NDArray
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from ms_edge.audio import AudioFile
 from ms_edge.errors import MsEdgeError
-from ms_train.datasets import Dataset, Recording
+from ms_train.datasets import Dataset
+from ms_train.datasets.examples import dataset_of, first_line
 
 LABELS = ("music", "speech")
 SAMPLE_RATE_HZ = 22_050
@@ -46,19 +44,21 @@ def gtzan(archive: Path | None = None, data_dir: Path | None = None) -> Dataset:
     MsEdgeError(`bad-data`) where there is no collection to be had.
     """
     _require_pydub()
-    examples = _downloaded(data_dir) if archive is None else _from_archive(archive, data_dir)
-    recordings = tuple(_recording(example) for example in tfds.as_numpy(examples))
+    builder = _downloaded(data_dir) if archive is None else _from_archive(archive, data_dir)
+    recordings = (replace(recording, source="gtzan") for recording in dataset_of(builder, "gtzan", _name).recordings)
     return Dataset("gtzan", LABELS, "exclusive", tuple(sorted(recordings, key=lambda recording: recording.name)))
 
 
 def _downloaded(data_dir: Path | None) -> Any:
     try:
         with redirect_stdout(sys.stderr):  # where the builder's announcements belong
-            return tfds.load("gtzan_music_speech", split="train", data_dir=data_dir)
+            builder = tfds.builder("gtzan_music_speech", data_dir=data_dir)
+            builder.download_and_prepare()
+            return builder
     except (tfds.download.DownloadError, NonMatchingChecksumError, OSError) as error:
         raise MsEdgeError(
             "bad-data",
-            f"tensorflow-datasets cannot download GTZAN music/speech ({_first_line(error)}); "
+            f"tensorflow-datasets cannot download GTZAN music/speech ({first_line(error)}); "
             "get music_speech.tar.gz and pass it with --archive.",
         ) from None
 
@@ -81,9 +81,9 @@ def _from_archive(archive: Path, data_dir: Path | None) -> Any:
             with _without_talk_of_a_download():
                 builder = _local_builder(folder.parent, root)
                 builder.download_and_prepare()
-                return builder.as_dataset(split="train")
+                return builder
         except OSError as error:
-            raise MsEdgeError("bad-data", f"{root}: GTZAN cannot be prepared there ({_first_line(error)}).") from None
+            raise MsEdgeError("bad-data", f"{root}: GTZAN cannot be prepared there ({first_line(error)}).") from None
 
 
 def _refuse_what_the_builder_misreads(archive: Path, folder: Path, files: list[Path]) -> None:
@@ -145,7 +145,7 @@ def _unpacked(archive: Path) -> Iterator[Path]:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")
         except (OSError, EOFError, zlib.error, tarfile.TarError) as error:  # the second is a download broken off
-            raise MsEdgeError("bad-data", f"{archive}: cannot be unpacked ({_first_line(error)}).") from None
+            raise MsEdgeError("bad-data", f"{archive}: cannot be unpacked ({first_line(error)}).") from None
         yield Path(folder) / "music_speech"
 
 
@@ -163,25 +163,8 @@ def _without_talk_of_a_download() -> Iterator[None]:
         absl.setLevel(level)
 
 
-def _recording(example: dict[str, Any]) -> Recording:
-    label = LABELS[int(example["label"])]
-    samples = np.asarray(example["audio"]).astype(np.int16)  # int64 in the range of int16
-    return Recording(
-        name=f"{label}/{Path(example['audio/filename'].decode()).stem}",
-        label=label,
-        source="gtzan",
-        sha256=hashlib.sha256(samples.tobytes()).hexdigest(),
-        read=partial(_read, samples),
-    )
-
-
-def _read(samples: NDArray[np.int16], sample_rate_hz: int) -> NDArray[np.float32]:
-    audio = samples.astype(np.float32) / np.float32(32768)
-    return (
-        audio
-        if sample_rate_hz == SAMPLE_RATE_HZ
-        else soxr.resample(audio, SAMPLE_RATE_HZ, sample_rate_hz, quality="HQ")
-    )
+def _name(example: dict[str, Any]) -> str:
+    return f"{LABELS[int(example['label'])]}/{Path(example['audio/filename'].decode()).stem}"
 
 
 def _require_pydub() -> None:
@@ -190,7 +173,3 @@ def _require_pydub() -> None:
         warnings.simplefilter("ignore")  # of a missing ffmpeg, which WAV files do not need
         import importlib_resources  # noqa: F401
         import pydub  # noqa: F401
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__

@@ -23,10 +23,12 @@ class Split:
 def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, val_share: float = 0.2) -> Split:
     """Part a dataset's recordings.
 
-    Where the dataset prescribes parts, they are used. Otherwise a share (a fifth) of the recordings of each label validates. With
-    `fold` = (i, n), i from 1 to n, the i-th of n folds is held out for testing before that: training, and every decision
-    taken while training, see nothing of it; and each fold validates on other recordings. Copies of one recording stay
-    together. Raises MsEdgeError(`bad-data`) where a part would lack a label, or one recording has two.
+    Where the dataset prescribes parts, they are used, and what it leaves open trains or validates; where it leaves nothing
+    open and prescribes nothing to validate, its training part does both. Of what is parted here, a share (a fifth) of the
+    recordings of each label validates. With `fold` = (i, n), i from 1 to n, the i-th of n folds is held out for testing before
+    that: training, and every decision taken while training, see nothing of it; and each fold validates on other recordings.
+    Copies of one recording stay together, and so do excerpts of one file, which count as one recording, of all their labels.
+    Raises MsEdgeError(`bad-data`) where a part would lack a label, or one recording has two.
     """
     label_of: dict[str, Recording] = {}
     for recording in dataset.recordings:
@@ -35,38 +37,26 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
             raise MsEdgeError(
                 "bad-data", f"{recording.name} and {other.name} are the same recording with two labels; remove one."
             )
-    if any(recording.split for recording in dataset.recordings):
+    parts: dict[str | None, list[Recording]] = defaultdict(list)
+    for recording in dataset.recordings:
+        parts[recording.split].append(recording)
+    if fold and set(parts) != {None}:
+        raise UsageError("usage", f"{dataset.name} prescribes its own split; --fold does not apply.")
+    left_open = parts.pop(None, [])
+    if not left_open and not parts["val"]:
+        left_open = parts.pop("train", [])
+    for pool in _strata(left_open, seed):
         if fold:
-            raise UsageError("usage", f"{dataset.name} prescribes its own split; --fold does not apply.")
-        parts: dict[str | None, list[Recording]] = defaultdict(list)
-        for recording in dataset.recordings:
-            parts[recording.split].append(recording)
-        result = Split(tuple(parts["train"]), tuple(parts["val"]), tuple(parts["test"]))
-    else:
-        train: list[Recording] = []
-        val: list[Recording] = []
-        test: list[Recording] = []
-        by_label: dict[str | None, list[Recording]] = defaultdict(list)
-        for recording in dataset.recordings:
-            by_label[recording.label].append(recording)
-        for label in sorted(by_label, key=str):
-            copies: dict[str, list[Recording]] = defaultdict(list)
-            for recording in by_label[label]:
-                copies[recording.sha256].append(recording)
-            pool = _shuffled([same[0] for same in copies.values()], seed, label)
-            if fold:
-                index, count = fold
-                held_out = pool[index - 1 :: count]
-                test += _with_copies(held_out, copies)
-                kept = {recording.name for recording in held_out}
-                pool = [recording for recording in pool if recording.name not in kept]
-            val_count = max(1, round(len(pool) * val_share))
-            # Each fold validates on others: on always the same few, easy or hard, every fold would stop by them.
-            first = (fold[0] - 1) * val_count % len(pool) if fold else 0
-            pool = pool[first:] + pool[:first]
-            val += _with_copies(pool[:val_count], copies)
-            train += _with_copies(pool[val_count:], copies)
-        result = Split(tuple(train), tuple(val), tuple(test))
+            index, count = fold
+            parts["test"] += _joined(pool[index - 1 :: count])
+            pool = [unit for place, unit in enumerate(pool) if place % count != index - 1]
+        val_count = max(1, round(len(pool) * val_share))
+        # Each fold validates on others: on always the same few, easy or hard, every fold would stop by them.
+        first = (fold[0] - 1) * val_count % len(pool) if fold and pool else 0
+        pool = pool[first:] + pool[:first]
+        parts["val"] += _joined(pool[:val_count])
+        parts["train"] += _joined(pool[val_count:])
+    result = Split(tuple(parts["train"]), tuple(parts["val"]), tuple(parts["test"]))
     for name, part in (("training", result.train), ("validation", result.val), ("testing", result.test)):
         if name == "testing" and not fold:
             continue
@@ -79,11 +69,18 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
     return result
 
 
-def _with_copies(recordings: Sequence[Recording], copies: dict[str, list[Recording]]) -> list[Recording]:
-    return [copy for recording in recordings for copy in copies[recording.sha256]]
+def _strata(recordings: Sequence[Recording], seed: int) -> list[list[list[Recording]]]:
+    """What may part: units (copies, or excerpts of one file) by the labels in them, shuffled."""
+    units: dict[str, list[Recording]] = defaultdict(list)
+    for recording in sorted(recordings, key=lambda recording: recording.name):
+        units[recording.excerpt_of or recording.sha256].append(recording)
+    strata: dict[str, list[list[Recording]]] = defaultdict(list)
+    for unit in units.values():
+        strata["+".join(sorted({str(recording.label) for recording in unit}))].append(unit)
+    for labels, pool in strata.items():
+        random.Random(f"{seed}/{labels}").shuffle(pool)
+    return [pool for _, pool in sorted(strata.items())]
 
 
-def _shuffled(recordings: Sequence[Recording], seed: int, label: str | None) -> list[Recording]:
-    ordered = sorted(recordings, key=lambda recording: recording.name)
-    random.Random(f"{seed}/{label}").shuffle(ordered)
-    return ordered
+def _joined(units: Sequence[Sequence[Recording]]) -> list[Recording]:
+    return [recording for unit in units for recording in unit]

@@ -7,17 +7,13 @@ is the same layer for layer; only its dense layer is larger, since more bands re
 from __future__ import annotations
 
 import dataclasses
-
-import keras
+from functools import partial
 
 from ms_train.recipes import mel_dscnn
 
 SPEC = dataclasses.replace(mel_dscnn.SPEC, mel=None)
 
 
-def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
-    """(batch, 49, 257) -> (batch, labels)."""
-    return mel_dscnn.network(SPEC, "linear_dscnn", labels, decision, epochs)
-
+build_model = partial(mel_dscnn.network, SPEC, "linear_dscnn")  # (batch, 49, 257) -> (batch, labels)
 
 RECIPE = dataclasses.replace(mel_dscnn.RECIPE, name="linear_dscnn", spec=SPEC, build_model=build_model)

@@ -28,6 +28,7 @@ import keras
 
 from ms_edge.errors import UsageError
 from ms_edge.spec import FrontEndSpec
+from ms_train.ranges import Range
 from ms_train.recipes import Recipe
 
 SPEC = FrontEndSpec(
@@ -44,7 +45,16 @@ SPEC = FrontEndSpec(
 )
 
 
-def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
+def build_model(
+    labels: tuple[str, ...],
+    decision: str,
+    epochs: int,
+    *,
+    learning_rate: float = 3e-6,
+    filters: int = 32,
+    dense: int = 128,
+    dropout: float = 0.4,
+) -> keras.Model:
     """(batch, 129, 212) -> (batch, 1): the probability of the second label. Raises UsageError for other than two."""
     if len(labels) != 2 or decision != "exclusive":
         raise UsageError(
@@ -52,18 +62,18 @@ def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Mo
         )
     inputs = keras.Input(SPEC.feature_shape, name="features")
     x = keras.layers.Reshape((*SPEC.feature_shape, 1))(inputs)
-    for filters in (32, 64, 128, 256):
-        x = keras.layers.Conv2D(filters, 3)(x)
+    for times in (1, 2, 4, 8):
+        x = keras.layers.Conv2D(times * filters, 3)(x)
         x = keras.layers.BatchNormalization()(x)
         x = keras.layers.Activation("tanh")(x)
         x = keras.layers.MaxPool2D(2)(x)
     x = keras.layers.Flatten()(x)
-    x = keras.layers.Dropout(0.4)(x)
-    x = keras.layers.Dense(128, activation="relu")(x)
-    x = keras.layers.Dropout(0.4)(x)
+    x = keras.layers.Dropout(dropout)(x)
+    x = keras.layers.Dense(dense, activation="relu")(x)
+    x = keras.layers.Dropout(dropout)(x)
     outputs = keras.layers.Dense(1, activation="sigmoid")(x)
     model = keras.Model(inputs, outputs, name="logstft_cnn")
-    model.compile(optimizer=keras.optimizers.Adam(3e-6), loss="binary_crossentropy", metrics=["accuracy"])
+    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="binary_crossentropy", metrics=["accuracy"])
     return model
 
 
@@ -75,4 +85,10 @@ RECIPE = Recipe(
     epochs=500,
     clips_per_recording=6,
     target_accuracy=0.95,
+    ranges={
+        "learning_rate": Range(1e-6, 1e-3, log=True),
+        "filters": Range(8, 48, log=True),
+        "dense": Range(16, 256, log=True),
+        "dropout": Range(0.0, 0.7),
+    },
 )

@@ -12,10 +12,13 @@ Of the band values of GTZAN recordings 1 % (music) to 3 % (speech) lie under it.
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 
 from ms_edge.spec import FrontEndSpec, MelSpec
 from ms_train.augment import channel
+from ms_train.ranges import Range
 from ms_train.recipes import Recipe
 
 SPEC = FrontEndSpec(
@@ -33,37 +36,49 @@ SPEC = FrontEndSpec(
 BATCH_SIZE, EPOCHS, STEPS_PER_EPOCH = 128, 30, 250
 
 
-def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
-    """(batch, 49, 48) -> (batch, labels): softmax where labels exclude one another, one sigmoid each where they do not."""
-    return network(SPEC, "mel_dscnn", labels, decision, epochs)
+def network(
+    spec: FrontEndSpec,
+    name: str,
+    labels: tuple[str, ...],
+    decision: str,
+    epochs: int,
+    *,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 1e-3,
+    width: float = 1.0,
+    dense: int = 24,
+    dropout: float = 0.3,
+) -> keras.Model:
+    """The network on features (batch, frames, bins) of a spec: softmax where labels exclude one another, else one sigmoid each.
 
-
-def network(spec: FrontEndSpec, name: str, labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
-    """The network on features of another spec in the same layout (frames, bins)."""
+    `width` multiplies the filters of every convolution.
+    """
     inputs = keras.Input(spec.feature_shape, name="features")
     x = keras.layers.BatchNormalization(name="band_normalisation")(inputs)
     x = keras.layers.Reshape((*spec.feature_shape, 1))(x)
-    x = _activated(keras.layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False)(x))
+    x = _activated(keras.layers.Conv2D(round(16 * width), 3, strides=2, padding="same", use_bias=False)(x))
     for filters, stride in ((24, 1), (32, 2), (48, 1), (64, 2), (64, 1)):
         x = _activated(keras.layers.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False)(x))
-        x = _activated(keras.layers.Conv2D(filters, 1, use_bias=False)(x))
+        x = _activated(keras.layers.Conv2D(round(filters * width), 1, use_bias=False)(x))
     # The mean over time alone: where in the spectrum something is, matters.
     x = keras.layers.AveragePooling2D((x.shape[1], 1))(x)
     x = keras.layers.Flatten()(x)
-    x = keras.layers.Dropout(0.3)(x)
-    x = keras.layers.Dense(24, activation="relu")(x)
+    x = keras.layers.Dropout(dropout)(x)
+    x = keras.layers.Dense(dense, activation="relu")(x)
     independent = decision == "independent"
     outputs = keras.layers.Dense(len(labels), activation="sigmoid" if independent else "softmax")(x)
     model = keras.Model(inputs, outputs, name=name)
-    compile_model(model, independent, epochs)
+    compile_model(model, independent, epochs, learning_rate, weight_decay)
     return model
 
 
-def compile_model(model: keras.Model, independent: bool, epochs: int) -> None:
+def compile_model(
+    model: keras.Model, independent: bool, epochs: int, learning_rate: float, weight_decay: float
+) -> None:
     """AdamW along a cosine over all steps; binary cross-entropy where labels are independent, else categorical."""
     model.compile(
         optimizer=keras.optimizers.AdamW(
-            keras.optimizers.schedules.CosineDecay(2e-3, epochs * STEPS_PER_EPOCH), weight_decay=1e-3
+            keras.optimizers.schedules.CosineDecay(learning_rate, epochs * STEPS_PER_EPOCH), weight_decay=weight_decay
         ),
         loss="binary_crossentropy" if independent else "categorical_crossentropy",
         metrics=[keras.metrics.BinaryAccuracy(name="accuracy") if independent else "accuracy"],
@@ -74,6 +89,8 @@ def _activated(x: keras.KerasTensor) -> keras.KerasTensor:
     return keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
 
 
+build_model = partial(network, SPEC, "mel_dscnn")  # (batch, 49, 48) -> (batch, labels)
+
 RECIPE = Recipe(
     name="mel_dscnn",
     spec=SPEC,
@@ -83,4 +100,11 @@ RECIPE = Recipe(
     clips_per_recording=30,
     steps_per_epoch=STEPS_PER_EPOCH,
     augment=channel,
+    ranges={
+        "learning_rate": Range(2e-4, 2e-2, log=True),
+        "weight_decay": Range(1e-5, 1e-1, log=True),
+        "width": Range(choices=(0.5, 0.75, 1.0, 1.5, 2.0)),
+        "dense": Range(8, 96, log=True),
+        "dropout": Range(0.0, 0.6),
+    },
 )

@@ -18,6 +18,7 @@ import keras
 
 from ms_edge.errors import UsageError
 from ms_edge.spec import FrontEndSpec
+from ms_train.ranges import Range
 from ms_train.recipes import Recipe
 
 SPEC = FrontEndSpec(
@@ -34,7 +35,16 @@ SPEC = FrontEndSpec(
 )
 
 
-def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
+def build_model(
+    labels: tuple[str, ...],
+    decision: str,
+    epochs: int,
+    *,
+    learning_rate: float = 1e-3,
+    filters: int = 32,
+    dense: int = 128,
+    dropout: float = 0.5,
+) -> keras.Model:
     """(batch, 5166, 129) -> logits (batch, labels). Raises UsageError where labels do not exclude one another."""
     if decision != "exclusive":
         raise UsageError("usage", f"resized_cnn answers with one class of several; these labels are {decision}.")
@@ -42,17 +52,17 @@ def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Mo
     x = keras.layers.Reshape((*SPEC.feature_shape, 1))(inputs)
     x = keras.layers.Resizing(32, 32)(x)
     x = keras.layers.Normalization()(x)
-    x = keras.layers.Conv2D(32, 3, activation="relu")(x)
-    x = keras.layers.Conv2D(64, 3, activation="relu")(x)
+    x = keras.layers.Conv2D(filters, 3, activation="relu")(x)
+    x = keras.layers.Conv2D(2 * filters, 3, activation="relu")(x)
     x = keras.layers.MaxPooling2D()(x)
     x = keras.layers.Dropout(0.25)(x)
     x = keras.layers.Flatten()(x)
-    x = keras.layers.Dense(128, activation="relu")(x)
-    x = keras.layers.Dropout(0.5)(x)
+    x = keras.layers.Dense(dense, activation="relu")(x)
+    x = keras.layers.Dropout(dropout)(x)
     outputs = keras.layers.Dense(len(labels))(x)
     model = keras.Model(inputs, outputs, name="resized_cnn")
     model.compile(
-        optimizer=keras.optimizers.Adam(),
+        optimizer=keras.optimizers.Adam(learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -67,4 +77,10 @@ RECIPE = Recipe(
     epochs=60,
     clips_per_recording=1,
     val_share=0.25,
+    ranges={
+        "learning_rate": Range(1e-4, 1e-2, log=True),
+        "filters": Range(8, 64, log=True),
+        "dense": Range(16, 256, log=True),
+        "dropout": Range(0.0, 0.7),
+    },
 )

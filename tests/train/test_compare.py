@@ -1,0 +1,132 @@
+"""Several systems on the same recordings: the table is what their runs wrote down, and what cannot be compared is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ms_edge.errors import MsEdgeError
+from ms_train import cli
+from ms_train.augmentations import parse_chain
+from ms_train.compare import compare
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, samples) -> Path:
+    """Two systems of two runs each, trained through the command line on two folds of the sample recordings."""
+    root = tmp_path_factory.mktemp("runs")
+    for path in samples:
+        label = path.name.partition("_")[0]
+        (root / "data" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / "data" / label)
+    for seed in (1, 2):
+        for name, augment in (("plain", []), ("masked", ["--augment", "gain", "--augment", "time_mask:0.5"])):
+            out = root / "runs" / f"{name}-{seed}"
+            arguments = [
+                "--recipe",
+                "resized_cnn",
+                "--data",
+                f"folder:{root / 'data'}",
+                "--out",
+                str(out),
+                "--epochs",
+                "1",
+            ]
+            chosen = ["--seed", str(seed), "--fold", f"{seed}/2", "--cache", str(root / "cache")]
+            assert cli.main(["fit", *arguments, *chosen, *augment]) == 0
+    return root / "runs"
+
+
+def test_a_line_a_system_and_a_report(runs, tmp_path, capsys):
+    assert cli.main(["compare", str(runs), "-o", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    numbers = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {system["name"] for system in numbers["systems"]} == {
+        "resized_cnn, 1 epoch",
+        "resized_cnn, 1 epoch, gain 1, time_mask 0.5",
+    }
+    for system in numbers["systems"]:
+        folders = sorted(runs.glob("masked-*" if "gain" in system["name"] else "plain-*"))
+        tested = [json.loads((folder / "metrics.json").read_text())["test"] for folder in folders]
+        for level in ("clip", "file"):
+            values = [found[f"{level}_accuracy"] for found in tested]
+            assert system[level]["mean"] == pytest.approx(np.mean(values))
+            assert system[level]["deviation"] == pytest.approx(np.std(values, ddof=1))
+        assert system["name"] in printed
+        assert system["name"] in (tmp_path / "out" / "report.md").read_text()
+    for hard in numbers["hard"]:
+        assert (
+            1 <= hard["wrong"] <= hard["of"] <= 4
+        )  # one test in two folds of two systems, or two where the seeds agree
+    assert (tmp_path / "out" / "comparison.png").stat().st_size > 5000
+
+
+def test_an_augmented_run_can_be_repeated(runs, tmp_path):
+    """Masks are drawn by the batch's number and windows by the seed."""
+    written = json.loads((runs / "masked-1" / "recipe.json").read_text())
+    assert written["augment"] == "gain 1, time_mask 0.5"
+    again = [
+        "--data",
+        f"folder:{runs.parent / 'data'}",
+        "--out",
+        str(tmp_path / "again"),
+        "--epochs",
+        "1",
+        "--seed",
+        "1",
+    ]
+    augment = ["--augment", "gain", "--augment", "time_mask:0.5", "--fold", "1/2", "--cache", "none"]
+    assert cli.main(["fit", "--recipe", "resized_cnn", *again, *augment]) == 0
+    assert (tmp_path / "again" / "history.csv").read_text() == (runs / "masked-1" / "history.csv").read_text()
+    plain = (runs / "plain-1" / "history.csv").read_text()
+    assert (tmp_path / "again" / "history.csv").read_text() != plain
+
+
+def test_runs_of_other_recordings_are_refused(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    data = tmp_path / "runs" / "plain-2" / "data.json"
+    changed = json.loads(data.read_text())
+    data.write_text(json.dumps(dict.fromkeys(changed, "0" * 64)))
+    with pytest.raises(MsEdgeError, match="other recordings"):
+        compare([tmp_path / "runs"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda root: shutil.copytree(root / "plain-1", root / "copy"), "second run"),
+        (lambda root: (root / "plain-1" / "recipe.json").write_text("{"), "not a complete run"),
+        (lambda root: shutil.rmtree(root), "no such folder"),
+        (lambda root: [path.unlink() for path in root.rglob("metrics.json")], "no complete run"),
+    ],
+)
+def test_what_cannot_be_compared_gets_one_sentence(runs, tmp_path, spoil, said, capsys):
+    shutil.copytree(runs, tmp_path / "runs")
+    spoil(tmp_path / "runs")
+    assert cli.main(["compare", str(tmp_path / "runs")]) == 1
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_unfinished_run_is_named_and_left_out(runs, tmp_path, capsys):
+    shutil.copytree(runs, tmp_path / "runs")
+    (tmp_path / "runs" / "masked-2" / "metrics.json").unlink()
+    found = compare([tmp_path / "runs"])
+    assert sorted(len(system["runs"]) for system in found["systems"]) == [1, 2]
+    assert "masked-2: is not trained to its end" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["nois", "noise:x", "noise:2", "none:1"])
+def test_augmentations_that_are_none_are_refused(text):
+    with pytest.raises(MsEdgeError):
+        parse_chain([text])
+
+
+def test_no_augmentation_is_an_empty_chain():
+    samples = np.ones(8, np.float32)
+    chain = parse_chain(["none"])
+    np.testing.assert_array_equal(chain(samples, np.random.default_rng(0), 8000), samples)
+    assert str(chain) == "none"

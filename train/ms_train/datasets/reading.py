@@ -1,0 +1,76 @@
+"""What datasets share: audio fit to learn from, digests of files, and a sentence for each thing that is left out."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ms_edge.audio import AudioFile
+from ms_edge.classifier import MIN_DURATION_S
+from ms_edge.errors import AudioError
+from ms_edge.sources import AudioSource
+from ms_train.datasets import Samples
+
+ROUNDING_S = 0.1  # by which an excerpt may end after its file: annotations are rounded
+
+
+def read_for_training(path: Path, sample_rate_hz: int, start_s: float = 0.0, end_s: float | None = None) -> Samples:
+    """A file, or its excerpt from `start_s` to `end_s`, as mono float32 (n,). Raises AudioError as `fit_for_training`."""
+    with AudioFile(path) as file:
+        return fit_for_training(file, sample_rate_hz, start_s, end_s)
+
+
+def fit_for_training(
+    audio: AudioSource, sample_rate_hz: int, start_s: float = 0.0, end_s: float | None = None
+) -> Samples:
+    """Audio from `start_s` to `end_s` (None: its end) as mono float32 (n,); all of it is decoded, that much is kept.
+
+    Raises AudioError also for what could be classified, but must not be learnt from: samples anywhere that are no numbers, less
+    than a quarter of a second, and an excerpt that ends after the audio does.
+    """
+    first, last = round(start_s * sample_rate_hz), None if end_s is None else round(end_s * sample_rate_hz)
+    blocks, read = [], 0
+    for block in audio.blocks(sample_rate_hz):
+        piece = block[max(0, first - read) : None if last is None else max(0, last - read)]
+        if len(piece):
+            blocks.append(piece)
+        read += len(block)
+    if "non-finite" in audio.warnings:
+        raise AudioError("non-finite", f"{audio.name}: holds samples that are no numbers (NaN or infinity).")
+    duration_s = audio.frames / audio.sample_rate_hz
+    if start_s > duration_s or (end_s is not None and end_s > duration_s + ROUNDING_S):
+        until = "its end" if end_s is None else f"{end_s:g} s"
+        raise AudioError(
+            "bad-excerpt", f"{audio.name}: is {duration_s:.3f} s long and has no excerpt from {start_s:g} s to {until}."
+        )
+    length_s = (duration_s if end_s is None else min(end_s, duration_s)) - start_s
+    if round(length_s, 6) < MIN_DURATION_S:
+        raise AudioError(
+            "too-short", f"{audio.name}: {length_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
+        )
+    return np.concatenate(blocks)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes. Raises AudioError(`cannot-read`) where it cannot be read or is no file."""
+    try:
+        if path.exists() and not path.is_file():
+            raise AudioError("cannot-read", f"{path}: is no file.")  # a pipe would be waited for
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:  # the second: a null character in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AudioError("cannot-read", f"{path}: cannot be read ({reason.lower()}).") from None
+
+
+def say_left_out(name: str, sentences: Sequence[str], count: int, what: str) -> None:
+    """List on stderr what of `count` things (`what`, in the plural) is left out of a dataset, and how many."""
+    for sentence in sentences:
+        tqdm.write(f"left out: {sentence}", file=sys.stderr)
+    if sentences:
+        tqdm.write(f"{name}: {len(sentences)} of {count} {what} left out.", file=sys.stderr)
