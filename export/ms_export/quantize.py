@@ -33,7 +33,7 @@ from ms_export.run import Run
 from ms_train import clips
 from ms_train.datasets import Recording
 from ms_train.datasets.by_name import dataset_by_name
-from ms_train.evaluate import accuracy
+from ms_train.metrics import accuracy
 
 Float32 = NDArray[np.float32]
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from ms_edge import cli as edge_cli
 from ms_edge.classifier import Classifier
 from ms_edge.model import BUNDLED
 from ms_train import cli, recipes
-from ms_train import evaluate as evaluate_module
+from ms_train import metrics as metrics_module
 
 PICTURES = {f"{name}.png" for name in ("reliability", "roc", "confusion", "length", "snr", "mistakes")}
 
@@ -39,7 +42,7 @@ def quick():
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes, "recipes", lambda: short)
-        patch.setattr(evaluate_module, "ROUNDS", 40)
+        patch.setattr(metrics_module, "ROUNDS", 40)
         yield
 
 
@@ -112,6 +115,24 @@ def test_what_cannot_be_read_is_listed(bundled):
     assert why in (bundled / "report.md").read_text()
 
 
+def test_any_name_can_be_drawn_and_written_and_printed(samples, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    tmp_path = tmp_path / b"\xff".decode("utf-8", "surrogateescape")
+    (tmp_path / "music").mkdir(parents=True)
+    name = b"$\\frac{$|\n \xff \xe6\x97\xa5.wav".decode("utf-8", "surrogateescape")  # matplotlib would typeset it
+    shutil.copy(samples[0], tmp_path / "music" / name)
+    (tmp_path / "speech").mkdir()
+    for path in samples:
+        if path.name.startswith("music"):  # got wrong, so that they are drawn
+            shutil.copy(path, tmp_path / "speech" / f"{path.stem}{name}")
+    data = tmp_path / "report"
+    assert evaluate(BUNDLED, "--data", f"folder:{tmp_path}", "-o", data) == 0
+    assert "Glyph" not in capfd.readouterr().err
+    assert (data / "mistakes.png").exists()
+    sys.stdout.flush()
+    assert str(data).encode("ascii", "backslashreplace") in sys.stdout.buffer.getvalue()
+
+
 def test_the_same_seed_gives_the_same_report(bundled, folder, tmp_path):
     assert evaluate(BUNDLED, "--data", f"folder:{folder}", "-o", tmp_path) == 0
     assert (tmp_path / "report.json").read_bytes() == (bundled / "report.json").read_bytes()
@@ -128,13 +149,24 @@ def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
     assert next(line for line in lines if line.startswith("music ROC-AUC")).split()[-2:] == ["-", "-"]
 
 
-def test_calibration_on_other_recordings_says_what_it_was_fitted_on(folder, tmp_path):
+def test_the_temperature_is_fitted_on_no_recording_that_is_scored(folder, samples, tmp_path):
+    others = tmp_path / "others"
+    for path in samples:  # some are scored, the others are not: their last sample is missing
+        label = path.name.partition("_")[0]
+        (others / label).mkdir(parents=True, exist_ok=True)
+        scored = path.name in ("music_zaz.wav", "speech_italian_man.wav")
+        audio, rate = soundfile.read(path)
+        shutil.copy(path, others / label) if scored else soundfile.write(others / label / path.name, audio[:-1], rate)
     data = f"folder:{folder}"
-    assert evaluate(BUNDLED, "--data", data, "--calibrate-on", data, "-o", tmp_path) == 0
-    found = json.loads((tmp_path / "report.json").read_text())["calibration"]
+    assert evaluate(BUNDLED, "--data", data, "--calibrate-on", f"folder:{others}", "-o", tmp_path / "a") == 0
+    found = json.loads((tmp_path / "a" / "report.json").read_text())["calibration"]
     assert found["temperature"] > 0
-    assert found["tempered"]["log_loss"] <= found["as_is"]["log_loss"]
-    assert "scored here too" in found["fitted_on"]
+    assert "from 10 recordings of others; 2 more are scored here and left out." in found["fitted_on"]
+
+    assert evaluate(BUNDLED, "--data", data, "--calibrate-on", data, "-o", tmp_path / "b") == 0
+    found = json.loads((tmp_path / "b" / "report.json").read_text())["calibration"]
+    assert found["temperature"] is found["tempered"] is None
+    assert "are scored here" in found["fitted_on"]
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +210,31 @@ def test_recordings_are_known_by_their_bytes_wherever_they_are_now(run, folder, 
     assert f"was trained on {trained} of the 13 recordings" in capsys.readouterr().out
 
 
+def test_recordings_held_out_that_have_changed_are_not_replaced_by_others(run, folder, tmp_path, capsys):
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    for name in json.loads((run / "split.json").read_text())["test"]:
+        with (changed / name).open("ab") as file:
+            file.write(b"x")
+    assert evaluate(run, "--data", f"folder:{changed}") == 2
+    assert "no part 'test' of this model's; give --part train or val or all" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_is_damaged_is_refused_in_a_sentence(run, folder, tmp_path, capsys):
+    for damage in ("bytes", "spec"):
+        broken = tmp_path / damage
+        shutil.copytree(run, broken)
+        if damage == "bytes":
+            content = bytearray((run / "model.keras").read_bytes())
+            content[1000:9000] = bytes(8000)
+            (broken / "model.keras").write_bytes(content)
+        else:
+            spec = json.loads((run / "spec.json").read_text())
+            (broken / "spec.json").write_text(json.dumps({**spec, "log_floor": 0.5}))
+        assert evaluate(broken, "--data", f"folder:{folder}") == 1
+        assert "not a run folder of ms-train fit (" in capsys.readouterr().err
+
+
 def test_recordings_that_have_changed_since_the_training_are_counted(run, folder, tmp_path, capsys):
     data = tmp_path / "samples"
     shutil.copytree(folder, data)
@@ -213,9 +270,10 @@ def test_refusals_are_one_sentence(run, folder, tmp_path, capsys):
     cases = [
         ((BUNDLED,), "names no dataset; give --data", 2),
         ((BUNDLED, "--data", f"folder:{other}"), "no label in common", 2),
-        ((BUNDLED, "--data", f"folder:{silent}"), "None of the 2 recordings can be read", 1),
+        ((BUNDLED, "--data", f"folder:{silent}"), "None of the 2 recordings can be scored", 1),
         ((BUNDLED, "--data", f"folder:{folder}", "--part", "test"), "give --part all", 2),
         ((BUNDLED, "--data", f"folder:{tmp_path / 'none'}"), "no such folder", 1),
+        ((BUNDLED, "--data", f"folder:{folder}", "--calibrate-on", f"folder:{other}"), "no label in common", 2),
         ((folder, "--data", f"folder:{folder}"), "not a run folder", 1),
         ((folder / "music" / "broken.wav", "--data", f"folder:{folder}"), "not a model", 1),
     ]
@@ -237,6 +295,7 @@ def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
         path.relative_to(folder).as_posix() for path in folder.rglob("*.wav") if path.name != "broken.wav"
     )
     assert found["files"]["count"] == 12
+    assert list(found["data"]["unreadable"]) == ["music/broken.wav"]
     assert found["mean"]["files"]["accuracy"] == np.mean([fold["files"]["accuracy"] for fold in found["folds"]])
     assert f"{found['mean']['clips']['accuracy']:.1%}" in printed
 
@@ -248,5 +307,18 @@ def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
     assert (out / "fold-1" / "model.keras").stat().st_mtime_ns == before
     assert json.loads((out / "report.json").read_text())["folds"] == found["folds"]
     capsys.readouterr()
-    assert fit(folder, out, "--folds", "2", "--resume", "--seed", "9") == 1
-    assert "of another fold, seed or dataset" in capsys.readouterr().err
+    assert fit(folder, out, "--folds", "2", "--resume", "--seed", "9") == 2
+    assert "was begun with seed 0, not 9" in capsys.readouterr().err
+    # Folds of two kinds of network are no cross-validation of either.
+    shutil.rmtree(out / "fold-2")
+    assert fit(folder, out, "--folds", "2", "--resume", "--recipe", "linear_dscnn") == 2
+    assert "was begun with recipe mel_dscnn, not linear_dscnn" in capsys.readouterr().err
+    # Another recording, and the folds are others: some of what fold 2 is tested on would be tested twice, some never.
+    more = tmp_path / "samples"
+    shutil.copytree(folder, more)
+    audio, rate = soundfile.read(folder / "music" / "music_zaz.wav")
+    soundfile.write(more / "music" / "another.wav", audio[1:], rate)
+    run = json.loads((out / "fold-1" / "run.json").read_text())
+    (out / "fold-1" / "run.json").write_text(json.dumps({**run, "data": f"folder:{more}"}))
+    assert fit(more, out, "--folds", "2", "--resume") == 1
+    assert "fold-1: the recordings have changed since it was trained" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ from ms_edge.errors import DeviceError, MsEdgeError, UsageError
 
 def run(program: str, extras: str, args: argparse.Namespace) -> int:
     """Call `args.run(args)` and return the exit code: 0 well, 1 refused, 2 usage, 3 software is missing, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name the terminal's encoding lacks must not end the run
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _quiet_tensorflow():
             import tensorflow  # noqa: F401  (here, so that its start-up messages are over before ours begin)

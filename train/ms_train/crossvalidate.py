@@ -5,6 +5,7 @@ OUT/fold-1 ... fold-K are run folders of `ms-train fit --fold I/K`; OUT/report.j
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,10 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_train import evaluate
-from ms_train.datasets import Dataset
-from ms_train.evaluate import Answers
+from ms_train import metrics
+from ms_train.datasets import Dataset, Recording
+from ms_train.datasets.splits import split
+from ms_train.fit import CompleteError
 from ms_train.markdown import HOW_RIGHT, grid, interval, kinds_of_accuracy, measured
+from ms_train.metrics import Answers
 from ms_train.scoring import hear
 from ms_train.subject import Subject
 
@@ -46,12 +49,12 @@ def crossvalidate(
     found, clips, files, unreadable = [], [], [], {}
     for number in range(1, folds + 1):
         folder = out / f"fold-{number}"
-        if not (resume and (folder / "metrics.json").exists()):
+        with contextlib.suppress(CompleteError):
             fit(folder, (number, folds), resume)
         subject = Subject.load(folder)
-        _require_same(subject, dataset, folder, f"{number}/{folds}", seed)
-        _, chosen = subject.choose(dataset, "test")
-        heard = hear(subject, chosen, f"testing fold {number} of {folds}", conditions=False)
+        held_out = split(dataset, seed, (number, folds)).test
+        _require_same(subject, held_out, folder)
+        heard = hear(subject, held_out, f"testing fold {number} of {folds}", conditions=False)
         clips.append(heard.clips.part(~heard.silent))
         files.append(heard.files)
         unreadable |= heard.unreadable
@@ -88,26 +91,26 @@ def crossvalidate(
         "folds": found,
         "mean": _over(found, np.mean),
         "standard_deviation": _over(found, lambda values: np.std(values, ddof=1)),
-        "clips": evaluate.measures(pooled_clips, seed, evaluate.ROUNDS),
-        "files": evaluate.measures(pooled_files, seed, evaluate.ROUNDS),
+        "clips": metrics.measures(pooled_clips, seed, metrics.ROUNDS),
+        "files": metrics.measures(pooled_files, seed, metrics.ROUNDS),
     }
     (out / "report.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="ascii")
     (out / "report.md").write_text(markdown(numbers), encoding="utf-8", errors="backslashreplace")
     return numbers
 
 
-def _require_same(subject: Subject, dataset: Dataset, folder: Path, fold: str, seed: int) -> None:
-    """Refuse a complete fold of another split: some of its test recordings would have trained another fold's."""
-    digests = {recording.sha256 for recording in dataset.recordings}
-    if (subject.training["fold"], subject.training["seed"]) != (fold, seed) or not set(subject.parts) <= digests:
+def _require_same(subject: Subject, held_out: Sequence[Recording], folder: Path) -> None:
+    """Refuse a complete fold of other recordings: some that it is to be tested on would have trained it, or another fold's."""
+    tested = {digest for digest, part in subject.parts.items() if part == "test"}
+    parts = {subject.part_of(recording) for recording in held_out}  # None: could not be read
+    if not parts <= {"test", None} or not tested <= {recording.sha256 for recording in held_out}:
         raise MsEdgeError(
-            "bad-run",
-            f"{folder}: is of another fold, seed or dataset than fold {fold} of seed {seed}; give --out a new folder.",
+            "bad-data", f"{folder}: the recordings have changed since it was trained; give --out a new folder."
         )
 
 
 def _of_fold(found: Answers) -> dict[str, float]:
-    values = evaluate.accuracies(found, 0, rounds=0)
+    values = metrics.accuracies(found, 0, rounds=0)
     return {
         "count": values["count"],
         **{kind: values[kind]["value"] for kind in ("accuracy", "largest_score_accuracy")},

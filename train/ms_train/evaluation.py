@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,12 @@ def evaluate(
     if data is None:
         raise UsageError("usage", f"{path}: a model file names no dataset; give --data.")
     dataset = dataset_by_name(data, archive)
-    if not set(dataset.labels) & set(subject.labels):
-        raise UsageError(
-            "usage",
-            f"The model says {', '.join(subject.labels)}; {dataset.name} is of {', '.join(dataset.labels)}: no label in common.",
-        )
     part, chosen = subject.choose(dataset, part)
+    _require_common_label(subject, chosen, dataset)
     if out:
         out.mkdir(parents=True, exist_ok=True)  # now, not after minutes of listening
+    fitted = _fitted(subject, dataset, archive, calibrate_on, {recording.sha256 for recording in chosen})
     heard = hear(subject, chosen, f"{dataset.name} ({part})", conditions=out is not None, seed=seed)
-    scored = {recording.sha256 for recording in chosen}
-    fitted = _fitted(subject, dataset, archive, calibrate_on, scored)
     warnings = subject.warnings(dataset, chosen)
     found = report.numbers(subject, heard, fitted, data=dataset.name, part=part, warnings=warnings, seed=seed)
     if out:
@@ -53,12 +49,21 @@ def evaluate(
     return found
 
 
+def _require_common_label(subject: Subject, recordings: Sequence[Recording], dataset: Dataset) -> None:
+    if all(subject.target(recording.label) is None for recording in recordings):
+        raise UsageError(
+            "usage",
+            f"The model says {', '.join(subject.labels)}; {dataset.name} is of {', '.join(dataset.labels)}: no label in common.",
+        )
+
+
 def _fitted(
     subject: Subject, dataset: Dataset, archive: Path | None, calibrate_on: str | None, scored: set[str]
 ) -> Fitted:
-    """What the temperature is fitted on: recordings named for it, or those that a run was validated on."""
+    """What the temperature is fitted on: recordings named for it, or those that a run was validated on; none of those scored."""
     if calibrate_on:
         other = dataset_by_name(calibrate_on, archive if calibrate_on == "gtzan" else None)
+        _require_common_label(subject, other.recordings, other)
         name, recordings = other.name, other.recordings
     elif subject.kind == "model":
         return Fitted(None, "name recordings to fit it on with --calibrate-on.")
@@ -69,11 +74,16 @@ def _fitted(
                 recordings = _validated(subject, dataset_by_name(subject.data, archive))
         if not recordings:
             return Fitted(None, "the recordings that the run was validated on are not at hand.")
-    heard = hear(subject, recordings, f"{name}, for the temperature", conditions=False)
+    others = tuple(recording for recording in recordings if recording.sha256 not in scored)
+    if not others:
+        return Fitted(
+            None, f"the {len(recordings):,} recordings of {name} are scored here; name others with --calibrate-on."
+        )
+    heard = hear(subject, others, f"{name}, for the temperature", conditions=False)
     clips = heard.clips.part(~heard.silent)
-    same = sum(recording.sha256 in scored for recording in recordings)
+    same = len(recordings) - len(others)
     what = f"{len(clips):,} clips from {len(heard.names):,} recordings of {name}" + (
-        f", {same} of which are scored here too." if same else "."
+        f"; {same:,} more are scored here and left out." if same else "."
     )
     return Fitted(clips, what)
 

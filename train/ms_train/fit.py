@@ -24,16 +24,21 @@ from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_train import checkpoint, clips, evaluate, plots
+from ms_train import checkpoint, clips, plots
 from ms_train.augment import Pool
 from ms_train.batches import FixedBatches, RandomBatches
 from ms_train.cache import Cache
 from ms_train.datasets import Dataset, Recording
 from ms_train.datasets.splits import split
 from ms_train.frontend import FrontEndLayer, clip_features
+from ms_train.metrics import accuracy, predict
 from ms_train.recipes import Recipe
 
 SOFTWARE = ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")
+
+
+class CompleteError(UsageError):
+    """`resume` of a training that has come to its end, of the same settings."""
 
 
 class TargetAccuracy(keras.callbacks.Callback):
@@ -176,10 +181,10 @@ def fit(
     metrics: dict[str, Any] = {
         "epochs": len(saving.history),
         "parameters": model.count_params(),
-        "val": evaluate.accuracy(evaluate.predict(model, labels, dataset.decision, val.features), val),
+        "val": accuracy(predict(model, labels, dataset.decision, val.features), val),
     }
     if test:
-        metrics["test"] = evaluate.accuracy(evaluate.predict(model, labels, dataset.decision, test.features), test)
+        metrics["test"] = accuracy(predict(model, labels, dataset.decision, test.features), test)
     metrics["seconds"] = round(time.monotonic() - began, 1)
     checkpoint.write_history(saving.history, out / "history.csv")
     columns = {name: [epoch[name] for epoch in saving.history] for name in saving.history[0]}
@@ -224,7 +229,7 @@ def _open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
                     f"{out}: was begun with {name} {found.get(name)}, not {value}; --resume goes on with what was begun.",
                 )
         if (out / "metrics.json").exists():
-            raise UsageError("usage", f"{out}: is trained to its end; there is nothing to resume.")
+            raise CompleteError("usage", f"{out}: is trained to its end; there is nothing to resume.")
         return
     if out.exists() and any(out.iterdir()):
         unfinished = (out / "run.json").exists() and not (out / "metrics.json").exists()

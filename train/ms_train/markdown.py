@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ms_edge.timeline import OTHER
 from ms_train.scoring import EXCERPT_S
 
 MEASURES = ("precision", "recall", "f1", "roc_auc")
@@ -21,8 +22,8 @@ HOW_RIGHT = {
 }
 CONDITIONS = (
     "Crops at whole multiples of their length, at most 30 of a recording, each classified as a file of its own (shorter than the "
-    "model's clip: repeated to fill it); silent ones are left out. Noise is added to the middle {seconds:g} s of each recording, "
-    "measured against the RMS of these, before any clip is cut; clips silent without it are left out."
+    "model's clip: repeated to fill it); silent ones are left out, silent whole recordings are not. Noise is added to the middle "
+    "{seconds:g} s of each recording, measured against the RMS of these, before any clip is cut; clips silent without it are left out."
 )
 
 
@@ -87,7 +88,7 @@ def markdown(found: dict[str, Any]) -> str:
         "![Confusion](confusion.png)",
         "## How sure",
         *_calibrated(found["calibration"]),
-        *(_conditions(found) if found["by_snr"] else ()),
+        *_conditions(found),
         "## What went wrong",
         *_wrong(found),
         f"Seed {settings['seed']}, {settings['bootstrap_rounds']:,} rounds of the bootstrap. {versions}.",
@@ -131,11 +132,14 @@ def measured(found: dict[str, Any]) -> list[str]:
     heads = ("accuracy", f"{clips['count']:,} clips", f"{files['count']:,} recordings")
     accuracy = [[name, interval(clips[kind]), interval(files[kind])] for kind, name in kinds_of_accuracy(found).items()]
     parts = [grid(heads, accuracy)]
-    if files["largest_score_accuracy"]["value"] == 1:
-        parts.append(
-            f"No error in {files['count']:,} recordings proves little: were {300 / files['count']:.1f} % of all recordings got "
-            "wrong, one such sample in twenty would show none (the rule of three)."
-        )
+    for kind, name in kinds_of_accuracy(found).items():
+        if files[kind]["value"] == 1:
+            rows = zip(files["confusion"]["truths"], files["confusion"]["counts"], strict=True)
+            count = sum(sum(row) for truth, row in rows if kind == "accuracy" or truth != OTHER)
+            parts.append(
+                f"No error of {count:,} recordings by {name} proves little: were {100 * (1 - 0.05 ** (1 / count)):.1f} % of all "
+                "recordings got wrong, one such sample in twenty would show none."
+            )
     for of, name in ((clips, "clips"), (files, "recordings")):
         labels = [
             [label, f"{row['count']:,}", *(interval(row[measure], _form(measure)) for measure in MEASURES)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def curves(history: Mapping[str, Sequence[float]], path: Path, title: str) -> No
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title)
+    figure.suptitle(printable(title), parse_math=False)
     _save(figure, path)
 
 
@@ -201,6 +202,13 @@ def _one_scale(images: Sequence[AxesImage], views: Sequence[Float32]) -> None:
         image.set_clim(low, high)
 
 
+def printable(name: str, longest: int = 100) -> str:
+    """A file's name as matplotlib can draw it: its end, if it is long; what is no Unicode is escaped."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= longest else f"…{text[1 - longest :]}"
+
+
 def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure  # not pyplot: no state, no display
 
@@ -208,4 +216,6 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=120, metadata={"Software": None})  # no version of matplotlib in the bytes
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box for a letter the font has not
+        figure.savefig(path, dpi=120, metadata={"Software": None})  # no version of matplotlib in the bytes

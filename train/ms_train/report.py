@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ms_train import calibration, evaluate, report_plots
-from ms_train.evaluate import Answers
+from ms_edge.timeline import SILENCE
+from ms_train import calibration, metrics, report_plots
 from ms_train.markdown import interval, kinds_of_accuracy, markdown
+from ms_train.metrics import Answers
 from ms_train.scoring import Heard
 from ms_train.subject import Subject
 
@@ -29,7 +30,7 @@ SOFTWARE = ("ms-edge", "numpy", "scipy", "scikit-learn", "soxr", "soundfile")
 
 @dataclass(frozen=True)
 class Fitted:
-    """Where a temperature comes from: scores (n, labels), targets (n, labels), and what they are of; none, and why not."""
+    """Where a temperature comes from: answers to clips, and what they are of; none, and why not."""
 
     answers: Answers | None
     what: str
@@ -42,7 +43,7 @@ def numbers(
     model, training = subject.listener.model, subject.training
     spec, decision = subject.listener.spec, subject.decision
     clips = heard.clips.part(~heard.silent)
-    truths, rounds = Counter(heard.files.truths), evaluate.ROUNDS
+    truths, rounds = Counter(heard.files.truths), metrics.ROUNDS
     answers = [
         {
             "name": heard.names[index],
@@ -59,7 +60,7 @@ def numbers(
         "schema": SCHEMA,
         "model": {
             "kind": subject.kind,
-            "name": Path(model.path).name,
+            "name": Path(model.path).absolute().name,  # of `.` too
             "sha256": model.sha256,
             "recipe": model.metadata.recipe,
             "labels": list(subject.labels),
@@ -83,33 +84,25 @@ def numbers(
         },
         "warnings": list(warnings),
         "clips": {
-            **evaluate.measures(clips, seed, rounds),
-            "confusion": evaluate.confusion(heard.clips),
+            **metrics.measures(clips, seed, rounds),
+            "confusion": metrics.confusion(heard.clips),
         },
-        "files": {**evaluate.measures(heard.files, seed, rounds), "answers": answers},
+        "files": {**metrics.measures(heard.files, seed, rounds), "answers": answers},
         "calibration": _calibration(clips, fitted, decision.kind),
         "by_length": [
-            *(
-                {
-                    "seconds": length,
-                    "silent": int(sum(silent)),
-                    **evaluate.accuracies(found.part(~silent), seed, rounds),
-                }
-                for length, found in heard.lengths.items()
-                for silent in [np.array([answer == "silence" for answer in found.answers], bool)]
-            ),
+            *({"seconds": length, **_sounding(found, seed, rounds)} for length, found in heard.lengths.items()),
             {
                 "seconds": None,
-                "silent": heard.files.answers.count("silence"),
-                **evaluate.accuracies(heard.files, seed, rounds),
+                "silent": heard.files.answers.count(SILENCE),
+                **metrics.accuracies(heard.files, seed, rounds),
             },
         ],
         "by_snr": [
             {
                 "noise": noise,
                 "snr_db": None if math.isinf(snr) else snr,
-                "clips": evaluate.accuracies(of_clips, seed, rounds),
-                "files": evaluate.accuracies(of_files, seed, rounds),
+                "clips": metrics.accuracies(of_clips, seed, rounds),
+                "files": metrics.accuracies(of_files, seed, rounds),
             }
             for (noise, snr), (of_clips, of_files) in heard.snrs.items()
         ],
@@ -129,6 +122,12 @@ def numbers(
     }
 
 
+def _sounding(pieces: Answers, seed: int, rounds: int) -> dict[str, Any]:
+    """How many pieces are silent, and the accuracies of the others."""
+    silent = np.array([answer == SILENCE for answer in pieces.answers], bool)
+    return {"silent": int(silent.sum()), **metrics.accuracies(pieces.part(~silent), seed, rounds)}
+
+
 def _calibration(clips: Answers, fitted: Fitted, decision: str) -> dict[str, Any]:
     """Of clips: log loss, expected calibration error and reliability curves, as they are and at the fitted temperature."""
     asked = clips.part(clips.targets.any(axis=1)) if decision == "exclusive" else clips
@@ -136,7 +135,7 @@ def _calibration(clips: Answers, fitted: Fitted, decision: str) -> dict[str, Any
     if fitted.answers is not None:
         temperature = calibration.fit_temperature(fitted.answers.scores, fitted.answers.targets, decision)
         if temperature is None:
-            what = f"none can be told from clips that are all got right, {fitted.what}"
+            what = f"none can be told where no clip is got wrong, {fitted.what}"
 
     def of(scores: Any) -> dict[str, Any]:
         asked_of = calibration.questions(scores, asked.targets, asked.labels, decision)
@@ -159,8 +158,7 @@ def _calibration(clips: Answers, fitted: Fitted, decision: str) -> dict[str, Any
 
 
 def write(found: dict[str, Any], heard: Heard, out: Path) -> None:
-    """Write report.json, report.md and the pictures into a folder, which is made."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write report.json, report.md and the pictures of what was heard under all conditions into a folder."""
     (out / "report.json").write_text(json.dumps(found, indent=2) + "\n", encoding="ascii")  # any name, Unicode or not
     _draw(found, heard, out)
     (out / "report.md").write_text(markdown(found), encoding="utf-8", errors="backslashreplace")
@@ -181,12 +179,11 @@ def _draw(found: dict[str, Any], heard: Heard, out: Path) -> None:
         level: {label: interval(row["roc_auc"], "{:.3f}") for label, row in found[key]["labels"].items()}
         for level, key in (("clips", "clips"), ("recordings", "files"))
     }
-    report_plots.roc({level: evaluate.roc(answers) for level, answers in levels.items()}, areas, title, out / "roc.png")
+    report_plots.roc({level: metrics.roc(answers) for level, answers in levels.items()}, areas, title, out / "roc.png")
     tables = {"clips": found["clips"]["confusion"], "recordings": found["files"]["confusion"]}
     report_plots.confusion(tables, title, out / "confusion.png")
-    if heard.lengths:
-        report_plots.lengths(found["by_length"], names, found["model"]["clip_s"], title, out / "length.png")
-        report_plots.snrs(found["by_snr"], names, title, out / "snr.png")
+    report_plots.lengths(found["by_length"], names, found["model"]["clip_s"], title, out / "length.png")
+    report_plots.snrs(found["by_snr"], names, title, out / "snr.png")
     (out / "mistakes.png").unlink(missing_ok=True)  # of an earlier evaluation
     if heard.mistakes:
         report_plots.mistakes(heard.mistakes, f"{title}: the clips got most wrong", out / "mistakes.png")

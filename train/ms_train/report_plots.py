@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ms_train.plots import _figure, _save
+from ms_train.plots import _figure, _save, printable
 
 
 def reliability(curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], title: str, path: Path) -> None:
@@ -25,7 +25,7 @@ def reliability(curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]
             above.plot(curve["probability"], curve["share"], label=f"{name}, {kind}", **style)
             below.plot(curve["probability"], curve["count"], **style)
     above.set_ylabel("share that is so")
-    above.legend()
+    above.legend(fontsize="small")
     below.set_xlabel("probability given (mean of each tenth)")
     below.set_ylabel("answers")
     below.set_yscale("log")
@@ -54,7 +54,7 @@ def roc(
 
 
 def confusion(tables: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> None:
-    """Confusion tables (`ms_train.evaluate.confusion`) side by side, shaded by the share of each row, as a PNG."""
+    """Confusion tables (`ms_train.metrics.confusion`) side by side, shaded by the share of each row, as a PNG."""
     widest = max(len(table["answers"]) for table in tables.values())
     tallest = max(len(table["truths"]) for table in tables.values())
     figure = _figure(len(tables) * (2 + widest), 1.8 + 0.9 * tallest)
@@ -68,10 +68,10 @@ def confusion(tables: Mapping[str, Mapping[str, Any]], title: str, path: Path) -
                 )
         shares = [[count / max(1, sum(counts)) for count in counts] for counts in table["counts"]]
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(len(table["answers"])), table["answers"])
+        axes.set_xticks(range(len(table["answers"])), [answer.replace("+", "+\n") for answer in table["answers"]])
         axes.set_yticks(range(len(table["truths"])), table["truths"])
         axes.set(xlabel="answer", ylabel="truth", title=level)
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(printable(title), parse_math=False)
     _save(figure, path)
 
 
@@ -138,13 +138,20 @@ def mistakes(shown: Sequence[Any], title: str, path: Path) -> None:
         for edge in (mistake.start_s, mistake.start_s + mistake.clip_s):
             axes.axvline(edge, color="c", linewidth=1)
         scores = ", ".join(f"{label} {score:.2f}" for label, score in mistake.scores.items())
-        name = mistake.name if len(mistake.name) <= 48 else f"…{mistake.name[-47:]}"
-        axes.set_title(f"{name}\n{mistake.truth} as {mistake.answer} ({scores})", fontsize="small", parse_math=False)
-        axes.set(xlabel="seconds into the recording", ylabel="kHz", xlim=(seconds[0], seconds[-1]))
+        axes.set_title(
+            f"{printable(mistake.name, 48)}\n{mistake.truth} as {mistake.answer} ({scores})",
+            fontsize="small",
+            parse_math=False,
+        )
+        axes.set(
+            xlabel="seconds into the recording",
+            ylabel="kHz",
+            xlim=(mistake.context_start_s, mistake.context_start_s + len(mistake.context) / rate),
+        )
     for axes in all_axes[len(shown) :]:
         axes.set_axis_off()
     figure.colorbar(image, ax=all_axes, label="dB relative to full scale", aspect=15 * rows)
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(printable(title), parse_math=False)
     _save(figure, path)
 
 
@@ -186,5 +193,5 @@ def _with_intervals(
 def _finish(figure: Any, title: str, path: Path, all_axes: Sequence[Any]) -> None:
     for axes in all_axes:
         axes.grid(alpha=0.3)
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(printable(title), parse_math=False)
     _save(figure, path)

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.results import Classification
-from ms_edge.timeline import SILENCE, window_label
+from ms_edge.timeline import OTHER, SILENCE, window_label
 from ms_train.calibration import log_loss
 from ms_train.datasets import Recording
-from ms_train.evaluate import Answers, name_of
+from ms_train.metrics import Answers, name_of
 from ms_train.subject import Subject
 
 Float32 = NDArray[np.float32]
@@ -111,7 +111,8 @@ def hear(
     for recording in tqdm(recordings, desc=what, unit="file", file=sys.stderr, disable=None):
         target = subject.target(recording.label)
         if target is None:
-            unknown[str(recording.label)] = unknown.get(str(recording.label), 0) + 1
+            label = recording.label or OTHER
+            unknown[label] = unknown.get(label, 0) + 1
             continue
         try:
             samples = np.asarray(recording.read(rate), np.float32)
@@ -136,7 +137,8 @@ def hear(
         if snrs:
             _under_noise(subject, samples, target, index, snrs, [seed, int(recording.sha256[:8], 16)])
     if not names:
-        raise MsEdgeError("bad-data", _nothing(labels, unreadable, unknown))
+        why = next(iter(unreadable.values()), "their labels are not the model's.")
+        raise MsEdgeError("bad-data", f"None of the {len(recordings)} recordings can be scored: {why}")
     return Heard(
         tuple(names),
         seconds,
@@ -149,14 +151,6 @@ def hear(
         {level: (one.answers(), all_.answers()) for level, (one, all_) in snrs.items()},
         tuple(mistakes),
     )
-
-
-def _nothing(labels: tuple[str, ...], unreadable: dict[str, str], unknown: dict[str, int]) -> str:
-    if unreadable:
-        return f"None of the {len(unreadable)} recordings can be read; the first: {next(iter(unreadable.values()))}"
-    if unknown:
-        return f"The model says {', '.join(labels)}; the data are of {', '.join(unknown)}: no label in common."
-    return "There is no recording to evaluate on; add some, or choose another --part."
 
 
 def _crops(samples: Float32, length: int) -> Iterator[Float32]:

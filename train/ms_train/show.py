@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +34,8 @@ def show_recordings(files: Sequence[str], recipe: Recipe, out: Path) -> int:
         try:
             samples, cut = _start_of(file, recipe, PAGE_S)
             (path,) = names.new(_stem(file), ".png")
-            with _drawing():
-                title = _printable(file) + (f" (its first {PAGE_S:.0f} s)" if cut else "")
-                plots.recording(samples, recipe.spec, recipe.name, path, title)
+            title = plots.printable(file) + (f" (its first {PAGE_S:.0f} s)" if cut else "")
+            plots.recording(samples, recipe.spec, recipe.name, path, title)
         except AudioError as error:
             print(f"ms-train: {error}", file=sys.stderr)
             failed += 1
@@ -64,8 +61,7 @@ def show_panels(dataset: Dataset, recipe: Recipe, out: Path, seed: int) -> Path:
         if not clips:
             raise MsEdgeError("bad-data", f"No recording of {label} can be read; add recordings.")
         rows.append(clips)
-    with _drawing():
-        plots.panels(rows, recipe.spec, path, f"{_printable(dataset.name)}: clips of {recipe.spec.clip_s:g} s")
+    plots.panels(rows, recipe.spec, path, f"{plots.printable(dataset.name)}: clips of {recipe.spec.clip_s:g} s")
     return path
 
 
@@ -107,9 +103,8 @@ def show_augmentations(
                 wav = io.BytesIO()  # so that a full disk is an OSError
                 soundfile.write(wav, heard, rate_hz, "PCM_16", format="WAV")
                 sound.write_bytes(wav.getvalue())
-            with _drawing():
-                pictures = {"before": before, f"after: {name}": after}
-                plots.above_each_other(pictures, recipe.spec, picture, _printable(file))
+            pictures = {"before": before, f"after: {name}": after}
+            plots.above_each_other(pictures, recipe.spec, picture, plots.printable(file))
             print(picture if heard is None else f"{picture}  {sound}")
     return failed
 
@@ -147,7 +142,7 @@ def _random_clip(recording: Recording, recipe: Recipe, rng: Rng) -> tuple[str, F
         return None
     start = int(rng.integers(0, max(1, len(samples) - spec.clip_samples + 1)))
     _, clip = next(windows([samples[start : start + spec.clip_samples]], spec))  # a short one is tiled
-    return f"{_printable(recording.name, 44)}, from {start / spec.sample_rate_hz:.1f} s", clip
+    return f"{plots.printable(recording.name, 44)}, from {start / spec.sample_rate_hz:.1f} s", clip
 
 
 class _Names:
@@ -178,17 +173,3 @@ def _key(path: Path) -> str:
 
 def _stem(file: str) -> str:
     return "stdin" if file == STDIN else Path(file).stem
-
-
-def _printable(name: str, longest: int = 100) -> str:
-    """A file's name as matplotlib can draw it: its end, if it is long; what is no Unicode is escaped."""
-    text = name.encode("utf-8", "backslashreplace").decode()
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= longest else f"…{text[1 - longest :]}"
-
-
-@contextmanager
-def _drawing() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box for a letter the font has not
-        yield

@@ -75,6 +75,8 @@ class Subject:
                 json.loads((path / f"{name}.json").read_text("utf-8")) for name in ("run", "split", "data")
             )
             spec = FrontEndSpec.from_json((path / "spec.json").read_text("utf-8"))
+            if run["frontend_sha256"] != spec.digest:
+                raise ValueError("spec.json is not the spec it was trained with")
             content = (path / "model.keras").read_bytes()
             labels, kind = tuple(run["labels"]), str(run["decision"])
             network = with_logits(
@@ -89,7 +91,7 @@ class Subject:
                 "fold": run["fold"],
             }
             data, recipe = str(run["data"]), str(run["recipe"])
-        except (OSError, ValueError, LookupError, TypeError, MsEdgeError) as error:
+        except Exception as error:  # Keras raises what it likes
             first = str(error).strip().partition("\n")[0][:200] or type(error).__name__
             raise MsEdgeError("bad-run", f"{path}: not a run folder of ms-train fit ({first}).") from None
         thresholds = (THRESHOLD,) * len(labels) if kind == "independent" else ()
@@ -127,7 +129,7 @@ class Subject:
         return self.parts.get(recording.sha256)
 
     def choose(self, dataset: Dataset, part: str | None) -> tuple[str, tuple[Recording, ...]]:
-        """The part to score, and its recordings: `part`, or what was held out (else validated), or all of a dataset never seen.
+        """The part to score, and its recordings: `part`, or what the run held out (else validated), or all of a dataset never seen.
 
         The parts are the run's, by digest, or those that a dataset prescribes. Raises UsageError where there is none such.
         """
@@ -137,7 +139,7 @@ class Subject:
             name = self.part_of(recording) if by_run else recording.split
             by_part.get(str(name), []).append(recording)
         if part is None:
-            part = next((name for name in ("test", "val") if by_run and by_part[name]), "all")
+            part = next((name for name in ("test", "val") if by_run and name in self.parts.values()), "all")
         chosen = dataset.recordings if part == "all" else tuple(by_part[part])
         if not chosen:
             known = [name for name in PARTS if by_part[name]]
@@ -148,7 +150,7 @@ class Subject:
         return part, chosen
 
     def warnings(self, dataset: Dataset, chosen: Sequence[Recording]) -> list[str]:
-        """What a reader must know of the recordings scored: which of them the model has seen, or that nobody can tell."""
+        """What a reader must know of the recordings scored: what the model has seen of them, what is not there, what nobody can tell."""
         digests = {recording.name: recording.sha256 for recording in dataset.recordings}
         same = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         counts = {name: sum(self.part_of(recording) == name for recording in chosen) for name in PARTS}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipy_bootstrap
 
 from ms_train import calibration
-from ms_train.evaluate import Answers, accuracies, bootstrap, confusion, measures
+from ms_train.markdown import measured
+from ms_train.metrics import Answers, accuracies, bootstrap, confusion, measures
 from ms_train.scoring import noise, with_noise
 
 LABELS = ("speech", "music")
@@ -176,3 +177,14 @@ def test_noise_has_the_level_and_the_spectrum_asked_for(colour):
     power = np.abs(np.fft.rfft(noise(colour, 160_000, np.random.default_rng(0)))) ** 2
     octaves = [10 * np.log10(power[start : 2 * start].mean()) for start in (1_000, 4_000, 16_000)]
     np.testing.assert_allclose(np.diff(octaves), {"white": 0, "pink": -6}[colour], atol=0.5)
+
+
+def test_no_error_in_few_recordings_is_told_from_proof():
+    targets = [[1, 0], [0, 1], [0, 0], [0, 0]]
+    right = measures(
+        answers([[0.9, 0.2], [0.1, 0.8], [0.1, 0.2], [0.3, 0.9]], targets, ["speech", "music", "other", "music"]), 0, 5
+    )
+    text = "\n".join(measured({"model": {"decision": "independent"}, "clips": right, "files": right}))
+    assert "No error of 2 recordings by larger score" in text  # two of four have no label that could score largest
+    assert "77.6 %" in text  # two such are got right together one time in twenty: 0.224 ** 2 = 0.05
+    assert "label as answered proves" not in text
