@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ms-export` and return its exit code."""
-    return run("ms-export", "cpu,export", _parser().parse_args(arguments))
+    args = _parser().parse_args(arguments)
+    return run("ms-export", "cpu,export", partial(args.run, args))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ import pytest
 
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_train import cli, tune_plots
+from ms_train.arguments import parser
 from ms_train.datasets import Dataset, Recording
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.fit import fit
@@ -115,7 +116,7 @@ def test_a_search_leaves_runs_a_table_a_picture_and_the_command_of_the_best(whol
         assert (run / "history.csv").read_text().splitlines()[-1].split(",")[-1] == repr(loss)
     best = json.loads((out / "best.json").read_text())
     assert best["val_loss"] == min(loss for _, loss in found.values())
-    args = cli._parser().parse_args(shlex.split(best["command"])[1:])
+    args = parser().parse_args(shlex.split(best["command"])[1:])
     chosen = recipe().with_settings(dict(args.set))
     assert chosen.settings == best["settings"] == found[best["trial"]][0]
     data = f"folder:{folder}"

@@ -13,15 +13,15 @@ from pathlib import Path
 from ms_edge.errors import DeviceError, MsEdgeError, UsageError
 
 
-def run(program: str, extras: str, args: argparse.Namespace) -> int:
-    """Call `args.run(args)` and return the exit code: 0 well, 1 refused, 2 usage, 3 software is missing, 130 interrupted."""
+def run(program: str, extras: str, command: Callable[[], int]) -> int:
+    """Call `command` and return the exit code: 0 well, 1 refused, 2 usage, 3 software is missing, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name the terminal's encoding lacks must not end the run
             stream.reconfigure(errors="backslashreplace")
     try:
         with _quiet_tensorflow():
             import tensorflow  # noqa: F401  (here, so that its start-up messages are over before ours begin)
-        return int(args.run(args))
+        return command()
     except ModuleNotFoundError as error:
         print(
             f"{program}: needs {error.name}, which is not installed; type: pip install 'ms-edge[{extras}]'",

@@ -1,0 +1,215 @@
+"""The arguments of `ms-train`: what can be typed, and its help."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ms_train.console import add_data_arguments, whole_number
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of `ms-train`; `command` says which was typed."""
+    whole = argparse.ArgumentParser(prog="ms-train", description="Train Keras models that tell speech from music.")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
+
+    fit = commands.add_parser(
+        "fit",
+        help="train a recipe and write a run folder",
+        epilog="example: ms-train fit --recipe logstft_cnn --data folder:gtzan --out runs/a",
+    )
+    fit.add_argument("--recipe", required=True, help="what to train: logstft_cnn, resized_cnn, mel_dscnn ...")
+    add_data_arguments(fit, required=True)
+    fit.add_argument("--out", required=True, type=Path, help="the new run folder")
+    folds = fit.add_mutually_exclusive_group()
+    folds.add_argument(
+        "--fold", type=_fold, metavar="I/N", help="hold out the I-th of N folds of recordings for testing"
+    )
+    folds.add_argument(
+        "--folds",
+        type=whole_number(2, 100),
+        metavar="K",
+        help="cross-validate: train K times into --out/fold-1 ..., test each on its own fold, report in --out",
+    )
+    fit.add_argument("--epochs", type=whole_number(1, 100_000), help="train for so many epochs (default: the recipe's)")
+    fit.add_argument(
+        "--seed",
+        type=whole_number(0, (1 << 32) - 1),
+        default=0,
+        help="of the split, the weights and the batches (default 0)",
+    )
+    fit.add_argument(
+        "--augment",
+        action="append",
+        default=[],
+        metavar="NAME[:PROBABILITY]",
+        help="train on random windows through this, and the next, in the order given (repeatable; none: as they are) "
+        "instead of the recipe's own augmentation; `ms-train show --augment` shows them",
+    )
+    fit.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for a setting of the recipe (repeatable; a wrong NAME says which there are)",
+    )
+    fit.add_argument("--resume", action="store_true", help="go on with the interrupted training in --out")
+    fit.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="keep decoded audio and features there (default: ms-edge in the user's cache folder); none: keep nothing",
+    )
+    fit.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into the run folder")
+    fit.add_argument("--mixed-precision", action="store_true", help="compute in 16 bits where a GPU gains by it")
+
+    tune = commands.add_parser(
+        "tune",
+        help="search a recipe's settings for the least validation loss",
+        description="Train a recipe again and again with settings drawn from the ranges it declares (Optuna's TPE), first with its own."
+        " Each trial is a run folder in --out; beside them study.csv, study.png, and best.json with the best settings and the command"
+        " that trains with them.",
+        epilog="example: ms-train tune --recipe resized_cnn --data folder:gtzan --fold 1/5 --out runs/search --trials 30",
+    )
+    tune.add_argument("--recipe", required=True, help="what to search: logstft_cnn, resized_cnn, mel_dscnn ...")
+    add_data_arguments(tune, required=True)
+    tune.add_argument("--out", required=True, type=Path, help="the new folder of the search")
+    tune.add_argument(
+        "--trials", type=whole_number(1, 100_000), default=20, metavar="N", help="trainings in all (default 20)"
+    )
+    tune.add_argument(
+        "--fold",
+        type=_fold,
+        metavar="I/N",
+        help="leave the I-th of N folds of recordings out, to test the best on later",
+    )
+    tune.add_argument("--epochs", type=whole_number(1, 100_000), help="of each trial (default: the recipe's)")
+    tune.add_argument(
+        "--seed",
+        type=whole_number(0, (1 << 32) - 1),
+        default=0,
+        help="of the search, and of each trial's split, weights and batches (default 0)",
+    )
+    tune.add_argument(
+        "--resume", action="store_true", help="go on with the search in --out; with more --trials, search on"
+    )
+    tune.add_argument("--cache", type=Path, metavar="DIR", help="as for fit")
+
+    finetune = commands.add_parser(
+        "finetune",
+        help="learn new classes on what a trained run can hear already",
+        description="Train a new last layer, and gently what comes before it, on new classes (two or more): from a run folder of"
+        " ms-train fit, for a few recordings of each class. What comes of it is a run folder: evaluate, convert and classify as any.",
+        epilog="example: ms-train finetune --from runs/a --data folder:my_sounds --out runs/b",
+    )
+    finetune.add_argument(
+        "--from",
+        dest="origin",
+        required=True,
+        type=Path,
+        metavar="RUN",
+        help="the run folder whose network to start from",
+    )
+    add_data_arguments(finetune, required=True)
+    finetune.add_argument("--out", required=True, type=Path, help="the new run folder")
+    finetune.add_argument(
+        "--fold", type=_fold, metavar="I/N", help="hold out the I-th of N folds of recordings for testing"
+    )
+    finetune.add_argument(
+        "--epochs", type=whole_number(1, 100_000), help="train for so many epochs of 40 batches (default 10)"
+    )
+    finetune.add_argument(
+        "--seed",
+        type=whole_number(0, (1 << 32) - 1),
+        default=0,
+        help="of the split, the last layer and the batches (default 0)",
+    )
+    finetune.add_argument(
+        "--head-only", action="store_true", help="train the last layer alone: quicker, and less exact"
+    )
+    finetune.add_argument("--resume", action="store_true", help="go on with the interrupted training in --out")
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score a run or an exported model, with intervals, calibration, noise and its worst mistakes",
+        description="Score a run folder or a model file as ms-edge serves it: per clip and per recording, with 95 %% intervals by"
+        " recording. With -o also on short pieces and under noise, as a Markdown report with pictures and JSON.",
+        epilog="example: ms-train evaluate runs/a -o reports/a",
+    )
+    evaluate.add_argument("model", type=Path, metavar="RUN|MODEL", help="a run folder, or a model file of ms-export")
+    add_data_arguments(evaluate, required=False, note="; default: the run's own")
+    evaluate.add_argument(
+        "--part",
+        choices=("train", "val", "test", "all"),
+        help="which part of the run's (or the dataset's own) split; default: what was held out, else what validated, else all",
+    )
+    evaluate.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="write report.md, report.json and pictures there"
+    )
+    evaluate.add_argument(
+        "--calibrate-on",
+        metavar="DATA",
+        help="fit the temperature on these recordings (default: the run's validation part)",
+    )
+    evaluate.add_argument(
+        "--seed", type=whole_number(0, (1 << 32) - 1), default=0, help="of the intervals and the noise (default 0)"
+    )
+
+    compare = commands.add_parser(
+        "compare",
+        help="what several systems reach on the same held-out recordings, in one table",
+        description="All complete runs in the folders given, the runs of one system together: mean and standard deviation over them.",
+        epilog="example: for i in 1 2 3 4 5; do ms-train fit --recipe resized_cnn --data folder:gtzan --seed $i --fold $i/5 "
+        "--out runs/resized-$i; done; ms-train compare runs",
+    )
+    compare.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders of them")
+    compare.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="write report.md, report.json and a picture there"
+    )
+
+    show = commands.add_parser(
+        "show",
+        help="pictures of recordings, datasets and augmentations; the summary of a model",
+        epilog="example: ms-train show tests/data/music_zaz.wav -o pictures",
+    )
+    show.add_argument(
+        "files", nargs="*", metavar="FILE", help="audio: its waveform and its spectrograms, as FILE's name.png"
+    )
+    show.add_argument("--recipe", default="logstft_cnn", help="whose spectrograms (default logstft_cnn)")
+    show.add_argument("-o", "--out", type=Path, default=Path("pictures"), help="folder (default pictures)")
+    add_data_arguments(show, required=False, note=": random clips of each class, side by side")
+    show.add_argument("--summary", action="store_true", help="print the recipe's model; so does show without FILE")
+    show.add_argument("--augment", action="store_true", help="each augmentation of FILE: before and after, and a WAV")
+    show.add_argument("--augmentation", action="append", default=[], metavar="NAME", help="this one only (repeatable)")
+    show.add_argument("--mix-with", metavar="FILE2", help="with --augment: also FILE mixed with this recording")
+    show.add_argument(
+        "--seed", type=whole_number(0, (1 << 32) - 1), default=0, help="of clips and augmentations (default 0)"
+    )
+
+    data = commands.add_parser("data", help="fetch training data").add_subparsers(required=True, metavar="COMMAND")
+    fetch = data.add_parser(
+        "fetch",
+        help="download, verify and unpack the open corpus",
+        epilog="example: ms-train data fetch open-corpus --to data/open-corpus",
+    )
+    fetch.add_argument("name", choices=["open-corpus"])
+    fetch.add_argument("--to", type=Path, default=Path("data/open-corpus"), help="folder (default data/open-corpus)")
+    fetch.add_argument(
+        "--splits", default="train,val", help="comma-separated: train, val, test_a, hard (default train,val)"
+    )
+    return whole
+
+
+def _fold(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(count) >= 2 and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N and N >= 2")
+    return int(index), int(count)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not (name and found and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
