@@ -61,7 +61,9 @@ def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
         out.mkdir(parents=True, exist_ok=True)
         clips = [
             _write(out, clip, samples)
-            for clip, samples in tqdm(_all(gtzan, corpus), desc="cutting tests", unit="clip", file=sys.stderr, disable=None)
+            for clip, samples in tqdm(
+                _all(gtzan, corpus), desc="cutting tests", unit="clip", file=sys.stderr, disable=None
+            )
         ]
         with listing.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, delimiter="\t").writerows(astuple(clip) for clip in clips)

@@ -47,14 +47,20 @@ def real(samples) -> dict[str, Real]:
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 def test_front_ends_are_equal_on_the_grid(spec, real, everything):
+    if (
+        not everything and spec.clip_s > 10
+    ):  # half a minute's frames are no others than five seconds', and cost a minute
+        spec = replace(spec, clip_s=5.0, hop_s=5.0)
     candidates = [
         Implementation("edge", edge_front_end(spec)),
         Implementation("tf.signal, float64", Reference(spec, dtype="float64"), resampled=None),
         Implementation("NumPy/SciPy, float64", double_front_end(spec), resampled=None),
     ]
-    for report in check(candidates, Reference(spec), grid(spec, real, everything=everything), spec):
+    reports = check(candidates, Reference(spec), grid(spec, real, everything=everything), spec)
+    assert reports[0].cases >= 140
+    for report in reports:
         assert report.passed, report.describe()
-        assert report.cases >= 140
+        assert report.cases >= 28  # of the others, those at the spec's own rate
         stages = {finding.stage for finding in report.findings}
         assert {"spectrum", "features"} <= stages
 
@@ -62,6 +68,8 @@ def test_front_ends_are_equal_on_the_grid(spec, real, everything):
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 def test_front_ends_are_equal_at_any_number_of_samples(spec):
     """Without windows around them: whole frames give or take one, and less than a frame."""
+    if spec.clip_s > 10:
+        spec = replace(spec, clip_s=5.0, hop_s=5.0)
     front_end, layer = FrontEnd(spec), FrontEndLayer(spec)
     clip = spec.clip_samples
     whole = spec.frame_length + spec.frame_step * (spec.frames(clip) - 1)
