@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,16 +17,17 @@ from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import windows
 from ms_export.signals import Real
 from ms_train.clips import read_all
+from ms_train.console import first_line
 from ms_train.datasets import Recording
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.outputs import with_logits
+from ms_train.runs import TrainedRun, decision_of
 
 Item = TypeVar("Item")
 
 CLIPS_PER_LABEL = 100
 MIN_CLIPS_PER_LABEL = 20
 REAL_S = 60.0  # of a recording that goes through the grid
-INDEPENDENT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,31 +50,18 @@ class Run:
     @classmethod
     def load(cls, folder: Path) -> Run:
         """Read a run folder. Raises MsEdgeError(`bad-run`) where it is not one."""
-        try:
-            facts, metrics, split, data = (
-                json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("run", "metrics", "split", "data")
-            )
-            spec = FrontEndSpec.from_json((folder / "spec.json").read_text("utf-8"))
-            network = keras.models.load_model(folder / "model.keras", compile=False)
-            if facts["frontend_sha256"] != spec.digest:
-                raise ValueError("spec.json is not the spec it was trained with")
-            labels, kind = tuple(facts["labels"]), str(facts["decision"])
-            found = cls(
-                with_logits(network, labels, kind, spec.feature_shape),
-                spec,
-                str(facts["recipe"]),
-                labels,
-                _decision(kind, len(labels)),
-                facts,
-                metrics,
-                {part: list(split[part]) for part in ("train", "val", "test")},
-                dict(data),
-            )
-            for part in metrics["val"], *([metrics["test"]] if found.split["test"] else []):
-                float(part["clip_accuracy"])
-        except Exception as error:  # Keras raises what it likes
-            raise MsEdgeError("bad-run", f"{folder}: not a run folder of ms-train fit ({first_line(error)}).") from None
-        return found
+        found = TrainedRun.load(folder)
+        return cls(
+            found.network,
+            found.spec,
+            found.recipe,
+            found.labels,
+            found.decision,
+            found.facts,
+            found.metrics,
+            found.split,
+            found.sha256,
+        )
 
     @classmethod
     def of_keras(cls, path: Path, spec_path: Path, labels: tuple[str, ...], kind: str) -> Run:
@@ -122,7 +109,7 @@ class Run:
             spec,
             path.stem,
             labels,
-            _decision(kind, len(labels)),
+            decision_of(kind, labels),
             facts,
             {},
             {"train": [], "val": [], "test": []},
@@ -178,17 +165,6 @@ class Run:
             for _, audio in read_all(of_label[:1], self.spec.sample_rate_hz, f"{label} for the grid"):
                 found[label] = Real(audio[: round(REAL_S * self.spec.sample_rate_hz)], self.spec.sample_rate_hz)
         return found
-
-
-def _decision(kind: str, labels: int) -> Decision:
-    if kind not in ("exclusive", "independent"):
-        raise MsEdgeError("bad-run", f"the decision must be 'exclusive' or 'independent', not {kind!r}")
-    return Decision(kind, (INDEPENDENT_THRESHOLD,) * labels if kind == "independent" else ())
-
-
-def first_line(error: Exception) -> str:
-    """What an exception of other people's libraries says, on one line."""
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def _spread(items: list[Item]) -> list[Item]:

@@ -77,3 +77,8 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool, note:
         f"`ms-train data fetch` made), or gtzan{note}",
     )
     parser.add_argument("--archive", type=Path, help="gtzan: a local music_speech.tar.gz, or its unpacked folder")
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of another library says, short enough for a sentence."""
+    return str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__

@@ -16,6 +16,7 @@ import keras
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.spec import FrontEndSpec
 from ms_train.augmentations import chain
+from ms_train.console import first_line
 from ms_train.recipes import Recipe
 
 HEAD = (keras.layers.Dense, keras.layers.Dropout, keras.layers.Activation, keras.layers.Softmax)
@@ -54,8 +55,9 @@ def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
     except UsageError:
         raise
     except Exception as error:  # Keras raises what it likes
-        first = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise MsEdgeError("bad-run", f"{run}: not a run folder whose training is complete ({first}).") from None
+        raise MsEdgeError(
+            "bad-run", f"{run}: not a run folder whose training is complete ({first_line(error)})."
+        ) from None
     return Recipe(
         name=name + SUFFIX,
         spec=spec,

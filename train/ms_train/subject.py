@@ -19,13 +19,11 @@ from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.metadata import Decision, Golden, Metadata
 from ms_edge.model import Model
 from ms_edge.spec import FEATURES, FrontEndSpec
+from ms_train.console import first_line
 from ms_train.datasets import Dataset, Recording
-from ms_train.outputs import with_logits
+from ms_train.runs import PARTS, TrainedRun
 
 Float32 = NDArray[np.float32]
-
-PARTS = ("train", "val", "test")
-THRESHOLD = 0.5  # of independent labels, as they are exported
 
 
 class Listener(Classifier):
@@ -71,36 +69,21 @@ class Subject:
             listener = Listener(Model.load(path, "cpu"))
             return cls(listener, "model", listener.model.metadata.training)
         try:
-            run, split, digests = (
-                json.loads((path / f"{name}.json").read_text("utf-8")) for name in ("run", "split", "data")
-            )
-            spec = FrontEndSpec.from_json((path / "spec.json").read_text("utf-8"))
-            if run["frontend_sha256"] != spec.digest:
-                raise ValueError("spec.json is not the spec it was trained with")
             content = (path / "model.keras").read_bytes()
-            labels, kind = tuple(run["labels"]), str(run["decision"])
-            network = with_logits(
-                keras.models.load_model(path / "model.keras", compile=False), labels, kind, spec.feature_shape
-            )
-            parts = {digests[name]: part for part in PARTS for name in split[part]}
-            training = {
-                "dataset": run["dataset"],
-                "sources": run["sources"],
-                "recordings": {part: len(split[part]) for part in PARTS},
-                "seed": run["seed"],
-                "fold": run["fold"],
-            }
-            data, recipe = str(run["data"]), str(run["recipe"])
-        except Exception as error:  # Keras raises what it likes
-            first = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-            raise MsEdgeError("bad-run", f"{path}: not a run folder of ms-train fit ({first}).") from None
-        thresholds = (THRESHOLD,) * len(labels) if kind == "independent" else ()
+        except OSError as error:
+            raise MsEdgeError("bad-run", f"{path}: not a run folder of ms-train fit ({first_line(error)}).") from None
+        run = TrainedRun.load(path)
+        training = {
+            **{name: run.facts.get(name) for name in ("dataset", "sources", "seed", "fold")},
+            "recordings": {part: len(names) for part, names in run.split.items()},
+        }
         nothing = Golden(0, (), (), 0.0, (), 0.0)
-        metadata = Metadata(spec, labels, Decision(kind, thresholds), recipe, "unspecified", training, {}, nothing)
+        metadata = Metadata(run.spec, run.labels, run.decision, run.recipe, "unspecified", training, {}, nothing)
         digest = hashlib.sha256(content).hexdigest()
-        session: Any = _NetworkSession(network, spec)
+        session: Any = _NetworkSession(run.network, run.spec)
         model = Model(str(path), digest, len(content), metadata, session, FEATURES, "cpu", "TensorFlow", False)
-        return cls(Listener(model), "run", training, parts, data)
+        parts = {run.sha256[name]: part for part, names in run.split.items() for name in names}
+        return cls(Listener(model), "run", training, parts, str(run.facts.get("data")))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ms_edge.audio import AudioFile
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.sources import AudioArrays, require_plausible
+from ms_train.console import first_line
 from ms_train.datasets import Dataset, Recording, Samples
 from ms_train.datasets.reading import fit_for_training, say_left_out
 
@@ -62,11 +63,6 @@ def one_sentence(before: str, after: str) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, up to 200 characters, without its full stop."""
-    return str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__
 
 
 def dataset_of(builder: Any, given: str, name_of: Callable[[dict[str, Any]], str] | None = None) -> Dataset:
