@@ -7,8 +7,8 @@
 
 _shtab_ms_edge_subparsers=(classify stream info doctor)
 
-_shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --model --device --hop --min-confidence --timeline --min-duration --format -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
-_shtab_ms_edge_stream_option_strings=(-h --help --format -v --verbose --raw --wav-only --model --device --hop --min-confidence)
+_shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --model --device --hop --min-confidence --binary --timeline --min-duration --format -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
+_shtab_ms_edge_stream_option_strings=(-h --help --format -v --verbose --raw --wav-only --model --device --hop --min-confidence --binary)
 _shtab_ms_edge_info_option_strings=(-h --help --device)
 _shtab_ms_edge_doctor_option_strings=(-h --help --model --device --json)
 _shtab_ms_edge_option_strings=(-h --help --version)
@@ -23,6 +23,7 @@ _shtab_ms_edge_classify_pos_0_nargs='*'
 _shtab_ms_edge_classify__h_nargs=0
 _shtab_ms_edge_classify___help_nargs=0
 _shtab_ms_edge_classify___wav_only_nargs=0
+_shtab_ms_edge_classify___binary_nargs=0
 _shtab_ms_edge_classify___timeline_nargs=0
 _shtab_ms_edge_classify___resume_nargs=0
 _shtab_ms_edge_classify__q_nargs=0
@@ -38,6 +39,7 @@ _shtab_ms_edge_stream___help_nargs=0
 _shtab_ms_edge_stream__v_nargs=0
 _shtab_ms_edge_stream___verbose_nargs=0
 _shtab_ms_edge_stream___wav_only_nargs=0
+_shtab_ms_edge_stream___binary_nargs=0
 _shtab_ms_edge_info__h_nargs=0
 _shtab_ms_edge_info___help_nargs=0
 _shtab_ms_edge_doctor__h_nargs=0

@@ -34,6 +34,7 @@ _shtab_ms_edge_classify_options=(
   "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
   "--hop[seconds from window to window (default\: the model\'s, 0.5)]:S:"
   "--min-confidence[label what is less probable \`uncertain\`]:P:"
+  "--binary[the likelier of speech and music, never both and never neither]"
   "--timeline[segments with start and end instead of one label a file]"
   "--min-duration[the shortest segment (default\: 1)\; shorter ones go to what the scores around them fit best]:S:"
   "--format[text (default), jsonl (default with -o FILE.jsonl), \…\; audacity, rttm, textgrid, webvtt are timelines]:format:(text jsonl json csv tsv audacity rttm textgrid webvtt)"
@@ -82,6 +83,7 @@ _shtab_ms_edge_stream_options=(
   "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
   "--hop[seconds from window to window (default\: the model\'s, 0.5)]:S:"
   "--min-confidence[label what is less probable \`uncertain\`]:P:"
+  "--binary[the likelier of speech and music, never both and never neither]"
   ":- for standard input (WAV, or --raw), or a file:"
 )
 

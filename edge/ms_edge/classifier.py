@@ -47,6 +47,7 @@ class Classifier:
     `model` is the path of a model file (default: the bundled one) or a loaded `Model`; `device` is `auto`, `cpu`, `cuda`,
     `cuda:N` or the name of an execution provider. `hop_s` says how often a window starts (default: what the model says),
     `min_segment_s` how short a segment may be, `min_confidence` under which probability a label is `uncertain`.
+    `binary` answers with the likeliest of the model's labels alone, never two or none of them, whatever the model's own rule.
     `wav_only` refuses other formats. Threads may share a classifier; a copy in another process loads the model again.
 
     Raises ModelError, DeviceError, or UsageError for settings that cannot be.
@@ -65,6 +66,7 @@ class Classifier:
         hop_s: float | None = None,
         min_segment_s: float = MIN_SEGMENT_S,
         min_confidence: float = 0.0,
+        binary: bool = False,
         wav_only: bool = False,
     ) -> None:
         self.model = model if isinstance(model, Model) else Model.load(model, device)
@@ -83,12 +85,15 @@ class Classifier:
         self.spec = spec if hop_s is None else replace(spec, hop_s=hop_s)
         self.min_segment_s = min_segment_s
         self.min_confidence = min_confidence
+        self.binary = bool(binary)
+        self.decision = Decision("exclusive", ()) if binary else self.model.metadata.decision
         self.wav_only = wav_only
         self._input = model_input(self.spec, self.model.input)
         options = {
             "hop_s": hop_s,
             "min_segment_s": min_segment_s,
             "min_confidence": min_confidence,
+            "binary": binary,
             "wav_only": wav_only,
         }
         self._again = partial(Classifier, self.model.path, self.model.device, **options)  # type: ignore[arg-type]
@@ -106,6 +111,7 @@ class Classifier:
             "hop_s": self.spec.hop_s,
             "min_segment_s": self.min_segment_s,
             "min_confidence": self.min_confidence,
+            "binary": self.binary,
             "wav_only": self.wav_only,
             "raw": None if raw is None else str(raw),
         }
@@ -162,7 +168,7 @@ class Classifier:
                 raise _too_short(audio)
             row = self.model.scores(self._input(samples)[np.newaxis])[0]
             scores = dict(zip(labels, map(float, row), strict=True))
-            label = SILENCE if is_silent(samples) else window_label(row, labels, self.model.metadata.decision)
+            label = SILENCE if is_silent(samples) else window_label(row, labels, self.decision)
             end_s = min(start / rate + self.spec.clip_s, audio.frames / audio.sample_rate_hz)
             probability = probability_of(label, scores)
             label = label if probability >= self.min_confidence else UNCERTAIN
@@ -183,7 +189,7 @@ class Classifier:
         duration_s = audio.frames / audio.sample_rate_hz
         if duration_s < MIN_DURATION_S:
             raise _too_short(audio)
-        labels, decision, rate = self.model.metadata.labels, self.model.metadata.decision, self.spec.sample_rate_hz
+        labels, decision, rate = self.model.metadata.labels, self.decision, self.spec.sample_rate_hz
         owned = owned_samples(found.starts, self.spec.clip_samples, audio.frames * rate // audio.sample_rate_hz)
         # In milliseconds, as they are printed: so that printed segments leave no gap, and sum to what is printed of them.
         borders_s = np.concatenate(([0.0], np.round(owned.cumsum() / rate, 3)))

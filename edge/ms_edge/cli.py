@@ -194,6 +194,9 @@ def _add_judging(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--min-confidence", type=float, default=0.0, metavar="P", help="label what is less probable `uncertain`"
     )
+    command.add_argument(
+        "--binary", action="store_true", help="the likelier of speech and music, never both and never neither"
+    )
 
 
 def _classify(args: argparse.Namespace) -> int:
@@ -246,6 +249,7 @@ def _classify(args: argparse.Namespace) -> int:
         hop_s=args.hop,
         min_segment_s=MIN_SEGMENT_S if args.min_duration is None else args.min_duration,
         min_confidence=args.min_confidence,
+        binary=args.binary,
         wav_only=args.wav_only,
     )
     known = args.files_from is None and not any(map(os.path.isdir, args.paths)) and not args.shard
@@ -321,7 +325,12 @@ def _stream(args: argparse.Namespace) -> int:
 
     raw = _raw(args)
     classifier = Classifier(
-        args.model, args.device, hop_s=args.hop, min_confidence=args.min_confidence, wav_only=args.wav_only
+        args.model,
+        args.device,
+        hop_s=args.hop,
+        min_confidence=args.min_confidence,
+        binary=args.binary,
+        wav_only=args.wav_only,
     )
     progress = Progress(None, verbose=args.verbose)
     return stream(args.source, classifier, progress, raw=raw, json_lines=args.format == "jsonl")

@@ -200,6 +200,26 @@ def test_segments_seconds_and_label_agree(programme, hop_s, min_segment_s, min_c
     require_agreement(found, min_confidence)
 
 
+def test_binary_is_the_likelier_label_of_the_same_scores(samples):
+    rows = [(0.9, 0.8), (0.1, 0.2), (0.3, 0.7)]  # both, neither, music
+    independent = Decision("independent", (0.5, 0.5))
+    sound = np.full(48_000, 0.1, np.float32)
+    plain, binary = (
+        Classifier(Scripted(rows, independent), hop_s=1.0, min_segment_s=0, binary=chosen).classify(sound, 16_000)
+        for chosen in (False, True)
+    )
+    assert [part.label for part in plain.segments] == ["speech+music", "other", "music"]
+    assert [(part.label, part.end_s) for part in binary.segments] == [("speech", 1.0), ("music", 3.0)]
+    assert binary.scores == plain.scores
+    assert binary.label == "music"  # the larger mean
+    live = Classifier(Scripted(rows, independent), hop_s=1.0, binary=True).stream([sound], 16_000)
+    assert [part.label for part in live] == ["speech", "music", "music"]
+    for path in samples:
+        found = Classifier(binary=True).classify(path)
+        assert found.label == path.name.partition("_")[0] == max(found.scores, key=found.scores.get)
+        assert set(found.seconds) <= {"speech", "music", "silence"}
+
+
 def test_what_is_not_sure_enough_is_uncertain_but_keeps_its_scores(samples):
     sure = Classifier().classify(samples[0])
     unsure = Classifier(min_confidence=1.0).classify(samples[0])
