@@ -96,6 +96,7 @@ def test_its_own_splits_are_kept_and_others_are_in_no_part(examples, tmp_path):
     found = dataset_by_name(f"tfds:{written(tmp_path, splits)}")
     assert len({recording.name for recording in found.recordings}) == len(found.recordings)
     parts = split(found, 0)
+    splits["train"] = splits["train"][1:]  # the first is a copy of the one that tests
     for part, name in ((parts.train, "train"), (parts.val, "validation"), (parts.test, "test")):
         assert {recording.sha256 for recording in part} == {digest_of(example["audio"]) for example in splits[name]}
     assert sum(recording.split == "unlabelled" for recording in found.recordings) == 3
