@@ -40,7 +40,7 @@ def evaluate(
     _require_common_label(subject, chosen, dataset)
     if out:
         out.mkdir(parents=True, exist_ok=True)  # now, not after minutes of listening
-    fitted = _fitted(subject, dataset, archive, calibrate_on, {recording.sha256 for recording in chosen})
+    fitted = _fitted(subject, dataset, archive, calibrate_on, {recording.file_sha256 for recording in chosen})
     heard = hear(subject, chosen, f"{dataset.name} ({part})", conditions=out is not None, seed=seed)
     warnings = subject.warnings(dataset, chosen)
     found = report.numbers(subject, heard, fitted, data=dataset.name, part=part, warnings=warnings, seed=seed)
@@ -74,7 +74,7 @@ def _fitted(
                 recordings = _validated(subject, dataset_by_name(subject.data, archive))
         if not recordings:
             return Fitted(None, "the recordings that the run was validated on are not at hand.")
-    others = tuple(recording for recording in recordings if recording.sha256 not in scored)
+    others = tuple(recording for recording in recordings if recording.file_sha256 not in scored)
     if not others:
         return Fitted(
             None, f"the {len(recordings):,} recordings of {name} are scored here; name others with --calibrate-on."
