@@ -237,6 +237,9 @@ def test_files_that_excerpts_trained_on_are_known_as_such(root, capsys):
     assert cli.main(["evaluate", str(root / "run"), "--data", f"csv:{whole}", "--part", "all"]) == 0
     trained = len(json.loads((root / "run" / "split.json").read_text())["train"])
     assert f"was trained on {trained} of the 12 recordings" in capsys.readouterr().out
+    path.unlink()
+    assert cli.main(["evaluate", str(root / "run")]) == 1
+    assert f"the run was made from csv:{path}: say where that is now with --data." in capsys.readouterr().err
 
 
 def test_a_class_that_no_model_can_say_is_refused_before_the_training(root, capsys):

@@ -10,7 +10,7 @@ from typing import Any
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_train import report
 from ms_train.datasets import Dataset, Recording
-from ms_train.datasets.by_name import dataset_by_name
+from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
 from ms_train.report import Fitted
 from ms_train.scoring import hear
 from ms_train.subject import Subject
@@ -32,10 +32,9 @@ def evaluate(
     where the model or the data cannot be used.
     """
     subject = Subject.load(path)
-    data = data or subject.data
-    if data is None:
+    if data is None and subject.data is None:
         raise UsageError("usage", f"{path}: a model file names no dataset; give --data.")
-    dataset = dataset_by_name(data, archive)
+    dataset = dataset_by_name(data, archive) if data else dataset_of_run(str(subject.data), archive)
     part, chosen = subject.choose(dataset, part)
     _require_common_label(subject, chosen, dataset)
     if out:
