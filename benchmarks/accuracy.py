@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.systems import PEERS, AbsentError, ours
 from benchmarks.testsets import NEITHER, Clip, build
+from ms_edge.errors import MsEdgeError
 from ms_edge.model import Model
 
 LABELS = ("speech", "music")
@@ -46,9 +47,13 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="instead of the bundled one")
     parser.add_argument("--no-peers", action="store_true")
     args = parser.parse_args()
-    clips = build(args.gtzan, args.corpus, args.out / "tests")
-    paths = [args.out / "tests" / clip.file for clip in clips]
-    found: dict[str, dict[str, Any]] = {"ms-edge": measured(clips, ours(paths, args.model))}
+    try:
+        clips = build(args.gtzan, args.corpus, args.out / "tests")
+        paths = [args.out / "tests" / clip.file for clip in clips]
+        found: dict[str, dict[str, Any]] = {"ms-edge": measured(clips, ours(paths, args.model))}
+    except (MsEdgeError, AbsentError) as error:
+        print(f"accuracy: {error}", file=sys.stderr)
+        return 1
     for peer in () if args.no_peers else PEERS:
         try:
             answers = peer.scores(paths, args.out / "environments")

@@ -34,6 +34,7 @@ from scipy.signal import butter, sosfilt
 from tqdm import tqdm
 
 from ms_edge.audio import read_mono
+from ms_edge.errors import MsEdgeError
 from ms_edge.inputs import Inputs
 from ms_train.datasets.open_corpus import manifest
 
@@ -55,9 +56,14 @@ class Clip:
 
 
 def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
-    """Write all tests into `out`, or take them from there, where they have been written whole."""
+    """Write all tests into `out`, or take them from there, where they have been written whole. Raises MsEdgeError where audio lacks."""
     listing = out / "tests.tsv"
     if not listing.exists():
+        if not any(row.split == "test_a" and (corpus / row.flac).exists() for row in manifest()):
+            raise MsEdgeError(
+                "bad-data",
+                f"{corpus}: holds nothing of test_a; type: ms-train data fetch open-corpus --splits test_a,hard --to {corpus}",
+            )
         out.mkdir(parents=True, exist_ok=True)
         clips = [
             _write(out, clip, samples)

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 from ms_train.datasets import Dataset, Recording
-from ms_train.datasets.decoding import read_for_training
+from ms_train.datasets.reading import read_for_training
 from ms_train.finetune import STEPS_PER_EPOCH, recipe_from
 from ms_train.fit import fit
 from ms_train.recipes.mel_dscnn import build_model

@@ -19,6 +19,14 @@ MAX_LABEL = 100
 # 2e-3 (features).
 MAX_SCORE_TOLERANCE, MAX_FEATURE_TOLERANCE = 0.1, 0.01
 RESERVED_LABELS = ("silence", "other", "uncertain", "error")  # what the runtime says itself
+LABEL_RULE = (
+    f"a name is printable, has no +, at most {MAX_LABEL} characters, and is none of {', '.join(RESERVED_LABELS)}"
+)
+
+
+def is_label(name: str) -> bool:
+    """Whether a model may call a class so (LABEL_RULE)."""
+    return 0 < len(name) <= MAX_LABEL and name.isprintable() and "+" not in name and name not in RESERVED_LABELS
 
 
 @dataclass(frozen=True)
@@ -79,11 +87,9 @@ class Metadata:
         ):
             raise ModelError("bad-metadata", f"The model's labels must be a list of 2 to {MAX_LABELS} names.")
         for label in labels:
-            if len(label) > MAX_LABEL or not label.isprintable() or "+" in label or label in RESERVED_LABELS:
+            if not is_label(label):
                 raise ModelError(
-                    "bad-metadata",
-                    f"The model's label {label[:MAX_LABEL]!r} is not usable: a name is printable, has no +, at most {MAX_LABEL}"
-                    f" characters, and is none of {', '.join(RESERVED_LABELS)}.",
+                    "bad-metadata", f"The model's label {label[:MAX_LABEL]!r} is not usable: {LABEL_RULE}."
                 )
         if len(set(labels)) != len(labels):
             raise ModelError("bad-metadata", "The model's labels must differ from one another.")

@@ -19,7 +19,7 @@ from ms_export.signals import Real
 from ms_train.clips import read_all
 from ms_train.console import first_line
 from ms_train.datasets import Recording
-from ms_train.datasets.by_name import dataset_by_name
+from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
 from ms_train.outputs import with_logits
 from ms_train.runs import TrainedRun, decision_of
 
@@ -124,7 +124,7 @@ class Run:
         """
         if not data and "data" not in self.facts:
             return {}
-        dataset = dataset_by_name(data or self.facts["data"], archive)
+        dataset = dataset_by_name(data, archive) if data else dataset_of_run(self.facts["data"], archive)
         names = set(self.split["test"] or self.split["val"])
         return {
             label: [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -119,10 +120,51 @@ def test_an_unfinished_run_is_named_and_left_out(runs, tmp_path, capsys):
     assert "masked-2: is not trained to its end" in capsys.readouterr().err
 
 
+def test_means_are_over_the_tests_that_all_systems_have_run(runs, tmp_path, capsys):
+    shutil.copytree(runs, tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "masked-2")
+    for name, value in (("plain-1", 1.0), ("plain-2", 0.0)):
+        path = tmp_path / "runs" / name / "metrics.json"
+        metrics = json.loads(path.read_text())
+        metrics["test"]["file_accuracy"] = value
+        path.write_text(json.dumps(metrics))
+    found = {system["name"]: system for system in compare([tmp_path / "runs"])["systems"]}
+    plain = found["resized_cnn, 1 epoch"]
+    assert (plain["count"], len(plain["runs"]), plain["file"]) == (1, 2, {"mean": 1.0, "deviation": None})
+    assert "left out of the means: 1 of the 2 runs of resized_cnn, 1 epoch:" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "runs" / "plain-1")
+    with pytest.raises(MsEdgeError, match="No seed and fold was run by all 2 systems"):
+        compare([tmp_path / "runs"])
+
+
+def test_trials_of_a_search_are_no_systems_unless_they_are_named(runs, tmp_path, capsys):
+    shutil.copytree(runs / "plain-1", tmp_path / "runs" / "search" / "trial-1")
+    shutil.copytree(runs / "plain-1", tmp_path / "runs" / "search" / "best")
+    (tmp_path / "runs" / "search" / "study.log").touch()
+    assert [len(system["runs"]) for system in compare([tmp_path / "runs"])["systems"]] == [1]
+    assert "search: the trials of a search; name one to compare it" in capsys.readouterr().err
+    assert compare([tmp_path / "runs" / "search" / "trial-1"])["systems"]
+
+
+@pytest.mark.parametrize("name", ["plain-1", "masked-1"])
+def test_the_command_in_a_run_folder_trains_it_again(runs, tmp_path, name):
+    command = shlex.split(json.loads((runs / name / "run.json").read_text())["command"])
+    assert command[:2] == ["ms-train", "fit"]
+    assert command[-2:] == ["--out", str(runs / name)]
+    assert cli.main([*command[1:-1], str(tmp_path / "again")]) == 0
+    for file in ("history.csv", "split.json", "data.json", "recordings.json", "recipe.json"):
+        assert (tmp_path / "again" / file).read_bytes() == (runs / name / file).read_bytes()
+
+
 @pytest.mark.parametrize("text", ["nois", "noise:x", "noise:2", "none:1"])
 def test_augmentations_that_are_none_are_refused(text):
     with pytest.raises(MsEdgeError):
         parse_chain([text])
+
+
+def test_no_augmentation_stands_alone():
+    with pytest.raises(MsEdgeError, match="none stands alone"):
+        parse_chain(["none", "gain"])
 
 
 def test_no_augmentation_is_an_empty_chain():

@@ -99,6 +99,17 @@ def test_a_run_folder_says_what_it_came_from(tuned, origin):
     assert json.loads((tuned / "metrics.json").read_text())["test"]["files"] == 3
 
 
+def test_what_the_origin_has_heard_is_no_test(origin, tmp_path, capsys):
+    data = json.loads((origin / "run.json").read_text())["data"]
+    chosen = ["--from", str(origin), "--data", data, "--fold", "1/3", "--epochs", "1", "--head-only"]
+    assert cli.main(["finetune", *chosen, "--out", str(tmp_path / "run")]) == 0
+    assert "had been trained or stopped on 4 of the 4 recordings tested" in capsys.readouterr().err
+    command = json.loads((tmp_path / "run" / "run.json").read_text())["command"]
+    assert f"--from {origin} --head-only --out {tmp_path / 'run'}" in command
+    with pytest.raises(MsEdgeError, match="was begun with head_only True, not False"):
+        train(origin, Path(data.removeprefix("folder:")), tmp_path / "run", fold=(1, 3), epochs=1, resume=True)
+
+
 def test_new_classes_are_exported_and_classified(tuned, sounds, tmp_path, monkeypatch, capsys):
     whole = convert.grid
     monkeypatch.setattr(convert, "grid", lambda *args, **options: islice(whole(*args, **options), 0, None, 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ import soundfile
 from ms_edge.audio import read_mono
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_train import cli
+from ms_train.checkpoint import Checkpoint
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.folder import folder
 from ms_train.datasets.manifest import manifest
@@ -203,6 +205,54 @@ def test_a_file_that_is_no_text_gets_one_sentence(root, samples):
         manifest(root / "missing.csv")
     with pytest.raises(MsEdgeError, match="cannot be read"):
         manifest(root)
+
+
+def fit(path: Path, out: Path, *options: str) -> int:
+    return cli.main(
+        ["fit", "--recipe", "resized_cnn", "--data", f"csv:{path}", "--epochs", "2", "--cache", "none", "--out", str(out), *options]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"test": "train", "train": "test"}, {"music": "speech", "speech": "music"}])
+def test_a_training_is_not_resumed_with_other_parts_or_labels(root, capsys, monkeypatch, change):
+    """Recordings that have been trained on would be tested on."""
+    parts = ("test", "val", "train")
+    rows = [line.replace(",,,", f",{parts[place % 3]},,") for place, line in enumerate(lines(root))]
+    path = table(root, *rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "on_epoch_end", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert fit(path, root / "run") == 130
+    cells = [row.split(",") for row in rows]
+    table(root, *(",".join(change.get(cell, cell) for cell in row) for row in cells))
+    assert fit(path, root / "run", "--resume") == 1
+    assert "their labels or their parts have changed" in capsys.readouterr().err
+
+
+def test_files_that_excerpts_trained_on_are_known_as_such(root, capsys):
+    path = table(root, *(f"{line.rstrip(',')},,0,2" for line in lines(root)))
+    assert fit(path, root / "run") == 0
+    whole = root / "whole.csv"
+    whole.write_text("\n".join(["path,label,split,start,end", *lines(root), ""]))
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(root / "run"), "--data", f"csv:{whole}", "--part", "all"]) == 0
+    trained = len(json.loads((root / "run" / "split.json").read_text())["train"])
+    assert f"was trained on {trained} of the 12 recordings" in capsys.readouterr().out
+    path.unlink()
+    assert cli.main(["evaluate", str(root / "run")]) == 1
+    assert f"the run was made from csv:{path}: say where that is now with --data." in capsys.readouterr().err
+
+
+def test_a_class_that_no_model_can_say_is_refused_before_the_training(root, capsys):
+    path = table(root, *(line.replace(",music,", ",other,") for line in lines(root)))
+    assert fit(path, root / "run") == 1
+    assert "no model can call a class 'other'" in capsys.readouterr().err
+
+
+def test_folds_that_could_not_begin_leave_the_folder_free(root, capsys):
+    path = table(root, *(line.replace(",,,", ",train,,") for line in lines(root)))
+    for _ in range(2):
+        assert fit(path, root / "run", "--folds", "2") == 2
+        assert "prescribes its own split" in capsys.readouterr().err
 
 
 def test_a_manifest_with_bad_lines_trains(root, capsys):

@@ -150,6 +150,8 @@ def parse_chain(texts: Sequence[str]) -> Chain:
     if list(texts) == ["none"]:
         return chain()
     steps = []
+    if "none" in texts:
+        raise UsageError("usage", "--augment none stands alone; leave it out, or leave out the others.")
     for text in texts:
         name, colon, share = text.partition(":")
         require_known(name)

@@ -29,11 +29,13 @@ def _fit(args: argparse.Namespace) -> int:
     from ms_train.datasets.by_name import dataset_by_name
     from ms_train.fit import fit
     from ms_train.recipes import get_recipe
+    from ms_train.tune_report import in_words
 
     recipe = get_recipe(args.recipe).with_settings(dict(args.set))
     if args.augment:
         recipe = replace(recipe, augment=parse_chain(args.augment))
     dataset = dataset_by_name(args.data, args.archive)
+    chosen = [*in_words(dict(args.set)), *["--mixed-precision"] * args.mixed_precision]
 
     def train(out: Path, fold: tuple[int, int] | None, resume: bool) -> dict[str, Any]:
         return fit(
@@ -48,6 +50,7 @@ def _fit(args: argparse.Namespace) -> int:
             resume=resume,
             tensorboard=args.tensorboard,
             mixed_precision=args.mixed_precision,
+            command=[*_command("fit", args, fold=fold), *(f"--augment={step}" for step in args.augment), *chosen],
         )
 
     if args.folds:
@@ -58,10 +61,21 @@ def _fit(args: argparse.Namespace) -> int:
     return 0
 
 
+def _command(command: str, args: argparse.Namespace, *, fold: tuple[int, int] | None, **other: Any) -> list[str]:
+    """What to type for one training as `args` describe it: the options that have a value, with `other` ones."""
+    given = {"recipe": getattr(args, "recipe", None), "data": args.data, "archive": args.archive}
+    given |= {"epochs": args.epochs, "seed": args.seed, "fold": fold and f"{fold[0]}/{fold[1]}"} | other
+    return [
+        "ms-train",
+        command,
+        *(part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))),
+    ]
+
+
 def _finetune(args: argparse.Namespace) -> int:
     from ms_train.cache import default_folder
     from ms_train.datasets.by_name import dataset_by_name
-    from ms_train.finetune import recipe_from
+    from ms_train.finetune import heard_before, recipe_from
     from ms_train.fit import fit
 
     metrics = fit(
@@ -74,7 +88,18 @@ def _finetune(args: argparse.Namespace) -> int:
         epochs=args.epochs,
         cache=default_folder(),
         resume=args.resume,
+        command=[
+            *_command("finetune", args, fold=args.fold, **{"from": args.origin}),
+            *["--head-only"] * args.head_only,
+        ],
     )
+    heard, tested = heard_before(args.origin, args.out)
+    if heard:
+        print(
+            f"note: {args.origin}, from which this was made, had been trained or stopped on {heard} of the {tested} recordings tested: "
+            "the figures may be too good.",
+            file=sys.stderr,
+        )
     _print_metrics(args.out, metrics)
     return 0
 
@@ -96,17 +121,12 @@ def _tune(args: argparse.Namespace) -> int:
     from ms_train.fit import fit
     from ms_train.recipes import Recipe, get_recipe
     from ms_train.tune import tune
-    from ms_train.tune_report import table
+    from ms_train.tune_report import in_words, table
 
     recipe = get_recipe(args.recipe)
     dataset = dataset_by_name(args.data, args.archive)
     epochs = args.epochs or recipe.epochs
-    given = {"recipe": recipe.name, "data": args.data, "archive": args.archive, "epochs": epochs, "seed": args.seed}
-    given["fold"] = args.fold and f"{args.fold[0]}/{args.fold[1]}"
-    command = ["ms-train", "fit"]
-    for name, value in given.items():
-        if value is not None:
-            command += [f"--{name}", str(value)]
+    command = _command("fit", args, fold=args.fold, epochs=epochs)
 
     def train(chosen: Recipe, folder: Path) -> dict[str, Any]:
         return fit(
@@ -119,6 +139,7 @@ def _tune(args: argparse.Namespace) -> int:
             epochs=epochs,
             cache=None if args.cache == Path("none") else args.cache or default_folder(),
             resume=True,
+            command=[*command, *in_words(chosen.settings)],
         )
 
     found = tune(recipe, dataset, train, command, args.out, trials=args.trials, seed=args.seed, resume=args.resume)

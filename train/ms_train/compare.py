@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ from ms_train.recipes import recipes
 
 SCHEMA = "ms-train/compare-1"
 MOST_LISTED = 12
+JOURNAL = "study.log"  # of a search (`ms_train.tune`, which wants Optuna)
 LEVELS = {"clip": "clips", "file": "recordings"}
 
 
 def compare(folders: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
     """The numbers of all complete run folders in and under `folders`, runs of one system together; in `out` also as a report.
 
-    A system is a recipe with its settings, augmentation and epochs. Two systems are held against each other by what they reach on
-    the recordings they were tested on, which have to be the same ones: of every seed and fold that both have run. What counts is
-    the accuracy that a training wrote down at its end, per clip of its own recipe and per recording. Raises MsEdgeError where
-    there is nothing to compare, or the recordings differ.
+    A system is a recipe with its settings, augmentation and epochs, and what it was fine-tuned from. Means are over the seeds and folds
+    that every system has run, and of each of these the recordings tested on have to be the same ones: other splits are easier or harder.
+    What counts is the accuracy that a training wrote down at its end, per clip of its own recipe and per recording. Raises
+    MsEdgeError where there is nothing to compare, or the recordings differ.
     """
     if out and out.exists() and any(out.iterdir()):
         raise UsageError("usage", f"{out}: already holds files; give --out a new folder.")
@@ -49,13 +50,28 @@ def compare(folders: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
                 f"{folder}: is a second run of {run['system']}, seed {run['seed']}, fold {run['fold']}; leave one out.",
             )
         systems[run["system"]].append(run)
-    found = [_summary(name, runs) for name, runs in systems.items()]
+    common = set.intersection(*({(run["seed"], run["fold"]) for run in runs} for runs in systems.values()))
+    if not common:
+        name, fewest = min(systems.items(), key=lambda system: len(system[1]))
+        raise MsEdgeError(
+            "bad-run",
+            f"No seed and fold was run by all {len(systems)} systems; {name} has the fewest runs ({fewest[0]['folder']}): leave it out, or "
+            "train it on the seeds and folds of the others.",
+        )
+    for name, runs in systems.items():
+        if more := len(runs) - len(common):
+            print(
+                f"left out of the means: {more} of the {len(runs)} runs of {name}: not every system has run their seed and fold.",
+                file=sys.stderr,
+            )
+    found = [_summary(name, runs, common) for name, runs in systems.items()]
     found.sort(key=lambda system: (-system["file"]["mean"], -system["clip"]["mean"]))
     numbers = {
         "schema": SCHEMA,
         "data": sorted({run["dataset"] for runs in systems.values() for run in runs}),
         "tests": [
-            {"seed": seed, "fold": fold, "recordings": len(tested[seed, fold][1])} for seed, fold in sorted(tested)
+            {"seed": seed, "fold": fold, "recordings": len(tested[seed, fold][1]), "in_means": (seed, fold) in common}
+            for seed, fold in sorted(tested)
         ],
         "systems": found,
         "hard": _hard(systems),
@@ -80,8 +96,16 @@ def _run_folders(folders: Sequence[Path]) -> list[Path]:
                 "bad-run", f"{folder}: no such folder; give run folders of ms-train fit, or folders of them."
             )
         inside = sorted(path.parent for path in folder.rglob("metrics.json"))
+        trials = {
+            path
+            for path in inside
+            if path != folder and (path.parent / JOURNAL).exists() and path.name.startswith("trial-")
+        }
+        for search in sorted({path.parent for path in trials}):
+            print(f"left out: {search}: the trials of a search; name one to compare it.", file=sys.stderr)
         for unfinished in sorted({path.parent for path in folder.rglob("run.json")} - set(inside)):
             print(f"left out: {unfinished}: is not trained to its end.", file=sys.stderr)
+        inside = [path for path in inside if path not in trials]
         if not inside:
             raise MsEdgeError("bad-run", f"{folder}: there is no complete run in it.")
         found |= dict.fromkeys(inside)
@@ -101,7 +125,14 @@ def _read(folder: Path) -> dict[str, Any]:
         usual = recipes()[run["recipe"]].settings if run["recipe"] in recipes() else {}
         settings = recipe.get("settings", {}).items()
         differences += [f"{name} {value:g}" for name, value in settings if value != usual.get(name)]
+        differences += ["mixed precision"] * bool(run.get("mixed_precision"))
+        if "origin" in run:
+            origin = run["origin"]
+            differences += [f"from {origin['recipe']} {origin['model_sha256'][:8]}"] + ["head only"] * origin[
+                "head_only"
+            ]
         return {
+            "folder": str(folder),
             "system": ", ".join(
                 [f"{run['recipe']}, {recipe['epochs']} epoch{'s' * (recipe['epochs'] > 1)}", *differences]
             ),
@@ -120,15 +151,16 @@ def _read(folder: Path) -> dict[str, Any]:
         raise MsEdgeError("bad-run", f"{folder}: is not a complete run of ms-train fit; train it anew.") from None
 
 
-def _summary(name: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _summary(name: str, runs: Sequence[dict[str, Any]], common: Collection[tuple[int, str]]) -> dict[str, Any]:
     def spread(key: str) -> dict[str, float | None]:
-        values = [run[key] for run in runs]
+        values = [run[key] for run in runs if (run["seed"], run["fold"]) in common]
         return {"mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None}
 
     kept = ("seed", "fold", "clip", "file", "epochs", "seconds", "wrong")
     return {
         "name": name,
         "parameters": runs[0]["parameters"],
+        "count": len(common),
         **{key: spread(key) for key in (*LEVELS, "epochs", "seconds")},
         "runs": [{key: run[key] for key in kept} for run in sorted(runs, key=lambda run: (run["seed"], run["fold"]))],
     }
@@ -168,8 +200,9 @@ def markdown(numbers: dict[str, Any]) -> str:
         per_run.append([system["name"], *cells])
     parts = [
         f"# {len(numbers['systems'])} systems on {', '.join(numbers['data'])}",
-        "Accuracy on recordings that a run neither trained nor stopped on, in per cent: mean over the runs and, after ±, their standard "
-        "deviation. A clip is as long as the recipe's; a recording's answer is the mean over its clips.",
+        "Accuracy on recordings that a run neither trained nor stopped on, in per cent: mean over the seeds and folds that all "
+        "systems have run and, after ±, the standard deviation. A clip is as long as the recipe's; a recording's answer is the mean over "
+        "its clips.",
         grid(head, rows),
         "![every run](comparison.png)",
         "## Run by run",
@@ -195,7 +228,7 @@ def _rows(numbers: dict[str, Any]) -> list[list[str]]:
             mean, deviation = system[level]["mean"], system[level]["deviation"]
             shares.append(f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}"))
         rows.append(
-            [system["name"], f"{system['parameters']:,}", str(len(system["runs"])), *shares,
+            [system["name"], f"{system['parameters']:,}", str(system["count"]), *shares,
              f"{system['epochs']['mean']:.0f}", f"{system['seconds']['mean']:.0f} s"]
         )  # fmt: skip
     return rows

@@ -43,7 +43,7 @@ def crossvalidate(
     interrupted goes on. Every fold is tested as `ms-train evaluate` does, per clip of the runtime's and per recording, so each
     recording is answered once, by a model that never saw it. Raises MsEdgeError where the data or the folder cannot be used.
     """
-    if not resume and out.exists() and any(out.iterdir()):
+    if not resume and out.exists() and any(not path.is_dir() for path in out.rglob("*")):
         raise UsageError("usage", f"{out}: already holds files; go on with --resume, or give --out a new folder.")
     tf.get_logger().setLevel("ERROR")  # it warns of a new graph for each network: there is one
     found, clips, files, unreadable = [], [], [], {}

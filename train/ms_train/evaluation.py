@@ -10,7 +10,7 @@ from typing import Any
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_train import report
 from ms_train.datasets import Dataset, Recording
-from ms_train.datasets.by_name import dataset_by_name
+from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
 from ms_train.report import Fitted
 from ms_train.scoring import hear
 from ms_train.subject import Subject
@@ -32,15 +32,14 @@ def evaluate(
     where the model or the data cannot be used.
     """
     subject = Subject.load(path)
-    data = data or subject.data
-    if data is None:
+    if data is None and subject.data is None:
         raise UsageError("usage", f"{path}: a model file names no dataset; give --data.")
-    dataset = dataset_by_name(data, archive)
+    dataset = dataset_by_name(data, archive) if data else dataset_of_run(str(subject.data), archive)
     part, chosen = subject.choose(dataset, part)
     _require_common_label(subject, chosen, dataset)
     if out:
         out.mkdir(parents=True, exist_ok=True)  # now, not after minutes of listening
-    fitted = _fitted(subject, dataset, archive, calibrate_on, {recording.sha256 for recording in chosen})
+    fitted = _fitted(subject, dataset, archive, calibrate_on, {recording.file_sha256 for recording in chosen})
     heard = hear(subject, chosen, f"{dataset.name} ({part})", conditions=out is not None, seed=seed)
     warnings = subject.warnings(dataset, chosen)
     found = report.numbers(subject, heard, fitted, data=dataset.name, part=part, warnings=warnings, seed=seed)
@@ -74,7 +73,7 @@ def _fitted(
                 recordings = _validated(subject, dataset_by_name(subject.data, archive))
         if not recordings:
             return Fitted(None, "the recordings that the run was validated on are not at hand.")
-    others = tuple(recording for recording in recordings if recording.sha256 not in scored)
+    others = tuple(recording for recording in recordings if recording.file_sha256 not in scored)
     if not others:
         return Fitted(
             None, f"the {len(recordings):,} recordings of {name} are scored here; name others with --calibrate-on."

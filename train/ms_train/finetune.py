@@ -18,6 +18,7 @@ from ms_edge.spec import FrontEndSpec
 from ms_train.augmentations import chain
 from ms_train.console import first_line
 from ms_train.recipes import Recipe
+from ms_train.runs import files_of
 
 HEAD = (keras.layers.Dense, keras.layers.Dropout, keras.layers.Activation, keras.layers.Softmax)
 SUFFIX = "_finetuned"
@@ -71,6 +72,14 @@ def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
         apart=True,
         origin=origin,
     )
+
+
+def heard_before(origin: Path, run: Path) -> tuple[int, int]:
+    """How many of the recordings that a fine-tuned run held out its origin was trained or validated on, and how many it held out."""
+    parts, tested = (json.loads((folder / "split.json").read_text("utf-8")) for folder in (origin, run))
+    files, mine = files_of(origin), files_of(run)
+    seen = {files[name] for part in ("train", "val") for name in parts[part]}
+    return sum(mine[name] in seen for name in tested["test"]), len(tested["test"])
 
 
 def trunk(run: Path) -> keras.Model:

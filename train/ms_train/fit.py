@@ -1,7 +1,8 @@
 """Train a recipe on a dataset and leave a run folder from which everything else follows.
 
-run folder: model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions), split.json,
-data.json (SHA-256 of every recording used), history.csv, metrics.json, curves.png; while it is trained also checkpoint.npz
+run folder: model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions, command), split.json,
+data.json (SHA-256 of every recording used), recordings.json (its label, and the SHA-256 of the file it is from), history.csv, metrics.json,
+curves.png; while it is trained also checkpoint.npz
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +27,7 @@ from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
 from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.metadata import LABEL_RULE, is_label
 from ms_train import checkpoint, clips, plots
 from ms_train.augment import Pool
 from ms_train.batches import FixedBatches, RandomBatches
@@ -83,13 +87,19 @@ def fit(
     resume: bool = False,
     tensorboard: bool = False,
     mixed_precision: bool = False,
+    command: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train `recipe` on `dataset` (named `data` on the command line) into the folder `out`; returns the metrics.
 
     The validation part decides when to stop; a held-out fold is looked at once, at the end. `resume` goes on where a
     training into `out` with the same settings was interrupted, and ends with the same weights. All GPUs that TensorFlow
-    sees are used; `mixed_precision` computes in 16 bits on them. Raises MsEdgeError where the data or the folder cannot be used.
+    sees are used; `mixed_precision` computes in 16 bits on them. `command` is what does the same on the command line, without --out: the
+    run folder keeps it. Raises MsEdgeError where the data or the folder cannot be used.
     """
+    if wrong := [label for label in dataset.labels if not is_label(label)]:  # now, not when it is exported
+        raise MsEdgeError(
+            "bad-data", f"{dataset.name}: no model can call a class {wrong[0]!r}: {LABEL_RULE}; rename it."
+        )
     began = time.monotonic()
     epochs = recipe.epochs if epochs is None else epochs
     settings = {
@@ -105,6 +115,7 @@ def fit(
         "augment": recipe.augmentation,
         "mixed_precision": mixed_precision,
         "settings": recipe.settings,
+        **({"head_only": recipe.origin["head_only"]} if recipe.origin else {}),
         **({"origin_sha256": recipe.origin["model_sha256"]} if recipe.origin else {}),
     }
     _open_folder(out, settings, resume)
@@ -152,7 +163,7 @@ def fit(
         batches = FixedBatches(train.features, targets(train.targets), recipe.batch_size, seed)
 
     used = {"train": trained_on, "val": val.names, "test": test.names if test else ()}
-    _describe(out, recipe, dataset, parts.train, used, settings)
+    _describe(out, recipe, dataset, parts.train, used, settings, command)
     first_epoch, history, state = checkpoint.restore(out, model) if resume else (0, [], None)
     saving = checkpoint.Checkpoint(out, batches.state, history)
     stopping = TargetAccuracy(recipe.target_accuracy, recipe.log_every_epochs)
@@ -248,23 +259,35 @@ def _describe(
     train: tuple[Recording, ...],
     used: dict[str, tuple[str, ...]],
     settings: dict[str, Any],
+    command: Sequence[str],
 ) -> None:
     """Write what is trained on what, before it is."""
-    digests = {recording.name: recording.sha256 for recording in dataset.recordings}
+    by_name = {recording.name: recording for recording in dataset.recordings}
     sources = {recording.name: recording.source for recording in train}
-    listed = {name: digests[name] for names in used.values() for name in names}
-    if (out / "data.json").exists() and json.loads((out / "data.json").read_text("utf-8")) != listed:
-        raise MsEdgeError(
-            "bad-data", f"{out}: its recordings have changed since it was begun; give --out a new folder."
-        )
+    listed = [by_name[name] for names in used.values() for name in names]
+    manifest = {
+        "split": {part: list(names) for part, names in used.items()},
+        "data": {recording.name: recording.sha256 for recording in listed},
+        "recordings": {
+            recording.name: {"label": recording.label, "file_sha256": recording.file_sha256} for recording in listed
+        },
+    }
+    for name, value in manifest.items():
+        path = out / f"{name}.json"
+        if path.exists() and json.loads(path.read_text("utf-8")) != value:
+            raise MsEdgeError(
+                "bad-data",
+                f"{out}: its recordings, their labels or their parts have changed since it was begun; give --out a new folder.",
+            )
     _write_json(out / "recipe.json", {**recipe.to_dict(), "epochs": settings["epochs"]})
     _write_json(out / "spec.json", json.loads(recipe.spec.to_json()))
-    _write_json(out / "split.json", {name: list(names) for name, names in used.items()})
-    _write_json(out / "data.json", listed)
+    for name, value in manifest.items():
+        _write_json(out / f"{name}.json", value)
     _write_json(
         out / "run.json",
         {
             **settings,
+            **({"command": shlex.join([*command, "--out", str(out)])} if command else {}),
             **({"origin": recipe.origin} if recipe.origin else {}),
             "licences": sorted({*dataset.licences, *(recipe.origin or {}).get("licences", ())}),
             "sources": sorted({sources[name] for name in used["train"]}),

@@ -24,7 +24,7 @@ class TrainedRun:
     """A trained network and what its folder records of the training.
 
     `network` has two outputs, logits and scores (`ms_train.outputs.with_logits`). `facts` are run.json's, `split` names the
-    recordings of each part, `sha256` is the digest of each.
+    recordings of each part, `sha256` is the digest of each, `files` that of the file each was cut from, or is.
     """
 
     network: keras.Model
@@ -36,6 +36,7 @@ class TrainedRun:
     metrics: dict[str, Any]
     split: dict[str, list[str]]
     sha256: dict[str, str]
+    files: dict[str, str]
 
     @classmethod
     def load(cls, folder: Path) -> TrainedRun:
@@ -64,9 +65,18 @@ class TrainedRun:
                 metrics,
                 named,
                 dict(digests),
+                files_of(folder),
             )
         except Exception as error:  # Keras raises what it likes
             raise MsEdgeError("bad-run", f"{folder}: not a run folder of ms-train fit ({first_line(error)}).") from None
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """The digest of the file that each recording of a run was cut from, or is."""
+    digests = json.loads((folder / "data.json").read_text("utf-8"))
+    path = folder / "recordings.json"
+    more = json.loads(path.read_text("utf-8")) if path.exists() else {}  # a run of an older version has none
+    return {name: more[name]["file_sha256"] if name in more else digest for name, digest in digests.items()}
 
 
 def decision_of(kind: str, labels: tuple[str, ...]) -> Decision:

@@ -53,7 +53,7 @@ class Subject:
     """A model ready to be asked, and what is known of the recordings it was made with.
 
     `parts` says of the SHA-256 of each recording of a run whether it trained, validated or tested (`train`, `val`, `test`);
-    `data` is how the run named its dataset. A model file knows neither.
+    `files` says it of the file that each was cut from, or is; `data` is how the run named its dataset. A model file knows none of it.
     """
 
     listener: Listener
@@ -61,6 +61,7 @@ class Subject:
     training: Mapping[str, Any]
     parts: Mapping[str, str] = field(default_factory=dict)
     data: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Subject:
@@ -83,7 +84,8 @@ class Subject:
         session: Any = _NetworkSession(run.network, run.spec)
         model = Model(str(path), digest, len(content), metadata, session, FEATURES, "cpu", "TensorFlow", False)
         parts = {run.sha256[name]: part for part, names in run.split.items() for name in names}
-        return cls(Listener(model), "run", training, parts, str(run.facts.get("data")))
+        files = {run.files[name]: part for part, names in run.split.items() for name in names}
+        return cls(Listener(model), "run", training, parts, str(run.facts.get("data")), files)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -108,8 +110,8 @@ class Subject:
         return np.array([name in members for name in self.labels], bool)
 
     def part_of(self, recording: Recording) -> str | None:
-        """`train`, `val` or `test` of what the model was made with; None where it was not, or nobody can tell."""
-        return self.parts.get(recording.sha256)
+        """`train`, `val` or `test` of what the model was made with, it or another part of its file; None where that is not known."""
+        return self.files.get(recording.file_sha256)
 
     def choose(self, dataset: Dataset, part: str | None) -> tuple[str, tuple[Recording, ...]]:
         """The part to score, and its recordings: `part`, or what the run held out (else validated), or all of a dataset never seen.

@@ -175,7 +175,9 @@ def _cut_torn_line(journal: Path) -> None:
 
 def _facts(recipe: Recipe, dataset: Dataset, command: Sequence[str]) -> dict[str, str]:
     """What trials must have in common to be compared."""
-    recordings = sorted(f"{recording.sha256} {recording.name}" for recording in dataset.recordings)
+    recordings = sorted(
+        f"{recording.sha256} {recording.label} {recording.split} {recording.name}" for recording in dataset.recordings
+    )
     return {
         "recipe": recipe.name,
         "command": shlex.join(command),

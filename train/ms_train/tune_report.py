@@ -46,13 +46,12 @@ def write(
     if best.val_loss is None:
         error = out / f"trial-{best.number}" / "error.txt"
         raise MsEdgeError("bad-run", f"{out}: no trial could be trained; {error} says why.")
-    settings = [part for name, value in best.settings.items() for part in ("--set", f"{name}={value}")]
     facts = {
         "trial": best.number,
         "settings": best.settings,
         "val_loss": best.val_loss,
         "val": {name: value for name, value in best.metrics.get("val", {}).items() if name != "wrong_files"},
-        "command": shlex.join([*command, *settings, "--out", str(out / "best")]),
+        "command": shlex.join([*command, *in_words(best.settings), "--out", str(out / "best")]),
     }
     (out / "best.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="ascii")
     tune_plots.study(trials, recipe, importances, out / "study.png")
@@ -97,6 +96,11 @@ def table(trials: Sequence[Trial], recipe: Recipe) -> str:
     for *cells, note in rows:
         lines.append("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + note)
     return "\n".join(lines)
+
+
+def in_words(settings: Mapping[str, Value]) -> list[str]:
+    """Settings as `ms-train fit` takes them."""
+    return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
 
 
 def short(value: Value) -> str:

@@ -36,6 +36,11 @@ class Recording:
     split: str | None = None
     excerpt_of: str | None = None
 
+    @property
+    def file_sha256(self) -> str:
+        """The digest of the file that is read, wholly or in part: recordings of one file are never in two parts."""
+        return self.excerpt_of or self.sha256
+
 
 @dataclass(frozen=True)
 class Dataset:

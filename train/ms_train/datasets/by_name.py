@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ms_edge.errors import UsageError
+from ms_edge.errors import MsEdgeError, UsageError
 from ms_train.datasets import Dataset
 
 KINDS = "folder:PATH, csv:FILE, tfds:NAME, open-corpus:PATH or gtzan"
+
+
+def dataset_of_run(data: str, archive: Path | None = None) -> Dataset:
+    """What a run folder says it was made from, as `dataset_by_name`; where it is not there any more, the error says what to do."""
+    try:
+        return dataset_by_name(data, archive)
+    except UsageError:
+        raise
+    except MsEdgeError as error:
+        reason = str(error).rstrip(".")
+        raise MsEdgeError(
+            error.code, f"{reason}; the run was made from {data}: say where that is now with --data."
+        ) from None
 
 
 def dataset_by_name(name: str, archive: Path | None = None) -> Dataset:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_train.datasets import Dataset, Recording
+from ms_train.datasets.reading import say_left_out
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
     open and prescribes nothing to validate, its training part does both. Of what is parted here, a share (a fifth) of the
     recordings of each label validates. With `fold` = (i, n), i from 1 to n, the i-th of n folds is held out for testing before
     that: training, and every decision taken while training, see nothing of it; and each fold validates on other recordings.
-    Copies of one recording stay together, and so do excerpts of one file, which count as one recording, of all their labels.
+    Copies of one recording stay together, and so do excerpts of one file, which count as one recording, of all their labels. Of copies
+    that the dataset itself has in several parts, those that test are kept, else those that validate; the others are named on stderr.
     Raises MsEdgeError(`bad-data`) where a part would lack a label, or one recording has two.
     """
     label_of: dict[str, Recording] = {}
@@ -56,7 +58,7 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
         pool = pool[first:] + pool[:first]
         parts["val"] += _joined(pool[:val_count])
         parts["train"] += _joined(pool[val_count:])
-    result = Split(tuple(parts["train"]), tuple(parts["val"]), tuple(parts["test"]))
+    result = _without_copies(dataset, parts)
     for name, part in (("training", result.train), ("validation", result.val), ("testing", result.test)):
         if name == "testing" and not fold:
             continue
@@ -69,11 +71,30 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
     return result
 
 
+def _without_copies(dataset: Dataset, parts: Mapping[str | None, Sequence[Recording]]) -> Split:
+    """The three parts, without those recordings of one that a later one holds too."""
+    kept: dict[str, tuple[Recording, ...]] = {}
+    part_of: dict[str, str] = {}
+    left_out, count = [], 0
+    for part in ("test", "val", "train"):
+        mine = parts.get(part, ())
+        kept[part] = tuple(recording for recording in mine if recording.file_sha256 not in part_of)
+        left_out += [
+            f"{recording.name}: is in the part {part!r}, and a copy of it in {part_of[recording.file_sha256]!r}."
+            for recording in mine
+            if recording.file_sha256 in part_of
+        ]
+        part_of |= {recording.file_sha256: part for recording in kept[part]}
+        count += len(mine)
+    say_left_out(dataset.name, left_out, count, "recordings")
+    return Split(kept["train"], kept["val"], kept["test"])
+
+
 def _strata(recordings: Sequence[Recording], seed: int) -> list[list[list[Recording]]]:
     """What may part: units (copies, or excerpts of one file) by the labels in them, shuffled."""
     units: dict[str, list[Recording]] = defaultdict(list)
     for recording in sorted(recordings, key=lambda recording: recording.name):
-        units[recording.excerpt_of or recording.sha256].append(recording)
+        units[recording.file_sha256].append(recording)
     strata: dict[str, list[list[Recording]]] = defaultdict(list)
     for unit in units.values():
         strata["+".join(sorted({str(recording.label) for recording in unit}))].append(unit)
