@@ -99,6 +99,7 @@ def test_run_folder_says_everything(run, data):
         "run.json",
         "split.json",
         "data.json",
+        "recordings.json",
         "metrics.json",
         "history.csv",
         "curves.png",
