@@ -19,9 +19,9 @@ from ms_edge.errors import MsEdgeError, UsageError
 from ms_train import metrics
 from ms_train.datasets import Dataset, Recording
 from ms_train.datasets.splits import split
-from ms_train.fit import CompleteError
 from ms_train.markdown import HOW_RIGHT, grid, interval, kinds_of_accuracy, measured
 from ms_train.metrics import Answers
+from ms_train.runs import CompleteError
 from ms_train.scoring import hear
 from ms_train.subject import Subject
 

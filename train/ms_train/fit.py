@@ -1,21 +1,11 @@
-"""Train a recipe on a dataset and leave a run folder from which everything else follows.
-
-run folder: model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions, command), split.json,
-data.json (SHA-256 of every recording used), recordings.json (its label, and the SHA-256 of the file it is from), history.csv, metrics.json,
-curves.png; while it is trained also checkpoint.npz
-"""
+"""Train a recipe on a dataset and leave a run folder (`ms_train.runs`) from which everything else follows."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +16,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.errors import MsEdgeError
 from ms_edge.metadata import LABEL_RULE, is_label
 from ms_train import checkpoint, clips, plots
 from ms_train.augment import Pool
 from ms_train.batches import FixedBatches, RandomBatches
 from ms_train.cache import Cache
-from ms_train.datasets import Dataset, Recording
+from ms_train.datasets import Dataset
 from ms_train.datasets.splits import split
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.metrics import accuracy, predict
 from ms_train.recipes import Recipe
-
-SOFTWARE = ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")
-
-
-class CompleteError(UsageError):
-    """`resume` of a training that has come to its end, of the same settings."""
+from ms_train.runs import describe, open_folder, save_model, write_json
 
 
 class TargetAccuracy(keras.callbacks.Callback):
@@ -118,7 +103,7 @@ def fit(
         **({"head_only": recipe.origin["head_only"]} if recipe.origin else {}),
         **({"origin_sha256": recipe.origin["model_sha256"]} if recipe.origin else {}),
     }
-    _open_folder(out, settings, resume)
+    open_folder(out, settings, resume)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     parts = split(dataset, seed, fold, val_share=recipe.val_share)
@@ -163,7 +148,7 @@ def fit(
         batches = FixedBatches(train.features, targets(train.targets), recipe.batch_size, seed)
 
     used = {"train": trained_on, "val": val.names, "test": test.names if test else ()}
-    _describe(out, recipe, dataset, parts.train, used, settings, command)
+    describe(out, recipe, dataset, parts.train, used, settings, command)
     first_epoch, history, state = checkpoint.restore(out, model) if resume else (0, [], None)
     saving = checkpoint.Checkpoint(out, batches.state, history)
     stopping = TargetAccuracy(recipe.target_accuracy, recipe.log_every_epochs)
@@ -188,7 +173,7 @@ def fit(
         plain.set_weights(model.get_weights())
         model = plain
 
-    _save(model, out / "model.keras")
+    save_model(model, out / "model.keras")
     metrics: dict[str, Any] = {
         "epochs": len(saving.history),
         "parameters": model.count_params(),
@@ -200,100 +185,15 @@ def fit(
     checkpoint.write_history(saving.history, out / "history.csv")
     columns = {name: [epoch[name] for epoch in saving.history] for name in saving.history[0]}
     plots.curves(columns, out / "curves.png", f"{recipe.name} on {dataset.name}")
-    _write_json(out / "metrics.json", metrics)
+    write_json(out / "metrics.json", metrics)
     (out / checkpoint.NAME).unlink(missing_ok=True)
     return metrics
-
-
-def _save(model: keras.Model, path: Path) -> None:
-    """Write a model whole or not at all. Raises MsEdgeError(`cannot-write`) where there is no room: the checkpoint stays."""
-    partial = path.with_name(f".{path.name}")
-    try:
-        model.save(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise MsEdgeError(
-            "cannot-write",
-            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); make room, and go on with --resume.",
-        ) from None
 
 
 def strategy() -> tf.distribute.Strategy:
     """Over all GPUs where there are several, else TensorFlow's default: one GPU or the CPU."""
     gpus = tf.config.list_logical_devices("GPU")
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
-
-
-def _open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
-    """Make the folder, or with `resume` see that it is a training of the same settings that was interrupted."""
-    if resume and (out / "run.json").exists():
-        try:
-            found = json.loads((out / "run.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            raise MsEdgeError("bad-run", f"{out}: its run.json cannot be read; give --out a new folder.") from None
-        for name, value in settings.items():
-            if found.get(name) != value:
-                raise UsageError(
-                    "usage",
-                    f"{out}: was begun with {name} {found.get(name)}, not {value}; --resume goes on with what was begun.",
-                )
-        if (out / "metrics.json").exists():
-            raise CompleteError("usage", f"{out}: is trained to its end; there is nothing to resume.")
-        return
-    if out.exists() and any(out.iterdir()):
-        unfinished = (out / "run.json").exists() and not (out / "metrics.json").exists()
-        hint = "go on with --resume, or give --out a new folder" if unfinished else "give --out a new folder"
-        raise UsageError("usage", f"{out}: already holds files; {hint}.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)  # now, not after hours of training
-    except OSError as error:
-        raise UsageError("usage", f"{out}: cannot be made ({error.strerror}).") from None
-
-
-def _describe(
-    out: Path,
-    recipe: Recipe,
-    dataset: Dataset,
-    train: tuple[Recording, ...],
-    used: dict[str, tuple[str, ...]],
-    settings: dict[str, Any],
-    command: Sequence[str],
-) -> None:
-    """Write what is trained on what, before it is."""
-    by_name = {recording.name: recording for recording in dataset.recordings}
-    sources = {recording.name: recording.source for recording in train}
-    listed = [by_name[name] for names in used.values() for name in names]
-    manifest = {
-        "split": {part: list(names) for part, names in used.items()},
-        "data": {recording.name: recording.sha256 for recording in listed},
-        "recordings": {
-            recording.name: {"label": recording.label, "file_sha256": recording.file_sha256} for recording in listed
-        },
-    }
-    for name, value in manifest.items():
-        path = out / f"{name}.json"
-        if path.exists() and json.loads(path.read_text("utf-8")) != value:
-            raise MsEdgeError(
-                "bad-data",
-                f"{out}: its recordings, their labels or their parts have changed since it was begun; give --out a new folder.",
-            )
-    _write_json(out / "recipe.json", {**recipe.to_dict(), "epochs": settings["epochs"]})
-    _write_json(out / "spec.json", json.loads(recipe.spec.to_json()))
-    for name, value in manifest.items():
-        _write_json(out / f"{name}.json", value)
-    _write_json(
-        out / "run.json",
-        {
-            **settings,
-            **({"command": shlex.join([*command, "--out", str(out)])} if command else {}),
-            **({"origin": recipe.origin} if recipe.origin else {}),
-            "licences": sorted({*dataset.licences, *(recipe.origin or {}).get("licences", ())}),
-            "sources": sorted({sources[name] for name in used["train"]}),
-            "versions": {name: version(name) for name in SOFTWARE},
-        },
-    )
 
 
 def adapt(model: keras.Model, features: NDArray[np.float32]) -> None:
@@ -304,9 +204,3 @@ def adapt(model: keras.Model, features: NDArray[np.float32]) -> None:
             network_layer.adapt_mean.assign(np.full(network_layer.adapt_mean.shape, values.mean()))
             network_layer.adapt_variance.assign(np.full(network_layer.adapt_variance.shape, values.var()))
             network_layer.finalize_state()
-
-
-def _write_json(path: Path, value: object) -> None:
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
-    os.replace(unfinished, path)  # whole or not there: whether a run is at its end is read off what it holds

@@ -1,22 +1,131 @@
-"""A run folder of `ms-train fit`, read back."""
+"""Run folders: what `ms-train fit` writes, read back.
+
+model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions, command), split.json,
+data.json (SHA-256 of every recording used), recordings.json (its label, and the SHA-256 of the file it is from), history.csv, metrics.json,
+curves.png; while it is trained also checkpoint.npz
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.metadata import Decision
 from ms_edge.spec import FrontEndSpec
 from ms_train.console import first_line
+from ms_train.datasets import Dataset, Recording
 from ms_train.outputs import with_logits
+from ms_train.recipes import Recipe
 
 PARTS = ("train", "val", "test")
 INDEPENDENT_THRESHOLD = 0.5
+SOFTWARE = ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")
+
+
+class CompleteError(UsageError):
+    """`resume` of a training that has come to its end, of the same settings."""
+
+
+def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
+    """Make the folder, or with `resume` see that it is a training of the same settings that was interrupted."""
+    if resume and (out / "run.json").exists():
+        try:
+            found = json.loads((out / "run.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            raise MsEdgeError("bad-run", f"{out}: its run.json cannot be read; give --out a new folder.") from None
+        for name, value in settings.items():
+            if found.get(name) != value:
+                raise UsageError(
+                    "usage",
+                    f"{out}: was begun with {name} {found.get(name)}, not {value}; --resume goes on with what was begun.",
+                )
+        if (out / "metrics.json").exists():
+            raise CompleteError("usage", f"{out}: is trained to its end; there is nothing to resume.")
+        return
+    if out.exists() and any(out.iterdir()):
+        unfinished = (out / "run.json").exists() and not (out / "metrics.json").exists()
+        hint = "go on with --resume, or give --out a new folder" if unfinished else "give --out a new folder"
+        raise UsageError("usage", f"{out}: already holds files; {hint}.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # now, not after hours of training
+    except OSError as error:
+        raise UsageError("usage", f"{out}: cannot be made ({error.strerror}).") from None
+
+
+def describe(
+    out: Path,
+    recipe: Recipe,
+    dataset: Dataset,
+    train: tuple[Recording, ...],
+    used: dict[str, tuple[str, ...]],
+    settings: dict[str, Any],
+    command: Sequence[str],
+) -> None:
+    """Write what is trained on what, before it is."""
+    by_name = {recording.name: recording for recording in dataset.recordings}
+    sources = {recording.name: recording.source for recording in train}
+    listed = [by_name[name] for names in used.values() for name in names]
+    manifest = {
+        "split": {part: list(names) for part, names in used.items()},
+        "data": {recording.name: recording.sha256 for recording in listed},
+        "recordings": {
+            recording.name: {"label": recording.label, "file_sha256": recording.file_sha256} for recording in listed
+        },
+    }
+    for name, value in manifest.items():
+        path = out / f"{name}.json"
+        if path.exists() and json.loads(path.read_text("utf-8")) != value:
+            raise MsEdgeError(
+                "bad-data",
+                f"{out}: its recordings, their labels or their parts have changed since it was begun; give --out a new folder.",
+            )
+    write_json(out / "recipe.json", {**recipe.to_dict(), "epochs": settings["epochs"]})
+    write_json(out / "spec.json", json.loads(recipe.spec.to_json()))
+    for name, value in manifest.items():
+        write_json(out / f"{name}.json", value)
+    write_json(
+        out / "run.json",
+        {
+            **settings,
+            **({"command": shlex.join([*command, "--out", str(out)])} if command else {}),
+            **({"origin": recipe.origin} if recipe.origin else {}),
+            "licences": sorted({*dataset.licences, *(recipe.origin or {}).get("licences", ())}),
+            "sources": sorted({sources[name] for name in used["train"]}),
+            "versions": {name: version(name) for name in SOFTWARE},
+        },
+    )
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write a model whole or not at all. Raises MsEdgeError(`cannot-write`) where there is no room: the checkpoint stays."""
+    partial = path.with_name(f".{path.name}")
+    try:
+        model.save(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise MsEdgeError(
+            "cannot-write",
+            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); make room, and go on with --resume.",
+        ) from None
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON whole or not at all."""
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
+    os.replace(unfinished, path)  # whole or not there: whether a run is at its end is read off what it holds
 
 
 @dataclass(frozen=True)
