@@ -208,6 +208,7 @@ def test_no_model_stands_beside_the_certificate_of_another(tmp_path, spec, capsy
     assert (tmp_path / "mine.parity.md").read_bytes() == before["mine.parity.md"]
 
 
+@pytest.mark.slow
 def test_versions_in_names_keep_their_certificates_apart(tmp_path, spec, capsys):
     network(*SPEC.feature_shape).save(tmp_path / "mine.keras")
     for name in ("v1.2", "v1.3"):
@@ -216,6 +217,7 @@ def test_versions_in_names_keep_their_certificates_apart(tmp_path, spec, capsys)
     assert {path.name for path in tmp_path.glob("*.md")} == {"v1.2.parity.md", "v1.3.parity.md"}
 
 
+@pytest.mark.slow
 def test_the_digest_of_the_cases_is_that_of_the_recordings_compared(tmp_path, spec, samples, capsys):
     digests = set()
     for gain in (1.0, 0.5):

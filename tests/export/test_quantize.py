@@ -170,6 +170,7 @@ def test_weights_have_seven_bits(small):
     assert all(np.abs(array.astype(int)).max() <= 64 for array in weights)
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(small, exported, run, tmp_path):
     command = (
         "import sys; from pathlib import Path; from ms_export import quantize\n"

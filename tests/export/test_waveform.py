@@ -218,6 +218,7 @@ print(digest)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_bytes():
     """With other hash seeds, and with another model converted before: tf2onnx counts its names upward."""
     digests = set()

@@ -146,6 +146,7 @@ def test_else_all_of_it_learns_but_for_the_statistics(tuned, origin):
         assert same == (not one.weights or isinstance(one, keras.layers.BatchNormalization)), one.name
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_with_the_same_weights(tuned, origin, sounds, tmp_path, monkeypatch):
     class PulledPlugError(Exception):
         pass

@@ -202,6 +202,7 @@ def test_a_disk_too_full_for_the_model_gets_a_sentence_and_keeps_the_checkpoint(
     assert weights(out)
 
 
+@pytest.mark.slow
 def test_features_are_computed_once(folder, tmp_path, monkeypatch):
     cache, reads = tmp_path / "cache", []
     from ms_train.datasets import folder as module
@@ -265,6 +266,7 @@ test_fit.train("resized_cnn", Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
 
+@pytest.mark.slow
 def test_several_devices_train_one_network(folder, tmp_path):
     """On two halves of the CPU: the same code, no GPU."""
     arguments = [sys.executable, "-c", MIRRORED, str(Path(__file__).parent), str(folder), str(tmp_path / "run")]

@@ -148,6 +148,7 @@ test_tune.search(Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(whole, folder, tmp_path):
     out = tmp_path / "killed"
     arguments = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(folder), str(out)]
