@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,17 @@ def samples() -> list[Path]:
     """The sample recordings, speech and music; their names begin with their label."""
     assert len(SAMPLES) >= 8
     return SAMPLES
+
+
+@pytest.fixture(scope="session")
+def copy_by_label(samples):
+    """A function that copies the sample recordings into a folder, a sub-folder for each label, and returns the folder."""
+
+    def copy(root: Path) -> Path:
+        for path in samples:
+            folder = root / path.name.partition("_")[0]
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder)
+        return root
+
+    return copy

@@ -53,7 +53,7 @@ def embed(graph: onnx.ModelProto, texts: dict[str, str]) -> bytes:
 def _training(run: Run) -> dict[str, Any]:
     if not run.metrics:  # a Keras model without a run folder
         return {"keras_sha256": run.facts["keras_sha256"], "parameters": run.network.count_params()}
-    data = json.dumps(run.data, sort_keys=True).encode()
+    data = json.dumps(run.sha256, sort_keys=True).encode()
     val, test = run.metrics["val"], run.metrics.get("test")
     return {
         "dataset": run.facts["dataset"],

@@ -198,7 +198,7 @@ def _recordings(run: Run, data: str | None, archive: Path | None) -> tuple[list[
     data = data or str(run.facts["data"])
     found = {recording.name: recording for recording in dataset_by_name(data, archive).recordings}
     names = [*run.split["train"], *run.split["val"]]
-    wrong = [name for name in names if name not in found or found[name].sha256 != run.data.get(name)]
+    wrong = [name for name in names if name not in found or found[name].sha256 != run.sha256.get(name)]
     if wrong:
         raise MsEdgeError(
             "bad-data",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_edge.metadata import Decision
 from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import windows
 from ms_export.signals import Real
@@ -30,38 +29,8 @@ MIN_CLIPS_PER_LABEL = 20
 REAL_S = 60.0  # of a recording that goes through the grid
 
 
-@dataclass(frozen=True)
-class Run:
-    """One trained model with everything that was recorded of its training.
-
-    `network` has two outputs, logits and scores (`ms_train.outputs.with_logits`).
-    """
-
-    network: keras.Model
-    spec: FrontEndSpec
-    recipe: str
-    labels: tuple[str, ...]
-    decision: Decision
-    facts: dict[str, Any]
-    metrics: dict[str, Any]
-    split: dict[str, list[str]]
-    data: dict[str, str]
-
-    @classmethod
-    def load(cls, folder: Path) -> Run:
-        """Read a run folder. Raises MsEdgeError(`bad-run`) where it is not one."""
-        found = TrainedRun.load(folder)
-        return cls(
-            found.network,
-            found.spec,
-            found.recipe,
-            found.labels,
-            found.decision,
-            found.facts,
-            found.metrics,
-            found.split,
-            found.sha256,
-        )
+class Run(TrainedRun):
+    """One trained model with everything that was recorded of its training, and the recordings to hold its export to."""
 
     @classmethod
     def of_keras(cls, path: Path, spec_path: Path, labels: tuple[str, ...], kind: str) -> Run:

@@ -343,3 +343,13 @@ def test_batches_are_of_the_size_that_is_claimed(real, monkeypatch):
 
 def test_without_a_mutation_it_stays_green(real):
     assert first_red(RECIPES["mel_dscnn"], real, Mutation("none")) is None
+
+
+def test_the_whole_grid_is_the_whole_of_it_for_every_option():
+    """What `make test` asks of every fourth case, `--all` asks of each."""
+    model = Model.load()
+    content = BUNDLED.read_bytes()
+    part, whole = (implementations.implementations(model, content, everything=chosen) for chosen in (False, True))
+    assert [one.name for one in part] == [one.name for one in whole]
+    assert {one.every for one in whole} == {1}
+    assert max(one.every for one in part) == 8

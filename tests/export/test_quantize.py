@@ -39,13 +39,8 @@ def _no_time_is_spent_on_timing():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, samples) -> str:
-    root = tmp_path_factory.mktemp("data")
-    for path in samples:
-        label = path.name.partition("_")[0]
-        (root / label).mkdir(exist_ok=True)
-        shutil.copy(path, root / label)
-    return f"folder:{root}"
+def data(tmp_path_factory, copy_by_label) -> str:
+    return f"folder:{copy_by_label(tmp_path_factory.mktemp('data'))}"
 
 
 def build_quick_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:

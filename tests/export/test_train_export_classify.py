@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 from itertools import islice
@@ -40,13 +39,8 @@ two = pytest.mark.parametrize("run", ["logstft_cnn", "mel_dscnn"], indirect=True
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, samples) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    for path in samples:
-        label = path.name.partition("_")[0]
-        (root / label).mkdir(exist_ok=True)
-        shutil.copy(path, root / label)
-    return root
+def data(tmp_path_factory, copy_by_label) -> Path:
+    return copy_by_label(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module", params=["logstft_cnn", "mel_dscnn"])

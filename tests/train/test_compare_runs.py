@@ -17,13 +17,10 @@ from ms_train.compare import compare
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, samples) -> Path:
+def runs(tmp_path_factory, copy_by_label) -> Path:
     """Two systems of two runs each, trained through the command line on two folds of the sample recordings."""
     root = tmp_path_factory.mktemp("runs")
-    for path in samples:
-        label = path.name.partition("_")[0]
-        (root / "data" / label).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, root / "data" / label)
+    copy_by_label(root / "data")
     for seed in (1, 2):
         for name, augment in (("plain", []), ("masked", ["--augment", "gain", "--augment", "time_mask:0.5"])):
             out = root / "runs" / f"{name}-{seed}"

@@ -23,12 +23,8 @@ PICTURES = {f"{name}.png" for name in ("reliability", "roc", "confusion", "lengt
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, samples) -> Path:
-    root = tmp_path_factory.mktemp("data") / "samples"
-    for path in samples:
-        label = path.name.partition("_")[0]
-        (root / label).mkdir(exist_ok=True, parents=True)
-        shutil.copy(path, root / label)
+def folder(tmp_path_factory, copy_by_label) -> Path:
+    root = copy_by_label(tmp_path_factory.mktemp("data") / "samples")
     (root / "music" / "broken.wav").write_bytes(b"I am not audio.")
     return root
 

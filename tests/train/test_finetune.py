@@ -40,13 +40,10 @@ def _short():
 
 
 @pytest.fixture(scope="module")
-def origin(tmp_path_factory, samples) -> Path:
+def origin(tmp_path_factory, copy_by_label) -> Path:
     """A run folder that knows music and speech, after one epoch of two steps."""
     root = tmp_path_factory.mktemp("origin")
-    for path in samples:
-        label = path.name.partition("_")[0]
-        (root / "data" / label).mkdir(exist_ok=True, parents=True)
-        shutil.copy(path, root / "data" / label)
+    copy_by_label(root / "data")
     data = f"folder:{root / 'data'}"
     recipe = dataclasses.replace(get_recipe("mel_dscnn"), batch_size=4, steps_per_epoch=2)
     fit(recipe, dataset_by_name(data), data, root / "run", epochs=1)

@@ -26,13 +26,8 @@ EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, samples) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    for path in samples:
-        label = path.name.partition("_")[0]
-        (root / label).mkdir(exist_ok=True)
-        shutil.copy(path, root / label)
-    return root
+def folder(tmp_path_factory, copy_by_label) -> Path:
+    return copy_by_label(tmp_path_factory.mktemp("data"))
 
 
 def recipe(name: str) -> Recipe:

@@ -24,13 +24,9 @@ def size(png) -> tuple[int, int]:
 
 
 @pytest.fixture
-def classes(tmp_path, samples):
+def classes(tmp_path, copy_by_label):
     """A folder of two classes, six recordings each."""
-    for path in samples:
-        label = path.name.partition("_")[0]
-        (tmp_path / "classes" / label).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, tmp_path / "classes" / label)
-    return tmp_path / "classes"
+    return copy_by_label(tmp_path / "classes")
 
 
 def test_files_of_one_name_get_a_picture_each_and_others_a_sentence(tmp_path, samples, capsys):

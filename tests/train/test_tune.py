@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -34,13 +33,8 @@ TRIALS = 3
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, samples) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    for path in samples:
-        label = path.name.partition("_")[0]
-        (root / label).mkdir(exist_ok=True)
-        shutil.copy(path, root / label)
-    return root
+def folder(tmp_path_factory, copy_by_label) -> Path:
+    return copy_by_label(tmp_path_factory.mktemp("data"))
 
 
 def recipe() -> Recipe:

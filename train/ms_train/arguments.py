@@ -31,13 +31,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="K",
         help="cross-validate: train K times into --out/fold-1 ..., test each on its own fold, report in --out",
     )
-    fit.add_argument("--epochs", type=whole_number(1, 100_000), help="train for so many epochs (default: the recipe's)")
-    fit.add_argument(
-        "--seed",
-        type=whole_number(0, (1 << 32) - 1),
-        default=0,
-        help="of the split, the weights and the batches (default 0)",
-    )
+    _add_epochs(fit, "train for so many epochs (default: the recipe's)")
+    _add_seed(fit, "of the split, the weights and the batches")
     fit.add_argument(
         "--augment",
         action="append",
@@ -84,13 +79,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="I/N",
         help="leave the I-th of N folds of recordings out, to test the best on later",
     )
-    tune.add_argument("--epochs", type=whole_number(1, 100_000), help="of each trial (default: the recipe's)")
-    tune.add_argument(
-        "--seed",
-        type=whole_number(0, (1 << 32) - 1),
-        default=0,
-        help="of the search, and of each trial's split, weights and batches (default 0)",
-    )
+    _add_epochs(tune, "of each trial (default: the recipe's)")
+    _add_seed(tune, "of the search, and of each trial's split, weights and batches")
     tune.add_argument(
         "--resume", action="store_true", help="go on with the search in --out; with more --trials, search on"
     )
@@ -116,15 +106,8 @@ def parser() -> argparse.ArgumentParser:
     finetune.add_argument(
         "--fold", type=_fold, metavar="I/N", help="hold out the I-th of N folds of recordings for testing"
     )
-    finetune.add_argument(
-        "--epochs", type=whole_number(1, 100_000), help="train for so many epochs of 40 batches (default 10)"
-    )
-    finetune.add_argument(
-        "--seed",
-        type=whole_number(0, (1 << 32) - 1),
-        default=0,
-        help="of the split, the last layer and the batches (default 0)",
-    )
+    _add_epochs(finetune, "train for so many epochs of 40 batches (default 10)")
+    _add_seed(finetune, "of the split, the last layer and the batches")
     finetune.add_argument(
         "--head-only", action="store_true", help="train the last layer alone: quicker, and less exact"
     )
@@ -152,9 +135,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DATA",
         help="fit the temperature on these recordings (default: the run's validation part)",
     )
-    evaluate.add_argument(
-        "--seed", type=whole_number(0, (1 << 32) - 1), default=0, help="of the intervals and the noise (default 0)"
-    )
+    _add_seed(evaluate, "of the intervals and the noise")
 
     compare = commands.add_parser(
         "compare",
@@ -183,9 +164,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--augment", action="store_true", help="each augmentation of FILE: before and after, and a WAV")
     show.add_argument("--augmentation", action="append", default=[], metavar="NAME", help="this one only (repeatable)")
     show.add_argument("--mix-with", metavar="FILE2", help="with --augment: also FILE mixed with this recording")
-    show.add_argument(
-        "--seed", type=whole_number(0, (1 << 32) - 1), default=0, help="of clips and augmentations (default 0)"
-    )
+    _add_seed(show, "of clips and augmentations")
 
     data = commands.add_parser("data", help="fetch training data").add_subparsers(required=True, metavar="COMMAND")
     fetch = data.add_parser(
@@ -199,6 +178,14 @@ def parser() -> argparse.ArgumentParser:
         "--splits", default="train,val", help="comma-separated: train, val, test_a, hard (default train,val)"
     )
     return whole
+
+
+def _add_seed(command: argparse.ArgumentParser, of: str) -> None:
+    command.add_argument("--seed", type=whole_number(0, (1 << 32) - 1), default=0, help=f"{of} (default 0)")
+
+
+def _add_epochs(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("--epochs", type=whole_number(1, 100_000), help=what)
 
 
 def _fold(text: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 
@@ -28,6 +28,7 @@ from ms_train.outputs import with_logits
 from ms_train.recipes import Recipe
 
 PARTS = ("train", "val", "test")
+FACTS = ("dataset", "data", "sources", "licences", "seed", "fold")  # of run.json, that others go by
 INDEPENDENT_THRESHOLD = 0.5
 SOFTWARE = ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")
 
@@ -148,7 +149,7 @@ class TrainedRun:
     files: dict[str, str]
 
     @classmethod
-    def load(cls, folder: Path) -> TrainedRun:
+    def load(cls, folder: Path) -> Self:
         """Read a run folder. Raises MsEdgeError(`bad-run`) where it is not one of a training that came to its end."""
         try:
             facts, metrics, split, digests = (
@@ -163,7 +164,8 @@ class TrainedRun:
             for part in metrics["val"], *([metrics["test"]] if named["test"] else []):
                 float(part["clip_accuracy"])
             {digests[name] for names in named.values() for name in names}
-            float(facts["seed"])
+            for name in FACTS:
+                facts[name]
             return cls(
                 with_logits(network, labels, kind, spec.feature_shape),
                 spec,

@@ -75,7 +75,7 @@ class Subject:
             raise MsEdgeError("bad-run", f"{path}: not a run folder of ms-train fit ({first_line(error)}).") from None
         run = TrainedRun.load(path)
         training = {
-            **{name: run.facts.get(name) for name in ("dataset", "sources", "seed", "fold")},
+            **{name: run.facts[name] for name in ("dataset", "sources", "seed", "fold")},
             "recordings": {part: len(names) for part, names in run.split.items()},
         }
         nothing = Golden(0, (), (), 0.0, (), 0.0)
@@ -85,7 +85,7 @@ class Subject:
         model = Model(str(path), digest, len(content), metadata, session, FEATURES, "cpu", "TensorFlow", False)
         parts = {run.sha256[name]: part for part, names in run.split.items() for name in names}
         files = {run.files[name]: part for part, names in run.split.items() for name in names}
-        return cls(Listener(model), "run", training, parts, str(run.facts.get("data")), files)
+        return cls(Listener(model), "run", training, parts, str(run.facts["data"]), files)
 
     @property
     def labels(self) -> tuple[str, ...]:
