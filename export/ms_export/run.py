@@ -83,6 +83,7 @@ class Run(TrainedRun):
             {},
             {"train": [], "val": [], "test": []},
             {},
+            {},
         )
 
     def held_out(self, data: str | None, archive: Path | None) -> dict[str, list[Recording]]:

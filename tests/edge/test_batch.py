@@ -603,8 +603,13 @@ def test_an_interrupt_that_ends_the_stream_has_its_answer(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
 def test_two_interrupts_stop_at_once(tmp_path):
     hostile.CASES["plain"].make(tmp_path / "a.wav")
-    command = [*COMMAND, "classify", str(tmp_path / "a.wav"), "-", "-j", "2"]  # the second input never comes
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with open(tmp_path / "days.wav", "wb") as file:  # minutes of work
+        file.write(hostile.plain())
+        file.truncate(4_000_000_000)
+        file.seek(40)
+        file.write((4_000_000_000 - 44).to_bytes(4, "little"))
+    command = [*COMMAND, "classify", str(tmp_path / "a.wav"), str(tmp_path / "days.wav"), "-j", "2", "--hop", "0.05"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
