@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ms_train.augment import Pool, channel, coloured_noise, mix, random_windows, rms
+from ms_train.augment import Pool, channel, coloured_noise, mix, random_batch, rms
 from ms_train.datasets import Recording
 from ms_train.recipes import get_recipe
 
@@ -30,7 +30,7 @@ def pool() -> Pool:
 
 def test_same_seed_same_batches(pool):
     one, other, different = (
-        next(random_windows(pool, channel, RECIPE.batch_size, np.random.default_rng(seed))) for seed in (1, 1, 2)
+        random_batch(pool, channel, RECIPE.batch_size, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one[0], other[0])
     np.testing.assert_array_equal(one[1], other[1])
@@ -38,7 +38,7 @@ def test_same_seed_same_batches(pool):
 
 
 def test_batches_have_every_kind_of_target_and_sane_samples(pool):
-    samples, targets = next(random_windows(pool, channel, RECIPE.batch_size, np.random.default_rng(0)))
+    samples, targets = random_batch(pool, channel, RECIPE.batch_size, np.random.default_rng(0))
     assert samples.shape == (RECIPE.batch_size, 16_000)
     assert samples.dtype == targets.dtype == np.float32
     assert np.abs(samples).max() <= 1

@@ -208,7 +208,7 @@ def test_what_a_chain_cannot_hold_is_said():
 
 
 def test_a_chain_serves_as_a_recipe_s_augmentation(speech):
-    from ms_train.augment import Pool, random_windows
+    from ms_train.augment import Pool, random_batch
     from ms_train.datasets import Recording
 
     recipe = get_recipe("mel_dscnn")
@@ -217,6 +217,6 @@ def test_a_chain_serves_as_a_recipe_s_augmentation(speech):
         ("speech", "music"), "exclusive", recipe.spec,
     )  # fmt: skip
     augment = chain(("mp3", 0.5), ("noise", 0.5), "gain")
-    one, other = (next(random_windows(pool, augment, 8, np.random.default_rng(3))) for _ in range(2))
+    one, other = (random_batch(pool, augment, 8, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(one[0], other[0])
     assert one[0].shape == (8, RATE_HZ)

@@ -156,13 +156,13 @@ def test_what_cannot_be_resumed_gets_one_sentence(folder, tmp_path, monkeypatch,
 
 def test_the_checkpoint_of_another_network_is_refused(folder, tmp_path):
     model = recipe("mel_dscnn").build_model(("music", "speech"), "exclusive", 1)
-    saving = checkpoint.Checkpoint(tmp_path, lambda epochs: None)
+    saving = checkpoint.Checkpoint(tmp_path)
     saving.set_model(model)
     saving.on_epoch_end(0, {"loss": 1.0})
     other = recipe("resized_cnn").build_model(("music", "speech"), "exclusive", 1)
     with pytest.raises(MsEdgeError, match="of another network"):
         checkpoint.restore(tmp_path, other)
-    assert checkpoint.restore(tmp_path, model)[:2] == (1, [{"loss": 1.0}])
+    assert checkpoint.restore(tmp_path, model) == (1, [{"loss": 1.0}])
 
 
 def test_a_full_disk_ends_no_training(folder, tmp_path, monkeypatch, capsys):

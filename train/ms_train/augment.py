@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,12 +103,11 @@ class Pool:
         return self.window(label, rng), target(label, self.labels)
 
 
-def random_windows(pool: Pool, augment: Augment, batch_size: int, rng: Rng) -> Iterator[tuple[Float32, Float32]]:
-    """Endless batches (clips (batch, clip_samples), targets (batch, labels)), the same ones for the same random numbers."""
-    while True:
-        drawn = [pool.draw(rng) for _ in range(batch_size)]
-        windows = [augment(window, rng, pool.spec.sample_rate_hz) for window, _ in drawn]
-        yield np.stack(windows), np.stack([row for _, row in drawn])
+def random_batch(pool: Pool, augment: Augment, batch_size: int, rng: Rng) -> tuple[Float32, Float32]:
+    """Clips (batch, clip_samples) and targets (batch, labels), the same ones for the same random numbers."""
+    drawn = [pool.draw(rng) for _ in range(batch_size)]
+    windows = [augment(window, rng, pool.spec.sample_rate_hz) for window, _ in drawn]
+    return np.stack(windows), np.stack([row for _, row in drawn])
 
 
 def rms(samples: Float32) -> float:

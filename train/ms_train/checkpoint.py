@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,20 @@ NAME = "checkpoint.npz"
 class Checkpoint(keras.callbacks.Callback):
     """Writes the state of the model, its optimizer, its random numbers and its history after every epoch.
 
-    `batches_state(epochs)` says where the generator of batches stands after so many epochs (JSON). A disk that is full ends
-    no training: it is said once, and the last state that could be written stays.
+    Batches need none: each follows from its number. A disk that is full ends no training: it is said once, and the last state
+    that could be written stays.
     """
 
-    def __init__(
-        self, folder: Path, batches_state: Callable[[int], Any], history: list[dict[str, float]] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, history: list[dict[str, float]] | None = None) -> None:
         super().__init__()
         self._path = folder / NAME
-        self._batches_state = batches_state
         self.history = history or []
         self._said = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Called by Keras."""
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
-        facts = {"epochs": epoch + 1, "history": self.history, "batches": self._batches_state(epoch + 1)}
+        facts = {"epochs": epoch + 1, "history": self.history}
         arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(state_of(self.model))}
         partial = self._path.with_name(f".{NAME}")
         try:
@@ -64,14 +60,14 @@ def state_of(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def restore(folder: Path, model: keras.Model) -> tuple[int, list[dict[str, float]], Any]:
-    """Put a model where its checkpoint left it: epochs done, their history, and where the batches stood.
+def restore(folder: Path, model: keras.Model) -> tuple[int, list[dict[str, float]]]:
+    """Put a model where its checkpoint left it: epochs done, and their history.
 
-    (0, [], None) where there is no checkpoint. Raises MsEdgeError(`bad-run`) where it is not this model's.
+    (0, []) where there is no checkpoint. Raises MsEdgeError(`bad-run`) where it is not this model's.
     """
     path = folder / NAME
     if not path.exists():
-        return 0, [], None
+        return 0, []
     try:
         with np.load(path) as found:
             facts = json.loads(str(found["facts"]))
@@ -83,7 +79,7 @@ def restore(folder: Path, model: keras.Model) -> tuple[int, list[dict[str, float
         raise MsEdgeError("bad-run", f"{path}: is the checkpoint of another network; remove it to begin anew.")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
-    return facts["epochs"], facts["history"], facts["batches"]
+    return facts["epochs"], facts["history"]
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:

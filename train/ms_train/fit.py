@@ -149,12 +149,12 @@ def fit(
 
     used = {"train": trained_on, "val": val.names, "test": test.names if test else ()}
     describe(out, recipe, dataset, parts.train, used, settings, command)
-    first_epoch, history, state = checkpoint.restore(out, model) if resume else (0, [], None)
-    saving = checkpoint.Checkpoint(out, batches.state, history)
+    first_epoch, history = checkpoint.restore(out, model) if resume else (0, [])
+    saving = checkpoint.Checkpoint(out, history)
     stopping = TargetAccuracy(recipe.target_accuracy, recipe.log_every_epochs)
     if first_epoch < epochs and not (history and stopping.reached(history[-1])):
         model.fit(
-            batches.dataset(first_epoch, state),
+            batches.dataset(first_epoch),
             steps_per_epoch=batches.steps_per_epoch,
             initial_epoch=first_epoch,
             epochs=epochs,
