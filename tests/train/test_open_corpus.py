@@ -135,8 +135,9 @@ def test_queen_hands_out_each_entry_by_its_name(tmp_path):
     assert caught.value.code == "not-found"
 
 
-def test_pk3_is_a_zip_file(tmp_path):
-    container = tmp_path / "pak0.pk3"
+@pytest.mark.parametrize("name", ["pak0.pk3", "base.wz"])
+def test_containers_of_two_engines_are_zip_files(tmp_path, name):
+    container = tmp_path / name
     with zipfile.ZipFile(container, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("sound/a.wav", b"a" * 999)
     assert corpus.read_member(container, "sound/a.wav") == b"a" * 999

@@ -23,8 +23,8 @@ Blocks = Iterator[NDArray[np.float32]]
 
 
 def read_member(container: Path, name: str) -> bytes:
-    """One file out of a container: a `.pk3` (a ZIP file) or `queen.1c`. Raises AudioError where it is not in there."""
-    if container.suffix == ".pk3":
+    """One file out of a container: a `.pk3` or `.wz` (ZIP files) or `queen.1c`. Raises AudioError where it is not in there."""
+    if container.suffix in (".pk3", ".wz"):
         with zipfile.ZipFile(container) as archive:
             if name in archive.namelist():
                 return archive.read(name)
