@@ -76,6 +76,21 @@ def test_no_package_is_in_two_of_train_val_and_test_but_the_one_with_other_narra
     assert not narrators["train"] & narrators["val"]
 
 
+def test_a_file_is_listed_once(rows):
+    # Two packages have files of the `hard` split beside files to train on.
+    assert len({(row.package, row.container, row.path) for row in rows}) == len(rows)
+
+
+def test_every_label_to_train_on_comes_from_several_packages(rows):
+    packages = {
+        label: {row.package for row in rows if (row.split, row.label) == ("train", label)} for label in corpus.LABELS
+    }
+    effects = {row.package for row in rows if (row.split, row.label) == ("train", "noise")}
+    assert len(packages["speech"]) >= 8
+    assert len(packages["music"]) >= 12
+    assert len(effects) >= 11
+
+
 def test_a_package_is_one_version_with_one_digest(rows):
     assert len({row.package for row in rows}) == len({(row.package, row.version, row.package_sha256) for row in rows})
 
