@@ -211,6 +211,6 @@ def test_windows_of_recordings_apart_are_those_of_the_runtime():
     audio["a"][0] = 0.5
     pairs = [(Recording(name, "x", "x", name, len), samples) for name, samples in audio.items()]
     pool = Pool(pairs, ("x",), "exclusive", spec, apart=True)
-    drawn = [pool.window("x", np.random.default_rng(seed)) for seed in range(20)]
+    drawn = [pool.window("x", spec.clip_samples, np.random.default_rng(seed)) for seed in range(20)]
     expected = [np.resize(samples, spec.clip_samples) for samples in audio.values()]
     assert all(any(np.array_equal(window, tile) for tile in expected) for window in drawn)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,14 @@ Float32 = NDArray[np.float32]
 Rng = np.random.Generator
 Augment = Callable[[Float32, Rng, int], Float32]  # window, random numbers, sample rate in Hz
 
-MIXTURE_SHARE = 0.15  # of the windows, where labels are independent
-NOISE_SHARE = 0.15
-SYNTHETIC_NOISE_SHARE = 0.3  # of the windows with none of the labels
+# Where labels are independent:
+MIXTURE_SHARE = 0.2  # of the windows hold two of them
+MIXTURE_DB = (-10.0, 20.0)  # the first label's sound over the second's
+NEITHER_SHARE = 0.25  # hold none of them
+BACKGROUND_SHARE = 0.2  # of the others have under them what is none of them,
+BACKGROUND_DB = (0.0, 30.0)  # so many dB below
+SYNTHETIC_SHARE = 0.35  # of what is none of them is synthetic
+LAYERED_SHARE = 0.25  # of it are two sounds at once
 ACTIVE_RMS = 10 ** (-50 / 20)
 
 
@@ -47,7 +52,7 @@ class _Source:
                 piece = audio[start : start + length - filled]
                 window[filled : filled + len(piece)] = piece
                 filled += len(piece) + int(rng.integers(0, gap + 1))
-            if np.sqrt(np.mean(window * window)) > ACTIVE_RMS:
+            if rms(window) > ACTIVE_RMS:
                 break
         return window
 
@@ -83,36 +88,53 @@ class Pool:
         self._independent = decision == "independent"
         self._gap = 0 if apart else spec.sample_rate_hz // 8
 
-    def window(self, label: str | None, rng: Rng) -> Float32:
-        """One window of a label, as recorded."""
+    def window(self, label: str | None, length: int, rng: Rng) -> Float32:
+        """One window of a label, (length,) float32, as recorded."""
         source = self._sources[label][rng.choice(len(self._sources[label]), p=self._chances[label])]
-        return source.window(self.spec.clip_samples, self._gap, rng)
+        return source.window(length, self._gap, rng)
 
-    def draw(self, rng: Rng) -> tuple[Float32, Float32]:
-        """One window and its targets."""
+    def draw(self, length: int, rng: Rng) -> tuple[Float32, Float32]:
+        """One window of so many samples and its targets."""
         kind = rng.random() if self._independent else 1.0
-        if kind < MIXTURE_SHARE:
-            loud, quiet = rng.permutation(len(self.labels))[:2]
-            window = mix(self.window(self.labels[loud], rng), self.window(self.labels[quiet], rng), rng.uniform(0, 10))
-            return window, target(self.labels[loud], self.labels) + target(self.labels[quiet], self.labels)
-        if kind < MIXTURE_SHARE + NOISE_SHARE:
-            if None not in self._sources or rng.random() < SYNTHETIC_NOISE_SHARE:
-                return coloured_noise(self.spec.clip_samples, rng), target(None, self.labels)
-            return self.window(None, rng), target(None, self.labels)
-        label = self.labels[rng.integers(len(self.labels))]
-        return self.window(label, rng), target(label, self.labels)
+        if kind < NEITHER_SHARE:
+            return self._neither(length, rng), target(None, self.labels)
+        if kind < NEITHER_SHARE + MIXTURE_SHARE:
+            drawn = list(rng.permutation(len(self.labels))[:2])
+            window = mix(*(self.window(self.labels[one], length, rng) for one in drawn), rng.uniform(*MIXTURE_DB))
+        else:
+            drawn = [rng.integers(len(self.labels))]
+            window = self.window(self.labels[drawn[0]], length, rng)
+        if self._independent and rng.random() < BACKGROUND_SHARE:
+            window = mix(window, self._neither(length, rng), rng.uniform(*BACKGROUND_DB))
+        return window, sum((target(self.labels[one], self.labels) for one in drawn), target(None, self.labels))
+
+    def _neither(self, length: int, rng: Rng) -> Float32:
+        def one() -> Float32:
+            if None in self._sources and rng.random() >= SYNTHETIC_SHARE:
+                return self.window(None, length, rng)
+            return (coloured_noise, bursts)[rng.integers(2)](length, rng)
+
+        return mix(one(), one(), rng.uniform(-10, 10)) if rng.random() < LAYERED_SHARE else one()
 
 
-def random_batch(pool: Pool, augment: Augment, batch_size: int, rng: Rng) -> tuple[Float32, Float32]:
-    """Clips (batch, clip_samples) and targets (batch, labels), the same ones for the same random numbers."""
-    drawn = [pool.draw(rng) for _ in range(batch_size)]
-    windows = [augment(window, rng, pool.spec.sample_rate_hz) for window, _ in drawn]
+def random_batch(
+    pool: Pool, augment: Augment, batch_size: int, rng: Rng, lengths_s: Mapping[float, float] | None = None
+) -> tuple[Float32, Float32]:
+    """Clips (batch, samples) and targets (batch, labels), the same ones for the same random numbers.
+
+    All clips have one length: the spec's, or one of `lengths_s`, where each has its chance.
+    """
+    rate_hz, length = pool.spec.sample_rate_hz, pool.spec.clip_samples
+    if lengths_s:
+        length = round(rng.choice(list(lengths_s), p=list(lengths_s.values())) * rate_hz)
+    drawn = [pool.draw(length, rng) for _ in range(batch_size)]
+    windows = [augment(window, rng, rate_hz) for window, _ in drawn]
     return np.stack(windows), np.stack([row for _, row in drawn])
 
 
 def rms(samples: Float32) -> float:
     """Root mean square, never quite 0."""
-    return float(np.sqrt(np.mean(samples * samples) + 1e-12))
+    return float(np.sqrt(np.dot(samples, samples) / len(samples) + 1e-12))
 
 
 def mix(loud: Float32, quiet: Float32, difference_db: float) -> Float32:
@@ -122,10 +144,24 @@ def mix(loud: Float32, quiet: Float32, difference_db: float) -> Float32:
 
 def coloured_noise(length: int, rng: Rng) -> Float32:
     """Gaussian noise whose spectrum falls by a random 0 (white) to 9 dB (beyond brown) an octave, at -20 dB RMS."""
-    spectrum = rfft(rng.standard_normal(length, np.float32))
-    spectrum[1:] *= np.arange(1, len(spectrum), dtype=np.float32) ** np.float32(-rng.uniform(0, 1.5))
+    # A Gaussian spectrum is the spectrum of Gaussian noise; 0 Hz has none.
+    spectrum = rng.standard_normal(2 * (length // 2 + 1), np.float32).view(np.complex64)
+    spectrum[1:] *= np.exp(np.float32(-rng.uniform(0, 1.5)) * np.log(np.arange(1, len(spectrum), dtype=np.float32)))
     spectrum[0] = 0
     noise: Float32 = irfft(spectrum, length)
+    return noise * np.float32(0.1 / rms(noise))
+
+
+def bursts(length: int, rng: Rng) -> Float32:
+    """Knocks, hisses and gusts that never were: coloured noise in one to twelve strokes of their own decay, at -20 dB RMS."""
+    envelope = np.full(length, rng.uniform(0, 0.05), np.float32)
+    for _ in range(rng.integers(1, 13)):
+        start, decay = rng.integers(length), length * 10 ** rng.uniform(-2.5, -0.3)
+        rise = min(start, int(decay * rng.uniform(0, 0.5)))
+        level = np.float32(rng.uniform(0.1, 1))
+        envelope[start:] += level * np.exp(-np.arange(length - start, dtype=np.float32) / np.float32(decay))
+        envelope[start - rise : start] += np.linspace(0, level, rise, dtype=np.float32)
+    noise = coloured_noise(length, rng) * envelope
     return noise * np.float32(0.1 / rms(noise))
 
 
@@ -139,8 +175,8 @@ def channel(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
     length = len(samples)
     if rng.random() < 0.2:
         samples = _reverberate(samples, rng, sample_rate_hz)
-    if rng.random() < 0.3:
-        samples = mix(samples, coloured_noise(length, rng), rng.uniform(3, 40))
+    if rng.random() < 0.35:
+        samples = mix(samples, coloured_noise(length, rng), rng.uniform(0, 40))
     spectrum = rfft(samples)
     hz = np.linspace(0, sample_rate_hz / 2, len(spectrum), dtype=np.float32)
     if rng.random() < 0.5:

@@ -90,6 +90,7 @@ AUGMENTATIONS: dict[str, Augment] = {
         codecs.mu_law,
         codecs.a_law,
         codecs.ima_adpcm,
+        codecs.codec,
         reverberation,
         speed,
         channel,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -51,15 +51,16 @@ class RandomBatches:
         steps_per_epoch: int,
         seed: int,
         targets: Callable[[Float32], Float32],
+        lengths_s: Mapping[float, float] | None = None,
     ) -> None:
         self.steps_per_epoch = steps_per_epoch
         self._pool, self._augment, self._layer = pool, augment, layer
-        self._batch_size, self._targets, self._seed = batch_size, targets, seed
+        self._batch_size, self._targets, self._seed, self._lengths_s = batch_size, targets, seed, lengths_s
 
     def dataset(self, first_epoch: int) -> tf.data.Dataset:
         """All epochs from `first_epoch` on, without end."""
         row = self._targets(np.zeros((1, len(self._pool.labels)), np.float32))
-        shapes = (None, self._pool.spec.clip_samples), (None, *row.shape[1:])
+        shapes = (None, None if self._lengths_s else self._pool.spec.clip_samples), (None, *row.shape[1:])
 
         def windows(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             samples, rows = tf.numpy_function(self._windows, [number], (tf.float32, tf.float32), stateful=False)
@@ -76,7 +77,7 @@ class RandomBatches:
     def _windows(self, number: np.int64) -> tuple[Float32, Float32]:
         """The batch of that number: its random numbers follow from it, so that any epoch can be begun with."""
         rng = np.random.default_rng([self._seed, 0, int(number)])
-        samples, rows = random_batch(self._pool, self._augment, self._batch_size, rng)
+        samples, rows = random_batch(self._pool, self._augment, self._batch_size, rng, self._lengths_s)
         return samples, self._targets(rows)
 
     def _masked(self, number: tf.Tensor, features: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

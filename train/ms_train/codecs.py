@@ -60,6 +60,12 @@ def ima_adpcm(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
     return coded(samples, sample_rate_hz, "WAV", "IMA_ADPCM", ())
 
 
+def codec(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
+    """Any one of the above."""
+    each = (mp3, vorbis, opus, gsm, mu_law, a_law, ima_adpcm)
+    return each[rng.integers(len(each))](samples, rng, sample_rate_hz)
+
+
 def coded(
     samples: Float32,
     sample_rate_hz: int,

@@ -18,7 +18,7 @@ from tqdm.keras import TqdmCallback
 
 from ms_edge.errors import MsEdgeError
 from ms_edge.metadata import LABEL_RULE, is_label
-from ms_train import checkpoint, clips, plots
+from ms_train import checkpoint, clips, plots, thresholds
 from ms_train.augment import Pool
 from ms_train.batches import FixedBatches, RandomBatches
 from ms_train.cache import Cache
@@ -138,7 +138,9 @@ def fit(
         clips.require_labels([recording.label for recording, _ in recordings], labels, "training data")
         pool = Pool(recordings, labels, dataset.decision, spec, recipe.apart)
         steps = recipe.steps_per_epoch or -(-len(recordings) * recipe.clips_per_recording // recipe.batch_size)
-        batches = RandomBatches(pool, recipe.augment, layer, recipe.batch_size, steps, seed, targets)
+        batches = RandomBatches(
+            pool, recipe.augment, layer, recipe.batch_size, steps, seed, targets, recipe.clip_lengths_s
+        )
         if not recipe.origin and any(isinstance(each, keras.layers.Normalization) for each in model.layers):
             adapt(model, load(parts.train, "training data").features)
     else:
@@ -181,6 +183,10 @@ def fit(
     }
     if test:
         metrics["test"] = accuracy(predict(model, labels, dataset.decision, test.features), test)
+    if dataset.decision == "independent":
+        held = list(clips.read_all(parts.val, spec.sample_rate_hz, "validation data", kept))
+        pool = Pool(held, labels, dataset.decision, spec, recipe.apart)
+        metrics["decision"] = thresholds.chosen(model, pool, layer, seed)
     metrics["seconds"] = round(time.monotonic() - began, 1)
     checkpoint.write_history(saving.history, out / "history.csv")
     columns = {name: [epoch[name] for epoch in saving.history] for name in saving.history[0]}

@@ -171,7 +171,7 @@ class TrainedRun:
                 spec,
                 str(facts["recipe"]),
                 labels,
-                decision_of(kind, labels),
+                decision_of(kind, labels, metrics.get("decision", {}).get("thresholds")),
                 facts,
                 metrics,
                 named,
@@ -190,8 +190,13 @@ def files_of(folder: Path) -> dict[str, str]:
     return {name: more[name]["file_sha256"] if name in more else digest for name, digest in digests.items()}
 
 
-def decision_of(kind: str, labels: tuple[str, ...]) -> Decision:
-    """How scores become a label, `exclusive` or `independent` by name. Raises MsEdgeError(`bad-run`) for another name."""
+def decision_of(kind: str, labels: tuple[str, ...], thresholds: Sequence[float] | None = None) -> Decision:
+    """How scores become a label, `exclusive` or `independent` by name, each label from its threshold on, where there are some.
+
+    Raises MsEdgeError(`bad-run`) for another name.
+    """
     if kind not in ("exclusive", "independent"):
         raise MsEdgeError("bad-run", f"the decision must be 'exclusive' or 'independent', not {kind!r}")
-    return Decision(kind, (INDEPENDENT_THRESHOLD,) * len(labels) if kind == "independent" else ())
+    if kind == "exclusive":
+        return Decision(kind, ())
+    return Decision(kind, tuple(map(float, thresholds or (INDEPENDENT_THRESHOLD,) * len(labels))))

@@ -35,8 +35,11 @@ LABELS = ("speech", "music")
 CAP_S = {"flight-of-the-amazon-queen": 90 * 60}
 INDEX = ("split", "label", "package", "language", "speaker_or_composer", "licence", "path", "sha256", "seconds")
 SKIPPED = ("path", "package", "reason")
-# Folders of games' effects whose names say that the sounds are not what the manifest calls them, noise.
-NOT_NOISE = re.compile(r"_(voices?|speech|music)_")
+# Games' effects whose names say that they are not what the manifest calls them, noise: and a voice activity detector agrees.
+NOT_NOISE = re.compile(
+    r"_(voices?|speech|music)_|jingle|disco|boswars_(campaigns|intro)"
+    r"|boswars_units_.*[._](ready|underattack|attacked|completed|action|select)\."
+)
 
 Table = dict[str, dict[str, str]]  # lines by their `path`
 

@@ -26,8 +26,8 @@ class Recipe:
     column per label (see `ms_train.outputs`). A Normalization layer in it is adapted to the training set. It takes each name in
     `ranges` as a keyword argument too, whose default is what the recipe stands for; `with_settings` chooses others.
     `clips_per_recording` fixed clips are cut from the start of each recording. With `augment`, training draws random windows
-    instead and passes each through it (see `ms_train.augment`): `steps_per_epoch` batches of them, or, where that is None,
-    as many batches as the fixed clips would fill.
+    instead, of the spec's clip or of `clip_lengths_s`, and passes each through it (see `ms_train.augment`): `steps_per_epoch`
+    batches of them, or, where that is None, as many batches as the fixed clips would fill.
     """
 
     name: str
@@ -36,6 +36,8 @@ class Recipe:
     batch_size: int
     epochs: int
     clips_per_recording: int
+    # Of random windows: the chance of each length, where it is not the spec's alone.
+    clip_lengths_s: Mapping[float, float] | None = None
     target_accuracy: float | None = None  # stop as soon as validation accuracy reaches it
     log_every_epochs: int = 5
     steps_per_epoch: int | None = None

@@ -57,6 +57,7 @@ RECIPE = dataclasses.replace(
     mel_dscnn.RECIPE,
     name="mel_attention",
     build_model=build_model,
+    clip_lengths_s=None,  # its places are those of one second
     ranges={
         **{name: mel_dscnn.RECIPE.ranges[name] for name in ("learning_rate", "weight_decay", "dropout")},
         "width": Range(choices=(24, 32, 48, 64, 96)),  # of a whole number a head
