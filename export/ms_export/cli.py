@@ -43,6 +43,12 @@ def _parser() -> argparse.ArgumentParser:
         help="what the model takes: features, computed outside it as ms-edge does (default), or the waveform, with the "
         "front end in the graph, for GPUs, servers and other languages",
     )
+    convert.add_argument(
+        "--window",
+        type=float,
+        metavar="SECONDS",
+        help="of audio that the network sees at once, where it takes any number of frames (default: the recipe's)",
+    )
     convert.add_argument("--license", default="unspecified", help="licence of the model, for its metadata")
     convert.set_defaults(run=_convert)
     check = commands.add_parser(
@@ -124,8 +130,9 @@ def _convert(args: argparse.Namespace) -> int:
     from ms_export.certificate import table
     from ms_export.convert import convert
 
+    run = _load(args.source, args)
     reports = convert(
-        _load(args.source, args),
+        run if args.window is None else run.in_windows_of(args.window),
         args.out,
         data=args.data,
         archive=args.archive,
@@ -146,7 +153,7 @@ def _check(args: argparse.Namespace) -> int:
         raise UsageError("usage", f"{args.report}: give --report a file that ends in .md, in a folder that exists.")
     run = _load(args.against, args)
     model = Model.load(args.model, "cpu")
-    require_same(model, run)
+    run = require_same(model, run)
     recordings = run.held_out(args.data, args.archive)
     reports = compare(run, args.model, recordings, everything=args.all)
     print(certificate.table(reports))

@@ -98,8 +98,13 @@ def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, eve
     return check(implementations(model, path.read_bytes(), everything=everything), reference, cases, spec)
 
 
-def require_same(model: Model, run: Run) -> None:
-    """Raise MsEdgeError(`other-run`) where a model file was not made from this run."""
+def require_same(model: Model, run: Run) -> Run:
+    """The run, in the windows that a model file made from it is served in.
+
+    Raises MsEdgeError(`wrong-run`) where the file was not made from this run.
+    """
+    if run.any_length:
+        run = run.in_windows_of(model.metadata.spec.clip_s)
     for what, have, want in (
         ("recipe", model.metadata.recipe, run.recipe),
         ("front end", model.metadata.spec.digest, run.spec.digest),
@@ -112,6 +117,7 @@ def require_same(model: Model, run: Run) -> None:
                 f"{model.path}: was not converted from this run: {what} {_text(have)}, in the run {_text(want)}; name its own run "
                 "with --against.",
             )
+    return run
 
 
 def _text(value: str | tuple[str, ...]) -> str:

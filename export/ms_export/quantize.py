@@ -92,8 +92,8 @@ def quantize(
     """
     if (out.exists() and not out.is_dir()) or not out.parent.is_dir():
         raise UsageError("usage", f"{out}: give -o a folder, in one that exists.")
-    run, original = Run.load(folder), Model.load(model, "cpu")
-    require_same(original, run)
+    original = Model.load(model, "cpu")
+    run = require_same(original, Run.load(folder))
     if original.input != FEATURES:
         raise MsEdgeError(
             "bad-graph", f"{model}: takes the waveform; give the model of the same run that takes features."

@@ -86,6 +86,29 @@ class Run(TrainedRun):
             {},
         )
 
+    @property
+    def any_length(self) -> bool:
+        """Whether the network takes any number of frames."""
+        return self.network.input_shape[1 if self.spec.layout == "frames_bins" else 2] is None
+
+    def in_windows_of(self, clip_s: float) -> Run:
+        """The same network, served in windows of another length. Raises UsageError where it takes one alone, or not that one."""
+        if clip_s == self.spec.clip_s:
+            return self
+        if not self.any_length:
+            raise UsageError(
+                "usage", f"{self.recipe}: its network takes windows of {self.spec.clip_s:g} s; leave out --window."
+            )
+        spec = replace(self.spec, clip_s=clip_s, hop_s=min(self.spec.hop_s, clip_s))
+        try:
+            _, scores = self.network(np.zeros((1, *spec.feature_shape), np.float32), training=False)
+            answered = bool(np.isfinite(scores).all())
+        except Exception:  # TensorFlow raises what it likes
+            answered = False
+        if not answered:
+            raise UsageError("usage", f"{self.recipe}: its network cannot answer windows as short as {clip_s:g} s.")
+        return replace(self, spec=spec)
+
     def held_out(self, data: str | None, archive: Path | None) -> dict[str, list[Recording]]:
         """Recordings of each label to compare with: those held out from training, unless `data` names others.
 

@@ -82,6 +82,34 @@ def test_a_keras_model_is_exported_and_classifies(
     np.testing.assert_allclose(served.scores(features), outputs, atol=1e-5)
 
 
+def test_a_network_of_any_number_of_frames_is_served_in_windows_of_any_length(tmp_path, spec, samples, capsys):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((SPEC.bins, None)),
+            keras.layers.Permute((2, 1)),
+            keras.layers.Conv1D(8, 9, activation="relu"),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    labels = ("--labels", "quiet,loud")
+    code, out = convert(tmp_path, model, *labels, "--window", "2")
+    assert (code, capsys.readouterr().err) == (0, "")
+    served = Model.load(out).metadata.spec
+    assert (served.clip_s, served.hop_s) == (2.0, 0.5)
+    check = ["check", str(out), "--against", str(tmp_path / "mine.keras"), "--spec", str(spec), *labels]
+    assert cli.main(check) == 0
+    capsys.readouterr()
+    assert edge_cli.main(["classify", "--model", str(out), "--format", "jsonl", "--timeline", str(samples[0])]) == 0
+    assert json.loads(capsys.readouterr().out)["segments"]
+
+    assert convert(tmp_path, model, *labels, "--window", "0.1")[0] == 2  # four frames: not one place of the convolution
+    assert "cannot answer windows as short as 0.1 s" in capsys.readouterr().err
+    assert convert(tmp_path, network(*SPEC.feature_shape, columns=2), *labels, "--window", "2")[0] == 2
+    assert "takes windows of 0.5 s; leave out --window" in capsys.readouterr().err
+
+
 def test_real_audio_can_be_named_for_the_proof(tmp_path, spec, samples, capsys):
     for path in samples:
         label = path.name.partition("_")[0]

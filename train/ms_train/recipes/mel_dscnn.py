@@ -57,7 +57,7 @@ def network(
 ) -> keras.Model:
     """The network on features (batch, any frames, bins): softmax where labels exclude one another, else one sigmoid each.
 
-    It needs 20 frames (0.4 s). `width` multiplies the filters of every convolution.
+    It needs 24 frames (half a second). `width` multiplies the filters of every convolution.
     """
     inputs = keras.Input((None, spec.bins), name="features")
     x = keras.layers.BatchNormalization(momentum=MOMENTUM, name="band_normalisation")(inputs)
