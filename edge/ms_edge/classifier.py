@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ms_edge import __version__
-from ms_edge.audio import RawFormat, open_audio
+from ms_edge.audio import open_audio
 from ms_edge.errors import AudioError, UsageError
 from ms_edge.frontend import model_input
 from ms_edge.metadata import Decision
 from ms_edge.model import Model
+from ms_edge.raw import RawFormat
 from ms_edge.results import Classification, Segment
 from ms_edge.sources import AudioArrays, AudioSource
 from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label

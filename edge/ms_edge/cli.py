@@ -14,7 +14,7 @@ from ms_edge import __version__
 from ms_edge.errors import DeviceError, ModelError, MsEdgeError, UsageError
 
 if TYPE_CHECKING:
-    from ms_edge.audio import RawFormat
+    from ms_edge.raw import RawFormat
 
 FAILED, UNUSABLE, INTERRUPTED = 1, 3, 130
 RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv")
@@ -201,11 +201,11 @@ def _add_judging(command: argparse.ArgumentParser) -> None:
 
 def _classify(args: argparse.Namespace) -> int:
     # Imported here, so that --help and --version do not pay for what they do not use.
-    from ms_edge.audio import STDIN
     from ms_edge.batch import usable_cores
     from ms_edge.classifier import MIN_SEGMENT_S, Classifier
     from ms_edge.inputs import Inputs, parse_shard
     from ms_edge.model import Model
+    from ms_edge.opening import STDIN
     from ms_edge.outputs import FileOutput, Output, TreeOutput
     from ms_edge.progress import Progress
     from ms_edge.resume import ResumableOutput
@@ -282,7 +282,7 @@ def _classify(args: argparse.Namespace) -> int:
 
 def _require_no_recording(output: str, inputs: Sequence[str | None]) -> None:
     """Raise UsageError where answers would take the place of what is to be read (`-o *.wav`)."""
-    from ms_edge.audio import EXTENSIONS
+    from ms_edge.opening import EXTENSIONS
     from ms_edge.outputs import is_same_file, place
 
     if place(output).lower().endswith(EXTENSIONS) or any(path and is_same_file(path, output) for path in inputs):
@@ -296,7 +296,7 @@ def _write_like_a_file(stream: object) -> None:
 
 
 def _raw(args: argparse.Namespace) -> RawFormat | None:
-    from ms_edge.audio import RawFormat
+    from ms_edge.raw import RawFormat
 
     if args.raw and args.wav_only:
         raise UsageError("usage", "--raw is audio without a header, and --wav-only refuses what is not WAV; give one.")

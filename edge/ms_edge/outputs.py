@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import IO
 
-from ms_edge.audio import STDIN
 from ms_edge.errors import UsageError
+from ms_edge.opening import STDIN
 from ms_edge.results import Classification, Failure
 from ms_edge.writers import Format
 

@@ -10,8 +10,9 @@ import pytest
 import soundfile
 import soxr
 
-from ms_edge.audio import RAW_FORMATS, AudioFile, RawFormat, read_mono
+from ms_edge.audio import AudioFile, read_mono
 from ms_edge.errors import AudioError, UsageError
+from ms_edge.raw import RAW_FORMATS, RawFormat
 
 
 @pytest.fixture
