@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import soxr
 from numpy.typing import ArrayLike, NDArray
 
 from ms_edge.errors import AudioError, UsageError
@@ -46,6 +45,8 @@ class AudioSource:
         """Yield the source once, as mono float32 blocks (n,) at that rate; n varies and may be 0."""
         resampler = None
         if self.sample_rate_hz != sample_rate_hz:
+            import soxr  # here, where it is needed
+
             resampler = soxr.ResampleStream(self.sample_rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ")
         for decoded in self._decoded():
             self.frames += len(decoded)

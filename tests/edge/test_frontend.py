@@ -1,4 +1,4 @@
-"""The NumPy/SciPy front end on its own: against the definition, in float64. Parity with TensorFlow is in tests/export."""
+"""The NumPy front end on its own: against the definition, in float64. Parity with TensorFlow is in tests/export."""
 
 from __future__ import annotations
 
