@@ -84,6 +84,23 @@ class FrontEnd:
         frames = self._frames(samples)
         return np.ascontiguousarray(frames.T) if self.spec.layout == "bins_frames" else frames
 
+    def features_of_clips(self, samples: Float32, starts: NDArray[np.int64]) -> Float32:
+        """Features of the clips that begin at `starts` (clips,) in (n,) float32 samples: (clips, *spec.feature_shape) float32.
+
+        Where clips overlap in whole frames, each frame is computed once, and features are those of `features` within 1e-6.
+        """
+        spec = self.spec
+        count, step = spec.frames(spec.clip_samples), spec.frame_step
+        shared = self._frames(samples) if spec.hop_samples % step == 0 and len(starts) > 1 else None
+        found = np.empty((len(starts), *spec.feature_shape), np.float32)
+        by_frame = found.swapaxes(1, 2) if spec.layout == "bins_frames" else found
+        for clip, start in zip(by_frame, starts.tolist(), strict=True):
+            if shared is not None and start % step == 0:
+                clip[:] = shared[start // step :][:count]
+            else:
+                clip[:] = self._frames(samples[start : start + spec.clip_samples])
+        return found
+
     def _frames(self, samples: Float32) -> Float32:
         """Features of (n,) float32 samples, (frames, bins) float32."""
         if self._mel is None:
@@ -125,6 +142,15 @@ class FrontEnd:
             yield rows, spectrum[:count]
 
 
+def model_inputs(spec: FrontEndSpec, name: str) -> Callable[[Float32, NDArray[np.int64]], Float32]:
+    """What makes the input of that name of samples (n,) float32 and where in them clips begin, (clips,): the clips' features,
+    (clips, *spec.feature_shape), or the clips as they are, (clips, spec.clip_samples).
+    """
+    if name == WAVEFORM:
+        return lambda samples, starts: np.stack([samples[start:][: spec.clip_samples] for start in starts.tolist()])
+    return FrontEnd(spec).features_of_clips
+
+
 def model_input(spec: FrontEndSpec, name: str) -> Callable[[Float32], Float32]:
-    """What makes of one clip's samples, (clip_samples,) float32, the input of that name: its features, or the samples as they are."""
+    """`model_inputs` for one clip, (clip_samples,) float32, alone."""
     return (lambda samples: samples) if name == WAVEFORM else FrontEnd(spec).features
