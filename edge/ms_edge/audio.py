@@ -92,6 +92,8 @@ class AudioFile(AudioSource):
             self.close()
             raise
         self.warnings += notes
+        # libsndfile takes five times as long as NumPy to make the same floats of integers of 16 bits.
+        self._kind = "int16" if self._sound.subtype in SIXTEEN_BITS else "float32"
         most = BLOCK_SAMPLES // self.channels
         self._block_frames = most if block_s is None else min(most, max(1, round(block_s * self.sample_rate_hz)))
 
@@ -141,9 +143,7 @@ class AudioFile(AudioSource):
         return self._descriptor if os.name == "posix" or name == STDIN else name
 
     def _decoded(self) -> Iterator[Samples]:
-        # Integers of 16 bits as they are: libsndfile takes five times as long to make the same floats of them as NumPy.
-        kind = np.int16 if self._sound.subtype in SIXTEEN_BITS else np.float32
-        buffer: Samples = np.empty((self._block_frames, self.channels), kind)
+        buffer: Samples = np.empty((self._block_frames, self.channels), self._kind)
         while True:
             while count := self._read(buffer):
                 yield buffer[:count]
@@ -181,7 +181,7 @@ class AudioFile(AudioSource):
             buffer = buffer[: CAREFUL_FRAMES - done % CAREFUL_FRAMES]
         try:
             # Not SoundFile.blocks(), which hands out stale samples after a short read.
-            count = len(self._sound.read(len(buffer), dtype=buffer.dtype.name, always_2d=True, out=buffer))
+            count: int = self._sound.buffer_read_into(buffer, self._kind)
         except soundfile.SoundFileError:
             raise_error_of(self._opened, self.name)
             self._warn("truncated")
