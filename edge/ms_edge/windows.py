@@ -13,6 +13,7 @@ from ms_edge.spec import FrontEndSpec
 Float32 = NDArray[np.float32]
 
 SILENCE_DBFS = -70.0
+SILENT_MEAN_SQUARE = 10 ** (SILENCE_DBFS / 10)
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,22 @@ def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterato
     """Yield the windows of a stream of mono blocks at the spec's rate, `size` at a time, at the end fewer.
 
     Windows start every `hop_s`; the last one is aligned to the end. A stream shorter than a clip is tiled to fill one;
-    an empty stream has no window. What is yielded does not depend on the sizes of the blocks, and no more than about
-    two batches and one block are held.
+    an empty stream has no window. What is yielded does not depend on the sizes of the blocks; its samples may be overwritten by
+    the next. No more than about two batches and one block are held.
     """
     clip, hop = spec.clip_samples, spec.hop_samples
     starts, length = np.arange(size) * hop, (size - 1) * hop + clip
     pieces: list[Float32] = []  # samples from `origin` to `total`, joined only when a batch is complete
+    buffer = np.empty(0, np.float32)  # ever new ones cost more than what is copied into them
     origin = total = next_start = 0
     for block in blocks:
         pieces.append(block)
         total += len(block)
         if total - next_start < length:
             continue
-        held = np.concatenate(pieces)
+        if len(buffer) < total - origin:
+            buffer = np.empty(total - origin, np.float32)
+        held = np.concatenate(pieces, out=buffer[: total - origin])
         while total - next_start >= length:
             yield Batch(next_start + starts, held[next_start - origin :][:length])
             next_start += size * hop
@@ -71,21 +75,24 @@ def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterato
 def windows(blocks: Iterable[Float32], spec: FrontEndSpec) -> Iterator[tuple[int, Float32]]:
     """Yield (start, samples (clip_samples,)) for every window of a stream, each as soon as it is complete; see `batches`."""
     for batch in batches(blocks, spec, 1):
-        yield int(batch.starts[0]), batch.samples
+        yield int(batch.starts[0]), batch.samples.copy()
 
 
 def is_silent(samples: Float32) -> bool:
     """True where the RMS of a window is under -70 dB of full scale."""
-    silent = len(samples) * 10 ** (SILENCE_DBFS / 10)  # the sum of squares of what is not is no less
-    few = samples[: len(samples) // 16]
-    return bool(np.dot(few, few) < silent and np.dot(samples, samples) < silent)  # few of a loud one are enough
+    return bool(np.dot(samples, samples) < len(samples) * SILENT_MEAN_SQUARE)
 
 
 def silent_windows(batch: Batch) -> NDArray[np.bool_]:
     """Which windows of a batch are silent, (windows,)."""
-    offsets = batch.offsets.tolist()
-    clip = len(batch.samples) - offsets[-1]
-    return np.array([is_silent(batch.samples[offset : offset + clip]) for offset in offsets])
+    offsets = batch.offsets
+    clip = len(batch.samples) - int(offsets[-1])
+    # The first few samples of most windows are louder than all of a silent one may be.
+    few = np.lib.stride_tricks.sliding_window_view(batch.samples, -(-clip // 16))[offsets]
+    found: NDArray[np.bool_] = np.vecdot(few, few) < clip * SILENT_MEAN_SQUARE
+    for window in np.flatnonzero(found):
+        found[window] = is_silent(batch.samples[offsets[window] :][:clip])
+    return found
 
 
 def owned_samples(starts: NDArray[np.int64], clip: int, total: int) -> NDArray[np.int64]:
