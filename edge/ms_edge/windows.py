@@ -42,34 +42,34 @@ def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterato
     """
     clip, hop = spec.clip_samples, spec.hop_samples
     starts, length = np.arange(size) * hop, (size - 1) * hop + clip
-    pieces: list[Float32] = []  # samples from `origin` to `total`, joined only when a batch is complete
-    buffer = np.empty(0, np.float32)  # ever new ones cost more than what is copied into them
+    # One buffer for all: fresh memory for each batch costs more than what is copied into it. It holds the samples from `origin`.
+    buffer = np.empty(0, np.float32)
     origin = total = next_start = 0
     for block in blocks:
-        pieces.append(block)
+        filled = total - origin
         total += len(block)
+        if len(buffer) < total - origin:
+            buffer, before = np.empty(max(total - origin, length + len(block)), np.float32), buffer[:filled]
+            buffer[:filled] = before
+        buffer[filled : total - origin] = block
         if total - next_start < length:
             continue
-        if len(buffer) < total - origin:
-            buffer = np.empty(total - origin, np.float32)
-        held = np.concatenate(pieces, out=buffer[: total - origin])
         while total - next_start >= length:
-            yield Batch(next_start + starts, held[next_start - origin :][:length])
+            yield Batch(next_start + starts, buffer[next_start - origin :][:length])
             next_start += size * hop
         # The last window may yet begin a clip before the end, wherever that will be.
         keep = max(origin, min(next_start, total - clip))
-        pieces, origin = [held[keep - origin :].copy()], keep
-    if total == 0:
-        return
-    held = np.concatenate(pieces)
-    if total < clip:
+        buffer[: total - keep] = buffer[keep - origin : total - origin]
+        origin = keep
+    held = buffer[: total - origin]
+    if 0 < total < clip:
         yield Batch(starts[:1], np.resize(held, clip))
-        return
-    last = list(range(next_start, total - clip + 1, hop))
-    if (last[-1] if last else next_start - hop) < total - clip:
-        last.append(total - clip)
-    if last:
-        yield Batch(np.array(last), held[last[0] - origin :])
+    elif total:
+        last = list(range(next_start, total - clip + 1, hop))
+        if (last[-1] if last else next_start - hop) < total - clip:
+            last.append(total - clip)
+        if last:
+            yield Batch(np.array(last), held[last[0] - origin :])
 
 
 def windows(blocks: Iterable[Float32], spec: FrontEndSpec) -> Iterator[tuple[int, Float32]]:
