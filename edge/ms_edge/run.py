@@ -10,7 +10,6 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from functools import partial
 from types import FrameType
 
@@ -154,6 +153,8 @@ class Interrupts:
 
     def limited(self, answer: Callable[[], Result]) -> Result | None:
         """What comes of an input that may never end; None where it does not end in time after an interrupt."""
+        from concurrent.futures import Future
+
         found: Future[Result] = Future()
 
         def run() -> None:
