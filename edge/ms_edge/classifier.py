@@ -27,7 +27,7 @@ from ms_edge.windows import Batch, batches, owned_samples, silent_windows
 Float32 = NDArray[np.float32]
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
-BATCH_WINDOWS = 32
+BATCH_S = 32.0  # of windows scored at a time: fewer take longer, more do not help, and memory is that of so much audio
 MIN_DURATION_S = 0.25  # of audio, to be classified at all
 MIN_SEGMENT_S = 1.0
 
@@ -180,7 +180,8 @@ class Classifier:
         none = WindowScores(
             np.empty(0, np.int64), np.empty((0, len(self.model.metadata.labels)), np.float32), np.empty(0, bool)
         )
-        found = [none, *map(self._scored, batches(blocks, self.spec, BATCH_WINDOWS))]
+        size = max(1, int(BATCH_S / self.spec.clip_s))
+        found = [none, *map(self._scored, batches(blocks, self.spec, size))]
         return WindowScores(
             np.concatenate([part.starts for part in found]),
             np.concatenate([part.scores for part in found]),
