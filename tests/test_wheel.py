@@ -67,7 +67,8 @@ def test_installed_command_classifies(installed, samples, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["tensorflow", "keras", "onnx", "tf2onnx", "matplotlib", "tensorflow_datasets", "pandas", "pytest"]
+    "module",
+    ["tensorflow", "keras", "onnx", "tf2onnx", "scipy", "matplotlib", "tensorflow_datasets", "pandas", "pytest"],
 )
 def test_nothing_heavy_is_there(installed, tmp_path, module):
     run = subprocess.run(

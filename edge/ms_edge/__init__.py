@@ -26,14 +26,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from ms_edge.audio import RawFormat
     from ms_edge.classifier import Classifier, Source
     from ms_edge.errors import AudioError, DeviceError, ModelError, MsEdgeError, UsageError
     from ms_edge.model import Model
+    from ms_edge.raw import RawFormat
     from ms_edge.results import Classification, Segment
 
 _ROOMS = {
-    "RawFormat": "audio",
+    "RawFormat": "raw",
     "Classifier": "classifier",
     "Model": "model",
     "Classification": "results",

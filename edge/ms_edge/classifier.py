@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from numbers import Real
 from typing import IO, Any
 
@@ -14,20 +13,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ms_edge import __version__
-from ms_edge.audio import RawFormat, open_audio
+from ms_edge.audio import open_audio
 from ms_edge.errors import AudioError, UsageError
-from ms_edge.frontend import model_input
+from ms_edge.frontend import model_inputs
 from ms_edge.metadata import Decision
 from ms_edge.model import Model
+from ms_edge.raw import RawFormat
 from ms_edge.results import Classification, Segment
 from ms_edge.sources import AudioArrays, AudioSource
 from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
-from ms_edge.windows import is_silent, owned_samples, windows
+from ms_edge.windows import Batch, batches, owned_samples, silent_windows
 
 Float32 = NDArray[np.float32]
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
-BATCH_WINDOWS = 16
+BATCH_S = 32.0  # of windows scored at a time: fewer take longer, more do not help, and memory is that of so much audio
 MIN_DURATION_S = 0.25  # of audio, to be classified at all
 MIN_SEGMENT_S = 1.0
 
@@ -88,7 +88,7 @@ class Classifier:
         self.binary = bool(binary)
         self.decision = Decision("exclusive", ()) if binary else self.model.metadata.decision
         self.wav_only = wav_only
-        self._input = model_input(self.spec, self.model.input)
+        self._inputs = model_inputs(self.spec, self.model.input)
         options = {
             "hop_s": hop_s,
             "min_segment_s": min_segment_s,
@@ -162,13 +162,14 @@ class Classifier:
     def live(self, audio: AudioSource) -> Iterator[Segment]:
         """`stream` for an open source of audio; nothing is read before the window before it has been yielded."""
         rate, labels = self.spec.sample_rate_hz, self.model.metadata.labels
-        for start, samples in windows(audio.blocks(rate), self.spec):
+        for batch in batches(audio.blocks(rate), self.spec, 1):
             # A window of less than itself is tiled, and comes only at the end.
             if audio.frames < min(MIN_DURATION_S, self.spec.clip_s) * audio.sample_rate_hz:
                 raise _too_short(audio)
-            row = self.model.scores(self._input(samples)[np.newaxis])[0]
-            scores = dict(zip(labels, map(float, row), strict=True))
-            label = SILENCE if is_silent(samples) else window_label(row, labels, self.decision)
+            found = self._scored(batch)
+            start, row = int(found.starts[0]), found.scores[0]
+            scores = dict(zip(labels, row.tolist(), strict=True))
+            label = SILENCE if found.silent[0] else window_label(row, labels, self.decision)
             end_s = min(start / rate + self.spec.clip_s, audio.frames / audio.sample_rate_hz)
             probability = probability_of(label, scores)
             label = label if probability >= self.min_confidence else UNCERTAIN
@@ -176,14 +177,20 @@ class Classifier:
 
     def window_scores(self, blocks: Iterable[Float32]) -> WindowScores:
         """Score every window of a stream of mono blocks at the model's sample rate, in bounded memory."""
-        starts, silent, scores = [], [], [np.empty((0, len(self.model.metadata.labels)), np.float32)]
-        for batch in _batches(windows(blocks, self.spec), BATCH_WINDOWS):
-            starts.append(np.array([start for start, _ in batch], np.int64))
-            silent.append(np.array([is_silent(samples) for _, samples in batch], bool))
-            scores.append(self.model.scores(np.stack([self._input(samples) for _, samples in batch])))
-        if not starts:
-            return WindowScores(np.empty(0, np.int64), scores[0], np.empty(0, bool))
-        return WindowScores(np.concatenate(starts), np.concatenate(scores), np.concatenate(silent))
+        none = WindowScores(
+            np.empty(0, np.int64), np.empty((0, len(self.model.metadata.labels)), np.float32), np.empty(0, bool)
+        )
+        size = max(1, int(BATCH_S / self.spec.clip_s))
+        found = [none, *map(self._scored, batches(blocks, self.spec, size))]
+        return WindowScores(
+            np.concatenate([part.starts for part in found]),
+            np.concatenate([part.scores for part in found]),
+            np.concatenate([part.silent for part in found]),
+        )
+
+    def _scored(self, batch: Batch) -> WindowScores:
+        scores = self.model.scores(self._inputs(batch.samples, batch.offsets))
+        return WindowScores(batch.starts, scores, silent_windows(batch))
 
     def _judge(self, audio: AudioSource, found: WindowScores, settings: dict[str, Any]) -> Classification:
         duration_s = audio.frames / audio.sample_rate_hz
@@ -264,8 +271,3 @@ def _counted(audio: AudioSource, sample_rate_hz: int, on_audio: Callable[[float]
             on_audio((audio.frames - before) / audio.sample_rate_hz)
             before = audio.frames
         yield block
-
-
-def _batches(stream: Iterator[tuple[int, Float32]], size: int) -> Iterator[list[tuple[int, Float32]]]:
-    while batch := list(islice(stream, size)):
-        yield batch

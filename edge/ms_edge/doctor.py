@@ -42,7 +42,7 @@ def examine(model: str | None = None, device: str = "auto") -> dict[str, Any]:
         "versions": {
             "ms-edge": __version__,
             "python": platform.python_version(),
-            **{name: _version(name) for name in ("numpy", "scipy", "soundfile", "soxr")},
+            **{name: _version(name) for name in ("numpy", "soundfile", "soxr")},
             "libsndfile": soundfile.__libsndfile_version__,
             "onnxruntime": onnxruntime.__version__,
         },

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import IO
 
-from ms_edge.audio import EXTENSIONS, STDIN
 from ms_edge.errors import AudioError, UsageError
+from ms_edge.opening import EXTENSIONS, STDIN
 from ms_edge.results import Failure
 
 MAX_NAME = 1 << 16  # bytes of a path in a list: sixteen times what Linux opens

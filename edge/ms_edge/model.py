@@ -11,7 +11,6 @@ import io
 import os
 import stat
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +25,15 @@ from ms_edge.quiet import quiet_stderr
 from ms_edge.spec import FEATURES, WAVEFORM, FrontEndSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnxruntime
+
+    BUNDLED: Path
 
 Float32 = NDArray[np.float32]
 
-BUNDLED = Path(__file__).parent / "models" / "music-speech.onnx"
+_BUNDLED = os.path.join(os.path.dirname(__file__), "models", "music-speech.onnx")
 MAX_BYTES = 64 << 20
 
 
@@ -84,7 +87,7 @@ class Model:
         if not isinstance(device, str):
             raise UsageError("usage", f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
         try:
-            path = os.fsdecode(BUNDLED if path is None else path)
+            path = os.fsdecode(_BUNDLED if path is None else path)
         except TypeError:
             raise UsageError("usage", f"A model is given by its path, not by {path!r:.40}.") from None
         content = _read(path)
@@ -162,8 +165,7 @@ def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.Infere
     ort: Any = import_onnxruntime()
     options = ort.SessionOptions()
     # Small models: a second thread costs more than it brings, and a spinning one costs the neighbours.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
 
@@ -234,6 +236,14 @@ def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> 
     if found != expected:
         raise ModelError("bad-shape", f"The model's inputs and outputs are {found}, its metadata says {expected}.")
     return name
+
+
+def __getattr__(name: str) -> Any:
+    if name != "BUNDLED":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pathlib import Path  # to import it takes as long as to load the model
+
+    return Path(_BUNDLED)
 
 
 def _first_line(error: Exception) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import sys
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import IO
 
-from ms_edge.audio import STDIN
 from ms_edge.errors import UsageError
+from ms_edge.opening import STDIN
 from ms_edge.results import Classification, Failure
 from ms_edge.writers import Format
 
@@ -68,7 +66,7 @@ class FileOutput(Output):
         elif part:
             self.part, mode = part, "w"
         else:  # short: FILE.part could be too long where FILE is not
-            unique = f"ms-edge-{secrets.token_hex(8)}.part"
+            unique = f"ms-edge-{os.urandom(8).hex()}.part"
             self.part, mode = os.path.join(os.path.dirname(self.path), unique), "x"
         # Names that are not Unicode come out as the bytes they were.
         file = open(self.part, mode, encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
@@ -163,6 +161,8 @@ def mirrored(path: str) -> str:
     """
     if path == STDIN:
         return "@stdin"
+    from pathlib import PurePath
+
     pure = PurePath(path)
     if pure.is_absolute() or os.pardir in pure.parts:
         if os.pardir in pure.parts:  # what is above a link is not what its name says

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ms_edge.audio import file_facts
 from ms_edge.errors import UsageError
+from ms_edge.opening import file_facts
 from ms_edge.outputs import FileOutput, place
 from ms_edge.results import SCHEMA
 from ms_edge.writers import Format, json_text

@@ -10,17 +10,18 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from functools import partial
 from types import FrameType
 
-from ms_edge.audio import STDIN, AudioFile, RawFormat
+from ms_edge.audio import AudioFile
 from ms_edge.batch import POLL_S, in_order
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.inputs import Inputs
+from ms_edge.opening import STDIN
 from ms_edge.outputs import Output, TreeOutput
 from ms_edge.progress import Progress
+from ms_edge.raw import RawFormat
 from ms_edge.results import SCHEMA, Classification, Failure
 from ms_edge.resume import ResumableOutput
 from ms_edge.writers import LIVE_HEADER, live_line
@@ -152,6 +153,8 @@ class Interrupts:
 
     def limited(self, answer: Callable[[], Result]) -> Result | None:
         """What comes of an input that may never end; None where it does not end in time after an interrupt."""
+        from concurrent.futures import Future
+
         found: Future[Result] = Future()
 
         def run() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator
 from types import TracebackType
+from typing import Any
 
 import numpy as np
-import soxr
 from numpy.typing import ArrayLike, NDArray
 
 from ms_edge.errors import AudioError, UsageError
 
 Float32 = NDArray[np.float32]
+Samples = NDArray[Any]  # float32, or int16 of full scale 32,768
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 MAX_CHANNELS = 64
@@ -44,16 +45,19 @@ class AudioSource:
         """Yield the source once, as mono float32 blocks (n,) at that rate; n varies and may be 0."""
         resampler = None
         if self.sample_rate_hz != sample_rate_hz:
+            import soxr  # here, where it is needed
+
             resampler = soxr.ResampleStream(self.sample_rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ")
         for decoded in self._decoded():
             self.frames += len(decoded)
-            mono = self._plausible(_mean_of_channels(decoded))
+            whole = decoded.dtype == np.int16
+            mono = _mean_of_integers(decoded) if whole else self._plausible(_mean_of_channels(decoded))
             yield resampler.resample_chunk(mono) if resampler else mono
         if resampler:
             yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
-    def _decoded(self) -> Iterator[Float32]:
-        """Yield (n, channels) float32, n > 0; what was yielded may be overwritten by the next."""
+    def _decoded(self) -> Iterator[Samples]:
+        """Yield (n, channels), n > 0, all float32 or all int16; what was yielded may be overwritten by the next."""
         raise NotImplementedError
 
     def _plausible(self, mono: Float32) -> Float32:
@@ -112,12 +116,24 @@ class AudioArrays(AudioSource):
                 yield block[start : start + step]
 
 
-def _mean_of_channels(samples: Float32) -> Float32:
+def _mean_of_integers(samples: Samples) -> Float32:
+    # Every sum of 16-bit samples over 32,768 is a float32, in whatever order it is taken: the same bits as of floats.
+    scale, channels = np.float32(1 / 32768), samples.shape[1]
+    mono: Float32
+    if channels == 1:
+        mono = samples[:, 0].astype(np.float32)
+        return np.multiply(mono, scale, out=mono)
+    # A product with a vector is the fastest sum along so short an axis.
+    mono = samples.astype(np.float32) @ np.full(channels, scale)
+    return np.divide(mono, np.float32(channels), out=mono)
+
+
+def _mean_of_channels(samples: Samples) -> Float32:
     # Always a copy: the buffer is filled again while the block is still in use.
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of that is looked at next
         if samples.shape[1] > 8:
             return np.asarray(samples.mean(axis=1, dtype=np.float32))
-        mono = samples[:, 0].copy()
+        mono: Float32 = samples[:, 0].copy()
         for channel in range(1, samples.shape[1]):  # several times as fast as a mean along so short an axis
             mono += samples[:, channel]
         return mono if samples.shape[1] == 1 else np.divide(mono, np.float32(samples.shape[1]), out=mono)

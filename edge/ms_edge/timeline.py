@@ -62,27 +62,20 @@ def segments(
     Window i answers for `borders_s[i]` to `borders_s[i + 1]`, (windows + 1,). A segment's scores are the means over its
     windows that are not silent, weighted by the time they answer for (over all, where all are silent).
     """
-    names = [
-        SILENCE if quiet else window_label(row, labels, decision) for row, quiet in zip(scores, silent, strict=True)
-    ]
-    if _shortest_run_s(names, borders_s) < min_duration_s:
-        names = _smoothed(names, scores, silent, borders_s, labels, decision, min_duration_s)
-    starts = [i for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
-    found = []
+    starts, names = _own_runs(scores, silent, labels, decision)
+    if np.diff(borders_s[[*starts, len(scores)]]).min() < min_duration_s:
+        starts, names = _smoothed(starts, names, scores, silent, borders_s, labels, decision, min_duration_s)
     weights = np.diff(borders_s) * ~silent
-    for start, end in pairwise([*starts, len(names)]):
-        part = weights[start:end] if weights[start:end].any() else None
-        mean = np.average(scores[start:end].astype(np.float64), axis=0, weights=part)
-        mean_scores = dict(zip(labels, mean.tolist(), strict=True))
-        found.append(
-            Segment(
-                start_s=float(borders_s[start]),
-                end_s=float(borders_s[end]),
-                label=names[start],
-                probability=probability_of(names[start], mean_scores),
-                scores=mean_scores,
-            )
-        )
+    # Of silent windows alone, the plain mean.
+    weights[np.repeat(np.add.reduceat(weights, starts) == 0, np.diff([*starts, len(scores)]))] = 1
+    sums = np.add.reduceat(scores * weights[:, np.newaxis], starts)
+    means = (sums / np.add.reduceat(weights, starts)[:, np.newaxis]).tolist()
+    found = []
+    for name, (start_s, end_s), mean in zip(
+        names, pairwise(borders_s[[*starts, len(scores)]].tolist()), means, strict=True
+    ):
+        mean_scores = dict(zip(labels, mean, strict=True))
+        found.append(Segment(start_s, end_s, name, probability_of(name, mean_scores), mean_scores))
     return tuple(found)
 
 
@@ -111,12 +104,24 @@ def doubted(parts: Iterable[Segment], min_confidence: float) -> tuple[Segment, .
     return tuple(found)
 
 
-def _shortest_run_s(names: list[str], borders_s: NDArray[np.float64]) -> float:
-    changes = [0, *(i for i in range(1, len(names)) if names[i] != names[i - 1]), len(names)]
-    return float(np.diff(borders_s[changes]).min())
+def _own_runs(
+    scores: Float32, silent: NDArray[np.bool_], labels: tuple[str, ...], decision: Decision
+) -> tuple[NDArray[np.intp], list[str]]:
+    """Where runs of windows with one label of their own begin, (runs,), and that label."""
+    thresholds = np.array(decision.thresholds, np.float32)
+    answers = scores.argmax(axis=1)[:, np.newaxis] if decision.kind == "exclusive" else scores >= thresholds
+    starts = _changes(np.column_stack((silent, answers * ~silent[:, np.newaxis])))
+    names = [SILENCE if silent[at] else window_label(scores[at], labels, decision) for at in starts]
+    return starts, names
+
+
+def _changes(rows: NDArray[Any]) -> NDArray[np.intp]:
+    """Where rows (n, values) begin that differ from those before them, (changes,); the first is one."""
+    return np.flatnonzero(np.concatenate(([True], (rows[1:] != rows[:-1]).any(axis=1))))
 
 
 def _smoothed(
+    starts: NDArray[np.intp],
     names: list[str],
     scores: Float32,
     silent: NDArray[np.bool_],
@@ -124,10 +129,43 @@ def _smoothed(
     labels: tuple[str, ...],
     decision: Decision,
     min_duration_s: float,
-) -> list[str]:
-    states = sorted(set(names), key=names.index)
+) -> tuple[NDArray[np.intp], list[str]]:
+    """Runs of the best path, as `_own_runs` gives those of its own."""
+    states = list(dict.fromkeys(names))
     evidence = _log_probabilities(states, scores, silent, labels, decision)
-    return [states[state] for state in best_path(evidence, borders_s, min_duration_s)]
+    own = np.repeat([states.index(name) for name in names], np.diff([*starts, len(scores)]))
+    path = best_path_near(own, starts, evidence, borders_s, min_duration_s)
+    starts = _changes(path[:, np.newaxis])
+    return starts, [states[state] for state in path[starts]]
+
+
+def best_path_near(
+    own: NDArray[np.intp],
+    starts: NDArray[np.intp],
+    evidence: NDArray[np.floating[Any]],
+    borders: NDArray[np.float64],
+    min_duration: float,
+) -> NDArray[np.intp]:
+    """`best_path` where each window's most likely state, `own` (windows,), is known, and where its runs start: in little time
+    where most of them are long.
+
+    Within a long run a best path has the run's state, but for its first and last `min_duration`: any other way could change to
+    that state there at a gain, no segment becoming too short. So long runs are cut two such lengths from their ends (and two
+    windows, as segments end where windows do), and the best path is sought between the cuts.
+    """
+    ends = np.append(starts[1:], len(own))
+    margin = 2 * (min_duration + np.diff(borders).max())
+    enters = np.searchsorted(borders, borders[starts] + margin)
+    leaves = np.searchsorted(borders, borders[ends] - margin, "right") - 1
+    cuts = [cut for enter, leave in zip(enters, leaves, strict=True) if enter <= leave for cut in (enter, leave)]
+    path = own.copy()
+    around = [0, *cuts, len(own)]
+    for start, end in zip(around[::2], around[1::2], strict=True):
+        path[start:end] = best_path(evidence[start:end], borders[start : end + 1], min_duration)
+    lengths = np.diff(borders[np.append(_changes(path[:, np.newaxis]), len(path))])
+    if len(lengths) > 1 and lengths.min() < min_duration - 1e-9:  # where states are equally likely all along a long run
+        return best_path(evidence, borders, min_duration)
+    return path
 
 
 def _log_probabilities(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -110,6 +109,8 @@ def _rows(result: Result, timeline: bool, labels: Sequence[str]) -> Sequence[Seq
 
 def _separated(dialect: str) -> Format:
     def line(row: Sequence[object]) -> str:
+        import csv
+
         out = io.StringIO()
         csv.writer(out, dialect).writerow(row)  # which ends with \r\n, and therefore quotes both of them
         return out.getvalue().removesuffix("\r\n") + "\n"

@@ -34,7 +34,7 @@ from ms_export.waveform import computed_features
 
 
 def edge_front_end(spec: FrontEndSpec, front_end: FrontEnd | None = None) -> Callable[[Case], Stages]:
-    """What a deployed machine computes up to the features: streaming resampler, windows, NumPy/SciPy in float32."""
+    """What a deployed machine computes up to the features: streaming resampler, windows, NumPy in float32."""
     front_end = front_end or FrontEnd(spec)
 
     def stages(case: Case) -> Stages:
@@ -50,7 +50,7 @@ def edge_front_end(spec: FrontEndSpec, front_end: FrontEnd | None = None) -> Cal
 
 
 def double_front_end(spec: FrontEndSpec) -> Callable[[Case], Stages]:
-    """NumPy/SciPy in float64, from the reference's windows: says which of two float32 transforms is the one that is off."""
+    """SciPy in float64, from the reference's windows: says which of two float32 transforms is the one that is off."""
     source = Reference(spec)
     seen = min(spec.frame_length, spec.fft_length)
     window = hann_window(spec.frame_length)[:seen]

@@ -32,7 +32,7 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     """waveform float32 (batch, clip_samples) -> what `network` answers to its features, as ONNX.
 
     `network` is `ms_export.graph.to_onnx`'s, features float32 (batch, *spec.feature_shape) -> scores; it is not changed, its
-    names, opset, IR version and metadata are kept. Float32 sums in another order than SciPy's transform do: scores are equal
+    names, opset, IR version and metadata are kept. Float32 sums in another order than NumPy's transform do: scores are equal
     within 1e-4. Raises MsEdgeError(`too-large`) where the transform's constants would fill more than a model file may have.
     """
     if len(network.graph.input) != 1 or network.graph.input[0].name != FEATURES:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import os
@@ -10,8 +11,9 @@ import pytest
 import soundfile
 import soxr
 
-from ms_edge.audio import RAW_FORMATS, AudioFile, RawFormat, read_mono
+from ms_edge.audio import AudioFile, read_mono
 from ms_edge.errors import AudioError, UsageError
+from ms_edge.raw import RAW_FORMATS, RawFormat
 
 
 @pytest.fixture
@@ -96,6 +98,28 @@ def test_wav_only_refuses_the_rest(tmp_path, tone, form, wav):
     assert caught.value.code == "not-wav"
     with path.open("rb") as file, pytest.raises(AudioError, match="not a WAV file"):
         AudioFile(file, wav_only=True)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW", "FLAC", "RAW"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 9])
+def test_integers_are_the_floats_of_libsndfile_to_the_bit(samples, tmp_path, subtype, channels):
+    """16 bits and fewer are read as integers; what comes of them is what libsndfile makes floats of."""
+    recorded = [read_mono(sample, 16_000)[:40_000] for sample in samples]
+    loudest = np.clip(np.sum(recorded, axis=0), -1, 1)  # and full scale on either side
+    channels = min(channels, 8) if subtype == "FLAC" else channels
+    audio = np.stack([loudest, *recorded][:channels], axis=1)
+    path = tmp_path / "a"
+    form = {"PCM_S8": "AIFF", "FLAC": "FLAC", "RAW": "RAW"}.get(subtype, "WAV")
+    subtype = "PCM_16" if subtype in ("FLAC", "RAW") else subtype
+    soundfile.write(path, audio, 16_000, subtype, format=form)
+    options = {"samplerate": 16_000, "channels": channels, "format": form, "subtype": subtype} if form == "RAW" else {}
+    expected, _ = soundfile.read(path, dtype="float32", always_2d=True, **options)
+    mean = functools.reduce(np.add, expected.T) / np.float32(channels) if channels <= 8 else expected.mean(axis=1)
+    with AudioFile(path, raw=RawFormat(16_000, channels, "s16le") if form == "RAW" else None) as file:
+        found = np.concatenate(list(file.blocks(16_000)))
+        assert file.warnings == []
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, mean)
 
 
 @pytest.mark.parametrize("name", RAW_FORMATS)

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from ms_edge import cli
+from ms_edge.audio import read_mono
 
 RECORD_KEYS = [
     "schema", "path", "label", "probability", "scores", "seconds", "duration_s", "sample_rate_hz", "channels",
@@ -274,6 +275,19 @@ def test_a_closed_standard_output_takes_no_answer(samples, tmp_path, output, sta
     assert run.returncode == status
     assert run.stderr == ("ms-edge: the output cannot be written (bad file descriptor).\n" if status else "")
     assert len(list(tmp_path.iterdir())) == len(output) / 2
+
+
+def test_what_a_command_does_not_use_it_does_not_import(tmp_path, samples):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, read_mono(samples[0], 16_000), 16_000, "PCM_16")
+    code = (
+        "import sys, numpy, onnxruntime, soundfile; theirs = set(sys.modules)\n"
+        "from ms_edge import cli\n"
+        f"assert cli.main(['classify', {str(path)!r}]) == 0\n"
+        "unused = {'scipy', 'soxr', 'tqdm', 'pathlib', 'csv', 'secrets', 'concurrent.futures', 'logging'}\n"
+        "assert not unused & (set(sys.modules) - theirs), unused & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_help_and_version_import_nothing_heavy():

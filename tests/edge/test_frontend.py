@@ -1,4 +1,4 @@
-"""The NumPy/SciPy front end on its own: against the definition, in float64. Parity with TensorFlow is in tests/export."""
+"""The NumPy front end on its own: against the definition, in float64. Parity with TensorFlow is in tests/export."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ms_edge.audio import read_mono
 from ms_edge.frontend import FrontEnd, hann_window, mel_filterbank
 from ms_edge.spec import FrontEndSpec, MelSpec
+from ms_edge.windows import batches, windows
 
 SPEC = FrontEndSpec(16_000, 400, 160, 512, clip_s=1.0, hop_s=1.0)
 
@@ -58,6 +60,36 @@ def test_silence_and_short_input_are_finite(spec):
     assert features.shape == spec.feature_shape
     np.testing.assert_array_equal(features, np.float32(np.log(np.float32(spec.log_floor)) if spec.log_floor else 0))
     assert front_end.features(np.zeros(399, np.float32)).size == 0
+
+
+@pytest.mark.parametrize("layout", ["frames_bins", "bins_frames"])
+@pytest.mark.parametrize("hop_s", [0.5, 0.333, 1.0])
+@pytest.mark.parametrize("mel", [MelSpec(48, 60.0, 7600.0), None])
+@pytest.mark.parametrize("length", [16_000, 16_001, 40_000, 52_345])
+def test_clips_that_share_frames_have_their_own_features(samples, layout, hop_s, mel, length):
+    spec = FrontEndSpec(16_000, 400, 320, 400, 1.0, hop_s, mel=mel, log_floor=0.02, layout=layout)
+    recorded = read_mono(samples[0], 16_000)[:length]
+    front_end = FrontEnd(spec)
+    for size in (1, 2, 7, 64):
+        found = [front_end.features_of_clips(batch.samples, batch.offsets) for batch in batches([recorded], spec, size)]
+        expected = [front_end.features(clip) for _, clip in windows([recorded], spec)]
+        np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-6, rtol=0)
+
+
+def test_shared_frames_are_computed_once(samples):
+    spec = FrontEndSpec(16_000, 400, 320, 400, 1.0, 0.1, mel=MelSpec(48, 60.0, 7600.0), log_floor=0.02)
+    seen = []
+
+    class Counting(FrontEnd):
+        def _frames(self, samples):
+            found = super()._frames(samples)
+            seen.append(len(found))
+            return found
+
+    recorded = read_mono(samples[0], 16_000)
+    (batch,) = batches([recorded], spec, 1000)
+    Counting(spec).features_of_clips(batch.samples, batch.offsets)
+    assert seen == [spec.frames(len(recorded))]
 
 
 def test_samples_are_left_as_they_were():

@@ -12,9 +12,10 @@ import pytest
 import soundfile
 
 from ms_edge import classifier as classifier_module
-from ms_edge.audio import AudioFile, RawFormat, read_mono
+from ms_edge.audio import AudioFile, read_mono
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, UsageError
+from ms_edge.raw import RawFormat
 from ms_edge.sources import AudioArrays
 
 SOUND = np.full(16_000, 0.1, np.float32)
@@ -46,11 +47,11 @@ def test_features_and_scores_are_the_same_bits_at_any_block_size(classifier, ste
     np.testing.assert_array_equal(found.silent, expected.silent)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 64])
-def test_scores_hardly_depend_on_the_batch_size(classifier, stereo, monkeypatch, batch):
+@pytest.mark.parametrize("batch_s", [0.1, 1.0, 7.0, 64.0])
+def test_scores_hardly_depend_on_the_batch_size(classifier, stereo, monkeypatch, batch_s):
     samples = read_mono(stereo, 16_000)
     expected = classifier.window_scores([samples])
-    monkeypatch.setattr(classifier_module, "BATCH_WINDOWS", batch)
+    monkeypatch.setattr(classifier_module, "BATCH_S", batch_s)
     np.testing.assert_allclose(classifier.window_scores([samples]).scores, expected.scores, atol=1e-6, rtol=0)
 
 

@@ -111,7 +111,7 @@ def test_a_stream_has_the_samples_of_the_file(recording, subtype, block_s, tmp_p
     expected = read_mono(path, rate)
     # As if it could only be read forward.
     monkeypatch.setattr(
-        "ms_edge.audio._open_descriptor", lambda name: (os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), None)
+        "ms_edge.audio.open_descriptor", lambda name: (os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), None)
     )
     with AudioFile("-", block_s=block_s) as stream:
         found = np.concatenate(list(stream.blocks(rate)))

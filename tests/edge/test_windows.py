@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ms_edge.spec import FrontEndSpec
-from ms_edge.windows import is_silent, owned_samples, windows
+from ms_edge.windows import batches, is_silent, owned_samples, silent_windows, windows
 
 SPEC = FrontEndSpec(4_000, 64, 32, 64, clip_s=0.25, hop_s=0.25)  # clips of 1,000 samples
 OVERLAPPING = dataclasses.replace(SPEC, hop_s=0.1)
@@ -61,6 +61,24 @@ def test_windows_do_not_depend_on_the_blocks(spec, length, size):
         np.testing.assert_array_equal(window, other)
         if length >= spec.clip_samples:
             np.testing.assert_array_equal(window, samples[start : start + spec.clip_samples])
+
+
+@pytest.mark.parametrize("spec", [SPEC, OVERLAPPING])
+@pytest.mark.parametrize("length", [700, 1000, 1001, 5399, 5400, 5401])
+@pytest.mark.parametrize("size", [2, 3, 5, 100])
+def test_batches_are_the_windows(spec, length, size):
+    samples = np.random.default_rng(0).uniform(-1, 1, length).astype(np.float32)
+    samples[: length // 2] *= 1e-5
+    expected = list(windows([samples], spec))
+    for blocks in ([samples], in_blocks(samples, 37)):
+        found = [dataclasses.replace(batch, samples=batch.samples.copy()) for batch in batches(blocks, spec, size)]
+        assert all(len(batch.starts) == size for batch in found[:-1])
+        assert np.concatenate([batch.starts for batch in found]).tolist() == [start for start, _ in expected]
+        clips = [batch.samples[at:][: spec.clip_samples] for batch in found for at in batch.offsets]
+        for clip, (_, window) in zip(clips, expected, strict=True):
+            np.testing.assert_array_equal(clip, window)
+        silent = np.concatenate([silent_windows(batch) for batch in found])
+        assert silent.tolist() == [is_silent(window) for _, window in expected]
 
 
 def test_little_is_held_of_a_long_stream():

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from ms_edge.audio import STDIN, AudioFile
+from ms_edge.audio import AudioFile
 from ms_edge.errors import AudioError, MsEdgeError, UsageError
 from ms_edge.frontend import FrontEnd
+from ms_edge.opening import STDIN
 from ms_edge.windows import windows
 from ms_train import plots
 from ms_train.augment import Float32, Rng, mix

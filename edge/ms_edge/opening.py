@@ -1,0 +1,145 @@
+"""Opening what is given as audio, so that whatever can go wrong is a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import IO, Any
+
+import soundfile
+
+from ms_edge.errors import AudioError, UsageError
+from ms_edge.parts import is_mp3, mp3_parts, ogg_is_cut, ogg_parts
+from ms_edge.raw import RAW_FORMATS, RawFormat
+from ms_edge.riff import is_wav
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".rf64", ".caf", ".au")
+STDIN = "-"
+
+
+def file_facts(status: os.stat_result) -> dict[str, int | str]:
+    """Size and time of change (UTC, in microseconds) of a file, as records hold them."""
+    seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
+    modified = datetime.fromtimestamp(seconds, UTC)
+    return {"bytes": status.st_size, "modified": f"{modified:%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1000:06}Z"}
+
+
+def open_descriptor(path: str) -> tuple[int, int | None]:
+    """A descriptor of our own, and the size of the file behind it; None for standard input that can only be read forward."""
+    if path == STDIN:
+        try:
+            descriptor = os.dup(0)
+        except OSError:
+            raise AudioError("cannot-open", f"{path}: standard input is closed.") from None
+    else:
+        # The descriptor is looked at before anything is read: a FIFO would hang, and libsndfile calls every failure
+        # "System error".
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            code = {
+                errno.ENOENT: "not-found",
+                errno.ENOTDIR: "not-found",
+                errno.EACCES: "no-permission",
+                errno.EISDIR: "is-directory",
+                errno.ENXIO: "not-a-file",  # a socket
+            }.get(error.errno or 0, "cannot-open")
+            if os.path.isdir(path):  # Windows says "no permission" of a directory
+                code = "is-directory"
+            raise AudioError(code, f"{path}: {(error.strerror or 'it cannot be opened').lower()}.") from None
+        except ValueError:
+            raise AudioError("cannot-open", f"{path!r}: not a usable file name.") from None
+    status = os.fstat(descriptor)
+    problem = None
+    if stat.S_ISDIR(status.st_mode):
+        problem = AudioError("is-directory", f"{path}: is a directory.")
+    elif not stat.S_ISREG(status.st_mode):
+        if path == STDIN:
+            return descriptor, None
+        problem = AudioError(
+            "not-a-file",
+            f"{path}: is not a regular file; a pipe or device is read from standard input (ms-edge classify -).",
+        )
+    elif status.st_size == 0:
+        problem = AudioError("empty-file", f"{path}: the file is empty (0 bytes).")
+    if problem:
+        os.close(descriptor)
+        raise problem
+    return descriptor, status.st_size
+
+
+def size_of(name: str, source: IO[bytes]) -> int | None:
+    """Bytes in a file object; None where it can only be read forward. Raises UsageError where it gives no bytes."""
+    try:
+        usable = isinstance(source.read(0), bytes)
+    except (OSError, ValueError):  # of another mode, or closed
+        usable = False
+    if not usable:
+        raise UsageError("usage", f"{name}: a file object must be open for reading, in binary mode ('rb').")
+    try:
+        source.seek(0, os.SEEK_END)
+        size = source.tell()
+    except (OSError, ValueError, AttributeError):
+        return None
+    if size == 0:
+        raise AudioError("empty-file", f"{name}: the file is empty (0 bytes).")
+    return size
+
+
+def parts_of(read_at: Callable[[int, int], bytes], size: int, start: bytes, notes: list[str]) -> list[tuple[int, int]]:
+    """(start, end) of each recording in a file of several; one that is the whole file in others."""
+    starts = [0]
+    if start[:4] == b"OggS":
+        starts = ogg_parts(read_at)
+        if any(ogg_is_cut(read_at, end) for end in (*starts[1:], size)):
+            notes.append("truncated")
+    elif is_mp3(read_at):
+        starts, more = mp3_parts(read_at, size)
+        if more:
+            notes.append("bad-header")
+    return list(pairwise([*starts, size]))
+
+
+def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.SoundFile:
+    """libsndfile at work on a name, a descriptor, a `Stream` or a `Section`; it never seeks. Raises AudioError."""
+    options: dict[str, Any] = {}
+    if raw:
+        subtype, endian = RAW_FORMATS[raw.sample_format]
+        options = {
+            "format": "RAW",
+            "samplerate": raw.sample_rate_hz,
+            "channels": raw.channels,
+            "subtype": subtype,
+            "endian": endian,
+        }
+    try:
+        sound = soundfile.SoundFile(opened, closefd=False, **options)
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise_error_of(opened, name)
+        reason = getattr(error, "error_string", str(error)).rstrip(".")
+        raise AudioError("not-audio", f"{name}: not audio that can be read ({reason}).") from None
+    # Or soundfile seeks to where it is after every read. MP3 then goes on without what it keeps of the frames before, codings in
+    # blocks read their block once more, and FLAC of unknown length fails at its end.
+    sound.seekable = lambda: False
+    return sound
+
+
+def raise_error_of(opened: object, name: str) -> None:
+    """What went wrong while libsndfile read from us, which it does not tell."""
+    if error := getattr(opened, "error", None):
+        raise unreadable(name, error) if isinstance(error, OSError) else error
+
+
+def require_wav(name: str, start: bytes) -> None:
+    """Raise AudioError unless these first bytes are those of a WAV file."""
+    if not is_wav(start[:40]):
+        raise AudioError("not-wav", f"{name}: is not a WAV file, and --wav-only refuses the rest.")
+
+
+def unreadable(name: str, error: OSError) -> AudioError:
+    """What the system said while a source that is open was read, as a sentence."""
+    return AudioError("cannot-read", f"{name}: cannot be read ({(error.strerror or str(error)).lower()}).")
