@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve
 
 from ms_train.augment import Float32, Pool, random_batch
 from ms_train.frontend import FrontEndLayer, clip_features
@@ -39,6 +38,8 @@ def chosen(model: keras.Model, pool: Pool, layer: FrontEndLayer, seed: int) -> d
 
 def best_threshold(scores: Float32, true: NDArray[np.bool_]) -> tuple[float, float]:
     """The threshold on scores (n,) with the largest F1 against truths (n,), and that F1: halfway to the score below it."""
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, thresholds = precision_recall_curve(true, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(f1[:-1].argmax())
