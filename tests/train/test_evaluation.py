@@ -16,7 +16,7 @@ import soundfile
 from ms_edge import cli as edge_cli
 from ms_edge.classifier import Classifier
 from ms_edge.model import BUNDLED
-from ms_train import cli, recipes
+from ms_train import cli, crossvalidate, recipes
 from ms_train import metrics as metrics_module
 
 PICTURES = {f"{name}.png" for name in ("reliability", "roc", "confusion", "length", "snr", "mistakes")}
@@ -293,7 +293,7 @@ def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
     assert found["files"]["count"] == 12
     assert list(found["data"]["unreadable"]) == ["music/broken.wav"]
     assert found["mean"]["files"]["accuracy"] == np.mean([fold["files"]["accuracy"] for fold in found["folds"]])
-    assert f"{found['mean']['clips']['accuracy']:.1%}" in printed
+    assert f"{100 * found['mean']['clips']['accuracy']:.1f} %" in printed
 
     assert fit(folder, out, "--folds", "2") == 2
     before = (out / "fold-1" / "model.keras").stat().st_mtime_ns
@@ -318,3 +318,24 @@ def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
     (out / "fold-1" / "run.json").write_text(json.dumps({**run, "data": f"folder:{more}"}))
     assert fit(more, out, "--folds", "2", "--resume") == 1
     assert "fold-1: the recordings have changed since it was trained" in capsys.readouterr().err
+
+
+def test_a_fold_tested_on_silence_alone_has_no_accuracy_and_ruins_no_mean():
+    def answers(scores: list[list[float]], said: tuple[str, ...]) -> metrics_module.Answers:
+        count = len(said)
+        targets = np.tile([True, False], (count, 1))
+        labels = ("music", "speech")
+        return metrics_module.Answers(np.array(scores).reshape(count, 2), targets, said, np.arange(count), labels)
+
+    silent = answers([], ())
+    right, half = answers([[0.9, 0.1]], ("music",)), answers([[0.9, 0.1], [0.2, 0.8]], ("music", "speech"))
+    folds = [
+        {"fold": number, "clips": crossvalidate._of_fold(clips), "files": crossvalidate._of_fold(right)}
+        for number, clips in enumerate((right, silent, half), 1)
+    ]
+    mean, deviation = crossvalidate._over(folds, np.mean), crossvalidate._over(folds, np.std)
+    assert (mean["clips"]["accuracy"], mean["files"]["accuracy"]) == (0.75, 1.0)
+    everything = metrics_module.measures(half, 0, 10)
+    numbers = {"folds": folds, "mean": mean, "standard_deviation": deviation, "clips": everything, "files": everything}
+    lines = [line.split() for line in crossvalidate.table(numbers).splitlines() if line.startswith("fold")]
+    assert [line[2] for line in lines] == ["100.0", "-", "50.0"]

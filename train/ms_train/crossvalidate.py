@@ -109,7 +109,7 @@ def _require_same(subject: Subject, held_out: Sequence[Recording], folder: Path)
         )
 
 
-def _of_fold(found: Answers) -> dict[str, float]:
+def _of_fold(found: Answers) -> dict[str, float | None]:
     values = metrics.accuracies(found, 0, rounds=0)
     return {
         "count": values["count"],
@@ -117,13 +117,21 @@ def _of_fold(found: Answers) -> dict[str, float]:
     }
 
 
-def _over(found: Sequence[dict[str, Any]], of: Callable[[list[float]], Any]) -> dict[str, dict[str, float]]:
+def _over(found: Sequence[dict[str, Any]], of: Callable[[list[float]], Any]) -> dict[str, dict[str, float | None]]:
+    """Over the folds that have a value: one tested on silence alone has none."""
+
+    def over(level: str, kind: str) -> float | None:
+        values = [fold[level][kind] for fold in found if fold[level][kind] is not None]
+        return float(of(values)) if len(values) > 1 else None
+
     return {
-        level: {
-            kind: float(of([fold[level][kind] for fold in found])) for kind in ("accuracy", "largest_score_accuracy")
-        }
+        level: {kind: over(level, kind) for kind in ("accuracy", "largest_score_accuracy")}
         for level in ("clips", "files")
     }
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _pooled(folds: Sequence[Answers]) -> Answers:
@@ -142,9 +150,11 @@ def table(numbers: dict[str, Any]) -> str:
     """A line a fold, their mean and standard deviation, and all recordings together."""
     lines = [f"{'':<8}{'clips':>24}{'recordings':>26}"]
     for fold in numbers["folds"]:
-        lines.append(f"fold {fold['fold']:<3}{fold['clips']['accuracy']:>24.1%}{fold['files']['accuracy']:>26.1%}")
+        clips, files = (_percent(fold[level]["accuracy"]) for level in ("clips", "files"))
+        lines.append(f"fold {fold['fold']:<3}{clips:>24}{files:>26}")
     for key, name in (("mean", "mean"), ("standard_deviation", "std")):
-        lines.append(f"{name:<8}{numbers[key]['clips']['accuracy']:>24.1%}{numbers[key]['files']['accuracy']:>26.1%}")
+        clips, files = (_percent(numbers[key][level]["accuracy"]) for level in ("clips", "files"))
+        lines.append(f"{name:<8}{clips:>24}{files:>26}")
     lines.append(f"{'all':<8}{interval(numbers['clips']['accuracy']):>24}{interval(numbers['files']['accuracy']):>26}")
     return "\n".join(lines)
 
@@ -155,12 +165,12 @@ def markdown(numbers: dict[str, Any]) -> str:
     levels = (("clips", "clips"), ("files", "recordings"))
     per_fold = [
         [str(fold["fold"]), *(f"{fold[level]['count']:,}" for level, _ in levels),
-         *(f"{100 * fold[level][kind]:.1f} %" for level, _ in levels for kind in kinds),
+         *(_percent(fold[level][kind]) for level, _ in levels for kind in kinds),
          ", ".join(fold["wrong"]) or "-"]
         for fold in numbers["folds"]
     ]  # fmt: skip
     for key, name in (("mean", "mean"), ("standard_deviation", "standard deviation")):
-        cells = (f"{100 * numbers[key][level][kind]:.1f} %" for level, _ in levels for kind in kinds)
+        cells = (_percent(numbers[key][level][kind]) for level, _ in levels for kind in kinds)
         per_fold.append([name, "", "", *cells, ""])
     heads = (f"{name}: {kind}" for _, name in levels for kind in kinds.values())
     parts = [
