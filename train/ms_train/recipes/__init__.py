@@ -85,6 +85,7 @@ class Recipe:
             "batch_size": self.batch_size,
             "epochs": self.epochs,
             "clips_per_recording": self.clips_per_recording,
+            "clip_lengths_s": self.clip_lengths_s,
             "target_accuracy": self.target_accuracy,
             "steps_per_epoch": self.steps_per_epoch,
             "augment": self.augmentation,
