@@ -1,14 +1,136 @@
-"""The measurements can be started: nothing they import has moved."""
+"""The measurements measure what they say, on cases whose answer is known. No peers, no network."""
 
 from __future__ import annotations
 
 import importlib
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+
+ROOT = Path(__file__).parent.parent
+RATE_HZ = 16_000
 
 
-@pytest.mark.parametrize("name", ["__main__", "accuracy", "systems", "testsets", "transfer"])
-def test_a_measurement_can_be_imported(name, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))
+@pytest.fixture(autouse=True)
+def _benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.mark.parametrize("name", ["__main__", "accuracy", "splices", "systems", "testsets", "timeline", "transfer"])
+def test_a_measurement_can_be_imported(name):
     importlib.import_module(f"benchmarks.{name}")
+
+
+# Splices: what a file is said to be, it is.
+
+
+@pytest.fixture
+def material(tmp_path):
+    """Recordings known by their frequency: speech, music and noise of two packages each."""
+    found = {}
+    for label, tones_hz in (("speech", (300, 350)), ("music", (1000, 1100)), ("noise", (5000, 5500))):
+        for package, hz in zip(("a", "b"), tones_hz, strict=True):
+            path = tmp_path / f"{label}-{package}.wav"
+            seconds = 3.0 if label == "speech" else 40.0
+            soundfile.write(path, 0.3 * np.sin(2 * np.pi * hz * np.arange(int(seconds * RATE_HZ)) / RATE_HZ), RATE_HZ)
+            found.setdefault(label, {})[package] = [path]
+    return found
+
+
+def test_spliced_segments_hold_what_the_truth_says(material):
+    from benchmarks.splices import splice
+
+    samples, truth = splice(material, "x.wav", np.random.default_rng(3), seconds=120)
+    assert len(samples) == 120 * RATE_HZ
+    assert truth[0].start_s == 0
+    assert truth[-1].end_s == 120
+    assert {part.label for part in truth} == {"speech", "music", "speech+music", "neither"}
+    for before, after in pairwise(truth):
+        assert before.end_s == after.start_s
+        assert before.label != after.label
+    for part in truth:
+        assert 2 <= part.end_s - part.start_s <= 20
+        piece = samples[round(part.start_s * RATE_HZ) : round(part.end_s * RATE_HZ)]
+        spectrum = np.abs(np.fft.rfft(piece))
+        hz = np.fft.rfftfreq(len(piece), 1 / RATE_HZ)
+        heard = [
+            name
+            for name, low, high in (("speech", 250, 400), ("music", 950, 1150), ("neither", 4900, 5600))
+            if spectrum[(hz > low) & (hz < high)].max() > 0.05 * spectrum.max()
+        ]
+        assert "+".join(heard) == part.label
+        assert -27 < 20 * np.log10(np.sqrt(np.mean(piece**2))) < -19
+    again, _ = splice(material, "x.wav", np.random.default_rng(3), seconds=120)
+    np.testing.assert_array_equal(samples, again)
+
+
+def test_pauses_are_cut_to_a_fifth_of_a_second_and_the_ends_to_nothing():
+    from benchmarks.splices import without_pauses
+
+    tone = np.full(RATE_HZ, 0.1, np.float32)
+    silence = np.zeros(RATE_HZ, np.float32)
+    kept = without_pauses(np.concatenate([silence, tone, silence, tone, silence[: RATE_HZ // 10], tone, silence]))
+    assert len(kept) == round((3 + 0.2 + 0.1) * RATE_HZ)
+    assert without_pauses(silence).size == 0
+
+
+# Timelines.
+
+TRUTH = [(0.0, 4.0, "speech"), (4.0, 8.0, "music"), (8.0, 12.0, "speech+music"), (12.0, 16.0, "neither")]
+
+
+def score(found, truth=TRUTH, seconds=16.0):
+    from benchmarks.timeline import measured, steps_of
+
+    return measured([steps_of(truth, seconds)] * 2, [steps_of(found, seconds)] * 2)
+
+
+def test_a_perfect_timeline_has_no_error():
+    found = score(TRUTH)
+    assert found["error_rate"] == {"value": 0, "low": 0, "high": 0}
+    assert found["boundaries"] == {"median_s": 0, "missed": 0, "false_per_minute": 0}
+
+
+def test_a_boundary_that_is_late_costs_what_it_is_late():
+    found = score([(0.0, 4.3, "speech"), (4.3, 8.3, "music"), (8.3, 12.3, "speech+music"), (12.3, 16.0, "other")])
+    assert found["boundaries"]["median_s"] == pytest.approx(0.3)
+    assert found["boundaries"]["missed"] == 0
+    # Speech: 0.3 s too long twice, 0.3 s missed once, of 8 s. Music: missed once, too long once.
+    assert found["labels"]["speech"] == {"false_alarm": pytest.approx(0.6 / 8), "miss": pytest.approx(0.3 / 8)}
+    assert found["labels"]["music"] == {"false_alarm": pytest.approx(0.3 / 8), "miss": pytest.approx(0.3 / 8)}
+    assert found["error_rate"]["value"] == pytest.approx(1.5 / 16)
+
+
+def test_nothing_found_misses_all_and_everything_found_is_false_where_it_is_not_true():
+    nothing = score([(0.0, 16.0, "silence")])
+    assert nothing["error_rate"]["value"] == 1
+    assert nothing["boundaries"] == {"median_s": None, "missed": 1, "false_per_minute": 0}
+    everything = score([(0.0, 16.0, "speech+music")])
+    assert everything["labels"]["speech"] == {"false_alarm": 1, "miss": 0}
+    swapped = score([(0.0, 4.0, "music"), (4.0, 8.0, "speech")], truth=TRUTH[:2], seconds=8.0)
+    assert swapped["error_rate"]["value"] == 2  # a miss and a false alarm each
+
+
+def test_a_boundary_is_matched_once_and_only_within_two_seconds():
+    from benchmarks.timeline import matched
+
+    distances, missed, false = matched(np.array([10.0, 20.0]), np.array([9.5, 10.2, 22.0, 50.0]))
+    assert sorted(distances) == pytest.approx([0.2, 2.0])
+    assert (missed, false) == (0, 2)
+    distances, missed, false = matched(np.array([10.0, 13.0]), np.array([11.5]))
+    assert (len(distances), missed, false) == (1, 1, 0)
+    assert matched(np.array([1.0]), np.empty(0))[1:] == (1, 0)
+
+
+def test_scores_count_around_their_own_middle():
+    from benchmarks.timeline import boundaries, steps_of_scores
+
+    scores = {"first_s": 0.5, "step_s": 1.0, "speech": [0.9, 0.5, 0.1], "music": [0.0, 0.0, 0.7]}
+    steps = steps_of_scores(scores, 4.0)
+    assert len(steps) == 400
+    assert boundaries(steps) == pytest.approx([2.0])
+    assert steps[199].tolist() == [True, False]
+    assert steps[399].tolist() == [False, True]  # the last one until the end
