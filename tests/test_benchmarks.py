@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from ms_edge.spec import FrontEndSpec
+from ms_train.recipes import get_recipe
+
 ROOT = Path(__file__).parent.parent
 RATE_HZ = 16_000
 
@@ -19,7 +22,9 @@ def _benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
 
 
-@pytest.mark.parametrize("name", ["__main__", "accuracy", "splices", "systems", "testsets", "timeline", "transfer"])
+@pytest.mark.parametrize(
+    "name", ["__main__", "accuracy", "shortcuts", "splices", "systems", "testsets", "timeline", "transfer"]
+)
 def test_a_measurement_can_be_imported(name):
     importlib.import_module(f"benchmarks.{name}")
 
@@ -134,3 +139,72 @@ def test_scores_count_around_their_own_middle():
     assert boundaries(steps) == pytest.approx([2.0])
     assert steps[199].tolist() == [True, False]
     assert steps[399].tolist() == [False, True]  # the last one until the end
+
+
+# Shortcuts.
+
+
+@pytest.fixture(scope="module")
+def spec() -> FrontEndSpec:
+    return get_recipe("mel_dscnn").spec
+
+
+def test_each_regression_is_shown_one_thing_alone(spec):
+    from benchmarks.shortcuts import features
+
+    see = features(spec)
+    rng = np.random.default_rng(0)
+    noise = 0.1 * rng.standard_normal(RATE_HZ).astype(np.float32)
+    tone = (0.1 * np.sin(2 * np.pi * 1000 * np.arange(RATE_HZ) / RATE_HZ)).astype(np.float32)
+    halting = noise * np.repeat([1, 0, 1, 0], RATE_HZ // 4).astype(np.float32)
+    assert see["loudness"](tone) == pytest.approx([-23], abs=0.1)
+    assert see["loudness and peak"](tone) == pytest.approx([-23, -20], abs=0.1)
+    assert see["bandwidth"](noise) == pytest.approx([0.75, 0.5, 0.25, 7.6], abs=0.05)
+    assert see["bandwidth"](tone) == pytest.approx([0, 0, 0, 1], abs=0.01)
+    assert see["pauses"](noise) == 0
+    assert see["pauses"](halting) == pytest.approx(0.5, abs=0.05)
+    for name in ("bandwidth", "pauses", "mean spectrum"):  # no loudness in them
+        np.testing.assert_allclose(see[name](noise / 8), see[name](noise), atol=1e-4)
+    for name, see_it in see.items():
+        assert np.isfinite(see_it(np.zeros(RATE_HZ, np.float32))).all(), name
+
+
+def test_a_shortcut_that_training_removes_is_seen_to_be_gone(spec):
+    from benchmarks.shortcuts import compared, features
+
+    def windows(loud_music, seed):
+        rng = np.random.default_rng(seed)
+        music = rng.random(400) < 0.5
+        level = np.where(music & loud_music, 0.3, 0.05) if loud_music else rng.uniform(0.05, 0.3, 400)
+        return (level[:, None] * rng.standard_normal((400, 400))).astype(np.float32), music
+
+    train, val = ({"as recorded": windows(True, seed), "as heard": windows(False, seed + 1)} for seed in (0, 10))
+    found = compared(features(spec)["loudness"], train, val)
+    assert found["as recorded"]["as recorded"] == {"auc": 1, "accuracy": 1}
+    assert found["as heard"]["as heard"]["auc"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_windows_as_heard_hold_speech_or_music_and_pass_the_augmentation(spec):
+    from benchmarks.shortcuts import draw
+
+    class Pool:
+        """One window of each kind in turn, whose samples say what is in it."""
+
+        labels = ("speech", "music")
+        turn = -1
+
+        def window(self, label, length, rng):
+            return np.full(length, self.labels.index(label), np.float32)
+
+        def draw(self, length, rng):
+            self.turn += 1
+            target = np.array([(0, 0), (1, 0), (1, 1), (0, 1)][self.turn % 4], np.float32)
+            return np.full(length, target[1], np.float32), target
+
+    pool = Pool()
+    pool.spec = spec
+    for way, added in (("as recorded", 0), ("as heard", 5)):
+        windows, music = draw(pool, way, lambda window, rng, rate: window + 5, 20, 0)
+        assert windows.shape == (20, spec.clip_samples)
+        assert 0 < music.sum() < 20
+        np.testing.assert_array_equal(windows[:, 0] - added, music)
