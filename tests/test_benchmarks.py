@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib
+import json
+import re
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+from ms_edge.errors import MsEdgeError
 from ms_edge.spec import FrontEndSpec
 from ms_train.recipes import get_recipe
 
@@ -23,7 +29,7 @@ def _benchmarks(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["__main__", "accuracy", "shortcuts", "splices", "systems", "testsets", "timeline", "transfer"]
+    "name", ["__main__", "accuracy", "card", "shortcuts", "splices", "systems", "testsets", "timeline", "transfer"]
 )
 def test_a_measurement_can_be_imported(name):
     importlib.import_module(f"benchmarks.{name}")
@@ -208,3 +214,176 @@ def test_windows_as_heard_hold_speech_or_music_and_pass_the_augmentation(spec):
         assert windows.shape == (20, spec.clip_samples)
         assert 0 < music.sum() < 20
         np.testing.assert_array_equal(windows[:, 0] - added, music)
+
+
+# The model card.
+
+
+@pytest.fixture
+def measurements():
+    """What a card is made from, of numbers that occur nowhere else."""
+    from ms_edge.metadata import Decision
+    from ms_edge.model import Model
+    from ms_train.datasets.open_corpus import Row
+
+    rows = [
+        Row(part, label, package, "7.31", "", f"{package}/{name}", "", language, "", licence, str(60 * minutes))
+        for part, label, package, name, language, licence, minutes in (
+            ("train", "speech", "talk", "a.ogg", "xx", "CC-BY", 211.2),
+            ("train", "speech", "talk", "b.ogg", "yy", "CC-BY", 1),
+            ("train", "music", "tunes", "c.ogg", "", "GPL", 413.4),
+            ("train", "noise", "tunes", "d.ogg", "", "CC0", 3.7),
+            ("val", "speech", "other-talk", "e.ogg", "zz", "GPL", 43),
+            ("val", "music", "other-tunes", "f.ogg", "", "GPL", 47),
+        )
+    ]
+    data = {row.flac: "digest" for row in rows}
+    bundled = Model.load(None, "cpu").metadata
+    metadata = dataclasses.replace(
+        bundled,
+        decision=Decision("independent", (0.437, 0.561)),
+        training={
+            "parameters": 31_871,
+            "data_sha256": hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest(),
+        },
+    )
+    model = SimpleNamespace(path="model.onnx", sha256="of the model", size=83_000, metadata=metadata)
+    run = {
+        "run": {
+            "seed": 1723,
+            "versions": {"keras": "3.91"},
+            "command": "ms-train fit --recipe mel_dscnn --data open-corpus:/home/me/corpus --out=/home/me/run --seed 1723",
+        },
+        "recipe": {"batch_size": 33, "steps_per_epoch": 200, "augment": "speed 0.39", "settings": {"dropout": 0.27}},
+        "metrics": {
+            "epochs": 37,
+            "val": {"clip_accuracy": 0.98761, "clips": 5309, "file_accuracy": 0.99713, "files": 2579},
+            "decision": {"windows": 6101, "thresholds": [0.437, 0.561], "f1": [0.9673, 0.9791]},
+        },
+        "split": {part: [row.flac for row in rows if row.split == part] for part in ("train", "val")},
+        "data": data,
+    }
+    tests = {
+        test: {
+            "clips": clips,
+            "binary": {"value": value / 1000, "low": (value - 30) / 1000, "high": (value + 5) / 1000, "wrong": []},
+            "as_shipped": {"value": (value - 1) / 1000, "low": (value - 31) / 1000, "high": (value + 4) / 1000},
+        }
+        for test, clips, value in (
+            ("gtzan-1s", 1601, 953),
+            ("gtzan-telephone", 1607, 943),
+            ("noise-1s", 1609, 933),
+            ("noise-5s", 1613, 923),
+        )
+    }
+    tests["gtzan-1s"]["binary"]["wrong"] = [
+        {"clip": "gtzan-1s/music_x-3.wav", "truth": "music", "label": "speech", "speech": 0.913, "music": 0.247},
+        {"clip": "gtzan-1s/music_x-5.wav", "truth": "music", "label": "speech", "speech": 0.813, "music": 0.347},
+    ]
+    tests["noise-1s"]["binary"]["wrong"] = [
+        {"clip": "noise-1s/bang-1.wav", "truth": "neither", "label": "music", "speech": 0.103, "music": 0.983}
+    ]
+    tests["mixtures"] = {
+        "clips": 1619,
+        "speech": {"as_shipped": 0.881, "half": 0.882, "best": 0.884},
+        "music": {"as_shipped": 0.891, "half": 0.892, "best": 0.894},
+    }
+    accuracy = {
+        "model": model.sha256,
+        "systems": {
+            "ms-edge": {"tests": tests, "calibration_error": 0.0173},
+            "Peer": {"absent": "not here"},
+        },
+    }
+    timeline = {
+        "model": model.sha256,
+        "files": 21,
+        "minutes": 63.0,
+        "boundaries": 331,
+        "systems": {
+            "ms-edge": {
+                "error_rate": {"value": 0.153, "low": 0.148, "high": 0.159},
+                "labels": {
+                    "speech": {"false_alarm": 0.051, "miss": 0.052},
+                    "music": {"false_alarm": 0.054, "miss": 0.056},
+                },
+                "boundaries": {"median_s": 0.19, "missed": 0.068, "false_per_minute": 7.9},
+            }
+        },
+    }
+    cell = {"auc": 0.629, "accuracy": 0.583}
+    ways = ("as recorded", "as heard")
+    shortcuts = {
+        "model": model.sha256,
+        "windows": {"train": 9_901, "val": 4_903},
+        "features": {"loudness": {learnt: dict.fromkeys(("train", *ways), cell) for learnt in ways}},
+        "network": {way: {"auc": 0.987, "accuracy": 0.971} for way in ways},
+    }
+    return {
+        "model": model,
+        "run": run,
+        "corpus": rows,
+        "accuracy": accuracy,
+        "timeline": timeline,
+        "shortcuts": shortcuts,
+    }
+
+
+NUMBER = re.compile(r"(?<![\w.])\d[\d,.]*\d(?!\w)|(?<![\w.])\d(?!\w)")
+SHOWN = """
+    31,871 83 1 16 0.437 0.561 0.967 0.979 6,101
+    2 212 1 413 1 3.7 1 43 1 47 0 0.0 7.31
+    37 6,600 33 1723 0.39 0.27 3.91
+    98.76 5,309 99.71 2,579
+    95.3 92.3 95.8 95.2 92.2 95.7 1601 94.3 91.3 94.8 94.2 91.2 94.7 1607
+    93.3 90.3 93.8 93.2 90.2 93.7 1609 92.3 89.3 92.8 92.2 89.2 92.7 1613
+    1619 0.881 0.891 0.882 0.892 0.884 0.894 0.017 0.5
+    63 21 331 15.3 14.8 15.9 5.1 5.2 5.4 5.6 0.19 6.8 7.9
+    0.629 58.3 0.987 97.1 9,901 4,903
+    0.913 0.247 3 0.103 0.983 1 73
+"""
+
+
+def test_every_number_of_the_card_is_from_its_files(measurements):
+    from benchmarks import card
+
+    text = card.card(**measurements)
+    written = set(NUMBER.findall(card.TEMPLATE + card.TIMELINE + card.SHORTCUTS))
+    assert set(NUMBER.findall(text)) - written <= set(SHOWN.split())
+    assert set(SHOWN.split()) <= set(NUMBER.findall(text)) | written
+    assert "{" not in text
+    assert "| `train` | speech | 2 | 212 | 2: xx, yy |" in text
+    assert "| tunes 7.31 | `train` | 413 music, 3.7 neither | CC0; GPL |" in text
+    assert text.index("noise-1s/bang-1.wav") < text.index("gtzan-1s/music_x-3.wav")  # the worst first
+    assert "music_x-5" not in text  # one of a recording
+    assert "/home" not in text
+    assert "$ ms-train fit --recipe mel_dscnn --data open-corpus:DIR --out=DIR --seed 1723" in text
+    assert "Peer: absent, not here." in text
+
+
+def test_a_card_without_the_rest_has_no_empty_parts(measurements):
+    from benchmarks.card import card
+
+    text = card(**{name: measurements[name] for name in ("model", "run", "corpus", "accuracy")})
+    assert "Timelines" not in text
+    assert "Shortcuts" not in text
+    assert "None" not in text
+    del measurements["run"]["metrics"]["decision"]
+    assert "were not chosen" in card(**measurements)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "timeline", "shortcuts"])
+def test_a_card_refuses_what_was_measured_of_another_model(measurements, name):
+    from benchmarks.card import card
+
+    measurements[name]["model"] = "of another"
+    with pytest.raises(MsEdgeError, match=f"{name}: was measured of another model"):
+        card(**measurements)
+
+
+def test_a_card_refuses_the_run_of_another_model(measurements):
+    from benchmarks.card import card
+
+    measurements["run"]["data"]["one more"] = "digest"
+    with pytest.raises(MsEdgeError, match="other recordings"):
+        card(**measurements)
