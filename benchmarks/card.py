@@ -18,6 +18,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks.accuracy import markdown as accuracy_table
@@ -30,6 +31,7 @@ from ms_train.datasets.open_corpus import Row, manifest
 PARTS = ("train", "val")
 LABELS = {"speech": "speech", "music": "music", "noise": "neither"}  # as the corpus names them: as the card does
 MOST_MISTAKES = 10
+WIDTH = 140
 FILES = ("run", "recipe", "metrics", "split", "data")  # of a run folder
 
 TEMPLATE = """\
@@ -69,8 +71,8 @@ game's dialogue does not outweigh the rest. Not GTZAN, and nothing of the `test_
 {method}
 
 Windows are random: speech, music, mixtures of both, and what is neither, recorded and synthetic; each passes random channels whatever its
-class (reverberation, noise, band limits down to the telephone's, frequency responses, quantisation, levels), and what the augmentations
-named above add: [augment.py](../train/ms_train/augment.py), [augmentations.py](../train/ms_train/augmentations.py).
+class (reverberation, noise, band limits down to the telephone's, frequency responses, quantisation, levels), and the augmentations named
+above, if any: [augment.py](../train/ms_train/augment.py), [augmentations.py](../train/ms_train/augmentations.py).
 
 {command}
 
@@ -255,14 +257,14 @@ def _method(run: Mapping[str, dict[str, Any]]) -> str:
     recipe, facts = run["recipe"], run["run"]
     windows = recipe["batch_size"] * recipe["steps_per_epoch"]
     lines = [
-        f"{run['metrics']['epochs']} epochs of {windows:,} windows in batches of {recipe['batch_size']}, seed {facts['seed']}."
+        f"{run['metrics']['epochs']} epochs of {windows:,} windows, in batches of {recipe['batch_size']}, seed {facts['seed']}."
     ]
     if isinstance(recipe["augment"], str):
         lines.append(f"Augmentations and the probability of each: {recipe['augment']}.")
     if recipe.get("settings"):
         lines.append(f"Settings: {', '.join(f'{name} {value:g}' for name, value in recipe['settings'].items())}.")
     lines.append(f"Versions: {', '.join(f'{name} {number}' for name, number in facts['versions'].items())}.")
-    return "\n".join(lines)
+    return fill(" ".join(lines), WIDTH)
 
 
 def _command(command: str) -> str:
@@ -327,7 +329,7 @@ def _weak(numbers: Mapping[str, Any]) -> str:
         ),
         f"* Its probabilities are off by {numbers['calibration_error']:.3f} on the average (expected calibration error).",
     ]
-    return "\n".join(lines)
+    return "\n".join(fill(line, WIDTH, subsequent_indent="  ") for line in lines)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,9 @@ def main() -> int:
     try:
         classifier = Classifier(args.model, "cpu")
         drawn = {}
-        for part, count in (("train", args.windows), ("val", round(VAL_SHARE * args.windows))):
+        for number, (part, count) in enumerate({"train": args.windows, "val": round(VAL_SHARE * args.windows)}.items()):
             pool = pool_of(args.corpus, part, recipe.spec)
-            drawn[part] = {way: draw(pool, way, recipe.augment, count, seed=len(part)) for way in WAYS}
+            drawn[part] = {way: draw(pool, way, recipe.augment, count, seed=number) for way in WAYS}
     except MsEdgeError as error:
         print(f"shortcuts: {error}", file=sys.stderr)
         return 1
