@@ -21,7 +21,11 @@ class AbsentError(Exception):
 
 @dataclass(frozen=True)
 class Peer:
-    """What another system needs: packages (`nodeps` without theirs), and a script that reads paths and prints a JSON line each."""
+    """What another system needs: packages (`nodeps` without theirs), and a script that reads paths and prints a JSON line each.
+
+    With the argument `timeline` the line says what is where: `scores`, lists of `speech` and `music` probabilities whose i-th is of the
+    time around `first_s` + i `step_s`, and `segments`, [start_s, end_s, label] each, where the system makes some itself.
+    """
 
     name: str
     packages: tuple[str, ...]
@@ -32,6 +36,11 @@ class Peer:
         """Mean probabilities, `speech` and `music`, of each file. Raises AbsentError."""
         python = self._environment(environments)
         return _json_lines([str(python), str(HERE / "peers" / self.script)], paths, self.name)
+
+    def timelines(self, paths: Sequence[Path], environments: Path) -> list[dict[str, Any]]:
+        """What is where in each file. Raises AbsentError."""
+        python = self._environment(environments)
+        return _json_lines([str(python), str(HERE / "peers" / self.script), "timeline"], paths, self.name)
 
     def _environment(self, environments: Path) -> Path:
         folder = environments / self.name

@@ -59,11 +59,7 @@ def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
     """Write all tests into `out`, or take them from there, where they have been written whole. Raises MsEdgeError where audio lacks."""
     listing = out / "tests.tsv"
     if not listing.exists():
-        if not any(row.split == "test_a" and (corpus / row.flac).exists() for row in manifest()):
-            raise MsEdgeError(
-                "bad-data",
-                f"{corpus}: holds nothing of test_a; type: ms-train data fetch open-corpus --splits test_a,hard --to {corpus}",
-            )
+        require_test_a(corpus)
         out.mkdir(parents=True, exist_ok=True)
         clips = [
             _write(out, clip, samples)
@@ -75,6 +71,15 @@ def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
             csv.writer(file, delimiter="\t").writerows(astuple(clip) for clip in clips)
     with listing.open(encoding="utf-8", newline="") as file:
         return [Clip(*row) for row in csv.reader(file, delimiter="\t")]
+
+
+def require_test_a(corpus: Path) -> None:
+    """Raise MsEdgeError(`bad-data`) where nothing of test_a is in the corpus."""
+    if not any(row.split == "test_a" and (corpus / row.flac).exists() for row in manifest()):
+        raise MsEdgeError(
+            "bad-data",
+            f"{corpus}: holds nothing of test_a; type: ms-train data fetch open-corpus --splits test_a,hard --to {corpus}",
+        )
 
 
 def _write(out: Path, clip: Clip, samples: Samples) -> Clip:
@@ -108,7 +113,7 @@ def _crops(audio: Samples, seconds: int) -> Iterator[tuple[int, Samples]]:
     length = seconds * RATE_HZ
     for start in range(0, len(audio) - length + 1, length):
         crop = audio[start : start + length]
-        if _rms(crop) > SILENT_RMS:
+        if rms(crop) > SILENT_RMS:
             yield start // RATE_HZ, crop
 
 
@@ -118,22 +123,27 @@ def telephone(audio: Samples, seed: list[int]) -> Samples:
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     spectrum[0] = 0
     noise = irfft(spectrum, len(audio))
-    noisy = audio + noise * (_rms(audio) / _rms(noise) * 10 ** (-5 / 20))
+    noisy = audio + noise * (rms(audio) / rms(noise) * 10 ** (-5 / 20))
     band = butter(6, (300, 3400), "bandpass", fs=RATE_HZ, output="sos")
-    return _unclipped(sosfilt(band, noisy))
+    return unclipped(sosfilt(band, noisy))
 
 
-def _test_a(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
+def fixed_clips() -> list[dict[str, str]]:
+    """The clips of test_a on which systems are compared: label, seconds, package, path, start_s, and `file`, its place in the corpus."""
     packed = resources.files("benchmarks").joinpath("test_a_clips.tsv.xz").read_bytes()
     rows = list(csv.DictReader(lzma.decompress(packed).decode().splitlines(), delimiter="\t"))
     rows.sort(key=lambda row: (row["package"], row["path"], float(row["start_s"])))
     files = {(row.package, row.path): row.flac for row in manifest() if row.split == "test_a"}
+    return [{**row, "file": files[row["package"], row["path"]]} for row in rows]
+
+
+def _test_a(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
     audio: dict[str, Samples] = {}
     long: dict[str, list[tuple[str, Samples]]] = {"speech": [], "music": []}
     missing: dict[str, int] = {}
-    for row in rows:
-        file = files.get((row["package"], row["path"]))
-        if file is None or not (corpus / file).exists():
+    for row in fixed_clips():
+        file = row["file"]
+        if not (corpus / file).exists():
             missing[row["package"]] = missing.get(row["package"], 0) + 1
             continue
         if file not in audio:  # the rows of one file follow one another
@@ -152,8 +162,8 @@ def _test_a(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
         print(f"test_a: {count} clips of {package} are not in the corpus here and left out.", file=sys.stderr)
     for index, ((name, speech), (other, music)) in enumerate(zip(long["speech"], long["music"], strict=False)):
         below = 5 * (index % 3)
-        mixture = speech + music * np.float32(_rms(speech) / _rms(music) * 10 ** (-below / 20))
-        yield _clip("mixtures", BOTH, f"{name} {other}", index, str(below)), _unclipped(mixture)
+        mixture = speech + music * np.float32(rms(speech) / rms(music) * 10 ** (-below / 20))
+        yield _clip("mixtures", BOTH, f"{name} {other}", index, str(below)), unclipped(mixture)
 
 
 def _hard(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
@@ -168,10 +178,12 @@ def _clip(test: str, truth: str, recording: str, place: int, below: str = "") ->
     return Clip(test, f"{test}/{flat[:120]}-{place}.wav", truth, recording, below)
 
 
-def _unclipped(samples: Iterable[float]) -> Samples:
+def unclipped(samples: Iterable[float]) -> Samples:
+    """Quieter, where it is louder than full scale."""
     found = np.asarray(samples, np.float32)
     return found / max(1.0, float(np.abs(found).max()))
 
 
-def _rms(samples: NDArray[np.floating]) -> float:
+def rms(samples: NDArray[np.floating]) -> float:
+    """Root mean square."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

@@ -1,14 +1,389 @@
-"""The measurements can be started: nothing they import has moved."""
+"""The measurements measure what they say, on cases whose answer is known. No peers, no network."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib
+import json
+import re
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
+
+from ms_edge.errors import MsEdgeError
+from ms_edge.spec import FrontEndSpec
+from ms_train.recipes import get_recipe
+
+ROOT = Path(__file__).parent.parent
+RATE_HZ = 16_000
 
 
-@pytest.mark.parametrize("name", ["__main__", "accuracy", "systems", "testsets", "transfer"])
-def test_a_measurement_can_be_imported(name, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))
+@pytest.fixture(autouse=True)
+def _benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.mark.parametrize(
+    "name", ["__main__", "accuracy", "card", "shortcuts", "splices", "systems", "testsets", "timeline", "transfer"]
+)
+def test_a_measurement_can_be_imported(name):
     importlib.import_module(f"benchmarks.{name}")
+
+
+# Splices: what a file is said to be, it is.
+
+
+@pytest.fixture
+def material(tmp_path):
+    """Recordings known by their frequency: speech, music and noise of two packages each."""
+    found = {}
+    for label, tones_hz in (("speech", (300, 350)), ("music", (1000, 1100)), ("noise", (5000, 5500))):
+        for package, hz in zip(("a", "b"), tones_hz, strict=True):
+            path = tmp_path / f"{label}-{package}.wav"
+            seconds = 3.0 if label == "speech" else 40.0
+            soundfile.write(path, 0.3 * np.sin(2 * np.pi * hz * np.arange(int(seconds * RATE_HZ)) / RATE_HZ), RATE_HZ)
+            found.setdefault(label, {})[package] = [path]
+    return found
+
+
+def test_spliced_segments_hold_what_the_truth_says(material):
+    from benchmarks.splices import splice
+
+    samples, truth = splice(material, "x.wav", np.random.default_rng(3), seconds=120)
+    assert len(samples) == 120 * RATE_HZ
+    assert truth[0].start_s == 0
+    assert truth[-1].end_s == 120
+    assert {part.label for part in truth} == {"speech", "music", "speech+music", "neither"}
+    for before, after in pairwise(truth):
+        assert before.end_s == after.start_s
+        assert before.label != after.label
+    for part in truth:
+        assert 2 <= part.end_s - part.start_s <= 20
+        piece = samples[round(part.start_s * RATE_HZ) : round(part.end_s * RATE_HZ)]
+        spectrum = np.abs(np.fft.rfft(piece))
+        hz = np.fft.rfftfreq(len(piece), 1 / RATE_HZ)
+        heard = [
+            name
+            for name, low, high in (("speech", 250, 400), ("music", 950, 1150), ("neither", 4900, 5600))
+            if spectrum[(hz > low) & (hz < high)].max() > 0.05 * spectrum.max()
+        ]
+        assert "+".join(heard) == part.label
+        assert -27 < 20 * np.log10(np.sqrt(np.mean(piece**2))) < -19
+    again, _ = splice(material, "x.wav", np.random.default_rng(3), seconds=120)
+    np.testing.assert_array_equal(samples, again)
+
+
+def test_pauses_are_cut_to_a_fifth_of_a_second_and_the_ends_to_nothing():
+    from benchmarks.splices import without_pauses
+
+    tone = np.full(RATE_HZ, 0.1, np.float32)
+    silence = np.zeros(RATE_HZ, np.float32)
+    kept = without_pauses(np.concatenate([silence, tone, silence, tone, silence[: RATE_HZ // 10], tone, silence]))
+    assert len(kept) == round((3 + 0.2 + 0.1) * RATE_HZ)
+    assert without_pauses(silence).size == 0
+
+
+# Timelines.
+
+TRUTH = [(0.0, 4.0, "speech"), (4.0, 8.0, "music"), (8.0, 12.0, "speech+music"), (12.0, 16.0, "neither")]
+
+
+def score(found, truth=TRUTH, seconds=16.0):
+    from benchmarks.timeline import measured, steps_of
+
+    return measured([steps_of(truth, seconds)] * 2, [steps_of(found, seconds)] * 2)
+
+
+def test_a_perfect_timeline_has_no_error():
+    found = score(TRUTH)
+    assert found["error_rate"] == {"value": 0, "low": 0, "high": 0}
+    assert found["boundaries"] == {"median_s": 0, "missed": 0, "false_per_minute": 0}
+
+
+def test_a_boundary_that_is_late_costs_what_it_is_late():
+    found = score([(0.0, 4.3, "speech"), (4.3, 8.3, "music"), (8.3, 12.3, "speech+music"), (12.3, 16.0, "other")])
+    assert found["boundaries"]["median_s"] == pytest.approx(0.3)
+    assert found["boundaries"]["missed"] == 0
+    # Speech: 0.3 s too long twice, 0.3 s missed once, of 8 s. Music: missed once, too long once.
+    assert found["labels"]["speech"] == {"false_alarm": pytest.approx(0.6 / 8), "miss": pytest.approx(0.3 / 8)}
+    assert found["labels"]["music"] == {"false_alarm": pytest.approx(0.3 / 8), "miss": pytest.approx(0.3 / 8)}
+    assert found["error_rate"]["value"] == pytest.approx(1.5 / 16)
+
+
+def test_nothing_found_misses_all_and_everything_found_is_false_where_it_is_not_true():
+    nothing = score([(0.0, 16.0, "silence")])
+    assert nothing["error_rate"]["value"] == 1
+    assert nothing["boundaries"] == {"median_s": None, "missed": 1, "false_per_minute": 0}
+    everything = score([(0.0, 16.0, "speech+music")])
+    assert everything["labels"]["speech"] == {"false_alarm": 1, "miss": 0}
+    swapped = score([(0.0, 4.0, "music"), (4.0, 8.0, "speech")], truth=TRUTH[:2], seconds=8.0)
+    assert swapped["error_rate"]["value"] == 2  # a miss and a false alarm each
+
+
+def test_a_boundary_is_matched_once_and_only_within_two_seconds():
+    from benchmarks.timeline import matched
+
+    distances, missed, false = matched(np.array([10.0, 20.0]), np.array([9.5, 10.2, 22.0, 50.0]))
+    assert sorted(distances) == pytest.approx([0.2, 2.0])
+    assert (missed, false) == (0, 2)
+    distances, missed, false = matched(np.array([10.0, 13.0]), np.array([11.5]))
+    assert (len(distances), missed, false) == (1, 1, 0)
+    assert matched(np.array([1.0]), np.empty(0))[1:] == (1, 0)
+
+
+def test_scores_count_around_their_own_middle():
+    from benchmarks.timeline import boundaries, steps_of_scores
+
+    scores = {"first_s": 0.5, "step_s": 1.0, "speech": [0.9, 0.5, 0.1], "music": [0.0, 0.0, 0.7]}
+    steps = steps_of_scores(scores, 4.0)
+    assert len(steps) == 400
+    assert boundaries(steps) == pytest.approx([2.0])
+    assert steps[199].tolist() == [True, False]
+    assert steps[399].tolist() == [False, True]  # the last one until the end
+
+
+# Shortcuts.
+
+
+@pytest.fixture(scope="module")
+def spec() -> FrontEndSpec:
+    return get_recipe("mel_dscnn").spec
+
+
+def test_each_regression_is_shown_one_thing_alone(spec):
+    from benchmarks.shortcuts import features
+
+    see = features(spec)
+    rng = np.random.default_rng(0)
+    noise = 0.1 * rng.standard_normal(RATE_HZ).astype(np.float32)
+    tone = (0.1 * np.sin(2 * np.pi * 1000 * np.arange(RATE_HZ) / RATE_HZ)).astype(np.float32)
+    halting = noise * np.repeat([1, 0, 1, 0], RATE_HZ // 4).astype(np.float32)
+    assert see["loudness"](tone) == pytest.approx([-23], abs=0.1)
+    assert see["loudness and peak"](tone) == pytest.approx([-23, -20], abs=0.1)
+    assert see["bandwidth"](noise) == pytest.approx([0.75, 0.5, 0.25, 7.6], abs=0.05)
+    assert see["bandwidth"](tone) == pytest.approx([0, 0, 0, 1], abs=0.01)
+    assert see["pauses"](noise) == 0
+    assert see["pauses"](halting) == pytest.approx(0.5, abs=0.05)
+    for name in ("bandwidth", "pauses", "mean spectrum"):  # no loudness in them
+        np.testing.assert_allclose(see[name](noise / 8), see[name](noise), atol=1e-4)
+    for name, see_it in see.items():
+        assert np.isfinite(see_it(np.zeros(RATE_HZ, np.float32))).all(), name
+
+
+def test_a_shortcut_that_training_removes_is_seen_to_be_gone(spec):
+    from benchmarks.shortcuts import compared, features
+
+    def windows(loud_music, seed):
+        rng = np.random.default_rng(seed)
+        music = rng.random(400) < 0.5
+        level = np.where(music & loud_music, 0.3, 0.05) if loud_music else rng.uniform(0.05, 0.3, 400)
+        return (level[:, None] * rng.standard_normal((400, 400))).astype(np.float32), music
+
+    train, val = ({"as recorded": windows(True, seed), "as heard": windows(False, seed + 1)} for seed in (0, 10))
+    found = compared(features(spec)["loudness"], train, val)
+    assert found["as recorded"]["as recorded"] == {"auc": 1, "accuracy": 1}
+    assert found["as heard"]["as heard"]["auc"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_windows_as_heard_hold_speech_or_music_and_pass_the_augmentation(spec):
+    from benchmarks.shortcuts import draw
+
+    class Pool:
+        """One window of each kind in turn, whose samples say what is in it."""
+
+        labels = ("speech", "music")
+        turn = -1
+
+        def window(self, label, length, rng):
+            return np.full(length, self.labels.index(label), np.float32)
+
+        def draw(self, length, rng):
+            self.turn += 1
+            target = np.array([(0, 0), (1, 0), (1, 1), (0, 1)][self.turn % 4], np.float32)
+            return np.full(length, target[1], np.float32), target
+
+    pool = Pool()
+    pool.spec = spec
+    for way, added in (("as recorded", 0), ("as heard", 5)):
+        windows, music = draw(pool, way, lambda window, rng, rate: window + 5, 20, 0)
+        assert windows.shape == (20, spec.clip_samples)
+        assert 0 < music.sum() < 20
+        np.testing.assert_array_equal(windows[:, 0] - added, music)
+
+
+# The model card.
+
+
+@pytest.fixture
+def measurements():
+    """What a card is made from, of numbers that occur nowhere else."""
+    from ms_edge.metadata import Decision
+    from ms_edge.model import Model
+    from ms_train.datasets.open_corpus import Row
+
+    rows = [
+        Row(part, label, package, "7.31", "", f"{package}/{name}", "", language, "", licence, str(60 * minutes))
+        for part, label, package, name, language, licence, minutes in (
+            ("train", "speech", "talk", "a.ogg", "xx", "CC-BY", 211.2),
+            ("train", "speech", "talk", "b.ogg", "yy", "CC-BY", 1),
+            ("train", "music", "tunes", "c.ogg", "", "GPL", 413.4),
+            ("train", "noise", "tunes", "d.ogg", "", "CC0", 3.7),
+            ("val", "speech", "other-talk", "e.ogg", "zz", "GPL", 43),
+            ("val", "music", "other-tunes", "f.ogg", "", "GPL", 47),
+        )
+    ]
+    data = {row.flac: "digest" for row in rows}
+    bundled = Model.load(None, "cpu").metadata
+    metadata = dataclasses.replace(
+        bundled,
+        decision=Decision("independent", (0.437, 0.561)),
+        training={
+            "parameters": 31_871,
+            "data_sha256": hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest(),
+        },
+    )
+    model = SimpleNamespace(path="model.onnx", sha256="of the model", size=83_000, metadata=metadata)
+    run = {
+        "run": {
+            "seed": 1723,
+            "versions": {"keras": "3.91"},
+            "command": "ms-train fit --recipe mel_dscnn --data open-corpus:/home/me/corpus --out=/home/me/run --seed 1723",
+        },
+        "recipe": {"batch_size": 33, "steps_per_epoch": 200, "augment": "speed 0.39", "settings": {"dropout": 0.27}},
+        "metrics": {
+            "epochs": 37,
+            "val": {"clip_accuracy": 0.98761, "clips": 5309, "file_accuracy": 0.99713, "files": 2579},
+            "decision": {"windows": 6101, "thresholds": [0.437, 0.561], "f1": [0.9673, 0.9791]},
+        },
+        "split": {part: [row.flac for row in rows if row.split == part] for part in ("train", "val")},
+        "data": data,
+    }
+    tests = {
+        test: {
+            "clips": clips,
+            "binary": {"value": value / 1000, "low": (value - 30) / 1000, "high": (value + 5) / 1000, "wrong": []},
+            "as_shipped": {"value": (value - 1) / 1000, "low": (value - 31) / 1000, "high": (value + 4) / 1000},
+        }
+        for test, clips, value in (
+            ("gtzan-1s", 1601, 953),
+            ("gtzan-telephone", 1607, 943),
+            ("noise-1s", 1609, 933),
+            ("noise-5s", 1613, 923),
+        )
+    }
+    tests["gtzan-1s"]["binary"]["wrong"] = [
+        {"clip": "gtzan-1s/music_x-3.wav", "truth": "music", "label": "speech", "speech": 0.913, "music": 0.247},
+        {"clip": "gtzan-1s/music_x-5.wav", "truth": "music", "label": "speech", "speech": 0.813, "music": 0.347},
+    ]
+    tests["noise-1s"]["binary"]["wrong"] = [
+        {"clip": "noise-1s/bang-1.wav", "truth": "neither", "label": "music", "speech": 0.103, "music": 0.983}
+    ]
+    tests["mixtures"] = {
+        "clips": 1619,
+        "speech": {"as_shipped": 0.881, "half": 0.882, "best": 0.884},
+        "music": {"as_shipped": 0.891, "half": 0.892, "best": 0.894},
+    }
+    accuracy = {
+        "model": model.sha256,
+        "systems": {
+            "ms-edge": {"tests": tests, "calibration_error": 0.0173},
+            "Peer": {"absent": "not here"},
+        },
+    }
+    timeline = {
+        "model": model.sha256,
+        "files": 21,
+        "minutes": 63.0,
+        "boundaries": 331,
+        "systems": {
+            "ms-edge": {
+                "error_rate": {"value": 0.153, "low": 0.148, "high": 0.159},
+                "labels": {
+                    "speech": {"false_alarm": 0.051, "miss": 0.052},
+                    "music": {"false_alarm": 0.054, "miss": 0.056},
+                },
+                "boundaries": {"median_s": 0.19, "missed": 0.068, "false_per_minute": 7.9},
+            }
+        },
+    }
+    cell = {"auc": 0.629, "accuracy": 0.583}
+    ways = ("as recorded", "as heard")
+    shortcuts = {
+        "model": model.sha256,
+        "windows": {"train": 9_901, "val": 4_903},
+        "features": {"loudness": {learnt: dict.fromkeys(("train", *ways), cell) for learnt in ways}},
+        "network": {way: {"auc": 0.987, "accuracy": 0.971} for way in ways},
+    }
+    return {
+        "model": model,
+        "run": run,
+        "corpus": rows,
+        "accuracy": accuracy,
+        "timeline": timeline,
+        "shortcuts": shortcuts,
+    }
+
+
+NUMBER = re.compile(r"(?<![\w.])\d[\d,.]*\d(?!\w)|(?<![\w.])\d(?!\w)")
+SHOWN = """
+    31,871 83 1 16 0.437 0.561 0.967 0.979 6,101
+    2 212 1 413 1 3.7 1 43 1 47 0 0.0 7.31
+    37 6,600 33 1723 0.39 0.27 3.91
+    98.76 5,309 99.71 2,579
+    95.3 92.3 95.8 95.2 92.2 95.7 1601 94.3 91.3 94.8 94.2 91.2 94.7 1607
+    93.3 90.3 93.8 93.2 90.2 93.7 1609 92.3 89.3 92.8 92.2 89.2 92.7 1613
+    1619 0.881 0.891 0.882 0.892 0.884 0.894 0.017 0.5
+    63 21 331 15.3 14.8 15.9 5.1 5.2 5.4 5.6 0.19 6.8 7.9
+    0.629 58.3 0.987 97.1 9,901 4,903
+    0.913 0.247 3 0.103 0.983 1 73
+"""
+
+
+def test_every_number_of_the_card_is_from_its_files(measurements):
+    from benchmarks import card
+
+    text = card.card(**measurements)
+    written = set(NUMBER.findall(card.TEMPLATE + card.TIMELINE + card.SHORTCUTS))
+    assert set(NUMBER.findall(text)) - written <= set(SHOWN.split())
+    assert set(SHOWN.split()) <= set(NUMBER.findall(text)) | written
+    assert "{" not in text
+    assert "| `train` | speech | 2 | 212 | 2: xx, yy |" in text
+    assert "| tunes 7.31 | `train` | 413 music, 3.7 neither | CC0; GPL |" in text
+    assert text.index("noise-1s/bang-1.wav") < text.index("gtzan-1s/music_x-3.wav")  # the worst first
+    assert "music_x-5" not in text  # one of a recording
+    assert "/home" not in text
+    assert "$ ms-train fit --recipe mel_dscnn --data open-corpus:DIR --out=DIR --seed 1723" in text
+    assert "Peer: absent, not here." in text
+
+
+def test_a_card_without_the_rest_has_no_empty_parts(measurements):
+    from benchmarks.card import card
+
+    text = card(**{name: measurements[name] for name in ("model", "run", "corpus", "accuracy")})
+    assert "Timelines" not in text
+    assert "Shortcuts" not in text
+    assert "None" not in text
+    del measurements["run"]["metrics"]["decision"]
+    assert "were not chosen" in card(**measurements)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "timeline", "shortcuts"])
+def test_a_card_refuses_what_was_measured_of_another_model(measurements, name):
+    from benchmarks.card import card
+
+    measurements[name]["model"] = "of another"
+    with pytest.raises(MsEdgeError, match=f"{name}: was measured of another model"):
+        card(**measurements)
+
+
+def test_a_card_refuses_the_run_of_another_model(measurements):
+    from benchmarks.card import card
+
+    measurements["run"]["data"]["one more"] = "digest"
+    with pytest.raises(MsEdgeError, match="other recordings"):
+        card(**measurements)

