@@ -11,7 +11,7 @@ OUT/TEST/*.wav are 16 kHz mono 16 bit; OUT/tests.tsv says of each its test, what
 | test_a-5s, test_a-1s | clips fixed in test_a_clips.tsv.xz, of packages that nothing was trained on |
 | noise-5s, noise-1s | of the same packages, what is neither |
 | mixtures | the i-th speech and i-th music clip of 5 s, of equal RMS but music 0, 5, 10 dB lower in turn |
-| hard | singing, rap, voice over music: the first minute of each; nothing is true of them, answers are reported |
+| hard | singing, rap, voice over music of at least 0.25 s: the first minute of each; nothing is true of them, answers are reported |
 
 Crops with an RMS of -60 dBFS or less are left out.
 """
@@ -34,6 +34,7 @@ from scipy.signal import butter, sosfilt
 from tqdm import tqdm
 
 from ms_edge.audio import read_mono
+from ms_edge.classifier import MIN_DURATION_S
 from ms_edge.errors import MsEdgeError
 from ms_edge.inputs import Inputs
 from ms_train.datasets.open_corpus import manifest
@@ -170,6 +171,8 @@ def _hard(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
     for row in manifest():
         if row.split == "hard" and (corpus / row.flac).exists():
             samples = read_mono(corpus / row.flac, RATE_HZ)[: 60 * RATE_HZ]
+            if len(samples) < MIN_DURATION_S * RATE_HZ:  # three grunts
+                continue
             yield _clip("hard", UNKNOWN, f"{row.package}/{Path(row.path).name}", 0), samples
 
 

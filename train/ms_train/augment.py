@@ -20,7 +20,7 @@ Augment = Callable[[Float32, Rng, int], Float32]  # window, random numbers, samp
 
 # Where labels are independent:
 MIXTURE_SHARE = 0.2  # of the windows hold two of them
-MIXTURE_DB = (-10.0, 20.0)  # the first label's sound over the second's
+MIXTURE_DB = (-10.0, 20.0)  # the first of them over the second, in the order of the labels
 NEITHER_SHARE = 0.25  # hold none of them
 BACKGROUND_SHARE = 0.2  # of the others have under them what is none of them,
 BACKGROUND_DB = (0.0, 30.0)  # so many dB below
@@ -97,18 +97,21 @@ class Pool:
         """One window of so many samples and its targets."""
         kind = rng.random() if self._independent else 1.0
         if kind < NEITHER_SHARE:
-            return self._neither(length, rng), target(None, self.labels)
+            return self.neither(length, rng), target(None, self.labels)
         if kind < NEITHER_SHARE + MIXTURE_SHARE:
-            drawn = list(rng.permutation(len(self.labels))[:2])
+            # In the labels' order: faint music under speech is music still, faint speech under music is nothing anybody hears.
+            drawn = sorted(rng.permutation(len(self.labels))[:2])
             window = mix(*(self.window(self.labels[one], length, rng) for one in drawn), rng.uniform(*MIXTURE_DB))
         else:
             drawn = [rng.integers(len(self.labels))]
             window = self.window(self.labels[drawn[0]], length, rng)
         if self._independent and rng.random() < BACKGROUND_SHARE:
-            window = mix(window, self._neither(length, rng), rng.uniform(*BACKGROUND_DB))
+            window = mix(window, self.neither(length, rng), rng.uniform(*BACKGROUND_DB))
         return window, sum((target(self.labels[one], self.labels) for one in drawn), target(None, self.labels))
 
-    def _neither(self, length: int, rng: Rng) -> Float32:
+    def neither(self, length: int, rng: Rng) -> Float32:
+        """One window with none of the labels, (length,) float32: recordings of other sounds, synthetic ones, or two at once."""
+
         def one() -> Float32:
             if None in self._sources and rng.random() >= SYNTHETIC_SHARE:
                 return self.window(None, length, rng)

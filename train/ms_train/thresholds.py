@@ -8,25 +8,29 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_train.augment import Float32, Pool, random_batch
+from ms_train.augment import Float32, Pool, mix
+from ms_train.clips import target
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.metrics import predict
 
 WINDOWS = 6_000
 BATCH = 100
+MIXTURE_DB = (0.0, 10.0)  # the first label's sound over the second's: both are plainly there
 
 
 def chosen(model: keras.Model, pool: Pool, layer: FrontEndLayer, seed: int) -> dict[str, Any]:
     """Of each label the threshold with the largest F1 over random windows of the validation recordings, and that F1.
 
-    The windows are drawn as those to train on are (`Pool.draw`: single labels, mixtures of two, none), but pass no channel.
+    Equally many windows of each label alone, of two mixed, and of none. They pass no channel, and lie over no noise.
     """
-    batches = [
-        random_batch(pool, lambda window, rng, rate: window, BATCH, np.random.default_rng([seed, 2, number]))
-        for number in range(WINDOWS // BATCH)
-    ]
-    features = np.concatenate([clip_features(layer, samples) for samples, _ in batches])
-    targets = np.concatenate([rows for _, rows in batches]) > 0.5
+    drawn = [_draw(pool, np.random.default_rng([seed, 2, number])) for number in range(WINDOWS)]
+    features = np.concatenate(
+        [
+            clip_features(layer, np.stack([window for window, _ in drawn[at : at + BATCH]]))
+            for at in range(0, WINDOWS, BATCH)
+        ]
+    )
+    targets = np.stack([rows for _, rows in drawn]) > 0.5
     scores = predict(model, pool.labels, "independent", features)
     found = [best_threshold(scores[:, column], targets[:, column]) for column in range(len(pool.labels))]
     return {
@@ -34,6 +38,18 @@ def chosen(model: keras.Model, pool: Pool, layer: FrontEndLayer, seed: int) -> d
         "thresholds": [round(threshold, 3) for threshold, _ in found],
         "f1": [round(f1, 4) for _, f1 in found],
     }
+
+
+def _draw(pool: Pool, rng: np.random.Generator) -> tuple[Float32, Float32]:
+    labels, length = pool.labels, pool.spec.clip_samples
+    kind = int(rng.integers(len(labels) + 2))
+    if kind < len(labels):
+        return pool.window(labels[kind], length, rng), target(labels[kind], labels)
+    if kind == len(labels):
+        return pool.neither(length, rng), target(None, labels)
+    two = [labels[index] for index in sorted(rng.permutation(len(labels))[:2])]
+    window = mix(*(pool.window(label, length, rng) for label in two), rng.uniform(*MIXTURE_DB))
+    return window, sum((target(label, labels) for label in two), target(None, labels))
 
 
 def best_threshold(scores: Float32, true: NDArray[np.bool_]) -> tuple[float, float]:

@@ -36,7 +36,7 @@ SPEC = FrontEndSpec(
     clip_s=1.0,
     hop_s=0.5,
 )
-BATCH_SIZE, EPOCHS, STEPS_PER_EPOCH = 128, 30, 250
+BATCH_SIZE, EPOCHS, STEPS_PER_EPOCH = 128, 24, 250
 # Of batches, by the seconds of their clips: mostly what is served, and every other length that may be.
 CLIP_LENGTHS_S = {0.5: 0.1, 1.0: 0.8, 2.0: 0.07, 5.0: 0.02, 10.0: 0.01}
 MOMENTUM = 0.9  # of the statistics that normalisation is served with: Keras's 0.99 lags behind trainings of few epochs
@@ -62,8 +62,8 @@ def network(
     inputs = keras.Input((None, spec.bins), name="features")
     x = keras.layers.BatchNormalization(momentum=MOMENTUM, name="band_normalisation")(inputs)
     x = keras.ops.expand_dims(x, -1)
-    x = _activated(keras.layers.Conv2D(round(16 * width), (4, 6), strides=(2, 3), use_bias=False)(x))
-    for filters, stride in ((48, 2), (80, 1), (96, 2)):
+    x = _activated(keras.layers.Conv2D(round(32 * width), (4, 6), strides=(2, 3), use_bias=False)(x))
+    for filters, stride in ((64, 2), (80, 1), (96, 2)):
         x = keras.layers.DepthwiseConv2D(3, strides=stride, use_bias=False)(x)
         x = keras.layers.BatchNormalization(momentum=MOMENTUM)(x)
         x = _activated(keras.layers.Conv2D(round(filters * width), 1, use_bias=False)(x))
