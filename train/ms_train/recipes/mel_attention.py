@@ -30,7 +30,7 @@ def build_model(
 ) -> keras.Model:
     """(batch, 49, 48) -> (batch, labels): softmax where labels exclude one another, one sigmoid each where they do not."""
     inputs = keras.Input(mel_dscnn.SPEC.feature_shape, name="features")
-    x = keras.layers.BatchNormalization(name="band_normalisation")(inputs)
+    x = keras.layers.BatchNormalization(momentum=mel_dscnn.MOMENTUM, name="band_normalisation")(inputs)
     for _ in range(2):
         x = keras.layers.Conv1D(width, 5, strides=2, padding="same", activation="relu")(x)
     tokens = x.shape[1]
@@ -57,7 +57,6 @@ RECIPE = dataclasses.replace(
     mel_dscnn.RECIPE,
     name="mel_attention",
     build_model=build_model,
-    clip_lengths_s=None,  # its places are those of one second
     ranges={
         **{name: mel_dscnn.RECIPE.ranges[name] for name in ("learning_rate", "weight_decay", "dropout")},
         "width": Range(choices=(24, 32, 48, 64, 96)),  # of a whole number a head
