@@ -76,7 +76,7 @@ above, if any: [augment.py](../train/ms_train/augment.py), [augmentations.py](..
 
 {command}
 
-`make model` does it all from nothing.
+`make model` does it all from nothing.{grown}
 
 ## What it scores
 
@@ -196,6 +196,7 @@ def card(
         totals=_totals(parts),
         packages=_packages(parts),
         method=_method(run),
+        grown=_grown(parts, rows.values()),
         command=_command(run["run"].get("command", "")),
         validation=_validation(run["metrics"]["val"]),
         accuracy=accuracy_table(accuracy["systems"]),
@@ -246,6 +247,24 @@ def _packages(parts: Mapping[str, Sequence[Row]]) -> str:
         licences = "; ".join(sorted({row.licence for row in rows}))
         lines.append(f"| {package} | `{part}` | {minutes} | {licences} |")
     return "\n".join(lines)
+
+
+def _grown(parts: Mapping[str, Sequence[Row]], corpus: Iterable[Row]) -> str:
+    """What of the corpus the run did not know of, where that is whole kinds of sound of a package."""
+    known = {(row.package, row.label) for rows in parts.values() for row in rows}
+    more = [row for row in corpus if row.split == "train" and (row.package, row.label) not in known]
+    if not more:
+        return ""
+    minutes = ", ".join(
+        f"{_minutes(of)} of {name}"
+        for label, name in LABELS.items()
+        if (of := [row for row in more if row.label == label])
+    )
+    sentence = (
+        f"The corpus has grown since this model was trained ({minutes}, in minutes), and the windows are drawn otherwise: what it makes"
+        " now is the same recipe's next model."
+    )
+    return "\n" + fill(sentence, WIDTH)
 
 
 def _minutes(rows: Iterable[Row]) -> str:

@@ -84,8 +84,8 @@ def test_mix_has_the_difference_asked_for():
     assert 20 * np.log10(rms(loud) / rms(added)) == pytest.approx(6.0, abs=0.01)
 
 
-def test_channel_draws_and_gives_what_it_did_when_the_bundled_model_was_trained():
-    """The random stream to the bit, the samples to what processors may differ in (computed when it was)."""
+def test_channel_draws_and_gives_what_it_did():
+    """The random stream to the bit, the samples to what processors may differ in: who changes it makes another model."""
     rng = np.random.default_rng(42)
     samples = (0.1 * np.random.default_rng(7).standard_normal(16_000)).astype(np.float32)
     outs = np.stack([channel(samples, rng, 16_000) for _ in range(60)])
