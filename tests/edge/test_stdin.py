@@ -202,9 +202,14 @@ def test_a_closed_standard_input_is_a_sentence():
 
 
 def start_stream(*arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*COMMAND, "stream", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = [*COMMAND, "stream", *arguments]
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a suite in the background ignores it, and so would a child
+    try:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_live_stream_prints_each_window_while_the_next_has_not_come(recording):
