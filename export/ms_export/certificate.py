@@ -11,14 +11,14 @@ import numpy as np
 
 from ms_edge.model import Model
 from ms_edge.providers import SUFFIX
-from ms_export.parity import SERVED, STAGES, Finding, Report
+from ms_export.parity import SERVED, STAGES, Finding, Report, nearness
 from ms_export.signals import cases_digest
 
 VERSIONS = ("ms-edge", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "scipy", "soxr")
 
 
 def parity_entry(reports: Sequence[Report], data: dict[str, str]) -> dict[str, Any]:
-    """The `.parity` entry: what was compared, and the largest difference of each stage beside its tolerance.
+    """The `.parity` entry: what was compared, and of each stage the difference nearest to its tolerance, beside that.
 
     Of the model as it is served, and of its network under every optimisation level, batch and number of threads: the
     references of another precision are in the report alone.
@@ -46,11 +46,10 @@ def _stages(findings: Sequence[Finding], *, resampled: bool) -> dict[str, Any]:
     for stage in STAGES:
         of_stage = [f.deviation for f in findings if f.stage == stage and f.resampled == resampled]
         if of_stage:
-            largest = max(deviation.largest for deviation in of_stage)
-            tolerance = of_stage[0].tolerance
+            nearest = max(of_stage, key=nearness)
             found[stage] = {
-                "largest": float(f"{largest:.2e}"),
-                "tolerance": tolerance if np.isfinite(tolerance) else None,
+                "largest": float(f"{nearest.largest:.2e}"),
+                "tolerance": nearest.tolerance if np.isfinite(nearest.tolerance) else None,
             }
     return found
 
@@ -128,13 +127,16 @@ def draw(reports: Sequence[Report], path: Path, title: str) -> None:
                 found = [f.deviation for f in report.findings if f.stage == stage and f.resampled == resampled]
                 if not found:
                     continue
-                tolerance = found[0].tolerance if np.isfinite(found[0].tolerance) else 1.0
+                bounded = np.isfinite(found[0].tolerance)
+                tolerance = max(d.tolerance for d in found) if bounded else 1.0
                 least, most = tolerance * 1e-6, tolerance * 100
-                largest = np.clip([least if d.largest == 0 else d.largest for d in found], least, most)
+                # One line for all: what has a narrower tolerance is drawn as near to it as it is to its own.
+                scaled = [d.largest * (tolerance / d.tolerance if bounded else 1) for d in found]
+                largest = np.clip([least if value == 0 else value for value in scaled], least, most)
                 largest = np.nan_to_num(largest, nan=most)
                 colour = ["tab:blue" if deviation.passed else "tab:red" for deviation in found]
                 axis.scatter(largest, place + np.linspace(-0.3, 0.3, len(found)), s=4, alpha=0.5, color=colour)
-                if np.isfinite(found[0].tolerance):
+                if bounded:
                     axis.axvline(tolerance, color="tab:red", linewidth=1)
                 axis.set_xscale("log")
                 axis.set_xlim(least / 2, most * 2)

@@ -16,10 +16,11 @@ from ms_edge.spec import FEATURES, WAVEFORM
 from ms_export import certificate, metadata
 from ms_export.graph import to_onnx
 from ms_export.implementations import implementations
-from ms_export.parity import Report, check, tolerances_of
+from ms_export.parity import Report, check
 from ms_export.reference import Reference
 from ms_export.run import Run
 from ms_export.signals import clip_case, grid
+from ms_export.tolerances import tolerances_of
 from ms_export.waveform import with_front_end
 from ms_train.console import first_line
 from ms_train.datasets import Recording

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ms_edge.compare import Deviation, deviation
 from ms_edge.frontend import mel_filterbank
-from ms_edge.spec import WAVEFORM, FrontEndSpec
+from ms_edge.spec import FrontEndSpec
 from ms_export.signals import Case
+from ms_export.tolerances import PASSBAND, RESAMPLED, SURE, TOLERANCES
 
 Array = NDArray[Any]
 Stages = dict[str, Array]  # samples (n,) at the spec's rate; then (windows, ...) each
@@ -24,65 +25,21 @@ Stages = dict[str, Array]  # samples (n,) at the spec's rate; then (windows, ...
 STAGES = ("samples", "spectrum", "features", "logits", "scores", "label")
 SERVED = "as served"
 
-# At the model's own rate.
-TOLERANCES = {
-    # The mean of two channels in float32 against float64, relative: one rounding.
-    "samples": 1e-6,
-    # Of the largest magnitude. Two float32 transforms sum in different orders; each term has 6e-8 of the largest.
-    "spectrum": 1e-6,
-    # Absolute. A logarithm just above its floor divides the above by floor / sum of the window, which recipes keep over 5e-5.
-    "features": 1e-3,
-    # Of the largest logit of the case, or of 1. Near a full-scale tone features differ by 4e-4, nearly all of it TensorFlow's own
-    # rounding (held against float64), and a network that looks for maxima moves by half of that; elsewhere by a hundredth.
-    "logits": 1e-3,
-    # Absolute. A quarter of the difference of logits at the steepest, and most are far from there.
-    "scores": 1e-4,
-    # Share of windows with another label, those within the tolerance of a border aside: none.
-    "label": 0.0,
-}
-# Of what somebody recorded, where features are equal within 1e-5: a weight that is off by a hundredth shows.
-REAL_TOLERANCES = {"logits": 1e-4, "scores": 3e-5}
-# After resampling, where both filters let through what there is (`PASSBAND`). soxr's streaming HQ interpolates its
-# coefficients, which costs up to 1e-4 of the signal against VHQ in float64; a step less in quality costs 5e-3.
-RESAMPLED = {
-    **TOLERANCES,
-    "samples": 3e-4,
-    # Of the largest magnitude of the case: above the passband both fall, not alike, and a window smears some of that down.
-    "spectrum": 3e-2,
-    # That over the floor, where a bin holds nothing else. The bands of a mel spectrum stay within 0.03.
-    "features": 1.5,
-    # A network hears what is above the passband too, and how much it cares is its own affair: the bundled one moves by 0.008, an
-    # untrained one by 0.1, a saturated one by 1. Shown, not judged; that the resampler is right is seen in the samples.
-    "logits": float("inf"),
-    "scores": float("inf"),
-    # Of windows that are sure of theirs.
-    "label": 0.05,
-}
-SURE = 0.5  # how far from another label's scores
-PASSBAND = 0.88
-# A lower precision rounds scores, by 0.01 and more; what is asked of it is the label of nearly all windows of real recordings, and
-# accuracy, which `quantize` measures. (Of the grid's own signals, which sound like nothing, int8 labels a tenth otherwise.)
-VARIANT_TOLERANCES = {"label": 0.03}
-# Of the network on another device than the CPU (TF32 off): other kernels, other orders of summation.
-DEVICE_TOLERANCES = {"logits": 1e-2, "scores": 1e-3}
-# Of a model that takes the waveform: a product with the transform's rows rounds sums of hundreds of terms where a fast transform
-# rounds a few, and shows near a full-scale tone.
-WAVEFORM_TOLERANCES = {**TOLERANCES, "features": 2e-3, "logits": 1e-3, "scores": 1e-4}
-
 
 @dataclass(frozen=True)
 class Implementation:
     """Something that claims to equal the reference: from a case to stages, and how far each may be from it.
 
-    `resampled` are the tolerances of cases that come at another rate; None: it is not asked for those, since what it
-    shows has nothing to do with resampling. `real_only`: it claims nothing of signals that nobody recorded. It is asked for
-    `every` so-many-th of the cases it could be asked for.
+    `recorded` are narrower tolerances of some stages, for cases that somebody recorded at the model's rate. `resampled` are those of
+    cases that come at another rate; None: it is not asked for those, since what it shows has nothing to do with resampling.
+    `real_only`: it claims nothing of signals that nobody recorded. It is asked for `every` so-many-th of the cases it could be asked for.
     """
 
     name: str
     stages: Callable[[Case], Stages]
     tolerances: Mapping[str, float] = field(default_factory=lambda: TOLERANCES)
     resampled: Mapping[str, float] | None = field(default_factory=lambda: RESAMPLED)
+    recorded: Mapping[str, float] = field(default_factory=dict)
     real_only: bool = False
     every: int = 1
 
@@ -118,7 +75,7 @@ class Report:
             for stage in STAGES:
                 of_stage = [f for f in self.findings if f.stage == stage and f.resampled == resampled]
                 if of_stage:
-                    found.append(max(of_stage, key=lambda f: (not f.deviation.passed, _rank(f.deviation.largest))))
+                    found.append(max(of_stage, key=lambda f: nearness(f.deviation)))
         return found
 
     def describe(self) -> str:
@@ -132,8 +89,11 @@ class Report:
         return f"{self.name} differs from TensorFlow: {parts}"
 
 
-def _rank(value: float) -> float:
-    return float("inf") if np.isnan(value) else value
+def nearness(found: Deviation) -> tuple[bool, float, float]:
+    """What deviations of different tolerances are put in order by: over it or not, what share of it they are, and how large."""
+    largest = float("inf") if np.isnan(found.largest) else found.largest
+    share = largest / found.tolerance if found.tolerance else float("inf") if largest else 0.0
+    return not found.passed, share, largest
 
 
 def check(
@@ -158,6 +118,8 @@ def check(
             tolerances = implementation.resampled if resampled else implementation.tolerances
             if tolerances is None or (implementation.real_only and not case.real):
                 continue
+            if case.real and not resampled:
+                tolerances = {**tolerances, **implementation.recorded}
             asked[index] += 1
             if (asked[index] - 1) % implementation.every:
                 continue
@@ -178,11 +140,8 @@ def check(
                         scale = _peak(expected[stage], resampled)
                     elif stage == "logits":
                         scale = max(1.0, float(np.abs(expected[stage]).max(initial=0.0)))
-                    tolerance = tolerances[stage]
-                    if case.real and tolerances is TOLERANCES:
-                        tolerance = REAL_TOLERANCES.get(stage, tolerance)
                     seen = _in_passband(stage, spec, case) if resampled else ...
-                    result = deviation(found[stage][seen], expected[stage][seen], tolerance, scale)
+                    result = deviation(found[stage][seen], expected[stage][seen], tolerances[stage], scale)
                 findings[index].append(Finding(case.name, stage, resampled, result))
     for (index, resampled), seen in labels.items():
         if seen.windows:
@@ -252,8 +211,3 @@ def _samples_deviation(found: Array, expected: Array, case: Case, spec: FrontEnd
     # Of the whole signal, and of no less than -60 dB of full scale: of what lies outside the passband nothing is expected in it.
     scale = max(float(np.linalg.norm(whole)), 1e-3 * float(np.linalg.norm(fade)) * np.sqrt(len(fade)) / 2)
     return Deviation(float(np.linalg.norm(difference)) / scale, tolerance)
-
-
-def tolerances_of(model_input: str) -> Mapping[str, float]:
-    """What is allowed of each stage, at the model's own rate, of a model that takes `features` or the `waveform`."""
-    return WAVEFORM_TOLERANCES if model_input == WAVEFORM else TOLERANCES

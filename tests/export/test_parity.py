@@ -16,10 +16,12 @@ from ms_edge.frontend import FrontEnd
 from ms_edge.model import BUNDLED, Model
 from ms_edge.spec import FrontEndSpec, MelSpec
 from ms_export import implementations
+from ms_export.certificate import parity_entry
 from ms_export.implementations import OnnxNetwork, double_front_end, edge_front_end, served
-from ms_export.parity import Implementation, check
+from ms_export.parity import SERVED, Implementation, check
 from ms_export.reference import Reference, decide
 from ms_export.signals import Real, clip_case, grid, lengths, synthetic_signals
+from ms_export.tolerances import REAL_TOLERANCES
 from ms_train.frontend import FrontEndLayer
 from ms_train.recipes import recipes
 
@@ -326,6 +328,33 @@ def test_labels_that_are_all_wrong_are_seen_after_resampling_too(real):
     of_labels = [finding for finding in wrong.findings if finding.stage == "label"]
     assert [finding.resampled for finding in of_labels] == [False, True]
     assert [finding.deviation.largest for finding in of_labels] == [1.0, 1.0]
+
+
+def test_recordings_are_held_to_narrower_tolerances_and_the_entry_says_which(real):
+    """A difference that a full-scale tone may make is too much on a recording, though it is less than a tone's."""
+    spec = RECIPES["mel_dscnn"]
+    source = Reference(spec)
+
+    def scored(by: float):
+        def stages(case):
+            windows = len(source.windows(source.samples(case)))
+            return {"features": np.zeros((windows, 1)), "scores": np.full((windows, 2), by * (1 if case.real else 2))}
+
+        return stages
+
+    samples = real["music"].samples[: spec.clip_samples]
+    cases = [
+        clip_case("recorded", samples, spec.sample_rate_hz, real=True),
+        clip_case("made", samples, spec.sample_rate_hz),
+    ]
+    (wide,) = check([Implementation("wide", scored(4e-5))], scored(0), cases, spec)
+    (narrow,) = check([Implementation("narrow", scored(4e-5), recorded=REAL_TOLERANCES)], scored(0), cases, spec)
+    assert wide.passed
+    assert not narrow.passed
+    assert narrow.describe() == "narrow differs from TensorFlow: scores 4.0e-05 (at most 3e-05) on 'recorded'"
+    (near,) = check([Implementation(SERVED, scored(2e-5), recorded=REAL_TOLERANCES)], scored(0), cases, spec)
+    assert near.passed
+    assert parity_entry([near], {})["scores"] == {"largest": 2e-5, "tolerance": 2.5e-5}  # not the 4e-5 of 1e-4
 
 
 def test_batches_are_of_the_size_that_is_claimed(real, monkeypatch):

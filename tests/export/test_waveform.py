@@ -26,8 +26,8 @@ from ms_edge.graph import OPERATORS, require_known_operators
 from ms_edge.model import BUNDLED, Model
 from ms_edge.spec import FrontEndSpec, MelSpec
 from ms_export.graph import to_onnx
-from ms_export.parity import WAVEFORM_TOLERANCES
 from ms_export.signals import synthetic_signals
+from ms_export.tolerances import WAVEFORM_TOLERANCES
 from ms_export.waveform import with_front_end
 from ms_train.outputs import with_logits
 from ms_train.recipes import recipes

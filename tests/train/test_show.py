@@ -147,8 +147,9 @@ def test_every_augmentation_has_a_picture_and_a_sound_of_the_same_length(tmp_pat
             assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
             assert info.duration == pytest.approx(seconds, abs=0.001)
     found = {path.name: path.read_bytes() for path in out.iterdir()}
-    drawn = found.pop(f"{stem}-codec.wav")  # one of the others
-    assert drawn in found.values() or len(drawn) == len(found[f"{stem}-mp3.wav"])
+    assert (
+        found.pop(f"{stem}-codec.wav") in found.values()
+    )  # one of the others; with this seed one that draws nothing itself
     assert len(set(found.values())) == len(found)
 
 
