@@ -10,7 +10,7 @@ PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # [project] dependencies and the extra cpu, from where they are declared
 RUNTIME = $(shell $(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*("\"%s\"" % d for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
 
-.PHONY: help demo test test-slow parity test-edge test-javascript check wheelhouse docs model lock clean
+.PHONY: help demo test test-slow parity test-edge test-javascript check wheelhouse bench-check bench-baseline docs model lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -91,6 +91,12 @@ model: .venv-dev/installed ## rebuild the bundled model from freely licensed aud
 	rm -rf build/model
 	.venv-dev/$(BIN)/ms-train fit --recipe mel_dscnn --data open-corpus:$(DATA) --out build/model
 	.venv-dev/$(BIN)/ms-export convert build/model -o edge/ms_edge/models/music-speech.onnx --license MIT
+
+bench-check: .venv-dev/installed ## hold the counts of the hot path to benchmarks/baseline.json (with valgrind two minutes)
+	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.regression
+
+bench-baseline: .venv-dev/installed ## store the counts of the hot path as the new baseline
+	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.regression --update
 
 docs: .venv-dev/installed ## write anew what README and docs/ show of the program
 	.venv-dev/$(BIN)/python docs/refresh.py
