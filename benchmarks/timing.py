@@ -126,7 +126,7 @@ def machine(cores: Sequence[int]) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "pinned_to": list(cores),
         "memory_bytes": memory,
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
         "load_before": os.getloadavg()[0],
     }
 
