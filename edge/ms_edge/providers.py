@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from ms_edge.errors import DeviceError, UsageError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+# Every build lists it; it calls services elsewhere, and leaves a whole model to the CPU.
+REMOTE = "AzureExecutionProvider"
 SUFFIX = "ExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
 # TF32 keeps 10 bits of each factor: fast, and a thousand times what a classification may differ by between machines.
@@ -34,10 +36,11 @@ def requested_providers(device: str, available: Sequence[str]) -> list[Provider]
                 f"{device} was asked for, but this onnxruntime has no CUDA; type: pip uninstall onnxruntime && pip install 'ms-edge[gpu]'",
             )
         return [(CUDA, {"device_id": index or "0", **CUDA_OPTIONS})]
-    for name in available:
+    here = [name for name in available if name != REMOTE]
+    for name in here:
         if kind in (name.lower(), name.removesuffix(SUFFIX).lower()):
             return [name]
-    names = ", ".join(name.removesuffix(SUFFIX) for name in available)
+    names = ", ".join(name.removesuffix(SUFFIX) for name in here)
     raise DeviceError("no-device", f"{device} was asked for, but this onnxruntime has only {names}.")
 
 

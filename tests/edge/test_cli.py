@@ -249,7 +249,10 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here is there a device that is always full")
-@pytest.mark.parametrize("arguments", [["info"], ["doctor"], ["--help"], ["classify", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["info"], ["doctor"], ["benchmark", "--seconds", "0.1"], ["--help"], ["classify", "--help"], ["--version"]],
+)
 def test_an_output_that_ends_or_is_full_is_no_traceback(arguments):
     command = [sys.executable, "-m", "ms_edge.cli", *arguments]
     with Path("/dev/full").open("w") as full:

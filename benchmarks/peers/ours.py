@@ -1,0 +1,10 @@
+"""ms-edge without its start-up: paths from standard input, a JSON line a file. The argument is a model, or empty for the bundled one."""
+
+import json
+import sys
+
+from ms_edge.classifier import Classifier
+
+classifier = Classifier(sys.argv[1] or None, "cpu")
+for line in sys.stdin:
+    print(json.dumps(classifier.classify(line.rstrip("\n")).record()), flush=True)

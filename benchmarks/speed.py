@@ -1,0 +1,331 @@
+"""How fast ms-edge is, beside the floor under it, the same model on other runtimes, and its peers, on the machine it is run on.
+
+    python -m benchmarks.speed -o DIR [--quick] [--cases NAME ...] [--no-peers] [--run RUN] [--against old.json]
+
+Every system is installed in an environment of its own below DIR (kept), and answers before it is timed: a wrong answer, then or later, is
+a failure, and its times are not shown. Systems take turns, on one core, with one thread in each library; figures are medians and
+quartiles. Files are in the page cache. *whole*: from the start of the process to its end. *inside*: of a process that has started and
+answered once, from the path to the answer. --run is the run folder of the model, for TensorFlow and LiteRT. Writes speed.json,
+speed.md and plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders import ROOT, Contender, contenders, installed_bytes, same_model
+from benchmarks.recordings import LABELS, Recording, both, facts, one
+from benchmarks.speed_report import write
+from benchmarks.systems import AbsentError
+from benchmarks.timing import BrokenError, Done, Worker, environment, machine, spread, whole
+from ms_edge.model import Model
+
+SCHEMA = "ms-edge-speed/1"
+CASES = ("10s", "10min", "1h", "stereo", "flac", "mp3", "files", "start", "latency")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured: seconds of audio, files, repetitions, and seconds that one system may take in one case."""
+
+    long_s: float = 600.0
+    longest_s: float = 3600.0
+    files: int = 1000
+    repeat: int = 15
+    starts: int = 40
+    latency_runs: int = 4000
+    patience_s: float = 40.0
+
+
+QUICK = Scale(60.0, 300.0, 20, 3, 5, 200, 4.0)
+
+
+class Bench:
+    """One run: the systems at hand, and what has been found."""
+
+    def __init__(self, out: Path, scale: Scale, args: argparse.Namespace) -> None:
+        self.scale, self.model, self.python = scale, args.model, ""
+        self.audio = out / "audio"
+        cores = sorted(os.sched_getaffinity(0))
+        self.core, self.cores = cores[-1:], cores
+        self.found: dict[str, Any] = {
+            "schema": SCHEMA,
+            "quick": args.quick,
+            "measured": time.strftime("%Y-%m-%d", time.gmtime()),
+            "machine": machine(self.core),
+            "model": Model.load(args.model, "cpu").sha256,
+            "recordings": {},
+            "cases": {},
+        }
+        # What tools say names places on this machine.
+        self.places = {str(ROOT): "REPOSITORY", str(out): "DIR", **({str(args.run): "RUN"} if args.run else {})}
+        systems, absent = contenders(out, args.model, args.run, not args.no_peers)
+        self.python = systems[0].worker[0]
+        self.systems = [system for system in systems if self._right(system, absent)]
+        self.found["systems"] = {
+            system.name: {"versions": system.versions, "installed_bytes": installed_bytes(system)}
+            for system in self.systems
+        } | {name: {"absent": reason} for name, reason in absent.items()}
+
+    def without_places(self) -> dict[str, Any]:
+        """What was found, without the names of folders of this machine."""
+        text = json.dumps(self.found)
+        for place, name in sorted(self.places.items(), key=lambda item: -len(item[0])):
+            text = text.replace(place, name)
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def _right(self, system: Contender, absent: dict[str, str]) -> bool:
+        """Whether a system tells speech from music, and one of the same model answers the same."""
+        try:
+            for label in LABELS:
+                recording = self.recording(one(self.audio, label))
+                with Worker(system.worker, self.core, system.env) as worker:
+                    answer = json.loads(worker.ask(str(recording.path))[1])
+                system.check(recording, answer)
+                if system.name == "ms-edge":
+                    self.found.setdefault("answers", {})[label] = answer
+                elif system.name in ("TensorFlow", "LiteRT"):
+                    same_model(answer, self.found["answers"][label])
+        except (BrokenError, ValueError) as error:
+            if system.name == "ms-edge":
+                raise BrokenError(f"ms-edge {error}") from None
+            absent[system.name] = f"wrong on ten seconds: {error}"
+            return False
+        return True
+
+    def recording(self, recording: Recording) -> Recording:
+        """The recording, noted."""
+        self.found["recordings"][recording.path.name] = facts(recording)
+        return recording
+
+    def of_file(self, name: str, recording: Recording) -> None:
+        """Whole commands and what is inside them, of one file, by all systems that can read it."""
+        self.recording(recording)
+        plain = recording.rate_hz == 16_000 and recording.channels == 1 and recording.path.suffix == ".wav"
+        able = [system for system in self.systems if plain or system.any_format]
+        path = str(recording.path)
+
+        def run(system: Contender) -> tuple[float, dict[str, Any], int]:
+            command = system.command(path) if system.command else list(system.worker)
+            done = whole(command, "" if system.command else path + "\n", self.core, system.env)
+            return done.wall_s, json.loads(done.lines[-1]), done.peak_bytes
+
+        workers: dict[str, Worker] = {}
+
+        def ask(system: Contender) -> tuple[float, dict[str, Any], int]:
+            if system.name not in workers:
+                workers[system.name] = Worker(system.worker, self.core, system.env)
+                workers[system.name].ask(str(one(self.audio, "speech").path))
+            taken_s, answer = workers[system.name].ask(path)
+            return taken_s, json.loads(answer), 0
+
+        results: dict[str, Any] = {system.name: {"audio_s": recording.seconds} for system in able}
+        try:
+            for kind, do in (("whole", run), ("inside", ask)):
+                for system_name, times in self._in_turns(able, do, recording).items():
+                    found = results[system_name]
+                    if "failed" in times or "failed" in found:
+                        results[system_name] = {"failed": times.get("failed") or found["failed"]}
+                        continue
+                    if kind == "whole":
+                        found["peak_bytes"] = max(times.pop("peaks"))
+                    found[kind] = spread(times["seconds"]) | {"seconds": times["seconds"]}
+        finally:
+            for worker in workers.values():
+                worker.__exit__()
+        self.found["cases"][name] = results
+
+    def _in_turns(
+        self,
+        systems: Sequence[Contender],
+        do: Callable[[Contender], tuple[float, dict[str, Any], int]],
+        recording: Recording,
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {system.name: {"seconds": [], "peaks": []} for system in systems}
+        for turn in range(self.scale.repeat):
+            shift = turn % len(systems)
+            for system in (*systems[shift:], *systems[:shift]):  # no system always follows the same one
+                mine = found[system.name]
+                if "failed" in mine or (sum(mine["seconds"]) + max(mine["seconds"], default=0) > self.scale.patience_s):
+                    continue
+                try:
+                    seconds, answer, peak = do(system)
+                    system.check(recording, answer)
+                except (BrokenError, ValueError, KeyError, IndexError) as error:
+                    found[system.name] = {"failed": str(error) or repr(error)}
+                    continue
+                if turn or self.scale.repeat == 1 or seconds > self.scale.patience_s / 4:  # the first warms up
+                    mine["seconds"].append(seconds)
+                    mine["peaks"].append(peak)
+        for mine in found.values():
+            if "failed" not in mine and not mine["seconds"]:
+                mine["failed"] = "no time was left to measure it"
+        return found
+
+    def of_files(self) -> None:
+        """A folder of short files: ms-edge on one core and on all, the floor on one."""
+        folder = self.audio / f"{self.scale.files} files"
+        recordings = [one(folder, LABELS[index % 2], seed=index) for index in range(self.scale.files)]
+        labels = {str(recording.path): recording for recording in recordings}
+        by_name = {system.name: system for system in self.systems}
+        times: dict[str, list[float]] = {}
+        results: dict[str, Any] = {}
+
+        def check(name: str, done: Done) -> None:
+            answers = [json.loads(line) for line in done.lines]
+            if len(answers) != len(recordings):
+                raise BrokenError(f"{len(answers)} answers of {len(recordings)}")
+            for recording, answer in zip(recordings, answers, strict=True):
+                told = labels[answer["path"]] if "path" in answer else recording
+                # Single files may be got wrong, and a mistake takes as long; a quarter of them may not.
+                wrong[name] = wrong.get(name, 0) + (answer.get("label", told.label) != told.label or "error" in answer)
+            if wrong[name] > len(recordings) / 4:
+                raise BrokenError(f"{wrong[name]} of {len(recordings)} labels are wrong")
+
+        ours, floor = by_name["ms-edge"], by_name.get("floor")
+        assert ours.many is not None
+        ways: dict[str, tuple[list[str], str, list[int], Contender]] = {
+            "ms-edge, one core": (ours.many(folder), "", self.core, ours),
+            "ms-edge, all cores": (ours.many(folder), "", self.cores, ours),
+        }
+        if floor:
+            given = "".join(f"{path}\n" for path in labels)
+            ways["floor, one core"] = (list(floor.worker), given, self.core, floor)
+        for turn in range(max(2, self.scale.repeat // 2)):
+            for name, (command, given, cores, system) in ways.items():
+                wrong: dict[str, int] = {}
+                if "failed" in results.get(name, {}):
+                    continue
+                try:
+                    done = whole(command, given, cores, system.env)
+                    check(name, done)
+                except (BrokenError, ValueError, KeyError) as error:
+                    results[name] = {"failed": str(error) or repr(error)}
+                    continue
+                results[name] = {"peak_bytes": done.peak_bytes, "cores": len(cores)}
+                if system is ours:
+                    results[name]["wrong_labels"] = wrong[name]
+                if turn:
+                    times.setdefault(name, []).append(done.wall_s)
+        for name, seconds in times.items():
+            if "failed" not in results[name]:
+                results[name] |= {"audio_s": 10.0 * len(recordings), "whole": spread(seconds) | {"seconds": seconds}}
+        self.found["cases"]["files"] = results
+
+    def of_start(self) -> None:
+        """What it takes to begin: imports alone, --version and --help, and ten seconds of audio by everyone."""
+        recording = self.recording(one(self.audio, "speech"))
+        path, env = str(recording.path), environment()
+        program = str(Path(self.python).parent / "ms-edge")
+        ways: dict[str, tuple[list[str], str]] = {
+            "python -c pass": ([self.python, "-c", "pass"], ""),
+            "import onnxruntime": ([self.python, "-c", "import onnxruntime"], ""),
+            "import numpy, onnxruntime, soundfile": (
+                [self.python, "-c", "import numpy, onnxruntime, soundfile"],
+                "",
+            ),
+            "ms-edge --version": ([program, "--version"], ""),
+            "ms-edge --help": ([program, "--help"], ""),
+        }
+        envs = dict.fromkeys(ways, env)
+        for system in self.systems:
+            name = f"{system.name}, 10 s clip"
+            ways[name] = (system.command(path), "") if system.command else (list(system.worker), path + "\n")
+            envs[name] = system.env
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        results: dict[str, Any] = {}
+        for turn in range(self.scale.starts):
+            for name, (command, given) in ways.items():
+                if name in results or sum(times[name]) > self.scale.patience_s:
+                    continue
+                try:
+                    done = whole(command, given, self.core, envs[name])
+                except BrokenError as error:
+                    results[name] = {"failed": str(error)}
+                    continue
+                if turn:
+                    times[name].append(done.wall_s)
+        for name, seconds in times.items():
+            results.setdefault(name, {"whole": spread(seconds) | {"seconds": seconds}})
+        self.found["cases"]["start"] = results
+
+    def of_latency(self) -> None:
+        """Percentiles and stages of ms-edge in one process: clips and streamed hops."""
+        recordings = {
+            "10 s, 16 kHz mono": one(self.audio, "music"),
+            "10 s, 44.1 kHz stereo": one(self.audio, "music", "stereo44"),
+            f"{self.scale.long_s:g} s, 16 kHz mono": both(self.audio, self.scale.long_s),
+        }
+        script = str(Path(__file__).parent / "latency.py")
+        limits = [str(self.scale.latency_runs), str(self.scale.patience_s)]
+        command = [self.python, "-P", script, *limits, str(self.model or "")]
+        done = whole(
+            [*command, *(str(self.recording(each).path) for each in recordings.values())], "", self.core, environment()
+        )
+        found = json.loads(done.lines[-1])
+        named = {name: found[f"file {index}"] for index, name in enumerate(recordings)}
+        self.found["cases"]["latency"] = {**named, "streamed hop": found["hop"]}
+
+    def measure(self, case: str) -> None:
+        """One case of CASES."""
+        scale = self.scale
+        kinds = {"stereo": "stereo44", "flac": "flac", "mp3": "mp3"}
+        if case == "10s":
+            self.of_file(case, one(self.audio, "music"))
+        elif case in ("10min", "1h", *kinds):
+            seconds = scale.longest_s if case == "1h" else scale.long_s
+            self.of_file(case, both(self.audio, seconds, kinds.get(case, "wav")))
+        else:
+            {"files": self.of_files, "start": self.of_start, "latency": self.of_latency}[case]()
+
+
+def main() -> int:
+    """Measure, and write what was found."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true", help="short files and few repetitions: does it all run?")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--model", type=Path, help="instead of the bundled one")
+    parser.add_argument("--run", type=Path, help="the run folder of the model, for TensorFlow and LiteRT")
+    parser.add_argument("--against", type=Path, metavar="OLD.json", help="an earlier speed.json, to compare with")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    out, args.model = args.out.resolve(), args.model and args.model.resolve()
+    args.run = args.run and args.run.resolve()
+    old = json.loads(args.against.read_text("utf-8")) if args.against else None
+    try:
+        bench = Bench(out, QUICK if args.quick else Scale(), args)
+    except (AbsentError, BrokenError) as error:
+        print(f"speed: {error}", file=sys.stderr)
+        return 1
+    failed = False
+    for case in args.cases:
+        print(f"speed: {case} ...", file=sys.stderr, flush=True)
+        try:
+            bench.measure(case)
+        except (BrokenError, subprocess.SubprocessError, ValueError) as error:
+            bench.found["cases"][case] = {"ms-edge": {"failed": str(error)}}
+        failed |= any("failed" in found for name, found in bench.found["cases"][case].items() if "ms-edge" in name)
+    bench.found["machine"]["load_after"] = os.getloadavg()[0]
+    bench.found.pop("answers", None)
+    found = bench.without_places()
+    (out / "speed.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    print(write(found, out, old))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Processes, timed: whole commands, and workers that answer one line with another. Each is pinned, with one thread in each library."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("OMP", "OPENBLAS", "MKL")
+ONE_THREAD = {
+    **{f"{library}_NUM_THREADS": "1" for library in LIBRARIES},
+    **{f"TF_NUM_{kind}OP_THREADS": "1" for kind in ("INTRA", "INTER")},
+}
+# A process starts with the largest memory of the one it is forked from, and Linux never forgets: so a small one stands between.
+# Its own few MB are the least that can be seen.
+LAUNCHER = """
+import json, os, sys, time
+out, cores, *command = sys.argv[1:]
+os.sched_setaffinity(0, map(int, cores.split(",")))
+began = time.perf_counter()
+pid = os.posix_spawnp(command[0], command, os.environ)
+_, status, usage = os.wait4(pid, 0)
+wall = time.perf_counter() - began
+with open(out, "w") as file:
+    json.dump([wall, usage.ru_maxrss * 1024, os.waitstatus_to_exitcode(status)], file)
+"""
+
+
+class BrokenError(Exception):
+    """A process that failed, or gave a wrong answer."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A whole command: seconds from its start to its end, the most memory it held (bytes), what it printed."""
+
+    wall_s: float
+    peak_bytes: int
+    lines: list[str]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What children are given: nothing of Python's from here, one thread in each library."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {**kept, "TF_CPP_MIN_LOG_LEVEL": "3", **ONE_THREAD, **more}
+
+
+def whole(command: Sequence[str], given: str, cores: Sequence[int], env: Mapping[str, str]) -> Done:
+    """Run a command to its end. Raises BrokenError where it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "measured"
+        launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(out), ",".join(map(str, cores))]
+        done = subprocess.run([*launcher, *command], input=given, capture_output=True, text=True, env=dict(env))
+        if not out.exists():
+            raise BrokenError(_last(done.stderr))
+        wall_s, peak_bytes, code = json.loads(out.read_text("utf-8"))
+    if code:
+        raise BrokenError(f"exit status {code}: {_last(done.stderr)}")
+    return Done(wall_s, peak_bytes, done.stdout.splitlines())
+
+
+class Worker:
+    """A process that stays: a line in, a line out. Leaving a `with` ends it."""
+
+    def __init__(self, command: Sequence[str], cores: Sequence[int], env: Mapping[str, str]) -> None:
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, env=dict(env)
+        )
+        os.sched_setaffinity(self._process.pid, cores)
+
+    def ask(self, line: str) -> tuple[float, str]:
+        """Seconds until the answer, and the answer. Raises BrokenError where none comes."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        began = time.perf_counter()
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        taken_s = time.perf_counter() - began
+        if not answer:
+            self._said.seek(0)
+            raise BrokenError(_last(self._said.read()))
+        return taken_s, answer
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._said.close()
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Median and quartiles, and how many there are."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    return {"n": len(values), "median": middle, "q1": low, "q3": high}
+
+
+def machine(cores: Sequence[int]) -> dict[str, Any]:
+    """What it is measured on."""
+    cpu = platform.processor() or platform.machine()
+    memory = 0
+    for path, name in (("/proc/cpuinfo", "model name"), ("/proc/meminfo", "MemTotal")):
+        try:
+            line = next(line for line in Path(path).read_text("utf-8").splitlines() if line.startswith(name))
+        except (OSError, StopIteration):
+            continue
+        value = line.partition(":")[2].strip()
+        cpu, memory = (value, memory) if name == "model name" else (cpu, int(value.split()[0]) * 1024)
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "pinned_to": list(cores),
+        "memory_bytes": memory,
+        "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _last(text: str) -> str:
+    return (text.strip().splitlines() or ["no word"])[-1][:200]

@@ -1,0 +1,78 @@
+"""`ms-edge benchmark`: right before fast, and named for what ran."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import onnxruntime
+import pytest
+
+from ms_edge import benchmark, cli
+from ms_edge.model import BUNDLED, Model
+from ms_edge.providers import CPU, CUDA
+
+SHORT = ["benchmark", "--seconds", "0.1"]
+
+
+def test_what_is_measured_is_printed_as_a_table_and_as_json(capsys):
+    assert cli.main(SHORT) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-1].split()[0] == "cpu"
+    assert len(shown[-1].split()) == 1 + 3 + 3 + 1
+    assert cli.main([*SHORT, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "ms-edge-benchmark/1"
+    assert found["ok"] is True
+    assert found["model"]["sha256"] == Model.load().sha256
+    (device,) = found["devices"]
+    assert (device["device"], device["provider"], device["ok"]) == ("cpu", CPU, True)
+    for name in ("window_ms", "hop_ms"):
+        assert 0 < device[name]["p50"] <= device[name]["p95"] <= device[name]["p99"]
+        assert device[name]["runs"] > 0
+    assert device["times_real_time"] > 0
+
+
+def test_a_wrong_model_is_not_timed(tmp_path, capsys):
+    content = bytearray(BUNDLED.read_bytes())
+    digits = content.index(b"0.", content.index(b'"scores":', content.index(b"ms_edge.golden"))) + 2
+    content[digits : digits + 1] = b"1" if content[digits : digits + 1] != b"1" else b"2"
+    (tmp_path / "wrong.onnx").write_bytes(content)
+    assert cli.main([*SHORT, "--model", str(tmp_path / "wrong.onnx")]) == 3
+    assert "WRONG, not timed: scores" in capsys.readouterr().out
+    assert cli.main([*SHORT, "--json", "--model", str(tmp_path / "wrong.onnx")]) == 3
+    (device,) = json.loads(capsys.readouterr().out)["devices"]
+    assert "times_real_time" not in device
+
+
+def test_scores_that_depend_on_how_audio_comes_are_not_timed(monkeypatch):
+    monkeypatch.setattr(benchmark, "_live", lambda *_: iter([SimpleNamespace(scores={"speech": 2.0, "music": 0.0})]))
+    found = benchmark.measure(seconds=0.1)
+    assert found["ok"] is False
+    assert "wrong" in found["devices"][0]
+
+
+@pytest.mark.parametrize(("device", "status"), [("auto", 0), ("cuda", 3)])
+def test_a_provider_that_is_listed_and_not_obtained_is_not_measured_in_its_name(monkeypatch, capsys, device, status):
+    """onnxruntime lists CUDA, and runs on the CPU without a word."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "AzureExecutionProvider", CPU])
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda content, providers, **rest: real(content, providers=[CPU], **rest)
+    )
+    assert cli.main([*SHORT, "--json", "--device", device]) == status
+    *others, cuda = json.loads(capsys.readouterr().out)["devices"]
+    assert cuda["error"]["code"] == "no-device"
+    assert [other["provider"] for other in others] == ([CPU] if device == "auto" else [])
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "1e9"])
+def test_seconds_that_cannot_be_are_refused(seconds, capsys):
+    assert cli.main(["benchmark", f"--seconds={seconds}"]) == 2
+    assert "--seconds must be" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_used_is_status_3(tmp_path, capsys):
+    (tmp_path / "a.onnx").write_bytes(b"not a model")
+    assert cli.main([*SHORT, "--model", str(tmp_path / "a.onnx")]) == 3
+    assert "not usable" in capsys.readouterr().out

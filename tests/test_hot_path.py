@@ -1,0 +1,60 @@
+"""The hot path costs what it did: by counts, never by seconds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from ms_edge.frontend import FrontEnd
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.fixture
+def baseline():
+    """The stored counts, where they can be compared."""
+    from benchmarks.regression import BASELINE, setting
+
+    stored = json.loads(BASELINE.read_text("utf-8"))
+    if stored["setting"] != setting():
+        pytest.skip(f"counted with {stored['setting']}, this is {setting()}")
+    return stored["counts"]
+
+
+def test_the_hot_path_makes_no_more_calls_and_holds_no_more_memory_than_before(baseline):
+    from benchmarks.regression import counts, grown
+
+    assert grown(counts(), baseline) == []
+
+
+def test_work_done_twice_is_a_regression(baseline, monkeypatch):
+    from benchmarks.regression import counts, grown
+
+    once = FrontEnd._frames
+    monkeypatch.setattr(FrontEnd, "_frames", lambda self, samples: once(self, samples) + 0 * once(self, samples))
+    assert any(sentence.startswith("calls: ") for sentence in grown(counts(), baseline))
+
+
+def test_growth_is_told_from_the_tenth_on_and_a_count_without_baseline_fails():
+    from benchmarks.regression import grown
+
+    assert grown({"calls": 110, "peak_bytes": 50}, {"calls": 100, "peak_bytes": 100}) == []
+    assert grown({"calls": 111}, {"calls": 100}) == ["calls: 111, +11.0% over the baseline's 100"]
+    assert grown({"calls": 1}, {}) == ["calls: no baseline; make bench-baseline"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("valgrind"), reason="needs valgrind")
+def test_the_hot_path_and_the_start_take_no_more_instructions_than_before(baseline):
+    from benchmarks.regression import grown, instructions
+
+    assert grown(instructions(), baseline) == []

@@ -1,0 +1,179 @@
+"""The speed benchmark: right before fast, failures shown, figures from the JSON. No times are asserted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "sched_setaffinity"), reason="pins processes: Linux")
+
+ROOT = Path(__file__).parent.parent
+ANSWERS = """import json, sys
+for index, line in enumerate(sys.stdin):
+    label = "speech" if "-s-" in line else "music"
+    scores = {"speech": 0.5, "music": 0.5} if "-sm-" in line else {name: float(name == label) for name in ("speech", "music")}
+    {more}
+    print(json.dumps({**scores, "scores": scores, "label": label, "seconds": {"speech": 5, "music": 5}}), flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def contender(name: str, more: str = ""):
+    from benchmarks.contenders import Contender, _check_scores
+
+    command = (sys.executable, "-S", "-c", ANSWERS.replace("{more}", more))
+    return Contender(name, command, _check_scores, versions={"python": "3"})
+
+
+@pytest.fixture
+def bench(monkeypatch, tmp_path):
+    """Makes a Bench of contenders, of which the first is called ms-edge."""
+    from benchmarks import speed
+
+    def make(*systems, absent=()):
+        monkeypatch.setattr(speed, "contenders", lambda *_: (list(systems), dict(absent)))
+        options = SimpleNamespace(model=None, run=None, no_peers=True, quick=True)
+        return speed.Bench(tmp_path, speed.Scale(20.0, 20.0, 4, 3, 2, 3, 5.0), options)
+
+    return make
+
+
+def report(found):
+    from benchmarks.speed_report import markdown
+
+    found["machine"]["load_after"] = 0.0
+    return markdown(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate_hz", "channels"), [("wav", 16_000, 1), ("stereo44", 44_100, 2), ("mp3", 16_000, 1)]
+)
+def test_recordings_are_real_audio_without_silence_half_speech_half_music(tmp_path, kind, rate_hz, channels):
+    from benchmarks.recordings import both
+
+    recording = both(tmp_path, 20.0, kind)
+    audio, rate = soundfile.read(recording.path, always_2d=True)
+    assert (rate, audio.shape[1]) == (rate_hz, channels)
+    assert len(audio) / rate == pytest.approx(20.0, abs=0.2)
+    assert recording.sound >= 0.95
+    assert np.sqrt(np.mean(audio**2)) > 0.01
+    written = recording.path.stat().st_mtime_ns
+    assert both(tmp_path, 20.0, kind) == recording
+    assert recording.path.stat().st_mtime_ns == written
+
+
+def test_recordings_of_one_label_are_told_apart_by_their_seeds(tmp_path):
+    from benchmarks.recordings import one
+
+    first, second = one(tmp_path, "speech"), one(tmp_path, "speech", seed=1)
+    assert first.label == second.label == "speech"
+    assert first.path.read_bytes() != second.path.read_bytes()
+
+
+def test_the_memory_of_a_command_is_its_own_and_a_failure_has_its_words():
+    from benchmarks.timing import BrokenError, environment, whole
+
+    held = np.ones(30_000_000)  # 240 MB here, of which the child must show nothing
+    done = whole([sys.executable, "-S", "-c", "print(input())"], "hello\n", [0], environment())
+    assert (done.lines, done.wall_s > 0) == (["hello"], True)
+    assert 1e6 < done.peak_bytes < 60e6 < held.nbytes
+    with pytest.raises(BrokenError, match="exit status 1: ValueError: so be it"):
+        whole([sys.executable, "-S", "-c", "raise ValueError('so be it')"], "", [0], environment())
+
+
+def test_what_is_right_is_timed_and_what_is_not_is_told(bench):
+    """One system is wrong from the start, one on the fourth file: neither has a time."""
+    measured = bench(
+        contender("ms-edge"),
+        contender("wrong", "scores = {'speech': 0.1, 'music': 0.9}"),
+        contender("broken", "if '-sm-' in line and index: sys.exit('no more')"),
+        absent={"elsewhere": "cannot be installed: no such package"},
+    )
+    for case in ("10s", "10min"):
+        measured.measure(case)
+    cases = measured.found["cases"]
+    assert cases["10s"]["ms-edge"]["whole"]["n"] == cases["10min"]["ms-edge"]["inside"]["n"] == 2
+    assert cases["10s"]["ms-edge"]["peak_bytes"] > 0
+    assert "whole" in cases["10s"]["broken"]
+    assert cases["10min"]["broken"] == {"failed": "no more"}
+    assert "wrong" not in cases["10s"]
+    text = report(measured.found)
+    assert "- elsewhere: absent, cannot be installed: no such package.\n" in text
+    assert "- wrong: absent, wrong on ten seconds: says" in text
+    assert "- broken, 10min: failed, no more.\n" in text
+    assert text.count("| ms-edge |") >= 3
+
+
+def test_no_folder_of_this_machine_is_in_what_is_written(bench, tmp_path):
+    measured = bench(contender("ms-edge"), absent={"other": f"{tmp_path}/environments/x: {ROOT}/a is missing"})
+    text = json.dumps(measured.without_places())
+    assert "DIR/environments/x: REPOSITORY/a is missing" in text
+    assert str(tmp_path) not in text
+
+
+def test_a_system_that_is_wrong_of_all_ends_the_run_where_it_is_ours(bench):
+    from benchmarks.timing import BrokenError
+
+    with pytest.raises(BrokenError, match="ms-edge says"):
+        bench(contender("ms-edge", "scores = {'speech': 0.1, 'music': 0.9}"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"label": "music", "seconds": {"music": 10}}, None),
+        ({"label": "speech", "seconds": {"speech": 10}}, "says speech"),
+        ({"label": "music", "seconds": {"music": 10}, "warnings": ["truncated"]}, "truncated"),
+        ({"error": {"code": "no-audio", "message": "x"}}, "no-audio"),
+    ],
+)
+def test_a_record_is_checked(tmp_path, answer, said):
+    from benchmarks.contenders import _check_record
+    from benchmarks.recordings import one
+    from benchmarks.timing import BrokenError
+
+    if said is None:
+        _check_record(one(tmp_path, "music"), answer)
+        return
+    with pytest.raises(BrokenError, match=said):
+        _check_record(one(tmp_path, "music"), answer)
+
+
+def test_a_comparison_is_ratios_of_the_same_work(bench):
+    from benchmarks.speed_report import comparison
+
+    measured = bench(contender("ms-edge"))
+    measured.measure("10s")
+    old = json.loads(json.dumps(measured.found))
+    old["cases"]["10s"]["ms-edge"]["whole"]["median"] *= 2
+    assert "| 10s | ms-edge | whole | 0.50 |" in comparison(measured.found, old)
+    old["cases"]["10s"]["ms-edge"]["audio_s"] = 20.0
+    assert "ms-edge" not in comparison(measured.found, old)
+
+
+def test_plots_are_drawn_of_what_there_is(bench, tmp_path):
+    from benchmarks.speed_report import write
+
+    measured = bench(contender("ms-edge"))
+    measured.measure("10s")
+    measured.found["machine"]["load_after"] = 0.0
+    write(measured.found, tmp_path)
+    assert (tmp_path / "throughput.png").stat().st_size > 10_000
+    assert not (tmp_path / "start.png").exists()
+
+
+def test_the_page_is_the_one_of_its_figures():
+    from benchmarks.speed_report import page
+
+    found = json.loads((ROOT / "docs" / "benchmarks" / "speed.json").read_text("utf-8"))
+    assert (ROOT / "docs" / "benchmarks.md").read_text("utf-8") == page(found)
