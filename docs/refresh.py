@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tests" / "edge"))
 
 import hostile  # noqa: E402
 
-from ms_edge import cli  # noqa: E402
+from ms_edge import arguments  # noqa: E402
 
 
 def run(command: str) -> str:
@@ -67,7 +67,9 @@ def refresh() -> None:
     page.write_text(f"{before}| file | record |\n|---|---|\n{''.join(rows)}{after}", "utf-8")
 
     for shell in ("bash", "zsh"):
-        (ROOT / "docs" / "completion" / f"ms-edge.{shell}").write_text(shtab.complete(cli.parser(), shell), "utf-8")
+        (ROOT / "docs" / "completion" / f"ms-edge.{shell}").write_text(
+            shtab.complete(arguments.parser(), shell), "utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import hostile
 import pytest
 import shtab
 
-from ms_edge import cli
+from ms_edge import arguments
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -146,7 +146,7 @@ def test_python_examples_run(monkeypatch):
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_scripts_are_those_of_the_command_line(shell):
     script = (DOCS / "completion" / f"ms-edge.{shell}").read_text("utf-8")
-    assert script == shtab.complete(cli.parser(), shell)
+    assert script == shtab.complete(arguments.parser(), shell)
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
