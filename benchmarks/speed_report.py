@@ -13,29 +13,20 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+from benchmarks.speed_plots import plot
+from benchmarks.speed_words import FILES, OURS, STAGES, Found, label_of
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-FILES = {
-    "10s": "10 s, 16 kHz mono WAV",
-    "10min": "10 min, 16 kHz mono WAV",
-    "1h": "1 h, 16 kHz mono WAV",
-    "stereo": "10 min, 44.1 kHz stereo WAV",
-    "flac": "10 min, 16 kHz mono FLAC",
-    "mp3": "10 min, 16 kHz mono MP3",
-}
-OURS, FLOOR, IMPORTS = "ms-edge", "floor", "import numpy, onnxruntime, soundfile"
+FLOOR, IMPORTS = "floor", "import numpy, onnxruntime, soundfile"
 BUSY = 0.5  # a load over this: others were using the machine
-STAGES = ("decode", "resample", "front_end", "network", "vote", "rest")
 HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: of a process that has answered once, from
 the path to the answer. *Floor*: read the file, and transform every frame once with `scipy.fft`, whose import is most of its whole
 command. Medians and, in brackets, quartiles. One core, one thread in each library, files in the page cache; systems take turns. The
 audio is real: the sample clips in `tests/data` one after another at changing levels, at least 95 % of its tenths of a second over
 -60 dBFS; half is speech and half music. What answers wrongly is not timed.
 """
-
-Found = dict[str, Any]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -56,13 +47,6 @@ def times_real(found: Found, kind: str) -> str:
 def milliseconds(times: Found) -> str:
     """`120 [118, 125]`."""
     return "{:.0f} [{:.0f}, {:.0f}]".format(*(1000 * times[name] for name in ("median", "q1", "q3")))
-
-
-def label_of(found: Found, case: str) -> str:
-    """A case in words; of a quick run its files are shorter than its name says."""
-    seconds = next((each["audio_s"] for each in found["cases"][case].values() if "audio_s" in each), None)
-    words = FILES[case]
-    return words if seconds is None or not found["quick"] else f"{seconds:g} s,{words.partition(',')[2]}"
 
 
 def of_systems(found: Found, cell: Callable[[Found], str]) -> str:
@@ -282,104 +266,6 @@ def comparison(found: Found, old: Found) -> str:
     )
 
 
-def plot(found: Found, folder: Path) -> None:
-    """throughput.png, start.png and latency.png, of what there is."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    cases = found["cases"]
-    files = [case for case in FILES if case in cases]
-    palette = plt.get_cmap("tab10").colors
-    colours = {name: palette[index % len(palette)] for index, name in enumerate(found["systems"])}
-    if files:
-        rows, columns = -(-len(files) // 3), min(3, len(files))
-        figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 3.6 * rows + 0.6), squeeze=False)
-        names = [name for name in found["systems"] if any(name in cases[case] for case in files)][::-1]
-        for axis, case in zip(axes.flat, files, strict=False):
-            for row, name in enumerate(names):
-                one = cases[case].get(name, {})
-                for kind, offset, alpha in (("whole", -0.2, 1.0), ("inside", 0.2, 0.45)):
-                    if kind in one:
-                        values = [one["audio_s"] / one[kind][at] for at in ("median", "q3", "q1")]
-                        error = [[values[0] - values[1]], [values[2] - values[0]]]
-                        axis.barh(
-                            row - offset, values[0], 0.38, xerr=error, color=colours[name], alpha=alpha, ecolor="black"
-                        )
-                        axis.text(values[2] * 1.1, row - offset, f"{values[0]:,.0f}", va="center", fontsize=7)
-                if one and not {"whole", "inside"} & set(one):
-                    axis.text(1.2, row, "failed", va="center", fontsize=7)
-            axis.set_xscale("log")
-            axis.set_xlim(1, 1e5)
-            axis.set_title(label_of(found, case), fontsize=9)
-            axis.set_xlabel("times real time")
-            able = [row for row, name in enumerate(names) if name in cases[case]]  # most read 16 kHz mono WAV alone
-            axis.set_yticks(able, [names[row] for row in able])
-            axis.set_ylim(-0.6, len(names) - 0.4)
-            axis.spines[["top", "right"]].set_visible(False)
-        figure.suptitle("Throughput on one core: dark, the whole command; light, without start-up")
-        figure.tight_layout()
-        figure.savefig(folder / "throughput.png", dpi=110)
-        plt.close(figure)
-    if "start" in cases:
-        longest = next((case for case in ("1h", "10min", "10s") if case in cases), None)
-        figure, axes = plt.subplots(1, 2 if longest else 1, figsize=(12 if longest else 7, 4.8), squeeze=False)
-        timed = {name: one["whole"] for name, one in cases["start"].items() if "whole" in one}
-        _bars(
-            axes[0][0], {name: [1000 * one[at] for at in ("median", "q1", "q3")] for name, one in timed.items()}, "ms"
-        )
-        axes[0][0].set_title("Cold start: whole processes")
-        if longest:
-            held = {name: [one["peak_bytes"] / 1e6] * 3 for name, one in cases[longest].items() if "peak_bytes" in one}
-            _bars(axes[0][1], held, "MB")
-            axes[0][1].set_title(f"Peak memory: {label_of(found, longest)}")
-        figure.tight_layout()
-        figure.savefig(folder / "start.png", dpi=110)
-        plt.close(figure)
-    if "latency" in cases and "failed" not in next(iter(cases["latency"].values())):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2))
-        kinds = list(cases["latency"])
-        at = ("50", "95", "99", "99.9")
-        for kind in kinds:
-            left.plot(at, [1000 * cases["latency"][kind][f"p{one}"] for one in at], marker="o", label=kind)
-        left.set_yscale("log")
-        left.set_xlabel("percentile")
-        left.set_ylabel("ms")
-        left.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-        left.set_title("Latency in a running process")
-        begin = [0.0] * len(kinds)
-        for stage in STAGES:
-            shares = [
-                100 * cases["latency"][kind]["stages"][stage] / sum(cases["latency"][kind]["stages"].values())
-                for kind in kinds
-            ]
-            right.barh(kinds, shares, left=begin, label=stage.replace("_", " "))
-            begin = [one + share for one, share in zip(begin, shares, strict=True)]
-        right.set_xlabel("% of the time")
-        right.invert_yaxis()
-        right.legend(fontsize=8, ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-        right.set_title("Which stage takes it")
-        for axis in (left, right):
-            axis.spines[["top", "right"]].set_visible(False)
-        figure.tight_layout()
-        figure.savefig(folder / "latency.png", dpi=110)
-        plt.close(figure)
-
-
-def _bars(axis: Any, values: dict[str, list[float]], unit: str) -> None:
-    """Horizontal bars on a logarithmic axis: median, and from quartile to quartile; ours in another colour."""
-    for row, (name, (middle, low, high)) in enumerate(reversed(values.items())):
-        colour = "tab:blue" if name.startswith(OURS) else "lightgrey"
-        axis.barh(row, middle, 0.7, xerr=[[middle - low], [high - middle]], color=colour)
-        axis.text(high * 1.1, row, f"{middle:,.0f}", va="center", fontsize=8)
-    axis.set_yticks(range(len(values)), list(values)[::-1], fontsize=8)
-    axis.set_xscale("log")
-    axis.margins(x=0.15)
-    axis.set_xlabel(unit)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
 def write(found: Found, folder: Path, old: Found | None = None) -> str:
     """Write speed.md and the plots; returns the Markdown."""
     text = markdown(found, old)
@@ -393,7 +279,7 @@ PAGE = """# Benchmarks
 Made by `make bench-docs JSON=speed.json` of what `make bench` wrote. To repeat it: `make bench`, which takes about an hour, on a machine
 that does nothing else. `make bench BENCH=--quick` shows in minutes that it runs, `BENCH=--no-peers` leaves the others out,
 `BENCH='--run RUN'` adds TensorFlow and LiteRT, `BENCH='--against old.json'` compares with an earlier run. `ms-edge benchmark` is the
-short one for a deployed machine. That nothing gets slower is held by counts and not by times: `make bench-check`.
+short one for a deployed machine. `python -m benchmarks.gpu` measures a CUDA device with a model that takes the waveform. That nothing gets slower is held by counts and not by times: `make bench-check`.
 
 """
 

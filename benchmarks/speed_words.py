@@ -1,0 +1,25 @@
+"""What the tables and the plots of benchmarks.speed call things."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FILES = {
+    "10s": "10 s, 16 kHz mono WAV",
+    "10min": "10 min, 16 kHz mono WAV",
+    "1h": "1 h, 16 kHz mono WAV",
+    "stereo": "10 min, 44.1 kHz stereo WAV",
+    "flac": "10 min, 16 kHz mono FLAC",
+    "mp3": "10 min, 16 kHz mono MP3",
+}
+OURS = "ms-edge"
+STAGES = ("decode", "resample", "front_end", "network", "vote", "rest")
+
+Found = dict[str, Any]
+
+
+def label_of(found: Found, case: str) -> str:
+    """A case in words; of a quick run its files are shorter than its name says."""
+    seconds = next((each["audio_s"] for each in found["cases"][case].values() if "audio_s" in each), None)
+    words = FILES[case]
+    return words if seconds is None or not found["quick"] else f"{seconds:g} s,{words.partition(',')[2]}"

@@ -1,0 +1,44 @@
+"""The script that measures GPUs, on the CPU: everything but CUDA itself."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import gpu
+from ms_edge.model import BUNDLED
+
+
+def test_bound_memory_gives_the_scores_that_a_plain_run_gives(waveform_model, tmp_path, capsys):
+    out = tmp_path / "gpu.json"
+    given = [str(waveform_model), "--device", "cpu", "--batches", "1", "5", "--seconds", "0.01", "-o", str(out)]
+    assert gpu.main(given) == 0
+    batches = json.loads(out.read_text())["batches"]
+    assert list(batches) == ["1", "5"]
+    for of_batch in batches.values():
+        assert list(of_batch) == ["cpu", "cpu, run", "cpu, bound", "cpu, moving"]
+        assert all(0 < way["p50_ms"] <= way["p99_ms"] for way in of_batch.values())
+    assert "| 5 | cpu, bound | " in capsys.readouterr().out
+
+
+def test_what_cannot_be_had_is_said(waveform_model, tmp_path):
+    windows = np.zeros((1, 16_000), np.float32)
+    found = gpu.measure(str(waveform_model), "cuda:9", windows, seconds=0.01)
+    assert "p50_ms" in found["cpu"]
+    if "CUDAExecutionProvider" not in gpu.import_onnxruntime().get_available_providers():
+        assert set(found) == {"cpu", *(f"cuda:9, {way}" for way in ("run", "bound", "graph", "moving"))}
+    assert all("CUDA" in way["absent"] for name, way in found.items() if name != "cpu")
+
+
+def test_a_wrong_way_is_not_timed(waveform_model, monkeypatch, capsys):
+    monkeypatch.setattr(gpu.Bound, "__call__", lambda self: np.full((1, 2), np.nan, np.float32))
+    assert gpu.main([str(waveform_model), "--device", "cpu", "--batches", "1", "--seconds", "0.01"]) == 1
+    assert "| 1 | cpu, bound | wrong: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("model", "said"), [(str(BUNDLED), "takes features"), ("none.onnx", "cannot be read")])
+def test_a_model_that_will_not_do_is_one_sentence(model, said, capsys):
+    assert gpu.main([model]) == 2
+    assert said in capsys.readouterr().err
