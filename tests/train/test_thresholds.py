@@ -21,13 +21,20 @@ LABELS = ("speech", "music")
 @pytest.mark.parametrize(
     ("scores", "true", "threshold", "f1"),
     [
-        ((0.1, 0.2, 0.8, 0.9), (0, 0, 1, 1), 0.5, 1.0),  # in the middle of the gap
-        ((0.1, 0.6, 0.8, 0.9), (0, 0, 1, 1), 0.7, 1.0),
+        ((0.1, 0.3, 0.8, 0.9), (0, 0, 1, 1), 0.5, 1.0),  # a half, where it is as good as any
+        ((0.1, 0.6, 0.8, 0.9), (0, 0, 1, 1), 0.7, 1.0),  # in the middle of the gap
         ((0.2, 0.4, 0.6, 0.8), (1, 0, 1, 1), 0.1, 6 / 7),  # one wrong is better than one missed
         ((0.2, 0.8), (1, 1), 0.1, 1.0),
+        ((0.3, *[0.6] * 99, 0.9), (1, *[0] * 99, 1), 0.75, 2 / 3),  # 99 wrong are not
+        (
+            (0.45, 0.2, *[0.9] * 99),
+            (1, 0, *[1] * 99),
+            0.5,
+            198 / 199,
+        ),  # what is worth less than a point is not gone for
     ],
 )
-def test_the_best_threshold_lies_between_scores(scores, true, threshold, f1):
+def test_the_best_threshold_is_the_nearest_to_a_half_of_the_good_ones(scores, true, threshold, f1):
     found = best_threshold(np.array(scores, np.float32), np.array(true, bool))
     assert found == pytest.approx((threshold, f1), abs=1e-6)
 
