@@ -20,9 +20,7 @@ Augment = Callable[[Float32, Rng, int], Float32]  # window, random numbers, samp
 
 # Where labels are independent:
 MIXTURE_SHARE = 0.2  # of the windows hold two of them
-MIXTURE_DB = (-10.0, 20.0)  # the first of them over the second, in the order of the labels
-OVERLAID_SHARE = 0.1  # of those with one of them are two of its sounds at once, dense music or people together,
-OVERLAID_DB = (0.0, 10.0)  # the second so many dB below
+MIXTURE_DB = (-10.0, 5.0, 20.0)  # the first of them over the second, in the order of the labels: least, likeliest, most
 NEITHER_SHARE = 0.25  # hold none of them
 BACKGROUND_SHARE = 0.2  # of the others have under them what is none of them,
 BACKGROUND_DB = (0.0, 30.0)  # so many dB below
@@ -103,12 +101,10 @@ class Pool:
         if kind < NEITHER_SHARE + MIXTURE_SHARE:
             # In the labels' order: faint music under speech is music still, faint speech under music is nothing anybody hears.
             drawn = sorted(rng.permutation(len(self.labels))[:2])
-            window = mix(*(self.window(self.labels[one], length, rng) for one in drawn), rng.uniform(*MIXTURE_DB))
+            window = mix(*(self.window(self.labels[one], length, rng) for one in drawn), rng.triangular(*MIXTURE_DB))
         else:
             drawn = [rng.integers(len(self.labels))]
             window = self.window(self.labels[drawn[0]], length, rng)
-            if self._independent and rng.random() < OVERLAID_SHARE:
-                window = mix(window, self.window(self.labels[drawn[0]], length, rng), rng.uniform(*OVERLAID_DB))
         if self._independent and rng.random() < BACKGROUND_SHARE:
             window = mix(window, self.neither(length, rng), rng.uniform(*BACKGROUND_DB))
         return window, sum((target(self.labels[one], self.labels) for one in drawn), target(None, self.labels))
@@ -175,15 +171,13 @@ def bursts(length: int, rng: Rng) -> Float32:
 def channel(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
     """What microphones, rooms, lines and codecs do to any sound, whatever its class.
 
-    Each in its turn, by chance: reverberation, overdrive, noise, a band limit, a tilted and waved frequency response, 8-bit
+    Each in its turn, by chance: reverberation, noise, a band limit, a tilted and waved frequency response, 8-bit
     quantisation (linear or mu-law), an offset, and always a level from -45 to -12 dB RMS. Both classes get the same, so that
     neither bandwidth nor loudness nor quantisation says which it is.
     """
     length = len(samples)
     if rng.random() < 0.2:
         samples = _reverberate(samples, rng, sample_rate_hz)
-    if rng.random() < 0.25:
-        samples = _overdrive(samples, rng)
     if rng.random() < 0.35:
         samples = mix(samples, coloured_noise(length, rng), rng.uniform(0, 40))
     spectrum = rfft(samples)
@@ -216,11 +210,6 @@ def _reverberate(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
     size = next_fast_len(len(samples) + len(response), real=True)
     wet: Float32 = irfft(rfft(samples, size) * rfft(response, size), size)[: len(samples)]
     return wet
-
-
-def _overdrive(samples: Float32, rng: Rng) -> Float32:
-    """What amplifiers, tapes and loud masters do to peaks: a soft limit from 20 dB over the RMS level to 6 dB under it."""
-    return np.tanh(samples * np.float32(10 ** (rng.uniform(-20, 6) / 20) / rms(samples)))
 
 
 def _quantise(samples: Float32, rng: Rng) -> Float32:

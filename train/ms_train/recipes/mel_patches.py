@@ -26,7 +26,7 @@ SPEC = dataclasses.replace(mel_dscnn.SPEC, frame_length=400, fft_length=400, log
 # Of batches, by the seconds of their clips: mostly what is served, and every other length that may be.
 CLIP_LENGTHS_S = {0.5: 0.1, 1.0: 0.8, 2.0: 0.07, 5.0: 0.02, 10.0: 0.01}
 
-EPOCHS = 48
+EPOCHS = 36
 
 
 def build_model(
@@ -37,8 +37,8 @@ def build_model(
     learning_rate: float = 2e-3,
     weight_decay: float = 1e-3,
     width: float = 1.0,
-    dense: int = 64,
-    dropout: float = 0.1,
+    dense: int = 48,
+    dropout: float = 0.2,
 ) -> keras.Model:
     """(batch, any frames, 48) -> (batch, labels): softmax where labels exclude one another, one sigmoid each where they do not.
 
@@ -48,7 +48,7 @@ def build_model(
     x = keras.layers.BatchNormalization(momentum=mel_dscnn.MOMENTUM, name="band_normalisation")(inputs)
     x = keras.ops.expand_dims(x, -1)
     x = _activated(keras.layers.Conv2D(round(32 * width), (4, 6), strides=(2, 3), use_bias=False)(x))
-    for filters, stride in ((64, 2), (96, 1), (112, 2)):
+    for filters, stride in ((64, 2), (80, 1), (96, 2)):
         x = keras.layers.DepthwiseConv2D(3, strides=stride, use_bias=False)(x)
         x = keras.layers.BatchNormalization(momentum=mel_dscnn.MOMENTUM)(x)
         x = _activated(keras.layers.Conv2D(round(filters * width), 1, use_bias=False)(x))
