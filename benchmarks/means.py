@@ -110,21 +110,18 @@ def networks(model: Model, inputs: Float32) -> Ways:
     """Ways through the network."""
     ort: Any = import_onnxruntime()
 
-    def session(threads: int, content: bytes | str = model.path) -> Any:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    ready = ort.InferenceSession(model.path, options, providers=["CPUExecutionProvider"])
 
-    def batched(size: int, threads: int = 1) -> Callable[[], Any]:
-        ready = session(threads)
+    def batched(size: int) -> Callable[[], Any]:
         return lambda: np.concatenate(
             [ready.run(["scores"], {model.input: inputs[at : at + size]})[0] for at in range(0, len(inputs), size)]
         )
 
     ours = int(BATCH_S / model.metadata.spec.clip_s)
-    ways: Ways = {f"as it is: {ours} windows at a time, one thread": batched(ours)}
+    ways: Ways = {f"as it is: {ours} windows at a time": batched(ours)}
     ways |= {f"{size} at a time": batched(size) for size in (1, 4, 16, 128) if size != ours}
-    ways[f"{ours} at a time, two threads inside"] = batched(ours, 2)
     return ways
 
 

@@ -168,7 +168,7 @@ def _bars_met(found: Found) -> Iterator[str]:
         measured = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
         rows.append([name, f"{bar:,g} {unit}", f"{measured} {unit}", "met" if met(bar, value) else "**missed**"])
     if rows:
-        yield "## What was asked for\n\n" + table(["", "bar", "measured", ""], rows)
+        yield "## Goals\n\n" + table(["", "bar", "measured", ""], rows)
 
 
 def _many(files: Found) -> Iterator[str]:
@@ -276,8 +276,8 @@ def write(found: Found, folder: Path, old: Found | None = None) -> str:
 
 PAGE = """# Benchmarks
 
-Made by `make bench-docs JSON=speed.json` of what `make bench` wrote. To repeat it: `make bench`, which takes about an hour, on a machine
-that does nothing else. `make bench BENCH=--quick` shows in minutes that it runs, `BENCH=--no-peers` leaves the others out,
+Made by `make bench-docs JSON=speed.json` of what `make bench` wrote. To repeat it: `make bench`, which takes about half an hour, on a
+machine that does nothing else. `make bench BENCH=--quick` shows in minutes that it runs, `BENCH=--no-peers` leaves the others out,
 `BENCH='--run RUN'` adds TensorFlow and LiteRT, `BENCH='--against old.json'` compares with an earlier run. `ms-edge benchmark` is the
 short one for a deployed machine, `python -m benchmarks.gpu` the one for a CUDA device. That nothing gets slower is held by counts and
 not by times: `make bench-check`.
