@@ -63,13 +63,16 @@ class Scipy(FrontEnd):
 class Sparse(FrontEnd):
     """The mel bands as a sparse product."""
 
-    def _frames(self, samples: Float32) -> Float32:
+    def __init__(self, spec: FrontEndSpec) -> None:
         from scipy.sparse import csr_array
 
+        super().__init__(spec)
         assert self._mel is not None
+        self._weights = csr_array(self._mel.T)
+
+    def _frames(self, samples: Float32) -> Float32:
         assert self._floor is not None
-        weights = csr_array(self._mel.T)
-        parts = [np.ascontiguousarray((weights @ spectrum.T).T) for _, spectrum in self._blocks(samples)]
+        parts = [np.ascontiguousarray((self._weights @ spectrum.T).T) for _, spectrum in self._blocks(samples)]
         return np.log(np.concatenate(parts) + self._floor)
 
 
@@ -156,7 +159,7 @@ def starts(model: Model, folder: Path) -> Ways:
     return {
         "as it is: an ONNX file, optimised as it is loaded": opened(content),
         "not optimised": opened(content, none),
-        "an ONNX file optimised before (for one kind of machine)": opened(optimised, none),
+        "an ONNX file optimised before": opened(optimised, none),
         "ORT format, optimised before (for one kind of machine)": opened(ort_format),
     }
 

@@ -159,6 +159,7 @@ def main() -> int:
         return 0
     if stored.get("setting") != setting():
         print(f"regression: counted with {stored.get('setting')}, not with {setting()}.", file=sys.stderr)
+        return 1
     for sentence in (said := grown(found, stored["counts"])):
         print(f"regression: {sentence}.", file=sys.stderr)
     return 1 if said else 0

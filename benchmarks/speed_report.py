@@ -13,19 +13,23 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.speed_plots import plot
-from benchmarks.speed_words import FILES, OURS, STAGES, Found, label_of
+from benchmarks.speed_words import FILES, OURS, SCHEMA, STAGES, Found, label_of
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 FLOOR, IMPORTS = "floor", "import numpy, onnxruntime, soundfile"
+FEW = 5  # runs under which there are no quartiles
 BUSY = 0.5  # a load over this: others were using the machine
 HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: of a process that has answered once, from
-the path to the answer. *Floor*: read the file, and transform every frame once with `scipy.fft`, whose import is most of its whole
-command. Medians and, in brackets, quartiles. One core, one thread in each library, files in the page cache; systems take turns. The
+the path to the answer. *Floor*: read the file, mix and resample what is not 16 kHz mono, and transform every frame once with
+`scipy.fft`, whose import is most of what a short file takes it. Medians and, in brackets, quartiles; of under five runs, how many there
+were. One core, one thread in each library, files in the page cache; systems take turns, and the first run of each does not count. The
 audio is real: the sample clips in `tests/data` one after another at changing levels, at least 95 % of its tenths of a second over
--60 dBFS; half is speech and half music. What answers wrongly is not timed.
+-60 dBFS; what is over 10 s is speech in its first half and music in its second. What answers wrongly is not timed: the label of one
+clip; of two halves, that each label is there. Of many files a quarter may be wrong, and how many are is shown.
 """
 
 
@@ -41,7 +45,7 @@ def times_real(found: Found, kind: str) -> str:
     audio_s, times = found["audio_s"], found[kind]
     values = [audio_s / times[name] for name in ("median", "q3", "q1")]
     middle, low, high = (f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values)
-    return f"{middle} [{low}, {high}]"
+    return f"{middle} [{low}, {high}]" if times["n"] >= FEW else f"{middle} (of {times['n']})"
 
 
 def milliseconds(times: Found) -> str:
@@ -57,8 +61,8 @@ def of_systems(found: Found, cell: Callable[[Found], str]) -> str:
     return table(["", *(label_of(found, case) for case in cases)], [row for row in rows if any(row[1:])])
 
 
-def bars(found: Found) -> Iterator[tuple[str, float, str, Callable[[float, float], bool], float]]:
-    """What was asked for: case, bar, unit, how to compare, and what was measured."""
+def goals(found: Found) -> Iterator[tuple[str, float, str, Callable[[float, float], bool], float | None]]:
+    """Case, goal, unit, how to compare, and what was measured, if it was."""
     cases = found["cases"]
 
     def speed(case: str, kind: str) -> float | None:
@@ -124,9 +128,7 @@ def bars(found: Found) -> Iterator[tuple[str, float, str, Callable[[float, float
         ),
         ("installed with [cpu]", 200, "MB", most, sum(size.values()) / 1e6 if size else None),
     )
-    for name, bar, unit, compare, value in wanted:
-        if value is not None:
-            yield name, bar, unit, compare, value
+    yield from wanted
 
 
 def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
@@ -139,7 +141,7 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
         f"{machine['system']}; model {found['model'][:12]}. Load before and after: {load:.1f} and {machine['load_after']:.1f}"
         f"{' (**others were using the machine**)' if load > BUSY else ''}.\n",
         HOW,
-        *_bars_met(found),
+        *_goals_met(found),
     ]
     files = any(case in cases for case in FILES)
     if files:
@@ -153,7 +155,7 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
     if files:
         cells = of_systems(found, lambda one: f"{one['peak_bytes'] / 1e6:,.0f}" if "peak_bytes" in one else "")
         parts.append(
-            "## Peak memory\n\nMB of the whole command, resident (under 10, it is the measuring process's own):\n\n"
+            "## Peak memory\n\nMB of the whole command, resident (under 11, it is the measuring process's own):\n\n"
             + cells
         )
     parts += [*_systems(found["systems"]), *_missing(found)]
@@ -162,13 +164,17 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _bars_met(found: Found) -> Iterator[str]:
+def _goals_met(found: Found) -> Iterator[str]:
+    if found["quick"]:  # of other files
+        return
     rows = []
-    for name, bar, unit, met, value in bars(found):
+    for name, goal, unit, met, value in goals(found):
+        if value is None:
+            rows.append([name, f"{goal:,g} {unit}", "", "not measured"])
+            continue
         measured = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
-        rows.append([name, f"{bar:,g} {unit}", f"{measured} {unit}", "met" if met(bar, value) else "**missed**"])
-    if rows:
-        yield "## Goals\n\n" + table(["", "bar", "measured", ""], rows)
+        rows.append([name, f"{goal:,g} {unit}", f"{measured} {unit}", "met" if met(goal, value) else "**missed**"])
+    yield "## Goals\n\n" + table(["", "goal", "measured", ""], rows)
 
 
 def _many(files: Found) -> Iterator[str]:
@@ -204,8 +210,14 @@ def _latency(latency: Found, plots: str) -> Iterator[str]:
     if not timed:
         return
     at = ("50", "95", "99", "99.9")
+    # A percentile with under ten runs beyond it is one run's, not a percentile.
     rows = [
-        [name, f"{one['runs']:,}", *(f"{1000 * one[f'p{each}']:.3f}" for each in at)] for name, one in timed.items()
+        [
+            name,
+            f"{one['runs']:,}",
+            *(f"{1000 * one[f'p{each}']:.3f}" if one["runs"] * (100 - float(each)) >= 1000 else "" for each in at),
+        ]
+        for name, one in timed.items()
     ]
     yield (
         "## Latency\n\nIn a running process, from a path, or from a hop's last sample, to the label, in ms:\n\n"
@@ -285,9 +297,17 @@ not by times: `make bench-check`.
 """
 
 
-def page(found: Found) -> str:
+def page(found: Found, old: Found | None = None) -> str:
     """docs/benchmarks.md."""
-    return PAGE + markdown(found, plots="benchmarks/")
+    return PAGE + markdown(found, old, plots="benchmarks/")
+
+
+def read(path: Path) -> Found:
+    """A speed.json. Raises OSError, or ValueError where it is none."""
+    found: Any = json.loads(path.read_text("utf-8"))
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise ValueError(f"{path}: is not of benchmarks.speed ({SCHEMA}).")
+    return found
 
 
 def main() -> int:
@@ -301,14 +321,21 @@ def main() -> int:
     parser.add_argument("--against", type=Path, metavar="OLD.json")
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md")
     args = parser.parse_args()
-    found = json.loads(args.json.read_text("utf-8"))
+    try:
+        found = read(args.json)
+        old = read(args.against) if args.against else None
+        if args.docs and (found["quick"] or found["machine"]["load_before"] > BUSY):
+            raise ValueError(f"{args.json}: a quick run, or on a busy machine, is not for the docs.")
+    except (OSError, ValueError) as error:
+        print(f"speed_report: {error}", file=sys.stderr)
+        return 2
     if args.docs:
         (DOCS / "benchmarks").mkdir(exist_ok=True)
         (DOCS / "benchmarks" / "speed.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
         plot(found, DOCS / "benchmarks")
-        (DOCS / "benchmarks.md").write_text(page(found), "utf-8")
+        (DOCS / "benchmarks.md").write_text(page(found, old), "utf-8")
         return 0
-    print(write(found, args.json.parent, json.loads(args.against.read_text("utf-8")) if args.against else None))
+    print(write(found, args.json.parent, old))
     return 0
 
 

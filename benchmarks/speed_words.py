@@ -12,6 +12,7 @@ FILES = {
     "flac": "10 min, 16 kHz mono FLAC",
     "mp3": "10 min, 16 kHz mono MP3",
 }
+SCHEMA = "ms-edge-speed/1"
 OURS = "ms-edge"
 STAGES = ("decode", "resample", "front_end", "network", "vote", "rest")
 

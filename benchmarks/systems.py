@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -56,13 +57,22 @@ class Peer:
 
 
 def python_with(folder: Path, *installs: Sequence[str]) -> Path:
-    """The Python of the environment in a folder, made where it is missing, by `pip install` of each. Raises AbsentError."""
+    """The Python of the environment in a folder, made where it is missing, or was
+    made otherwise, by `pip install` of each. Raises AbsentError.
+    """
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    if not (folder / "installed").exists():
-        venv.create(folder, with_pip=True, clear=True)
+    wanted = "\n".join(" ".join(arguments) for arguments in installs)
+    for pins in {argument for arguments in installs for argument in arguments if argument.endswith(".lock")}:
+        wanted += "\n" + hashlib.sha256(Path(pins).read_bytes()).hexdigest()
+    installed = folder / "installed"
+    if not installed.exists() or installed.read_text("utf-8") != wanted:
+        try:
+            venv.create(folder, with_pip=True, clear=True)
+        except subprocess.CalledProcessError as error:
+            raise AbsentError(f"no environment can be made: {error}") from None
         for arguments in installs:
             pip_install(python, arguments)
-        (folder / "installed").touch()
+        installed.write_text(wanted, "utf-8")
     return python
 
 

@@ -9,12 +9,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+TIMEOUT_S = 300.0  # of one file
 LIBRARIES = ("OMP", "OPENBLAS", "MKL")
 ONE_THREAD = {
     **{f"{library}_NUM_THREADS": "1" for library in LIBRARIES},
@@ -23,11 +25,13 @@ ONE_THREAD = {
 # A process starts with the largest memory of the one it is forked from, and Linux never forgets: so a small one stands between.
 # Its own few MB are the least that can be seen.
 LAUNCHER = """
-import json, os, sys, time
-out, cores, *command = sys.argv[1:]
+import json, os, signal, sys, time
+out, cores, most, *command = sys.argv[1:]
 os.sched_setaffinity(0, map(int, cores.split(",")))
 began = time.perf_counter()
 pid = os.posix_spawnp(command[0], command, os.environ)
+signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
+signal.setitimer(signal.ITIMER_REAL, float(most))
 _, status, usage = os.wait4(pid, 0)
 wall = time.perf_counter() - began
 with open(out, "w") as file:
@@ -58,11 +62,13 @@ def whole(command: Sequence[str], given: str, cores: Sequence[int], env: Mapping
     """Run a command to its end. Raises BrokenError where it fails."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "measured"
-        launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(out), ",".join(map(str, cores))]
+        launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(out), ",".join(map(str, cores)), str(TIMEOUT_S)]
         done = subprocess.run([*launcher, *command], input=given, capture_output=True, text=True, env=dict(env))
         if not out.exists():
             raise BrokenError(_last(done.stderr))
         wall_s, peak_bytes, code = json.loads(out.read_text("utf-8"))
+    if code and wall_s >= TIMEOUT_S:
+        raise BrokenError(f"no end after {TIMEOUT_S:g} s")
     if code:
         raise BrokenError(f"exit status {code}: {_last(done.stderr)}")
     return Done(wall_s, peak_bytes, done.stdout.splitlines())
@@ -82,6 +88,8 @@ class Worker:
         """Seconds until the answer, and the answer. Raises BrokenError where none comes."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        late = threading.Timer(TIMEOUT_S, self._process.kill)
+        late.start()
         began = time.perf_counter()
         try:
             self._process.stdin.write(line + "\n")
@@ -90,6 +98,7 @@ class Worker:
         except BrokenPipeError:
             answer = ""
         taken_s = time.perf_counter() - began
+        late.cancel()
         if not answer:
             self._said.seek(0)
             raise BrokenError(_last(self._said.read()))

@@ -52,6 +52,24 @@ def test_growth_is_told_from_the_tenth_on_and_a_count_without_baseline_fails():
     assert grown({"calls": 1}, {}) == ["calls: no baseline; make bench-baseline"]
 
 
+def test_the_baseline_is_of_the_pinned_versions():
+    """Else nothing is compared: `make bench-baseline` after `make lock`."""
+    from packaging.requirements import Requirement
+
+    from benchmarks.regression import BASELINE
+
+    stored = json.loads(BASELINE.read_text("utf-8"))["setting"]
+    pinned = {}
+    for line in (ROOT / "requirements-dev.lock").read_text("utf-8").splitlines():
+        if line.startswith(("numpy=", "onnxruntime=", "soundfile=", "soxr=")):
+            requirement = Requirement(line)
+            if not requirement.marker or requirement.marker.evaluate(
+                {"python_full_version": f"{stored['python']}.0", "python_version": stored["python"]}
+            ):
+                pinned[requirement.name] = str(requirement.specifier).removeprefix("==")
+    assert pinned == {name: stored[name] for name in ("numpy", "onnxruntime", "soundfile", "soxr")}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("valgrind"), reason="needs valgrind")
 def test_the_hot_path_and_the_start_take_no_more_instructions_than_before(baseline):

@@ -114,6 +114,50 @@ def test_what_is_right_is_timed_and_what_is_not_is_told(bench):
     assert text.count("| ms-edge |") >= 3
 
 
+def test_a_start_counts_only_where_its_answer_is_right(bench):
+    """One system is wrong of what a whole command is given, one cannot even begin: the others are measured."""
+    from dataclasses import replace
+
+    ours = contender("ms-edge")
+    wrong = replace(contender("wrong"), command=lambda path: ["echo", '{"speech": 0.1, "music": 0.9}'])
+    broken = replace(contender("broken"), command=lambda path: ["false"])
+    measured = bench(ours, wrong, broken)
+    measured.python = sys.executable
+    measured.measure("start")
+    start = measured.found["cases"]["start"]
+    assert start["ms-edge, 10 s clip"]["whole"]["n"] == 1
+    assert start["wrong, 10 s clip"]["failed"].startswith("says {")
+    assert start["broken, 10 s clip"]["failed"].startswith("exit status 1")
+
+
+def test_an_answer_without_scores_is_no_answer(bench):
+    measured = bench(contender("ms-edge"), contender("empty", "scores = {}; print('{}', flush=True); continue"))
+    assert "says {}" in report(measured.found)
+
+
+def test_what_never_ends_is_a_failure(monkeypatch):
+    from benchmarks import timing
+
+    monkeypatch.setattr(timing, "TIMEOUT_S", 0.2)
+    sleep = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+    with pytest.raises(timing.BrokenError, match="no end after 0"):
+        timing.whole(sleep, "", [0], timing.environment())
+    with timing.Worker(sleep, [0], timing.environment()) as worker, pytest.raises(timing.BrokenError):
+        worker.ask("x")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": "x"}', None])
+def test_a_file_of_something_else_is_one_sentence(tmp_path, monkeypatch, capsys, content):
+    from benchmarks import speed_report
+
+    path = tmp_path / "speed.json"
+    if content:
+        path.write_text(content)
+    monkeypatch.setattr(sys, "argv", ["speed_report", str(path)])
+    assert speed_report.main() == 2
+    assert capsys.readouterr().err.startswith("speed_report: ")
+
+
 def test_no_folder_of_this_machine_is_in_what_is_written(bench, tmp_path):
     measured = bench(contender("ms-edge"), absent={"other": f"{tmp_path}/environments/x: {ROOT}/a is missing"})
     text = json.dumps(measured.without_places())

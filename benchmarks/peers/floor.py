@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 from scipy.fft import rfft
 
-RATE_HZ, BLOCK, FRAMES = 16_000, 1 << 16, 64
+RATE_HZ, BLOCK, FRAMES = 16_000, 1 << 16, 128
 LENGTH, STEP, SIZE = map(int, sys.argv[1:4])
 
 

@@ -4,7 +4,11 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1/lists/partial" "$1/cache/archives/partial" "$1/opus"
 cd "$1"
-echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main" >sources.list
+# From where this machine has its packages.
+apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' | head -n 1 | {
+    read -r mirror release
+    echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main"
+} >sources.list
 set -- -qq -o Dir::Etc::SourceList="$PWD/sources.list" -o Dir::Etc::SourceParts=/dev/null \
     -o Dir::State::Lists="$PWD/lists" -o Dir::Cache="$PWD/cache"
 apt-get "$@" update

@@ -13,7 +13,7 @@ import soundfile
 
 from ms_edge import __version__
 from ms_edge.batch import usable_cores
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.frontend import model_input
 from ms_edge.golden import golden_deviations, golden_signal
 from ms_edge.model import Model, import_onnxruntime
@@ -79,6 +79,8 @@ def _check(path: str | None, device: str) -> dict[str, Any]:
             began = time.perf_counter()
             model.scores(make_input(clip)[np.newaxis])
             times_s.append(time.perf_counter() - began)
+    except UsageError:
+        raise
     except MsEdgeError as error:
         return {"device": device, "ok": False, "error": {"code": error.code, "message": error.message}}
     return {

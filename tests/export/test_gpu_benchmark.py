@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ms_edge.model import BUNDLED
 
 def test_bound_memory_gives_the_scores_that_a_plain_run_gives(waveform_model, tmp_path, capsys):
     out = tmp_path / "gpu.json"
-    given = [str(waveform_model), "--device", "cpu", "--batches", "1", "5", "--seconds", "0.01", "-o", str(out)]
+    given = [str(waveform_model), "--device", "CPU", "--batches", "1", "5", "--seconds", "0.01", "-o", str(out)]
     assert gpu.main(given) == 0
     batches = json.loads(out.read_text())["batches"]
     assert list(batches) == ["1", "5"]
@@ -21,6 +22,20 @@ def test_bound_memory_gives_the_scores_that_a_plain_run_gives(waveform_model, tm
         assert list(of_batch) == ["cpu", "cpu, run", "cpu, bound", "cpu, moving"]
         assert all(0 < way["p50_ms"] <= way["p99_ms"] for way in of_batch.values())
     assert "| 5 | cpu, bound | " in capsys.readouterr().out
+
+
+def test_a_way_that_keeps_what_it_was_given_before_is_wrong(waveform_model, monkeypatch, capsys):
+    move, moved = gpu.Bound.move, set()
+
+    def move_once(self, windows):
+        if id(self) not in moved:
+            moved.add(id(self))
+            move(self, windows)
+        return windows
+
+    monkeypatch.setattr(gpu.Bound, "move", move_once)
+    assert gpu.main([str(waveform_model), "--device", "cpu", "--batches", "3", "--seconds", "0.01"]) == 1
+    assert "| 3 | cpu, bound | wrong: " in capsys.readouterr().out
 
 
 def test_what_cannot_be_had_is_said(waveform_model, tmp_path):
@@ -33,9 +48,34 @@ def test_what_cannot_be_had_is_said(waveform_model, tmp_path):
 
 
 def test_a_wrong_way_is_not_timed(waveform_model, monkeypatch, capsys):
-    monkeypatch.setattr(gpu.Bound, "__call__", lambda self: np.full((1, 2), np.nan, np.float32))
+    monkeypatch.setattr(gpu.Bound, "__call__", lambda self, windows: np.full((1, 2), np.nan, np.float32))
     assert gpu.main([str(waveform_model), "--device", "cpu", "--batches", "1", "--seconds", "0.01"]) == 1
     assert "| 1 | cpu, bound | wrong: " in capsys.readouterr().out
+
+
+def test_a_device_with_no_way_at_all_is_a_failure(waveform_model, capsys):
+    if "CUDAExecutionProvider" in gpu.import_onnxruntime().get_available_providers():
+        pytest.skip("for builds without CUDA")
+    assert gpu.main([str(waveform_model), "--device", "cuda", "--batches", "1", "--seconds", "0.01"]) == 1
+    assert "no CUDA" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "given", [("--device", "tpu"), ("--batches", "0"), ("--seconds", "0"), ("-o", "/no/where.json")]
+)
+def test_options_that_cannot_be_are_one_sentence(waveform_model, capsys, given):
+    with pytest.raises(SystemExit) as ended:
+        gpu.main([str(waveform_model), *given])
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.fixture(autouse=True)
+def _affinity():
+    """The benchmark keeps this process on one core."""
+    cores = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, cores)
 
 
 @pytest.mark.parametrize(("model", "said"), [(str(BUNDLED), "takes features"), ("none.onnx", "cannot be read")])
