@@ -46,11 +46,11 @@ class Model:
     several threads. A copy in another process is loaded from the file again.
 
     >>> Model.load()  # doctest: +ELLIPSIS
-    <ms_edge.Model 'mel_dscnn' from ...music-speech.onnx
+    <ms_edge.Model 'mel_patches' from ...music-speech.onnx
       hears    1 s of 16,000 Hz mono every 0.5 s: 48 mel bands x 49 frames
       takes    features (windows, 49, 48)
       answers  speech | music (independent)
-      runs on  CPUExecutionProvider, 94,0... bytes, sha256 ...>
+      runs on  CPUExecutionProvider, ... bytes, sha256 ...>
     """
 
     def __init__(
