@@ -46,7 +46,7 @@ class Scale:
     repeat: int = 15
     starts: int = 40
     latency_runs: int = 4000
-    patience_s: float = 20.0
+    patience_s: float = 10.0
 
 
 QUICK = Scale(60.0, 300.0, 20, 3, 5, 200, 4.0)
