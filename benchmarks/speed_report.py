@@ -291,8 +291,8 @@ PAGE = """# Benchmarks
 Made by `make bench-docs JSON=speed.json` of what `make bench` wrote. To repeat it: `make bench`, which takes about half an hour, on a
 machine that does nothing else. `make bench BENCH=--quick` shows in minutes that it runs, `BENCH=--no-peers` leaves the others out,
 `BENCH='--run RUN'` adds TensorFlow and LiteRT, `BENCH='--against old.json'` compares with an earlier run. `ms-edge benchmark` is the
-short one for a deployed machine, `python -m benchmarks.gpu` the one for a CUDA device. That nothing gets slower is held by counts and
-not by times: `make bench-check`.
+short one for a deployed machine, `python -m benchmarks.gpu` the one for a CUDA device; `python -m benchmarks.means` shows what each means
+of being fast brings. That nothing gets slower is held by counts and not by times: `make bench-check`.
 
 """
 
