@@ -6,9 +6,10 @@ normalisation inside the network, so that it travels with the weights. Depthwise
 answer of any half a second or more. Served in windows of one second, trained on half a second to ten.
 
 The first convolution looks at patches of 80 ms by six bands, every 40 ms and three bands: four fifths of the work of a convolution on
-every frame and band are saved, and a window costs a single core half of what `mel_dscnn` costs. After six epochs of one set of 200,000
-windows it was right of more of `val` than that network (one window in speech 98.3 against 97.1 %, all labels at once 78.1 against 74.4 %)
-and than one of its own depth and mean pooling alone. Half as many weights again, and windows overdriven and overlaid, made it no better.
+every frame and band are saved, and a window costs a single core half of what `mel_dscnn` costs. Both were trained once, with one seed, for
+six epochs on the same 200,000 windows; of one-second windows of `val` this network / `mel_dscnn`'s was right of, in per cent: speech
+98.3 / 97.1, music 97.7 / 97.7, speech in telephone noise 93.3 / 93.8, music in it 96.8 / 98.5, noise 79.2 / 76.5, all labels at once
+78.1 / 74.4. With so few sources to ask, a point may be chance.
 
 The floor of 0.02 is what float32 transforms can be equal to within 1e-3 (1e-4 of the window's sum, 200). A tone
 reaches it at -74 dB of full scale, white noise at about -52 dB RMS: what is quieter than that in its band is not heard.
