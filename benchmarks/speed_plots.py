@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed_words import FILES, OURS, STAGES, Found, label_of
+from benchmarks.speed_words import FILES, OURS, STAGES, Found, enough, label_of
 
 
 def plot(found: Found, folder: Path) -> None:
@@ -68,7 +68,8 @@ def plot(found: Found, folder: Path) -> None:
         kinds = list(cases["latency"])
         at = ("50", "95", "99", "99.9")
         for kind in kinds:
-            left.plot(at, [1000 * cases["latency"][kind][f"p{one}"] for one in at], marker="o", label=kind)
+            shown = [one for one in at if enough(cases["latency"][kind], one)]
+            left.plot(shown, [1000 * cases["latency"][kind][f"p{one}"] for one in shown], marker="o", label=kind)
         left.set_yscale("log")
         left.set_xlabel("percentile")
         left.set_ylabel("ms")

@@ -16,20 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed_plots import plot
-from benchmarks.speed_words import FILES, OURS, SCHEMA, STAGES, Found, label_of
+from benchmarks.speed_words import FILES, OURS, SCHEMA, STAGES, Found, enough, label_of
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 FLOOR, IMPORTS = "floor", "import numpy, onnxruntime, soundfile"
 FEW = 5  # runs under which there are no quartiles
 BUSY = 0.5  # a load over this: others were using the machine
-HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: of a process that has answered once, from
-the path to the answer. *Floor*: read the file, mix and resample what is not 16 kHz mono, and transform every frame once with
-`scipy.fft`, whose import is most of what a short file takes it. Medians and, in brackets, quartiles; of under five runs, how many there
-were. One core, one thread in each library, files in the page cache; systems take turns, and the first run of each does not count. The
-audio is real: the sample clips in `tests/data` one after another at changing levels, at least 95 % of its tenths of a second over
--60 dBFS; what is over 10 s is speech in its first half and music in its second. What answers wrongly is not timed: the label of one
-clip; of two halves, that each label is there. Of many files a quarter may be wrong, and how many are is shown.
+HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: of a process that has answered once, from the
+path to the answer. *Floor*: read the file, mix and resample what is not 16 kHz mono, and transform every frame once with `scipy.fft`,
+whose import is most of what a short file takes it. Medians and, in brackets, quartiles; of under five runs, how many there were. One
+core, one thread in each library, files in the page cache; systems take turns, each for at most ten seconds of a case, and the first run
+of each counts only where it is the only one. The audio is real: the sample clips in `tests/data` one after another at changing levels, at
+least 95 % of its tenths of a second over -60 dBFS; what is over 10 s is speech in its first half and music in its second. What answers
+wrongly is not timed: the label of one clip; of two halves, that each label is there. Of many files a quarter may be wrong, and how many
+are is shown.
 """
 
 
@@ -210,12 +211,11 @@ def _latency(latency: Found, plots: str) -> Iterator[str]:
     if not timed:
         return
     at = ("50", "95", "99", "99.9")
-    # A percentile with under ten runs beyond it is one run's, not a percentile.
     rows = [
         [
             name,
             f"{one['runs']:,}",
-            *(f"{1000 * one[f'p{each}']:.3f}" if one["runs"] * (100 - float(each)) >= 1000 else "" for each in at),
+            *(f"{1000 * one[f'p{each}']:.3f}" if enough(one, each) else "" for each in at),
         ]
         for name, one in timed.items()
     ]

@@ -24,3 +24,8 @@ def label_of(found: Found, case: str) -> str:
     seconds = next((each["audio_s"] for each in found["cases"][case].values() if "audio_s" in each), None)
     words = FILES[case]
     return words if seconds is None or not found["quick"] else f"{seconds:g} s,{words.partition(',')[2]}"
+
+
+def enough(latency: Found, percentile: str) -> bool:
+    """Whether ten runs lie beyond a percentile: with fewer it is one run's."""
+    return bool(latency["runs"] * (100 - float(percentile)) >= 1000)

@@ -66,6 +66,18 @@ def test_a_provider_that_is_listed_and_not_obtained_is_not_measured_in_its_name(
     assert [other["provider"] for other in others] == ([CPU] if device == "auto" else [])
 
 
+def test_windows_as_long_as_what_is_measured_end_too(monkeypatch):
+    """A stream of one window has no second hop to time."""
+    monkeypatch.setattr(benchmark, "AUDIO_S", 0.5)
+    assert benchmark.measure(seconds=0.1)["ok"] is True
+
+
+@pytest.mark.parametrize("command", ["benchmark", "doctor", "info"])
+def test_what_is_no_device_is_a_mistake_of_the_caller(command, capsys):
+    assert cli.main([command, "--device", "foo:1"]) == 2
+    assert "foo:1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "1e9"])
 def test_seconds_that_cannot_be_are_refused(seconds, capsys):
     assert cli.main(["benchmark", f"--seconds={seconds}"]) == 2

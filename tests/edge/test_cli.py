@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,22 @@ def test_names_the_terminal_cannot_show_are_escaped(samples, tmp_path):
     assert run.returncode == 1
     assert r"\xe9t\xe9.wav" in run.stdout
     assert run.stderr == "ms-edge: o\\xf9.wav: no such file or directory.\n"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc hands freed memory back")
+def test_memory_that_is_freed_is_used_again(samples, tmp_path):
+    """Pages that the system has to give: ten minutes of audio want hardly more of them than a few seconds."""
+    audio, rate_hz = soundfile.read(samples[-1], dtype="int16")
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.resize(audio, 600 * rate_hz), rate_hz)
+    run = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True); "
+    run += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt)"
+
+    def faults(path) -> int:
+        command = [sys.executable, "-c", run, sys.executable, "-m", "ms_edge.cli", "classify", str(path)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert faults(long) - faults(samples[-1]) < 5_000  # 40,000 where it is handed back
 
 
 def test_info_shows_what_is_in_a_model(capsys):

@@ -141,10 +141,10 @@ def programme(samples, tmp_path_factory):
 def test_a_programme_is_cut_where_it_changes(programme):
     path, speech_s, total_s = programme
     found = Classifier().classify(path)
-    # What is no more than two seconds is a mistake that one may make.
-    long = [part.label for part in found.segments if part.end_s - part.start_s > 2]
+    # One second of it may be heard as something else.
+    long = [part.label for part in found.segments if part.end_s - part.start_s > 1]
     assert [label for label, _ in groupby(long)] == ["speech", "silence", "music"]
-    assert sum(part.end_s - part.start_s for part in found.segments if part.label not in long) <= 0.1 * total_s
+    assert sum(part.end_s - part.start_s for part in found.segments if part.label not in long) <= 1.0
     borders = [part.end_s for part in found.segments]
     assert min(abs(border - speech_s) for border in borders) < 0.75
     assert min(abs(border - speech_s - 5) for border in borders) < 0.75
