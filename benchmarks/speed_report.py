@@ -23,14 +23,14 @@ DOCS = ROOT / "docs"
 FLOOR, IMPORTS = "floor", "import numpy, onnxruntime, soundfile"
 FEW = 5  # runs under which there are no quartiles
 BUSY = 0.5  # a load over this: others were using the machine
-HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: of a process that has answered once, from the
-path to the answer. *Floor*: read the file, mix and resample what is not 16 kHz mono, and transform every frame once with `scipy.fft`,
-whose import is most of what a short file takes it. Medians and, in brackets, quartiles; of under five runs, how many there were. One
-core, one thread in each library, files in the page cache; systems take turns, each for at most ten seconds of a case, and the first run
-of each counts only where it is the only one. The audio is real: the sample clips in `tests/data` one after another at changing levels, at
-least 95 % of its tenths of a second over -60 dBFS; what is over 10 s is speech in its first half and music in its second. What answers
-wrongly is not timed: the label of one clip; of two halves, that each label is there. Of many files a quarter may be wrong, and how many
-are is shown.
+HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: of a process that has answered once,
+from the path to the answer. *Floor*: read the file, mix and resample what is not 16 kHz mono, and transform every frame once
+with `scipy.fft`, whose import is most of what a short file takes it. Medians and, in brackets, quartiles; of under five runs,
+how many there were. One core, one thread in each library, files in the page cache; systems take turns, each for at most ten
+seconds of a case, and the first run of each counts only where it is the only one. The audio is real: the sample clips in
+`tests/data` one after another at changing levels, at least 95 % of its tenths of a second over -60 dBFS; what is over 10 s is
+speech in its first half and music in its second. What answers wrongly is not timed: the label of one clip; of two halves, that
+each label is there. Of many files a quarter may be wrong, and how many are is shown.
 """
 
 
