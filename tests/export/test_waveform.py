@@ -48,6 +48,7 @@ SPECS = {
         16_000, 400, 160, 256, clip_s=1.0, hop_s=1.0, mel=MelSpec(24, 0.0, 8000.0), log_floor=0.02, layout="frames_bins"
     ),
     "not a power of two": FrontEndSpec(22_050, 600, 200, 600, clip_s=1.0, hop_s=1.0, layout="frames_bins"),
+    "twice a prime": FrontEndSpec(16_000, 502, 125, 502, clip_s=1.0, hop_s=1.0, log_floor=0.02),
     "steps longer than frames": FrontEndSpec(16_000, 256, 700, 256, clip_s=1.0, hop_s=1.0),
     "one frame": FrontEndSpec(16_000, 16_000, 16_000, 512, clip_s=1.0, hop_s=1.0, log_floor=0.02),
 }
@@ -147,6 +148,15 @@ def test_features_and_scores_are_those_of_the_edge_path(case):
     assert (np.abs(features - edge) <= allowed).all()
     assert np.abs(scores - expected).max() <= WAVEFORM_TOLERANCES["scores"]
     assert np.ptp(expected[:, 0]) > 0.1, "the network tells these clips apart, so that the above means something"
+
+
+def test_the_bundled_model_keeps_its_scores_on_every_hard_clip(waveform_model):
+    """`ms-export convert` refuses what does not; a model is not bundled that it refuses in either form."""
+    clips = all_clips(Model.load().metadata.spec)
+    edge = np.stack([FrontEnd(Model.load().metadata.spec).features(clip) for clip in clips.values()])
+    (expected,) = session(onnx.load(BUNDLED)).run(["scores"], {"features": edge})
+    (scores,) = session(onnx.load(waveform_model)).run(["scores"], {"waveform": np.stack(list(clips.values()))})
+    assert np.abs(scores - expected).max() <= WAVEFORM_TOLERANCES["scores"]
 
 
 def test_a_graph_is_plain_and_its_batch_is_open(case):
@@ -320,7 +330,7 @@ def test_what_cannot_have_a_front_end_is_refused(waveform_model):
     with pytest.raises(MsEdgeError, match="takes features") as caught:
         with_front_end(Model.load().metadata.spec, onnx.load(waveform_model))
     assert caught.value.code == "bad-graph"
-    huge = FrontEndSpec(16_000, 8192, 4096, 8192, clip_s=1.0, hop_s=1.0)
+    huge = FrontEndSpec(16_000, 8198, 4099, 8198, clip_s=1.0, hop_s=1.0)  # twice a prime: nothing to save
     with pytest.raises(MsEdgeError, match="--input features") as caught:
         with_front_end(huge, linear_network(huge))
     assert caught.value.code == "too-large"
