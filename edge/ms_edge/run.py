@@ -21,6 +21,7 @@ from ms_edge.inputs import Inputs
 from ms_edge.opening import STDIN
 from ms_edge.outputs import Output, TreeOutput
 from ms_edge.progress import Progress
+from ms_edge.providers import CPU
 from ms_edge.raw import RawFormat
 from ms_edge.results import SCHEMA, Classification, Failure
 from ms_edge.resume import ResumableOutput
@@ -29,6 +30,9 @@ from ms_edge.writers import LIVE_HEADER, live_line
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 GRACE_S = 1.0  # for standard input to end after an interrupt: who writes it was most likely interrupted too
 Result = Classification | Failure
+Answer = Callable[
+    [str, Callable[[float], None]], Result
+]  # an item, and what is to be told how much audio has been read
 
 
 def classify(
@@ -47,8 +51,8 @@ def classify(
     interrupts = Interrupts(progress)
     failed = False
     try:
-        with interrupts:
-            work = partial(_work, classifier, raw, progress, interrupts)
+        with interrupts, _answering(classifier, raw, jobs) as answer:
+            work = partial(_work, answer, progress, interrupts)
             undone = _undone(inputs, classifier, output, raw)
             results: Iterator[Result | str] = in_order(work, undone, jobs, interrupts.stopped)
             for result in results:
@@ -91,23 +95,45 @@ class _Line(str):
     """A record line of an earlier run."""
 
 
-def _work(
-    classifier: Classifier,
-    raw: RawFormat | None,
-    progress: Progress,
-    interrupts: Interrupts,
-    item: str | Result | _Line,
-) -> Result | str | None:
-    if not isinstance(item, str) or isinstance(item, _Line):
-        return item
+@contextlib.contextmanager
+def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iterator[Answer]:
+    """What answers for one item, for up to `jobs` threads at once: in processes where it can be, and there is more than one."""
 
-    def answer() -> Result:
+    def answer(item: str, on_audio: Callable[[float], None]) -> Result:
         try:
-            return classifier.classify(item, raw=raw, on_audio=progress.audio)
+            return classifier.classify(item, raw=raw, on_audio=on_audio)
         except AudioError as error:
             return Failure(item, error.code, error.message)
 
-    return interrupts.limited(answer) if item == STDIN and not stat.S_ISREG(os.fstat(0).st_mode) else answer()
+    if jobs < 2 or classifier.model.provider != CPU:
+        yield answer
+        return
+    from ms_edge.workers import WorkerError, Workers, can_fork
+
+    if not can_fork():
+        yield answer
+        return
+    with Workers(jobs, answer) as workers:
+
+        def answer_elsewhere(item: str, on_audio: Callable[[float], None]) -> Result:
+            if item == STDIN:  # which copies of this process would share
+                return answer(item, on_audio)
+            try:
+                return workers(item, on_audio)
+            except WorkerError as how:
+                return Failure(item, "worker-died", f"{item}: could not be read, the process that did ended ({how}).")
+
+        yield answer_elsewhere
+
+
+def _work(
+    answer: Answer, progress: Progress, interrupts: Interrupts, item: str | Result | _Line
+) -> Result | str | None:
+    if not isinstance(item, str) or isinstance(item, _Line):
+        return item
+    if item == STDIN and not stat.S_ISREG(os.fstat(0).st_mode):
+        return interrupts.limited(lambda: answer(item, progress.audio))
+    return answer(item, progress.audio)
 
 
 def stream(

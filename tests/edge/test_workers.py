@@ -1,0 +1,116 @@
+"""Work in processes of their own: the same answers, one dead process costs one item, and none outlives who began it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are worked on in threads")
+
+SCRIPT = """
+import os, signal, sys
+from concurrent.futures import ThreadPoolExecutor
+from ms_edge.errors import ModelError
+from ms_edge.workers import WorkerError, Workers, can_fork
+
+def answer(item, on_audio):
+    on_audio(2.5)
+    if item == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "raises":
+        raise ModelError("model-failed", "it could not.")
+    if item == "endless":
+        os.write(1, b"%d\\n" % os.getpid())
+        while True:
+            on_audio(1.0)
+    return item.upper(), os.getpid()
+
+heard = []
+def ask(item):
+    try:
+        return workers(item, heard.append)
+    except (WorkerError, ModelError) as error:
+        return f"{type(error).__name__}: {error}", None
+
+assert can_fork()
+with Workers(2, answer) as workers, ThreadPoolExecutor(2) as pool:
+    found = list(pool.map(ask, sys.argv[1:]))
+    assert os.getpid() not in {number for _, number in found}
+    print(*[text for text, _ in found], len({number for _, number in found} - {None}), sum(heard), sep="|")
+"""
+
+
+def run(*items: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, *items], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_process_that_dies_costs_its_item_alone():
+    items = ["a", "killed", "b", "raises", *"cdefgh", "killed", "i"]
+    output, _ = run(*items).communicate(timeout=60)
+    *found, processes, heard = output.strip().split("|")
+    died = "WorkerError: signal 9"
+    assert found == ["A", died, "B", "ModelError: it could not.", *"CDEFGH", died, "I"]
+    assert 2 <= int(processes) <= 4
+    assert float(heard) == 2.5 * (len(items) - 2)  # of what died nobody knows
+
+
+def test_no_process_outlives_who_began_it():
+    parent = run("endless", "endless")
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.wait()
+    patience = time.monotonic() + 30
+    while any(map(runs, workers)):
+        assert time.monotonic() < patience, "a worker goes on for nobody"
+        time.sleep(0.05)
+
+
+def test_processes_and_threads_write_the_same_bytes(samples, tmp_path):
+    missing, broken = tmp_path / "missing.wav", tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF\x00\x00")
+    paths = [*map(str, samples), str(missing), str(broken)] * 3
+    answers = []
+    for jobs in (1, 2, 3):
+        command = [sys.executable, "-m", "ms_edge.cli", "classify", "--format", "jsonl", "-j", str(jobs), *paths]
+        done = subprocess.run(command, capture_output=True, timeout=120)
+        assert done.returncode == 1
+        answers.append((done.stdout, done.stderr))
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0][0].count(b"\n") == len(paths)
+
+
+CRASH = """
+import os, sys
+from ms_edge import cli
+from ms_edge.classifier import Classifier
+
+classify = Classifier.classify
+def crash(self, path, **options):
+    if path == sys.argv[1]:
+        os.abort()
+    return classify(self, path, **options)
+
+Classifier.classify = crash
+sys.exit(cli.main(["classify", "--format", "tsv", "-j", "2", *sys.argv[1:]]))
+"""
+
+
+def test_a_crash_in_a_library_is_one_sentence(samples):
+    command = [sys.executable, "-c", CRASH, *map(str, samples)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    message = f"{samples[0]}: could not be read, the process that did ended (signal 6)."
+    assert done.stderr == f"ms-edge: {message}\n"
+    assert len(done.stdout.splitlines()) == 1 + len(samples)
+
+
+def runs(process: int) -> bool:
+    """Whether a process is there, and not one that has ended and that nobody has asked for."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
