@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,10 @@ class Stages:
 
 
 def hops(classifier: Classifier, samples: Any, heard: Counter[str]) -> Iterator[float]:
-    """Seconds from each hop of a stream being there to its line, whose label is counted."""
+    """Seconds from each hop of an endless stream being there to its line, whose label is counted."""
     spec = classifier.spec
-    blocks = (samples[at : at + spec.hop_samples] for at in range(0, len(samples), spec.hop_samples))
-    windows = classifier.stream(blocks, spec.sample_rate_hz)
+    blocks = [samples[at : at + spec.hop_samples] for at in range(0, len(samples), spec.hop_samples)]
+    windows = classifier.stream(cycle(blocks), spec.sample_rate_hz)
     next(windows)
     began = time.perf_counter()
     for window in windows:
@@ -102,7 +103,7 @@ def main() -> None:
     runs, patience_s, model, paths = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] or None, sys.argv[4:]
     classifier = Classifier(model, "cpu")
     samples = read_mono(paths[0], classifier.spec.sample_rate_hz)
-    samples = np.resize(samples, (runs + 4) * classifier.spec.hop_samples)
+    samples = samples[: len(samples) // classifier.spec.hop_samples * classifier.spec.hop_samples]
     heard: Counter[str] = Counter()
     works = {f"file {index}": (lambda path=path: clips(classifier, path)) for index, path in enumerate(paths)}
     works["hop"] = lambda: hops(classifier, samples, heard)
