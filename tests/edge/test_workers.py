@@ -61,9 +61,11 @@ def test_a_process_that_dies_costs_its_item_alone():
 
 def test_no_process_outlives_who_began_it():
     parent = run("endless", "endless")
-    workers = [int(parent.stdout.readline()) for _ in range(2)]
-    parent.kill()
-    parent.wait()
+    try:
+        workers = [int(parent.stdout.readline()) for _ in range(2)]
+    finally:
+        parent.kill()
+        parent.wait()
     patience = time.monotonic() + 30
     while any(map(runs, workers)):
         assert time.monotonic() < patience, "a worker goes on for nobody"
