@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,7 +31,7 @@ def usable_cores() -> int:
 
 def in_order(
     work: Callable[[Item], Result | None], items: Iterable[Item], jobs: int, stopped: Callable[[], bool]
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `work(item)` for every item, in their order, working on up to `jobs` at once in threads.
 
     Items are taken in a thread too: one that is slow to come delays no result of those before it. `stopped()` is asked before

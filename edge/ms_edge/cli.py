@@ -25,7 +25,7 @@ def command() -> None:
     """The program `ms-edge`: `main` as fast as a process can begin and end."""
     # Importing makes tens of thousands of objects and hardly a cycle: not looking for any saves 7 ms.
     gc.set_threshold(100_000)
-    # Threads over files, none inside: NumPy's BLAS would start one for each core as it is imported, for products too small to share.
+    # One thread a process: NumPy's BLAS would start one for each core as it is imported, for products too small to share.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # All is written and flushed. Taking down Python, NumPy and onnxruntime piece by piece takes 20 ms, the system nothing.
     os._exit(main())
@@ -166,7 +166,9 @@ def _classify(args: argparse.Namespace) -> int:
             raise
         reason = (error.strerror or str(error)).lower()
         raise UsageError("usage", f"{args.output}: cannot be written ({reason}).") from None
-    return classify(inputs, classifier, output, progress, jobs=0 if alone else args.jobs or usable_cores(), raw=raw)
+    jobs = args.jobs or usable_cores()
+    jobs = 0 if alone else min(jobs, len(args.paths)) if known else jobs
+    return classify(inputs, classifier, output, progress, jobs=jobs, raw=raw)
 
 
 def _keep_freed_memory() -> None:

@@ -9,9 +9,10 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from ms_edge.audio import AudioFile
 from ms_edge.batch import POLL_S, in_order
@@ -27,12 +28,12 @@ from ms_edge.results import SCHEMA, Classification, Failure
 from ms_edge.resume import ResumableOutput
 from ms_edge.writers import LIVE_HEADER, live_line
 
+if TYPE_CHECKING:
+    from ms_edge.workers import Answer
+
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 GRACE_S = 1.0  # for standard input to end after an interrupt: who writes it was most likely interrupted too
 Result = Classification | Failure
-Answer = Callable[
-    [str, Callable[[float], None]], Result
-]  # an item, and what is to be told how much audio has been read
 
 
 def classify(
@@ -51,10 +52,13 @@ def classify(
     interrupts = Interrupts(progress)
     failed = False
     try:
-        with interrupts, _answering(classifier, raw, jobs) as answer:
-            work = partial(_work, answer, progress, interrupts)
-            undone = _undone(inputs, classifier, output, raw)
-            results: Iterator[Result | str] = in_order(work, undone, jobs, interrupts.stopped)
+        undone = _undone(inputs, classifier, output, raw)
+        with (
+            interrupts,
+            _answering(classifier, raw, jobs) as answer,
+            # Closed before the processes are, which its threads may be waiting for.
+            contextlib.closing(_results(answer, undone, progress, interrupts, jobs)) as results,
+        ):
             for result in results:
                 with progress.aside():
                     result = output.write(result)
@@ -80,6 +84,16 @@ def classify(
     return FAILED if failed else DONE
 
 
+def _results(
+    answer: Answer[Result],
+    undone: Iterator[str | Result | _Line],
+    progress: Progress,
+    interrupts: Interrupts,
+    jobs: int,
+) -> Generator[Result | str, None, None]:
+    return in_order(partial(_work, answer, progress, interrupts), undone, jobs, interrupts.stopped)
+
+
 def _undone(
     inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, raw: RawFormat | None
 ) -> Iterator[str | Result | _Line]:
@@ -96,7 +110,7 @@ class _Line(str):
 
 
 @contextlib.contextmanager
-def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iterator[Answer]:
+def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iterator[Answer[Result]]:
     """What answers for one item, for up to `jobs` threads at once: in processes where it can be, and there is more than one."""
 
     def answer(item: str, on_audio: Callable[[float], None]) -> Result:
@@ -127,7 +141,7 @@ def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iter
 
 
 def _work(
-    answer: Answer, progress: Progress, interrupts: Interrupts, item: str | Result | _Line
+    answer: Answer[Result], progress: Progress, interrupts: Interrupts, item: str | Result | _Line
 ) -> Result | str | None:
     if not isinstance(item, str) or isinstance(item, _Line):
         return item

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkContext, ForkProcess
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from ms_edge.errors import MsEdgeError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkProcess
 
 Result = TypeVar("Result")
 Answer = Callable[
@@ -20,10 +27,13 @@ Answer = Callable[
 
 TOLD_S = 30.0  # of audio: how much is read before it is told, for a message costs as much as a second of audio
 
+ATTEMPTS = 3  # to give an item to a worker whose process dies before it has it
+
 
 def can_fork() -> bool:
-    """Whether a copy of this process works: on Linux, and with no other thread that may hold a lock just now."""
-    return sys.platform == "linux" and threading.active_count() == 1
+    """Whether a copy of this process works: on Linux, with no other thread of Python's that may hold a lock just now."""
+    alone = threading.active_count() == 1 and not multiprocessing.current_process().daemon
+    return sys.platform == "linux" and alone
 
 
 class WorkerError(Exception):
@@ -33,40 +43,69 @@ class WorkerError(Exception):
 class Workers(Generic[Result]):
     """`count` copies of this process, which share what it has loaded; `answer` is what each of them does with an item.
 
-    Call it from up to `count` threads. An item whose process ends raises `WorkerError`, and another process takes its place. Interrupts
-    are for the process that this is a copy of; workers end when it does, however it does.
+    Call it from up to `count` threads. An item whose process ends raises `WorkerError`, and another process takes its place: each is
+    begun by one that does nothing else, has no threads, and so can be copied at any time. Where no process can be had, this one
+    answers. Interrupts are for the process that this is a copy of; workers end when it does, however it does.
     """
 
     def __init__(self, count: int, answer: Answer[Result]) -> None:
-        self._context: ForkContext = multiprocessing.get_context("fork")
         self._answer = answer
-        self._lock = threading.Lock()
-        self._ours: set[Connection] = set()
-        self._idle: SimpleQueue[tuple[ForkProcess, Connection]] = SimpleQueue()
+        self._idle: SimpleQueue[tuple[ForkProcess, Connection] | None] = SimpleQueue()  # None: this process
+        context = multiprocessing.get_context("fork")
+        ours: list[Connection] = []
         for _ in range(count):
-            self._idle.put(self._begun())
+            try:
+                pipe, theirs = context.Pipe()
+                ours.append(pipe)
+                # Copies hold all that is open: while any of them has our end, none is told that we are gone.
+                process = context.Process(target=_begin, args=(answer, theirs, tuple(ours)), daemon=True)
+                process.start()
+                theirs.close()
+            except OSError:  # as many as the system grants
+                self._idle.put(None)
+            else:
+                self._idle.put((process, pipe))
 
     def __call__(self, item: str, on_audio: Callable[[float], None]) -> Result:
         """What `answer` says of an item; raises what it raises."""
-        process, pipe = self._idle.get()
+        worker = self._idle.get()
+        try:
+            if worker is None:
+                return self._answer(item, on_audio)
+            found = self._asked(worker[1], item, on_audio)
+            if found is None:
+                worker = None
+                raise WorkerError("killed")
+        finally:
+            self._idle.put(worker)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    @staticmethod
+    def _asked(pipe: Connection, item: str, on_audio: Callable[[float], None]) -> Result | Exception | None:
+        """What a worker says of an item, or why it died of it; None where nobody is there any more."""
+        taken, attempts = False, 0
         try:
             pipe.send(item)
-            while isinstance(found := pipe.recv(), float):
-                on_audio(found)
-        except (EOFError, OSError):
-            self._forget(pipe)
-            process.join()
-            status = process.exitcode
-            process, pipe = self._begun()
-            raise WorkerError(f"signal {-status}" if status and status < 0 else f"status {status}") from None
-        finally:
-            self._idle.put((process, pipe))
-        answer, rest_s = found
-        on_audio(rest_s)
-        if isinstance(answer, Exception):
-            raise answer
-        result: Result = answer
-        return result
+            while attempts < ATTEMPTS:
+                kind, of, seconds, found = pipe.recv()
+                if kind == "died":
+                    if taken:
+                        return WorkerError(found)
+                    # Before it had it, or just then: so once more, and what is said of it twice is heard once.
+                    attempts += 1
+                    pipe.send(item)
+                elif of == item:
+                    taken = True
+                    on_audio(seconds)
+                    if kind == "answer":
+                        result: Result | Exception = found
+                        return result
+        except (EOFError, ConnectionError):
+            pass
+        pipe.close()
+        return None
 
     def __enter__(self) -> Workers[Result]:
         return self
@@ -75,53 +114,59 @@ class Workers(Generic[Result]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         while not self._idle.empty():
-            process, pipe = self._idle.get()
-            self._forget(pipe)
-            process.join()
-
-    def _begun(self) -> tuple[ForkProcess, Connection]:
-        with self._lock:
-            ours, theirs = self._context.Pipe()
-            self._ours.add(ours)
-            # Copies hold all that is open: while any of them has our end, none is told that we are gone.
-            process = self._context.Process(target=_serve, args=(self._answer, theirs, set(self._ours)), daemon=True)
-            process.start()
-            theirs.close()
-        return process, ours
-
-    def _forget(self, pipe: Connection) -> None:
-        with self._lock:
-            self._ours.remove(pipe)
-            pipe.close()
+            if worker := self._idle.get():
+                process, pipe = worker
+                pipe.close()
+                process.join()
 
 
-def _serve(answer: Answer[Result], pipe: Connection, others: set[Connection]) -> None:
+def _begin(answer: Answer[Result], pipe: Connection, others: tuple[Connection, ...]) -> None:
+    """In a process of its own: begin one that answers, and another where it dies, until one ends because nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for other in others:
         other.close()
-    try:
+    with contextlib.suppress(OSError):
         while True:
-            told = _Told(pipe)
-            try:
-                found: Result | Exception = answer(pipe.recv(), told)
-            except (EOFError, BrokenPipeError):
+            if (process := os.fork()) == 0:
+                status = 1
+                try:
+                    _serve(answer, pipe)
+                    status = 0
+                finally:
+                    os._exit(status)
+            status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+            if status == 0:
                 return
-            except Exception as error:
+            pipe.send(("died", "", 0.0, f"signal {-status}" if status < 0 else f"status {status}"))
+
+
+def _serve(answer: Answer[Result], pipe: Connection) -> None:
+    """Answer one item after another; return where nobody is there to ask or to hear it."""
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            item = pipe.recv()
+            pipe.send(("taken", item, 0.0, None))
+            told = _Told(pipe, item)
+            found: Result | Exception
+            try:
+                found = answer(item, told)
+            except MsEdgeError as error:
                 found = error
-            pipe.send((found, told.rest_s))
-    except OSError:  # nobody is there to hear it
-        return
+            except Exception:  # which may be of a kind that cannot be sent
+                found = RuntimeError(traceback.format_exc())
+            pipe.send(("answer", item, told.rest_s, found))
 
 
 class _Told:
     """Seconds of audio, sent on when there are enough of them."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Connection, item: str) -> None:
         self.rest_s = 0.0
-        self._pipe = pipe
+        self._pipe, self._item = pipe, item
 
     def __call__(self, seconds: float) -> None:
         self.rest_s += seconds
         if self.rest_s >= TOLD_S:
-            self._pipe.send(self.rest_s)
+            self._pipe.send(("audio", self._item, self.rest_s, None))
             self.rest_s = 0.0

@@ -116,3 +116,56 @@ def runs(process: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def test_an_idle_process_that_dies_costs_nothing():
+    script = (
+        SCRIPT[: SCRIPT.index("assert can_fork()")]
+        + """
+import time
+with Workers(1, answer) as workers:
+    seen = [ask(item) for item in "ab"]
+    os.kill(seen[0][1], signal.SIGKILL)
+    time.sleep(0.2)
+    seen += [ask(item) for item in "cdde"]
+    print(*[text for text, _ in seen], len({number for _, number in seen}), sep="|")
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("A|B|C|D|D|E|2\n", "")
+
+
+def test_where_no_process_can_be_had_this_one_answers():
+    script = (
+        SCRIPT[: SCRIPT.index("assert can_fork()")]
+        + """
+import resource
+spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(8)]
+resource.setrlimit(resource.RLIMIT_NOFILE, (spare[-1] + 1, spare[-1] + 1))
+for descriptor in spare[:int(sys.argv[1])]:
+    os.close(descriptor)
+with Workers(4, answer) as workers, ThreadPoolExecutor(4) as pool:
+    found = list(pool.map(ask, ["a", "b", "raises", "c"] * 5))
+    here = os.getpid() in {number for _, number in found}
+    print(*[text for text, _ in found[:4]], here, sep="|")
+"""
+    )
+    for free in (0, 5):
+        done = subprocess.run([sys.executable, "-c", script, str(free)], capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr) == ("A|B|ModelError: it could not.|C|True\n", "")
+
+
+def test_a_reader_that_has_enough_ends_the_run(samples):
+    """A pipe that closes while threads wait for processes: the run once waited for ever."""
+    names = "\n".join([str(samples[0]), *(f"missing-{number}" for number in range(400))])
+    command = f"{sys.executable} -m ms_edge.cli classify -q -j 2 --format tsv --files-from - | head -2"
+    for _ in range(8):
+        done = subprocess.run(["sh", "-c", command], input=names, capture_output=True, text=True, timeout=60)
+        assert done.stderr == ""
+        assert len(done.stdout.splitlines()) == 2
+
+
+def test_what_other_systems_lack_is_not_imported():
+    script = "import sys, multiprocessing.context as c; del c.ForkContext, c.ForkProcess; sys.platform = 'win32'; "
+    script += "from ms_edge.workers import can_fork; print(can_fork())"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"

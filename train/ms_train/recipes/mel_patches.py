@@ -1,11 +1,15 @@
 """`mel_patches`: our own system, what the bundled model is made of: patches of log-mel bands, any number of frames, 38,000 parameters.
 
-16 kHz; frames of 25 ms every 20 ms; 48 mel bands from 60 to 7,600 Hz of the amplitude spectrum; log(x + 0.02); per-band
+16 kHz; frames of 25 ms side by side; 48 mel bands from 60 to 7,600 Hz of the amplitude spectrum; log(x + 0.02); per-band
 normalisation inside the network, so that it travels with the weights. Depthwise-separable convolutions follow MobileNet
 (Howard et al. 2017); they pad nothing, so that a window's scores are of what is in it, and mean and maximum over time make one
 answer of any half a second or more. Served in windows of one second, trained on half a second to ten.
 
-The first convolution looks at patches of 80 ms by six bands, every 40 ms and three bands: four fifths of the work of a convolution on
+Frames that do not overlap cost nothing that could be seen: trained once each, with one seed, for six epochs on the same 200,000 windows, a
+frame every 20 / 25 ms had 84.1 / 83.9 per cent of all labels right on one-second windows of `val`, 86.1 / 85.9 on those of four packages left
+out; the front end and the network have a fifth less to do.
+
+The first convolution looks at patches of 100 ms by six bands, every 50 ms and three bands: four fifths of the work of a convolution on
 every frame and band are saved, and a window costs a single core half of what `mel_dscnn` costs. Both were trained once, with one seed, for
 six epochs on the same 200,000 windows; of one-second windows of `val` this network / `mel_dscnn`'s was right of, in per cent: speech
 98.3 / 97.1, music 97.7 / 97.7, speech in telephone noise 93.3 / 93.8, music in it 96.8 / 98.5, noise 79.2 / 76.5, all labels at once
@@ -24,11 +28,11 @@ import keras
 
 from ms_train.recipes import mel_dscnn
 
-SPEC = dataclasses.replace(mel_dscnn.SPEC, frame_length=400, fft_length=400, log_floor=0.02)
+SPEC = dataclasses.replace(mel_dscnn.SPEC, frame_length=400, frame_step=400, fft_length=400, log_floor=0.02)
 # Of batches, by the seconds of their clips: mostly what is served, and every other length that may be.
 CLIP_LENGTHS_S = {0.5: 0.1, 1.0: 0.8, 2.0: 0.07, 5.0: 0.02, 10.0: 0.01}
 
-EPOCHS = 36
+EPOCHS = 30
 
 
 def build_model(
@@ -44,14 +48,14 @@ def build_model(
 ) -> keras.Model:
     """(batch, any frames, 48) -> (batch, labels): softmax where labels exclude one another, one sigmoid each where they do not.
 
-    It needs 24 frames (half a second). `width` multiplies the filters of every convolution.
+    It needs 20 frames (half a second). `width` multiplies the filters of every convolution.
     """
     inputs = keras.Input((None, SPEC.bins), name="features")
     x = keras.layers.BatchNormalization(momentum=mel_dscnn.MOMENTUM, name="band_normalisation")(inputs)
     x = keras.ops.expand_dims(x, -1)
     x = _activated(keras.layers.Conv2D(round(32 * width), (4, 6), strides=(2, 3), use_bias=False)(x))
-    for filters, stride in ((64, 2), (80, 1), (96, 2)):
-        x = keras.layers.DepthwiseConv2D(3, strides=stride, use_bias=False)(x)
+    for filters, kernel, stride in ((64, 3, 2), (80, (2, 3), 1), (96, 3, 2)):
+        x = keras.layers.DepthwiseConv2D(kernel, strides=stride, use_bias=False)(x)
         x = keras.layers.BatchNormalization(momentum=mel_dscnn.MOMENTUM)(x)
         x = _activated(keras.layers.Conv2D(round(filters * width), 1, use_bias=False)(x))
     # Over time alone: where in the spectrum something is, matters.
