@@ -8,7 +8,7 @@ spectrum  (batch, frames, bins)            amplitude or power of bin k1 + n1 x k
 mel       (batch, frames, bands)           if the spec has mel bands: a product
 features  (batch, *spec.feature_shape)
 
-Two short products in place of one long one (Cooley and Tukey 1965, once): a fifth of the arithmetic and of the constants, and sums
+Two short products in place of one long one (Cooley and Tukey 1965, once): a fifth of the arithmetic, a sixth of the constants, and sums
 of tens of terms round less than sums of hundreds, which a network near a full-scale tone would tell apart.
 """
 
@@ -25,6 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ms_edge.errors import MsEdgeError
 from ms_edge.frontend import hann_window, mel_filterbank
+from ms_edge.graph import MAX_PADDED
 from ms_edge.model import MAX_BYTES
 from ms_edge.spec import FEATURES, WAVEFORM, FrontEndSpec
 
@@ -38,7 +39,7 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
 
     `network` is `ms_export.graph.to_onnx`'s, features float32 (batch, *spec.feature_shape) -> scores; it is not changed, its
     names, opset, IR version and metadata are kept. Float32 sums in another order than NumPy's transform do: scores are equal
-    within 1e-4. Raises MsEdgeError(`too-large`) where the transform's constants would fill more than a model file may have.
+    within 1e-4. Raises MsEdgeError(`too-large`) where the front end's constants would fill more than a model file may have.
     """
     if len(network.graph.input) != 1 or network.graph.input[0].name != FEATURES:
         raise MsEdgeError("bad-graph", "The front end can only be put before a model that takes features.")
@@ -46,7 +47,13 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     columns = max(side for side in range(1, math.isqrt(length) + 1) if length % side == 0)
     rows = length // columns
     second_indices = -(-bins // columns)
-    if 4 * (2 * columns**2 + 4 * length * second_indices) + network.ByteSize() > MAX_BYTES:
+    # Frames are put together of the longest blocks that they all consist of. What lies past the window counts nothing.
+    block = math.gcd(spec.frame_step, length)
+    if block > MAX_PADDED:
+        block = math.gcd(block, MAX_PADDED)
+    blocks = -(-((frames - 1) * spec.frame_step + min(spec.frame_length, length)) // block)
+    values = 2 * columns**2 + 4 * length * second_indices + length + (bins * spec.mel.bands if spec.mel else 0)
+    if 4 * values + 8 * frames * (length // block) + network.ByteSize() > MAX_BYTES:
         raise MsEdgeError(
             "too-large",
             f"A transform of {spec.fft_length} points makes this model larger than the {MAX_BYTES >> 20} MiB that one may have; "
@@ -70,9 +77,6 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     def integers(name: str, *values: int) -> str:
         return constant(name, np.array(values, np.int64))
 
-    # Frames are put together of the longest blocks that they all consist of. Past the window's end they may reach past the clip's.
-    block = math.gcd(spec.frame_step, length)
-    blocks = ((frames - 1) * spec.frame_step + length) // block
     beyond = blocks * block - spec.clip_samples
     if beyond > 0:
         x = add("Pad", [WAVEFORM, integers("beyond", 0, 0, 0, beyond)], "samples")
@@ -80,8 +84,8 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
         ends = [integers(name, value) for name, value in (("begin", 0), ("end", blocks * block), ("samples_axis", 1))]
         x = add("Slice", [WAVEFORM, *ends], "samples")
     x = add("Reshape", [x, integers("by_block", 0, blocks, block)], "blocks")
-    starts = np.arange(frames)[:, np.newaxis] * (spec.frame_step // block)
-    x = add("Gather", [x, constant("found", starts + np.arange(length // block))], "found_blocks", axis=1)
+    found = np.arange(frames)[:, np.newaxis] * (spec.frame_step // block) + np.arange(length // block)
+    x = add("Gather", [x, constant("found", np.minimum(found, blocks - 1))], "found_blocks", axis=1)
     x = add("Reshape", [x, integers("by_first_index", 0, frames, columns, rows)], "frames")
     x = add("Mul", [x, constant("window", window)], "windowed")
     x = add("Transpose", [x], "by_row", perm=[0, 1, 3, 2])

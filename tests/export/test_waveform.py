@@ -49,6 +49,8 @@ SPECS = {
     ),
     "not a power of two": FrontEndSpec(22_050, 600, 200, 600, clip_s=1.0, hop_s=1.0, layout="frames_bins"),
     "twice a prime": FrontEndSpec(16_000, 502, 125, 502, clip_s=1.0, hop_s=1.0, log_floor=0.02),
+    "padded by far": FrontEndSpec(16_000, 400, 160, 8192, clip_s=0.5, hop_s=0.5, log_floor=0.02),
+    "steps that share nothing with the transform": FrontEndSpec(8_000, 255, 77, 256, clip_s=0.5, hop_s=0.5),
     "steps longer than frames": FrontEndSpec(16_000, 256, 700, 256, clip_s=1.0, hop_s=1.0),
     "one frame": FrontEndSpec(16_000, 16_000, 16_000, 512, clip_s=1.0, hop_s=1.0, log_floor=0.02),
 }
@@ -330,7 +332,11 @@ def test_what_cannot_have_a_front_end_is_refused(waveform_model):
     with pytest.raises(MsEdgeError, match="takes features") as caught:
         with_front_end(Model.load().metadata.spec, onnx.load(waveform_model))
     assert caught.value.code == "bad-graph"
-    huge = FrontEndSpec(16_000, 8198, 4099, 8198, clip_s=1.0, hop_s=1.0)  # twice a prime: nothing to save
-    with pytest.raises(MsEdgeError, match="--input features") as caught:
-        with_front_end(huge, linear_network(huge))
-    assert caught.value.code == "too-large"
+    # Twice a prime, of which no two products are to be made; frames of single samples, each in its place.
+    for huge in (
+        FrontEndSpec(16_000, 8198, 4099, 8198, clip_s=1.0, hop_s=1.0),
+        FrontEndSpec(16_000, 2, 3, 512, clip_s=6.0, hop_s=6.0),
+    ):
+        with pytest.raises(MsEdgeError, match="--input features") as caught:
+            with_front_end(huge, linear_network(SPECS["one frame"]))
+        assert caught.value.code == "too-large"
