@@ -1,9 +1,10 @@
 """The model card: what the bundled model is, was trained on, scores, and where it fails. Every number in it is from a file.
 
-    python -m benchmarks.card --run RUN --accuracy FILE [--timeline FILE] [--shortcuts FILE] [--model FILE] -o docs/model-card.md
+    python -m benchmarks.card --run RUN --accuracy FILE [--timeline FILE] [--shortcuts FILE] [--learning FILE] [--model FILE]
+        -o docs/model-card.md
 
 RUN is the run folder (`ms-train fit` on the open corpus) that the model was exported from; the others are what `benchmarks.accuracy`,
-`benchmarks.timeline` and `benchmarks.shortcuts` measured of the same model. Refuses what is of another one.
+`benchmarks.timeline` and `benchmarks.shortcuts` measured of the same model, and `benchmarks.learning` of its recipe. Refuses others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from textwrap import fill
 from typing import Any
 
 from benchmarks.accuracy import markdown as accuracy_table
-from benchmarks.card_text import SHORTCUTS, TEMPLATE, TIMELINE
+from benchmarks.card_text import LEARNING, SHORTCUTS, TEMPLATE, TIMELINE
+from benchmarks.learning import markdown as learning_table
 from benchmarks.shortcuts import markdown as shortcuts_table
 from benchmarks.timeline import markdown as timeline_table
 from ms_edge.errors import MsEdgeError
@@ -45,6 +47,7 @@ def main() -> int:
     parser.add_argument("--accuracy", type=Path, required=True)
     parser.add_argument("--timeline", type=Path)
     parser.add_argument("--shortcuts", type=Path)
+    parser.add_argument("--learning", type=Path)
     parser.add_argument("--model", type=Path, help="instead of the bundled one")
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
@@ -53,7 +56,7 @@ def main() -> int:
         run = {name: _json(args.run / f"{name}.json") for name in FILES}
         measured = {
             name: _json(path) if (path := getattr(args, name)) else None
-            for name in ("accuracy", "timeline", "shortcuts")
+            for name in ("accuracy", "timeline", "shortcuts", "learning")
         }
         text = card(model, run, manifest(), **measured)
     except MsEdgeError as error:
@@ -78,6 +81,7 @@ def card(
     accuracy: dict[str, Any],
     timeline: dict[str, Any] | None = None,
     shortcuts: dict[str, Any] | None = None,
+    learning: dict[str, Any] | None = None,
 ) -> str:
     """The card of a model: of the JSON files of its run folder by name, the rows of the corpus, and what was measured of it.
 
@@ -115,6 +119,7 @@ def card(
         accuracy=accuracy_table(accuracy["systems"]),
         timeline=_timeline(timeline),
         shortcuts=_shortcuts(shortcuts),
+        learning=_learning(learning, metadata.recipe),
         mistakes=_mistakes(accuracy["systems"]["ms-edge"]["tests"]),
         weak=_weak(accuracy["systems"]["ms-edge"]),
         deaf_db=round(20 * math.log10(4 * (spec.log_floor or 1e-6) / spec.frame_length)),
@@ -222,6 +227,12 @@ def _timeline(numbers: dict[str, Any] | None) -> str:
 
 def _shortcuts(numbers: dict[str, Any] | None) -> str:
     return SHORTCUTS.format(table=shortcuts_table(numbers)) if numbers else ""
+
+
+def _learning(numbers: dict[str, Any] | None, recipe: str) -> str:
+    if numbers and numbers["recipe"] != recipe:
+        raise MsEdgeError("bad-data", f"learning: was measured of the recipe {numbers['recipe']}, not of {recipe}.")
+    return LEARNING.format(table=learning_table(numbers), epochs=numbers["epochs"]) if numbers else ""
 
 
 def _mistakes(tests: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ import soundfile
 
 from ms_edge.errors import MsEdgeError
 from ms_edge.spec import FrontEndSpec
+from ms_train.datasets import Dataset, Recording
 from ms_train.recipes import get_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +30,8 @@ def _benchmarks(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["__main__", "accuracy", "card", "shortcuts", "splices", "systems", "testsets", "timeline", "transfer"]
+    "name",
+    ["__main__", "accuracy", "card", "learning", "shortcuts", "splices", "systems", "testsets", "timeline", "transfer"],
 )
 def test_a_measurement_can_be_imported(name):
     importlib.import_module(f"benchmarks.{name}")
@@ -387,3 +389,79 @@ def test_a_card_refuses_the_run_of_another_model(measurements):
     measurements["run"]["data"]["one more"] = "digest"
     with pytest.raises(MsEdgeError, match="other recordings"):
         card(**measurements)
+
+
+def test_a_card_refuses_the_learning_of_another_recipe(measurements):
+    from benchmarks.card import card
+
+    with pytest.raises(MsEdgeError, match="of the recipe others"):
+        card(**measurements, learning={"recipe": "others"})
+
+
+# Learning: fewer sources, and none of what is left out.
+
+
+def recording(label: str | None, source: str, number: int, split: str = "train") -> Recording:
+    name = f"{source}/{number}"
+    return Recording(name, label, source, hashlib.sha256(name.encode()).hexdigest(), np.zeros, split)
+
+
+@pytest.fixture
+def corpus() -> Dataset:
+    sources = {"speech": ("read", "acted", "prompts", "radio"), "music": ("rock", "orchestra"), None: ("bangs",)}
+    recordings = [
+        recording(label, source, number)
+        for label, names in sources.items()
+        for source in names
+        for number in range(3 if source in ("acted", "rock") else 2)
+    ]
+    recordings += [recording("speech", "read", 7, "val"), recording("music", "others", 8, "val")]
+    recordings += [recording("music", "others", 9, "test")]
+    return Dataset("corpus", ("speech", "music"), "independent", tuple(recordings))
+
+
+def test_smaller_shares_lie_within_larger_ones_and_val_stays(corpus):
+    from benchmarks.learning import sources_of, with_share
+
+    parts = [with_share(corpus, share, seed=3) for share in (0.25, 0.5, 1.0)]
+    assert [list(sources_of(part).values()) for part in parts] == [[1, 1, 1], [2, 1, 1], [4, 2, 1]]
+    names = [{each.name for each in part.recordings} for part in parts]
+    assert names[0] < names[1] < names[2]
+    assert all({"read/7", "others/8"} < some for some in names)
+    assert "others/9" not in names[2]
+
+
+def test_what_is_left_out_is_not_heard(corpus):
+    from benchmarks.learning import without
+
+    part, left = without(corpus, 0)
+    assert left == {"speech": "acted", "music": "rock"}  # of most recordings
+    assert {each.source for each in part.recordings} == {"read", "prompts", "radio", "orchestra", "bangs", "others"}
+    assert without(corpus, 1)[1] == {"speech": "prompts", "music": "orchestra"}
+
+
+def test_a_learning_curve_is_written_as_it_was_measured(tmp_path):
+    from benchmarks import learning
+
+    def training(share: float, seed: int, right: float) -> dict:
+        sources = {"speech": round(8 * share), "music": round(4 * share), "neither": 1}
+        return {"share": share, "seed": seed, "sources": sources, "gtzan-1s": right}
+
+    found = {
+        "recipe": "mel_patches",
+        "epochs": 4,
+        "shares": [training(*each) for each in ((0.25, 0, 80.0), (0.25, 1, 84.0), (0.5, 0, 88.0), (1.0, 0, 92.5))],
+        "folds": [
+            {
+                "left": {"speech": "acted", "music": "rock"},
+                **{"held speech": 90.1, "held music": 95.2},
+                "heard": {"held speech": 99.3, "held music": 99.4},
+            }
+        ],
+    }
+    text = learning.markdown(found)
+    assert "| gtzan-1s | 82.0 (80.0 to 84.0) | 88.0 (88.0 to 88.0) | 92.5 (92.5 to 92.5) |" in text
+    assert "| 2 / 1 / 1 | 4 / 2 / 1 | 8 / 4 / 1 |" in text
+    assert "| acted, rock | 90.1 | 99.3 | 95.2 | 99.4 |" in text
+    learning.plot(found, tmp_path / "learning.png")
+    assert (tmp_path / "learning.png").stat().st_size > 10_000
