@@ -95,8 +95,8 @@ LEARNING = """
 ### What more of the same would bring
 
 The recipe trained on less, for {epochs} epochs alone: on a quarter and half of the sources (packages, and of one package its
-languages), and on all but one of speech and one of music. In % of one-second windows, by the larger probability, what is neither where both are under 0.5
-(`python -m benchmarks.learning --help`).
+languages), and on all but one of speech and one of music. In % of one-second windows, by the larger probability, what is neither where
+both are under 0.5 (`python -m benchmarks.learning --help`).
 
 {table}
 ![Learning curves](learning.png)

@@ -4,7 +4,8 @@
 
 Each training is the whole recipe, but for its epochs. *Shares*: it hears a quarter, half and all of the sources (packages, and of
 one package languages) of each label, a smaller share within every larger one, chosen by seed; as many windows are drawn of fewer.
-*Folds*: it hears all but one source of speech and one of music, those of most recordings first, and is asked about one-second windows of these two.
+*Folds*: it hears all but one source of speech and one of music, those of most recordings first, and is asked about
+one-second windows of these two.
 
 Asked are one-second windows of `val`, and the tests of one second that `benchmarks.accuracy` has cut (--tests is its OUT/tests); the
 larger probability is the answer, what is neither is right where both are under 0.5. Nothing is chosen by these numbers: they say what

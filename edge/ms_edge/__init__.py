@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from ms_edge.model import Model
     from ms_edge.raw import RawFormat
     from ms_edge.results import Classification, Segment
+
+# From 1.29 on, onnxruntime's packages keep an identifier in the home directory and report over the network what they are used for,
+# unless they are told not to before they are imported (onnxruntime's docs/Privacy.md).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _ROOMS = {
     "RawFormat": "raw",

@@ -5,9 +5,9 @@ normalisation inside the network, so that it travels with the weights. Depthwise
 (Howard et al. 2017); they pad nothing, so that a window's scores are of what is in it, and mean and maximum over time make one
 answer of any half a second or more. Served in windows of one second, trained on half a second to ten.
 
-Frames that do not overlap cost nothing that could be seen: trained once each, with one seed, for six epochs on the same 200,000 windows, a
-frame every 20 / 25 ms had 84.1 / 83.9 per cent of all labels right on one-second windows of `val`, 86.1 / 85.9 on those of four packages left
-out; the front end and the network have a fifth less to do.
+Frames that do not overlap cost nothing that could be seen: trained once each, with one seed, for six epochs on the same 200,000
+windows, a frame every 20 / 25 ms had 84.1 / 83.9 per cent of all labels right on one-second windows of `val`, 86.1 / 85.9 on those of
+four packages left out; the front end and the network have a fifth less to do.
 
 The first convolution looks at patches of 100 ms by six bands, every 50 ms and three bands: four fifths of the work of a convolution on
 every frame and band are saved, and a window costs a single core half of what `mel_dscnn` costs. Both were trained once, with one seed, for
