@@ -1,11 +1,11 @@
 """The front end as a graph in front of an exported network: one file that runs wherever ONNX does, on samples.
 
 waveform  (batch, clip_samples)
-windowed  (batch, frames, n1, n2)          frames of fft_length = n1 x n2 samples (as square as may be), times the window
-partial   (batch, frames, n2, 2, k1)       a product with the transform of n1 points: real and imaginary
-parts     (batch, k1, frames, 2, k2)       a product with what is left of the transform of fft_length points, one matrix a k1
-spectrum  (batch, frames, bins)            amplitude or power of bin k1 + n1 x k2
-mel       (batch, frames, bands)           if the spec has mel bands: a product
+windowed  (batch x frames, fft_length)     fft_length is n1 x n2, as nearly a square as may be
+partial   (2 x k1, n2 x batch x frames)    a product with the transform of n1 points: real and imaginary
+parts     (k1, 2 x k2, batch x frames)     products with what is left of the transform of fft_length points, one a k1
+spectrum  (bins, batch x frames)           amplitude or power of bin k1 + n1 x k2
+mel       (bands, batch x frames)          if the spec has mel bands: a product
 features  (batch, *spec.feature_shape)
 
 Two short products in place of one long one (Cooley and Tukey 1965, once): a fifth of the arithmetic, a sixth of the constants, and sums
@@ -44,22 +44,22 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     if len(network.graph.input) != 1 or network.graph.input[0].name != FEATURES:
         raise MsEdgeError("bad-graph", "The front end can only be put before a model that takes features.")
     length, bins, frames = spec.fft_length, spec.fft_length // 2 + 1, spec.frames(spec.clip_samples)
-    columns = max(side for side in range(1, math.isqrt(length) + 1) if length % side == 0)
-    rows = length // columns
-    second_indices = -(-bins // columns)
+    first_points = max(side for side in range(1, math.isqrt(length) + 1) if length % side == 0)
+    second_points = length // first_points
+    second_bins = -(-bins // first_points)
     # Frames are put together of the longest blocks that they all consist of. What lies past the window counts nothing.
     block = math.gcd(spec.frame_step, length)
     if block > MAX_PADDED:
         block = math.gcd(block, MAX_PADDED)
     blocks = -(-((frames - 1) * spec.frame_step + min(spec.frame_length, length)) // block)
-    values = 2 * columns**2 + 4 * length * second_indices + length + (bins * spec.mel.bands if spec.mel else 0)
+    values = 2 * first_points**2 + 4 * length * second_bins + length + (bins * spec.mel.bands if spec.mel else 0)
     if 4 * values + 8 * frames * (length // block) + network.ByteSize() > MAX_BYTES:
         raise MsEdgeError(
             "too-large",
             f"A transform of {spec.fft_length} points makes this model larger than the {MAX_BYTES >> 20} MiB that one may have; "
             "convert it with --input features.",
         )
-    window, first, second = _transform(spec, columns, rows, second_indices)
+    window, first, second = _transform(spec, first_points, second_points, second_bins)
     model = onnx.ModelProto()
     model.CopyFrom(network)
     graph = model.graph
@@ -86,33 +86,32 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     x = add("Reshape", [x, integers("by_block", 0, blocks, block)], "blocks")
     found = np.arange(frames)[:, np.newaxis] * (spec.frame_step // block) + np.arange(length // block)
     x = add("Gather", [x, constant("found", np.minimum(found, blocks - 1))], "found_blocks", axis=1)
-    x = add("Reshape", [x, integers("by_first_index", 0, frames, columns, rows)], "frames")
+    x = add("Reshape", [x, integers("by_frame", -1, length)], "frames")
     x = add("Mul", [x, constant("window", window)], "windowed")
-    x = add("Transpose", [x], "by_row", perm=[0, 1, 3, 2])
-    x = add("MatMul", [x, constant("first", first)], "partial")
-    x = add("Reshape", [x, integers("by_part", 0, frames, rows, 2, columns)], "by_part")
-    x = add("Transpose", [x], "by_column", perm=[0, 4, 1, 2, 3])
-    x = add("Reshape", [x, integers("rows", 0, columns, frames, 2 * rows)], "rows")
-    x = add("MatMul", [x, constant("second", second)], "parts")
+    x = add("Transpose", [x], "by_sample")
+    x = add("Reshape", [x, integers("by_first_sample", first_points, -1)], "by_first_sample")
+    x = add("MatMul", [constant("first", first), x], "partial")
+    x = add("Reshape", [x, integers("by_part", 2, first_points, -1)], "by_part")
+    x = add("Transpose", [x], "by_first_bin", perm=[1, 0, 2])
+    x = add("Reshape", [x, integers("by_second_sample", first_points, 2 * second_points, -1)], "by_second_sample")
+    x = add("MatMul", [constant("second", second), x], "parts")
     x = add("Mul", [x, x], "squares")
-    x = add("Reshape", [x, integers("by_square", 0, columns, frames, 2, second_indices)], "by_square")
-    x = add("ReduceSum", [x, integers("parts_axis", 3)], "powers", keepdims=0)
-    x = add("Transpose", [x], "by_second_index", perm=[0, 2, 3, 1])
-    x = add("Reshape", [x, integers("by_bin", 0, frames, columns * second_indices)], "by_bin")
+    x = add("Reshape", [x, integers("by_square", first_points, 2, second_bins, -1)], "by_square")
+    x = add("ReduceSum", [x, integers("parts_axis", 1)], "powers", keepdims=0)
+    x = add("Transpose", [x], "by_second_bin", perm=[1, 0, 2])
+    x = add("Reshape", [x, integers("by_bin", first_points * second_bins, -1)], "by_bin")
     amplitude = spec.magnitude == "amplitude"
-    ends = [integers(name, value) for name, value in (("no_bin", 0), ("bins", bins), ("bins_axis", 2))]
+    ends = [integers(name, value) for name, value in (("no_bin", 0), ("bins", bins), ("bins_axis", 0))]
     x = add("Slice", [x, *ends], "power" if amplitude else SPECTRUM)
     if amplitude:
         x = add("Sqrt", [x], SPECTRUM)
     if spec.mel:
-        x = add("MatMul", [x, constant("mel", mel_filterbank(spec))], "mel")
+        x = add("MatMul", [constant("mel", np.ascontiguousarray(mel_filterbank(spec).T)), x], "mel")
     if spec.log_floor is not None:
         x = add("Add", [x, constant("log_floor", np.array(spec.log_floor, np.float32))], "floored")
         x = add("Log", [x], "logarithm")
-    if spec.layout == "bins_frames":
-        add("Transpose", [x], FEATURES, perm=[0, 2, 1])
-    else:
-        add("Identity", [x], FEATURES)
+    x = add("Reshape", [x, integers("by_clip", spec.bins, -1, frames)], "by_clip")
+    add("Transpose", [x], FEATURES, perm=[1, 0, 2] if spec.layout == "bins_frames" else [1, 2, 0])
 
     for kept, new in ((graph.node, nodes), (graph.initializer, constants)):
         after = list(kept)
@@ -136,30 +135,31 @@ def computed_features(model: bytes) -> Callable[[Float32], tuple[Float32, Float3
 
     def computed(waveforms: Float32) -> tuple[Float32, Float32]:
         spectra, features = session.run([SPECTRUM, FEATURES], {WAVEFORM: waveforms})
-        return spectra, features
+        return spectra.reshape(len(spectra), len(waveforms), -1).transpose(1, 2, 0), features
 
     return computed
 
 
-def _transform(spec: FrontEndSpec, columns: int, rows: int, second_indices: int) -> tuple[Float32, Float32, Float32]:
-    """The window (n1, n2), and the constants of both products: (n1, 2 x k1) and (k1, n2 x 2, 2 x k2), float32.
+def _transform(
+    spec: FrontEndSpec, first_points: int, second_points: int, second_bins: int
+) -> tuple[Float32, Float32, Float32]:
+    """The window (fft_length,), and the constants of both products: (2 x k1, n1) and (k1, 2 x k2, 2 x n2), float32.
 
-    Of n1 and k1 there are `columns`, of n2 `rows`. With n = n2 + rows n1 and k = k1 + columns k2, exp(-2 pi i n k / N) is
-    exp(-2 pi i n1 k1 / columns), the first product's, times exp(-2 pi i n2 k / N), the second's.
+    Of n1 and k1 there are `first_points`, of n2 `second_points`, of k2 `second_bins`. With n = n2 + second_points n1 and
+    k = k1 + first_points k2, exp(-2 pi i n k / N) is exp(-2 pi i n1 k1 / first_points), the first product's, times
+    exp(-2 pi i n2 k / N), the second's.
     """
     length = spec.fft_length
     window = np.zeros(length)
     seen = min(spec.frame_length, length)
     window[:seen] = hann_window(spec.frame_length)[:seen]
-    n1, n2, k2 = np.arange(columns), np.arange(rows), np.arange(second_indices)
-    inner = _turned(np.outer(n1, n1), columns)
-    outer = _turned(n2[:, np.newaxis] * (n1[:, np.newaxis, np.newaxis] + columns * k2), length)
-    # A complex product as a real one: what is real gives both parts, and so does what is imaginary, turned once more.
-    first = np.concatenate([inner.real, inner.imag], axis=1)
-    second = np.stack(
-        [np.concatenate([outer.real, outer.imag], axis=2), np.concatenate([-outer.imag, outer.real], axis=2)], axis=2
-    ).reshape(columns, 2 * rows, 2 * second_indices)
-    return window.reshape(columns, rows).astype(np.float32), first.astype(np.float32), second.astype(np.float32)
+    n1, n2, k2 = np.arange(first_points), np.arange(second_points), np.arange(second_bins)
+    inner = _turned(np.outer(n1, n1), first_points)
+    outer = _turned((n1[:, np.newaxis, np.newaxis] + first_points * k2[:, np.newaxis]) * n2, length)
+    # A complex product as a real one: both parts of the answer are of both parts of what is given.
+    first = np.concatenate([inner.real, inner.imag])
+    second = np.block([[outer.real, -outer.imag], [outer.imag, outer.real]])
+    return window.astype(np.float32), first.astype(np.float32), second.astype(np.float32)
 
 
 def _turned(steps: NDArray[np.int64], turn: int) -> NDArray[np.complex128]:

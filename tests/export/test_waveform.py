@@ -205,8 +205,14 @@ def test_one_at_a_time_equals_many_at_once(case):
     clips = np.stack([clips[i % len(clips)] for i in range(64)])
     (together,) = model.run(["scores"], {"waveform": clips})
     alone = np.concatenate([model.run(["scores"], {"waveform": clip[np.newaxis]})[0] for clip in clips])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(together, alone, atol=5e-6)  # products of another width sum in another order
     np.testing.assert_array_equal(together, model.run(["scores"], {"waveform": clips})[0])
+
+
+def test_of_no_windows_there_are_no_scores(waveform_model):
+    model = onnx.load(waveform_model)
+    (scores,) = session(model).run(["scores"], {"waveform": np.empty((0, 16_000), np.float32)})
+    assert scores.shape == (0, 2)
 
 
 @pytest.mark.parametrize("level", ["DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED"])
