@@ -96,7 +96,7 @@ LEARNING = """
 
 The recipe trained on less, for {epochs} epochs alone: on a quarter and half of the sources (packages, and of one package its
 languages), and on all but one of speech and one of music. In % of one-second windows, by the larger probability, what is neither where
-both are under 0.5 (`python -m benchmarks.learning --help`).
+both are under 0.5; one training each, where no range is given (`python -m benchmarks.learning --help`).
 
 {table}
 ![Learning curves](learning.png)

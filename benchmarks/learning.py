@@ -11,7 +11,8 @@ Asked are one-second windows of `val`, and the tests of one second that `benchma
 larger probability is the answer, what is neither is right where both are under 0.5. Nothing is chosen by these numbers: they say what
 the packages of the corpus can and cannot teach.
 
-Writes a run folder for each training, which a second run takes instead of training again; learning.json, learning.md, learning.png.
+Writes a run folder for each training, which a second run takes or finishes instead of training again; learning.json, learning.md,
+learning.png.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import argparse
 import csv
 import dataclasses
 import json
+import multiprocessing
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +76,7 @@ def main() -> int:
         for share in SHARES:
             for seed in range(args.seeds):
                 part = with_share(dataset, share, seed)
-                network = trained(recipe, part, args, f"share-{share:g}-{seed}", seed)
+                network = trained(part, args, f"share-{share:g}-{seed}", seed)
                 numbers = {
                     "share": share,
                     "seed": seed,
@@ -84,7 +87,7 @@ def main() -> int:
                 print(json.dumps(numbers), flush=True)
         for fold in range(args.folds):
             part, left = without(dataset, fold)
-            network = trained(recipe, part, args, f"without-{fold}", 0)
+            network = trained(part, args, f"without-{fold}", 0)
             held = {f"held {label}": windows_of(dataset, [source], label, recipe) for label, source in left.items()}
             full = keras.saving.load_model(args.out / f"share-{SHARES[-1]:g}-0" / "model.keras", compile=False)
             numbers = {
@@ -104,12 +107,21 @@ def main() -> int:
     return 0
 
 
-def trained(recipe: Recipe, dataset: Dataset, args: argparse.Namespace, name: str, seed: int) -> keras.Model:
-    """The recipe's network after a training on a dataset of fewer recordings."""
+def trained(dataset: Dataset, args: argparse.Namespace, name: str, seed: int) -> keras.Model:
+    """The recipe's network after a training on a dataset of fewer recordings, in a process of its own: each keeps files open."""
     folder = args.out / name
     if not (folder / "metrics.json").exists():
-        fit(recipe, dataset, f"open-corpus:{name}", folder, seed=seed, epochs=args.epochs, cache=default_folder())
+        names = {recording.name for recording in dataset.recordings}
+        given = (args.corpus, names, f"open-corpus:{name}", folder, seed, args.epochs)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            pool.submit(_fit, *given).result()
     return keras.saving.load_model(folder / "model.keras", compile=False)
+
+
+def _fit(corpus: Path, names: set[str], data: str, folder: Path, seed: int, epochs: int) -> None:
+    dataset = _kept(open_corpus(corpus), lambda recording: recording.name in names)
+    resume = folder.exists()
+    fit(get_recipe(RECIPE), dataset, data, folder, seed=seed, epochs=epochs, cache=default_folder(), resume=resume)
 
 
 def with_share(dataset: Dataset, share: float, seed: int) -> Dataset:
@@ -219,7 +231,9 @@ def markdown(found: Mapping[str, Any]) -> str:
     heads = [f"{' / '.join(map(str, sources.values()))}" for sources in shares.values()]
     lines = [f"| sources of speech / music / neither | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for test, curve in means(found).items():
-        cells = [f"{mean:.1f} ({least:.1f} to {most:.1f})" for mean, least, most in curve]
+        cells = [
+            f"{mean:.1f}" + (f" ({least:.1f} to {most:.1f})" if least < most else "") for mean, least, most in curve
+        ]
         lines.append(f"| {test} | {' | '.join(cells)} |")
     lines += [
         "",
@@ -237,7 +251,7 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for test, curve in means(found).items():
         wrong = 100 - np.array(curve)
         axes.errorbar(
@@ -252,7 +266,8 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
     axes.set_xticks(SHARES, [f"{share:.0%}" for share in SHARES])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.yaxis.set_major_formatter("{x:g}")
+    figure.legend(fontsize=8, loc="outside right center")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
