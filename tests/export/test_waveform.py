@@ -49,7 +49,7 @@ SPECS = {
     ),
     "not a power of two": FrontEndSpec(22_050, 600, 200, 600, clip_s=1.0, hop_s=1.0, layout="frames_bins"),
     "twice a prime": FrontEndSpec(16_000, 502, 125, 502, clip_s=1.0, hop_s=1.0, log_floor=0.02),
-    "padded by far": FrontEndSpec(16_000, 400, 160, 8192, clip_s=0.5, hop_s=0.5, log_floor=0.02),
+    "padded by far": FrontEndSpec(16_000, 400, 160, 8192, clip_s=0.1, hop_s=0.1, log_floor=0.02),
     "steps that share nothing with the transform": FrontEndSpec(8_000, 255, 77, 256, clip_s=0.5, hop_s=0.5),
     "steps longer than frames": FrontEndSpec(16_000, 256, 700, 256, clip_s=1.0, hop_s=1.0),
     "one frame": FrontEndSpec(16_000, 16_000, 16_000, 512, clip_s=1.0, hop_s=1.0, log_floor=0.02),
