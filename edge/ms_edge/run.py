@@ -53,20 +53,18 @@ def classify(
     failed = False
     try:
         undone = _undone(inputs, classifier, output, raw)
-        with (
-            interrupts,
-            _answering(classifier, raw, jobs) as answer,
-            # Closed before the processes are, which its threads may be waiting for.
-            contextlib.closing(_results(answer, undone, progress, interrupts, jobs)) as results,
-        ):
-            for result in results:
-                with progress.aside():
-                    result = output.write(result)
-                if isinstance(result, Failure):
-                    failed = True
-                    progress.complain(result.message)
-                progress.file(isinstance(result, Failure))
-                interrupts.written += 1
+        with interrupts, _answering(classifier, raw, jobs) as answer:
+            work = partial(_work, answer, progress, interrupts)
+            results: Generator[Result | str, None, None] = in_order(work, undone, jobs, interrupts.stopped)
+            with contextlib.closing(results):  # before the processes end, which its threads may be waiting for
+                for result in results:
+                    with progress.aside():
+                        result = output.write(result)
+                    if isinstance(result, Failure):
+                        failed = True
+                        progress.complain(result.message)
+                    progress.file(isinstance(result, Failure))
+                    interrupts.written += 1
         if not interrupts.unfinished:
             output.finish()
     except (MsEdgeError, OSError):
@@ -82,16 +80,6 @@ def classify(
         progress.complain(f"interrupted after {interrupts.written} results: {kept}{resume}.")
         return INTERRUPTED
     return FAILED if failed else DONE
-
-
-def _results(
-    answer: Answer[Result],
-    undone: Iterator[str | Result | _Line],
-    progress: Progress,
-    interrupts: Interrupts,
-    jobs: int,
-) -> Generator[Result | str, None, None]:
-    return in_order(partial(_work, answer, progress, interrupts), undone, jobs, interrupts.stopped)
 
 
 def _undone(
@@ -135,7 +123,8 @@ def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iter
             try:
                 return workers(item, on_audio)
             except WorkerError as how:
-                return Failure(item, "worker-died", f"{item}: could not be read, the process that did ended ({how}).")
+                message = f"{item}: the process that read it ended ({how}): out of memory, or a decoder crashed."
+                return Failure(item, "worker-died", message)
 
         yield answer_elsewhere
 

@@ -106,7 +106,7 @@ def test_a_crash_in_a_library_is_one_sentence(samples):
     command = [sys.executable, "-c", CRASH, *map(str, samples)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    message = f"{samples[0]}: could not be read, the process that did ended (signal 6)."
+    message = f"{samples[0]}: the process that read it ended (signal 6): out of memory, or a decoder crashed."
     assert done.stderr == f"ms-edge: {message}\n"
     assert len(done.stdout.splitlines()) == 1 + len(samples)
 
@@ -155,14 +155,25 @@ with Workers(4, answer) as workers, ThreadPoolExecutor(4) as pool:
         assert (done.stdout, done.stderr) == ("A|B|ModelError: it could not.|C|True\n", "")
 
 
-def test_a_reader_that_has_enough_ends_the_run(samples):
-    """A pipe that closes while threads wait for processes: the run once waited for ever."""
-    names = "\n".join([str(samples[0]), *(f"missing-{number}" for number in range(400))])
-    command = f"{sys.executable} -m ms_edge.cli classify -q -j 2 --format tsv --files-from - | head -2"
-    for _ in range(8):
-        done = subprocess.run(["sh", "-c", command], input=names, capture_output=True, text=True, timeout=60)
-        assert done.stderr == ""
-        assert len(done.stdout.splitlines()) == 2
+FULL = """
+import sys
+from ms_edge import cli
+from ms_edge.outputs import Output
+
+def full(self, result):
+    raise OSError(28, "no space left")
+
+Output.write = full
+for _ in range(40):
+    assert cli.main(["classify", "-q", "-j", "2", *(f"missing-{number}" for number in range(40))]) == 1
+"""
+
+
+def test_an_output_that_fails_ends_the_run():
+    """While threads wait for processes: one run in a few once waited for ever."""
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stderr == 40 * "ms-edge: the output cannot be written (no space left).\n"
 
 
 def test_what_other_systems_lack_is_not_imported():
