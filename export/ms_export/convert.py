@@ -20,7 +20,7 @@ from ms_export.parity import Report, check
 from ms_export.reference import Reference
 from ms_export.run import Run
 from ms_export.signals import clip_case, grid
-from ms_export.tolerances import tolerances_of
+from ms_export.tolerances import TOLERANCES
 from ms_export.waveform import with_front_end
 from ms_train.console import first_line
 from ms_train.datasets import Recording
@@ -52,19 +52,18 @@ def convert(
         raise MsEdgeError("bad-network", f"{run.recipe}: cannot be converted to ONNX ({first_line(error)}).") from error
     if input == WAVEFORM:
         graph = with_front_end(run.spec, graph)
-    tolerances = tolerances_of(input)
     recordings = run.held_out(data, archive)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         partial = Path(scratch) / out.name
         try:
-            partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, {}, tolerances)))
+            partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, {}, TOLERANCES)))
             reports = compare(run, partial, recordings)
             for found in reports:
                 if not found.passed:
                     raise MsEdgeError("no-parity", f"{found.describe()}; nothing was written.")
             digests = {recording.name: recording.sha256 for group in recordings.values() for recording in group}
             parity = certificate.parity_entry(reports, digests)
-            partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity, tolerances)))
+            partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity, TOLERANCES)))
             model = Model.load(partial, "cpu")
         except MsEdgeError as error:  # of the file that it would have become
             raise type(error)(error.code, error.message.replace(str(partial), str(out))) from None

@@ -16,12 +16,12 @@ from ms_edge.frontend import FrontEnd, hann_window, mel_filterbank
 from ms_edge.model import Model
 from ms_edge.providers import CPU, CUDA, CUDA_OPTIONS, obtained_provider
 from ms_edge.sources import AudioArrays
-from ms_edge.spec import FEATURES, WAVEFORM, FrontEndSpec
+from ms_edge.spec import WAVEFORM, FrontEndSpec
 from ms_edge.windows import windows
 from ms_export.parity import SERVED, Array, Implementation, Stages
 from ms_export.reference import BATCH, Reference, batches, decide, in_batches
 from ms_export.signals import Case
-from ms_export.tolerances import DEVICE_TOLERANCES, REAL_TOLERANCES, RESAMPLED, VARIANT_TOLERANCES, tolerances_of
+from ms_export.tolerances import DEVICE_TOLERANCES, REAL_TOLERANCES, RESAMPLED, TOLERANCES, VARIANT_TOLERANCES
 from ms_export.waveform import computed_features
 
 
@@ -153,23 +153,22 @@ def implementations(model: Model, content: bytes, *, everything: bool = False) -
 
     Of an int8 or fp16 variant, its labels alone. `everything`: every option of the network on every case, not on each fourth or eighth.
     """
-    spec, tolerances = model.metadata.spec, tolerances_of(model.input)
+    spec = model.metadata.spec
     if variant := model.metadata.parity.get("variant"):
         return [
             Implementation(
                 f"{variant}, {SERVED}", served(model), VARIANT_TOLERANCES, VARIANT_TOLERANCES, real_only=True
             )
         ]
-    recorded = REAL_TOLERANCES if model.input == FEATURES else {}
     stages_of = graph_front_end(spec, content) if model.input == WAVEFORM else edge_front_end(spec)
     front_end = lru_cache(maxsize=1)(stages_of)  # one case goes through all of them
 
     def network(
         name: str,
-        allowed: Mapping[str, float] = tolerances,
+        allowed: Mapping[str, float] = TOLERANCES,
         resampled: Mapping[str, float] | None = None,
         every: int = 1,
-        narrower: Mapping[str, float] = recorded,
+        narrower: Mapping[str, float] = REAL_TOLERANCES,
         **options: Any,
     ) -> Implementation:
         stages = served(model, OnnxNetwork(content, **options), front_end)
@@ -178,7 +177,7 @@ def implementations(model: Model, content: bytes, *, everything: bool = False) -
     devices = [
         network(
             provider,
-            {**tolerances, **DEVICE_TOLERANCES},
+            {**TOLERANCES, **DEVICE_TOLERANCES},
             narrower={},
             provider=(provider, CUDA_OPTIONS if provider == CUDA else {}),
         )
@@ -188,7 +187,7 @@ def implementations(model: Model, content: bytes, *, everything: bool = False) -
     return [
         Implementation("tf.signal, float64", Reference(spec, dtype="float64"), resampled=None),
         Implementation("NumPy/SciPy, float64", double_front_end(spec), resampled=None),
-        Implementation(SERVED, served(model, front_end=front_end), tolerances, recorded=recorded),
+        Implementation(SERVED, served(model, front_end=front_end), TOLERANCES, recorded=REAL_TOLERANCES),
         network("all optimisations", resampled=RESAMPLED),
         # The served way and its logits on every case; what could only be wrong in the same kernels on fewer, since networks cost most.
         network("extended optimisations", every=4, level="ORT_ENABLE_EXTENDED"),

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from ms_edge.spec import WAVEFORM
-
 # At the model's own rate.
 TOLERANCES = {
     # The mean of two channels in float32 against float64, relative: one rounding.
@@ -47,11 +43,3 @@ PASSBAND = 0.88
 VARIANT_TOLERANCES = {"label": 0.03}
 # Of the network on another device than the CPU (TF32 off): other kernels, other orders of summation.
 DEVICE_TOLERANCES = {"logits": 1e-2, "scores": 1e-3}
-# Of a model that takes the waveform: a product with the transform's rows rounds sums of hundreds of terms where a fast transform
-# rounds a few, and shows near a full-scale tone.
-WAVEFORM_TOLERANCES = {**TOLERANCES, "features": 2e-3, "logits": 1e-3, "scores": 1e-4}
-
-
-def tolerances_of(model_input: str) -> Mapping[str, float]:
-    """What is allowed of each stage, at the model's own rate, of a model that takes `features` or the `waveform`."""
-    return WAVEFORM_TOLERANCES if model_input == WAVEFORM else TOLERANCES
