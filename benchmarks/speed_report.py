@@ -186,7 +186,7 @@ def _many(files: Found) -> Iterator[str]:
         [name, times_real(one, "whole"), str(one.get("wrong_labels", "")), f"{one.get('peak_bytes', 0) / 1e6:,.0f}"]
         for name, one in files.items()
     ]
-    head = ["", "times real time", "wrong labels", "peak MB"]
+    head = ["", "times real time", "wrong labels", "peak MB of a process"]
     yield f"{count:,.0f} files of 10 s, one command:\n\n" + table(head, rows)
 
 
