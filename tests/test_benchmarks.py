@@ -37,6 +37,58 @@ def test_a_measurement_can_be_imported(name):
     importlib.import_module(f"benchmarks.{name}")
 
 
+# Accuracy: a system that is asked what it can answer, and counted right where it is.
+
+CLIPS = [
+    ("gtzan-1s", "speech"), ("gtzan-1s", "music"), ("test_a-5s", "speech"), ("test_a-5s", "music"), ("test_a-1s", "speech"),
+    ("noise-5s", "neither"), ("noise-1s", "neither"), ("mixtures", "speech+music"), ("hard", "-"),
+]  # fmt: skip
+
+
+def accuracy_of(answer, **options):
+    """What is measured of a system that says `answer(truth)`: speech, music."""
+    from benchmarks.accuracy import _at, measured
+    from benchmarks.testsets import Clip
+
+    clips = [Clip(test, f"{test}/{number}.wav", truth, str(number)) for number, (test, truth) in enumerate(CLIPS)]
+    answers = [dict(zip(("speech", "music"), answer(clip.truth), strict=True)) for clip in clips]
+    return measured(clips, [{**each, "label": _at(each, 0.5)} for each in answers], **options)
+
+
+def test_a_system_that_is_right_throughout_makes_no_mistake():
+    found = accuracy_of(lambda truth: (float("speech" in truth), float("music" in truth)))
+    rules = [found["tests"][test][rule] for test, _ in CLIPS[:7] for rule in ("binary", "as_shipped")]
+    assert all(rule["value"] == 1 and rule["wrong"] == [] for rule in rules)
+    assert found["tests"]["mixtures"]["speech"] == {"as_shipped": 1, "half": 1, "best": 1}
+    assert found["tests"]["hard"]["labels"] == {"neither": 1}
+    assert found["calibration_error"] == 0
+
+
+def test_a_system_that_says_nothing_is_right_of_nothing_but_noise():
+    """Two shares of zero, as of one that finds noise alone, are no answer; not speech, which happens to come first."""
+    tests = accuracy_of(lambda _: (0.0, 0.0))["tests"]
+    assert [tests[test]["binary"]["value"] for test in ("gtzan-1s", "test_a-5s", "noise-5s")] == [0, 0, 1]
+
+
+def test_a_system_that_knows_no_neither_is_not_asked_for_it():
+    from benchmarks.accuracy import markdown
+
+    right = accuracy_of(lambda truth: (float("speech" in truth), float("music" in truth)))
+    found = accuracy_of(lambda truth: (float(truth == "speech"), float(truth != "speech")), two_way=True)
+    assert list(found) == ["tests"]
+    assert sorted(found["tests"]) == ["gtzan-1s", "test_a-1s", "test_a-5s"]
+    assert all(
+        sorted(rules) == ["binary", "clips"] and rules["binary"]["value"] == 1 for rules in found["tests"].values()
+    )
+    lines = markdown({"ours": right, "theirs": found, "gone": {"absent": "why"}}).splitlines()
+    asked = {line.split(" | ")[0]: line.rstrip(" |").split(" | ")[-1] for line in lines if line.startswith("| ")}
+    assert asked["| test_a-5s, binary"] == "100.0 [100.0, 100.0]"
+    assert {asked[f"| {row}"] for row in ("noise-5s, binary", "test_a-5s, as shipped", "hard: labels as shipped")} == {
+        "-"
+    }
+    assert lines[-1] == "gone: absent, why."
+
+
 # Splices: what a file is said to be, it is.
 
 

@@ -40,8 +40,8 @@ int main(void)
          }
       }
       fclose(file);
-      if (!frames || active <= 0) return 2;
-      printf("{\"speech\": %.6f, \"music\": %.6f}\n", 1 - music / active, music / active);
+      if (!frames || active <= 0) puts("{\"speech\": 0, \"music\": 0}");
+      else printf("{\"speech\": %.6f, \"music\": %.6f}\n", 1 - music / active, music / active);
       fflush(stdout);
    }
    return 0;
