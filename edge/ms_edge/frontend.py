@@ -23,6 +23,7 @@ from ms_edge.spec import WAVEFORM, FrontEndSpec
 Float32 = NDArray[np.float32]
 
 BLOCK_SAMPLES = 1 << 15  # of frames transformed at a time: with what comes of them, some 250 kB
+BANDS_TOGETHER = 16  # mel bands of one product: they are made of neighbouring bins, and most of the weights of all bands are zero
 
 
 def hann_window(length: int) -> NDArray[np.float64]:
@@ -58,6 +59,17 @@ def _hz_to_mel(hz: float | NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1127.0 * np.log1p(np.asarray(hz) / 700.0))
 
 
+def _bands_by_bins(weights: Float32) -> list[tuple[slice, slice, Float32]]:
+    """The weights of `mel_filterbank` in blocks: which bins, which bands, and the weights from those to these."""
+    blocks = []
+    for first in range(0, weights.shape[1], BANDS_TOGETHER):
+        bands = slice(first, min(first + BANDS_TOGETHER, weights.shape[1]))
+        used = np.flatnonzero(weights[:, bands].any(axis=1))
+        bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0)
+        blocks.append((bins, bands, np.ascontiguousarray(weights[bins, bands])))
+    return blocks
+
+
 class FrontEnd:
     """A spec at work: samples in, float32 features out. Holds only constants, so threads may share it."""
 
@@ -66,7 +78,7 @@ class FrontEnd:
         # The transform sees no more than fft_length samples of a frame, so the rest is never computed.
         self._seen = min(spec.frame_length, spec.fft_length)
         self._window: Float32 = hann_window(spec.frame_length)[: self._seen].astype(np.float32)
-        self._mel = mel_filterbank(spec) if spec.mel else None
+        self._bands = _bands_by_bins(mel_filterbank(spec)) if spec.mel else []
         self._floor = None if spec.log_floor is None else np.float32(spec.log_floor)
 
     def spectrum(self, samples: Float32) -> Float32:
@@ -91,24 +103,26 @@ class FrontEnd:
         """
         spec = self.spec
         count, step = spec.frames(spec.clip_samples), spec.frame_step
-        shared = self._frames(samples) if spec.hop_samples % step == 0 and len(starts) > 1 else None
         found = np.empty((len(starts), *spec.feature_shape), np.float32)
         by_frame = found.swapaxes(1, 2) if spec.layout == "bins_frames" else found
-        for clip, start in zip(by_frame, starts.tolist(), strict=True):
-            if shared is not None and start % step == 0:
-                clip[:] = shared[start // step :][:count]
-            else:
-                clip[:] = self._frames(samples[start : start + spec.clip_samples])
+        alone = np.ones(len(starts), bool)
+        if spec.hop_samples % step == 0 and len(starts) > 1:
+            alone = starts % step != 0
+            frames = (starts[~alone] // step)[:, np.newaxis] + np.arange(count)
+            by_frame[~alone] = self._frames(samples).take(frames, axis=0)
+        for clip in np.flatnonzero(alone):
+            by_frame[clip] = self._frames(samples[starts[clip] :][: spec.clip_samples])
         return found
 
     def _frames(self, samples: Float32) -> Float32:
         """Features of (n,) float32 samples, (frames, bins) float32."""
-        if self._mel is None:
+        if not self._bands:
             found = self.spectrum(samples)
         else:
-            found = np.empty((self.spec.frames(len(samples)), self._mel.shape[1]), np.float32)
+            found = np.empty((self.spec.frames(len(samples)), self.spec.bins), np.float32)
             for rows, spectrum in self._blocks(samples):
-                np.matmul(spectrum, self._mel, out=found[rows])
+                for bins, bands, weights in self._bands:
+                    np.matmul(spectrum[:, bins], weights, out=found[rows, bands])
         if self._floor is not None:
             found += self._floor
             np.log(found, out=found)
