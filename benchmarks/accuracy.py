@@ -6,8 +6,9 @@
 system is given the same files (see `benchmarks.testsets`) and answers with two mean probabilities. Two rules are reported:
 
 *binary*: the larger of the two is the answer, the only rule that all systems have; what is neither is right where both are under 0.5.
-*as shipped*: the label of `ms-edge classify`, by its own thresholds; of peers, each probability against 0.5. Systems that cannot say that
-something is neither, or both, are asked by the first rule alone, and only of what is one of the two.
+*as shipped*: the label of `ms-edge classify`, by its own thresholds; of peers, each probability against 0.5. Two that are equal are no
+answer. Of what gives no probabilities, shares of time stand for them. Systems that cannot say that something is neither are asked by the
+first rule alone, and only of what is one of the two; mixtures and calibration are for those that can say both.
 
 In brackets: 95 % intervals, by bootstrap over recordings. Writes tests/ (kept: delete it to cut anew), accuracy.json, accuracy.md.
 """
@@ -63,7 +64,7 @@ def main() -> int:
             found[peer.name] = {"absent": str(reason)}
             continue
         answers = [{**answer, "label": _at(answer, 0.5)} for answer in answers]
-        found[peer.name] = measured(clips, answers, two_way=peer.two_way)
+        found[peer.name] = measured(clips, answers, peer.knows)
     model = Model.load(args.model)
     numbers = {"model": model.sha256, "ms_edge": version("ms-edge"), "systems": found}
     (args.out / "accuracy.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
@@ -73,8 +74,8 @@ def main() -> int:
     return 0
 
 
-def measured(clips: Sequence[Clip], answers: Answers, *, two_way: bool = False) -> dict[str, Any]:
-    """All numbers of one system; of one that is `two_way`, those that mean something of it."""
+def measured(clips: Sequence[Clip], answers: Answers, knows: Sequence[str] = (NEITHER, "both")) -> dict[str, Any]:
+    """All numbers that mean something of one system, which `knows` these answers beside the one and the other."""
     by_test: dict[str, tuple[list[Clip], Answers]] = {}
     for clip, answer in zip(clips, answers, strict=True):
         of_test = by_test.setdefault(clip.test, ([], []))
@@ -82,7 +83,7 @@ def measured(clips: Sequence[Clip], answers: Answers, *, two_way: bool = False) 
         of_test[1].append(answer)
     tests: dict[str, Any] = {}
     for test, (some, said) in by_test.items():
-        if two_way and not {clip.truth for clip in some} <= set(LABELS):
+        if NEITHER not in knows and not {clip.truth for clip in some} <= set(LABELS):
             continue
         if test == "hard":
             labels = [answer["label"] for answer in said]
@@ -97,12 +98,12 @@ def measured(clips: Sequence[Clip], answers: Answers, *, two_way: bool = False) 
             ),
         }
         tests[test] = {"clips": len(some)}
-        if two_way:
+        if NEITHER not in knows:
             del rules["as_shipped"]
         for rule, right in rules.items():
             hits = np.array([right(clip, answer) for clip, answer in zip(some, said, strict=True)])
             tests[test][rule] = {**_share(hits, some), "wrong": _wrong(hits, some, said)}
-    if two_way:
+    if "both" not in knows:
         return {"tests": tests}
     pure, mixed = by_test["test_a-5s"], by_test["mixtures"]
     both = [*pure[0], *mixed[0]], [*pure[1], *mixed[1]]
@@ -120,7 +121,7 @@ def _at(answer: dict[str, Any], threshold: float) -> str:
 def _binary(answer: dict[str, Any], truth: str) -> str:
     if truth == NEITHER:
         return _at(answer, 0.5)
-    if answer["speech"] == answer["music"]:  # nothing of either: no answer
+    if answer["speech"] == answer["music"]:
         return NEITHER
     return max(LABELS, key=lambda label: float(answer[label]))
 

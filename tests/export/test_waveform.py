@@ -49,7 +49,7 @@ SPECS = {
     ),
     "not a power of two": FrontEndSpec(22_050, 600, 200, 600, clip_s=1.0, hop_s=1.0, layout="frames_bins"),
     "twice a prime": FrontEndSpec(16_000, 502, 125, 502, clip_s=1.0, hop_s=1.0),
-    "padded by far": FrontEndSpec(16_000, 400, 160, 8192, clip_s=0.1, hop_s=0.1),
+    "padded by far": FrontEndSpec(16_000, 400, 160, 8192, clip_s=0.1, hop_s=0.1, log_floor=0.02),
     "steps that share nothing with the transform": FrontEndSpec(8_000, 255, 77, 256, clip_s=0.5, hop_s=0.5),
     "steps longer than frames": FrontEndSpec(16_000, 256, 700, 256, clip_s=1.0, hop_s=1.0),
     "one frame": FrontEndSpec(16_000, 16_000, 16_000, 512, clip_s=1.0, hop_s=1.0, log_floor=0.02),
@@ -205,7 +205,8 @@ def test_one_at_a_time_equals_many_at_once(case):
     clips = np.stack([clips[i % len(clips)] for i in range(64)])
     (together,) = model.run(["scores"], {"waveform": clips})
     alone = np.concatenate([model.run(["scores"], {"waveform": clip[np.newaxis]})[0] for clip in clips])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    # Products of another width sum in another order.
+    np.testing.assert_allclose(together, alone, atol=TOLERANCES["scores"] / 10)
     np.testing.assert_array_equal(together, model.run(["scores"], {"waveform": clips})[0])
 
 
