@@ -36,7 +36,7 @@ def in_order(
 
     Items are taken in a thread too: one that is slow to come delays no result of those before it. `stopped()` is asked before
     each is begun; once it is true nothing more is, and what was begun is finished and yielded, up to the first that gave None.
-    With 0 jobs all is done in this thread, which costs no imports and no thread: for one item that is at hand.
+    With 0 jobs all is done in this thread, which costs no imports and no thread: for items that are at hand, one after another.
     """
     if jobs == 0:
         for item in items:

@@ -167,7 +167,9 @@ def _classify(args: argparse.Namespace) -> int:
         reason = (error.strerror or str(error)).lower()
         raise UsageError("usage", f"{args.output}: cannot be written ({reason}).") from None
     jobs = args.jobs or usable_cores()
-    jobs = 0 if alone else min(jobs, len(args.paths)) if known else jobs
+    jobs = min(jobs, len(args.paths)) if known else jobs
+    # Nothing to wait for, and nothing at once: then this thread does it, without others to be woken by.
+    jobs = 0 if alone or (jobs == 1 and args.files_from is None) else jobs
     return classify(inputs, classifier, output, progress, jobs=jobs, raw=raw)
 
 

@@ -145,7 +145,10 @@ def stream(
 ) -> int:
     """Print a line for each window of a live source as soon as it is decided; returns the exit status."""
     try:
-        with AudioFile(source, raw=raw, wav_only=classifier.wav_only, block_s=classifier.spec.hop_s / 10) as audio:
+        with (
+            _interrupts_for_certain(),
+            AudioFile(source, raw=raw, wav_only=classifier.wav_only, block_s=classifier.spec.hop_s / 10) as audio,
+        ):
             any_window = False
             for part in classifier.live(audio):
                 line = (
@@ -164,6 +167,28 @@ def stream(
         progress.complain(error.message)
         return FAILED
     return DONE
+
+
+@contextlib.contextmanager
+def _interrupts_for_certain() -> Iterator[None]:
+    """An interrupt that comes in a callback of libsndfile is told there, lost, and ends the stream as its end would: raise it then."""
+    came = False
+    tell = sys.unraisablehook
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    sys.unraisablehook = lambda lost: None if lost.exc_type is KeyboardInterrupt else tell(lost)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = tell
+        signal.signal(signal.SIGINT, before)
+        if came:
+            raise KeyboardInterrupt
 
 
 class Interrupts:
