@@ -9,10 +9,10 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TypeGuard
 
 from ms_edge.audio import AudioFile
 from ms_edge.batch import POLL_S, in_order
@@ -28,12 +28,11 @@ from ms_edge.results import SCHEMA, Classification, Failure
 from ms_edge.resume import ResumableOutput
 from ms_edge.writers import LIVE_HEADER, live_line
 
-if TYPE_CHECKING:
-    from ms_edge.workers import Answer
-
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 GRACE_S = 1.0  # for standard input to end after an interrupt: who writes it was most likely interrupted too
+TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files that are asked of at once: so many, or so large
 Result = Classification | Failure
+Answer = Callable[[Sequence[str], Callable[[float], None]], Sequence[Result]]  # to paths, and what hears of audio read
 
 
 def classify(
@@ -55,7 +54,7 @@ def classify(
         undone = _undone(inputs, classifier, output, raw)
         with interrupts, _answering(classifier, raw, jobs) as answer:
             work = partial(_work, answer, progress, interrupts)
-            results: Generator[Result | str, None, None] = in_order(work, undone, jobs, interrupts.stopped)
+            results: Generator[Result | str, None, None] = in_order(work, undone, jobs, interrupts.stopped, _share)
             with contextlib.closing(results):  # before the processes end, which its threads may be waiting for
                 for result in results:
                     with progress.aside():
@@ -98,8 +97,8 @@ class _Line(str):
 
 
 @contextlib.contextmanager
-def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iterator[Answer[Result]]:
-    """What answers for one item, for up to `jobs` threads at once: in processes where it can be, and there is more than one."""
+def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iterator[Answer]:
+    """What answers for some items, for up to `jobs` threads at once: in processes where it can be, and there is more than one."""
 
     def answer(item: str, on_audio: Callable[[float], None]) -> Result:
         try:
@@ -107,37 +106,62 @@ def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iter
         except AudioError as error:
             return Failure(item, error.code, error.message)
 
+    def answer_here(items: Sequence[str], on_audio: Callable[[float], None]) -> Sequence[Result]:
+        return [answer(item, on_audio) for item in items]
+
     if jobs < 2 or classifier.model.provider != CPU:
-        yield answer
+        yield answer_here
         return
     from ms_edge.workers import WorkerError, Workers, can_fork
 
     if not can_fork():
-        yield answer
+        yield answer_here
         return
     with Workers(jobs, answer) as workers:
 
-        def answer_elsewhere(item: str, on_audio: Callable[[float], None]) -> Result:
-            if item == STDIN:  # which copies of this process would share
-                return answer(item, on_audio)
-            try:
-                return workers(item, on_audio)
-            except WorkerError as how:
-                why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
-                message = f"{item}: the process that read it ended ({how}), perhaps {why}."
-                return Failure(item, "worker-died", message)
+        def answer_elsewhere(items: Sequence[str], on_audio: Callable[[float], None]) -> Sequence[Result]:
+            if list(items) == [STDIN]:  # which copies of this process would share
+                return answer_here(items, on_audio)
+            found = workers(items, on_audio)
+            return [
+                died(item, each) if isinstance(each, WorkerError) else each
+                for item, each in zip(items, found, strict=True)
+            ]
+
+        def died(item: str, how: WorkerError) -> Failure:
+            why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
+            return Failure(item, "worker-died", f"{item}: the process that read it ended ({how}), perhaps {why}.")
 
         yield answer_elsewhere
 
 
+def _is_path(item: str | Result | _Line) -> TypeGuard[str]:
+    return isinstance(item, str) and not isinstance(item, _Line)
+
+
+def _share(item: str | Result | _Line) -> float:
+    """Which part an item is of what is asked at once: small files go together, for to ask costs as much as a second of audio."""
+    if not _is_path(item):
+        return 1 / TOGETHER
+    if item == STDIN:
+        return 1.0
+    try:
+        found = os.stat(item)
+    except (OSError, ValueError):  # which is about to be said
+        return 1 / TOGETHER
+    if not stat.S_ISREG(found.st_mode):  # it may take for ever
+        return 1.0
+    return min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
+
+
 def _work(
-    answer: Answer[Result], progress: Progress, interrupts: Interrupts, item: str | Result | _Line
-) -> Result | str | None:
-    if not isinstance(item, str) or isinstance(item, _Line):
-        return item
-    if item == STDIN and not stat.S_ISREG(os.fstat(0).st_mode):
-        return interrupts.limited(lambda: answer(item, progress.audio))
-    return answer(item, progress.audio)
+    answer: Answer, progress: Progress, interrupts: Interrupts, items: Sequence[str | Result | _Line]
+) -> Sequence[Result | str | None]:
+    paths = list(filter(_is_path, items))
+    if paths == [STDIN] and not stat.S_ISREG(os.fstat(0).st_mode):
+        return [interrupts.limited(lambda: answer(paths, progress.audio)[0])]
+    answers = iter(answer(paths, progress.audio) if paths else ())
+    return [next(answers) if _is_path(item) else item for item in items]
 
 
 def stream(

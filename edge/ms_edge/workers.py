@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
 
 Result = TypeVar("Result")
-Answer = Callable[
-    [str, Callable[[float], None]], Result
-]  # an item, and what is to be told how much audio has been read
+# What is said of an item, given what is to be told how much audio has been read.
+Answer = Callable[[str, Callable[[float], None]], Result]
 
-TOLD_S = 30.0  # of audio: how much is read before it is told, for a message costs as much as a second of audio
+TOLD_S = 120.0  # of audio: how much is read before it is told, for a message costs as much as a second of audio
 
-ATTEMPTS = 3  # to give an item to a worker whose process dies before it has it
+ATTEMPTS = 3  # to give items to a worker whose process dies before it has them
 
 
 def can_fork() -> bool:
@@ -43,13 +43,14 @@ class WorkerError(Exception):
 class Workers(Generic[Result]):
     """`count` copies of this process, which share what it has loaded; `answer` is what each of them does with an item.
 
-    Call it from up to `count` threads. An item whose process ends raises `WorkerError`, and another process takes its place: each is
-    begun by one that does nothing else, has no threads, and so can be copied at any time. Where no process can be had, this one
-    answers. Interrupts are for the process that this is a copy of; workers end when it does, however it does.
+    Call it from up to `count` threads. Where a process ends, another takes its place: each is begun by one that does nothing else,
+    has no threads, and so can be copied at any time. Where no process can be had, this one answers. Interrupts are for the process
+    that this is a copy of; workers end when it does, however it does.
     """
 
     def __init__(self, count: int, answer: Answer[Result]) -> None:
         self._answer = answer
+        self._numbers = itertools.count()
         self._idle: SimpleQueue[tuple[ForkProcess, Connection] | None] = SimpleQueue()  # None: this process
         context = multiprocessing.get_context("fork")
         ours: list[Connection] = []
@@ -66,46 +67,61 @@ class Workers(Generic[Result]):
             else:
                 self._idle.put((process, pipe))
 
-    def __call__(self, item: str, on_audio: Callable[[float], None]) -> Result:
-        """What `answer` says of an item; raises what it raises."""
+    def __call__(self, items: Sequence[str], on_audio: Callable[[float], None]) -> list[Result | WorkerError]:
+        """What `answer` says of each item, or a WorkerError where a process ended of it; raises what `answer` raises."""
         worker = self._idle.get()
         try:
             if worker is None:
-                return self._answer(item, on_audio)
-            found = self._asked(worker[1], item, on_audio)
+                return [self._answer(item, on_audio) for item in items]
+            found = self._asked(worker[1], list(items), on_audio)
             if found is None:
                 worker = None
-                raise WorkerError("killed")
+                return [WorkerError("killed") for _ in items]
         finally:
             self._idle.put(worker)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        for each in found:
+            if isinstance(each, Exception) and not isinstance(each, WorkerError):
+                raise each
+        return found  # type: ignore[return-value]
 
-    @staticmethod
-    def _asked(pipe: Connection, item: str, on_audio: Callable[[float], None]) -> Result | Exception | None:
-        """What a worker says of an item, or why it died of it; None where nobody is there any more."""
+    def _asked(
+        self, pipe: Connection, items: list[str], on_audio: Callable[[float], None]
+    ) -> list[Result | Exception] | None:
+        """What a worker says of items, or why it died of one; None where nobody is there any more."""
+        number = next(self._numbers)
         taken, attempts = False, 0
         try:
-            pipe.send(item)
+            pipe.send((number, items))
             while attempts < ATTEMPTS:
                 kind, of, seconds, found = pipe.recv()
                 if kind == "died":
                     if taken:
-                        return WorkerError(found)
-                    # Before it had it, or just then: so once more, and what is said of it twice is heard once.
+                        return [WorkerError(found)] if len(items) == 1 else self._asked_singly(pipe, items, on_audio)
+                    # Before it had them, or just then: so once more, and what is said of them twice is heard once.
                     attempts += 1
-                    pipe.send(item)
-                elif of == item:
+                    pipe.send((number, items))
+                elif of == number:
                     taken = True
                     on_audio(seconds)
                     if kind == "answer":
-                        result: Result | Exception = found
-                        return result
+                        answers: list[Result | Exception] = found
+                        return answers
         except (EOFError, ConnectionError):
             pass
         pipe.close()
         return None
+
+    def _asked_singly(
+        self, pipe: Connection, items: list[str], on_audio: Callable[[float], None]
+    ) -> list[Result | Exception] | None:
+        """`_asked` where a worker died of one of the items, and nobody knows of which."""
+        answers: list[Result | Exception] = []
+        for item in items:
+            answer = self._asked(pipe, [item], on_audio)
+            if answer is None:
+                return None
+            answers += answer
+        return answers
 
     def __enter__(self) -> Workers[Result]:
         return self
@@ -142,31 +158,32 @@ def _begin(answer: Answer[Result], pipe: Connection, others: tuple[Connection, .
 
 
 def _serve(answer: Answer[Result], pipe: Connection) -> None:
-    """Answer one item after another; return where nobody is there to ask or to hear it."""
+    """Answer one call after another; return where nobody is there to ask or to hear it."""
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            item = pipe.recv()
-            pipe.send(("taken", item, 0.0, None))
-            told = _Told(pipe, item)
-            found: Result | Exception
-            try:
-                found = answer(item, told)
-            except MsEdgeError as error:
-                found = error
-            except Exception:  # which may be of a kind that cannot be sent
-                found = RuntimeError(traceback.format_exc())
-            pipe.send(("answer", item, told.rest_s, found))
+            number, items = pipe.recv()
+            pipe.send(("taken", number, 0.0, None))
+            told = _Told(pipe, number)
+            found: list[Result | Exception] = []
+            for item in items:
+                try:
+                    found.append(answer(item, told))
+                except MsEdgeError as error:
+                    found.append(error)
+                except Exception:  # which may be of a kind that cannot be sent
+                    found.append(RuntimeError(traceback.format_exc()))
+            pipe.send(("answer", number, told.rest_s, found))
 
 
 class _Told:
     """Seconds of audio, sent on when there are enough of them."""
 
-    def __init__(self, pipe: Connection, item: str) -> None:
+    def __init__(self, pipe: Connection, number: int) -> None:
         self.rest_s = 0.0
-        self._pipe, self._item = pipe, item
+        self._pipe, self._number = pipe, number
 
     def __call__(self, seconds: float) -> None:
         self.rest_s += seconds
         if self.rest_s >= TOLD_S:
-            self._pipe.send(("audio", self._item, self.rest_s, None))
+            self._pipe.send(("audio", self._number, self.rest_s, None))
             self.rest_s = 0.0

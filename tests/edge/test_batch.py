@@ -166,6 +166,11 @@ def test_standard_input_is_read_once_also_if_a_list_names_it(tree):
 # Order and parallel work
 
 
+def singly(work):
+    """What works on one item, on as many as there are."""
+    return lambda items: [work(item) for item in items]
+
+
 @pytest.mark.parametrize("jobs", [1, 2, 7])
 def test_results_come_in_order_and_little_is_begun_ahead(jobs):
     begun = []
@@ -176,7 +181,7 @@ def test_results_come_in_order_and_little_is_begun_ahead(jobs):
         return item * item
 
     taken = 0
-    for number, result in enumerate(in_order(work, iter(range(100)), jobs, lambda: False)):
+    for number, result in enumerate(in_order(singly(work), iter(range(100)), jobs, lambda: False)):
         assert result == number * number
         taken += 1
         assert len(begun) <= taken + 5 * jobs
@@ -193,16 +198,51 @@ def test_a_stop_finishes_what_is_begun_and_begins_no_more(jobs):
             stop.append(True)
         return item
 
-    found = list(in_order(work, range(1000), jobs, lambda: bool(stop)))
+    found = list(in_order(singly(work), range(1000), jobs, lambda: bool(stop)))
     assert found == list(range(len(found)))
     assert sorted(begun) == found
     assert 11 <= len(found) < 11 + 5 * jobs
 
 
+@pytest.mark.parametrize("jobs", [1, 2, 7])
+def test_small_items_are_worked_on_together_and_large_ones_alone(jobs):
+    """Shares of fourths and a half, and of every tenth item more than one: in calls that are one together, but never made to wait."""
+    shares = [2.0 if item % 10 == 3 else 0.5 if item % 10 == 6 else 0.25 for item in range(200)]
+    calls = []
+
+    def work(group):
+        time.sleep(0.1 if len(calls) < jobs else 0)  # as many are taken as there is room for
+        calls.append(group)
+        return [item * item for item in group]
+
+    results = in_order(work, iter(range(200)), jobs, lambda: False, shares.__getitem__)
+    assert list(results) == [item * item for item in range(200)]
+    assert sorted(item for group in calls for item in group) == list(range(200))
+    assert all(group == list(range(group[0], group[0] + len(group))) for group in calls)
+    assert all(len(group) == 1 or sum(shares[item] for item in group) <= 1 for group in calls)
+    assert any(len(group) > 2 for group in calls)
+    assert all(len(group) == 1 for group in sorted(calls)[-jobs:])  # none is left with many when the others have ended
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_small_item_does_not_wait_for_more_of_them(jobs):
+    more = threading.Event()
+
+    def items():
+        yield from range(9)
+        more.wait()
+        yield 9
+
+    results = in_order(singly(lambda item: item), items(), jobs, lambda: False, lambda item: 0.125)
+    assert [next(results) for _ in range(9)] == list(range(9))
+    more.set()
+    assert list(results) == [9]
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_an_error_of_ours_is_not_swallowed(jobs):
     with pytest.raises(ZeroDivisionError):
-        list(in_order(lambda item: 1 // (item - 20), range(100), jobs, lambda: False))
+        list(in_order(singly(lambda item: 1 // (item - 20)), range(100), jobs, lambda: False))
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -215,7 +255,7 @@ def test_a_slow_list_delays_no_result(jobs):
         more.wait()
         yield 5
 
-    results = in_order(lambda item: item, items(), jobs, lambda: False)
+    results = in_order(singly(lambda item: item), items(), jobs, lambda: False)
     assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]  # and not only when the next item has come
     more.set()
     assert list(results) == [5]
@@ -227,7 +267,7 @@ def test_an_error_in_a_list_is_not_swallowed(jobs):
         yield 1
         raise UsageError("usage", "broken")
 
-    results = in_order(lambda item: item, items(), jobs, lambda: False)
+    results = in_order(singly(lambda item: item), items(), jobs, lambda: False)
     assert next(results) == 1
     with pytest.raises(UsageError, match="broken"):
         next(results)

@@ -31,11 +31,16 @@ def answer(item, on_audio):
     return item.upper(), os.getpid()
 
 heard = []
-def ask(item):
+def ask_together(*items):
     try:
-        return workers(item, heard.append)
-    except (WorkerError, ModelError) as error:
-        return f"{type(error).__name__}: {error}", None
+        found = workers(items, heard.append)
+    except ModelError as error:
+        found = [error for _ in items]
+    assert len(found) == len(items)
+    return [(f"{type(each).__name__}: {each}", None) if isinstance(each, Exception) else each for each in found]
+
+def ask(item):
+    return ask_together(item)[0]
 
 assert can_fork()
 with Workers(2, answer) as workers, ThreadPoolExecutor(2) as pool:
@@ -57,6 +62,29 @@ def test_a_process_that_dies_costs_its_item_alone():
     assert found == ["A", died, "B", "ModelError: it could not.", *"CDEFGH", died, "I"]
     assert 1 <= int(processes) <= 4  # one may have answered all that did not kill the other
     assert float(heard) == 2.5 * (len(items) - 2)  # of what died nobody knows
+
+
+def test_of_items_together_one_that_kills_costs_itself_alone():
+    script = (
+        SCRIPT[: SCRIPT.index("assert can_fork()")]
+        + """
+with Workers(1, answer) as workers:
+    for items in ("ab", ["c", "killed", "d", "killed", "e"], ["killed"], "f", ["g", "raises", "h"]):
+        print(*[text for text, _ in ask_together(*items)], sep="|")
+    print(sum(heard))
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    died, raised = "WorkerError: signal 9", "ModelError: it could not."
+    assert done.stdout.splitlines() == [
+        "A|B",
+        f"C|{died}|D|{died}|E",
+        died,
+        "F",
+        f"{raised}|{raised}|{raised}",
+        "22.5",  # of what was answered, once each
+    ]
+    assert done.stderr == ""
 
 
 def test_no_process_outlives_who_began_it():
