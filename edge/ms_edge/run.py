@@ -186,7 +186,7 @@ def stream(
             if not any_window:
                 raise AudioError("no-samples", f"{source}: the stream ended before its first sample.")
             for warning in audio.warnings:
-                progress.complain(f"{source}: {warning}.")
+                progress.complain(f"{source}: warning: {warning}.")
     except AudioError as error:
         progress.complain(error.message)
         return FAILED
@@ -196,6 +196,9 @@ def stream(
 @contextlib.contextmanager
 def _interrupts_for_certain() -> Iterator[None]:
     """An interrupt that comes in a callback of libsndfile is told there, lost, and ends the stream as its end would: raise it then."""
+    if threading.current_thread() is not threading.main_thread():  # which none comes to
+        yield
+        return
     came = False
     tell = sys.unraisablehook
 

@@ -47,6 +47,20 @@ def convert(tmp_path: Path, model: keras.Model, *more: str) -> tuple[int, Path]:
     return cli.main(arguments), out
 
 
+def test_a_transform_in_the_graph_that_rounds_too_much_is_refused(tmp_path, capsys):
+    """Of twice a prime: sums of hundreds of products. The same network is converted where it takes features."""
+    spec = FrontEndSpec(16_000, 502, 125, 502, clip_s=0.5, hop_s=0.5, log_floor=0.018)
+    (tmp_path / "spec.json").write_text(spec.to_json())
+    model = network(*spec.feature_shape, columns=2)
+    assert convert(tmp_path, model, "--labels", "music,speech")[0] == 0
+    (tmp_path / "mine.onnx").unlink()
+    status, out = convert(tmp_path, model, "--labels", "music,speech", "--input", "waveform")
+    assert (status, out.exists()) == (1, False)
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert complaint.startswith("ms-export: as served differs from TensorFlow: features ")
+    assert complaint.endswith("; nothing was written.")
+
+
 @pytest.mark.parametrize(
     ("shape", "columns", "activation", "labels", "decision"),
     [

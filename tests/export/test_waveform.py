@@ -205,8 +205,8 @@ def test_one_at_a_time_equals_many_at_once(case):
     clips = np.stack([clips[i % len(clips)] for i in range(64)])
     (together,) = model.run(["scores"], {"waveform": clips})
     alone = np.concatenate([model.run(["scores"], {"waveform": clip[np.newaxis]})[0] for clip in clips])
-    # Products of another width sum in another order.
-    np.testing.assert_allclose(together, alone, atol=TOLERANCES["scores"] / 10)
+    # Products of another width sum in another order: the longer, the more.
+    np.testing.assert_allclose(together, alone, atol=5e-6 if spec.fft_length > 4096 else 1e-6)
     np.testing.assert_array_equal(together, model.run(["scores"], {"waveform": clips})[0])
 
 
