@@ -284,7 +284,7 @@ def test_a_stream_says_what_is_wrong_with_its_input(recording, tmp_path, form):
         with start_stream("--format", form, source) as process:
             out, complaint = process.communicate(content)
         assert process.returncode == 0
-        assert complaint.decode() == f"ms-edge: {source}: truncated.\n"
+        assert complaint.decode() == f"ms-edge: {source}: warning: truncated.\n"
         if form == "jsonl":
             assert json.loads(out.splitlines()[-1])["warnings"] == ["truncated"]
 
