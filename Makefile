@@ -94,7 +94,7 @@ model: .venv-dev/installed ## rebuild the bundled model from freely licensed aud
 	.venv-dev/$(BIN)/ms-train fit --recipe mel_patches --data open-corpus:$(DATA) --out build/model
 	.venv-dev/$(BIN)/ms-export convert build/model -o edge/ms_edge/models/music-speech.onnx --license MIT
 
-bench: .venv-dev/installed ## measure speed beside others, in build/bench (BENCH="--quick", "--no-peers", "--run RUN", "--against OLD.json")
+bench: .venv-dev/installed ## measure speed beside others, in build/bench (BENCH="--quick", "--no-peers", "--against OLD.json")
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed -o build/bench $(BENCH)
 
 bench-docs: .venv-dev/installed ## docs/benchmarks.md of what `make bench` wrote (JSON=FILE)

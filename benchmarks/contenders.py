@@ -59,15 +59,15 @@ class Contender:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def contenders(out: Path, model: Path | None, run: Path | None, peers: bool) -> tuple[list[Contender], dict[str, str]]:
+def contenders(out: Path, model: Path | None, peers: bool) -> tuple[list[Contender], dict[str, str]]:
     """All that can be had here, ms-edge first, and why the others cannot. Raises AbsentError where it is ms-edge that cannot."""
     folder = out / "environments"
     ours = _ours(folder, model)
     found, absent = [ours], {}
     makers: dict[str, Callable[[], Contender]] = {
         "floor": lambda: _floor(folder, model),
-        "TensorFlow": lambda: _tensorflow(run, model),
-        "LiteRT": lambda: _litert(folder, run, model),
+        "TensorFlow": lambda: _tensorflow(folder, model),
+        "LiteRT": lambda: _litert(folder, model),
         OPUS.name: lambda: _opus(folder),
         **{peer.name: (lambda peer=peer: _peer(peer, folder)) for peer in PEERS},
     }
@@ -134,26 +134,35 @@ def _floor(folder: Path, model: Path | None) -> Contender:
     )
 
 
-def _tensorflow(run: Path | None, model: Path | None) -> Contender:
-    paths = os.pathsep.join(str(ROOT / part) for part in ("edge", "export", "train"))
-    seconds = str(Model.load(model, "cpu").metadata.spec.clip_s)
+def _keras(folder: Path, model: Path | None) -> tuple[str, str]:
+    """The folder of the model's Keras network, made here, and what its PYTHONPATH is."""
+    keras = folder / "Keras"
+    paths = os.pathsep.join(str(ROOT / part) for part in (".", "edge", "export", "train"))
+    command = [sys.executable, "-m", "benchmarks.keras_model", str(model or ""), str(keras)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(PYTHONPATH=paths))
+    if done.returncode:
+        raise AbsentError((done.stderr.strip().splitlines() or ["no Keras network can be made"])[-1][:200])
+    return str(keras), paths
+
+
+def _tensorflow(folder: Path, model: Path | None) -> Contender:
+    keras, paths = _keras(folder, model)
+    labels = ",".join(Model.load(model, "cpu").metadata.labels)
     return Contender(
         "TensorFlow",
-        (sys.executable, str(SCRIPTS / "tensorflow_path.py"), _run(run), seconds),
+        (sys.executable, str(SCRIPTS / "tensorflow_path.py"), keras, labels),
         _check_scores,
         env=environment(PYTHONPATH=paths, CUDA_VISIBLE_DEVICES=""),
         versions=_versions(Path(sys.executable), "tensorflow", "keras", "numpy"),
     )
 
 
-def _litert(folder: Path, run: Path | None, model: Path | None) -> Contender:
-    folder_of_run = _run(run)
+def _litert(folder: Path, model: Path | None) -> Contender:
+    keras, paths = _keras(folder, model)
     python = python_with(folder / "LiteRT", [*PINNED, f"{ROOT}[cpu]", "ai-edge-litert"])
     pip_install(python, ["--force-reinstall", "--no-deps", str(ROOT)])
     converted = folder / "LiteRT" / "model.tflite"
-    paths = os.pathsep.join(str(ROOT / part) for part in ("edge", "export", "train"))
-    seconds = str(Model.load(model, "cpu").metadata.spec.clip_s)
-    command = [sys.executable, str(SCRIPTS / "to_tflite.py"), folder_of_run, seconds, str(converted)]
+    command = [sys.executable, str(SCRIPTS / "to_tflite.py"), keras, str(converted)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(PYTHONPATH=paths))
     if done.returncode:
         raise AbsentError(f"the model cannot be converted: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}")
@@ -228,15 +237,7 @@ def same_model(answer: dict[str, Any], ours: dict[str, Any]) -> None:
     """Raise BrokenError where the mean scores of another runtime are not those of ms-edge."""
     largest = max(abs(answer[label] - ours["scores"][label]) for label in LABELS)
     if largest > SAME_SCORES:
-        raise BrokenError(f"its scores differ from ms-edge's by {largest:.3f}: is --run the run of this model?")
-
-
-def _run(run: Path | None) -> str:
-    if run is None:
-        raise AbsentError("needs --run RUN, the run folder of the model")
-    if not (run / "model.keras").exists():
-        raise AbsentError("the folder that --run names has no model.keras")
-    return str(run)
+        raise BrokenError(f"its scores differ from ms-edge's by {largest:.3f}")
 
 
 def _versions(python: Path, *names: str) -> dict[str, str]:

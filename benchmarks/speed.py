@@ -1,12 +1,11 @@
 """How fast ms-edge is, beside the floor under it, the same model on other runtimes, and its peers, on the machine it is run on.
 
-    python -m benchmarks.speed -o DIR [--quick] [--cases NAME ...] [--no-peers] [--run RUN] [--against old.json]
+    python -m benchmarks.speed -o DIR [--quick] [--cases NAME ...] [--no-peers] [--against old.json]
 
 Every system is installed in an environment of its own below DIR (kept), and answers before it is timed: a wrong answer, then or later, is
 a failure, and its times are not shown. Systems take turns, on one core, with one thread in each library; figures are medians and
 quartiles. Files are in the page cache. *whole*: from the start of the process to its end. *inside*: of a process that has started and
-answered once, from the path to the answer. --run is the run folder of the model, for TensorFlow and LiteRT. Writes speed.json,
-speed.md and plots.
+answered once, from the path to the answer. Writes speed.json, speed.md and plots.
 """
 
 from __future__ import annotations
@@ -32,8 +31,21 @@ from benchmarks.timing import BrokenError, Done, Worker, environment, machine, s
 from ms_edge.errors import MsEdgeError
 from ms_edge.model import Model
 
-CASES = ("10s", "10min", "1h", "stereo", "flac", "mp3", "files", "start", "latency")
+CASES = ("10s", "10min", "1h", "stereo", "flac", "mp3", "files", "start", "latency", "needed")
 T = TypeVar("T")
+# What the machine gives: a command on each core, each with its share of the files.
+APART = """
+import os, sys
+cut = sys.argv.index("--")
+command, paths, cores = sys.argv[1:cut], sys.argv[cut + 1 :], sorted(os.sched_getaffinity(0))
+children = []
+for number, core in enumerate(cores):
+    if not (child := os.fork()):
+        os.sched_setaffinity(0, [core])
+        os.execv(command[0], command + paths[number :: len(cores)])
+    children.append(child)
+sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
+"""
 
 
 @dataclass(frozen=True)
@@ -76,10 +88,9 @@ class Bench:
             sys.prefix: "ENVIRONMENT",
             str(Path.home()): "HOME",
             tempfile.gettempdir(): "TEMPORARY",
-            **({str(args.run): "RUN"} if args.run else {}),
             **({str(args.model): "MODEL"} if args.model else {}),
         }
-        systems, absent = contenders(out, args.model, args.run, not args.no_peers)
+        systems, absent = contenders(out, args.model, not args.no_peers)
         self.python = systems[0].worker[0]
         self.systems = [system for system in systems if self._right(system, absent)]
         self.found["systems"] = {
@@ -219,6 +230,10 @@ class Bench:
             "ms-edge, one core": (ours.many(folder), "", self.core, ours),
             "ms-edge, all cores": (ours.many(folder), "", self.cores, ours),
         }
+        if len(self.cores) > 1:
+            *command, _ = ours.many(folder)
+            apart = [sys.executable, "-I", "-S", "-c", APART, *command, "--", *labels]
+            ways["ms-edge, a command of its own on each core"] = (apart, "", self.cores, ours)
         if floor:
             given = "".join(f"{path}\n" for path in labels)
             ways["floor, one core"] = (list(floor.worker), given, self.core, floor)
@@ -306,6 +321,16 @@ class Bench:
         named = {name: found[f"file {index}"] for index, name in enumerate(recordings)}
         self.found["cases"]["latency"] = {**named, "streamed hop": found["hop"]}
 
+    def of_needed(self) -> None:
+        """Where the time goes, next to what is needed: in this environment, which has SciPy."""
+        recordings = (both(self.audio, self.scale.long_s, kind) for kind in ("wav", "stereo44"))
+        paths = [str(self.recording(each).path) for each in recordings]
+        command = [sys.executable, "-m", "benchmarks.needed", *paths, *([str(self.model)] if self.model else [])]
+        done = whole(command, "", self.core, environment(PYTHONPATH=os.pathsep.join((str(ROOT), str(ROOT / "edge")))))
+        found = json.loads(done.lines[-1])
+        self.found["machine"]["gflops"] = found["gflops"]
+        self.found["cases"]["needed"] = found["stages"]
+
     def measure(self, case: str) -> None:
         """One case of CASES."""
         scale = self.scale
@@ -316,7 +341,12 @@ class Bench:
             seconds = scale.longest_s if case == "1h" else scale.long_s
             self.of_file(case, both(self.audio, seconds, kinds.get(case, "wav")))
         else:
-            {"files": self.of_files, "start": self.of_start, "latency": self.of_latency}[case]()
+            {
+                "files": self.of_files,
+                "start": self.of_start,
+                "latency": self.of_latency,
+                "needed": self.of_needed,
+            }[case]()
 
 
 def _rotated(values: Sequence[T], turn: int) -> list[T]:
@@ -339,12 +369,10 @@ def main() -> int:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--model", type=Path, help="instead of the bundled one")
-    parser.add_argument("--run", type=Path, help="the run folder of the model, for TensorFlow and LiteRT")
     parser.add_argument("--against", type=Path, metavar="OLD.json", help="an earlier speed.json, to compare with")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     out, args.model = args.out.resolve(), args.model and args.model.resolve()
-    args.run = args.run and args.run.resolve()
     try:
         old = read(args.against) if args.against else None
         bench = Bench(out, QUICK if args.quick else Scale(), args)

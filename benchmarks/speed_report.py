@@ -152,7 +152,7 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
             parts.append(f"{head}{title}, times real time:\n\n{cells}")
         parts.append(f"![Throughput]({plots}throughput.png)\n")
     parts += [*_many(cases.get("files", {})), *_start(cases.get("start", {}), plots)]
-    parts += _latency(cases.get("latency", {}), plots)
+    parts += [*_latency(cases.get("latency", {}), plots), *_needed(found)]
     if files:
         cells = of_systems(found, lambda one: f"{one['peak_bytes'] / 1e6:,.0f}" if "peak_bytes" in one else "")
         parts.append(
@@ -231,6 +231,21 @@ def _latency(latency: Found, plots: str) -> Iterator[str]:
     yield f"![Latency]({plots}latency.png)\n"
 
 
+def _needed(found: Found) -> Iterator[str]:
+    stages = {name: one for name, one in found["cases"].get("needed", {}).items() if "us" in one}
+    if not stages:
+        return
+    rows = [
+        [name, f"{one['us']:,.1f}", f"{one['needed_us']:,.1f}" if one["needed_us"] else "", one["needed"]]
+        for name, one in stages.items()
+    ]
+    yield (
+        "## Where the time goes\n\nOf a long recording, stage by stage, each alone: microseconds for a second of audio, next to the least "
+        f"that is needed on this core, whose large matrix product makes {found['machine']['gflops']:.0f} GFLOP/s:\n\n"
+        + table(["", "takes", "needed", "for"], rows)
+    )
+
+
 def _systems(systems: Found) -> Iterator[str]:
     rows = []
     for name, facts in systems.items():
@@ -262,7 +277,7 @@ def comparison(found: Found, old: Found) -> str:
     for case, systems in found["cases"].items():
         for name, one in systems.items():
             before = old["cases"].get(case, {}).get(name, {})
-            for kind in ("whole", "inside", "p50", "p99", "peak_bytes"):
+            for kind in ("whole", "inside", "p50", "p99", "us", "peak_bytes"):
                 if kind not in one or kind not in before or one.get("audio_s") != before.get("audio_s"):
                     continue
                 new, was = (
@@ -290,9 +305,9 @@ PAGE = """# Benchmarks
 
 Made by `make bench-docs JSON=speed.json` of what `make bench` wrote. To repeat it: `make bench`, which takes about half an hour, on a
 machine that does nothing else. `make bench BENCH=--quick` shows in minutes that it runs, `BENCH=--no-peers` leaves the others out,
-`BENCH='--run RUN'` adds TensorFlow and LiteRT, `BENCH='--against old.json'` compares with an earlier run. `ms-edge benchmark` is the
-short one for a deployed machine, `python -m benchmarks.gpu` the one for a CUDA device; `python -m benchmarks.means` shows what each means
-of being fast brings. That nothing gets slower is held by counts and not by times: `make bench-check`.
+`BENCH='--against old.json'` compares with an earlier run. `ms-edge benchmark` is the short one for a deployed machine, `python -m
+benchmarks.gpu` the one for a CUDA device; `python -m benchmarks.means` shows what each means of being fast brings. That nothing gets
+slower is held by counts and not by times: `make bench-check`.
 
 """
 

@@ -42,7 +42,7 @@ def bench(monkeypatch, tmp_path):
 
     def make(*systems, absent=()):
         monkeypatch.setattr(speed, "contenders", lambda *_: (list(systems), dict(absent)))
-        options = SimpleNamespace(model=None, run=None, no_peers=True, quick=True)
+        options = SimpleNamespace(model=None, no_peers=True, quick=True)
         return speed.Bench(tmp_path, speed.Scale(20.0, 20.0, 4, 3, 2, 3, 5.0), options)
 
     return make

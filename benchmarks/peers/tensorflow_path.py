@@ -1,6 +1,6 @@
-"""The way of training on WAV files (16 kHz mono): tf.signal and Keras, from a run folder. A JSON line a file.
+"""The way of training on WAV files (16 kHz mono): tf.signal and Keras. A JSON line a file.
 
-Arguments: RUN, and the seconds of a window.
+Arguments: the folder that benchmarks.keras_model wrote, and the labels, by commas.
 Samples are read, and windows cut, as ms-edge does; 64 windows at a time go through one traced function.
 """
 
@@ -8,26 +8,27 @@ import json
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from ms_edge.audio import read_mono
+from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import batches
-from ms_export.run import Run
 from ms_train.frontend import FrontEndLayer
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
-run = Run.load(Path(sys.argv[1]))
-if run.spec.clip_s != float(sys.argv[2]):
-    run = run.in_windows_of(float(sys.argv[2]))
-spec, layer = run.spec, FrontEndLayer(run.spec)
+folder, labels = Path(sys.argv[1]), sys.argv[2].split(",")
+network = keras.models.load_model(folder / "model.keras", compile=False)
+spec = FrontEndSpec.from_json((folder / "spec.json").read_text("utf-8"))
+layer = FrontEndLayer(spec)
 
 
 @tf.function(input_signature=[tf.TensorSpec((None, spec.clip_samples), tf.float32)])
 def scores_of(clips):
     """(windows, labels)."""
-    return run.network(layer(clips), training=False)[1]
+    return network(layer(clips), training=False)
 
 
 for line in sys.stdin:
@@ -36,4 +37,4 @@ for line in sys.stdin:
         scores_of(np.stack([batch.samples[at:][: spec.clip_samples] for at in batch.offsets])).numpy()
         for batch in batches([samples], spec, 64)
     ]
-    print(json.dumps(dict(zip(run.labels, np.concatenate(found).mean(axis=0).tolist(), strict=True))), flush=True)
+    print(json.dumps(dict(zip(labels, np.concatenate(found).mean(axis=0).tolist(), strict=True))), flush=True)

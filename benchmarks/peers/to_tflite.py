@@ -1,25 +1,26 @@
-"""The network of a run folder as .tflite, in windows of so many seconds. Arguments: RUN, SECONDS, FILE."""
+"""The network that benchmarks.keras_model wrote as .tflite. Arguments: its FOLDER, and the FILE to write."""
 
 import sys
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from ms_export.run import Run
+from ms_edge.spec import FrontEndSpec
 
-run = Run.load(Path(sys.argv[1]))
-if run.spec.clip_s != float(sys.argv[2]):
-    run = run.in_windows_of(float(sys.argv[2]))
+folder = Path(sys.argv[1])
+network = keras.models.load_model(folder / "model.keras", compile=False)
+spec = FrontEndSpec.from_json((folder / "spec.json").read_text("utf-8"))
 
 
-@tf.function(input_signature=[tf.TensorSpec((None, *run.spec.feature_shape), tf.float32)])
+@tf.function(input_signature=[tf.TensorSpec((None, *spec.feature_shape), tf.float32)])
 def scores(features):
     """(windows, labels)."""
-    return run.network(features, training=False)[1]
+    return network(features, training=False)
 
 
 # Keras 3's variables are left without values otherwise, and all scores are NaN.
 frozen = convert_variables_to_constants_v2(scores.get_concrete_function())
 converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-Path(sys.argv[3]).write_bytes(converter.convert())
+Path(sys.argv[2]).write_bytes(converter.convert())
