@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.recordings import both
-from benchmarks.speed_report import table
+from benchmarks.speed_tables import table
 from ms_edge import frontend
 from ms_edge.audio import read_mono
 from ms_edge.classifier import BATCH_S

@@ -81,7 +81,7 @@ def ways(classifier: Classifier, mono: Path, stereo: Path) -> Iterator[tuple[str
     front_end = FrontEnd(spec)
     features = [front_end.features_of_clips(samples, offsets) for samples, offsets in cut]
     frames = np.lib.stride_tricks.sliding_window_view(np.concatenate(blocks), spec.frame_length)[:: spec.frame_step]
-    kept = np.empty((len(frames), spec.bins), np.float32) + 1
+    kept = np.ones((len(frames), spec.bins), np.float32)
     square = np.random.default_rng(0).normal(size=(MATRIX, MATRIX)).astype(np.float32)
     with AudioFile(str(stereo)) as audio:
         stereo_hz = audio.sample_rate_hz

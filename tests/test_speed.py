@@ -38,12 +38,12 @@ def contender(name: str, more: str = ""):
 @pytest.fixture
 def bench(monkeypatch, tmp_path):
     """Makes a Bench of contenders, of which the first is called ms-edge."""
-    from benchmarks import speed
+    from benchmarks import speed_cases
 
     def make(*systems, absent=()):
-        monkeypatch.setattr(speed, "contenders", lambda *_: (list(systems), dict(absent)))
+        monkeypatch.setattr(speed_cases, "contenders", lambda *_: (list(systems), dict(absent)))
         options = SimpleNamespace(model=None, no_peers=True, quick=True)
-        return speed.Bench(tmp_path, speed.Scale(20.0, 20.0, 4, 3, 2, 3, 5.0), options)
+        return speed_cases.Bench(tmp_path, speed_cases.Scale(20.0, 20.0, 4, 3, 2, 3, 5.0), options)
 
     return make
 
@@ -214,6 +214,65 @@ def test_plots_are_drawn_of_what_there_is(bench, tmp_path):
     write(measured.found, tmp_path)
     assert (tmp_path / "throughput.png").stat().st_size > 10_000
     assert not (tmp_path / "start.png").exists()
+
+
+def test_the_operations_of_a_network_are_those_of_its_products(tmp_path):
+    """A convolution of 3 filters of 2 x 2 on one channel, at 4 x 5 places; then 60 values to 7."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from benchmarks.needed import operations
+
+    weights = {"kernel": np.ones((3, 1, 2, 2)), "matrix": np.ones((7, 60)), "shape": np.array([-1, 60])}
+    nodes = [
+        helper.make_node("Conv", ["image", "kernel"], ["places"]),
+        helper.make_node("Reshape", ["places", "shape"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "matrix"], ["logits"], transB=1),
+        helper.make_node("Sigmoid", ["logits"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "counted",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 5, 6])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 7])],
+        [
+            numpy_helper.from_array(value.astype(np.int64 if name == "shape" else np.float32), name)
+            for name, value in weights.items()
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), tmp_path / "a.onnx")
+    assert operations(str(tmp_path / "a.onnx")) == 2 * (3 * 4 * 5 * 4 + 60 * 7)
+
+
+def test_the_stages_are_those_of_the_program(tmp_path):
+    from benchmarks.needed import measured
+    from benchmarks.recordings import both
+    from ms_edge.classifier import Classifier
+
+    found = measured(Classifier(device="cpu"), both(tmp_path, 20.0).path, both(tmp_path, 20.0, "stereo44").path)
+    stages = found["stages"]
+    assert found["gflops"] > 0
+    parts = [stage["us"] for name, stage in stages.items() if not name.startswith("all of") and "stereo" not in name]
+    assert sum(parts) == pytest.approx(stages["all of it"]["us"])
+    assert all(stage["needed_us"] >= 0 for stage in stages.values())
+
+
+def test_the_keras_network_of_a_model_file_answers_as_the_file_does(tmp_path):
+    """`rebuilt` compares scores itself; a file of another network than its recipe's is refused."""
+    import onnx
+
+    from benchmarks.keras_model import rebuilt
+    from ms_edge.model import BUNDLED, Model
+
+    assert rebuilt(Model.load()).count_params() > 30_000
+    other = onnx.load(BUNDLED)
+    kernel = next(tensor for tensor in other.graph.initializer if list(tensor.dims) == [64, 32, 1, 1])
+    wrong = Model.load()
+    kernel.raw_data = (1.1 * np.frombuffer(kernel.raw_data, np.float32)).astype(np.float32).tobytes()
+    onnx.save(other, tmp_path / "other.onnx")
+    wrong.path = str(tmp_path / "other.onnx")  # weights of one file, scores of another
+    with pytest.raises(ValueError, match="scores differ"):
+        rebuilt(wrong)
 
 
 def test_the_page_is_the_one_of_its_figures():
