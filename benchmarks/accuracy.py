@@ -91,17 +91,11 @@ def measured(clips: Sequence[Clip], answers: Answers, knows: Sequence[str] = (NE
             continue
         if test == "mixtures":
             continue
-        rules: dict[str, Callable[[Clip, dict[str, Any]], bool]] = {
-            "binary": lambda clip, answer: _binary(answer, clip.truth) == clip.truth,
-            "as_shipped": lambda clip, answer: (
-                (answer["label"] if answer["label"] != "other" else NEITHER) == clip.truth
-            ),
-        }
         tests[test] = {"clips": len(some)}
-        if NEITHER not in knows:
-            del rules["as_shipped"]
-        for rule, right in rules.items():
-            hits = np.array([right(clip, answer) for clip, answer in zip(some, said, strict=True)])
+        for rule, label_of in RULES.items():
+            if rule == "as_shipped" and NEITHER not in knows:
+                continue
+            hits = np.array([label_of(clip, answer) == clip.truth for clip, answer in zip(some, said, strict=True)])
             tests[test][rule] = {**_share(hits, some), "wrong": _wrong(hits, some, said)}
     if "both" not in knows:
         return {"tests": tests}
@@ -118,12 +112,19 @@ def _at(answer: dict[str, Any], threshold: float) -> str:
     return "+".join(label for label in LABELS if answer[label] >= threshold) or NEITHER
 
 
-def _binary(answer: dict[str, Any], truth: str) -> str:
-    if truth == NEITHER:
+def _binary(clip: Clip, answer: dict[str, Any]) -> str:
+    if clip.truth == NEITHER:
         return _at(answer, 0.5)
     if answer["speech"] == answer["music"]:
         return NEITHER
     return max(LABELS, key=lambda label: float(answer[label]))
+
+
+def _as_shipped(clip: Clip, answer: dict[str, Any]) -> str:
+    return NEITHER if answer["label"] == "other" else str(answer["label"])
+
+
+RULES: dict[str, Callable[[Clip, dict[str, Any]], str]] = {"binary": _binary, "as_shipped": _as_shipped}
 
 
 def _share(hits: NDArray[np.bool_], clips: Sequence[Clip]) -> dict[str, float]:
@@ -198,13 +199,8 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
     cells = [f"{each['calibration_error']:.3f}" if "calibration_error" in each else "-" for each in present.values()]
     lines.append(f"| expected calibration error on TEST-A | | {' | '.join(cells)} |")
     if "hard" in tests:
-        cells = [
-            ", ".join(
-                f"{label} {count}"
-                for label, count in each["tests"].get("hard", {"labels": {"-": ""}})["labels"].items()
-            ).strip()
-            for each in present.values()
-        ]
+        labels = [each["tests"].get("hard", {}).get("labels", {}) for each in present.values()]
+        cells = [", ".join(f"{label} {count}" for label, count in each.items()) or "-" for each in labels]
         lines.append(f"| hard: labels as shipped | {tests['hard']['clips']} | {' | '.join(cells)} |")
     lines += [f"\n{name}: absent, {numbers['absent']}." for name, numbers in found.items() if "absent" in numbers]
     return "\n".join(lines) + "\n"
