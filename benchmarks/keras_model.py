@@ -50,6 +50,8 @@ def rebuilt(model: Model) -> keras.Model:
             layer.set_weights([kernel.transpose(order)])
         elif isinstance(layer, keras.layers.Dense):
             layer.set_weights(next(kernels))
+    if next(kernels, None):
+        raise ValueError("the graph has more layers than its recipe")
     features = np.random.default_rng(0).normal(-1, 1, (8, *facts.spec.feature_shape)).astype(np.float32)
     difference = np.abs(np.asarray(network(features, training=False)) - model.scores(features)).max()
     if not difference <= SAME:

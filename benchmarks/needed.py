@@ -44,6 +44,8 @@ def operations(path: str) -> int:
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
     shapes |= {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.output}
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    if unknown := [name for name, shape in shapes.items() if 0 in shape]:
+        raise ValueError(f"{path}: the shapes of {unknown} are not known")
     total = 0
     for node in graph.node:
         if node.op_type == "Conv":

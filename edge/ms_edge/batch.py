@@ -27,7 +27,7 @@ def usable_cores() -> int:
 
 
 def in_order(
-    work: Callable[[Sequence[Item]], Sequence[Result | None]],
+    work: Callable[[Sequence[Item]], Sequence[Result | Exception | None]],
     items: Iterable[Item],
     jobs: int,
     stopped: Callable[[], bool],
@@ -37,6 +37,7 @@ def in_order(
 
     Items are taken in a thread too: one that is slow to come delays no result of those before it. `stopped()` is asked before
     any are begun; once it is true nothing more is, and what was begun is finished and yielded, up to the first that gave None.
+    What is said to be an exception is raised in its place.
     `share` says which part of a call of `work` an item is: those at hand that are one together are given together, fewer
     towards the end, so that all threads end at once.
     With 0 jobs all is done in this thread, which costs no imports and no thread: for items that are at hand, one after another.
@@ -45,6 +46,8 @@ def in_order(
         for item in items:
             if stopped() or (result := work([item])[0]) is None:
                 return
+            if isinstance(result, Exception):
+                raise result
             yield result
         return
     batch = _Batch(work, items, jobs, stopped, share)
@@ -61,19 +64,12 @@ def in_order(
                 worker.join()
 
 
-class _Raised:
-    """Instead of a result: what to raise in its place."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
 class _Batch(Generic[Item, Result]):
     """Items on their way: taken by one thread, worked on by some, their results yielded by whoever called."""
 
     def __init__(
         self,
-        work: Callable[[Sequence[Item]], Sequence[Result | None]],
+        work: Callable[[Sequence[Item]], Sequence[Result | Exception | None]],
         items: Iterable[Item],
         jobs: int,
         stopped: Callable[[], bool],
@@ -85,7 +81,7 @@ class _Batch(Generic[Item, Result]):
         self._yielding, self._more, self._done = (threading.Condition(lock) for _ in range(3))
         self._waiting: deque[tuple[Item, float]] = deque()
         self._shares: deque[float] = deque()  # of all that is taken and not yielded
-        self._found: dict[int, Result | _Raised | None] = {}
+        self._found: dict[int, Result | BaseException | None] = {}
         self._taken = self._begun = self._yielded = 0
         self._last = self._ended = False  # no more items come; no more results are wanted
 
@@ -106,7 +102,7 @@ class _Batch(Generic[Item, Result]):
                     self._more.notify()
         except BaseException as error:  # for the one who waits for results
             with self._yielding:
-                self._found[self._taken] = _Raised(error)
+                self._found[self._taken] = error
         finally:
             with self._yielding:
                 self._last = True
@@ -123,11 +119,11 @@ class _Batch(Generic[Item, Result]):
                     return
                 first, group = self._begun, self._group()
                 self._begun += len(group)
-            found: Sequence[Result | _Raised | None]
+            found: Sequence[Result | BaseException | None]
             try:
                 found = [None] * len(group) if self._ended or self._stopped() else self._work(group)
             except BaseException as error:
-                found = [_Raised(error)]
+                found = [error]
             with self._done:
                 self._found.update(enumerate(found, first))
                 if first == self._yielded:
@@ -155,8 +151,8 @@ class _Batch(Generic[Item, Result]):
                     else:
                         self._done.wait(POLL_S)
                 result = self._found.pop(self._yielded)
-            if isinstance(result, _Raised):
-                raise result.error
+            if isinstance(result, BaseException):
+                raise result
             if result is None:
                 return
             yield result

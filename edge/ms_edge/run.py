@@ -32,7 +32,8 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 GRACE_S = 1.0  # for standard input to end after an interrupt: who writes it was most likely interrupted too
 TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files that are asked of at once: so many, or so large
 Result = Classification | Failure
-Answer = Callable[[Sequence[str], Callable[[float], None]], Sequence[Result]]  # to paths, and what hears of audio read
+# To paths and what hears of audio read: what is to be said of each, or raised.
+Answer = Callable[[Sequence[str], Callable[[float], None]], Sequence[Result | Exception]]
 
 
 def classify(
@@ -52,18 +53,21 @@ def classify(
     failed = False
     try:
         undone = _undone(inputs, classifier, output, raw)
-        with interrupts, _answering(classifier, raw, jobs) as answer:
+        with interrupts, _answering(classifier, raw, jobs) as (answer, share):
             work = partial(_work, answer, progress, interrupts)
-            results: Generator[Result | str, None, None] = in_order(work, undone, jobs, interrupts.stopped, _share)
+            results: Generator[Result | str, None, None] = in_order(work, undone, jobs, interrupts.stopped, share)
             with contextlib.closing(results):  # before the processes end, which its threads may be waiting for
-                for result in results:
-                    with progress.aside():
-                        result = output.write(result)
-                    if isinstance(result, Failure):
-                        failed = True
-                        progress.complain(result.message)
-                    progress.file(isinstance(result, Failure))
-                    interrupts.written += 1
+                try:
+                    for result in results:
+                        with progress.aside():
+                            result = output.write(result)
+                        if isinstance(result, Failure):
+                            failed = True
+                            progress.complain(result.message)
+                        progress.file(isinstance(result, Failure))
+                        interrupts.written += 1
+                finally:
+                    interrupts.over = True
         if not interrupts.unfinished:
             output.finish()
     except (MsEdgeError, OSError):
@@ -97,8 +101,12 @@ class _Line(str):
 
 
 @contextlib.contextmanager
-def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iterator[Answer]:
-    """What answers for some items, for up to `jobs` threads at once: in processes where it can be, and there is more than one."""
+def _answering(
+    classifier: Classifier, raw: RawFormat | None, jobs: int
+) -> Iterator[tuple[Answer, Callable[[object], float]]]:
+    """What answers for some items, for up to `jobs` threads at once, and which part of them an item is: in processes, several at
+    once, where that can be and there is more than one.
+    """
 
     def answer(item: str, on_audio: Callable[[float], None]) -> Result:
         try:
@@ -110,16 +118,16 @@ def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iter
         return [answer(item, on_audio) for item in items]
 
     if jobs < 2 or classifier.model.provider != CPU:
-        yield answer_here
+        yield answer_here, lambda item: 1.0
         return
     from ms_edge.workers import WorkerError, Workers, can_fork
 
     if not can_fork():
-        yield answer_here
+        yield answer_here, lambda item: 1.0
         return
     with Workers(jobs, answer) as workers:
 
-        def answer_elsewhere(items: Sequence[str], on_audio: Callable[[float], None]) -> Sequence[Result]:
+        def answer_elsewhere(items: Sequence[str], on_audio: Callable[[float], None]) -> Sequence[Result | Exception]:
             if list(items) == [STDIN]:  # which copies of this process would share
                 return answer_here(items, on_audio)
             found = workers(items, on_audio)
@@ -132,14 +140,14 @@ def _answering(classifier: Classifier, raw: RawFormat | None, jobs: int) -> Iter
             why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
             return Failure(item, "worker-died", f"{item}: the process that read it ended ({how}), perhaps {why}.")
 
-        yield answer_elsewhere
+        yield answer_elsewhere, _share
 
 
-def _is_path(item: str | Result | _Line) -> TypeGuard[str]:
+def _is_path(item: object) -> TypeGuard[str]:
     return isinstance(item, str) and not isinstance(item, _Line)
 
 
-def _share(item: str | Result | _Line) -> float:
+def _share(item: object) -> float:
     """Which part an item is of what is asked at once: small files go together, for to ask costs as much as a second of audio."""
     if not _is_path(item):
         return 1 / TOGETHER
@@ -149,17 +157,17 @@ def _share(item: str | Result | _Line) -> float:
         found = os.stat(item)
     except (OSError, ValueError):  # which is about to be said
         return 1 / TOGETHER
-    if not stat.S_ISREG(found.st_mode):  # it may take for ever
+    if not (stat.S_ISREG(found.st_mode) and found.st_size):  # it may take for ever, as what Linux has in /proc does
         return 1.0
     return min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
 
 
 def _work(
     answer: Answer, progress: Progress, interrupts: Interrupts, items: Sequence[str | Result | _Line]
-) -> Sequence[Result | str | None]:
+) -> Sequence[Result | str | Exception | None]:
     paths = list(filter(_is_path, items))
     if paths == [STDIN] and not stat.S_ISREG(os.fstat(0).st_mode):
-        return [interrupts.limited(lambda: answer(paths, progress.audio)[0])]
+        return interrupts.limited(lambda: answer(paths, progress.audio))
     answers = iter(answer(paths, progress.audio) if paths else ())
     return [next(answers) if _is_path(item) else item for item in items]
 
@@ -224,6 +232,7 @@ class Interrupts:
     def __init__(self, progress: Progress) -> None:
         self.unfinished = False
         self.written = 0
+        self.over = False  # nobody waits for results any more
         self._progress = progress
         self._asked = False
         self._before: object = None
@@ -233,11 +242,11 @@ class Interrupts:
         self.unfinished |= self._asked
         return self._asked
 
-    def limited(self, answer: Callable[[], Result]) -> Result | None:
-        """What comes of an input that may never end; None where it does not end in time after an interrupt."""
+    def limited(self, answer: Callable[[], Sequence[Result | Exception]]) -> Sequence[Result | Exception | None]:
+        """What comes of an input that may never end; None of it where it does not end in time after an interrupt, or all is over."""
         from concurrent.futures import Future
 
-        found: Future[Result] = Future()
+        found: Future[Sequence[Result | Exception]] = Future()
 
         def run() -> None:
             try:
@@ -248,13 +257,13 @@ class Interrupts:
         thread = threading.Thread(target=run, name="ms-edge-stdin", daemon=True)  # which may wait for input for ever
         thread.start()
         left_s = GRACE_S
-        while thread.is_alive() and left_s > 0:
+        while thread.is_alive() and left_s > 0 and not self.over:
             thread.join(POLL_S)
             left_s -= POLL_S * self._asked
         if found.done():
             return found.result()
         self.unfinished = True
-        return None
+        return [None]
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():

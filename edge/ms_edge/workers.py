@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ms_edge.errors import MsEdgeError
 
@@ -27,7 +28,8 @@ Answer = Callable[[str, Callable[[float], None]], Result]
 
 TOLD_S = 120.0  # of audio: how much is read before it is told, for a message costs as much as a second of audio
 
-ATTEMPTS = 3  # to give items to a worker whose process dies before it has them
+ATTEMPTS = 3  # to give items to a worker that dies before it has them
+FORK_S = 5.0  # to try for where the system grants no process just now
 
 
 def can_fork() -> bool:
@@ -43,85 +45,35 @@ class WorkerError(Exception):
 class Workers(Generic[Result]):
     """`count` copies of this process, which share what it has loaded; `answer` is what each of them does with an item.
 
-    Call it from up to `count` threads. Where a process ends, another takes its place: each is begun by one that does nothing else,
-    has no threads, and so can be copied at any time. Where no process can be had, this one answers. Interrupts are for the process
-    that this is a copy of; workers end when it does, however it does.
+    Call it from up to `count` threads. Where a process ends, another takes its place. Where none can be had, this one answers.
+    Interrupts are for the process that this is a copy of; workers end when it does, however it does.
     """
 
     def __init__(self, count: int, answer: Answer[Result]) -> None:
         self._answer = answer
-        self._numbers = itertools.count()
-        self._idle: SimpleQueue[tuple[ForkProcess, Connection] | None] = SimpleQueue()  # None: this process
-        context = multiprocessing.get_context("fork")
-        ours: list[Connection] = []
+        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()  # None: this process
+        ours: list[socket.socket] = []
         for _ in range(count):
             try:
-                pipe, theirs = context.Pipe()
-                ours.append(pipe)
-                # Copies hold all that is open: while any of them has our end, none is told that we are gone.
-                process = context.Process(target=_begin, args=(answer, theirs, tuple(ours)), daemon=True)
-                process.start()
-                theirs.close()
+                self._idle.put(_Worker(answer, ours))
             except OSError:  # as many as the system grants
                 self._idle.put(None)
-            else:
-                self._idle.put((process, pipe))
 
-    def __call__(self, items: Sequence[str], on_audio: Callable[[float], None]) -> list[Result | WorkerError]:
-        """What `answer` says of each item, or a WorkerError where a process ended of it; raises what `answer` raises."""
+    def __call__(self, items: Sequence[str], on_audio: Callable[[float], None]) -> list[Result | Exception]:
+        """What `answer` says of each item, or raises; a WorkerError where a process ended of it."""
         worker = self._idle.get()
         try:
             if worker is None:
-                return [self._answer(item, on_audio) for item in items]
-            found = self._asked(worker[1], list(items), on_audio)
-            if found is None:
+                return self._here(items, on_audio)
+            found: list[Result | Exception] | None = worker.asked(list(items), on_audio)
+            if worker.gone:
                 worker = None
-                return [WorkerError("killed") for _ in items]
+            return found or self._here(items, on_audio)
         finally:
             self._idle.put(worker)
-        for each in found:
-            if isinstance(each, Exception) and not isinstance(each, WorkerError):
-                raise each
-        return found  # type: ignore[return-value]
 
-    def _asked(
-        self, pipe: Connection, items: list[str], on_audio: Callable[[float], None]
-    ) -> list[Result | Exception] | None:
-        """What a worker says of items, or why it died of one; None where nobody is there any more."""
-        number = next(self._numbers)
-        taken, attempts = False, 0
-        try:
-            pipe.send((number, items))
-            while attempts < ATTEMPTS:
-                kind, of, seconds, found = pipe.recv()
-                if kind == "died":
-                    if taken:
-                        return [WorkerError(found)] if len(items) == 1 else self._asked_singly(pipe, items, on_audio)
-                    # Before it had them, or just then: so once more, and what is said of them twice is heard once.
-                    attempts += 1
-                    pipe.send((number, items))
-                elif of == number:
-                    taken = True
-                    on_audio(seconds)
-                    if kind == "answer":
-                        answers: list[Result | Exception] = found
-                        return answers
-        except (EOFError, ConnectionError):
-            pass
-        pipe.close()
-        return None
-
-    def _asked_singly(
-        self, pipe: Connection, items: list[str], on_audio: Callable[[float], None]
-    ) -> list[Result | Exception] | None:
-        """`_asked` where a worker died of one of the items, and nobody knows of which."""
-        answers: list[Result | Exception] = []
-        for item in items:
-            answer = self._asked(pipe, [item], on_audio)
-            if answer is None:
-                return None
-            answers += answer
-        return answers
+    def _here(self, items: Sequence[str], on_audio: Callable[[float], None]) -> list[Result | Exception]:
+        return [_found(self._answer, item, on_audio) for item in items]
 
     def __enter__(self) -> Workers[Result]:
         return self
@@ -131,59 +83,162 @@ class Workers(Generic[Result]):
     ) -> None:
         while not self._idle.empty():
             if worker := self._idle.get():
-                process, pipe = worker
-                pipe.close()
-                process.join()
+                worker.end()
 
 
-def _begin(answer: Answer[Result], pipe: Connection, others: tuple[Connection, ...]) -> None:
+class _Worker:
+    """A process that answers, and one that begins another in its place: it does nothing else, has no threads, and so can be copied
+    at any time. Each that answers has a pipe of its own, whose other end comes from the one that begins it, over a socket.
+
+    Raises OSError where the system grants no process.
+    """
+
+    def __init__(self, answer: Answer[Any], ours: list[socket.socket]) -> None:
+        self.gone = False  # nobody begins another
+        self._pipe: Connection | None = None
+        self._begun, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.append(self._begun)
+        try:
+            # Copies hold all that is open: while any of them has our end, none is told that we are gone.
+            self._process: ForkProcess = multiprocessing.get_context("fork").Process(
+                target=_begin, args=(answer, theirs, tuple(ours)), daemon=True
+            )
+            self._process.start()
+        except OSError:
+            ours.remove(self._begun)
+            self._begun.close()
+            raise
+        finally:
+            theirs.close()
+
+    def asked(self, items: list[str], on_audio: Callable[[float], None]) -> list[Any] | None:
+        """What is said of each item, a WorkerError of one that a process ended of; None where nobody is there to begin with them."""
+        how = ""
+        for _ in range(ATTEMPTS):
+            if not self._pipe and not self._next():
+                return None
+            begun, answers = self._told(items, on_audio)
+            if answers is not None:
+                return answers
+            how = self._next() or "killed"
+            if begun and len(items) > 1:  # of which of them did it die? So one by one.
+                return [answer for item in items for answer in self.asked([item], on_audio) or [WorkerError(how)]]
+            if begun:
+                break
+        return [WorkerError(how) for _ in items]
+
+    def _told(self, items: list[str], on_audio: Callable[[float], None]) -> tuple[bool, list[Any] | None]:
+        """Whether the process began with the items, and what it says of them if it does not end before."""
+        assert self._pipe
+        begun, heard_s = False, 0.0
+        answers: list[Any] | None = None
+        while answers is None:
+            try:
+                if not begun:
+                    self._pipe.send(items)
+                seconds, answers = self._pipe.recv()
+            except (EOFError, OSError):
+                return begun, None
+            begun, heard_s = True, heard_s + seconds
+            if len(items) == 1 or answers is not None:  # of several it may all be said once more
+                on_audio(heard_s)
+                heard_s = 0.0
+        return True, answers
+
+    def _next(self) -> str | None:
+        """Take the pipe of the process that has been begun; returns how the one before it ended, or None where there is no other."""
+        from multiprocessing.connection import Connection
+
+        if self._pipe:
+            self._pipe.close()
+        self._pipe = None
+        with contextlib.suppress(OSError):
+            how, descriptors, _, _ = socket.recv_fds(self._begun, 100, 1)
+            if descriptors:
+                self._pipe = Connection(descriptors[0])
+                return how.decode()
+        self.gone = True
+        return None
+
+    def end(self) -> None:
+        """Let it end what it does, and wait for that."""
+        if self._pipe:
+            self._pipe.close()
+        self._begun.close()
+        self._process.join()
+
+
+def _begin(answer: Answer[Any], begun: socket.socket, others: tuple[socket.socket, ...]) -> None:
     """In a process of its own: begin one that answers, and another where it dies, until one ends because nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for other in others:
         other.close()
+    how = "at first"
     with contextlib.suppress(OSError):
         while True:
-            if (process := os.fork()) == 0:
+            pipe, theirs = multiprocessing.Pipe()
+            if (process := _fork()) == 0:
                 status = 1
                 try:
-                    _serve(answer, pipe)
+                    pipe.close()
+                    begun.close()
+                    _serve(answer, theirs)
                     status = 0
                 finally:
                     os._exit(status)
+            theirs.close()
+            socket.send_fds(begun, [how.encode()], [pipe.fileno()])
+            pipe.close()
             status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
             if status == 0:
                 return
-            pipe.send(("died", "", 0.0, f"signal {-status}" if status < 0 else f"status {status}"))
+            how = f"signal {-status}" if status < 0 else f"status {status}"
 
 
-def _serve(answer: Answer[Result], pipe: Connection) -> None:
-    """Answer one call after another; return where nobody is there to ask or to hear it."""
+def _fork() -> int:
+    until = time.monotonic() + FORK_S
+    while True:
+        try:
+            return os.fork()
+        except OSError:  # memory or processes may be short for a moment, as when something has just been killed for it
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
+def _serve(answer: Answer[Any], pipe: Connection) -> None:
+    """Answer one call after another; return where nobody is there to ask or to hear it.
+
+    What is sent is how much audio has been read since it was last told, and the answers, when they are there.
+    """
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            number, items = pipe.recv()
-            pipe.send(("taken", number, 0.0, None))
-            told = _Told(pipe, number)
-            found: list[Result | Exception] = []
-            for item in items:
-                try:
-                    found.append(answer(item, told))
-                except MsEdgeError as error:
-                    found.append(error)
-                except Exception:  # which may be of a kind that cannot be sent
-                    found.append(RuntimeError(traceback.format_exc()))
-            pipe.send(("answer", number, told.rest_s, found))
+            items = pipe.recv()
+            pipe.send((0.0, None))
+            told = _Told(pipe)
+            found = [_found(answer, item, told) for item in items]
+            pipe.send((told.rest_s, found))
+
+
+def _found(answer: Answer[Result], item: str, on_audio: Callable[[float], None]) -> Result | Exception:
+    try:
+        return answer(item, on_audio)
+    except MsEdgeError as error:
+        return error
+    except Exception:  # which may be of a kind that cannot be sent
+        return RuntimeError(traceback.format_exc())
 
 
 class _Told:
     """Seconds of audio, sent on when there are enough of them."""
 
-    def __init__(self, pipe: Connection, number: int) -> None:
+    def __init__(self, pipe: Connection) -> None:
         self.rest_s = 0.0
-        self._pipe, self._number = pipe, number
+        self._pipe = pipe
 
     def __call__(self, seconds: float) -> None:
         self.rest_s += seconds
         if self.rest_s >= TOLD_S:
-            self._pipe.send(("audio", self._number, self.rest_s, None))
+            self._pipe.send((self.rest_s, None))
             self.rest_s = 0.0

@@ -245,6 +245,17 @@ def test_an_error_of_ours_is_not_swallowed(jobs):
         list(in_order(singly(lambda item: 1 // (item - 20)), range(100), jobs, lambda: False))
 
 
+@pytest.mark.parametrize("jobs", [0, 1, 3])
+def test_an_error_of_one_item_loses_no_result_before_it(jobs):
+    def work(items):
+        return [ZeroDivisionError("of 20") if item == 20 else item for item in items]
+
+    results = in_order(work, range(100), jobs, lambda: False, lambda item: 0.125)
+    assert [next(results) for _ in range(20)] == list(range(20))
+    with pytest.raises(ZeroDivisionError, match="of 20"):
+        next(results)
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_a_slow_list_delays_no_result(jobs):
     asked, more = [], threading.Event()

@@ -32,10 +32,7 @@ def answer(item, on_audio):
 
 heard = []
 def ask_together(*items):
-    try:
-        found = workers(items, heard.append)
-    except ModelError as error:
-        found = [error for _ in items]
+    found = workers(items, heard.append)
     assert len(found) == len(items)
     return [(f"{type(each).__name__}: {each}", None) if isinstance(each, Exception) else each for each in found]
 
@@ -81,7 +78,7 @@ with Workers(1, answer) as workers:
         f"C|{died}|D|{died}|E",
         died,
         "F",
-        f"{raised}|{raised}|{raised}",
+        f"G|{raised}|H",
         "22.5",  # of what was answered, once each
     ]
     assert done.stderr == ""
@@ -165,6 +162,55 @@ with Workers(1, answer) as workers:
     assert (done.stdout, done.stderr) == ("A|B|C|D|D|E|2\n", "")
 
 
+def test_what_is_asked_of_a_process_that_has_died_is_worked_on_once():
+    """However large it is: the process that comes next is asked, and not both."""
+    script = """
+import os, signal, time
+from ms_edge.workers import Workers
+
+def answer(item, on_audio):
+    os.write(1, item[:1].encode())
+    return item, os.getpid()
+
+with Workers(1, answer) as workers:
+    ((_, number),) = workers(["a"], lambda seconds: None)
+    for _ in range(2):
+        os.kill(number, signal.SIGKILL)
+        time.sleep(0.2)
+        names = [letter * 65_000 for letter in "bcdefgh"]
+        found = workers(names, lambda seconds: None)
+        assert [name for name, _ in found] == names
+        number = found[0][1]
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("abcdefghbcdefgh", "")
+
+
+def test_where_no_other_process_can_be_had_nothing_is_lost():
+    script = (
+        SCRIPT[: SCRIPT.index("assert can_fork()")]
+        + """
+from ms_edge import workers as module
+module.FORK_S, fork, here, begun = 0.2, os.fork, os.getpid(), []
+
+def fork_once():
+    if os.getpid() != here:
+        begun.append(True)
+        if len(begun) > 1:
+            raise BlockingIOError(11, "no more processes")
+    return fork()
+
+os.fork = fork_once
+with Workers(1, answer) as workers:
+    for items in ("ab", ["c", "killed"], "de", "f"):
+        print(*[text for text, _ in ask_together(*items)], sep="|")
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    killed = "WorkerError: killed"
+    assert (done.stdout.splitlines(), done.stderr) == (["A|B", f"{killed}|{killed}", "D|E", "F"], "")
+
+
 def test_where_no_process_can_be_had_this_one_answers():
     script = (
         SCRIPT[: SCRIPT.index("assert can_fork()")]
@@ -210,6 +256,15 @@ def test_an_output_that_fails_ends_the_run():
     done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert done.stderr == "ms-edge: the output cannot be written (no space left).\n"
+
+
+def test_an_output_that_fails_does_not_wait_for_standard_input(samples):
+    script = FULL[: FULL.index("assert cli.main")].replace("Workers.__call__, ", "").replace("asked_late, ", "")
+    script += "import sys; sys.exit(cli.main(['classify', '-q', '-j', '2', sys.argv[1], '-']))"
+    command = [sys.executable, "-c", script, str(samples[0])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.wait(30) == 1
+        assert process.stderr.read() == b"ms-edge: the output cannot be written (no space left).\n"
 
 
 def test_a_reader_that_goes_away_ends_the_run(samples):
