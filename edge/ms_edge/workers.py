@@ -28,7 +28,7 @@ Answer = Callable[[str, Callable[[float], None]], Result]
 
 TOLD_S = 120.0  # of audio: how much is read before it is told, for a message costs as much as a second of audio
 
-ATTEMPTS = 3  # to give items to a worker that dies before it has them
+ATTEMPTS = 10  # to give items to a worker that dies before it has them
 FORK_S = 5.0  # to try for where the system grants no process just now
 
 
