@@ -8,6 +8,8 @@ from benchmarks.speed_words import FILES, OURS, STAGES, Found, enough, label_of
 
 FLOOR, IMPORTS = "floor", "import numpy, onnxruntime, soundfile"
 FEW = 5  # runs under which there are no quartiles
+# Times real time of whole commands where the goals were set.
+THERE = {"10min": {"Opus analysis": 1705.0, "YAMNet": 885.0}, "1h": {"Opus analysis": 1600.0, "YAMNet": 900.0}}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -120,6 +122,32 @@ def of_goals(found: Found) -> Iterator[str]:
         measured = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
         rows.append([name, f"{goal:,g} {unit}", f"{measured} {unit}", "met" if met(goal, value) else "**missed**"])
     yield "## Goals\n\n" + table(["", "goal", "measured", ""], rows)
+    yield from _beside_peers(found)
+
+
+def _beside_peers(found: Found) -> Iterator[str]:
+    """The goals of throughput as ratios to peers, which do not depend on the machine."""
+    peers = list(THERE["1h"])
+    rows = []
+    for what, case, kind, goal in (
+        ("10 min, whole command", "10min", "whole", 2500),
+        ("1 h, whole command", "1h", "whole", 5500),
+        ("1 h without start-up", "1h", "inside", 10_000),
+    ):
+        systems = found["cases"].get(case, {})
+        if not all(kind in systems.get(OURS, {}) and "whole" in systems.get(peer, {}) for peer in peers):
+            return
+        cells = [what]
+        for peer in peers:
+            ratio = systems[peer]["whole"]["median"] / systems[OURS][kind]["median"]
+            cells += [f"{goal / THERE[case][peer]:.1f} x", f"{ratio:.1f} x"]
+        rows.append(cells)
+    there = " and ".join(f"{peer} {THERE['10min'][peer]:,.0f} and {THERE['1h'][peer]:,.0f}" for peer in peers)
+    head = ["", *(cell for peer in peers for cell in (f"{peer}: goal", "measured"))]
+    yield (
+        f"They were set on another machine, where of ten minutes and of an hour, whole commands, {there} times real time were measured. "
+        "As ratios to these peers, in this run:\n\n" + table(head, rows)
+    )
 
 
 def of_files(files: Found) -> Iterator[str]:

@@ -216,6 +216,18 @@ def test_plots_are_drawn_of_what_there_is(bench, tmp_path):
     assert not (tmp_path / "start.png").exists()
 
 
+def test_goals_are_told_as_ratios_to_peers_too(bench):
+    measured = bench(contender("ms-edge"))
+    once = {"audio_s": 600.0, "whole": {"n": 1, "median": 0.5, "q1": 0.5, "q3": 0.5}}
+    twice = {"audio_s": 600.0, "whole": {"n": 1, "median": 1.0, "q1": 1.0, "q3": 1.0}}
+    systems = {"ms-edge": {**once, "inside": once["whole"]}, "Opus analysis": twice, "YAMNet": twice}
+    measured.found |= {"quick": False, "cases": {"10min": systems, "1h": systems}}
+    text = report(measured.found)
+    assert "| 10 min, whole command | 1.5 x | 2.0 x | 2.8 x | 2.0 x |" in text
+    measured.found["cases"]["1h"].pop("YAMNet")
+    assert "ratios to these peers" not in report(measured.found)
+
+
 def test_the_operations_of_a_network_are_those_of_its_products(tmp_path):
     """A convolution of 3 filters of 2 x 2 on one channel, at 4 x 5 places; then 60 values to 7."""
     import onnx
