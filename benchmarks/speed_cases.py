@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from benchmarks.contenders import ROOT, Check, Contender, contenders, installed_bytes, same_model
 from benchmarks.recordings import LABELS, Recording, both, facts, one
 from benchmarks.speed_words import SCHEMA
-from benchmarks.timing import BrokenError, Done, Worker, environment, machine, spread, whole
+from benchmarks.timing import BrokenError, Done, Worker, environment, machine, pace, spread, whole
 from ms_edge.model import Model
 
 CASES = ("10s", "10min", "1h", "stereo", "flac", "mp3", "files", "start", "latency", "needed")
@@ -60,6 +60,7 @@ class Bench:
         self.audio = out / "audio"
         cores = sorted(os.sched_getaffinity(0))
         self.core, self.cores = cores[-1:], cores
+        self.paces: list[float] = []
         self.found: dict[str, Any] = {
             "schema": SCHEMA,
             "quick": args.quick,
@@ -322,6 +323,8 @@ class Bench:
     def measure(self, case: str) -> None:
         """One case of CASES."""
         scale = self.scale
+        self.paces += pace(self.core)
+        self.found["machine"]["pace"] = spread(self.paces)
         kinds = {"stereo": "stereo44", "flac": "flac", "mp3": "mp3"}
         if case == "10s":
             self.of_file(case, one(self.audio, "speech"))

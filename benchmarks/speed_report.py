@@ -32,6 +32,9 @@ from benchmarks.speed_words import FILES, SCHEMA, Found
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 BUSY = 0.5  # a load over this: others were using the machine
+UNSTEADY = (
+    0.2  # quartiles of one and the same work that are further apart than this share of it: others were using its cores
+)
 HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: of a process that has answered once,
 from the path to the answer. *Floor*: read the file, mix and resample what is not 16 kHz mono, and transform every frame once
 with `scipy.fft`, whose import is most of what a short file takes it. Medians and, in brackets, quartiles; of under five runs,
@@ -51,7 +54,7 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
         "**A quick run: it shows that everything runs; its figures mean little.**\n" if found["quick"] else "",
         f"Measured on {found['measured']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, "
         f"{machine['system']}; model {found['model'][:12]}. Load before and after: {load:.1f} and {machine['load_after']:.1f}"
-        f"{' (**others were using the machine**)' if load > BUSY else ''}.\n",
+        f"{' (**others were using the machine**)' if load > BUSY else ''}.{_pace(machine)}\n",
         HOW,
         *of_goals(found),
     ]
@@ -74,6 +77,22 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
     if old:
         parts.append(comparison(found, old))
     return "\n".join(part for part in parts if part)
+
+
+def unsteadiness(machine: Found) -> float:
+    """How far apart the quartiles of one and the same work were over the run, as a share of its median; 0 of older runs."""
+    times = machine.get("pace")
+    return (times["q3"] - times["q1"]) / times["median"] if times else 0.0
+
+
+def _pace(machine: Found) -> str:
+    if "pace" not in machine:
+        return ""
+    apart = unsteadiness(machine)
+    said = f" The quartiles of one and the same work, between the cases, were {apart:.0%} apart"
+    return said + (
+        ": **the machine did not keep its pace**, figures of cases do not compare." if apart > UNSTEADY else "."
+    )
 
 
 def comparison(found: Found, old: Found) -> str:
@@ -144,8 +163,9 @@ def main() -> int:
     try:
         found = read(args.json)
         old = read(args.against) if args.against else None
-        if args.docs and (found["quick"] or found["machine"]["load_before"] > BUSY):
-            raise ValueError(f"{args.json}: a quick run, or on a busy machine, is not for the docs.")
+        machine = found["machine"]
+        if args.docs and (found["quick"] or machine["load_before"] > BUSY or unsteadiness(machine) > UNSTEADY):
+            raise ValueError(f"{args.json}: a quick run, or on a busy or unsteady machine, is not for the docs.")
     except (OSError, ValueError) as error:
         print(f"speed_report: {error}", file=sys.stderr)
         return 2

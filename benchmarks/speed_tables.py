@@ -142,11 +142,11 @@ def _beside_peers(found: Found) -> Iterator[str]:
             ratio = systems[peer]["whole"]["median"] / systems[OURS][kind]["median"]
             cells += [f"{goal / THERE[case][peer]:.1f} x", f"{ratio:.1f} x"]
         rows.append(cells)
-    there = " and ".join(f"{peer} {THERE['10min'][peer]:,.0f} and {THERE['1h'][peer]:,.0f}" for peer in peers)
+    there = ", ".join(f"{peer} {THERE['10min'][peer]:,.0f} and {THERE['1h'][peer]:,.0f}" for peer in peers)
     head = ["", *(cell for peer in peers for cell in (f"{peer}: goal", "measured"))]
     yield (
-        f"They were set on another machine, where of ten minutes and of an hour, whole commands, {there} times real time were measured. "
-        "As ratios to these peers, in this run:\n\n" + table(head, rows)
+        "They were set on another machine, where these peers took ten minutes and an hour, whole commands, at so many times real time:\n"
+        f"{there}. As ratios to them, in this run:\n\n" + table(head, rows)
     )
 
 

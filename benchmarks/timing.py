@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 TIMEOUT_S = 300.0  # of one file
 LIBRARIES = ("OMP", "OPENBLAS", "MKL")
 ONE_THREAD = {
@@ -117,6 +119,22 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     """Median and quartiles, and how many there are."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
     return {"n": len(values), "median": middle, "q1": low, "q3": high}
+
+
+def pace(cores: Sequence[int]) -> list[float]:
+    """Seconds of one and the same piece of work again and again, a tenth of a second in all: whether the machine keeps its pace."""
+    kept, times = os.sched_getaffinity(0), []
+    frames = np.random.default_rng(0).normal(size=(200, 400)).astype(np.float32)
+    os.sched_setaffinity(0, cores)
+    try:
+        for _ in range(100):
+            began = time.perf_counter()
+            for _ in range(4):
+                np.fft.rfft(frames)
+            times.append(time.perf_counter() - began)
+    finally:
+        os.sched_setaffinity(0, kept)
+    return times
 
 
 def machine(cores: Sequence[int]) -> dict[str, Any]:

@@ -216,6 +216,22 @@ def test_plots_are_drawn_of_what_there_is(bench, tmp_path):
     assert not (tmp_path / "start.png").exists()
 
 
+def test_a_machine_that_does_not_keep_its_pace_is_told_and_not_for_the_docs(bench, tmp_path, monkeypatch, capsys):
+    from benchmarks import speed_report
+
+    measured = bench(contender("ms-edge"))
+    measured.measure("10s")
+    assert measured.found["machine"]["pace"]["n"] == 100
+    found = {**measured.found, "quick": False}
+    for q3, steady in ((1.1, True), (1.3, False)):
+        found["machine"] |= {"load_before": 0.0, "pace": {"n": 100, "median": 1.0, "q1": 1.0, "q3": q3}}
+        assert ("did not keep its pace" in report(found)) is not steady
+    (tmp_path / "speed.json").write_text(json.dumps(found))
+    monkeypatch.setattr(sys, "argv", ["speed_report", str(tmp_path / "speed.json"), "--docs"])
+    assert speed_report.main() == 2
+    assert "unsteady" in capsys.readouterr().err
+
+
 def test_goals_are_told_as_ratios_to_peers_too(bench):
     measured = bench(contender("ms-edge"))
     once = {"audio_s": 600.0, "whole": {"n": 1, "median": 0.5, "q1": 0.5, "q3": 0.5}}
