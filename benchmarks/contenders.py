@@ -139,7 +139,8 @@ def _keras(folder: Path, model: Path | None) -> tuple[str, str]:
     keras = folder / "Keras"
     paths = os.pathsep.join(str(ROOT / part) for part in (".", "edge", "export", "train"))
     command = [sys.executable, "-m", "benchmarks.keras_model", str(model or ""), str(keras)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(PYTHONPATH=paths))
+    env = environment(PYTHONPATH=paths, CUDA_VISIBLE_DEVICES="")
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         raise AbsentError((done.stderr.strip().splitlines() or ["no Keras network can be made"])[-1][:200])
     return str(keras), paths
@@ -163,7 +164,8 @@ def _litert(folder: Path, model: Path | None) -> Contender:
     pip_install(python, ["--force-reinstall", "--no-deps", str(ROOT)])
     converted = folder / "LiteRT" / "model.tflite"
     command = [sys.executable, str(SCRIPTS / "to_tflite.py"), keras, str(converted)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(PYTHONPATH=paths))
+    env = environment(PYTHONPATH=paths, CUDA_VISIBLE_DEVICES="")
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         raise AbsentError(f"the model cannot be converted: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}")
     return Contender(

@@ -61,8 +61,9 @@ def rebuilt(model: Model) -> keras.Model:
 
 def main() -> int:
     """Rebuild and write."""
-    model, folder = Model.load(sys.argv[1] or None, "cpu"), Path(sys.argv[2])
+    folder = Path(sys.argv[2])
     try:
+        model = Model.load(sys.argv[1] or None, "cpu")
         network = rebuilt(model)
     except Exception as error:  # Keras raises what it likes
         print(f"its Keras network cannot be made of it: {error}".partition("\n")[0], file=sys.stderr)

@@ -3,8 +3,8 @@
     python -m benchmarks.needed MONO STEREO [MODEL]      a 16 kHz mono WAV and a 44.1 kHz stereo one
 
 Every stage alone, as the program does it, beside the least that a library does of it: bytes read, one transform a frame by SciPy,
-products at the speed of a large matrix product, one channel resampled. Medians of turns on one core, in microseconds for a second of
-audio. Prints JSON. Started by benchmarks.speed in the development environment, for SciPy.
+products at the speed of a large matrix product, one channel resampled. Medians of turns, in microseconds for a second of audio. Prints
+JSON. Started by benchmarks.speed in the development environment, for SciPy, on one core with one thread in each library.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def ways(classifier: Classifier, mono: Path, stereo: Path) -> Iterator[tuple[str
                 pass
 
     blocks = decoded(mono)
-    size = int(BATCH_S / spec.clip_s)
+    size = max(1, int(BATCH_S / spec.clip_s))
     cut = [(batch.samples.copy(), batch.offsets) for batch in batches(blocks, spec, size)]
     front_end = FrontEnd(spec)
     features = [front_end.features_of_clips(samples, offsets) for samples, offsets in cut]
@@ -146,7 +146,7 @@ def measured(classifier: Classifier, mono: Path, stereo: Path) -> dict[str, Any]
             "network",
             us["network"],
             1e6 * network / flops,
-            f"{network / 1e6:.2g} million operations, as in a large product",
+            f"{network / 1e6:,.1f} million operations, as in a large product",
         ),
     ]
     done = sum(row[1] for row in rows)

@@ -60,7 +60,6 @@ class Bench:
         self.audio = out / "audio"
         cores = sorted(os.sched_getaffinity(0))
         self.core, self.cores = cores[-1:], cores
-        self.paces: list[float] = []
         self.found: dict[str, Any] = {
             "schema": SCHEMA,
             "quick": args.quick,
@@ -321,10 +320,15 @@ class Bench:
         self.found["cases"]["needed"] = found["stages"]
 
     def measure(self, case: str) -> None:
-        """One case of CASES."""
+        """One case of CASES, between two looks at the machine's pace."""
+        paces = self.found["machine"].setdefault("pace_s", [pace(self.core)])
+        try:
+            self._measure(case)
+        finally:
+            paces.append(pace(self.core))
+
+    def _measure(self, case: str) -> None:
         scale = self.scale
-        self.paces += pace(self.core)
-        self.found["machine"]["pace"] = spread(self.paces)
         kinds = {"stereo": "stereo44", "flac": "flac", "mp3": "mp3"}
         if case == "10s":
             self.of_file(case, one(self.audio, "speech"))

@@ -32,9 +32,8 @@ from benchmarks.speed_words import FILES, SCHEMA, Found
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 BUSY = 0.5  # a load over this: others were using the machine
-UNSTEADY = (
-    0.2  # quartiles of one and the same work that are further apart than this share of it: others were using its cores
-)
+# Times as long for one and the same work between two cases as between two others: others were using its cores.
+UNSTEADY = 1.25
 HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: of a process that has answered once,
 from the path to the answer. *Floor*: read the file, mix and resample what is not 16 kHz mono, and transform every frame once
 with `scipy.fft`, whose import is most of what a short file takes it. Medians and, in brackets, quartiles; of under five runs,
@@ -80,18 +79,17 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
 
 
 def unsteadiness(machine: Found) -> float:
-    """How far apart the quartiles of one and the same work were over the run, as a share of its median; 0 of older runs."""
-    times = machine.get("pace")
-    return (times["q3"] - times["q1"]) / times["median"] if times else 0.0
+    """How many times as long one and the same work took at the slowest of the moments between cases; 1 of older runs."""
+    times = machine.get("pace_s", [1.0])
+    return float(max(times) / min(times))
 
 
 def _pace(machine: Found) -> str:
-    if "pace" not in machine:
+    if "pace_s" not in machine:
         return ""
-    apart = unsteadiness(machine)
-    said = f" The quartiles of one and the same work, between the cases, were {apart:.0%} apart"
-    return said + (
-        ": **the machine did not keep its pace**, figures of cases do not compare." if apart > UNSTEADY else "."
+    times = unsteadiness(machine)
+    return f" One and the same work took up to {times:.2f} times as long between some cases as between others" + (
+        ": **the machine did not keep its pace**, figures of cases do not compare." if times > UNSTEADY else "."
     )
 
 

@@ -121,8 +121,8 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"n": len(values), "median": middle, "q1": low, "q3": high}
 
 
-def pace(cores: Sequence[int]) -> list[float]:
-    """Seconds of one and the same piece of work again and again, a tenth of a second in all: whether the machine keeps its pace."""
+def pace(cores: Sequence[int]) -> float:
+    """Median seconds of one and the same piece of work: whether the machine keeps its pace."""
     kept, times = os.sched_getaffinity(0), []
     frames = np.random.default_rng(0).normal(size=(200, 400)).astype(np.float32)
     os.sched_setaffinity(0, cores)
@@ -134,7 +134,7 @@ def pace(cores: Sequence[int]) -> list[float]:
             times.append(time.perf_counter() - began)
     finally:
         os.sched_setaffinity(0, kept)
-    return times
+    return statistics.median(times)
 
 
 def machine(cores: Sequence[int]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ Answer = Callable[[str, Callable[[float], None]], Result]
 
 TOLD_S = 120.0  # of audio: how much is read before it is told, for a message costs as much as a second of audio
 
-ATTEMPTS = 10  # to give items to a worker that dies before it has them
+ATTEMPTS = 100  # to give items to processes that die before they begin with them, or have died while they were idle
 FORK_S = 5.0  # to try for where the system grants no process just now
 
 
@@ -46,7 +46,8 @@ class Workers(Generic[Result]):
     """`count` copies of this process, which share what it has loaded; `answer` is what each of them does with an item.
 
     Call it from up to `count` threads. Where a process ends, another takes its place. Where none can be had, this one answers.
-    Interrupts are for the process that this is a copy of; workers end when it does, however it does.
+    Interrupts are for the process that this is a copy of; workers end when it does, however it does, or as soon as they have
+    something to tell.
     """
 
     def __init__(self, count: int, answer: Answer[Result]) -> None:
@@ -112,37 +113,49 @@ class _Worker:
             theirs.close()
 
     def asked(self, items: list[str], on_audio: Callable[[float], None]) -> list[Any] | None:
-        """What is said of each item, a WorkerError of one that a process ended of; None where nobody is there to begin with them."""
+        """What is said of each item, a WorkerError of one that a process ended of; None where nobody is there to begin with them.
+
+        Of several, who ended of them is asked one by one; where nobody is there to ask, each is a WorkerError.
+        """
         how = ""
         for _ in range(ATTEMPTS):
             if not self._pipe and not self._next():
                 return None
-            begun, answers = self._told(items, on_audio)
+            try:
+                self._pipe.send(items)  # type: ignore[union-attr]  # which _next has just set
+            except OSError:  # it died before, and of nothing that was asked
+                how = self._next() or "killed"
+                continue
+            begun, answers = self._told(len(items) > 1, on_audio)
             if answers is not None:
                 return answers
             how = self._next() or "killed"
-            if begun and len(items) > 1:  # of which of them did it die? So one by one.
+            if begun and len(items) > 1:
                 return [answer for item in items for answer in self.asked([item], on_audio) or [WorkerError(how)]]
             if begun:
                 break
         return [WorkerError(how) for _ in items]
 
-    def _told(self, items: list[str], on_audio: Callable[[float], None]) -> tuple[bool, list[Any] | None]:
-        """Whether the process began with the items, and what it says of them if it does not end before."""
+    def _told(self, several: bool, on_audio: Callable[[float], None]) -> tuple[bool, list[Any] | None]:
+        """Whether the process began with what it has been sent, and what it says of it if it does not end before."""
         assert self._pipe
         begun, heard_s = False, 0.0
         answers: list[Any] | None = None
         while answers is None:
             try:
-                if not begun:
-                    self._pipe.send(items)
                 seconds, answers = self._pipe.recv()
             except (EOFError, OSError):
                 return begun, None
             begun, heard_s = True, heard_s + seconds
-            if len(items) == 1 or answers is not None:  # of several it may all be said once more
+            if several and answers is None:  # it may all be said once more
+                continue
+            try:
                 on_audio(heard_s)
-                heard_s = 0.0
+            except BaseException:  # what it goes on to say is nobody's answer
+                self._pipe.close()
+                self._pipe = None
+                raise
+            heard_s = 0.0
         return True, answers
 
     def _next(self) -> str | None:
@@ -155,6 +168,7 @@ class _Worker:
         with contextlib.suppress(OSError):
             how, descriptors, _, _ = socket.recv_fds(self._begun, 100, 1)
             if descriptors:
+                os.set_inheritable(descriptors[0], False)
                 self._pipe = Connection(descriptors[0])
                 return how.decode()
         self.gone = True

@@ -186,7 +186,50 @@ with Workers(1, answer) as workers:
     assert (done.stdout, done.stderr) == ("abcdefghbcdefgh", "")
 
 
-def test_where_no_other_process_can_be_had_nothing_is_lost():
+def test_a_process_may_die_idle_as_often_as_it_will():
+    script = (
+        SCRIPT[: SCRIPT.index("assert can_fork()")]
+        + """
+import pathlib, time
+with Workers(1, answer) as workers:
+    ((_, number),) = [ask("a")]
+    parent = pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1]
+    children = pathlib.Path(f"/proc/{parent}/task/{parent}/children")
+    for _ in range(15):
+        os.kill(number, signal.SIGKILL)
+        while not (now := children.read_text().split()) or int(now[0]) == number:
+            time.sleep(0.01)
+        number = int(now[0])
+    print(ask("b")[0])
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("B\n", "")
+
+
+def test_what_hears_of_audio_may_fail_and_no_answer_goes_to_another_item():
+    script = """
+from ms_edge.workers import Workers
+
+def answer(item, on_audio):
+    on_audio(1000.0)
+    return item
+
+def deaf(seconds):
+    raise OSError(5, "no terminal")
+
+with Workers(1, answer) as workers:
+    try:
+        workers(["a"], deaf)
+    except OSError as error:
+        print(error.strerror)
+    print(workers(["b"], lambda seconds: None), workers(["c"], lambda seconds: None))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("no terminal\n['b'] ['c']\n", "")
+
+
+def test_where_no_other_process_can_be_had_what_went_with_the_last_is_told_and_the_rest_answered_here():
     script = (
         SCRIPT[: SCRIPT.index("assert can_fork()")]
         + """

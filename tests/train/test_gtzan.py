@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,29 @@ def test_an_archive_whose_download_broke_off_gets_a_sentence(archive, tmp_path):
     cut.write_bytes(archive.read_bytes()[:100_000])
     with pytest.raises(MsEdgeError, match=r"cut\.tar\.gz: cannot be unpacked"):
         gtzan(cut, data_dir=tmp_path)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="what such a Python has no choice about")
+def test_an_archive_is_read_by_a_python_without_filters_and_leads_nowhere_else(
+    archive, unpacked, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)  # as before 3.11.4
+    with tarfile.open(tmp_path / "hostile.tar", "w") as tar:
+        tar.add(unpacked, "music_speech")
+        for name in ("../outside.wav", f"{tmp_path}/outside.wav"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 4
+            tar.addfile(entry, io.BytesIO(b"junk"))
+        link = tarfile.TarInfo("music_speech/music_wav/link.wav")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = [
+        [recording.name for recording in gtzan(path, data_dir=tmp_path / f"of {path.name}").recordings]
+        for path in (archive, tmp_path / "hostile.tar")
+    ]
+    assert found[0] == found[1]
+    assert not list(tmp_path.rglob("outside.wav"))
 
 
 def test_a_place_that_cannot_be_written_is_not_taken_for_a_dead_address(unpacked, tmp_path):

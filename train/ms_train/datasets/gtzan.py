@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import soundfile
@@ -143,7 +143,10 @@ def _unpacked(archive: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gtzan-") as folder:
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
+                if hasattr(tarfile, "data_filter"):
+                    tar.extractall(folder, filter="data")
+                else:  # Python before 3.11.4
+                    tar.extractall(folder, members=filter(_harmless, tar))
         except (OSError, EOFError, zlib.error, tarfile.TarError) as error:  # the second is a download broken off
             raise MsEdgeError("bad-data", f"{archive}: cannot be unpacked ({first_line(error)}).") from None
         yield Path(folder) / "music_speech"
@@ -173,3 +176,9 @@ def _require_pydub() -> None:
         warnings.simplefilter("ignore")  # of a missing ffmpeg, which WAV files do not need
         import importlib_resources  # noqa: F401
         import pydub  # noqa: F401
+
+
+def _harmless(member: tarfile.TarInfo) -> bool:
+    """Whether it is a file or a folder, and lies where it is unpacked."""
+    parts = PurePosixPath(member.name).parts
+    return (member.isreg() or member.isdir()) and ".." not in parts and parts[:1] != ("/",)
