@@ -20,12 +20,16 @@ def plot(found: Found, folder: Path) -> None:
     palette = plt.get_cmap("tab10").colors
     colours = {name: palette[index % len(palette)] for index, name in enumerate(found["systems"])}
     if files:
-        rows, columns = -(-len(files) // 3), min(3, len(files))
-        figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 3.6 * rows + 0.6), squeeze=False)
-        names = [name for name in found["systems"] if any(name in cases[case] for case in files)][::-1]
+        # Most systems read 16 kHz mono WAV alone.
+        able = {case: [name for name in found["systems"] if name in cases[case]][::-1] for case in files}
+        rows, columns = [files[at : at + 3] for at in range(0, len(files), 3)], min(3, len(files))
+        heights = [0.8 + 0.26 * max(len(able[case]) for case in row) for row in rows]
+        figure, axes = plt.subplots(
+            len(rows), columns, figsize=(5 * columns, sum(heights) + 0.6), squeeze=False, height_ratios=heights
+        )
         for axis, case in zip(axes.flat, files, strict=False):
-            for row, name in enumerate(names):
-                one = cases[case].get(name, {})
+            for row, name in enumerate(able[case]):
+                one = cases[case][name]
                 for kind, offset, alpha in (("whole", -0.2, 1.0), ("inside", 0.2, 0.45)):
                     if kind in one:
                         values = [one["audio_s"] / one[kind][at] for at in ("median", "q3", "q1")]
@@ -34,15 +38,14 @@ def plot(found: Found, folder: Path) -> None:
                             row - offset, values[0], 0.38, xerr=error, color=colours[name], alpha=alpha, ecolor="black"
                         )
                         axis.text(values[2] * 1.1, row - offset, f"{values[0]:,.0f}", va="center", fontsize=7)
-                if one and not {"whole", "inside"} & set(one):
+                if not {"whole", "inside"} & set(one):
                     axis.text(1.2, row, "failed", va="center", fontsize=7)
             axis.set_xscale("log")
             axis.set_xlim(1, 1e5)
             axis.set_title(label_of(found, case), fontsize=9)
             axis.set_xlabel("times real time")
-            able = [row for row, name in enumerate(names) if name in cases[case]]  # most read 16 kHz mono WAV alone
-            axis.set_yticks(able, [names[row] for row in able])
-            axis.set_ylim(-0.6, len(names) - 0.4)
+            axis.set_yticks(range(len(able[case])), able[case])
+            axis.set_ylim(-0.6, max(len(able[each]) for row in rows if case in row for each in row) - 0.4)
             axis.spines[["top", "right"]].set_visible(False)
         figure.suptitle("Throughput on one core: dark, the whole command; light, without start-up")
         figure.tight_layout()
