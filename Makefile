@@ -67,8 +67,8 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 test: .venv-dev/installed .venv-oldest/installed wheelhouse ## all tests but the slow ones
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not slow'
 
-test-slow: .venv-dev/installed ## those that take more than ten seconds each (three minutes)
-	.venv-dev/$(BIN)/python -m pytest -m slow
+test-slow: .venv-dev/installed ## those that take more than ten seconds each (two minutes)
+	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m slow
 
 parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes a part (half an hour)
 	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py tests/export/test_train_export_classify.py
