@@ -67,7 +67,7 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 test: .venv-dev/installed .venv-oldest/installed wheelhouse ## all tests but the slow ones
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not slow'
 
-test-slow: .venv-dev/installed ## those that take more than ten seconds each (two minutes)
+test-slow: .venv-dev/installed ## those that take more than ten seconds each (two to four minutes)
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m slow
 
 parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes a part (half an hour)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ def _floor(folder: Path, model: Path | None) -> Contender:
     )
 
 
+@lru_cache(maxsize=1)  # for TensorFlow and LiteRT
 def _keras(folder: Path, model: Path | None) -> tuple[str, str]:
     """The folder of the model's Keras network, made here, and what its PYTHONPATH is."""
     keras = folder / "Keras"

@@ -121,12 +121,13 @@ class _Worker:
         for _ in range(ATTEMPTS):
             if not self._pipe and not self._next():
                 return None
+            assert self._pipe
             try:
-                self._pipe.send(items)  # type: ignore[union-attr]  # which _next has just set
+                self._pipe.send(items)
             except OSError:  # it died before, and of nothing that was asked
                 how = self._next() or "killed"
                 continue
-            begun, answers = self._told(len(items) > 1, on_audio)
+            begun, answers = self._heard(len(items) > 1, on_audio)
             if answers is not None:
                 return answers
             how = self._next() or "killed"
@@ -136,7 +137,7 @@ class _Worker:
                 break
         return [WorkerError(how) for _ in items]
 
-    def _told(self, several: bool, on_audio: Callable[[float], None]) -> tuple[bool, list[Any] | None]:
+    def _heard(self, several: bool, on_audio: Callable[[float], None]) -> tuple[bool, list[Any] | None]:
         """Whether the process began with what it has been sent, and what it says of it if it does not end before."""
         assert self._pipe
         begun, heard_s = False, 0.0

@@ -47,8 +47,20 @@ with Workers(2, answer) as workers, ThreadPoolExecutor(2) as pool:
 """
 
 
+BEGINNING = SCRIPT[: SCRIPT.index("assert can_fork()")]
+
+
 def run(*items: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", SCRIPT, *items], stdout=subprocess.PIPE, text=True)
+
+
+def printed(script: str, *arguments: str) -> str:
+    """What a script prints, which ends well and without a word of trouble."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 def test_a_process_that_dies_costs_its_item_alone():
@@ -63,7 +75,7 @@ def test_a_process_that_dies_costs_its_item_alone():
 
 def test_of_items_together_one_that_kills_costs_itself_alone():
     script = (
-        SCRIPT[: SCRIPT.index("assert can_fork()")]
+        BEGINNING
         + """
 with Workers(1, answer) as workers:
     for items in ("ab", ["c", "killed", "d", "killed", "e"], ["killed"], "f", ["g", "raises", "h"]):
@@ -71,9 +83,8 @@ with Workers(1, answer) as workers:
     print(sum(heard))
 """
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     died, raised = "WorkerError: signal 9", "ModelError: it could not."
-    assert done.stdout.splitlines() == [
+    assert printed(script).splitlines() == [
         "A|B",
         f"C|{died}|D|{died}|E",
         died,
@@ -81,7 +92,6 @@ with Workers(1, answer) as workers:
         f"G|{raised}|H",
         "22.5",  # of what was answered, once each
     ]
-    assert done.stderr == ""
 
 
 def test_no_process_outlives_who_began_it():
@@ -147,7 +157,7 @@ def runs(process: int) -> bool:
 
 def test_an_idle_process_that_dies_costs_nothing():
     script = (
-        SCRIPT[: SCRIPT.index("assert can_fork()")]
+        BEGINNING
         + """
 import time
 with Workers(1, answer) as workers:
@@ -158,8 +168,7 @@ with Workers(1, answer) as workers:
     print(*[text for text, _ in seen], len({number for _, number in seen}), sep="|")
 """
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("A|B|C|D|D|E|2\n", "")
+    assert printed(script) == "A|B|C|D|D|E|2\n"
 
 
 def test_what_is_asked_of_a_process_that_has_died_is_worked_on_once():
@@ -182,13 +191,12 @@ with Workers(1, answer) as workers:
         assert [name for name, _ in found] == names
         number = found[0][1]
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("abcdefghbcdefgh", "")
+    assert printed(script) == "abcdefghbcdefgh"
 
 
 def test_a_process_may_die_idle_as_often_as_it_will():
     script = (
-        SCRIPT[: SCRIPT.index("assert can_fork()")]
+        BEGINNING
         + """
 import pathlib, time
 with Workers(1, answer) as workers:
@@ -203,8 +211,7 @@ with Workers(1, answer) as workers:
     print(ask("b")[0])
 """
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("B\n", "")
+    assert printed(script) == "B\n"
 
 
 def test_what_hears_of_audio_may_fail_and_no_answer_goes_to_another_item():
@@ -225,13 +232,12 @@ with Workers(1, answer) as workers:
         print(error.strerror)
     print(workers(["b"], lambda seconds: None), workers(["c"], lambda seconds: None))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("no terminal\n['b'] ['c']\n", "")
+    assert printed(script) == "no terminal\n['b'] ['c']\n"
 
 
 def test_where_no_other_process_can_be_had_what_went_with_the_last_is_told_and_the_rest_answered_here():
     script = (
-        SCRIPT[: SCRIPT.index("assert can_fork()")]
+        BEGINNING
         + """
 from ms_edge import workers as module
 module.FORK_S, fork, here, begun = 0.2, os.fork, os.getpid(), []
@@ -249,14 +255,13 @@ with Workers(1, answer) as workers:
         print(*[text for text, _ in ask_together(*items)], sep="|")
 """
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     killed = "WorkerError: killed"
-    assert (done.stdout.splitlines(), done.stderr) == (["A|B", f"{killed}|{killed}", "D|E", "F"], "")
+    assert printed(script).splitlines() == ["A|B", f"{killed}|{killed}", "D|E", "F"]
 
 
 def test_where_no_process_can_be_had_this_one_answers():
     script = (
-        SCRIPT[: SCRIPT.index("assert can_fork()")]
+        BEGINNING
         + """
 import resource
 spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(8)]
@@ -270,8 +275,7 @@ with Workers(4, answer) as workers, ThreadPoolExecutor(4) as pool:
 """
     )
     for free in (0, 5):
-        done = subprocess.run([sys.executable, "-c", script, str(free)], capture_output=True, text=True, timeout=60)
-        assert (done.stdout, done.stderr) == ("A|B|ModelError: it could not.|C|True\n", "")
+        assert printed(script, str(free)) == "A|B|ModelError: it could not.|C|True\n"
 
 
 FULL = """
