@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import io
@@ -27,6 +28,7 @@ def command() -> None:
     gc.set_threshold(100_000)
     # One thread a process: NumPy's BLAS would start one for each core as it is imported, for products too small to share.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _stop_when_told()
     # All is written and flushed. Taking down Python, NumPy and onnxruntime piece by piece takes 20 ms, the system nothing.
     os._exit(main())
 
@@ -62,6 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0  # the reader has had enough (`| head -1`)
         _complain(f"the output cannot be written ({(error.strerror or str(error)).lower()}).")
         return FAILED
+
+
+def _stop_when_told() -> None:
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, unless whoever began the process has it ignore them (`nohup`)."""
+    import signal
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _occupy_standard_descriptors() -> None:
@@ -121,7 +133,7 @@ def _classify(args: argparse.Namespace) -> int:
         raise UsageError("usage", "--resume needs -o FILE in the format jsonl.")
 
     if args.output is not None and not into_tree:
-        _require_no_recording(args.output, [*args.paths, args.files_from])
+        _require_no_recording(args.output, name, [*args.paths, args.files_from, args.model])
     raw = _raw(args)
     inputs = Inputs(
         args.paths,
@@ -156,7 +168,8 @@ def _classify(args: argparse.Namespace) -> int:
                 _write_like_a_file(sys.stdout)
             output = Output(form, labels, timeline)
         elif into_tree:
-            output = TreeOutput(args.output, form, labels, timeline)
+            given = [path for path in (*args.paths, args.files_from, args.model) if path]
+            output = TreeOutput(args.output, form, labels, timeline, given)
         elif name == "jsonl":
             output = ResumableOutput(args.output, form, labels, timeline, resume=args.resume)
         else:
@@ -184,13 +197,16 @@ def _keep_freed_memory() -> None:
     np.empty((32 << 20) - 8192, np.uint8)
 
 
-def _require_no_recording(output: str, inputs: Sequence[str | None]) -> None:
+def _require_no_recording(output: str, form: str, inputs: Sequence[str | None]) -> None:
     """Raise UsageError where answers would take the place of what is to be read (`-o *.wav`)."""
     from ms_edge.opening import EXTENSIONS
     from ms_edge.outputs import is_same_file, place
+    from ms_edge.resume import parts
 
-    if place(output).lower().endswith(EXTENSIONS) or any(path and is_same_file(path, output) for path in inputs):
-        raise UsageError("usage", f"{output}: is a recording or an input, and not replaced; give -o another name.")
+    for name in (output, *(parts(place(output)) if form == "jsonl" else ())):
+        replaced = os.path.exists(name) and any(path and is_same_file(path, name) for path in inputs)
+        if replaced or place(name).lower().endswith(EXTENSIONS):
+            raise UsageError("usage", f"{name}: is a recording or an input, and not replaced; give -o another name.")
 
 
 def _write_like_a_file(stream: object) -> None:
@@ -270,7 +286,8 @@ COMMANDS = {"classify": _classify, "stream": _stream, "info": _info, "doctor": _
 def _complain(message: str) -> None:
     from ms_edge.writers import printable
 
-    print(f"ms-edge: {printable(message)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a terminal that has been closed
+        print(f"ms-edge: {printable(message)}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Ctrl-C: the first one lets what is in progress finish, the second ends the process; a live stream ends at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one lets what is in progress finish, the second ends the process; a live stream ends at
+once.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +9,25 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ms_edge.batch import POLL_S
 from ms_edge.progress import Progress
 
 INTERRUPTED = 130  # the exit status
 GRACE_S = 1.0  # for standard input to end after an interrupt: who writes it was most likely interrupted too
+# Within this time, two signals are one: `timeout` and a terminal that closes send theirs to a process and to its group.
+TOGETHER_S = 0.1
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 Result = TypeVar("Result")
 
 
 class Interrupts:
-    """While entered, the first interrupt (Ctrl-C) asks to stop, the second ends the process at once."""
+    """While entered, the first interrupt (Ctrl-C, SIGTERM, SIGHUP) asks to stop, the second ends the process at once."""
 
     def __init__(self, progress: Progress) -> None:
         self.unfinished = False
@@ -29,7 +35,8 @@ class Interrupts:
         self.over = False  # nobody waits for results any more
         self._progress = progress
         self._asked = False
-        self._before: object = None
+        self._asked_at = 0.0
+        self._before: dict[int, Any] = {}
 
     def stopped(self) -> bool:
         """Whether to begin nothing more; asked only where there is more to begin."""
@@ -60,20 +67,37 @@ class Interrupts:
         return [None]
 
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
+        self._before = _handled_by(self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
         if self._asked:
-            os._exit(INTERRUPTED)  # threads may be deep in a file of ten hours; what was written is flushed
-        self._asked = True
-        if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), b"\nms-edge: finishing what is in progress; once more to stop at once.\n")
+            if now - self._asked_at > TOGETHER_S:
+                os._exit(INTERRUPTED)  # threads may be deep in a file of ten hours; what was written is flushed
+            return
+        self._asked, self._asked_at = True, now
+        with contextlib.suppress(OSError):  # of a terminal that has been closed
+            if sys.stderr.isatty():
+                os.write(sys.stderr.fileno(), b"\nms-edge: finishing what is in progress; once more to stop at once.\n")
+
+
+def _handled_by(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Let a function handle the signals that ask to stop; returns what handled them before.
+
+    SIGTERM and SIGHUP stay ignored where they are (`nohup`). Nothing is done outside the main thread, which alone hears of signals.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            handled = signal.getsignal(number)
+            if handled is not None and (number == signal.SIGINT or handled != signal.SIG_IGN):
+                before[number] = signal.signal(number, handle)
+    return before
 
 
 @contextlib.contextmanager
@@ -90,12 +114,13 @@ def raised_for_certain() -> Iterator[None]:
         came = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = _handled_by(handle)
     sys.unraisablehook = lambda lost: None if lost.exc_type is KeyboardInterrupt else tell(lost)
     try:
         yield
     finally:
         sys.unraisablehook = tell
-        signal.signal(signal.SIGINT, before)
+        for number, handled in before.items():
+            signal.signal(number, handled)
         if came:
             raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import IO
@@ -24,6 +25,19 @@ NAME_ERRORS = (  # what is wrong with one name, not with the disk
     errno.EILSEQ,
 )
 
+# How the documents of every format begin: see `is_answer`.
+ANSWER = re.compile(
+    rb"""\Z|LABEL +PROBABILITY|\ +START\ +END   # text
+    |\{"schema":\ "ms-edge/|\[\n               # jsonl, json
+    |path[,\t]                                 # csv, tsv
+    |\d+\.\d{6}\t\d+\.\d{6}\t                 # audacity
+    |SPEAKER\ |;;\                             # rttm
+    |File\ type\ =\ "ooTextFile"|WEBVTT\n     # textgrid, webvtt
+    """,
+    re.VERBOSE,
+)
+ANSWER_BYTES = 64  # from the beginning of a file: enough for each of them
+
 
 class Output:
     """Results as one document in one stream (here: standard output), each flushed as soon as it is there."""
@@ -42,6 +56,9 @@ class Output:
         self.file.flush()
         return result
 
+    def require_no_input(self, path: str) -> None:
+        """Raise UsageError if an input is the file that the results are about to replace."""
+
     def finish(self) -> None:
         """All results are written."""
         self.file.write(self.form.end)
@@ -56,30 +73,44 @@ class Output:
 class FileOutput(Output):
     """One file, written beside its place under a name that nothing else has, and moved there when it is whole.
 
-    Raises OSError where it cannot be written.
+    `part` is a file that is open and empty, and its name, to be used instead. Raises OSError where it cannot be written.
     """
 
-    def __init__(self, path: str, form: Format, labels: Sequence[str], timeline: bool, part: str | None = None) -> None:
+    def __init__(
+        self, path: str, form: Format, labels: Sequence[str], timeline: bool, part: tuple[int, str] | None = None
+    ) -> None:
         self.path = place(path)
+        opened: int | str
         if _is_special(path):
-            self.part, mode = self.path, "w"
+            opened, self.part, mode = self.path, self.path, "w"
         elif part:
-            self.part, mode = part, "w"
+            (opened, self.part), mode = part, "w"
         else:  # short: FILE.part could be too long where FILE is not
             unique = f"ms-edge-{os.urandom(8).hex()}.part"
-            self.part, mode = os.path.join(os.path.dirname(self.path), unique), "x"
+            opened = self.part = os.path.join(os.path.dirname(self.path), unique)
+            mode = "x"
+        self._replaced = _identity(self.path)
         # Names that are not Unicode come out as the bytes they were.
-        file = open(self.part, mode, encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
+        file = open(opened, mode, encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
+        self._status = os.fstat(file.fileno())
         super().__init__(form, labels, timeline, file)
 
-    def write(self, result: Result | str) -> Result | str:
-        """Write a result; raises UsageError where the file is to replace the recording that it is about."""
-        if isinstance(result, Classification) and is_same_file(result.path, self.path):
-            raise UsageError("usage", f"{self.path}: is a recording, and not replaced by answers.")
-        return super().write(result)
+    def require_no_input(self, path: str) -> None:
+        """Raise UsageError if an input is one of our files; it is asked of each before it is read."""
+        found = _identity(path)
+        for name in self.names():
+            if found is not None and found == _identity(name):
+                raise UsageError("usage", f"{name}: is a recording or an input, and not replaced by answers.")
+
+    def names(self) -> Sequence[str]:
+        """The files that this output replaces, writes or removes; none if it writes to a device or a pipe."""
+        return (self.path, self.part) if self.part != self.path else ()
 
     def finish(self) -> None:
-        """Move the file into place, on disk for good; but nothing takes the place of a track that may be there."""
+        """Move the file into place, on disk for good; but nothing takes the place of a track that may be there.
+
+        Raises UsageError if a file that is no answer has come to its place, or the part has gone, since the run began.
+        """
         super().finish()
         if self.part == self.path:
             self.file.close()
@@ -87,33 +118,62 @@ class FileOutput(Output):
             self.discard()
         else:
             os.fsync(self.file.fileno())
-            self.file.close()
+            if not self._has_part():
+                raise UsageError(
+                    "usage", f"{self.part}: was removed or replaced during the run, whose answers it held."
+                )
+            if _identity(self.path) not in (None, self._replaced) and not is_answer(self.path):
+                raise UsageError("usage", f"{self.path}: came there during the run, is no answer, and not replaced.")
+            if os.name == "nt":  # where no open file can be moved
+                self.file.close()
             os.replace(self.part, self.path)
+            self.file.close()  # not before: who then holds the lock of a part finds that its name has gone
 
     def abandon(self) -> str:
         """Leave what there is beside the place of the file."""
         if not self._any:
             self.discard()
             return ""
+        kept = self.part != self.path and self._has_part()
         with contextlib.suppress(OSError):  # of what a full disk did not take
             self.file.close()
-        return f"{self.part} holds what was done" if self.part != self.path else ""
+        return f"{self.part} holds what was done" if kept else ""
 
     def discard(self) -> None:
         """Leave nothing."""
+        if self.part != self.path and self._has_part():
+            with contextlib.suppress(OSError):
+                if os.name == "nt":
+                    self.file.close()
+                os.remove(self.part)
         with contextlib.suppress(OSError):
             self.file.close()
-        if self.part != self.path:
-            with contextlib.suppress(OSError):
-                os.remove(self.part)
+
+    def _has_part(self) -> bool:
+        """Whether the part still has its name: another file may have got it."""
+        try:
+            return os.path.samestat(os.lstat(self.part), self._status)
+        except OSError:
+            return False
 
 
 class TreeOutput:
-    """One document for each input, in a directory that mirrors where the inputs lie: a/b.wav goes to DIR/a/b.wav.SUFFIX."""
+    """One document for each input, in a directory that mirrors where the inputs lie: a/b.wav goes to DIR/a/b.wav.SUFFIX.
 
-    def __init__(self, directory: str, form: Format, labels: Sequence[str], timeline: bool) -> None:
+    A document replaces another answer, and nothing else: a file that begins like no answer may be an input that is named only
+    later. `inputs` are those that are known (files, the list of files, the model): none of them is replaced, whatever it holds.
+    """
+
+    def __init__(
+        self, directory: str, form: Format, labels: Sequence[str], timeline: bool, inputs: Sequence[str] = ()
+    ) -> None:
         self.directory, self.form, self.labels, self.timeline = directory, form, labels, timeline
+        self._inputs = inputs
+        self._identities: set[tuple[int, int] | None] | None = None  # of the inputs, as soon as they are needed
         os.makedirs(directory, exist_ok=True)
+
+    def require_no_input(self, path: str) -> None:
+        """Nothing to raise: whether a file may be replaced is looked at when it is about to be."""
 
     def write(self, result: Result | str) -> Result | str:
         """Write one whole document and move it into place; returns the result, or a Failure where its name cannot be had."""
@@ -125,15 +185,18 @@ class TreeOutput:
             if isinstance(error, OSError) and error.errno not in NAME_ERRORS:
                 raise
             if isinstance(result, Classification):
+                reason = f"{str(reason)[:1].lower()}{str(reason)[1:]}"
                 return Failure(
                     result.path,
                     "cannot-write",
-                    f"{result.path}: its answer cannot be written in {self.directory} ({str(reason).lower()}).",
+                    f"{result.path}: its answer cannot be written in {self.directory} ({reason}).",
                 )
         return result
 
     def _write(self, result: Result) -> None:
         path = os.path.join(self.directory, f"{mirrored(result.path)}.{self.form.suffix}")
+        if os.path.lexists(path) and not self._may_replace(path):
+            raise FileExistsError(errno.EEXIST, f"{path} is there and no answer of ms-edge, or an input")
         if isinstance(result, Failure) and self.form.timeline_only:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)  # what an earlier run said is no longer true
@@ -146,6 +209,13 @@ class TreeOutput:
         except BaseException:
             output.discard()
             raise
+
+    def _may_replace(self, path: str) -> bool:
+        if os.path.isdir(path) or not os.path.exists(path):  # which the system refuses; a link to what is to be made
+            return True
+        if self._identities is None:
+            self._identities = set(map(_identity, self._inputs))
+        return is_answer(path) and _identity(path) not in self._identities
 
     def finish(self) -> None:
         """Nothing is left to do: each document is whole."""
@@ -180,9 +250,27 @@ def _is_special(path: str) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
 
 
+def is_answer(path: str) -> bool:
+    """Whether a file begins like one that ms-edge wrote, in whatever format, or is empty: no recording does."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return ANSWER.match(file.read(ANSWER_BYTES)) is not None
+    except OSError:
+        return False
+
+
 def is_same_file(path: str, other: str) -> bool:
     """Whether both are there and are one file; `-` is what standard input is redirected from."""
+    found = _identity(path)
+    return found is not None and found == _identity(other)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Device and inode of a file, of what a link leads to; None where there is none."""
     try:
-        return os.path.samestat(os.stat(0 if path == STDIN else path), os.stat(other))
+        found = os.stat(0 if path == STDIN else path)
     except (OSError, ValueError):
-        return False
+        return None
+    return found.st_dev, found.st_ino

@@ -46,7 +46,7 @@ class Progress:
     def complain(self, message: str) -> None:
         """Print a line of trouble with one input."""
         if not self._quiet:
-            with self.aside():
+            with self.aside(), contextlib.suppress(OSError):  # of a terminal that has been closed
                 print(f"ms-edge: {printable(message)}", file=sys.stderr, flush=True)
 
     def tell(self, message: str) -> None:
@@ -59,15 +59,17 @@ class Progress:
         """Take the bar away while something else is printed."""
         with self._lock:
             if self._bar is not None:
-                self._bar.clear()
+                with self._while_shown():
+                    self._bar.clear()
             yield
 
     def finish(self) -> None:
         """Take the bar away for good, and sum up for those who asked for more."""
         if self._bar is not None:
-            self._bar.leave = False
-            self._bar.close()
-            self._bar = None
+            with self._while_shown():
+                self._bar.leave = False
+                self._bar.close()
+                self._bar = None
         took_s = max(time.monotonic() - self._began, 1e-9)
         counted = f"{self.files} file{'' if self.files == 1 else 's'}, {self.failed} failed"
         pace = f"{duration(self.audio_s)} of audio in {duration(took_s)} ({self.audio_s / took_s:,.0f} x real time)"
@@ -78,6 +80,10 @@ class Progress:
         if not self._shown or now < self._next:
             return
         self._next = now + INTERVAL_S
+        with self._while_shown():
+            self._show(now)
+
+    def _show(self, now: float) -> None:
         if self._bar is None:
             from tqdm import tqdm
 
@@ -96,3 +102,14 @@ class Progress:
         speed = self.audio_s / (now - self._began)
         self._bar.set_postfix_str(f"{duration(self.audio_s)} of audio, {speed:,.0f} x real time", refresh=False)
         self._bar.refresh()
+
+    @contextlib.contextmanager
+    def _while_shown(self) -> Iterator[None]:
+        """Do something with the bar, and forget it if its terminal has been closed: that must not end the run."""
+        try:
+            yield
+        except OSError:
+            self._shown = False
+            if self._bar is not None:
+                self._bar.disable = True  # or it would write once more as it is deleted
+                self._bar = None

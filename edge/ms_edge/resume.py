@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
+import sys
 from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -16,35 +19,51 @@ from ms_edge.errors import UsageError
 from ms_edge.opening import file_facts
 from ms_edge.outputs import FileOutput, place
 from ms_edge.results import SCHEMA
-from ms_edge.writers import Format, json_text
+from ms_edge.writers import Format, is_as_written
 
 OUR_START = f'{{"schema": "{SCHEMA}"'.encode()
+LOCKED_BYTE = 0x7FFFFFFE  # on Windows, where nobody else may read what is locked: the last that can be
 
 
 class ResumableOutput(FileOutput):
     """A JSON Lines file, written as FILE.part, that with `resume` goes on where an earlier run ended, however it ended.
 
-    The records themselves tell what is done: a record stands if the file (size, time of change), the model and the
-    settings are what they were. What an interrupted run left in FILE.part is kept in FILE.resume until FILE is whole.
-    Raises OSError where it cannot be written, UsageError where something that is not ours has one of these names.
+    The records themselves tell what is done: a record stands if it is as it was written, and the file (size, time of change),
+    the model and the settings are what they were. What an interrupted run left in FILE.part is kept in FILE.resume until FILE
+    is whole. FILE.part is locked while it is written: two runs never share one.
+
+    Raises OSError where it cannot be written, UsageError where something that is not ours has one of these names, or another
+    run has FILE.part.
     """
 
     def __init__(self, path: str, form: Format, labels: Sequence[str], timeline: bool, *, resume: bool) -> None:
         path = place(path)
-        part, self.kept = f"{path}.part", f"{path}.resume"
-        for name in (part, self.kept):
-            _require_ours(name)
-        if resume and os.path.exists(part):
-            with open(self.kept, "ab") as kept, open(part, "rb") as file:
-                for line in file:
-                    if line.endswith(b"\n"):  # the last one may be torn
-                        kept.write(line)
-                kept.flush()
-                os.fsync(kept.fileno())
-            os.remove(part)
-        earlier = (self.kept, path) if resume else ()
-        self._earlier = [EarlierRecords(name) for name in earlier if os.path.isfile(name)]
-        super().__init__(path, form, labels, timeline, part)
+        if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe
+            self._earlier: list[EarlierRecords] = []
+            super().__init__(path, form, labels, timeline)
+            return
+        part, self._kept = parts(path)
+        descriptor = _claimed(part)
+        try:
+            if os.path.lexists(self._kept):
+                os.close(_opened(self._kept))
+            if resume and os.fstat(descriptor).st_size:
+                _keep(descriptor, self._kept)
+            os.ftruncate(descriptor, 0)
+            earlier = (self._kept, path) if resume else ()
+            self._earlier = [EarlierRecords(name) for name in earlier if os.path.isfile(name)]
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        except BaseException:
+            with contextlib.suppress(OSError):  # Windows removes no open file
+                if not os.fstat(descriptor).st_size:
+                    os.remove(part)
+            os.close(descriptor)
+            raise
+        super().__init__(path, form, labels, timeline, (descriptor, part))
+
+    def names(self) -> Sequence[str]:
+        """FILE, FILE.part and FILE.resume."""
+        return (self.path, *parts(self.path)) if self.part != self.path else ()
 
     def done(self, path: str, settings: dict[str, Any], model: str, provider: str) -> str | None:
         """The record line of an earlier run that still stands for this path, if there is one."""
@@ -68,8 +87,9 @@ class ResumableOutput(FileOutput):
         super().finish()
         for earlier in self._earlier:
             earlier.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self.kept)
+        if self.part != self.path:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self._kept)
 
 
 class EarlierRecords:
@@ -98,7 +118,7 @@ class EarlierRecords:
             self._file.seek(int(self._offsets[at]))
             line = self._file.readline()
             record = _record(line)
-            if record and record["path"] == path and _is_as_written(line, record):
+            if record and record["path"] == path:
                 return line.decode("ascii"), record
         return "", None
 
@@ -115,7 +135,9 @@ def _facts(path: str) -> dict[str, int | str] | None:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """A record that may stand: of a file that was classified."""
+    """A record that may stand: of a file that was classified, and as it was written; None for every other line."""
+    if not is_as_written(line):
+        return None
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -125,21 +147,98 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return None
 
 
-def _is_as_written(line: bytes, record: dict[str, Any]) -> bool:
-    """Whether a line is as we write it; another tool may have written the file anew."""
-    try:
-        return json_text(record).encode("ascii") == line
-    except (ValueError, RecursionError):
-        return False
-
-
 def _key(path: str) -> int:
     return int.from_bytes(blake2b(path.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _require_ours(name: str) -> None:
-    if os.path.exists(name):
-        with open(name, "rb") as file:
-            start = file.read(len(OUR_START)).rstrip(b"\0")  # a torn write may leave zeros
-        if not OUR_START.startswith(start):
-            raise UsageError("usage", f"{name}: is not what an earlier run left; rename it, or give -o another name.")
+def parts(path: str) -> tuple[str, str]:
+    """The names beside a FILE of what is being written, and of what earlier runs left: FILE.part and FILE.resume."""
+    return f"{path}.part", f"{path}.resume"
+
+
+def _claimed(part: str) -> int:
+    """Open FILE.part to write it, for this run alone.
+
+    Raises UsageError if another run writes it, or if it is not ours.
+    """
+    while True:
+        descriptor = _opened(part)
+        try:
+            if not _lock(descriptor):
+                raise UsageError("usage", f"{part}: another run is writing it; wait for it, or give -o another name.")
+            # The run that had the lock may have moved it into place between our opening and our locking it.
+            if os.path.samestat(os.lstat(part), os.fstat(descriptor)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _opened(name: str) -> int:
+    """Open FILE.part or FILE.resume to read and write it; it is made where there is none.
+
+    What is there is not changed, and no FIFO waited for. Raises UsageError if no earlier run can have left it: if it is a link,
+    a FIFO or a device, has another name, or holds something else than records.
+    """
+    flags = os.O_RDWR
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
+        flags |= getattr(os, flag, 0)
+    while True:
+        with contextlib.suppress(FileExistsError):
+            return os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            # Before it is opened: of a device that may do something already.
+            if _is_plain(os.lstat(name)):
+                descriptor = os.open(name, flags)
+                if _is_plain(os.fstat(descriptor)) and _begins_with_a_record(descriptor):
+                    return descriptor
+                os.close(descriptor)
+        except FileNotFoundError:  # its run has just ended
+            continue
+        raise UsageError("usage", f"{name}: is not what an earlier run left; rename it, or give -o another name.")
+
+
+def _is_plain(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
+def _begins_with_a_record(descriptor: int) -> bool:
+    """Whether a file begins with a record, or the beginning of one, or is empty."""
+    start = os.read(descriptor, len(OUR_START))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return OUR_START.startswith(start)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file until it is closed or this process ends, however it ends; false if another process has locked it.
+
+    Where the file system has no locks, nothing is locked. No other part of this process may open the file: to close it would
+    unlock it. (`flock` has no such rule; but worker processes share its locks, and end a little later than a run that is killed.)
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
+
+
+def _keep(part: int, name: str) -> None:
+    """Add the whole lines of a part to FILE.resume, on disk for good."""
+    os.lseek(part, 0, os.SEEK_SET)
+    with open(part, "rb", closefd=False) as file, open(_opened(name), "ab") as kept:
+        for line in file:
+            if line.endswith(b"\n"):  # the last one may be torn
+                kept.write(line)
+        kept.flush()
+        os.fsync(kept.fileno())

@@ -44,29 +44,30 @@ def classify(
 ) -> int:
     """Write one result for each input, in their order; returns the exit status.
 
-    The first interrupt lets the files in progress finish, the second ends the process.
+    The first interrupt (Ctrl-C, SIGTERM, SIGHUP) lets the files in progress finish, the second ends the process.
     """
     interrupts = Interrupts(progress)
     failed = False
     try:
         undone = _undone(inputs, classifier, output, raw)
-        with interrupts, _answering(classifier, raw, jobs) as (answer, share):
-            work = partial(_work, answer, progress, interrupts)
-            results: Generator[Result | str, None, None] = in_order(work, undone, jobs, interrupts.stopped, share)
-            with contextlib.closing(results):  # before the processes end, which its threads may be waiting for
-                try:
-                    for result in results:
-                        with progress.aside():
-                            result = output.write(result)
-                        if isinstance(result, Failure):
-                            failed = True
-                            progress.complain(result.message)
-                        progress.file(isinstance(result, Failure))
-                        interrupts.written += 1
-                finally:
-                    interrupts.over = True
-        if not interrupts.unfinished:
-            output.finish()
+        with interrupts:
+            with _answering(classifier, raw, jobs) as (answer, share):
+                work = partial(_work, answer, progress, interrupts)
+                results: Generator[Result | str, None, None] = in_order(work, undone, jobs, interrupts.stopped, share)
+                with contextlib.closing(results):  # before the processes end, which its threads may be waiting for
+                    try:
+                        for result in results:
+                            with progress.aside():
+                                result = output.write(result)
+                            if isinstance(result, Failure):
+                                failed = True
+                                progress.complain(result.message)
+                            progress.file(isinstance(result, Failure))
+                            interrupts.written += 1
+                    finally:
+                        interrupts.over = True
+            if not interrupts.unfinished:
+                output.finish()
     except (MsEdgeError, OSError):
         with contextlib.suppress(OSError):
             if kept := output.abandon():
@@ -87,6 +88,7 @@ def _undone(
 ) -> Iterator[str | Result | _Line]:
     settings = classifier.settings(raw)
     for item in inputs:
+        output.require_no_input(item if isinstance(item, str) else item.path)
         line = None
         if isinstance(output, ResumableOutput) and isinstance(item, str):
             line = output.done(item, settings, classifier.model.sha256, classifier.model.provider)

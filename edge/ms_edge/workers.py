@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import sys
@@ -46,8 +47,7 @@ class Workers(Generic[Result]):
     """`count` copies of this process, which share what it has loaded; `answer` is what each of them does with an item.
 
     Call it from up to `count` threads. Where a process ends, another takes its place. Where none can be had, this one answers.
-    Interrupts are for the process that this is a copy of; workers end when it does, however it does, or as soon as they have
-    something to tell.
+    Interrupts are for the process that this is a copy of; workers are killed when it ends, however it does.
     """
 
     def __init__(self, count: int, answer: Answer[Result]) -> None:
@@ -185,7 +185,8 @@ class _Worker:
 
 def _begin(answer: Answer[Any], begun: socket.socket, others: tuple[socket.socket, ...]) -> None:
     """In a process of its own: begin one that answers, and another where it dies, until one ends because nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # which a whole group of processes gets
+        signal.signal(ours, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for other in others:
         other.close()
@@ -193,22 +194,36 @@ def _begin(answer: Answer[Any], begun: socket.socket, others: tuple[socket.socke
     with contextlib.suppress(OSError):
         while True:
             pipe, theirs = multiprocessing.Pipe()
+            ended, alive = os.pipe()  # the other end of the first goes with the process
             if (process := _fork()) == 0:
                 status = 1
                 try:
+                    os.close(ended)
                     pipe.close()
                     begun.close()
                     _serve(answer, theirs)
                     status = 0
                 finally:
                     os._exit(status)
+            os.close(alive)
             theirs.close()
             socket.send_fds(begun, [how.encode()], [pipe.fileno()])
             pipe.close()
+            if deserted := _deserted(begun, ended):
+                os.kill(process, signal.SIGKILL)
+            os.close(ended)
             status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-            if status == 0:
+            if status == 0 or deserted:
                 return
             how = f"signal {-status}" if status < 0 else f"status {status}"
+
+
+def _deserted(begun: socket.socket, ended: int) -> bool:
+    """Wait until nobody asks any more, or the process at the other end of a pipe has ended; returns whether it was the former."""
+    poll = select.poll()
+    poll.register(begun, select.POLLIN)
+    poll.register(ended, select.POLLIN)
+    return any(descriptor != ended for descriptor, _ in poll.poll())
 
 
 def _fork() -> int:

@@ -8,12 +8,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from ms_edge.results import Classification, Failure, Segment
 
 Result = Classification | Failure
 LIVE_HEADER = f"{'START':>11}  {'END':>11}  {'LABEL':<13}{'PROBABILITY':>11}\n"
+CHECKSUM = ', "checksum": "'  # what comes before that of a JSON Lines record
 COLOURS = {"speech": "36", "music": "33", "speech+music": "35", "error": "31"}  # SGR; what else there is stays plain
 
 
@@ -72,17 +74,29 @@ def live_line(part: Segment) -> str:
 
 
 def json_line(result: Result, timeline: bool, labels: Sequence[str] = ()) -> str:
-    """One record of schema `ms-edge/1`."""
-    return json_text(result.record(timeline))
+    """One record of schema `ms-edge/1` and, as its last field, the checksum of the line without that field."""
+    text = json_text(result.record(timeline))
+    return f'{text[:-1]}{CHECKSUM}{checksum(text.encode("ascii"))}"}}\n'
 
 
 def json_text(record: dict[str, Any]) -> str:
-    """A record on a line, pure ASCII: names that are not Unicode survive as lone surrogates."""
-    return json.dumps(record, separators=(", ", ": "), allow_nan=False) + "\n"
+    """A record as one object, pure ASCII: names that are not Unicode survive as lone surrogates."""
+    return json.dumps(record, separators=(", ", ": "), allow_nan=False)
+
+
+def checksum(text: bytes) -> str:
+    """What tells a text from every other: 64 bits of BLAKE2b, in hex."""
+    return blake2b(text, digest_size=8).hexdigest()
+
+
+def is_as_written(line: bytes) -> bool:
+    """Whether a line is one that `json_line` wrote, to the byte."""
+    text, _, end = line.rpartition(CHECKSUM.encode())
+    return line.isascii() and end == f'{checksum(text + b"}")}"}}\n'.encode()
 
 
 def _json_item(result: Result, timeline: bool, labels: Sequence[str]) -> str:
-    return "  " + json_line(result, timeline).rstrip("\n")
+    return "  " + json_text(result.record(timeline))
 
 
 def _columns(labels: Sequence[str], timeline: bool) -> list[str]:
