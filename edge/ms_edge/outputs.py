@@ -27,14 +27,12 @@ NAME_ERRORS = (  # what is wrong with one name, not with the disk
 
 # How the documents of every format begin: see `is_answer`.
 ANSWER = re.compile(
-    rb"""\Z|LABEL +PROBABILITY|\ +START\ +END   # text
-    |\{"schema":\ "ms-edge/|\[\n               # jsonl, json
-    |path[,\t]                                 # csv, tsv
-    |\d+\.\d{6}\t\d+\.\d{6}\t                 # audacity
-    |SPEAKER\ |;;\                             # rttm
-    |File\ type\ =\ "ooTextFile"|WEBVTT\n     # textgrid, webvtt
-    """,
-    re.VERBOSE,
+    rb"\Z|LABEL +PROBABILITY| +START +END"  # text
+    rb'|{"schema": "ms-edge/|\[\n'  # jsonl, json
+    rb"|path[,\t]"  # csv, tsv
+    rb"|\d+\.\d{6}\t\d+\.\d{6}\t"  # audacity
+    rb"|SPEAKER |;; "  # rttm
+    rb'|File type = "ooTextFile"|WEBVTT\n'  # textgrid, webvtt
 )
 ANSWER_BYTES = 64  # from the beginning of a file: enough for each of them
 
@@ -56,8 +54,9 @@ class Output:
         self.file.flush()
         return result
 
-    def require_no_input(self, path: str) -> None:
-        """Raise UsageError if an input is the file that the results are about to replace."""
+    def checked(self, given: str | Failure) -> str | Failure:
+        """Return an input that may be read, or a Failure in its place; raise UsageError if the results would replace it."""
+        return given
 
     def finish(self) -> None:
         """All results are written."""
@@ -95,16 +94,23 @@ class FileOutput(Output):
         self._status = os.fstat(file.fileno())
         super().__init__(form, labels, timeline, file)
 
-    def require_no_input(self, path: str) -> None:
-        """Raise UsageError if an input is one of our files; it is asked of each before it is read."""
-        found = _identity(path)
-        for name in self.names():
-            if found is not None and found == _identity(name):
-                raise UsageError("usage", f"{name}: is a recording or an input, and not replaced by answers.")
+    def checked(self, given: str | Failure) -> str | Failure:
+        """Return an input that may be read, a Failure if it is the part of this run (a directory may hold it).
 
-    def names(self) -> Sequence[str]:
-        """The files that this output replaces, writes or removes; none if it writes to a device or a pipe."""
-        return (self.path, self.part) if self.part != self.path else ()
+        Raises UsageError if it is the file that is to be replaced.
+        """
+        path = given if isinstance(given, str) else given.path
+        if self.part == self.path or (found := _identity(path)) is None:
+            return given
+        if found == _identity(self.path):
+            raise UsageError("usage", f"{self.path}: is a recording or an input, and not replaced by answers.")
+        if found in map(_identity, self.beside()):
+            return Failure(path, "cannot-open", f"{path}: is what this run writes.")
+        return given
+
+    def beside(self) -> Sequence[str]:
+        """The files beside its place that this output writes."""
+        return (self.part,)
 
     def finish(self) -> None:
         """Move the file into place, on disk for good; but nothing takes the place of a track that may be there.
@@ -172,8 +178,9 @@ class TreeOutput:
         self._identities: set[tuple[int, int] | None] | None = None  # of the inputs, as soon as they are needed
         os.makedirs(directory, exist_ok=True)
 
-    def require_no_input(self, path: str) -> None:
-        """Nothing to raise: whether a file may be replaced is looked at when it is about to be."""
+    def checked(self, given: str | Failure) -> str | Failure:
+        """Return the input: whether a file may be replaced is looked at when it is about to be."""
+        return given
 
     def write(self, result: Result | str) -> Result | str:
         """Write one whole document and move it into place; returns the result, or a Failure where its name cannot be had."""

@@ -61,9 +61,9 @@ class ResumableOutput(FileOutput):
             raise
         super().__init__(path, form, labels, timeline, (descriptor, part))
 
-    def names(self) -> Sequence[str]:
-        """FILE, FILE.part and FILE.resume."""
-        return (self.path, *parts(self.path)) if self.part != self.path else ()
+    def beside(self) -> Sequence[str]:
+        """FILE.part and FILE.resume."""
+        return parts(self.path)
 
     def done(self, path: str, settings: dict[str, Any], model: str, provider: str) -> str | None:
         """The record line of an earlier run that still stands for this path, if there is one."""

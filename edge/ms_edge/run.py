@@ -87,8 +87,7 @@ def _undone(
     inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, raw: RawFormat | None
 ) -> Iterator[str | Result | _Line]:
     settings = classifier.settings(raw)
-    for item in inputs:
-        output.require_no_input(item if isinstance(item, str) else item.path)
+    for item in map(output.checked, inputs):
         line = None
         if isinstance(output, ResumableOutput) and isinstance(item, str):
             line = output.done(item, settings, classifier.model.sha256, classifier.model.provider)

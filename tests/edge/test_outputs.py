@@ -1,0 +1,502 @@
+"""What an output may replace, whose a part file is, and which records of an earlier run stand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+import hostile
+import pytest
+
+from ms_edge import cli, resume
+from ms_edge.classifier import Classifier
+from ms_edge.outputs import FileOutput, is_answer
+from ms_edge.results import Failure
+from ms_edge.writers import formats, is_as_written, json_line
+
+COMMAND = [sys.executable, "-m", "ms_edge.cli", "classify"]
+posix = pytest.mark.skipif(os.name != "posix", reason="of links, FIFOs and signals")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The working directory, empty."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def recorded(*names: str) -> None:
+    """Make recordings."""
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(hostile.plain())
+
+
+def contents() -> dict[str, bytes]:
+    """Every file below the working directory; a link has the name that it points to, and a FIFO nothing."""
+    return {
+        str(path): os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        for path in Path().rglob("*")
+        if not path.is_dir() or path.is_symlink()
+    }
+
+
+# No output is an input
+
+
+def tree_inputs(how: str) -> list[str]:
+    """Arguments by which `rec` and then `rec.txt` become inputs."""
+    if how == "names":
+        return ["rec", "rec.txt"]
+    if how == "directory":
+        return [".", "--glob", "rec*"]
+    Path("list").write_text("rec\nrec.txt\n")
+    return ["--files-from", "list"]
+
+
+@pytest.mark.parametrize("how", ["names", "directory", "list"])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_no_answer_in_a_tree_replaces_a_recording(folder, capsys, how, jobs):
+    recorded("rec", "rec.txt")
+    given = tree_inputs(how)
+    assert cli.main(["classify", *given, "-o", "./", "-j", jobs]) == 1
+    (complaint,) = capsys.readouterr().err.splitlines()
+    assert "rec: its answer cannot be written in ./ (./" in complaint
+    assert "rec.txt is there and no answer of ms-edge" in complaint
+    assert {path.name for path in folder.iterdir()} == {"rec", "rec.txt", "rec.txt.txt"} | ({"list"} & set(given))
+    assert Path("rec.txt").read_bytes() == hostile.plain()
+
+
+@pytest.mark.parametrize("content", [hostile.PCM, bytes(64_000), b"\xff" * 64_000, hostile.encoded(form="FLAC")])
+def test_no_answer_in_a_tree_replaces_samples_without_a_header(folder, content):
+    Path("rec").write_bytes(content)
+    Path("rec.txt").write_bytes(content)
+    Path("list").write_text("rec\nrec.txt\n")
+    assert cli.main(["classify", "-q", "--files-from", "list", "--raw", "16000:1:s16le", "-o", "./"]) == 1
+    assert Path("rec.txt").read_bytes() == content
+
+
+@posix
+def test_no_answer_in_a_tree_replaces_what_a_link_leads_to(folder):
+    recorded("a", "b", "deep/elsewhere")
+    Path("a.txt").symlink_to("deep/elsewhere")
+    os.link("b", "b.txt")
+    Path("list").write_text("a\nb\na.txt\nb.txt\n")
+    before = contents()
+    assert cli.main(["classify", "-q", "--files-from", "list", "-o", "./"]) == 1
+    after = contents()
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"a.txt.txt", "b.txt.txt"}
+
+
+def test_inputs_that_look_like_answers_are_not_replaced(folder, capsys):
+    """Those that are known from the beginning: names, the list, the model."""
+    recorded("a", "b", "c")
+    answer = f"{'LABEL':<13}{'PROBABILITY':>11}\n"
+    Path("a.txt").write_text(answer)
+    Path("b.txt").write_text(f"c\n{answer}")
+    Path("c.txt").write_text("SPEAKER 1.wav\nb\n")  # a list
+    before = contents()
+    assert cli.main(["classify", "a", "b", "a.txt", "--files-from", "c.txt", "-o", "./"]) == 1
+    after = contents()
+    assert {name: after[name] for name in before} == before
+    assert cli.main(["classify", "c", "-o", "./"]) == 0  # where it is none of the inputs, it is an answer
+    assert Path("c.txt").read_text().startswith(answer.split()[0])
+
+
+def test_a_failure_removes_no_recording_in_the_place_of_a_track(folder):
+    recorded("rec.vtt")
+    Path("rec").write_text("broken")
+    assert cli.main(["classify", "-q", "rec", "rec.vtt", "-o", "./", "--format", "webvtt"]) == 1
+    assert Path("rec.vtt").read_bytes() == hostile.plain()
+    assert Path("rec.vtt.vtt").exists()
+
+
+@posix
+def test_a_pipe_in_the_place_of_an_answer_is_not_waited_for(folder):
+    recorded("rec")
+    Path("out").mkdir()
+    os.mkfifo("out/rec.txt")
+    run = subprocess.run([*COMMAND, "rec", "-o", "out/"], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 1
+    assert "out/rec.txt is there" in run.stderr
+
+
+@pytest.mark.parametrize("name", sorted(formats()))
+@pytest.mark.parametrize("timeline", [False, True])
+def test_answers_are_known_by_their_beginning(folder, samples, name, timeline):
+    form = formats()[name]
+    found = Classifier(device="cpu").classify(samples[0])
+    for result in (found, Failure("a b.wav", "not-found", "a b.wav: no such file.")):
+        text = form.begin(("speech", "music"), timeline) + form.record(result, timeline, ("speech", "music")) + form.end
+        Path("answer").write_text(text, "utf-8", newline="")
+        assert is_answer("answer"), text[:80]
+
+
+def test_no_recording_looks_like_an_answer(tmp_path, samples):
+    paths = list(samples)
+    for number, case in enumerate(hostile.CASES.values()):
+        case.make(tmp_path / str(number))
+        paths.append(tmp_path / str(number))
+    assert [path for path in paths if is_answer(str(path)) and path.stat().st_size] == []
+    assert not is_answer(str(tmp_path))
+    assert not is_answer(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+@pytest.mark.parametrize(
+    "how", ["same", "directory", pytest.param("link", marks=posix), pytest.param("hard", marks=posix)]
+)
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_an_input_that_is_known_late_is_not_replaced(folder, capsys, how, jobs, suffix):
+    """Also where it is no recording, or not one second of it."""
+    recorded("a.wav")
+    name = f"short.{suffix}"
+    Path(name).write_bytes(hostile.plain(hostile.PCM[:400]))
+    other = {"same": name, "directory": name, "link": "other", "hard": "other"}[how]
+    if how == "link":
+        Path("other").symlink_to(name)
+    if how == "hard":
+        os.link(name, "other")
+    Path("list").write_text(f"a.wav\n{other}\n")
+    given = [".", "--glob", "[as]*"] if how == "directory" else ["--files-from", "list"]
+    before = contents()
+    assert cli.main(["classify", *given, "-o", name, "-j", jobs]) == 2
+    assert f"{name}: is a recording or an input, and not replaced" in capsys.readouterr().err
+    assert {path: content for path, content in contents().items() if not path.endswith(".part")} == before
+
+
+@pytest.mark.parametrize("name", ["list", "model", "a.jsonl.part", "a.jsonl.resume"])
+def test_a_list_a_model_and_a_part_that_are_inputs_are_not_replaced(folder, capsys, name):
+    recorded("a.wav")
+    Path(name).write_text('{"schema": "ms-edge/1", "path": "a"}\n')
+    output = "a.jsonl" if name.startswith("a.") else name
+    arguments = {"list": ["--files-from", name], "model": ["a.wav", "--model", name]}.get(name, ["a.wav", name])
+    before = contents()
+    assert cli.main(["classify", *arguments, "-o", output, "--format", "jsonl"]) == 2
+    assert "is a recording or an input" in capsys.readouterr().err
+    assert contents() == before
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_what_a_run_writes_is_not_read_by_it(folder, suffix):
+    """As a directory holds it that is given with --glob '*'."""
+    recorded("a.wav", "z.wav")
+    output = f"r.{suffix}"
+    assert cli.main(["classify", "-q", ".", "--glob", "*", "-o", output]) == 1
+    written = Path(output).read_text()
+    assert written.count("cannot-open") == 1
+    assert written.count(".part") >= 1
+    assert set(contents()) == {"a.wav", "z.wav", output}
+
+
+@pytest.mark.parametrize(("content", "status"), [(hostile.plain(), 2), (b"mine", 2), (b"path,label\n", 0), (b"", 0)])
+def test_what_comes_to_the_place_of_an_output_meanwhile(folder, monkeypatch, capsys, content, status):
+    """A recording stays; the answers of another run do not."""
+    recorded("a.wav")
+    Path("new").write_bytes(content)
+    classify = Classifier.classify
+
+    def while_something_comes(self, *arguments, **options):
+        os.replace("new", "r.csv")
+        return classify(self, *arguments, **options)
+
+    monkeypatch.setattr(Classifier, "classify", while_something_comes)
+    assert cli.main(["classify", "a.wav", "-o", "r.csv"]) == status
+    assert (Path("r.csv").read_bytes() == content) is bool(status)
+    parts = list(folder.glob("*.part"))
+    complaint = capsys.readouterr().err
+    if status:
+        assert "came there during the run" in complaint
+        assert f"{parts[0]} holds what was done" in complaint
+    assert len(parts) == bool(status)
+
+
+@posix
+def test_another_part_is_neither_moved_nor_removed(folder):
+    """As where somebody removed ours, and another run began."""
+    for discard in (False, True):
+        output = FileOutput("r.csv", formats()["csv"], ("speech",), False)
+        Path(output.part).unlink()
+        Path(output.part).write_text("of another run")
+        if discard:
+            output.discard()
+        else:
+            with pytest.raises(Exception, match="was removed or replaced"):
+                output.finish()
+            output.write(Failure("a", "b", "c"))
+            assert output.abandon() == ""
+        assert contents() == {Path(output.part).name: b"of another run"}
+        Path(output.part).unlink()
+
+
+# A part file belongs to one run
+
+
+@contextlib.contextmanager
+def a_run_that_goes_on(*options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that has written one record to r.jsonl.part and waits for the name of another recording."""
+    with subprocess.Popen([*COMMAND, "--files-from", "-", "-o", "r.jsonl", *options], stdin=subprocess.PIPE) as process:
+        try:
+            process.stdin.write(b"a.wav\n")
+            process.stdin.flush()
+            wait_for_records(process, 1)
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_records(process: subprocess.Popen[bytes], count: int) -> None:
+    part = Path("r.jsonl.part")
+    while not (part.exists() and part.read_bytes().count(b"\n") >= count):
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_a_second_run_into_the_same_file_ends_with_a_sentence(folder, options):
+    recorded("a.wav", "b.wav")
+    Path("r.jsonl").write_text("old")
+    with a_run_that_goes_on() as process:
+        before = contents()
+        second = subprocess.run(
+            [*COMMAND, "b.wav", "-o", "r.jsonl", *options], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (second.returncode, second.stdout) == (2, "")
+        assert "r.jsonl.part: another run is writing it" in second.stderr
+        assert len(second.stderr.splitlines()) == 1
+        assert contents() == before
+        process.communicate(b"b.wav\n")
+        assert process.returncode == 0
+    assert [json.loads(line)["path"] for line in Path("r.jsonl").read_text().splitlines()] == ["a.wav", "b.wav"]
+    assert set(contents()) == {"a.wav", "b.wav", "r.jsonl"}
+
+
+@posix
+@pytest.mark.parametrize("options", [[], ["-j", "2"]])
+def test_the_lock_goes_with_a_run_that_is_killed(folder, options):
+    """Though its workers may end after it."""
+    recorded("a.wav", "b.wav")
+    with a_run_that_goes_on(*options) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert cli.main(["classify", "a.wav", "b.wav", "-o", "r.jsonl", "--resume"]) == 0
+    assert set(contents()) == {"a.wav", "b.wav", "r.jsonl"}
+
+
+def test_of_many_runs_that_begin_at_once_no_two_write_one_file(folder):
+    recorded(*(f"in/{number}.wav" for number in range(20)))
+    command = [*COMMAND, "in", "-o", "r.jsonl", "-j", "1"]
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    for run in runs:
+        _, complaint = run.communicate(timeout=120)
+        assert (run.returncode, len(complaint.splitlines())) in ((0, 0), (2, 1))
+    assert 0 in [run.returncode for run in runs]
+    assert [is_as_written(line) for line in Path("r.jsonl").read_bytes().splitlines(keepends=True)] == [True] * 20
+    assert not Path("r.jsonl.part").exists()
+
+
+def test_a_part_that_was_moved_before_it_was_locked_is_left_alone(folder, monkeypatch):
+    """The run that had it locked has just ended."""
+    Path("r.jsonl.part").write_text('{"schema": "ms-edge/1", "path": "a"}\n')
+    lock, before = resume._lock, contents()["r.jsonl.part"]
+
+    def lock_late(descriptor):
+        if not Path("r.jsonl").exists():
+            os.replace("r.jsonl.part", "r.jsonl")
+        return lock(descriptor)
+
+    monkeypatch.setattr(resume, "_lock", lock_late)
+    descriptor = resume._claimed("r.jsonl.part")
+    os.write(descriptor, b"new")
+    os.close(descriptor)
+    assert contents() == {"r.jsonl": before, "r.jsonl.part": b"new"}
+
+
+def test_where_a_file_system_has_no_locks_a_run_goes_on(folder, monkeypatch):
+    fcntl = pytest.importorskip("fcntl", reason="of POSIX")
+
+    def no_locks(descriptor, how):
+        raise OSError(37, "no locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    recorded("a.wav")
+    assert cli.main(["classify", "a.wav", "-o", "r.jsonl"]) == 0
+
+
+# What is not ours is neither waited for nor changed
+
+
+def _socket(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+
+
+OURS = b'{"schema": "ms-edge/1", "path": "a.wav"}\n'
+STRANGERS = {
+    "fifo": os.mkfifo if os.name == "posix" else None,
+    "socket": _socket,
+    "device": lambda path: Path(path).symlink_to("/dev/full"),
+    "dangling link": lambda path: Path(path).symlink_to("elsewhere"),
+    "link to records": lambda path: (Path("target").write_bytes(OURS), Path(path).symlink_to("target")),
+    "other name of records": lambda path: (Path("target").write_bytes(OURS), os.link("target", path)),
+    "directory": os.mkdir,
+    "zeros": lambda path: Path(path).write_bytes(bytes(10_000)),
+    "recording": lambda path: Path(path).write_bytes(hostile.plain()),
+    "records of others": lambda path: Path(path).write_text('{"schema": "others/1"}\n'),
+}
+
+
+@posix
+@pytest.mark.parametrize("stranger", STRANGERS)
+@pytest.mark.parametrize("name", ["r.jsonl.part", "r.jsonl.resume"])
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_what_no_run_left_is_neither_waited_for_nor_changed(folder, stranger, name, options):
+    recorded("a.wav")
+    STRANGERS[stranger](name)
+    before = contents()
+    run = subprocess.run(
+        [*COMMAND, "a.wav", "-o", "r.jsonl", *options], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert f"{name}: is not what an earlier run left" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert contents() == before
+
+
+@pytest.mark.parametrize("left", [b"", OURS[:5], OURS[:-3], OURS * 3])
+@pytest.mark.parametrize("name", ["r.jsonl.part", "r.jsonl.resume"])
+def test_what_an_earlier_run_left_is_no_obstacle(folder, left, name):
+    recorded("a.wav")
+    for options in ([], ["--resume"]):
+        Path(name).write_bytes(left)
+        assert cli.main(["classify", "a.wav", "-o", "r.jsonl", *options]) == 0
+        assert set(contents()) == {"a.wav", "r.jsonl"}
+
+
+@pytest.mark.parametrize("before", [None, OURS])
+def test_an_interrupt_before_the_first_record_loses_nothing(folder, monkeypatch, before):
+    """While the index of earlier records is made, which may take long."""
+    recorded("a.wav")
+    if before:
+        Path("r.jsonl.part").write_bytes(before)
+
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    Path("r.jsonl").write_bytes(OURS)
+    monkeypatch.setattr(resume, "EarlierRecords", interrupted)
+    assert cli.main(["classify", "a.wav", "-o", "r.jsonl", "--resume"]) == 130
+    kept = {"r.jsonl.resume": before} if before else {}
+    assert contents() == {"a.wav": hostile.plain(), "r.jsonl": OURS, **kept}
+
+
+# Records that stand
+
+
+@pytest.fixture
+def earlier(folder) -> list[bytes]:
+    """The lines of a finished run over four recordings into r.jsonl."""
+    recorded("a.wav", "b.wav", "c.wav", "d.wav")
+    assert resumed() == ["a.wav", "b.wav", "c.wav", "d.wav"]
+    assert resumed() == []
+    return Path("r.jsonl").read_bytes().splitlines(keepends=True)
+
+
+def resumed(*options: str) -> list[str]:
+    """Run with --resume; the recordings that were read."""
+    read = []
+    with pytest.MonkeyPatch.context() as patch:
+        classify = Classifier.classify
+        patch.setattr(
+            Classifier,
+            "classify",
+            lambda self, source, **options: (read.append(source), classify(self, source, **options))[1],
+        )
+        paths = ["a.wav", "b.wav", "c.wav", "d.wav"]
+        assert cli.main(["classify", *paths, "-o", "r.jsonl", "--resume", "-j", "1", *options]) == 0
+    return read
+
+
+def without_checksum(line: bytes) -> bytes:
+    return line.rpartition(b', "checksum"')[0] + b"}\n"
+
+
+CHANGES = {
+    "label": lambda line: line.replace(b'"label": "', b'"label": "not ', 1),
+    "a digit": lambda line: line.replace(b'"probability": 0.', b'"probability": 0.0', 1),
+    "a field less": lambda line: line.replace(b'"channels": 1, ', b""),
+    "a field more": lambda line: line.replace(b'"channels": 1, ', b'"channels": 1, "note": "mine", '),
+    "another order": lambda line: line.replace(
+        b'"sample_rate_hz": 16000, "channels": 1', b'"channels": 1, "sample_rate_hz": 16000'
+    ),
+    "other spaces": lambda line: json.dumps(json.loads(line), separators=(",", ":")).encode() + b"\n",
+    "an end of a line of Windows": lambda line: line[:-1] + b"\r\n",
+    "no checksum, as of earlier versions": without_checksum,
+    "another checksum": lambda line: line[:-4] + (b"0" if line[-4:-3] != b"0" else b"1") + line[-3:],
+    "a checksum of nothing": lambda line: line.replace(line[-19:-3], blake2b(b"", digest_size=8).hexdigest().encode()),
+    "a checksum first": lambda line: b'{"checksum": "0", ' + without_checksum(line)[1:],
+    "cut": lambda line: line[:200] + b"\n",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_record_that_was_changed_is_done_again(earlier, change):
+    changed = CHANGES[change](earlier[1])
+    assert changed != earlier[1]
+    Path("r.jsonl").write_bytes(b"".join([earlier[0], changed, *earlier[2:]]))
+    assert resumed() == ["b.wav"]
+    assert Path("r.jsonl").read_bytes() == b"".join(earlier)
+
+
+def test_an_earlier_record_stands_though_a_later_one_was_changed(earlier):
+    Path("r.jsonl").write_bytes(b"".join([*earlier, CHANGES["label"](earlier[2])]))
+    assert resumed() == []
+    assert Path("r.jsonl").read_bytes() == b"".join(earlier)
+
+
+def test_records_that_were_written_by_something_else_are_done_again(earlier):
+    """With every field that we would write, and a checksum that is right, but of another text."""
+    others = [
+        json.dumps({**json.loads(line), "label": "é"}, ensure_ascii=False).encode()
+        for line in map(without_checksum, earlier)
+    ]
+    lines = [text[:-1] + f', "checksum": "{blake2b(text, digest_size=8).hexdigest()}"}}\n'.encode() for text in others]
+    Path("r.jsonl").write_bytes(b"".join(lines))
+    assert resumed() == ["a.wav", "b.wav", "c.wav", "d.wav"]
+
+
+def test_no_byte_of_a_record_can_change_unseen(samples):
+    line = json_line(Classifier(device="cpu").classify(samples[0]), timeline=True).encode()
+    assert is_as_written(line)
+    for at in range(len(line)):
+        assert not is_as_written(line[:at] + bytes([line[at] ^ 1]) + line[at + 1 :])
+        assert not is_as_written(line[:at] + line[at + 1 :])
+
+
+def test_a_checksum_is_of_the_line_without_it(samples, capsys):
+    """So others can check it: each line of JSON Lines has one, as its last field."""
+    cli.main(["classify", "--format", "jsonl", str(samples[0]), "missing.wav"])
+    for line in capsys.readouterr().out.splitlines(keepends=True):
+        record = json.loads(line)
+        assert list(record)[-1] == "checksum"
+        assert record["checksum"] == blake2b(without_checksum(line.encode())[:-1], digest_size=8).hexdigest()
+    cli.main(["classify", "--format", "json", str(samples[0])])
+    assert "checksum" not in capsys.readouterr().out
+
+
+def test_a_copy_of_a_finished_run_is_resumed(earlier, tmp_path):
+    """Nothing of a record depends on where it lies."""
+    shutil.move("r.jsonl", "r.jsonl.part")
+    assert resumed() == []
+    assert Path("r.jsonl").read_bytes() == b"".join(earlier)
