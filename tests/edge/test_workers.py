@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are worked on in threads")
 
 SCRIPT = """
-import os, signal, sys
+import os, signal, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from ms_edge.errors import ModelError
 from ms_edge.workers import WorkerError, Workers, can_fork
@@ -28,6 +28,9 @@ def answer(item, on_audio):
         os.write(1, b"%d\\n" % os.getpid())
         while True:
             on_audio(1.0)
+    if item == "asleep":
+        os.write(1, b"%d\\n" % os.getpid())
+        time.sleep(1000)
     return item.upper(), os.getpid()
 
 heard = []
@@ -94,8 +97,9 @@ with Workers(1, answer) as workers:
     ]
 
 
-def test_no_process_outlives_who_began_it():
-    parent = run("endless", "endless")
+@pytest.mark.parametrize("item", ["endless", "asleep"])
+def test_no_process_outlives_who_began_it(item):
+    parent = run(item, item)
     try:
         workers = [int(parent.stdout.readline()) for _ in range(2)]
     finally:
