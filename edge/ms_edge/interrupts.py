@@ -87,9 +87,9 @@ class Interrupts:
 
 
 def _handled_by(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Let a function handle the signals that ask to stop; returns what handled them before.
+    """Let a function handle the signals that ask to stop; return what handled them before.
 
-    SIGTERM and SIGHUP stay ignored where they are (`nohup`). Nothing is done outside the main thread, which alone hears of signals.
+    SIGTERM and SIGHUP stay ignored where they are (`nohup`). Outside the main thread nothing is done: no signal reaches it.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():

@@ -126,10 +126,13 @@ class FileOutput(Output):
             os.fsync(self.file.fileno())
             if not self._has_part():
                 raise UsageError(
-                    "usage", f"{self.part}: was removed or replaced during the run, whose answers it held."
+                    "usage",
+                    f"{self.part}: another program removed or replaced it, and with it the answers of this run.",
                 )
             if _identity(self.path) not in (None, self._replaced) and not is_answer(self.path):
-                raise UsageError("usage", f"{self.path}: came there during the run, is no answer, and not replaced.")
+                raise UsageError(
+                    "usage", f"{self.path}: another program put a file there that is no answer, and it is not replaced."
+                )
             if os.name == "nt":  # where no open file can be moved
                 self.file.close()
             os.replace(self.part, self.path)
@@ -203,7 +206,7 @@ class TreeOutput:
     def _write(self, result: Result) -> None:
         path = os.path.join(self.directory, f"{mirrored(result.path)}.{self.form.suffix}")
         if os.path.lexists(path) and not self._may_replace(path):
-            raise FileExistsError(errno.EEXIST, f"{path} is there and no answer of ms-edge, or an input")
+            raise FileExistsError(errno.EEXIST, f"{path} exists and is an input or no answer of ms-edge")
         if isinstance(result, Failure) and self.form.timeline_only:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)  # what an earlier run said is no longer true

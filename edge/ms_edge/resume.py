@@ -202,7 +202,7 @@ def _opened(name: str) -> int:
 
 
 def _is_plain(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1  # 0: its run has just removed it
 
 
 def _begins_with_a_record(descriptor: int) -> bool:

@@ -72,7 +72,7 @@ def test_no_answer_in_a_tree_replaces_a_recording(folder, capsys, how, jobs):
     assert cli.main(["classify", *given, "-o", "./", "-j", jobs]) == 1
     (complaint,) = capsys.readouterr().err.splitlines()
     assert "rec: its answer cannot be written in ./ (./" in complaint
-    assert "rec.txt is there and no answer of ms-edge" in complaint
+    assert "rec.txt exists and is an input or no answer of ms-edge" in complaint
     assert {path.name for path in folder.iterdir()} == {"rec", "rec.txt", "rec.txt.txt"} | ({"list"} & set(given))
     assert Path("rec.txt").read_bytes() == hostile.plain()
 
@@ -129,7 +129,7 @@ def test_a_pipe_in_the_place_of_an_answer_is_not_waited_for(folder):
     os.mkfifo("out/rec.txt")
     run = subprocess.run([*COMMAND, "rec", "-o", "out/"], capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 1
-    assert "out/rec.txt is there" in run.stderr
+    assert "out/rec.txt exists" in run.stderr
 
 
 @pytest.mark.parametrize("name", sorted(formats()))
@@ -217,7 +217,7 @@ def test_what_comes_to_the_place_of_an_output_meanwhile(folder, monkeypatch, cap
     parts = list(folder.glob("*.part"))
     complaint = capsys.readouterr().err
     if status:
-        assert "came there during the run" in complaint
+        assert "another program put a file there" in complaint
         assert f"{parts[0]} holds what was done" in complaint
     assert len(parts) == bool(status)
 
@@ -232,7 +232,7 @@ def test_another_part_is_neither_moved_nor_removed(folder):
         if discard:
             output.discard()
         else:
-            with pytest.raises(Exception, match="was removed or replaced"):
+            with pytest.raises(Exception, match="removed or replaced it"):
                 output.finish()
             output.write(Failure("a", "b", "c"))
             assert output.abandon() == ""
