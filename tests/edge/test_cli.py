@@ -17,7 +17,7 @@ from ms_edge.audio import read_mono
 
 RECORD_KEYS = [
     "schema", "path", "label", "probability", "scores", "seconds", "duration_s", "sample_rate_hz", "channels",
-    "warnings", "file", "settings", "model", "provider",
+    "warnings", "file", "settings", "model", "provider", "checksum",
 ]  # fmt: skip
 
 

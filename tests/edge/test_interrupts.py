@@ -125,6 +125,7 @@ def test_the_second_signal_ends_all_processes_at_once(folder, name, jobs):
     options = {"stdout": subprocess.PIPE, "start_new_session": True}
     with started("classify", "a.wav", "days.wav", "-j", jobs, "--hop", "0.05", "-o", "r.jsonl", **options) as process:
         wait_until(lambda: records("r.jsonl.part"), process)
+        time.sleep(1)  # the second is being read
         for _ in range(2):
             assert process.poll() is None
             process.send_signal(signal.Signals[name])
