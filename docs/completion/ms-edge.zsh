@@ -58,7 +58,7 @@ _shtab_ms_edge_classify_options=(
   "--glob[names to take from directories (default\: those of audio files)]:PATTERN:"
   "--files-from[read paths from a file, one a line\; - is standard input]:FILE:"
   {-0,--null}"[paths of --files-from end with NUL (find -print0)]"
-  {-j,--jobs}"[files at once (default\: the cores this process may use)]:N:"
+  {-j,--jobs}"[files at once (default\: the cores this process may use\; four times as many at most)]:N:"
   "--shard[only the I-th of N shares of the files, the same on every machine]:I/N:"
   "(*)::a file, a directory of them, or - for a WAV stream:"
 )

@@ -65,7 +65,11 @@ def parser() -> argparse.ArgumentParser:
     many.add_argument("--files-from", metavar="FILE", help="read paths from a file, one a line; - is standard input")
     many.add_argument("-0", "--null", action="store_true", help="paths of --files-from end with NUL (find -print0)")
     many.add_argument(
-        "-j", "--jobs", type=int, metavar="N", help="files at once (default: the cores this process may use)"
+        "-j",
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="files at once (default: the cores this process may use; four times as many at most)",
     )
     many.add_argument(
         "--shard", metavar="I/N", help="only the I-th of N shares of the files, the same on every machine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import io
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ms_edge.arguments import parser
-from ms_edge.errors import DeviceError, ModelError, MsEdgeError, UsageError
+from ms_edge.errors import DeviceError, ModelError, MsEdgeError, UsageError, resource_error
 
 if TYPE_CHECKING:
     import argparse
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             args = parser().parse_args(arguments)
             if arguments is None and not getattr(args, "verbose", False):
+                import numpy  # noqa: F401  (before: for want of memory its BLAS ends the process, and says so there)
+
                 _keep_stderr_for_us()
             return COMMANDS[args.command](args)
         finally:  # here, and not when Python exits, a full disk is one sentence; also of --help, which raises SystemExit
@@ -55,7 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted; what was printed so far is complete.")
         return INTERRUPTED
-    except OSError as error:  # of an output: those of inputs and models are translated where they arise
+    except (ImportError, MemoryError) as error:
+        _complain(str(resource_error(error)))
+        return UNUSABLE
+    except OSError as error:
+        if lack := resource_error(error):
+            _complain(str(lack))
+            return UNUSABLE
+        # Of an output: those of inputs and models are translated where they arise.
         # Python flushes stdout once more on exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
@@ -89,7 +99,7 @@ def _keep_stderr_for_us() -> None:
 
 def _classify(args: argparse.Namespace) -> int:
     # Imported here, so that --help and --version do not pay for what they do not use.
-    from ms_edge.batch import usable_cores
+    from ms_edge.batch import most_jobs, usable_cores
     from ms_edge.classifier import MIN_SEGMENT_S, Classifier
     from ms_edge.inputs import Inputs, parse_shard
     from ms_edge.model import Model
@@ -168,6 +178,12 @@ def _classify(args: argparse.Namespace) -> int:
         raise UsageError("usage", f"{args.output}: cannot be written ({reason}).") from None
     jobs = args.jobs or usable_cores()
     jobs = min(jobs, len(args.paths)) if known else jobs
+    most, why = most_jobs()
+    if jobs > most:
+        asked = f"-j {args.jobs}: " if args.jobs else ""
+        say = progress.complain if args.jobs else progress.tell
+        say(f"{asked}working on {most} file{'' if most == 1 else 's'} at once: {why}.")
+        jobs = most
     # Nothing to wait for, and nothing at once: then this thread does it, without others to be woken by.
     jobs = 0 if alone or (jobs == 1 and args.files_from is None) else jobs
     return classify(inputs, classifier, output, progress, jobs=jobs, raw=raw)
@@ -181,7 +197,8 @@ def _keep_freed_memory() -> None:
     """
     import numpy as np
 
-    np.empty((32 << 20) - 8192, np.uint8)
+    with contextlib.suppress(MemoryError):  # it only saves time
+        np.empty((32 << 20) - 8192, np.uint8)
 
 
 def _require_no_recording(output: str, inputs: Sequence[str | None]) -> None:
@@ -268,9 +285,11 @@ COMMANDS = {"classify": _classify, "stream": _stream, "info": _info, "doctor": _
 
 
 def _complain(message: str) -> None:
-    from ms_edge.writers import printable
+    with contextlib.suppress(ImportError, OSError, MemoryError):  # the message may be of what importing lacks
+        from ms_edge.writers import printable
 
-    print(f"ms-edge: {printable(message)}", file=sys.stderr, flush=True)
+        message = printable(message)
+    print(f"ms-edge: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
