@@ -178,6 +178,7 @@ def test_the_front_door_is_short():
         "try: ms_edge.classify('missing.wav')\n"
         "except ms_edge.MsEdgeError as error: print(error)\n"
         "assert all(hasattr(ms_edge, name) for name in ms_edge.__all__)\n"
+        "assert dir(ms_edge) == sorted([*ms_edge.__all__, '__version__'])\n"
         "try: ms_edge.nonsense\n"
         "except AttributeError as error: print(error)\n"
     )
