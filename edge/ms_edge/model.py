@@ -210,7 +210,7 @@ def import_onnxruntime() -> ModuleType:
                 if error.name == "onnxruntime":
                     raise DeviceError(
                         "no-onnxruntime",
-                        "onnxruntime is not installed; type: pip install 'ms-edge[cpu]' (or 'ms-edge[gpu]' for CUDA)",
+                        "onnxruntime is not installed; type in a clone of ms-edge: pip install '.[cpu]' (or '.[gpu]' for CUDA)",
                     ) from None
                 raise DeviceError("no-onnxruntime", f"onnxruntime cannot be loaded: {_first_line(error)}") from None
             onnxruntime.set_default_logger_severity(4)

@@ -112,7 +112,7 @@ def test_without_onnxruntime_one_sentence_says_what_to_type(command):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 3
-    assert "pip install 'ms-edge[cpu]'" in run.stderr
+    assert "in a clone of ms-edge: pip install '.[cpu]'" in run.stderr
     assert len(run.stderr.splitlines()) == 1
 
 
