@@ -49,7 +49,7 @@ _shtab_ms_edge_classify_options=(
   "--binary[the likelier of speech and music, never both and never neither]"
   "--timeline[segments with start and end instead of one label a file]"
   "--min-duration[the shortest segment (default\: 1)\; shorter ones go to what the scores around them fit best]:S:"
-  "--format[text (default), jsonl (default with -o FILE.jsonl), \…\; audacity, rttm, textgrid, webvtt are timelines]:format:(text jsonl json csv tsv audacity rttm textgrid webvtt)"
+  "--format[default\: what the suffix of -o FILE says, else text\; audacity, rttm, textgrid, webvtt are timelines]:format:(text jsonl json csv tsv audacity rttm textgrid webvtt)"
   {-o,--output}"[write a file, moved into place when whole, or one file an input]:FILE|DIR/:"
   "--resume[with -o FILE.jsonl\: do only what an earlier run left undone]"
   {-q,--quiet}"[no lines on stderr about single files, no progress bar]"

@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--format",
         choices=[*RECORD_FORMATS, *TIMELINE_FORMATS],
-        help=f"text (default), jsonl (default with -o FILE.jsonl), …; {', '.join(TIMELINE_FORMATS)} are timelines",
+        help=f"default: what the suffix of -o FILE says, else text; {', '.join(TIMELINE_FORMATS)} are timelines",
     )
     out.add_argument(
         "-o", "--output", metavar="FILE|DIR/", help="write a file, moved into place when whole, or one file an input"

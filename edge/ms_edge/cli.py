@@ -108,7 +108,7 @@ def _classify(args: argparse.Namespace) -> int:
     from ms_edge.progress import Progress
     from ms_edge.resume import ResumableOutput
     from ms_edge.run import classify
-    from ms_edge.writers import formats, wants_colour
+    from ms_edge.writers import format_of, formats, wants_colour
 
     if not args.paths and args.files_from is None:
         raise UsageError("usage", "Nothing to classify; name files or directories, or - for standard input.")
@@ -122,7 +122,9 @@ def _classify(args: argparse.Namespace) -> int:
         raise UsageError("usage", f"--jobs must be 1 or more, not {args.jobs}.")
     alone = len(args.paths) == 1 and args.files_from is None and not os.path.isdir(args.paths[0])
     into_tree = args.output is not None and (args.output.endswith(("/", os.sep)) or os.path.isdir(args.output))
-    name = args.format or _format_of(args.output if not into_tree else None)
+    if args.output is not None and not into_tree:
+        _require_no_recording(args.output, [*args.paths, args.files_from])
+    name = args.format or ("text" if args.output is None or into_tree else format_of(args.output))
     form = formats()[name]
     timeline = args.timeline or form.timeline_only
     if form.single and not alone and not into_tree:
@@ -130,8 +132,6 @@ def _classify(args: argparse.Namespace) -> int:
     if args.resume and (args.output is None or into_tree or name != "jsonl"):
         raise UsageError("usage", "--resume needs -o FILE in the format jsonl.")
 
-    if args.output is not None and not into_tree:
-        _require_no_recording(args.output, [*args.paths, args.files_from])
     raw = _raw(args)
     inputs = Inputs(
         args.paths,
@@ -222,21 +222,6 @@ def _raw(args: argparse.Namespace) -> RawFormat | None:
     if args.raw and args.wav_only:
         raise UsageError("usage", "--raw is audio without a header, and --wav-only refuses what is not WAV; give one.")
     return RawFormat.parse(args.raw) if args.raw else None
-
-
-def _format_of(output: str | None) -> str:
-    """The format that a file's name asks for."""
-    suffix = os.path.splitext(output or "")[1].lower()
-    known = {
-        ".jsonl": "jsonl",
-        ".json": "json",
-        ".csv": "csv",
-        ".tsv": "tsv",
-        ".rttm": "rttm",
-        ".textgrid": "textgrid",
-        ".vtt": "webvtt",
-    }
-    return known.get(suffix, "text")
 
 
 def _stream(args: argparse.Namespace) -> int:

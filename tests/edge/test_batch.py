@@ -22,6 +22,7 @@ from ms_edge.errors import UsageError
 from ms_edge.inputs import Inputs, _names, parse_shard
 from ms_edge.outputs import mirrored
 from ms_edge.results import Failure
+from ms_edge.writers import formats
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 
@@ -414,7 +415,7 @@ def test_no_answer_in_a_tree_replaces_another(tree, samples, monkeypatch):
 
 @pytest.mark.parametrize("form", ["webvtt", "textgrid", "audacity"])
 def test_a_failure_leaves_no_misleading_track(tree, form):
-    suffix = {"webvtt": "vtt", "textgrid": "TextGrid", "audacity": "txt"}[form]
+    suffix = {"webvtt": "vtt", "textgrid": "TextGrid", "audacity": "labels.txt"}[form]
     assert cli.main(["classify", "a.wav", "-o", f"a.{suffix}", "--format", form]) == 0
     assert cli.main(["classify", "a.wav", "-o", "out/", "--format", form]) == 0
     good = (tree / f"a.{suffix}").read_bytes()
@@ -426,6 +427,13 @@ def test_a_failure_leaves_no_misleading_track(tree, form):
         assert cli.main(["classify", "a.wav", "-o", "out/", "--format", form]) == 1
         assert list((tree / "out").iterdir()) == []
     assert not list(tree.rglob("*.part"))
+
+
+def test_no_format_replaces_another_in_a_tree(tree):
+    names = [name for name in formats() if name != "text-colour"]
+    for name in names:
+        assert cli.main(["classify", "a.wav", "-o", "out/", "--format", name]) == 0
+    assert len(list((tree / "out").iterdir())) == len(names)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
