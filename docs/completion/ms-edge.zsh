@@ -53,7 +53,7 @@ _shtab_ms_edge_classify_options=(
   {-o,--output}"[write a file, moved into place when whole, or one file an input]:FILE|DIR/:"
   "--resume[with -o FILE.jsonl\: do only what an earlier run left undone]"
   {-q,--quiet}"[no lines on stderr about single files, no progress bar]"
-  {-v,--verbose}"[say what runs on what, and how fast]"
+  {-v,--verbose}"[say what runs on what, how fast, and what is skipped]"
   {-r,--recursive}"[also the directories within directories]"
   "--glob[names to take from directories (default\: those of audio files)]:PATTERN:"
   "--files-from[read paths from a file, one a line\; - is standard input]:FILE:"

@@ -56,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "-q", "--quiet", action="store_true", help="no lines on stderr about single files, no progress bar"
     )
-    out.add_argument("-v", "--verbose", action="store_true", help="say what runs on what, and how fast")
+    out.add_argument(
+        "-v", "--verbose", action="store_true", help="say what runs on what, how fast, and what is skipped"
+    )
     many = classify.add_argument_group("many files")
     many.add_argument("-r", "--recursive", action="store_true", help="also the directories within directories")
     many.add_argument(

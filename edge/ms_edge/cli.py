@@ -153,6 +153,7 @@ def _classify(args: argparse.Namespace) -> int:
     )
     known = args.files_from is None and not any(map(os.path.isdir, args.paths)) and not args.shard
     progress = Progress(len(args.paths) if known else None, quiet=args.quiet, verbose=args.verbose)
+    inputs.tell = progress.tell
     if model.fell_back:
         progress.complain("no CUDA device could be used; running on the CPU.")
     progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
