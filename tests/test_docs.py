@@ -153,3 +153,12 @@ def test_completion_scripts_are_those_of_the_command_line(shell):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_nothing_says_to_install_what_is_not_published():
+    """Until a package index has ms-edge, pip finds it in a clone or a folder of wheels alone."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+    sources = [path for package in ("edge", "train", "export", "benchmarks") for path in (ROOT / package).rglob("*.py")]
+    for path in (*pages, *sources):
+        for line in path.read_text("utf-8").splitlines():
+            assert not re.search(r"install .*ms-edge\[", line) or "--find-links" in line, f"{path}: {line}"

@@ -62,6 +62,10 @@ def classify(source: Source, sample_rate_hz: int | None = None) -> Classificatio
 _classifier: Classifier | None = None
 
 
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
 def __getattr__(name: str) -> Any:
     # On first use: `import ms_edge`, --help and --version do not wait for numpy and onnxruntime.
     if name not in __all__:

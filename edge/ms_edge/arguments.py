@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--format",
         choices=[*RECORD_FORMATS, *TIMELINE_FORMATS],
-        help=f"text (default), jsonl (default with -o FILE.jsonl), …; {', '.join(TIMELINE_FORMATS)} are timelines",
+        help=f"default: what the suffix of -o FILE says, else text; {', '.join(TIMELINE_FORMATS)} are timelines",
     )
     out.add_argument(
         "-o", "--output", metavar="FILE|DIR/", help="write a file, moved into place when whole, or one file an input"
@@ -56,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "-q", "--quiet", action="store_true", help="no lines on stderr about single files, no progress bar"
     )
-    out.add_argument("-v", "--verbose", action="store_true", help="say what runs on what, and how fast")
+    out.add_argument(
+        "-v", "--verbose", action="store_true", help="say what runs on what, how fast, and what is skipped"
+    )
     many = classify.add_argument_group("many files")
     many.add_argument("-r", "--recursive", action="store_true", help="also the directories within directories")
     many.add_argument(
@@ -65,7 +67,11 @@ def parser() -> argparse.ArgumentParser:
     many.add_argument("--files-from", metavar="FILE", help="read paths from a file, one a line; - is standard input")
     many.add_argument("-0", "--null", action="store_true", help="paths of --files-from end with NUL (find -print0)")
     many.add_argument(
-        "-j", "--jobs", type=int, metavar="N", help="files at once (default: the cores this process may use)"
+        "-j",
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="files at once (default: the cores this process may use; four times as many at most)",
     )
     many.add_argument(
         "--shard", metavar="I/N", help="only the I-th of N shares of the files, the same on every machine"

@@ -25,7 +25,7 @@ from ms_edge.opening import (
     unreadable,
 )
 from ms_edge.raw import RawFormat
-from ms_edge.sources import BLOCK_SAMPLES, AudioArrays, AudioSource, Samples, require_plausible
+from ms_edge.sources import BLOCK_SAMPLES, AudioArrays, AudioSource, Samples, as_float32, require_plausible
 from ms_edge.streams import Section, Stream
 
 Float32 = NDArray[np.float32]
@@ -224,8 +224,8 @@ def open_audio(
 ) -> AudioSource:
     """Open a path, `-`, a binary file object, or an array of samples at `sample_rate_hz`.
 
-    `raw` may be the text of a `RawFormat`. Raises AudioError where it is not audio, UsageError where a rate is missing or given
-    without need.
+    `raw` may be the text of a `RawFormat`. Raises AudioError where it is not audio, UsageError where it is nothing of these, or
+    where a rate is missing or given without need.
     """
     if isinstance(raw, str):
         raw = RawFormat.parse(raw)
@@ -235,11 +235,18 @@ def open_audio(
         if sample_rate_hz is not None:
             raise UsageError("usage", "sample_rate_hz is for arrays; a file says its own (or give raw).")
         return AudioFile(source, raw=raw, wav_only=wav_only)  # type: ignore[arg-type]
+    if isinstance(source, bytes | bytearray) or not (hasattr(source, "__len__") or hasattr(source, "__array__")):
+        raise UsageError(
+            "usage",
+            "A recording is a path, a binary file object (io.BytesIO makes one of bytes) or an array of samples, "
+            f"not {type(source).__name__}.",
+        )
+    samples = as_float32(source)
     if sample_rate_hz is None:
         raise UsageError("usage", "An array needs its sample_rate_hz.")
     if raw is not None:
         raise UsageError("usage", "raw is for files of headerless PCM; an array says what it holds.")
-    return AudioArrays([source], sample_rate_hz)
+    return AudioArrays([samples], sample_rate_hz)
 
 
 def read_mono(path: str | os.PathLike[str], sample_rate_hz: int) -> Float32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -13,6 +14,8 @@ Result = TypeVar("Result")
 
 LOOK_AHEAD = 4  # calls per job whose items have been taken before the result of the first of them has been
 POLL_S = 0.1  # how often who waits asks whether to stop
+JOBS_PER_CORE = 4  # more only take time to begin, also where files come from a slow network
+OWN_DESCRIPTORS, JOB_DESCRIPTORS = 16, 4  # open files: of the whole process, and of each job
 
 
 def usable_cores() -> int:
@@ -24,6 +27,19 @@ def usable_cores() -> int:
         return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):
         return cores
+
+
+def most_jobs() -> tuple[int, str]:
+    """How many files this process should work on at once, at most, and the reason as a clause."""
+    most, why = usable_cores() * JOBS_PER_CORE, f"more than {JOBS_PER_CORE} for each core take longer"
+    with contextlib.suppress(ImportError):  # Windows
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = max(1, (limit - OWN_DESCRIPTORS) // JOB_DESCRIPTORS)
+        if limit != resource.RLIM_INFINITY and allowed < most:
+            return allowed, f"this process may have only {limit} files open (ulimit -n)"
+    return most, why
 
 
 def in_order(
@@ -52,16 +68,26 @@ def in_order(
         return
     batch = _Batch(work, items, jobs, stopped, share)
     workers = [threading.Thread(target=batch.work, name=f"ms-edge-{number}") for number in range(jobs)]
+    taker = threading.Thread(target=batch.take, name="ms-edge-inputs", daemon=True)
     try:
-        for worker in workers:
-            worker.start()
-        threading.Thread(target=batch.take, name="ms-edge-inputs", daemon=True).start()
-        yield from batch.results()
+        if threads := _started(workers[0]) and _started(taker):
+            all(map(_started, workers[1:]))  # or as many as the system grants
+            yield from batch.results()
     finally:
         batch.end()
         for worker in workers:
             if worker.ident is not None:
                 worker.join()
+    if not threads:
+        yield from in_order(work, items, 0, stopped)
+
+
+def _started(thread: threading.Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError:  # the system grants no more threads
+        return False
+    return True
 
 
 class _Batch(Generic[Item, Result]):

@@ -29,7 +29,8 @@ Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
 BATCH_S = 32.0  # of windows scored at a time: fewer take longer, more do not help, and memory is that of so much audio
 MIN_DURATION_S = 0.25  # of audio, to be classified at all
-MIN_SEGMENT_S = 1.0
+MIN_SEGMENT_S = 1.0  # the default
+MAX_MIN_SEGMENT_S = 1e6  # the largest value accepted for it: eleven days, longer than a recording
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ class Classifier:
             raise UsageError(
                 "usage", f"The hop must be 0.01 s to the model's window of {spec.clip_s:g} s, not {hop_s:g} s."
             )
-        if not 0 <= min_segment_s < float("inf"):
-            raise UsageError("usage", f"The minimum duration must be 0 s or more, not {min_segment_s:g} s.")
+        if not 0 <= min_segment_s <= MAX_MIN_SEGMENT_S:
+            raise UsageError(
+                "usage", f"The minimum duration must be 0 to {MAX_MIN_SEGMENT_S:,.0f} s, not {min_segment_s:g} s."
+            )
         if not 0 <= min_confidence <= 1:
             raise UsageError("usage", f"The minimum confidence must be 0 to 1, not {min_confidence:g}.")
         self.spec = spec if hop_s is None else replace(spec, hop_s=hop_s)
@@ -261,7 +264,10 @@ def seconds_by_label(parts: Iterable[Segment]) -> dict[str, float]:
 def _number(name: str, value: object) -> float:
     if not isinstance(value, Real):
         raise UsageError("usage", f"{name} must be a number, not {value!r}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an int too large for a float
+        return float("inf")
 
 
 def _counted(audio: AudioSource, sample_rate_hz: int, on_audio: Callable[[float], None] | None) -> Iterator[Float32]:

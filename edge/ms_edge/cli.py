@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ms_edge.arguments import parser
-from ms_edge.errors import DeviceError, ModelError, MsEdgeError, UsageError
+from ms_edge.errors import DeviceError, ModelError, MsEdgeError, UsageError, resource_error
 
 if TYPE_CHECKING:
     import argparse
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             args = parser().parse_args(arguments)
             if arguments is None and not getattr(args, "verbose", False):
+                import numpy  # noqa: F401  (before: for want of memory its BLAS ends the process, and says so there)
+
                 _keep_stderr_for_us()
             return COMMANDS[args.command](args)
         finally:  # here, and not when Python exits, a full disk is one sentence; also of --help, which raises SystemExit
@@ -57,7 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted; what was printed so far is complete.")
         return INTERRUPTED
-    except OSError as error:  # of an output: those of inputs and models are translated where they arise
+    except (ImportError, MemoryError) as error:
+        _complain(str(resource_error(error)))
+        return UNUSABLE
+    except OSError as error:
+        if lack := resource_error(error):
+            _complain(str(lack))
+            return UNUSABLE
+        # Of an output: those of inputs and models are translated where they arise.
         # Python flushes stdout once more on exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
@@ -101,7 +110,7 @@ def _keep_stderr_for_us() -> None:
 
 def _classify(args: argparse.Namespace) -> int:
     # Imported here, so that --help and --version do not pay for what they do not use.
-    from ms_edge.batch import usable_cores
+    from ms_edge.batch import most_jobs, usable_cores
     from ms_edge.classifier import MIN_SEGMENT_S, Classifier
     from ms_edge.inputs import Inputs, parse_shard
     from ms_edge.model import Model
@@ -110,7 +119,7 @@ def _classify(args: argparse.Namespace) -> int:
     from ms_edge.progress import Progress
     from ms_edge.resume import ResumableOutput
     from ms_edge.run import classify
-    from ms_edge.writers import formats, wants_colour
+    from ms_edge.writers import format_of, formats, wants_colour
 
     if not args.paths and args.files_from is None:
         raise UsageError("usage", "Nothing to classify; name files or directories, or - for standard input.")
@@ -124,7 +133,9 @@ def _classify(args: argparse.Namespace) -> int:
         raise UsageError("usage", f"--jobs must be 1 or more, not {args.jobs}.")
     alone = len(args.paths) == 1 and args.files_from is None and not os.path.isdir(args.paths[0])
     into_tree = args.output is not None and (args.output.endswith(("/", os.sep)) or os.path.isdir(args.output))
-    name = args.format or _format_of(args.output if not into_tree else None)
+    if args.output is not None and not into_tree:
+        _require_no_recording(args.output, [*args.paths, args.files_from, args.model])
+    name = args.format or ("text" if args.output is None or into_tree else format_of(args.output))
     form = formats()[name]
     timeline = args.timeline or form.timeline_only
     if form.single and not alone and not into_tree:
@@ -132,8 +143,6 @@ def _classify(args: argparse.Namespace) -> int:
     if args.resume and (args.output is None or into_tree or name != "jsonl"):
         raise UsageError("usage", "--resume needs -o FILE in the format jsonl.")
 
-    if args.output is not None and not into_tree:
-        _require_no_recording(args.output, name, [*args.paths, args.files_from, args.model])
     raw = _raw(args)
     inputs = Inputs(
         args.paths,
@@ -155,6 +164,7 @@ def _classify(args: argparse.Namespace) -> int:
     )
     known = args.files_from is None and not any(map(os.path.isdir, args.paths)) and not args.shard
     progress = Progress(len(args.paths) if known else None, quiet=args.quiet, verbose=args.verbose)
+    inputs.tell = progress.tell
     if model.fell_back:
         progress.complain("no CUDA device could be used; running on the CPU.")
     progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
@@ -181,6 +191,12 @@ def _classify(args: argparse.Namespace) -> int:
         raise UsageError("usage", f"{args.output}: cannot be written ({reason}).") from None
     jobs = args.jobs or usable_cores()
     jobs = min(jobs, len(args.paths)) if known else jobs
+    most, why = most_jobs()
+    if jobs > most:
+        asked = f"-j {args.jobs}: " if args.jobs else ""
+        say = progress.complain if args.jobs else progress.tell
+        say(f"{asked}working on {most} file{'' if most == 1 else 's'} at once: {why}.")
+        jobs = most
     # Nothing to wait for, and nothing at once: then this thread does it, without others to be woken by.
     jobs = 0 if alone or (jobs == 1 and args.files_from is None) else jobs
     return classify(inputs, classifier, output, progress, jobs=jobs, raw=raw)
@@ -194,16 +210,17 @@ def _keep_freed_memory() -> None:
     """
     import numpy as np
 
-    np.empty((32 << 20) - 8192, np.uint8)
+    with contextlib.suppress(MemoryError):  # it only saves time
+        np.empty((32 << 20) - 8192, np.uint8)
 
 
-def _require_no_recording(output: str, form: str, inputs: Sequence[str | None]) -> None:
+def _require_no_recording(output: str, inputs: Sequence[str | None]) -> None:
     """Raise UsageError where answers would take the place of what is to be read (`-o *.wav`)."""
     from ms_edge.opening import EXTENSIONS
     from ms_edge.outputs import is_same_file, place
     from ms_edge.resume import parts
 
-    for name in (output, *(parts(place(output)) if form == "jsonl" else ())):
+    for name in (output, *parts(place(output))):
         replaced = os.path.exists(name) and any(path and is_same_file(path, name) for path in inputs)
         if replaced or place(name).lower().endswith(EXTENSIONS):
             raise UsageError("usage", f"{name}: is a recording or an input, and not replaced; give -o another name.")
@@ -221,21 +238,6 @@ def _raw(args: argparse.Namespace) -> RawFormat | None:
     if args.raw and args.wav_only:
         raise UsageError("usage", "--raw is audio without a header, and --wav-only refuses what is not WAV; give one.")
     return RawFormat.parse(args.raw) if args.raw else None
-
-
-def _format_of(output: str | None) -> str:
-    """The format that a file's name asks for."""
-    suffix = os.path.splitext(output or "")[1].lower()
-    known = {
-        ".jsonl": "jsonl",
-        ".json": "json",
-        ".csv": "csv",
-        ".tsv": "tsv",
-        ".rttm": "rttm",
-        ".textgrid": "textgrid",
-        ".vtt": "webvtt",
-    }
-    return known.get(suffix, "text")
 
 
 def _stream(args: argparse.Namespace) -> int:
@@ -284,10 +286,12 @@ COMMANDS = {"classify": _classify, "stream": _stream, "info": _info, "doctor": _
 
 
 def _complain(message: str) -> None:
-    from ms_edge.writers import printable
+    with contextlib.suppress(ImportError, OSError, MemoryError):  # the message may be of what importing lacks
+        from ms_edge.writers import printable
 
+        message = printable(message)
     with contextlib.suppress(OSError):  # a terminal that has been closed
-        print(f"ms-edge: {printable(message)}", file=sys.stderr, flush=True)
+        print(f"ms-edge: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

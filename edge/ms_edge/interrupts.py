@@ -56,7 +56,10 @@ class Interrupts:
                 found.set_exception(error)
 
         thread = threading.Thread(target=run, name="ms-edge-stdin", daemon=True)  # which may wait for input for ever
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system grants no more threads
+            return answer()
         left_s = GRACE_S
         while thread.is_alive() and left_s > 0 and not self.over:
             thread.join(POLL_S)

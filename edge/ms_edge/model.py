@@ -108,6 +108,8 @@ class Model:
         """
         try:
             scores = np.asarray(self._session.run(["scores"], {self.input: inputs})[0], np.float32)
+        except MemoryError:
+            raise
         except Exception as error:  # onnxruntime's own exceptions have no common ancestor
             raise ModelError(
                 "model-failed", f"{self.path}: onnxruntime could not run the model: {_first_line(error)}"
@@ -137,9 +139,10 @@ class Model:
 def _read(path: str) -> bytes:
     try:
         with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise ModelError("model-not-found", f"{path}: the model must be a regular file.")
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(min(status.st_size, MAX_BYTES) + 1)  # room for so much is made before it is read
     except OSError as error:
         raise ModelError(
             "model-not-found", f"{path}: the model cannot be read ({(error.strerror or str(error)).lower()})."
@@ -191,6 +194,8 @@ def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.Infere
                 return session, provider, fell_back(requested, provider)
     try:
         return session_on([CPU]), CPU, requested[0] != CPU
+    except MemoryError:
+        raise
     except Exception as error:  # onnxruntime's own exceptions have no common ancestor
         raise ModelError("bad-model", f"{path}: not a model that onnxruntime can run: {_first_line(error)}") from None
 
@@ -205,7 +210,7 @@ def import_onnxruntime() -> ModuleType:
                 if error.name == "onnxruntime":
                     raise DeviceError(
                         "no-onnxruntime",
-                        "onnxruntime is not installed; type: pip install 'ms-edge[cpu]' (or 'ms-edge[gpu]' for CUDA)",
+                        "onnxruntime is not installed; type in a clone of ms-edge: pip install '.[cpu]' (or '.[gpu]' for CUDA)",
                     ) from None
                 raise DeviceError("no-onnxruntime", f"onnxruntime cannot be loaded: {_first_line(error)}") from None
             onnxruntime.set_default_logger_severity(4)

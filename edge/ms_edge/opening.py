@@ -19,13 +19,20 @@ from ms_edge.riff import is_wav
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".rf64", ".caf", ".au")
 STDIN = "-"
+CYCLE_S = 146_097 * 86_400  # after 400 years the Gregorian calendar repeats itself
 
 
 def file_facts(status: os.stat_result) -> dict[str, int | str]:
-    """Size and time of change (UTC, in microseconds) of a file, as records hold them."""
+    """Size and time of change (UTC, in microseconds) of a file, as records hold them: ISO 8601, which writes a year before 0 or
+    after 9999 with its sign and six digits or more.
+    """
     seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
-    modified = datetime.fromtimestamp(seconds, UTC)
-    return {"bytes": status.st_size, "modified": f"{modified:%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1000:06}Z"}
+    # A file system may hold any year, datetime only 1 to 9999: take the same moment of 1970 to 2369.
+    cycles, seconds = divmod(seconds, CYCLE_S)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    year = moment.year + 400 * cycles
+    date = f"{year:04}" if 0 <= year <= 9999 else f"{year:+07}"
+    return {"bytes": status.st_size, "modified": f"{date}{moment:-%m-%dT%H:%M:%S}.{nanoseconds // 1000:06}Z"}
 
 
 def open_descriptor(path: str) -> tuple[int, int | None]:

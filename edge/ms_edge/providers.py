@@ -33,7 +33,8 @@ def requested_providers(device: str, available: Sequence[str]) -> list[Provider]
         if CUDA not in available:
             raise DeviceError(
                 "no-cuda",
-                f"{device} was asked for, but this onnxruntime has no CUDA; type: pip uninstall onnxruntime && pip install 'ms-edge[gpu]'",
+                f"{device} was asked for, but this onnxruntime has no CUDA; type in a clone of ms-edge: "
+                "pip uninstall onnxruntime && pip install '.[gpu]'",
             )
         return [(CUDA, {"device_id": index or "0", **CUDA_OPTIONS})]
     here = [name for name in available if name != REMOTE]

@@ -68,6 +68,8 @@ def classify(
                         interrupts.over = True
             if not interrupts.unfinished:
                 output.finish()
+        if skipped := inputs.skipped():
+            progress.complain(skipped)
     except (MsEdgeError, OSError):
         with contextlib.suppress(OSError):
             if kept := output.abandon():

@@ -20,6 +20,7 @@ MAX_CHANNELS = 64
 BLOCK_SAMPLES = 1 << 16  # interleaved samples decoded at a time: bounds memory whatever the channels or duration
 PLAUSIBLE_PEAK = 8.0  # 18 dB over full scale: more is no recording, but a file whose numbers mean something else
 MAX_PEAK = 65_536.0  # what is let through of such a file: 16-bit numbers as floats still sound like what they are
+CALLABLE_ITERATOR = type(iter(int, 1))  # what iter(function, sentinel) returns
 
 
 class AudioSource:
@@ -92,11 +93,13 @@ class AudioArrays(AudioSource):
     def __init__(self, blocks: Iterable[ArrayLike], sample_rate_hz: int, name: str = "array") -> None:
         try:
             self._blocks = iter(blocks)
+            if isinstance(self._blocks, CALLABLE_ITERATOR):
+                self._blocks = _until_sentinel(self._blocks)
         except TypeError:
             raise UsageError(
                 "usage", f"Blocks of samples must be something to iterate over, not {blocks!r:.40}."
             ) from None
-        self._first = next((block for given in self._blocks if len(block := _as_float32(given))), None)
+        self._first = next((block for given in self._blocks if len(block := as_float32(given))), None)
         if self._first is None:
             raise AudioError("no-samples", f"{name}: holds no samples.")
         super().__init__(name, sample_rate_hz, self._first.shape[1])
@@ -104,7 +107,7 @@ class AudioArrays(AudioSource):
     def _decoded(self) -> Iterator[Float32]:
         yield from self._pieces(self._first)
         for given in self._blocks:
-            block = _as_float32(given)
+            block = as_float32(given)
             if block.shape[1] != self.channels:
                 raise UsageError("usage", f"{self.name}: a block of {block.shape[1]} channels after {self.channels}.")
             yield from self._pieces(block)
@@ -114,6 +117,19 @@ class AudioArrays(AudioSource):
             step = max(1, BLOCK_SAMPLES // self.channels)
             for start in range(0, len(block), step):
                 yield block[start : start + step]
+
+
+def _until_sentinel(blocks: Iterator[ArrayLike]) -> Iterator[ArrayLike]:
+    """Yield the blocks of `iter(queue.get, None)`: Python compares each with None by `==`, which is an array where it is one, and
+    raises ValueError.
+    """
+    parts: Any = blocks.__reduce__()
+    function, *sentinel = parts[1]
+    while sentinel:  # it has none once it has ended
+        block = function()
+        if block is sentinel[0] or (not hasattr(block, "__array__") and block == sentinel[0]):
+            return
+        yield block
 
 
 def _mean_of_integers(samples: Samples) -> Float32:
@@ -139,11 +155,17 @@ def _mean_of_channels(samples: Samples) -> Float32:
         return mono if samples.shape[1] == 1 else np.divide(mono, np.float32(samples.shape[1]), out=mono)
 
 
-def _as_float32(block: ArrayLike) -> Float32:
+def as_float32(block: ArrayLike) -> Float32:
+    """Samples (n,) or (n, channels), floats or integers of 16 or 32 bits, as float32 (n, channels) of full scale 1.
+
+    Raises UsageError for anything else.
+    """
     try:
         samples = np.asarray(block)
     except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths; tensors of other libraries
         raise UsageError("usage", f"Samples must be (n,) or (n, channels): {str(error).rstrip('.')}.") from None
+    if samples.ndim == 0 or isinstance(block, bytes | bytearray):
+        raise UsageError("usage", f"Samples must be an array (n,) or (n, channels), not {type(block).__name__}.")
     if samples.ndim not in (1, 2):
         raise UsageError("usage", f"Samples must be (n,) or (n, channels), not of shape {samples.shape}.")
     if samples.dtype.kind == "i" and samples.dtype.itemsize in (2, 4):

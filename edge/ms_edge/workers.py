@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import MsEdgeError, resource_error
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -30,7 +30,7 @@ Answer = Callable[[str, Callable[[float], None]], Result]
 TOLD_S = 120.0  # of audio: how much is read before it is told, for a message costs as much as a second of audio
 
 ATTEMPTS = 100  # to give items to processes that die before they begin with them, or have died while they were idle
-FORK_S = 5.0  # to try for where the system grants no process just now
+FORK_S = 5.0  # to try for where the system grants no process in the place of one that has ended
 
 
 def can_fork() -> bool:
@@ -190,12 +190,12 @@ def _begin(answer: Answer[Any], begun: socket.socket, others: tuple[socket.socke
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for other in others:
         other.close()
-    how = "at first"
+    how, died = "at first", False
     with contextlib.suppress(OSError):
         while True:
             pipe, theirs = multiprocessing.Pipe()
             ended, alive = os.pipe()  # the other end of the first goes with the process
-            if (process := _fork()) == 0:
+            if (process := _fork(FORK_S if died else 0.0)) == 0:
                 status = 1
                 try:
                     os.close(ended)
@@ -215,7 +215,7 @@ def _begin(answer: Answer[Any], begun: socket.socket, others: tuple[socket.socke
             status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
             if status == 0 or deserted:
                 return
-            how = f"signal {-status}" if status < 0 else f"status {status}"
+            how, died = f"signal {-status}" if status < 0 else f"status {status}", True
 
 
 def _deserted(begun: socket.socket, ended: int) -> bool:
@@ -226,8 +226,8 @@ def _deserted(begun: socket.socket, ended: int) -> bool:
     return any(descriptor != ended for descriptor, _ in poll.poll())
 
 
-def _fork() -> int:
-    until = time.monotonic() + FORK_S
+def _fork(patience_s: float) -> int:
+    until = time.monotonic() + patience_s
     while True:
         try:
             return os.fork()
@@ -256,8 +256,8 @@ def _found(answer: Answer[Result], item: str, on_audio: Callable[[float], None])
         return answer(item, on_audio)
     except MsEdgeError as error:
         return error
-    except Exception:  # which may be of a kind that cannot be sent
-        return RuntimeError(traceback.format_exc())
+    except Exception as error:  # which may be of a kind that cannot be sent
+        return resource_error(error) or RuntimeError(traceback.format_exc())
 
 
 class _Told:

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from ms_edge.errors import UsageError
 from ms_edge.results import Classification, Failure, Segment
 
 Result = Classification | Failure
 LIVE_HEADER = f"{'START':>11}  {'END':>11}  {'LABEL':<13}{'PROBABILITY':>11}\n"
 CHECKSUM = ', "checksum": "'  # what comes before that of a JSON Lines record
 COLOURS = {"speech": "36", "music": "33", "speech+music": "35", "error": "31"}  # SGR; what else there is stays plain
+
+# Spreadsheets run text as a formula if it begins with one of these (OWASP, CSV injection; in Japanese also the wide ones).
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @dataclass(frozen=True)
@@ -100,15 +104,29 @@ def _json_item(result: Result, timeline: bool, labels: Sequence[str]) -> str:
 
 
 def _columns(labels: Sequence[str], timeline: bool) -> list[str]:
+    """Names of columns; new ones come last, so that the others keep their place."""
     scores = [f"score_{label}" for label in labels]
     if timeline:
-        return ["path", "start_s", "end_s", "label", "probability", *scores, "error", "message"]
+        return ["path", "start_s", "end_s", "label", "probability", *scores, "error", "message", "warnings"]
     facts = ["duration_s", "sample_rate_hz", "channels", "warnings", "error", "message", "model", "provider"]
-    return ["path", "label", "probability", *scores, *facts]
+    return ["path", "label", "probability", *scores, *facts, *_seconds(labels, {})]
+
+
+def _seconds(labels: Sequence[str], seconds: dict[str, float]) -> dict[str, float]:
+    """Columns of seconds, the same for every recording: one for each label, one for several labels at once, one for each label that
+    the runtime gives itself. They sum to the duration.
+    """
+    together = "+".join(labels) if len(labels) == 2 else "2+"  # a label of a model holds no +
+    found = {f"seconds_{name}": 0.0 for name in (*labels, together, "other", "silence", "uncertain")}
+    for label, value in seconds.items():
+        column = f"seconds_{together if '+' in label else label}"
+        found[column] = round(found[column] + value, 3)
+    return found
 
 
 def _rows(result: Result, timeline: bool, labels: Sequence[str]) -> Sequence[Sequence[object]]:
     columns = _columns(labels, timeline)
+    facts: dict[str, object]
     if isinstance(result, Failure):
         facts = {"path": result.path, "error": result.code, "message": result.message}
         return [[facts.get(column, "") for column in columns]]
@@ -117,8 +135,19 @@ def _rows(result: Result, timeline: bool, labels: Sequence[str]) -> Sequence[Seq
     for part in whole["segments"] if timeline else [whole]:
         facts = {**part, "path": result.path, "warnings": " ".join(result.warnings)}
         facts |= {f"score_{label}": score for label, score in part["scores"].items()}
+        if not timeline:
+            facts |= _seconds(labels, result.seconds)
         rows.append([facts.get(column, "") for column in columns])
     return rows
+
+
+def _not_a_formula(cell: object) -> object:
+    """Put an apostrophe before text that a spreadsheet would run, and before text that begins with one: whoever removes the first
+    apostrophe of a cell has the text as it was. Numbers and the `-` of standard input stay.
+    """
+    if isinstance(cell, str) and cell.startswith((*FORMULA, "'")) and cell != "-":
+        return f"'{cell}"
+    return cell
 
 
 def _separated(dialect: str) -> Format:
@@ -126,7 +155,9 @@ def _separated(dialect: str) -> Format:
         import csv
 
         out = io.StringIO()
-        csv.writer(out, dialect).writerow(row)  # which ends with \r\n, and therefore quotes both of them
+        csv.writer(out, dialect).writerow(
+            map(_not_a_formula, row)
+        )  # which ends with \r\n, and therefore quotes both of them
         return out.getvalue().removesuffix("\r\n") + "\n"
 
     return Format(
@@ -179,8 +210,25 @@ def formats() -> dict[str, Format]:
         "json": Format("json", _json_item, lambda labels, timeline: "[\n", ",\n", "\n]\n"),
         "csv": _separated("excel"),
         "tsv": _separated("excel-tab"),
-        "audacity": Format("txt", tracks.audacity, timeline_only=True, single=True),
+        "audacity": Format("labels.txt", tracks.audacity, timeline_only=True, single=True),
         "rttm": Format("rttm", tracks.rttm, timeline_only=True),
         "textgrid": Format("TextGrid", tracks.textgrid, timeline_only=True, single=True),
         "webvtt": Format("vtt", tracks.webvtt, timeline_only=True, single=True),
     }
+
+
+def format_of(output: str) -> str:
+    """Return the name of the format that the suffix of a file's name asks for; `text` for a name without suffix.
+
+    Raises UsageError for a suffix that no format has.
+    """
+    suffixes = {f".{form.suffix}": name for name, form in formats().items() if name != "text-colour"}
+    for suffix in sorted(suffixes, key=len, reverse=True):  # .labels.txt before .txt
+        if output.lower().endswith(suffix.lower()):
+            return suffixes[suffix]
+    if unknown := os.path.splitext(output)[1]:
+        known = ", ".join(suffixes)
+        raise UsageError(
+            "usage", f"{output}: no format has the suffix {unknown}; the suffixes are {known} (or give --format)."
+        )
+    return "text"

@@ -22,6 +22,7 @@ from ms_edge.errors import UsageError
 from ms_edge.inputs import Inputs, _names, parse_shard
 from ms_edge.outputs import mirrored
 from ms_edge.results import Failure
+from ms_edge.writers import formats
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 
@@ -52,6 +53,63 @@ def test_directories_are_read_sorted_and_deep_if_asked(tree):
     assert list(Inputs(["a.wav", "missing.wav", "-"])) == ["a.wav", "missing.wav", "-"]
     (failure,) = Inputs(["empty"])
     assert (failure.path, failure.code) == ("empty", "no-audio")
+
+
+def fill(directory: Path, *names: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (directory / name).write_bytes(b"something")
+
+
+CONVERT = "convert them to WAV or FLAC first"
+
+
+def test_what_a_walk_skips_is_counted_by_type(tree, capsys):
+    fill(tree, "1.m4a", "2.M4A", "3.wma", "cover.jpg", "README", ".hidden.m4a", "talk.2026", "a.part")
+    (tree / "d.m4a").mkdir()
+    said = (
+        f"ms-edge: .: skipped 3 files whose format is not read (2 .m4a, 1 .wma; {CONVERT})"
+        " and 4 other files (2 without a suffix, 1 .jpg, 1 .txt).\n"
+    )
+    for options, expected in (([], said), (["-q"], ""), (["--glob", "*.wav"], "")):
+        assert cli.main(["classify", ".", *options]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == expected
+        assert len(captured.out.splitlines()) == 2
+    assert cli.main(["classify", ".", "-v"]) == 0
+    complaints = capsys.readouterr().err.splitlines()
+    skipped = ["./1.m4a", "./2.M4A", "./3.wma", "./README", "./cover.jpg", "./notes.txt", "./talk.2026"]
+    assert sorted(line.split(": ")[1] for line in complaints if ": skipped; " in line) == skipped
+    assert said.strip() in complaints
+
+
+def test_a_walk_of_recordings_alone_says_nothing(tree, capsys):
+    (tree / "notes.txt").unlink()
+    assert cli.main(["classify", "-r", "."]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_directory_of_other_formats_says_what_it_holds(tree, capsys):
+    fill(tree / "phone", *(f"{number}.m4a" for number in range(1_200)))
+    fill(tree / "notes", "a.txt")
+    found = {item.path: item for item in Inputs(["phone", "notes"], recursive=True)}
+    assert {item.code for item in found.values()} == {"no-audio"}
+    assert found["phone"].message == (
+        f"phone: the directory holds no audio files that are read, but 1,200 files whose format is not read (1,200 .m4a; {CONVERT})."
+    )
+    assert found["notes"].message == "notes: the directory holds no audio files that are read, but 1 file (1 .txt)."
+    assert cli.main(["classify", "phone"]) == 1
+    assert capsys.readouterr().err.count("m4a") == 1
+
+
+def test_several_directories_are_summed_up_in_one_line(tree, capsys):
+    fill(tree / "b", "x.mp4")
+    fill(tree / "b" / "c", "y.mp4", *(f"a.{letter}" for letter in "abcdefghij"))
+    assert cli.main(["classify", "-r", "b", "a.wav", "b/c"]) == 0
+    assert capsys.readouterr().err == (
+        f"ms-edge: 2 directories: skipped 3 files whose format is not read (3 .mp4; {CONVERT}) and 20 other files "
+        "(2 .a, 2 .b, 2 .c, 2 .d, 2 .e, 2 .f, 8 of other types).\n"
+    )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
@@ -414,7 +472,7 @@ def test_no_answer_in_a_tree_replaces_another(tree, samples, monkeypatch):
 
 @pytest.mark.parametrize("form", ["webvtt", "textgrid", "audacity"])
 def test_a_failure_leaves_no_misleading_track(tree, form):
-    suffix = {"webvtt": "vtt", "textgrid": "TextGrid", "audacity": "txt"}[form]
+    suffix = {"webvtt": "vtt", "textgrid": "TextGrid", "audacity": "labels.txt"}[form]
     assert cli.main(["classify", "a.wav", "-o", f"a.{suffix}", "--format", form]) == 0
     assert cli.main(["classify", "a.wav", "-o", "out/", "--format", form]) == 0
     good = (tree / f"a.{suffix}").read_bytes()
@@ -426,6 +484,13 @@ def test_a_failure_leaves_no_misleading_track(tree, form):
         assert cli.main(["classify", "a.wav", "-o", "out/", "--format", form]) == 1
         assert list((tree / "out").iterdir()) == []
     assert not list(tree.rglob("*.part"))
+
+
+def test_no_format_replaces_another_in_a_tree(tree):
+    names = [name for name in formats() if name != "text-colour"]
+    for name in names:
+        assert cli.main(["classify", "a.wav", "-o", "out/", "--format", name]) == 0
+    assert len(list((tree / "out").iterdir())) == len(names)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")

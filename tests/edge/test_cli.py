@@ -219,6 +219,13 @@ def test_usage_errors_exit_with_2(arguments, capsys):
         (["classify", "-0", "a.wav"], "--files-from"),
         (["classify", "-o", "", "a.wav"], "-o needs"),
         (["classify", "-o", "new.wav", "a.wav"], "is a recording"),
+        *(
+            (
+                ["classify", "-o", f"a.{suffix}", "a.wav"],
+                f"no format has the suffix .{suffix}; the suffixes are .txt, .jsonl,",
+            )
+            for suffix in ("html", "xlsx", "eaf", "2026")
+        ),
         (["classify", "--hop", "0", "a.wav"], "hop"),
         (["classify", "--hop", "1.5", "a.wav"], "hop"),
         (["classify", "--hop", "nan", "a.wav"], "hop"),

@@ -112,7 +112,7 @@ def test_without_onnxruntime_one_sentence_says_what_to_type(command):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 3
-    assert "pip install 'ms-edge[cpu]'" in run.stderr
+    assert "in a clone of ms-edge: pip install '.[cpu]'" in run.stderr
     assert len(run.stderr.splitlines()) == 1
 
 
@@ -178,6 +178,7 @@ def test_the_front_door_is_short():
         "try: ms_edge.classify('missing.wav')\n"
         "except ms_edge.MsEdgeError as error: print(error)\n"
         "assert all(hasattr(ms_edge, name) for name in ms_edge.__all__)\n"
+        "assert dir(ms_edge) == sorted([*ms_edge.__all__, '__version__'])\n"
         "try: ms_edge.nonsense\n"
         "except AttributeError as error: print(error)\n"
     )

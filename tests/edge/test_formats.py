@@ -17,7 +17,7 @@ import pytest
 from ms_edge import cli
 from ms_edge.classifier import Classifier
 from ms_edge.results import Classification, Failure, Segment
-from ms_edge.writers import clock, duration, formats, printable
+from ms_edge.writers import clock, duration, format_of, formats, printable
 
 LONG = Classification(
     path="a b/é%.wav",
@@ -126,11 +126,78 @@ def test_tables_are_read_by_csv(written, name, dialect):
 
 
 @pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'", "''", "\uff1d"])
+@pytest.mark.parametrize("timeline", [False, True])
+def test_no_cell_is_a_formula_and_its_text_can_be_had(written, name, dialect, start, timeline):
+    path = f"{start}1+1.wav"
+    named = replace(LONG, path=path, label="@x", segments=(replace(LONG.segments[0], start_s=-1.0, label="@x"),))
+    with written(name, [named, Failure(path, "a", f"{path}: no.")], timeline).open(
+        newline="", encoding="utf-8"
+    ) as file:
+        first, second = csv.DictReader(file, dialect=dialect)
+    assert first["path"] == second["path"] == f"'{path}"
+    assert second["message"] == f"'{path}: no."
+    assert first["label"] == "'@x"
+    assert first["score_music"] == ("0.1" if timeline else "0.25")
+    assert first.get("start_s", "-1.0") == "-1.0"  # numbers are not text
+    assert not any(cell[:1] in "=+@\t\r\n" for row in (first, second) for cell in row.values() if cell)
+
+
+@pytest.mark.parametrize("name", ["csv", "tsv"])
+@pytest.mark.parametrize("path", ["-", "a=b.wav", "a'b.wav", ""])
+def test_what_is_no_formula_stays(written, name, path):
+    assert f"{path}," in written(name, [replace(LONG, path=path)], timeline=False).read_text("utf-8").replace("\t", ",")
+    assert "'" + path + "," not in written(name, [replace(LONG, path=path)], False).read_text("utf-8").replace(
+        "\t", ","
+    )
+
+
+@pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
+def test_tables_have_seconds_and_timelines_warnings_at_their_end(written, name, dialect):
+    with written(name, [LONG, Failure("b", "c", "d")], timeline=False).open(newline="", encoding="utf-8") as file:
+        row, failed = csv.DictReader(file, dialect=dialect)
+    columns = ["speech", "music", "speech+music", "other", "silence", "uncertain"]
+    assert list(row)[:3] == ["path", "label", "probability"]
+    assert list(row)[-8:] == ["model", "provider", *(f"seconds_{column}" for column in columns)]
+    assert [float(row[f"seconds_{column}"]) for column in columns] == [360_000.25, 0, 10.5, 0, 3.25, 0]
+    assert {failed[f"seconds_{column}"] for column in columns} == {""}
+    with written(name, [LONG, Failure("b", "c", "d")]).open(newline="", encoding="utf-8") as file:
+        *rows, failed = csv.DictReader(file, dialect=dialect)
+    assert list(failed)[-3:] == ["error", "message", "warnings"]
+    assert [row["warnings"] for row in rows] == ["truncated non-finite"] * 3
+    assert failed["warnings"] == ""
+
+
+def test_seconds_of_many_labels_at_once_are_one_column():
+    labels = ("a", "b", "c")
+    many = replace(LONG, seconds={"a": 1.0, "a+b": 2.0, "a+b+c": 3.25, "other": 0.5}, scores=dict.fromkeys(labels, 0.5))
+    (row,) = csv.DictReader(io.StringIO(document("csv", [many], timeline=False, labels=labels), newline=""))
+    assert {name: float(value) for name, value in row.items() if name.startswith("seconds_")} == {
+        "seconds_a": 1.0,
+        "seconds_b": 0.0,
+        "seconds_c": 0.0,
+        "seconds_2+": 5.25,
+        "seconds_other": 0.5,
+        "seconds_silence": 0.0,
+        "seconds_uncertain": 0.0,
+    }
+
+
+def test_every_format_has_a_suffix_of_its_own_that_names_it():
+    suffixes = {name: form.suffix for name, form in formats().items() if name != "text-colour"}
+    assert len(set(suffixes.values())) == len(suffixes)
+    for name, suffix in suffixes.items():
+        assert format_of(f"a.b.{suffix.upper()}") == format_of(f"/x.y/.{suffix}") == name
+    assert format_of("/x.csv/a") == format_of("x.csv/.a") == "text"
+
+
+@pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
 @pytest.mark.parametrize("path", ["a\rb.wav", "a\nb.wav", "a\r\nb.wav", "\r", 'a"\t,b\r'])
 def test_any_name_is_one_field(written, name, dialect, path):
     content = written(name, [replace(LONG, path=path), Failure(path, "a", path)], timeline=False).read_bytes()
     rows = list(csv.DictReader(io.StringIO(content.decode(), newline=""), dialect=dialect))
-    assert [row["path"] for row in rows] == [path, path]
+    cell = f"'{path}" if path == "\r" else path  # which a spreadsheet could take for the beginning of a formula
+    assert [row["path"] for row in rows] == [cell, cell]
     assert content.endswith(b"\n")
     assert not content.endswith(b"\r\n")
 

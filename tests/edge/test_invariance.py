@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import queue
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -164,6 +165,48 @@ def test_arrays_that_cannot_be_audio_are_refused(classifier):
         list(AudioArrays([np.zeros((10, 2)), np.zeros((10, 1))], 16_000).blocks(16_000))
     with pytest.raises(AudioError, match="not audio"):
         classifier.classify(io.BytesIO(b"nothing" * 100))
+
+
+@pytest.mark.parametrize(
+    "source", [b"RIFF", bytearray(b"RIFF"), 3, 1.5, True, None, object(), iter([[0.0]]), {}, {1.0}]
+)
+@pytest.mark.parametrize("sample_rate_hz", [None, 16_000])
+def test_what_is_no_recording_is_called_by_its_type(classifier, source, sample_rate_hz):
+    with pytest.raises(UsageError, match=f"not {type(source).__name__}"):
+        classifier.classify(source, sample_rate_hz)
+
+
+@pytest.mark.parametrize("source", [["a.wav", "b.wav"], [1, 2], np.zeros(4, np.uint8), np.zeros((2, 2, 2))])
+def test_an_array_of_the_wrong_kind_is_not_asked_for_its_rate(classifier, source):
+    with pytest.raises(UsageError, match="Samples must be"):
+        classifier.classify(source)
+
+
+def test_blocks_of_a_queue_end_with_its_sentinel(classifier):
+    def queued(*blocks):
+        given = queue.SimpleQueue()
+        for block in blocks:
+            given.put(block)
+        return given
+
+    blocks = [SOUND[:4_000]] * 8
+    expected = list(classifier.stream(blocks, 16_000))
+    assert len(expected) > 1
+    assert list(classifier.stream(iter(queued(*blocks, None).get, None), 16_000)) == expected
+    lists = [block.tolist() for block in blocks]
+    assert list(classifier.stream(iter(queued(*lists, []).get, []), 16_000)) == expected
+    ended = iter(queued(None).get, None)
+    assert list(ended) == []
+    with pytest.raises(AudioError, match="no samples"):
+        list(classifier.stream(ended, 16_000))
+
+
+def test_an_error_of_a_source_of_blocks_is_its_own(classifier):
+    def broken():
+        raise ValueError("closed")
+
+    with pytest.raises(ValueError, match="closed"):
+        list(classifier.stream(iter(broken, None), 16_000))
 
 
 def test_memory_does_not_grow_with_duration(classifier):

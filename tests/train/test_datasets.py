@@ -69,6 +69,24 @@ def test_folders_that_are_no_dataset_get_a_sentence(samples, tmp_path):
         folder(tmp_path)
 
 
+def test_files_of_a_folder_that_are_not_read_are_counted(copy_by_label, tmp_path, capsys):
+    copy_by_label(tmp_path)
+    for name in ("music/a.m4a", "music/deep/b.m4a", "speech/c.wma", "speech/.d.wma", "speech/e.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("something")
+    assert len(folder(tmp_path).recordings) == 12
+    assert capsys.readouterr().err == (
+        f"{tmp_path}: skipped 3 files whose format is not read (2 .m4a, 1 .wma; convert them to WAV or FLAC first) "
+        "and 1 other file (1 .txt).\n"
+    )
+    for path in (tmp_path / "music").glob("*.wav"):
+        path.unlink()
+    with pytest.raises(
+        MsEdgeError, match=r"music: the class has no audio file that is read, but 2 files .*\(2 \.m4a; "
+    ):
+        folder(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["", "folder", "folder:", "csv", "csv:", "tfds", "tfds:", "tape:x", "gtzan:x"])
 def test_unknown_data_is_refused(name):
     with pytest.raises(MsEdgeError, match="--data"):

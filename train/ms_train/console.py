@@ -24,7 +24,7 @@ def run(program: str, extras: str, command: Callable[[], int]) -> int:
         return command()
     except ModuleNotFoundError as error:
         print(
-            f"{program}: needs {error.name}, which is not installed; type: pip install 'ms-edge[{extras}]'",
+            f"{program}: needs {error.name}, which is not installed; type in a clone of ms-edge: pip install '.[{extras}]'",
             file=sys.stderr,
         )
         return 3

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 
+from tqdm import tqdm
+
 from ms_edge.errors import AudioError, MsEdgeError
+from ms_edge.inputs import Skipped, is_skipped
 from ms_edge.opening import EXTENSIONS
 from ms_train.datasets import Dataset, Recording, Samples
 from ms_train.datasets.reading import file_digest, read_for_training, say_left_out
@@ -14,23 +18,31 @@ from ms_train.datasets.reading import file_digest, read_for_training, say_left_o
 def folder(root: Path) -> Dataset:
     """Read `root/<class>/**/*.wav` (and FLAC, Ogg, MP3 ...): labels are the sub-folders' names in sorted order.
 
-    A file that cannot be read is named on stderr and left out. Raises MsEdgeError(`bad-data`) where there are not at least two
-    classes with audio in each.
+    A file that cannot be read is named on stderr and left out; files whose names are not those of audio are counted there. Raises
+    MsEdgeError(`bad-data`) where there are not at least two classes with audio in each.
     """
     if not root.is_dir():
         raise MsEdgeError(
             "bad-data", f"{root}: no such folder; it should hold one sub-folder of audio files per class."
         )
     classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    recordings, left_out, count = [], [], 0
+    recordings, left_out, count, skipped = [], [], 0, Skipped()
     for directory in classes:
-        files = sorted(
-            path
-            for path in directory.rglob("*")
-            if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and not path.is_dir()
-        )
+        files = []
+        here = Skipped()
+        for path in directory.rglob("*"):
+            if path.suffix.lower() in EXTENSIONS:
+                if not path.name.startswith(".") and not path.is_dir():
+                    files.append(path)
+            elif is_skipped(path.name) and path.is_file():
+                here.add(path.name)
         if not files:
-            raise MsEdgeError("bad-data", f"{directory}: the class has no audio file; remove the folder or fill it.")
+            instead = f" that is read, but {here}" if here else ""
+            raise MsEdgeError(
+                "bad-data", f"{directory}: the class has no audio file{instead}; remove the folder or fill it."
+            )
+        files.sort()
+        skipped.update(here)
         count += len(files)
         for path in files:
             try:
@@ -48,6 +60,8 @@ def folder(root: Path) -> Dataset:
                 )
             )
     say_left_out(str(root), left_out, count, "files")
+    if skipped:
+        tqdm.write(f"{root}: skipped {skipped}.", file=sys.stderr)
     if len(classes) < 2:
         raise MsEdgeError(
             "bad-data", f"{root}: has {len(classes)} class folders; at least two are needed to tell apart."
