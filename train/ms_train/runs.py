@@ -34,7 +34,7 @@ SOFTWARE = ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfi
 
 
 class CompleteError(UsageError):
-    """`resume` of a training that has come to its end, of the same settings."""
+    """Raised by `resume` of a training with the same settings that is finished: the commands report success."""
 
 
 def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
@@ -51,7 +51,7 @@ def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
                     f"{out}: was begun with {name} {found.get(name)}, not {value}; --resume goes on with what was begun.",
                 )
         if (out / "metrics.json").exists():
-            raise CompleteError("usage", f"{out}: is trained to its end; there is nothing to resume.")
+            raise CompleteError("usage", f"{out}: this training is finished; there is nothing to resume.")
         return
     if out.exists() and any(out.iterdir()):
         unfinished = (out / "run.json").exists() and not (out / "metrics.json").exists()
