@@ -129,7 +129,7 @@ def test_a_run_that_held_nothing_out_is_named_and_left_out(runs, tmp_path, capsy
     for name in ("masked-1", "plain-1"):
         sentence = f"left out: {tmp_path / 'runs' / name}: held nothing out to be tested on; train it with --fold I/N."
         assert said.err.splitlines().count(sentence) == 1
-    assert [line.split()[-5] for line in said.out.splitlines()[1:]] == ["1", "1"]  # runs
+    assert [line.split()[-6] for line in said.out.splitlines()[1:]] == ["1", "1"]  # runs
     for name in ("masked-2", "plain-2"):
         shutil.rmtree(tmp_path / "runs" / name)
     assert cli.main(["compare", str(tmp_path / "runs")]) == 1
