@@ -61,14 +61,6 @@ def written(tmp_path):
     return write
 
 
-def test_praat_reads_the_textgrid(written):
-    parselmouth = pytest.importorskip("parselmouth", reason="no wheel of Praat for this platform")
-    grid = parselmouth.read(str(written("textgrid"))).to_tgt()
-    (tier,) = grid.tiers
-    assert tier.name == "ms-edge"
-    assert [(part.start_time, part.end_time, part.text) for part in tier.intervals] == SPANS
-
-
 def test_tgt_reads_the_textgrid(written):
     import tgt
 

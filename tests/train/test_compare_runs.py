@@ -117,6 +117,25 @@ def test_an_unfinished_run_is_named_and_left_out(runs, tmp_path, capsys):
     assert "masked-2: is not trained to its end" in capsys.readouterr().err
 
 
+def test_a_run_that_held_nothing_out_is_named_and_left_out(runs, tmp_path, capsys):
+    shutil.copytree(runs, tmp_path / "runs")
+    for name in ("masked-1", "plain-1"):
+        path = tmp_path / "runs" / name / "metrics.json"
+        path.write_text(
+            json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "test"})
+        )
+    assert cli.main(["compare", str(tmp_path / "runs")]) == 0
+    said = capsys.readouterr()
+    for name in ("masked-1", "plain-1"):
+        sentence = f"left out: {tmp_path / 'runs' / name}: held nothing out to be tested on; train it with --fold I/N."
+        assert said.err.splitlines().count(sentence) == 1
+    assert [line.split()[-6] for line in said.out.splitlines()[1:]] == ["1", "1"]  # runs
+    for name in ("masked-2", "plain-2"):
+        shutil.rmtree(tmp_path / "runs" / name)
+    assert cli.main(["compare", str(tmp_path / "runs")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("ms-train: No run held anything out to be tested on;")
+
+
 def test_means_are_over_the_tests_that_all_systems_have_run(runs, tmp_path, capsys):
     shutil.copytree(runs, tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs" / "masked-2")

@@ -21,6 +21,7 @@ from ms_train import checkpoint, cli
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.fit import TargetAccuracy, fit
 from ms_train.recipes import Recipe, get_recipe, mel_dscnn, resized_cnn
+from ms_train.runs import save_model
 
 EPOCHS = 3
 
@@ -178,6 +179,16 @@ def test_a_full_disk_ends_no_training(folder, tmp_path, monkeypatch, capsys):
     assert not [path for path in out.iterdir() if "checkpoint" in path.name]
 
 
+def test_a_model_that_cannot_be_written_for_another_reason_asks_for_no_room(tmp_path):
+    class Model:
+        def save(self, path):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    sentence = r"\(too many open files\); allow more open files \(ulimit -n\), and go on with --resume"
+    with pytest.raises(MsEdgeError, match=sentence):
+        save_model(Model(), tmp_path / "model.keras")
+
+
 def test_a_disk_too_full_for_the_model_gets_a_sentence_and_keeps_the_checkpoint(folder, tmp_path, monkeypatch):
     def full(self, path):
         Path(path).write_bytes(b"some of it")
@@ -218,7 +229,7 @@ def test_a_changed_recording_and_a_torn_file_are_not_taken_from_the_cache(folder
     cache, data = tmp_path / "cache", tmp_path / "data"
     shutil.copytree(folder, data)
     train("resized_cnn", data, tmp_path / "before", epochs=1, cache=cache)
-    torn = next(cache.glob("features-*/*.npy"))
+    torn = next(cache.glob("features-*/*.pack"))
     torn.write_bytes(torn.read_bytes()[:-100])
     train("resized_cnn", data, tmp_path / "torn", epochs=1, cache=cache)
     assert_same(tmp_path / "before", tmp_path / "torn")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import pkgutil
 from pathlib import Path
 
 from ms_train.console import add_data_arguments, whole_number
@@ -18,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
         help="train a recipe and write a run folder",
         epilog="example: ms-train fit --recipe logstft_cnn --data folder:gtzan --out runs/a",
     )
-    fit.add_argument("--recipe", required=True, help="what to train: logstft_cnn, resized_cnn, mel_dscnn ...")
+    _add_recipe(fit, f"what to train: {', '.join(recipe_names())}", required=True)
     add_data_arguments(fit, required=True)
     fit.add_argument("--out", required=True, type=Path, help="the new run folder")
     folds = fit.add_mutually_exclusive_group()
@@ -67,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         " that trains with them.",
         epilog="example: ms-train tune --recipe resized_cnn --data folder:gtzan --fold 1/5 --out runs/search --trials 30",
     )
-    tune.add_argument("--recipe", required=True, help="what to search: logstft_cnn, resized_cnn, mel_dscnn ...")
+    _add_recipe(tune, f"what to search: {', '.join(recipe_names())}", required=True)
     add_data_arguments(tune, required=True)
     tune.add_argument("--out", required=True, type=Path, help="the new folder of the search")
     tune.add_argument(
@@ -116,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate",
         help="score a run or an exported model, with intervals, calibration, noise and its worst mistakes",
-        description="Score a run folder or a model file as ms-edge serves it: per clip and per recording, with 95 %% intervals by"
+        description="Score a run folder or a model file as ms-edge serves it: per clip and per recording, with 95 % intervals by"
         " recording. With -o also on short pieces and under noise, as a Markdown report with pictures and JSON.",
         epilog="example: ms-train evaluate runs/a -o reports/a",
     )
@@ -157,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument(
         "files", nargs="*", metavar="FILE", help="audio: its waveform and its spectrograms, as FILE's name.png"
     )
-    show.add_argument("--recipe", default="logstft_cnn", help="whose spectrograms (default logstft_cnn)")
+    _add_recipe(show, "whose spectrograms (default logstft_cnn)", default="logstft_cnn")
     show.add_argument("-o", "--out", type=Path, default=Path("pictures"), help="folder (default pictures)")
     add_data_arguments(show, required=False, note=": random clips of each class, side by side")
     show.add_argument("--summary", action="store_true", help="print the recipe's model; so does show without FILE")
@@ -178,6 +180,24 @@ def parser() -> argparse.ArgumentParser:
         "--splits", default="train,val", help="comma-separated: train, val, test_a, hard (default train,val)"
     )
     return whole
+
+
+def recipe_names() -> list[str]:
+    """The names of all recipes: those of the modules in `ms_train.recipes`, listed without importing TensorFlow."""
+    package = importlib.util.find_spec("ms_train.recipes")
+    places = package.submodule_search_locations if package else None
+    return sorted(module.name for module in pkgutil.iter_modules(places))
+
+
+def _add_recipe(command: argparse.ArgumentParser, what: str, **options: object) -> None:
+    # Not `choices`: the help would list them twice.
+    command.add_argument("--recipe", type=_recipe, metavar="NAME", help=what, **options)
+
+
+def _recipe(text: str) -> str:
+    if text not in recipe_names():
+        raise argparse.ArgumentTypeError(f"there is no recipe {text!r}; there are {', '.join(recipe_names())}")
+    return text
 
 
 def _add_seed(command: argparse.ArgumentParser, of: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +12,21 @@ from typing import Any
 
 from ms_edge.errors import UsageError
 from ms_train.arguments import parser
-from ms_train.console import run
+from ms_train.console import INTERRUPTED, run
+
+
+def command() -> None:
+    """Run the program `ms-train`: call `main`, then end the process at once.
+
+    Threads of TensorFlow may still be making batches in Python. If Python takes itself down under them, they wait for seconds
+    or abort the process (SIGABRT). By then everything is written, so nothing needs Python's own end.
+    """
+    try:
+        status = main()
+    except KeyboardInterrupt:  # a second one, while `main` answered the first
+        status = INTERRUPTED
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +44,7 @@ def _fit(args: argparse.Namespace) -> int:
     from ms_train.datasets.by_name import dataset_by_name
     from ms_train.fit import fit
     from ms_train.recipes import get_recipe
+    from ms_train.runs import CompleteError
     from ms_train.tune_report import in_words
 
     recipe = get_recipe(args.recipe).with_settings(dict(args.set))
@@ -57,7 +73,12 @@ def _fit(args: argparse.Namespace) -> int:
         print(table(crossvalidate(train, dataset, args.out, args.folds, resume=args.resume, seed=args.seed)))
         print(f"{args.out / 'report.md'}, {args.out / 'report.json'}")
         return 0
-    _print_metrics(args.out, train(args.out, args.fold, args.resume))
+    try:
+        metrics = train(args.out, args.fold, args.resume)
+    except CompleteError as error:
+        print(f"ms-train: {error}", file=sys.stderr)
+        return 0
+    _print_metrics(args.out, metrics)
     return 0
 
 
@@ -77,22 +98,27 @@ def _finetune(args: argparse.Namespace) -> int:
     from ms_train.datasets.by_name import dataset_by_name
     from ms_train.finetune import heard_before, recipe_from
     from ms_train.fit import fit
+    from ms_train.runs import CompleteError
 
-    metrics = fit(
-        recipe_from(args.origin, head_only=args.head_only),
-        dataset_by_name(args.data, args.archive),
-        args.data,
-        args.out,
-        seed=args.seed,
-        fold=args.fold,
-        epochs=args.epochs,
-        cache=default_folder(),
-        resume=args.resume,
-        command=[
-            *_command("finetune", args, fold=args.fold, **{"from": args.origin}),
-            *["--head-only"] * args.head_only,
-        ],
-    )
+    try:
+        metrics = fit(
+            recipe_from(args.origin, head_only=args.head_only),
+            dataset_by_name(args.data, args.archive),
+            args.data,
+            args.out,
+            seed=args.seed,
+            fold=args.fold,
+            epochs=args.epochs,
+            cache=default_folder(),
+            resume=args.resume,
+            command=[
+                *_command("finetune", args, fold=args.fold, **{"from": args.origin}),
+                *["--head-only"] * args.head_only,
+            ],
+        )
+    except CompleteError as error:
+        print(f"ms-train: {error}", file=sys.stderr)
+        return 0
     heard, tested = heard_before(args.origin, args.out)
     if heard:
         print(
@@ -221,4 +247,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from ms_edge.errors import MsEdgeError
 from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import windows
-from ms_train.cache import Cache
+from ms_train.cache import Arrays, Cache
 from ms_train.datasets import Recording
 
 Float32 = NDArray[np.float32]
@@ -51,14 +52,11 @@ def load(
     """
     kept = cache or Cache(None)
 
-    def features(recording: Recording) -> Float32:
-        def make() -> Float32:
-            return features_of(cut(recording.read(spec.sample_rate_hz), spec, limit))
-
-        return kept.features(recording, spec, limit, make)
+    def make(recording: Recording) -> Float32:
+        return features_of(cut(recording.read(spec.sample_rate_hz), spec, limit))
 
     found, targets, index, names = [], [], [], []
-    for recording, clips in _each(recordings, features, what):
+    for recording, clips in _each(recordings, make, what, partial(kept.features, spec=spec, limit=limit)):
         found.append(clips)
         targets.append(np.tile(target(recording.label, labels), (len(clips), 1)))
         index.append(np.full(len(clips), len(names)))
@@ -67,26 +65,30 @@ def load(
     return Clips(np.concatenate(found), np.concatenate(targets), np.concatenate(index), tuple(names))
 
 
-def read_all(
-    recordings: Sequence[Recording], sample_rate_hz: int, what: str, cache: Cache | None = None
-) -> Iterator[tuple[Recording, Float32]]:
+def read_all(recordings: Sequence[Recording], sample_rate_hz: int, what: str, cache: Cache | None = None) -> Arrays:
     """Yield each recording that can be read, with its samples, under a progress bar."""
     kept = cache or Cache(None)
-    yield from _each(recordings, lambda recording: kept.audio(recording, sample_rate_hz), what)
+    through = partial(kept.audio, sample_rate_hz=sample_rate_hz)
+    yield from _each(recordings, lambda recording: recording.read(sample_rate_hz), what, through)
 
 
 def _each(
-    recordings: Sequence[Recording], make: Callable[[Recording], Float32], what: str
-) -> Iterator[tuple[Recording, Float32]]:
+    recordings: Sequence[Recording], make: Callable[[Recording], Float32], what: str, through: Callable[..., Arrays]
+) -> Arrays:
+    """Yield each recording with what `make` makes of it `through` the cache; name on stderr what cannot be read."""
     left_out = 0
-    for recording in tqdm(recordings, desc=f"reading {what}", unit="file", file=sys.stderr, disable=None):
+
+    def made(recording: Recording) -> Float32 | None:
+        nonlocal left_out
         try:
-            made = make(recording)
+            return make(recording)
         except MsEdgeError as error:
             left_out += 1
             tqdm.write(f"left out: {error}", file=sys.stderr)
-            continue
-        yield recording, made
+            return None
+
+    bar = tqdm(recordings, desc=f"reading {what}", unit="file", file=sys.stderr, disable=None)
+    yield from through(bar, make=made)
     if left_out:
         tqdm.write(f"{what}: {left_out} of {len(recordings)} recordings left out.", file=sys.stderr)
 

@@ -27,8 +27,8 @@ def compare(folders: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
 
     A system is a recipe with its settings, augmentation and epochs, and what it was fine-tuned from. Means are over the seeds and folds
     that every system has run, and of each of these the recordings tested on have to be the same ones: other splits are easier or harder.
-    What counts is the accuracy that a training wrote down at its end, per clip of its own recipe and per recording. Raises
-    MsEdgeError where there is nothing to compare, or the recordings differ.
+    What counts is the accuracy that a training wrote down at its end, per clip of its own recipe and per recording. A run that held
+    nothing out is left out and named on stderr. Raises MsEdgeError where there is nothing to compare, or the recordings differ.
     """
     if out and out.exists() and any(out.iterdir()):
         raise UsageError("usage", f"{out}: already holds files; give --out a new folder.")
@@ -36,6 +36,9 @@ def compare(folders: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
     tested: dict[tuple[int, str], tuple[Path, dict[str, str]]] = {}
     for folder in _run_folders(folders):
         run = _read(folder)
+        if run is None:
+            print(f"left out: {folder}: held nothing out to be tested on; train it with --fold I/N.", file=sys.stderr)
+            continue
         place = (run["seed"], run["fold"])
         first, recordings = tested.setdefault(place, (folder, run["recordings"]))
         if recordings != run["recordings"]:
@@ -50,6 +53,8 @@ def compare(folders: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
                 f"{folder}: is a second run of {run['system']}, seed {run['seed']}, fold {run['fold']}; leave one out.",
             )
         systems[run["system"]].append(run)
+    if not systems:
+        raise MsEdgeError("bad-run", "No run held anything out to be tested on; train with --fold I/N.")
     common = set.intersection(*({(run["seed"], run["fold"]) for run in runs} for runs in systems.values()))
     if not common:
         name, fewest = min(systems.items(), key=lambda system: len(system[1]))
@@ -112,15 +117,15 @@ def _run_folders(folders: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """What a run folder says of itself, as far as it is compared."""
+def _read(folder: Path) -> dict[str, Any] | None:
+    """Return what a run folder records and `compare` needs; None if the run held nothing out to be tested on."""
     try:
         metrics, run, recipe, split, digests = (
             json.loads((folder / f"{name}.json").read_text("utf-8"))
             for name in ("metrics", "run", "recipe", "split", "data")
         )
         if "test" not in metrics:
-            raise MsEdgeError("bad-run", f"{folder}: held nothing out to be tested on; train with --fold I/N.")
+            return None
         differences = [str(recipe["augment"])] if isinstance(recipe.get("augment"), str) else []
         usual = recipes()[run["recipe"]].settings if run["recipe"] in recipes() else {}
         settings = recipe.get("settings", {}).items()

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ms_edge.errors import DeviceError, MsEdgeError, UsageError
 
+INTERRUPTED = 130
+
 
 def run(program: str, extras: str, command: Callable[[], int]) -> int:
     """Call `command` and return the exit code: 0 well, 1 refused, 2 usage, 3 software is missing, 130 interrupted."""
@@ -21,7 +23,9 @@ def run(program: str, extras: str, command: Callable[[], int]) -> int:
     try:
         with _quiet_tensorflow():
             import tensorflow  # noqa: F401  (here, so that its start-up messages are over before ours begin)
-        return command()
+        status = command()
+        sys.stdout.flush()  # here, so that a full disk is one sentence and a status
+        return status
     except ModuleNotFoundError as error:
         print(
             f"{program}: needs {error.name}, which is not installed; type in a clone of ms-edge: pip install '.[{extras}]'",
@@ -38,7 +42,7 @@ def run(program: str, extras: str, command: Callable[[], int]) -> int:
         return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted.", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 @contextmanager

@@ -8,6 +8,7 @@ curves.png; while it is trained also checkpoint.npz
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -34,7 +35,7 @@ SOFTWARE = ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfi
 
 
 class CompleteError(UsageError):
-    """`resume` of a training that has come to its end, of the same settings."""
+    """Raised by `resume` of a training with the same settings that is finished: the commands report success."""
 
 
 def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
@@ -51,7 +52,7 @@ def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
                     f"{out}: was begun with {name} {found.get(name)}, not {value}; --resume goes on with what was begun.",
                 )
         if (out / "metrics.json").exists():
-            raise CompleteError("usage", f"{out}: is trained to its end; there is nothing to resume.")
+            raise CompleteError("usage", f"{out}: this training is finished; there is nothing to resume.")
         return
     if out.exists() and any(out.iterdir()):
         unfinished = (out / "run.json").exists() and not (out / "metrics.json").exists()
@@ -108,7 +109,7 @@ def describe(
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write a model whole or not at all. Raises MsEdgeError(`cannot-write`) where there is no room: the checkpoint stays."""
+    """Write a model whole or not at all. Raises MsEdgeError(`cannot-write`) if it cannot be written: the checkpoint stays."""
     partial = path.with_name(f".{path.name}")
     try:
         model.save(partial)
@@ -116,9 +117,14 @@ def save_model(model: keras.Model, path: Path) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        first = {
+            errno.ENOSPC: "make room, and ",
+            errno.EDQUOT: "make room, and ",
+            errno.EMFILE: "allow more open files (ulimit -n), and ",
+        }.get(error.errno or 0, "")
         raise MsEdgeError(
             "cannot-write",
-            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); make room, and go on with --resume.",
+            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); {first}go on with --resume.",
         ) from None
 
 
