@@ -21,8 +21,23 @@ class Deviation:
         """True within the tolerance; a NaN is not, nor is an array of another shape."""
         return not self.problem and self.largest <= self.tolerance
 
+    @property
+    def shown(self) -> str:
+        """The largest difference with two digits, or with as many as show on which side of the tolerance it is."""
+        for digits in range(1, 17):
+            text = f"{self.largest:.{digits}e}"
+            if (float(text) > self.tolerance) == (self.largest > self.tolerance):
+                break
+        return text
+
+    @property
+    def allowed(self) -> str:
+        """The tolerance with as many digits as it has: 1e-04, 2.5e-05."""
+        texts = (f"{self.tolerance:.{digits}e}" for digits in range(17))
+        return next((text for text in texts if float(text) == self.tolerance), str(self.tolerance))
+
     def __str__(self) -> str:
-        return self.problem or f"{self.largest:.1e} (at most {self.tolerance:.0e})"
+        return self.problem or f"{self.shown} (at most {self.allowed})"
 
 
 def deviation(found: ArrayLike, expected: ArrayLike, tolerance: float, scale: float = 1.0) -> Deviation:

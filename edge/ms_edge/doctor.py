@@ -13,6 +13,7 @@ import soundfile
 
 from ms_edge import __version__
 from ms_edge.batch import usable_cores
+from ms_edge.compare import Deviation
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.frontend import model_input
 from ms_edge.golden import golden_deviations, golden_signal
@@ -124,12 +125,14 @@ def report(found: dict[str, Any], as_json: bool = False) -> str:
             continue
         verdict = "right" if device["ok"] else "WRONG"
         seen = device["feature_error"] is not None  # what a model computes of a waveform within itself is not
-        features = (
-            f"{device['feature_error']:.1e} (features, at most {device['feature_tolerance']:.0e}) and " if seen else ""
-        )
+        features = ""
+        if seen:
+            off = Deviation(device["feature_error"], device["feature_tolerance"])
+            features = f"{off.shown} (features, at most {off.allowed}) and "
+        off = Deviation(device["score_error"], device["score_tolerance"])
         lines.append(
-            f"{device['device']:<14}{verdict}: golden vector within {features}{device['score_error']:.1e} "
-            f"(scores, at most {device['score_tolerance']:.0e}{'' if seen else '; the features are inside the model'}); "
+            f"{device['device']:<14}{verdict}: golden vector within {features}{off.shown} "
+            f"(scores, at most {off.allowed}{'' if seen else '; the features are inside the model'}); "
             f"one clip in {device['clip_latency_ms']:.2f} ms on {device['provider']}"
         )
     lines += [f"{'warning':<14}{warning}" for warning in found["warnings"]]

@@ -155,9 +155,8 @@ def _separated(dialect: str) -> Format:
         import csv
 
         out = io.StringIO()
-        csv.writer(out, dialect).writerow(
-            map(_not_a_formula, row)
-        )  # which ends with \r\n, and therefore quotes both of them
+        cells = map(_not_a_formula, row)
+        csv.writer(out, dialect).writerow(cells)  # which ends with \r\n, and therefore quotes both of them
         return out.getvalue().removesuffix("\r\n") + "\n"
 
     return Format(

@@ -83,7 +83,8 @@ def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[st
         "`samples` and `spectrum` are relative to the largest magnitude, `logits` to the largest logit (or 1), `features` and `scores`"
         " absolute, `label` is the share"
         " of windows with another label (those near a border aside). *Resampled* cases came at another rate than the model's: both"
-        " sides resample, with different filters, and are compared where both let through.",
+        " sides resample, with different filters, and are compared where both let through. *Same features*: the Keras network was given"
+        " the features that the implementation computed, on the real recordings, so that only the two networks differ.",
         "",
         f"![Distribution of the differences]({picture})",
     ]
@@ -96,12 +97,12 @@ def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[st
             "|---|---|---|---|",
         ]
         for finding in report.worst():
-            name = f"{finding.stage}, resampled" if finding.resampled else finding.stage
+            name = finding.stage + ", resampled" * finding.resampled + ", same features" * finding.same_features
             found = finding.deviation
-            largest = found.problem or f"{found.largest:.1e}"
+            largest = found.problem or found.shown
             mark = "" if found.passed else " **over**"
             lines.append(
-                f"| {name} | {largest}{mark} | {'' if np.isinf(found.tolerance) else f'{found.tolerance:.0e}'} | {_cell(finding.case)} |"
+                f"| {name} | {largest}{mark} | {'' if np.isinf(found.tolerance) else found.allowed} | {_cell(finding.case)} |"
             )
     return "\n".join(lines) + "\n"
 

@@ -186,7 +186,7 @@ def _quantize(args: argparse.Namespace) -> int:
     refused = [variant for variant in variants if not variant.path]
     for variant in refused:
         print(
-            f"ms-export: {variant.name} loses {variant.judgement.lost_points:.2f} points of accuracy on the validation clips, "
+            f"ms-export: {variant.name} loses {variant.judgement.lost_points:g} points of accuracy on the validation clips, "
             f"more than {MAX_LOSS_POINTS}, and was not written.",
             file=sys.stderr,
         )

@@ -95,7 +95,9 @@ def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, eve
         grid(spec, run.real_signals(recordings), everything=everything),
     )
     reference = Reference(spec, run.network, run.labels, run.decision)
-    return check(implementations(model, path.read_bytes(), everything=everything), reference, cases, spec)
+    return check(
+        implementations(model, path.read_bytes(), everything=everything), reference, cases, spec, reference.network
+    )
 
 
 def require_same(model: Model, run: Run) -> Run:

@@ -21,7 +21,7 @@ from ms_edge.windows import windows
 from ms_export.parity import SERVED, Array, Implementation, Stages
 from ms_export.reference import BATCH, Reference, batches, decide, in_batches
 from ms_export.signals import Case
-from ms_export.tolerances import DEVICE_TOLERANCES, REAL_TOLERANCES, RESAMPLED, TOLERANCES, VARIANT_TOLERANCES
+from ms_export.tolerances import DEVICE_TOLERANCES, NETWORK_TOLERANCES, RESAMPLED, TOLERANCES, VARIANT_TOLERANCES
 from ms_export.waveform import computed_features
 
 
@@ -168,17 +168,17 @@ def implementations(model: Model, content: bytes, *, everything: bool = False) -
         allowed: Mapping[str, float] = TOLERANCES,
         resampled: Mapping[str, float] | None = None,
         every: int = 1,
-        narrower: Mapping[str, float] = REAL_TOLERANCES,
+        alone: Mapping[str, float] = NETWORK_TOLERANCES,
         **options: Any,
     ) -> Implementation:
         stages = served(model, OnnxNetwork(content, **options), front_end)
-        return Implementation(f"ONNX, {name}", stages, allowed, resampled, narrower, every=1 if everything else every)
+        return Implementation(f"ONNX, {name}", stages, allowed, resampled, alone, every=1 if everything else every)
 
     devices = [
         network(
             provider,
             {**TOLERANCES, **DEVICE_TOLERANCES},
-            narrower={},
+            alone={},
             provider=(provider, CUDA_OPTIONS if provider == CUDA else {}),
         )
         for provider in onnxruntime.get_available_providers()
@@ -187,7 +187,7 @@ def implementations(model: Model, content: bytes, *, everything: bool = False) -
     return [
         Implementation("tf.signal, float64", Reference(spec, dtype="float64"), resampled=None),
         Implementation("NumPy/SciPy, float64", double_front_end(spec), resampled=None),
-        Implementation(SERVED, served(model, front_end=front_end), TOLERANCES, recorded=REAL_TOLERANCES),
+        Implementation(SERVED, served(model, front_end=front_end), TOLERANCES, network=NETWORK_TOLERANCES),
         network("all optimisations", resampled=RESAMPLED),
         # The served way and its logits on every case; what could only be wrong in the same kernels on fewer, since networks cost most.
         network("extended optimisations", every=4, level="ORT_ENABLE_EXTENDED"),

@@ -30,8 +30,9 @@ SERVED = "as served"
 class Implementation:
     """Something that claims to equal the reference: from a case to stages, and how far each may be from it.
 
-    `recorded` are narrower tolerances of some stages, for cases that somebody recorded at the model's rate. `resampled` are those of
-    cases that come at another rate; None: it is not asked for those, since what it shows has nothing to do with resampling.
+    `network` are the tolerances of logits and scores from what the reference's network makes of the implementation's own features, for
+    cases that somebody recorded at the model's rate: how steep the network is plays no part in these. `resampled` are those of cases
+    that come at another rate; None: it is not asked for those, since what it shows has nothing to do with resampling.
     `real_only`: it claims nothing of signals that nobody recorded. It is asked for `every` so-many-th of the cases it could be asked for.
     """
 
@@ -39,19 +40,20 @@ class Implementation:
     stages: Callable[[Case], Stages]
     tolerances: Mapping[str, float] = field(default_factory=lambda: TOLERANCES)
     resampled: Mapping[str, float] | None = field(default_factory=lambda: RESAMPLED)
-    recorded: Mapping[str, float] = field(default_factory=dict)
+    network: Mapping[str, float] = field(default_factory=dict)
     real_only: bool = False
     every: int = 1
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One stage of one case."""
+    """One stage of one case. `same_features`: compared with the reference's network on the implementation's features."""
 
     case: str
     stage: str
     resampled: bool
     deviation: Deviation
+    same_features: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ class Report:
         return bool(self.findings) and all(finding.deviation.passed for finding in self.findings)
 
     def worst(self) -> list[Finding]:
-        """The finding nearest to or furthest over its tolerance, per stage, first as recorded and then resampled."""
+        """The finding nearest to or furthest over its tolerance, per stage: end to end, of the network alone, and resampled."""
         found = []
-        for resampled in (False, True):
+        for kind in ((False, False), (False, True), (True, False)):
             for stage in STAGES:
-                of_stage = [f for f in self.findings if f.stage == stage and f.resampled == resampled]
+                of_stage = [f for f in self.findings if f.stage == stage and (f.resampled, f.same_features) == kind]
                 if of_stage:
                     found.append(max(of_stage, key=lambda f: nearness(f.deviation)))
         return found
@@ -85,7 +87,9 @@ class Report:
         wrong = [f for f in self.worst() if not f.deviation.passed]
         if not wrong:
             return f"{self.name} equals TensorFlow on {self.cases} cases"
-        parts = ", ".join(f"{f.stage} {f.deviation} on {f.case!r}" for f in wrong)
+        parts = ", ".join(
+            f"{f.stage}{' of the same features' * f.same_features} {f.deviation} on {f.case!r}" for f in wrong
+        )
         return f"{self.name} differs from TensorFlow: {parts}"
 
 
@@ -101,15 +105,18 @@ def check(
     reference: Callable[[Case], Stages],
     cases: Iterable[Case],
     spec: FrontEndSpec,
+    network: Callable[[Array], tuple[Array, Array]] | None = None,
 ) -> list[Report]:
     """Compare implementations with a reference over cases: one report each, in their order.
 
     A case is resampled where its rate is not the spec's. Each implementation is asked for what it has; a stage
-    that it leaves out is not compared, one that the reference leaves out neither.
+    that it leaves out is not compared, one that the reference leaves out neither. `network` is the reference's: features (n, ...)
+    to logits and scores (n, ...).
     """
     findings: list[list[Finding]] = [[] for _ in implementations]
     asked = [0] * len(implementations)
     cases_of, windows_of = list(asked), list(asked)
+    given: Array | None = None
     labels = {(index, resampled): _Labels() for index in range(len(implementations)) for resampled in (False, True)}
     for case in cases:
         resampled = case.sample_rate_hz != spec.sample_rate_hz
@@ -118,8 +125,6 @@ def check(
             tolerances = implementation.resampled if resampled else implementation.tolerances
             if tolerances is None or (implementation.real_only and not case.real):
                 continue
-            if case.real and not resampled:
-                tolerances = {**tolerances, **implementation.recorded}
             asked[index] += 1
             if (asked[index] - 1) % implementation.every:
                 continue
@@ -139,10 +144,20 @@ def check(
                     if stage in ("samples", "spectrum"):
                         scale = _peak(expected[stage], resampled)
                     elif stage == "logits":
-                        scale = max(1.0, float(np.abs(expected[stage]).max(initial=0.0)))
+                        scale = _logit_scale(expected[stage])
                     seen = _in_passband(stage, spec, case) if resampled else ...
                     result = deviation(found[stage][seen], expected[stage][seen], tolerances[stage], scale)
                 findings[index].append(Finding(case.name, stage, resampled, result))
+            same_shape = found["features"].shape == expected["features"].shape if "features" in found else False
+            if network and implementation.network and case.real and not resampled and same_shape:
+                if found["features"] is not given:  # the same of several implementations
+                    given = found["features"]
+                    logits, scores = network(given)
+                for stage, alone in (("logits", logits), ("scores", scores)):
+                    if stage in found:
+                        scale = _logit_scale(alone) if stage == "logits" else 1.0
+                        result = deviation(found[stage], alone, implementation.network[stage], scale)
+                        findings[index].append(Finding(case.name, stage, False, result, same_features=True))
     for (index, resampled), seen in labels.items():
         if seen.windows:
             share = Deviation(seen.others / seen.windows, seen.tolerance)
@@ -175,6 +190,10 @@ class _Labels:
             others = int(((found["label"] != expected["label"]) & clear).sum())
         self.others += others
         self.first = self.first or (case if others else "")
+
+
+def _logit_scale(expected: Array) -> float:
+    return max(1.0, float(np.abs(expected).max(initial=0.0)))
 
 
 def _peak(expected: Array, resampled: bool) -> float:

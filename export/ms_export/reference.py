@@ -67,6 +67,10 @@ class Reference:
             starts.append(len(samples) - clip)
         return np.stack([samples[start : start + clip] for start in starts])
 
+    def network(self, features: Array) -> tuple[Array, Array]:
+        """Logits and scores (n, ...) of features (n, *spec.feature_shape), as Keras computes them."""
+        return in_batches(self._network, features.astype(np.float32))
+
     def __call__(self, case: Case) -> Stages:
         """All stages of a case, in float32 (or the dtype asked for)."""
         samples = self.samples(case)
@@ -74,7 +78,7 @@ class Reference:
         found: Stages = {"samples": samples}
         found["spectrum"], found["features"] = in_batches(self._front_end, clips)
         if self._network is not None:
-            found["logits"], found["scores"] = in_batches(self._network, found["features"].astype(np.float32))
+            found["logits"], found["scores"] = self.network(found["features"])
             if self._decision:
                 found["label"], found["margin"] = decide(found["scores"], self._labels, self._decision)
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ms_edge.compare import deviation
+from ms_edge.compare import Deviation, deviation
 
 
 def test_the_largest_difference_decides():
@@ -35,3 +35,21 @@ def test_another_shape_does_not_pass_even_where_it_could_be_broadcast():
 
 def test_nothing_equals_nothing():
     assert deviation(np.zeros((0, 4)), np.zeros((0, 4)), 0.0).passed
+
+
+@pytest.mark.parametrize(
+    ("largest", "tolerance", "text"),
+    [
+        (2.6e-5, 2.5e-5, "2.6e-05 (at most 2.5e-05)"),
+        (2.504e-5, 2.5e-5, "2.504e-05 (at most 2.5e-05)"),
+        (2.499e-5, 2.5e-5, "2.5e-05 (at most 2.5e-05)"),
+        (1.04e-3, 1e-3, "1.04e-03 (at most 1e-03)"),
+        (np.nextafter(0.1, 1), 0.1, "1.0000000000000002e-01 (at most 1e-01)"),
+        (0.0, 0.0, "0.0e+00 (at most 0e+00)"),
+        (np.nan, 1e-3, "nan (at most 1e-03)"),
+        (np.inf, 1e-3, "inf (at most 1e-03)"),
+        (1.0, np.inf, "1.0e+00 (at most inf)"),
+    ],
+)
+def test_the_text_shows_which_number_is_larger(largest, tolerance, text):
+    assert str(Deviation(largest, tolerance)) == text
