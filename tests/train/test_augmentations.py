@@ -9,7 +9,7 @@ from ms_edge.audio import read_mono
 from ms_edge.errors import UsageError
 from ms_edge.frontend import FrontEnd
 from ms_train import augmentations, codecs
-from ms_train.augment import rms
+from ms_train.augment.signals import rms
 from ms_train.augmentations import AUGMENTATIONS, MASKS, chain
 from ms_train.recipes import get_recipe
 

@@ -1,0 +1,37 @@
+"""Where in a recording something sounds: levels of short frames against its loud parts and its background."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ms_train.augment.signals import Float32
+
+FRAME_S = 0.02
+BELOW_LOUD_DB = 35.0  # below the 95th percentile of the frames' levels a frame is a pause,
+NOISE_MARGIN_DB = 6.0  # and so it is within this of the background (the 10th percentile),
+LEAST_BELOW_DB = 10.0  # unless it is within this of the loud parts: music has no background
+FLOOR_DB = -80.0  # of full scale: below it there is a 16-bit file's own noise
+BLOCK_FRAMES = 50_000
+
+
+def activity(samples: Float32, sample_rate_hz: int) -> NDArray[np.bool_]:
+    """Which frames of 20 ms of a recording (n,) are active, (n // frame,) bool; the rest of the last frame is not looked at."""
+    frame = frame_samples(sample_rate_hz)
+    count = len(samples) // frame
+    level = np.empty(count, np.float32)
+    for start in range(0, count, BLOCK_FRAMES):  # `samples` may lie on disk
+        block = samples[start * frame : min(count, start + BLOCK_FRAMES) * frame].reshape(-1, frame)
+        block = block - block.mean(axis=1, keepdims=True)  # an offset is no sound
+        level[start : start + len(block)] = np.einsum("ij,ij->i", block, block) / frame
+    if not count:
+        return np.zeros(0, bool)
+    level = 10 * np.log10(level + 1e-12)
+    background, loud = np.percentile(level, [10, 95])
+    limit = min(max(loud - BELOW_LOUD_DB, background + NOISE_MARGIN_DB), loud - LEAST_BELOW_DB)
+    return level > max(limit, FLOOR_DB)
+
+
+def frame_samples(sample_rate_hz: int) -> int:
+    """Samples of a frame."""
+    return round(FRAME_S * sample_rate_hz)
