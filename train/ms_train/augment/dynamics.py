@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.fft import irfft, rfft
 from scipy.ndimage import maximum_filter1d
@@ -17,7 +19,7 @@ ATTACK_S, DUCK_RELEASE_S = 0.02, (0.1, 0.6)
 def compress(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
     """Samples (n,) through a compressor of one or three bands, and a limiter: (n,) float32 at the RMS they had.
 
-    Threshold, ratio and release are drawn: -30 to -6 dB relative to the RMS level of the band plus 12 dB, 1.5 to 8, 50 to 500 ms.
+    Threshold (-18 to 6 dB over a band's RMS), ratio (1.5 to 8) and release (50 to 500 ms) are drawn.
     """
     settings = {
         "threshold_db": float(rng.uniform(-18, 6)),
@@ -32,8 +34,10 @@ def compress(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
 
 def duck(music: Float32, speech: Float32, depth_db: float, rng: Rng, sample_rate_hz: int) -> Float32:
     """Music (n,) lowered by up to `depth_db` while speech (n,) sounds, and back in its pauses within 0.1 to 0.6 s."""
-    level = _levels(speech, sample_rate_hz, float(rng.uniform(*DUCK_RELEASE_S)))
-    share = np.clip((20 * np.log10(level / (rms(speech) + 1e-9) + 1e-6) + 20) / 15, 0, 1)
+    level = _levels(speech, sample_rate_hz, STEP_S)
+    share = np.clip((20 * np.log10(level / rms(speech) + 1e-6) + 20) / 15, 0, 1)
+    keep = np.exp(-3 * STEP_S / rng.uniform(*DUCK_RELEASE_S))
+    share = np.maximum(share, lfilter([1 - keep], [1, -keep], share))
     return music * _per_sample(10 ** (-depth_db * share / 20), len(music), sample_rate_hz)
 
 
@@ -66,7 +70,7 @@ def _bands(samples: Float32, sample_rate_hz: int) -> list[Float32]:
     spectrum = rfft(samples)
     edges = [0, *(round(hz / sample_rate_hz * len(samples)) for hz in CROSSOVERS_HZ), len(spectrum)]
     found = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         part = np.zeros_like(spectrum)
         part[low:high] = spectrum[low:high]
         found.append(irfft(part, len(samples)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ms_edge.spec import FrontEndSpec
-from ms_train.augment.activity import activity, frame_samples
+from ms_train.augment.activity import Sound, activity
 from ms_train.augment.signals import Audio, Float32, Rng, bursts, coloured_noise, mix, rms
 from ms_train.datasets import Recording
 
@@ -26,42 +26,6 @@ HARD_SHARE, FADE_S = 0.5, (0.003, 0.05)  # of pieces begin and end at once, the 
 TRIES = 8
 SYNTHETIC_SHARE = 0.35  # of what has none of the labels
 LAYERED_SHARE = 0.25  # of it are two sounds at once
-
-
-class Sound:
-    """A recording and where in it something sounds."""
-
-    def __init__(self, audio: Audio, active: NDArray[np.bool_], frame: int) -> None:
-        self.audio = audio
-        self.frame = frame
-        self._before = np.concatenate([[0], np.cumsum(active, dtype=np.int64)])
-        inside = np.flatnonzero(active)
-        margin = 3  # frames: the sound rises and decays
-        self.first = max(0, int(inside[0]) - margin) * frame if len(inside) else 0
-        self.end = min(len(audio), (int(inside[-1]) + 1 + margin) * frame) if len(inside) else len(audio)
-
-    @property
-    def active_samples(self) -> int:
-        """Samples that sound."""
-        return int(self._before[-1]) * self.frame
-
-    def active_in(self, start: int, end: int) -> int:
-        """Samples that sound from `start` to `end`."""
-        low, high = (min(max(0, place) // self.frame, len(self._before) - 1) for place in (start, end))
-        return int(self._before[high] - self._before[low]) * self.frame
-
-    def start(self, length: int, need: int, rng: Rng, slack: int = 0) -> int:
-        """Where a cut of `length` begins, any place alike whose cut has `need` active samples `slack` from its ends.
-
-        Where no cut has so many, the cut that has most.
-        """
-        last = max(0, len(self.audio) - length)
-        place = np.arange(0, last + 1, self.frame)
-        ends = np.minimum((place + length - slack) // self.frame, len(self._before) - 1)
-        begins = np.minimum(-(-(place + slack) // self.frame), ends)
-        sounding = (self._before[ends] - self._before[begins]) * self.frame
-        wanted = np.flatnonzero(sounding >= need)
-        return int(place[rng.choice(wanted) if len(wanted) else sounding.argmax()])
 
 
 @dataclass(frozen=True)
@@ -112,13 +76,13 @@ class Pool:
         self.labels, self.spec, self.apart = labels, spec, apart
         self.independent = decision == "independent"
         rate_hz = spec.sample_rate_hz
-        frame, need = frame_samples(rate_hz), round(ACTIVE_S * rate_hz)
+        need = round(ACTIVE_S * rate_hz)
         grouped: dict[str | None, dict[str, dict[str, list[Sound]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(list))
         )
         for recording, audio in recordings:
             known = active and active.get(recording.name)
-            sound = Sound(audio, activity(audio[:], rate_hz) if known is None else known, frame)
+            sound = Sound(audio, activity(audio[:], rate_hz) if known is None else known, rate_hz)
             if sound.active_samples and (apart or recording.label is None or sound.active_samples >= need):
                 source = recording.name if apart else recording.source
                 grouped[recording.label][source][recording.group].append(sound)

@@ -42,9 +42,7 @@ BABBLE_VOICES, BABBLE_SPREAD_DB = (3, 8), 4.0
 UNDER_VOICE_DB, UNDER_NOISE_DB = (20.0, 30.0), (10.0, 20.0)
 # Of any window:
 WET_SHARE = 0.45  # are in a room,
-ALONE_SHARE = (
-    0.5  # and of those of several sounds so many have only some of the sounds in it (a presenter over dry music)
-)
+ALONE_SHARE = 0.5  # and so many of the mixtures among them have one of two sounds in it (a presenter over dry music)
 SPEED_SHARE, SPEED = 0.3, (0.9, 1.1)
 NOISE_SHARE, NOISE_DB = 0.35, (0.0, 40.0)  # have steady noise under them
 COMPRESSED_SHARE = 0.25
@@ -79,7 +77,6 @@ class _Scene:
         longest = max(map(len, self.room.responses)) if self.room else 0
         context = (CONTEXT_S if self.room else DRY_CONTEXT_S) if self.processed else 0
         self.before = 0 if self.pool.apart else longest + round(context * self.rate_hz)
-        self.partly = rng.random() < ALONE_SHARE
         self.babble = False
 
     def window(self) -> tuple[Float32, Float32]:
@@ -91,9 +88,10 @@ class _Scene:
         if kind < NEITHER_SHARE + MIXTURE_SHARE:
             # In the labels' order: music is heard under speech that is louder, but little speech under louder music.
             first, second = sorted(rng.permutation(len(self.labels))[:2])
-            sounds[first], (below, active) = self._sound(first, self.partly), self._sound(second, False)
-            if self.partly and rng.random() < 0.5:  # the dry one is the first as often
-                sounds[first], (below, active) = self._sound(first, False), self._sound(second, True)
+            wet = [True, True]
+            if rng.random() < ALONE_SHARE:
+                wet[rng.integers(2)] = False
+            sounds[first], (below, active) = self._sound(first, wet[0]), self._sound(second, wet[1])
             gain_db = self._level(*sounds[first]) - self._level(below, active) - rng.triangular(*MIXTURE_DB)
             below = below * np.float32(10 ** (gain_db / 20))
             if self.processed and rng.random() < DUCKED_SHARE:
@@ -110,8 +108,8 @@ class _Scene:
             background = mix(total, other, rng.uniform(*BACKGROUND_DB)) - total
         return self._finished(sounds, background)
 
-    def _sound(self, label: int, wet: bool | None = None) -> tuple[Float32, float]:
-        """A label's sound and the share of the window in which it is active; in the room by chance, if `wet` does not say."""
+    def _sound(self, label: int, wet: bool = True) -> tuple[Float32, float]:
+        """A label's sound, in the room if there is one and `wet`, and the share of the window in which it is active."""
         stretch_by = 1.0
         if self.processed and self.rng.random() < SPEED_SHARE:
             stretch_by = self.rng.uniform(*SPEED)  # pitch and tempo by one factor (Ko et al. 2015)
@@ -127,8 +125,8 @@ class _Scene:
             samples = np.pad(samples, (max(0, size - len(samples)), 0))[-size:]
         return self._wet(samples, wet), found.active
 
-    def _wet(self, samples: Float32, wet: bool | None = None) -> Float32:
-        if self.room is None or wet is False:
+    def _wet(self, samples: Float32, wet: bool = True) -> Float32:
+        if self.room is None or not wet:
             return samples
         return convolve(samples, self.room.responses[self.rng.integers(len(self.room.responses))])
 

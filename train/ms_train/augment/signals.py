@@ -45,7 +45,7 @@ def loudness(samples: Float32, sample_rate_hz: int) -> float:
 def _a_weights(length: int, sample_rate_hz: int) -> Float32:
     f2 = np.fft.rfftfreq(length, 1 / sample_rate_hz) ** 2
     gain = 12194**2 * f2**2 / ((f2 + 20.6**2) * np.sqrt((f2 + 107.7**2) * (f2 + 737.9**2)) * (f2 + 12194**2))
-    return (1.2589 * gain**2).astype(np.float32)  # 0 dB at 1 kHz
+    return ((1.2589 * gain) ** 2).astype(np.float32)  # 0 dB at 1 kHz
 
 
 def convolve(samples: Float32, response: Float32) -> Float32:

@@ -45,7 +45,7 @@ class Store:
                 with (self.folder / name).open("wb") as file:
                     file.truncate(self._size(name))
             else:
-                self._nameless[name] = TemporaryFile(dir=other)  # noqa: SIM115: open as long as this is
+                self._nameless[name] = TemporaryFile(dir=other)  # noqa: SIM115
                 self._nameless[name].truncate(self._size(name))
 
     @property
