@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ms_edge.audio import read_mono
 from ms_edge.errors import AudioError
 from ms_edge.spec import FrontEndSpec
 from ms_train import cache, clips
-from ms_train.cache import Cache, read_pack, write_pack
+from ms_train.cache import Cache
 from ms_train.datasets import Recording
+from ms_train.packs import in_16_bits, read_pack, write_pack
 
 SPEC = FrontEndSpec(8_000, 256, 128, 256, clip_s=0.5, hop_s=0.5, log_floor=0.01)
 
@@ -46,8 +49,8 @@ class Corpus:
 
 def assert_right(found: list[np.ndarray]) -> None:
     for index, audio in enumerate(found):
-        np.testing.assert_array_equal(audio, Corpus.samples(index))
-        assert audio.dtype == np.float32
+        np.testing.assert_array_equal(audio[:], Corpus.samples(index))
+        assert audio[:].dtype == np.float32
 
 
 def test_what_is_stored_is_not_read_again(tmp_path):
@@ -65,9 +68,10 @@ def test_arrays_are_mapped_and_not_held_in_memory(tmp_path, again):
     for _ in range(1 + again):
         found = corpus.read_all(tmp_path)
     for audio in found:
-        while isinstance(audio, np.ndarray) and not isinstance(audio, np.memmap):
-            audio = audio.base
-        assert isinstance(audio, np.memmap)
+        array = audio[:10]
+        while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+            array = array.base
+        assert isinstance(array, np.memmap)
 
 
 LIMITED = """
@@ -213,16 +217,73 @@ def test_two_builds_at_once_do_no_harm(tmp_path):
     assert len(list(tmp_path.glob("*/*"))) == 1
 
 
-def test_a_pack_keeps_shapes_and_values(tmp_path):
+def test_a_pack_keeps_types_shapes_and_values(tmp_path):
     arrays = {
         "a": np.arange(6, dtype=np.float32).reshape(2, 3),
         "b": np.float32([1.5]),
         "c": np.ones((2, 2, 2), np.float32)[:, ::2],
+        "d": np.int16([-32768, 0, 32767]),
+        "e": np.array([True, False, True]),
     }
     write_pack(tmp_path / "a.pack", arrays)
     found = read_pack(tmp_path / "a.pack")
     assert list(found) == list(arrays)
     for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == np.float32
-        assert not found[name].flags.writeable
+        np.testing.assert_array_equal(found[name].array, array)
+        assert found[name].array.dtype == array.dtype
+        assert not found[name].array.flags.writeable
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7])  # of 16 bits, and of more
+def test_stored_audio_is_exact_and_narrow(samples, tmp_path, scale):
+    audio = read_mono(samples[0], 16_000) * np.float32(scale)
+    recording = Recording("a", "speech", "", "0" * 64, lambda rate_hz: audio)
+    for _ in range(2):
+        ((_, stored),) = clips.read_all([recording], 16_000, "data", Cache(tmp_path))
+        assert len(stored) == len(audio)
+        np.testing.assert_array_equal(stored[:], audio)
+        np.testing.assert_array_equal(stored[100:300], audio[100:300])
+        np.testing.assert_array_equal(np.asarray(stored), audio)
+    (pack,) = tmp_path.glob("*/*.pack")
+    exact = np.array_equal(np.round(audio * 32768), audio * 32768)
+    assert 0 < pack.stat().st_size - (2 if exact else 4) * len(audio) < 256
+
+
+def test_another_process_maps_stored_audio_itself(tmp_path):
+    corpus = Corpus(3)
+    for audio, index in zip(corpus.read_all(tmp_path), range(3), strict=True):
+        sent = pickle.dumps(audio)
+        assert len(sent) < 1000
+        np.testing.assert_array_equal(pickle.loads(sent)[:], Corpus.samples(index))
+
+
+def test_audio_of_a_pack_that_is_gone_is_sent_whole(tmp_path):
+    (audio, *_) = Corpus(1).read_all(tmp_path)
+    for pack in tmp_path.glob("*/*.pack"):
+        pack.unlink()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(audio))[:], Corpus.samples(0))
+
+
+def test_activity_is_found_once(samples, tmp_path, monkeypatch):
+    audio = read_mono(samples[0], 16_000)
+    short = np.zeros(100, np.float32)
+    recordings = [
+        (Recording("a", "speech", "", "0" * 64, lambda rate_hz: audio), audio),
+        (Recording("copy", "speech", "", "0" * 64, lambda rate_hz: audio), audio),
+        (Recording("short", "speech", "", "1" * 64, lambda rate_hz: short), short),
+    ]
+    found = Cache(tmp_path).activity(recordings, 16_000)
+    assert list(found) == ["a", "copy", "short"]
+    assert found["a"].dtype == bool
+    assert len(found["a"]) == len(audio) // 320
+    assert len(found["short"]) == 0
+    monkeypatch.setattr("ms_train.augment.activity.activity", None)
+    again = Cache(tmp_path).activity(recordings, 16_000)
+    for name, active in found.items():
+        np.testing.assert_array_equal(again[name], active)
+
+
+def test_samples_of_16_bits_are_told_from_others():
+    assert in_16_bits(np.float32([-1, 0, 32767 / 32768])).dtype == np.int16
+    for more in ([1.0], [1e-6], [0.5 / 32768]):
+        assert in_16_bits(np.float32(more)).dtype == np.float32

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from tqdm import tqdm
 from ms_edge.errors import MsEdgeError
 from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import windows
-from ms_train.cache import Arrays, Cache
+from ms_train.augment.signals import Audio, Float32
+from ms_train.cache import Cache
 from ms_train.datasets import Recording
 
-Float32 = NDArray[np.float32]
+Made = TypeVar("Made")
 
 
 def cut(samples: Float32, spec: FrontEndSpec, limit: int) -> Float32:
@@ -65,16 +67,21 @@ def load(
     return Clips(np.concatenate(found), np.concatenate(targets), np.concatenate(index), tuple(names))
 
 
-def read_all(recordings: Sequence[Recording], sample_rate_hz: int, what: str, cache: Cache | None = None) -> Arrays:
-    """Yield each recording that can be read, with its samples, under a progress bar."""
+def read_all(
+    recordings: Sequence[Recording], sample_rate_hz: int, what: str, cache: Cache | None = None
+) -> Iterator[tuple[Recording, Audio]]:
+    """Yield each recording that can be read, with its samples (in memory or on disk), under a progress bar."""
     kept = cache or Cache(None)
     through = partial(kept.audio, sample_rate_hz=sample_rate_hz)
     yield from _each(recordings, lambda recording: recording.read(sample_rate_hz), what, through)
 
 
 def _each(
-    recordings: Sequence[Recording], make: Callable[[Recording], Float32], what: str, through: Callable[..., Arrays]
-) -> Arrays:
+    recordings: Sequence[Recording],
+    make: Callable[[Recording], Float32],
+    what: str,
+    through: Callable[..., Iterator[tuple[Recording, Made]]],
+) -> Iterator[tuple[Recording, Made]]:
     """Yield each recording with what `make` makes of it `through` the cache; name on stderr what cannot be read."""
     left_out = 0
 
