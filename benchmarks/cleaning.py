@@ -114,7 +114,8 @@ def heard(corpus: Path, recordings: Sequence[Recording], out: Path) -> list[Line
                 "tags": json.dumps(tagged["tags"]),
             }
         _write(kept, COLUMNS, lines.values())
-    return [lines[recording.name] for recording in recordings]
+    # What the corpus says of a recording may have changed since.
+    return [{**lines[each.name], "source": each.source, "label": each.label or NEITHER} for each in recordings]
 
 
 def _shortened(corpus: Path, recordings: Sequence[Recording], work: Path) -> Iterator[Path]:

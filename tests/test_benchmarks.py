@@ -531,6 +531,20 @@ def test_a_training_and_the_program_hear_the_same_windows(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("whisper, speech", "speech, read, any microphone"), ("no such, music", "music, games and other"),
+        ("room hall, far, speech", "in rooms"), ("music -10 dB below, speech+music", "speech over music"),
+        ("small sources, neither", "small sources"), ("white noise 8 dB, music", "in added noise"),
+    ],
+)  # fmt: skip
+def test_each_line_is_of_one_kind(line, kind):
+    from benchmarks.kinds import kind_of
+
+    assert kind_of(line) == kind
+
+
 # Cleaning.
 
 
