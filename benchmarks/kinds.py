@@ -1,4 +1,4 @@
-"""The kinds of audio that the lines of the validation report belong to."""
+"""The kinds of audio and of conditions that the validation set is of."""
 
 from __future__ import annotations
 
@@ -22,23 +22,27 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "noise, effects and other": (),
     },
 }
+# By the first word of a condition.
 CONDITIONS = {
     "telephone": "telephone",
     "room": "in rooms",
     "white": "in added noise",
     "pink": "in added noise",
-    "gaps": "gaps and rests",
-    "rests": "gaps and rests",
-    "old": "old recordings",
-    "music": "speech over music",
-    "small": "small sources",
+    "gaps": "with gaps",
+    "rests": "with gaps",
+    "old": "old recording",
+    "louder": "over louder music",
+    "equal": "over equally loud music",
+    "quieter": "over quieter music",
 }
 
 
-def kind_of(line: str) -> str:
-    """The kind of a line of `benchmarks.selection`, as in `room hall, far, speech` or `whisper, speech`."""
-    name, _, truth = line.rpartition(", ")
-    if truth not in SOURCES or name.split(" ")[0] in CONDITIONS:
-        return CONDITIONS[name.split(" ")[0]]
+def kind_of_source(source: str, truth: str) -> str:
+    """The kind of clean clips of a source."""
     *_, other = kinds = SOURCES[truth]
-    return next((kind for kind, names in kinds.items() if name.startswith(names)), other)
+    return next((kind for kind, names in kinds.items() if source.startswith(names)), other)
+
+
+def kind_of_condition(condition: str) -> str:
+    """The kind of clips in a condition, as `in rooms` of `room hall, far`."""
+    return CONDITIONS[condition.split(" ")[0]]

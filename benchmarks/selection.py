@@ -1,9 +1,9 @@
 """The one number by which models are chosen, and whether two models differ in it.
 
 Each clip gives a credit: of speech or music the mean of both rules of `benchmarks.accuracy` (is the larger score the right one; is
-the label right as shipped), of both or neither whether the label is right. Each source, and each condition, has one line: the mean
-of its clips' credits. Sources of fewer than 50 clips share a line for each label. The number is the mean of two: the mean over
-lines, and the mean of the worst quarter of them, which differs from model to model.
+the label right as shipped), of both or neither whether the label is right. Each source, and each kind of condition (rooms, added noise
+...) has one line for each label: the mean of its clips' credits. Sources of fewer than 50 clips share a line for each label. The
+number is the mean of two: the mean over lines, and the mean of the worst quarter of them, which differs from model to model.
 
 Intervals are by bootstrap over recordings, those of each source among themselves; a recording drawn twice counts twice in its own
 line and in the conditions. Two systems are compared on the same draws.
@@ -11,7 +11,7 @@ line and in the conditions. Two systems are compared on the same draws.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import LABELS, RULES, Answers
-from benchmarks.validation_set import Clip
+from benchmarks.kinds import kind_of_condition, kind_of_source
+from benchmarks.validation_set import CLEAN, Clip
 from ms_edge.metadata import Decision
 from ms_edge.timeline import OTHER, SILENCE, window_label
 
@@ -31,11 +32,14 @@ Float64 = NDArray[np.float64]
 
 
 def line_of(clips: Sequence[Clip]) -> list[str]:
-    """The line that each clip counts in: a condition, a source, or all small sources, and what is true of it."""
-    names = [f"{clip.source if clip.condition == 'clean' else clip.condition}, {clip.truth}" for clip in clips]
+    """The line that each clip counts in: a source, all small sources, or a kind of condition; and what is true of it."""
+    names = [
+        f"{clip.source if clip.condition == CLEAN else kind_of_condition(clip.condition)}, {clip.truth}"
+        for clip in clips
+    ]
     count = Counter(names)
     return [
-        f"small sources, {clip.truth}" if clip.condition == "clean" and count[name] < LEAST_CLIPS else name
+        f"small sources, {clip.truth}" if clip.condition == CLEAN and count[name] < LEAST_CLIPS else name
         for name, clip in zip(names, clips, strict=True)
     ]
 
@@ -98,7 +102,9 @@ class Measure:
         return float(_selection(self.values(credits(self.clips, answers))))
 
     def numbers(self, answers: Answers) -> dict[str, Any]:
-        """The number with its interval and its two parts, and of each line its clips, recordings and values by each rule."""
+        """The number with its interval and its two parts; of each line its clips, recordings and values by each rule; and these
+        of each kind of source, each small source and each condition.
+        """
         credit = credits(self.clips, answers)
         lines, draws = self.values(credit), self.values(credit, drawn=True)
         rules = {rule: self.values(right(self.clips, answers, rule)) for rule in RULES}
@@ -116,7 +122,24 @@ class Measure:
                 }
                 for index, name in enumerate(self.names)
             },
+            "details": {name: self._detail(answers, clips) for name, clips in sorted(self._details().items())},
         }
+
+    def _details(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = defaultdict(list)
+        for index, (clip, line) in enumerate(zip(self.clips, line_of(self.clips), strict=True)):
+            if clip.condition != CLEAN:
+                found[f"{clip.condition}, {clip.truth}"].append(index)
+                continue
+            found[kind_of_source(clip.source, clip.truth)].append(index)
+            if line.startswith("small sources"):
+                found[f"{clip.source}, {clip.truth}"].append(index)
+        return found
+
+    def _detail(self, answers: Answers, members: Sequence[int]) -> dict[str, Any]:
+        clips, some = [self.clips[index] for index in members], [answers[index] for index in members]
+        rules = {rule: right(clips, some, rule) for rule in RULES if rule == "as_shipped" or clips[0].truth in LABELS}
+        return {"clips": len(clips), **{rule: float(np.mean(hits)) for rule, hits in rules.items()}}
 
     def difference(self, one: Answers, other: Answers) -> dict[str, float]:
         """How much more the number is for `one` than for `other`, with an interval, on the same draws."""

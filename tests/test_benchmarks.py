@@ -531,18 +531,22 @@ def test_a_training_and_the_program_hear_the_same_windows(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("line", "kind"),
-    [
-        ("whisper, speech", "speech, read, any microphone"), ("no such, music", "music, games and other"),
-        ("room hall, far, speech", "in rooms"), ("music -10 dB below, speech+music", "speech over music"),
-        ("small sources, neither", "small sources"), ("white noise 8 dB, music", "in added noise"),
-    ],
-)  # fmt: skip
-def test_each_line_is_of_one_kind(line, kind):
-    from benchmarks.kinds import kind_of
+def test_conditions_of_a_kind_share_a_line():
+    from benchmarks.kinds import kind_of_source
+    from benchmarks.selection import Measure, answers_of
 
-    assert kind_of(line) == kind
+    clips = [
+        dataclasses.replace(clip, condition=condition)
+        for condition in ("room hall, far", "room booth, near", "quieter music, 10 dB below", "old recording")
+        for clip in clips_of(a=10)
+    ]
+    found = Measure(clips, rounds=10).numbers(answers_of(np.tile([0.9, 0.1], (40, 1))))
+    assert {name: line["clips"] for name, line in found["lines"].items()} == {
+        "in rooms, speech": 20, "old recording, speech": 10, "over quieter music, speech": 10,
+    }  # fmt: skip
+    assert found["details"]["room hall, far, speech"] == {"clips": 10, "binary": 1, "as_shipped": 1}
+    assert kind_of_source("whisper", "speech") == "speech, read, any microphone"
+    assert kind_of_source("no such", "music") == "music, games and other"
 
 
 # Cleaning.
