@@ -20,12 +20,14 @@ class Recording:
     """One recording: the unit of every split.
 
     `name` is unique in its dataset and independent of the machine (a relative path). `label` is the class, or None where
-    none of the dataset's labels is true (noise). `source` is what the recording came from (package, album, speaker).
+    none of the dataset's labels is true (noise). `source` is what the recording came from (package, album, speaker), and
+    `group` what is alike within the source (language, kind of noise).
     `sha256` is the digest of what is read, by which it is known to caches and runs: of the file, or of the file and the place
     in it. `read(sample_rate_hz)` returns the whole recording as mono float32 in [-1, 1] at that rate and raises
     `ms_edge.errors.AudioError` where it cannot. `split` is the part the dataset itself prescribes (`train`, `val`, `test`;
     any other is kept out of all three), or None where `ms_train.datasets.splits` decides. `excerpt_of` is the digest of the
-    file that an excerpt is cut from: excerpts of one file never part.
+    file that an excerpt is cut from: excerpts of one file never part. `fold` is the part of the training recordings that
+    choices by cross-validation hold out with it, or None.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Recording:
     read: Callable[[int], Samples]
     split: str | None = None
     excerpt_of: str | None = None
+    group: str = ""
+    fold: int | None = None
 
     @property
     def file_sha256(self) -> str:
