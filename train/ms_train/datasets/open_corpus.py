@@ -13,7 +13,7 @@ import lzma
 import os
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,11 +32,13 @@ from ms_train.datasets.decoding import RATE_HZ, decode, decode_sum, read_member
 from ms_train.datasets.reading import file_digest
 
 LABELS = ("speech", "music")
+SPLITS = ("train", "calib", "val", "test_a", "hard")
 INDEX = (
     *("split", "label", "package", "language", "group", "speaker_or_composer", "licence", "fold"),
     *("path", "sha256", "seconds"),
 )
 SKIPPED = ("path", "package", "reason")
+LISTED = ("split", "label", "package", "version", "language", "group", "licence", "licence_stated", "fold")
 # Games' effects whose names say that they are not what the manifest calls them, noise: and a voice activity detector agrees.
 NOT_NOISE = re.compile(
     r"_(voices?|speech|music)_|jingle|disco|boswars_(campaigns|intro)"
@@ -96,13 +98,27 @@ def manifest() -> list[Row]:
 
 def wanted(rows: Sequence[Row], splits: Sequence[str]) -> list[Row]:
     """The rows of the splits, in the order of their decoded files. Raises UsageError if there is no such split."""
-    known = {row.split for row in rows}
-    if unknown := set(splits) - known:
-        raise UsageError("usage", f"{', '.join(sorted(unknown))}: no such split; give {', '.join(sorted(known))}.")
+    if unknown := set(splits) - set(SPLITS):
+        raise UsageError("usage", f"{', '.join(sorted(unknown))}: no such split; give {', '.join(SPLITS)}.")
     return sorted((row for row in rows if row.split in splits), key=lambda row: row.flac)
 
 
-def fetch(root: Path, splits: Sequence[str] = ("train", "val"), clones: Path | None = None) -> None:
+def listing(rows: Sequence[Row], by: Sequence[str]) -> str:
+    """Return a Markdown table of the recordings and minutes with the same values in the columns `by`. Raises UsageError."""
+    if unknown := set(by) - set(LISTED):
+        raise UsageError("usage", f"--by {', '.join(sorted(unknown))}: give {', '.join(LISTED)}.")
+    counts: Counter[tuple[str, ...]] = Counter()
+    seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    for row in rows:
+        key = tuple(getattr(row, column) for column in by)
+        counts[key] += 1
+        seconds[key] += float(row.duration_s)
+    lines = [[*by, "recordings", "minutes"], ["---"] * len(by) + ["---:"] * 2]
+    lines += [[*key, f"{counts[key]:,}", f"{seconds[key] / 60:,.1f}"] for key in sorted(counts)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def fetch(root: Path, splits: Sequence[str] = ("train", "val", "calib"), clones: Path | None = None) -> None:
     """Download, verify and decode the splits into `root`; what is already there is not done again.
 
     Repositories cloned in the folder `clones` are read from there. Files that cannot be decoded are listed on stderr and in
@@ -198,30 +214,35 @@ def open_corpus(root: Path) -> Dataset:
 
 
 def store(root: Path, tree: Path, row: Row) -> dict[str, str] | AudioError:
-    """Decode the row's file into `root` and return its line of the index, or the reason why it cannot be decoded."""
+    """Decode the row's file into `root` unless it is there, and return its line of the index, or why it cannot be decoded."""
     target = root / row.flac
     try:
-        with TemporaryDirectory(prefix=".part-", dir=tree) as work:
-            originals = [tree / path for path in row.files]
-            if row.container:
-                originals = [Path(work) / Path(row.path).name]
-                originals[0].write_bytes(read_member(tree / row.container, row.path))
-            if row.sha256 and digest_of(originals) != row.sha256:
-                raise MsEdgeError(
-                    "bad-digest",
-                    f"{row.package}: {row.path} has another SHA-256 than the manifest says; get {row.version} of it again.",
-                )
-            part = Path(work) / "part.flac"
-            with soundfile.SoundFile(part, "w", RATE_HZ, 1, format="FLAC", subtype="PCM_16") as file:
-                for block in decode(originals[0]) if len(originals) == 1 else decode_sum(originals):
-                    file.write(block)
-            if not soundfile.info(part).frames:
-                raise AudioError("no-samples", f"{row.path}: holds no samples.")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part.replace(target)  # in one step: a file that is there is whole
+        if not target.is_file():
+            _decode(row, tree, target)
     except AudioError as error:
         return error
     return _line(row, *_measured(target))
+
+
+def _decode(row: Row, tree: Path, target: Path) -> None:
+    with TemporaryDirectory(prefix=".part-", dir=tree) as work:
+        originals = [tree / path for path in row.files]
+        if row.container:
+            originals = [Path(work) / Path(row.path).name]
+            originals[0].write_bytes(read_member(tree / row.container, row.path))
+        if row.sha256 and digest_of(originals) != row.sha256:
+            advice = f"get {row.version} of it again."
+            raise MsEdgeError(
+                "bad-digest", f"{row.package}: {row.path} has another SHA-256 than the manifest says; {advice}"
+            )
+        part = Path(work) / "part.flac"
+        with soundfile.SoundFile(part, "w", RATE_HZ, 1, format="FLAC", subtype="PCM_16") as file:
+            for block in decode(originals[0]) if len(originals) == 1 else decode_sum(originals):
+                file.write(block)
+        if not soundfile.info(part).frames:
+            raise AudioError("no-samples", f"{row.path}: holds no samples.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(target)  # in one step: a file that is there is whole
 
 
 def digest_of(files: Sequence[Path]) -> str:
@@ -264,7 +285,10 @@ def _read_table(path: Path) -> Table:
 
 
 def _write_table(path: Path, columns: Sequence[str], table: Table) -> None:
+    lines = ["\t".join(line.get(column, "") for column in columns) for _, line in sorted(table.items())]
+    text = "\n".join(["\t".join(columns), *lines, ""])
+    if path.is_file() and path.read_text() == text:
+        return
     part = path.with_suffix(".part")
-    lines = ["\t".join(line[column] for column in columns) for _, line in sorted(table.items())]
-    part.write_text("\n".join(["\t".join(columns), *lines, ""]))
+    part.write_text(text)
     part.replace(path)
