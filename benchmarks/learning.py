@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from benchmarks.testsets import NEITHER, Clip
 from ms_edge.audio import read_mono
 from ms_edge.errors import MsEdgeError
-from ms_train.augment import Pool
+from ms_train.augment.pool import Pool
 from ms_train.cache import Cache, default_folder
 from ms_train.clips import read_all
 from ms_train.datasets import Dataset, Recording

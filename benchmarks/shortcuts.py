@@ -43,7 +43,8 @@ from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
 from ms_edge.frontend import FrontEnd
 from ms_edge.spec import FrontEndSpec
-from ms_train.augment import Augment, Pool
+from ms_train.augment.pool import Pool
+from ms_train.augment.signals import Augment
 from ms_train.cache import Cache, default_folder
 from ms_train.clips import read_all
 from ms_train.datasets.open_corpus import open_corpus

@@ -55,3 +55,14 @@ def copy_by_label(samples):
         return root
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def few_rooms():
+    """Two booths of each split: the hundred rooms that a training simulates take minutes."""
+    from ms_train.augment import rooms
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rooms, "ROOMS", dict.fromkeys(rooms.ROOMS, 2))
+        patch.setattr(rooms, "KINDS", dict.fromkeys(rooms.KINDS, rooms.KINDS["booth"]))
+        yield

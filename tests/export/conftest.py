@@ -17,3 +17,8 @@ def waveform_model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("waveform") / "waveform.onnx"
     path.write_bytes(graph.SerializeToString(deterministic=True))
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _trained_in_few_rooms(few_rooms):
+    """For all tests that train."""

@@ -9,7 +9,7 @@ from ms_edge.audio import read_mono
 from ms_edge.errors import UsageError
 from ms_edge.frontend import FrontEnd
 from ms_train import augmentations, codecs
-from ms_train.augment import rms
+from ms_train.augment.signals import rms
 from ms_train.augmentations import AUGMENTATIONS, MASKS, chain
 from ms_train.recipes import get_recipe
 
@@ -205,18 +205,3 @@ def test_what_a_chain_cannot_hold_is_said():
         chain("echo")
     with pytest.raises(UsageError, match="between 0 and 1"):
         chain(("gain", 1.5))
-
-
-def test_a_chain_serves_as_a_recipe_s_augmentation(speech):
-    from ms_train.augment import Pool, random_batch
-    from ms_train.datasets import Recording
-
-    recipe = get_recipe("mel_dscnn")
-    pool = Pool(
-        [(Recording(label, label, label, "", lambda rate: speech), speech) for label in ("speech", "music")],
-        ("speech", "music"), "exclusive", recipe.spec,
-    )  # fmt: skip
-    augment = chain(("mp3", 0.5), ("noise", 0.5), "gain")
-    one, other = (random_batch(pool, augment, 8, np.random.default_rng(3)) for _ in range(2))
-    np.testing.assert_array_equal(one[0], other[0])
-    assert one[0].shape == (8, RATE_HZ)

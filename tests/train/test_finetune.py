@@ -20,7 +20,7 @@ from ms_edge.model import Model
 from ms_export import cli as export_cli
 from ms_export import convert
 from ms_train import checkpoint, cli, finetune
-from ms_train.augment import Pool
+from ms_train.augment.pool import Pool
 from ms_train.datasets import Recording
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.finetune import recipe_from, trunk

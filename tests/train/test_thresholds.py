@@ -8,7 +8,7 @@ import pytest
 
 from ms_edge.metadata import Decision
 from ms_edge.spec import FrontEndSpec
-from ms_train.augment import Pool
+from ms_train.augment.pool import Pool
 from ms_train.datasets import Recording
 from ms_train.frontend import FrontEndLayer
 from ms_train.runs import decision_of

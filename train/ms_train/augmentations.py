@@ -19,10 +19,9 @@ from scipy.fft import irfft, next_fast_len, rfft
 from ms_edge.errors import UsageError
 from ms_edge.spec import FrontEndSpec
 from ms_train import codecs, masks
-from ms_train.augment import Augment, Float32, Rng, channel, coloured_noise, mix, rms
+from ms_train.augment.channel import channel
+from ms_train.augment.signals import Augment, Float32, Range, Rng, coloured_noise, mix, rms
 from ms_train.masks import Mask
-
-Range = tuple[float, float]
 
 
 def gain(samples: Float32, rng: Rng, sample_rate_hz: int, *, gain_db: Range = (-20.0, 6.0)) -> Float32:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ms_train.augment import Augment, Pool, random_batch
+from ms_edge.spec import FrontEndSpec
+from ms_train.augment.bank import Bank
+from ms_train.augment.signals import Float32
 from ms_train.frontend import FrontEndLayer
-
-Float32 = NDArray[np.float32]
 
 
 class FixedBatches:
@@ -36,56 +37,89 @@ class FixedBatches:
         return batches.prefetch(tf.data.AUTOTUNE)
 
 
-class RandomBatches:
-    """Random windows through an augmentation: other ones every epoch, made while the network learns.
+class BankBatches:
+    """Windows of a bank: each once before any is used again, in another order every time, at another level and place.
 
-    `targets` makes of rows (batch, labels) in {0, 1} what the network's loss wants.
+    `lengths` (batches,) says how long the windows of each batch are, in samples. `targets` makes of rows (batch, labels) in
+    {0, 1, NaN} what the network's loss wants.
     """
 
     def __init__(
         self,
-        pool: Pool,
-        augment: Augment,
+        bank: Bank,
         layer: FrontEndLayer,
         batch_size: int,
         steps_per_epoch: int,
-        seed: int,
+        lengths: NDArray[np.int64],
         targets: Callable[[Float32], Float32],
-        lengths_s: Mapping[float, float] | None = None,
     ) -> None:
         self.steps_per_epoch = steps_per_epoch
-        self._pool, self._augment, self._layer = pool, augment, layer
-        self._batch_size, self._targets, self._seed, self._lengths_s = batch_size, targets, seed, lengths_s
+        self._bank, self._layer, self._batch_size, self._targets = bank, layer, batch_size, targets
+        self._lengths = lengths
+        # Of each batch, how many of its length came before it.
+        self._turns = np.zeros(len(lengths), np.int64)
+        for length in np.unique(lengths):
+            self._turns[lengths == length] = np.arange((lengths == length).sum())
+        self._order = lru_cache(16)(self._new_order)
 
     def dataset(self, first_epoch: int) -> tf.data.Dataset:
         """All epochs from `first_epoch` on, without end."""
-        row = self._targets(np.zeros((1, len(self._pool.labels)), np.float32))
-        shapes = (None, None if self._lengths_s else self._pool.spec.clip_samples), (None, *row.shape[1:])
+        pool = self._bank.plan.scenes.pool
+        row = self._targets(np.zeros((1, len(pool.labels)), np.float32))
+        samples_shape = None, self._lengths[0] if len(set(self._lengths)) == 1 else None
 
         def windows(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             samples, rows = tf.numpy_function(self._windows, [number], (tf.float32, tf.float32), stateful=False)
-            rows = tf.ensure_shape(rows, shapes[1])
-            return number, self._layer(tf.ensure_shape(samples, shapes[0])), rows
+            rows = tf.ensure_shape(rows, (None, *row.shape[1:]))
+            return number, self._layer(tf.ensure_shape(samples, samples_shape)), rows
 
-        # In threads: the transforms that most of the time goes into let Python do other things. In their order, whoever is first.
+        # In threads; in their order, whichever is done first.
         numbers = tf.data.Dataset.counter(first_epoch * self.steps_per_epoch)
         batches = numbers.map(windows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        masked = getattr(self._augment, "masks", ())
+        masked = getattr(self._bank.plan.augment, "masks", ())
         batches = batches.map(self._masked if masked else lambda number, features, rows: (features, rows))
         return batches.prefetch(8)
 
     def _windows(self, number: np.int64) -> tuple[Float32, Float32]:
         """The batch of that number: its random numbers follow from it, so that any epoch can be begun with."""
-        rng = np.random.default_rng([self._seed, 0, int(number)])
-        samples, rows = random_batch(self._pool, self._augment, self._batch_size, rng, self._lengths_s)
-        return samples, self._targets(rows)
+        number = int(number) % len(self._lengths)
+        length = int(self._lengths[number])
+        count = self._bank.counts[length]
+        uses = self._turns[number] * self._batch_size + np.arange(self._batch_size)
+        rows = [self._order(length, use // count)[use % count] for use in uses.tolist()]
+        rng = np.random.default_rng([self._bank.plan.seed, 0, number])
+        samples, targets = self._bank.windows(length, rows, rng)
+        return samples, self._targets(targets)
+
+    def _new_order(self, length: int, turn: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self._bank.plan.seed, 2, length, turn]).permutation(self._bank.counts[length])
 
     def _masked(self, number: tf.Tensor, features: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The augmentation's masks, drawn by the batch's number too."""
 
         def mask(features: Float32, number: np.int64) -> Float32:
-            rng, spec = np.random.default_rng([self._seed, 1, int(number)]), self._pool.spec
-            return np.stack([self._augment.on_features(clip, rng, spec) for clip in features])
+            plan = self._bank.plan
+            rng, spec = np.random.default_rng([plan.seed, 1, int(number)]), plan.scenes.pool.spec
+            return np.stack([plan.augment.on_features(clip, rng, spec) for clip in features])
 
         masked = tf.numpy_function(mask, [features, number], tf.float32, stateful=False)
         return tf.ensure_shape(masked, features.shape), rows
+
+
+def lengths_of_batches(
+    batches: int, spec: FrontEndSpec, lengths_s: Mapping[float, float] | None, seed: int
+) -> NDArray[np.int64]:
+    """How long the windows of each batch are (batches,), in samples: the spec's clip, or by the chance of each of `lengths_s`."""
+    if not lengths_s:
+        return np.full(batches, spec.clip_samples)
+    lengths = [round(length_s * spec.sample_rate_hz) for length_s in lengths_s]
+    return np.random.default_rng([seed, 3]).choice(lengths, batches, p=list(lengths_s.values()))
+
+
+def counts_of(lengths: NDArray[np.int64], batch_size: int, limit: int) -> dict[int, int]:
+    """How many windows of each length a bank of at most about `limit` holds for batches of these lengths (batches,)."""
+    found, batches = np.unique(lengths, return_counts=True)
+    share = min(1.0, limit / (batch_size * len(lengths)))
+    return {
+        int(length): batch_size * max(1, round(share * count)) for length, count in zip(found, batches, strict=True)
+    }

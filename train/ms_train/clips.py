@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,11 @@ from tqdm import tqdm
 from ms_edge.errors import MsEdgeError
 from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import windows
+from ms_train.augment.signals import Audio, Float32
 from ms_train.cache import Cache
 from ms_train.datasets import Recording
 
-Float32 = NDArray[np.float32]
+Made = TypeVar("Made")
 
 
 def cut(samples: Float32, spec: FrontEndSpec, limit: int) -> Float32:
@@ -69,15 +71,15 @@ def load(
 
 def read_all(
     recordings: Sequence[Recording], sample_rate_hz: int, what: str, cache: Cache | None = None
-) -> Iterator[tuple[Recording, Float32]]:
-    """Yield each recording that can be read, with its samples, under a progress bar."""
+) -> Iterator[tuple[Recording, Audio]]:
+    """Yield each recording that can be read, with its samples (in memory or on disk), under a progress bar."""
     kept = cache or Cache(None)
     yield from _each(recordings, lambda recording: kept.audio(recording, sample_rate_hz), what)
 
 
 def _each(
-    recordings: Sequence[Recording], make: Callable[[Recording], Float32], what: str
-) -> Iterator[tuple[Recording, Float32]]:
+    recordings: Sequence[Recording], make: Callable[[Recording], Made], what: str
+) -> Iterator[tuple[Recording, Made]]:
     left_out = 0
     for recording in tqdm(recordings, desc=f"reading {what}", unit="file", file=sys.stderr, disable=None):
         try:

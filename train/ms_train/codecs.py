@@ -14,9 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from ms_train.augment import Float32, Rng
-
-Range = tuple[float, float]
+from ms_train.augment.signals import Float32, Range, Rng
 
 TELEPHONE_HZ = (8_000,)
 MP3_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)

@@ -17,6 +17,7 @@ from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.spec import FrontEndSpec
 from ms_train.augmentations import chain
 from ms_train.console import first_line
+from ms_train.losses import compile_for
 from ms_train.recipes import Recipe
 from ms_train.runs import files_of
 
@@ -110,9 +111,5 @@ def build_model(run: Path, head_only: bool, labels: tuple[str, ...], decision: s
     scores = keras.layers.Dense(len(labels), activation="sigmoid" if independent else "softmax", name="head")(x)
     model = keras.Model(base.inputs[0], scores, name="finetuned")
     rate = keras.optimizers.schedules.CosineDecay(HEAD_RATE if head_only else RATE, epochs * STEPS_PER_EPOCH)
-    model.compile(
-        optimizer=keras.optimizers.AdamW(rate, weight_decay=1e-3),
-        loss="binary_crossentropy" if independent else "categorical_crossentropy",
-        metrics=[keras.metrics.BinaryAccuracy(name="accuracy") if independent else "accuracy"],
-    )
+    compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=1e-3))
     return model

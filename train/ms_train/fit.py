@@ -19,14 +19,14 @@ from tqdm.keras import TqdmCallback
 from ms_edge.errors import MsEdgeError
 from ms_edge.metadata import LABEL_RULE, is_label
 from ms_train import checkpoint, clips, plots, thresholds
-from ms_train.augment import Pool
-from ms_train.batches import FixedBatches, RandomBatches
+from ms_train.batches import BankBatches, FixedBatches
 from ms_train.cache import Cache
 from ms_train.datasets import Dataset
 from ms_train.datasets.splits import split
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.metrics import accuracy, predict
 from ms_train.recipes import Recipe
+from ms_train.rendering import batches_of, pool_of
 from ms_train.runs import describe, open_folder, save_model, write_json
 
 
@@ -131,16 +131,12 @@ def fit(
     val = load(parts.val, "validation data")
     # Read now, so that what is wrong with it is said before the training.
     test = load(parts.test, "held-out data") if parts.test else None
-    batches: FixedBatches | RandomBatches
+    batches: FixedBatches | BankBatches
     if recipe.augment:
         recordings = list(clips.read_all(parts.train, spec.sample_rate_hz, "training data", kept))
         trained_on = tuple(recording.name for recording, _ in recordings)
         clips.require_labels([recording.label for recording, _ in recordings], labels, "training data")
-        pool = Pool(recordings, labels, dataset.decision, spec, recipe.apart)
-        steps = recipe.steps_per_epoch or -(-len(recordings) * recipe.clips_per_recording // recipe.batch_size)
-        batches = RandomBatches(
-            pool, recipe.augment, layer, recipe.batch_size, steps, seed, targets, recipe.clip_lengths_s
-        )
+        batches = batches_of(recordings, dataset, recipe, layer, targets, epochs=epochs, seed=seed, cache=kept, out=out)
         if not recipe.origin and any(isinstance(each, keras.layers.Normalization) for each in model.layers):
             adapt(model, load(parts.train, "training data").features)
     else:
@@ -185,7 +181,7 @@ def fit(
         metrics["test"] = accuracy(predict(model, labels, dataset.decision, test.features), test)
     if dataset.decision == "independent":
         held = list(clips.read_all(parts.val, spec.sample_rate_hz, "validation data", kept))
-        pool = Pool(held, labels, dataset.decision, spec, recipe.apart)
+        pool = pool_of(held, dataset, recipe, kept)
         metrics["decision"] = thresholds.chosen(model, pool, layer, seed)
     metrics["seconds"] = round(time.monotonic() - began, 1)
     checkpoint.write_history(saving.history, out / "history.csv")

@@ -7,11 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ms_edge.spec import FrontEndSpec
-from ms_train.augment import Float32, Rng
+from ms_train.augment.signals import Float32, Range, Rng
 
 Mask = Callable[[Float32, Rng, FrontEndSpec], Float32]  # features, random numbers, the spec they were made by
-
-Range = tuple[float, float]
 
 
 def time_mask(

@@ -16,7 +16,7 @@ from ms_edge.frontend import FrontEnd
 from ms_edge.opening import STDIN
 from ms_edge.windows import windows
 from ms_train import plots
-from ms_train.augment import Float32, Rng, mix
+from ms_train.augment.signals import Float32, Rng, mix
 from ms_train.augmentations import AUGMENTATIONS, MASKS, require_known
 from ms_train.datasets import Dataset, Recording
 from ms_train.recipes import Recipe

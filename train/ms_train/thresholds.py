@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_train.augment import Float32, Pool, mix
+from ms_train.augment.pool import Pool
+from ms_train.augment.signals import Float32, mix
 from ms_train.clips import target
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.metrics import predict

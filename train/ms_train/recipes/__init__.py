@@ -13,7 +13,7 @@ import keras
 
 from ms_edge.errors import UsageError
 from ms_edge.spec import FrontEndSpec
-from ms_train.augment import Augment
+from ms_train.augment.signals import Augment
 from ms_train.ranges import Range, Value
 
 
@@ -27,7 +27,9 @@ class Recipe:
     `ranges` as a keyword argument too, whose default is what the recipe stands for; `with_settings` chooses others.
     `clips_per_recording` fixed clips are cut from the start of each recording. With `augment`, training draws random windows
     instead, of the spec's clip or of `clip_lengths_s`, and passes each through it (see `ms_train.augment`): `steps_per_epoch`
-    batches of them, or, where that is None, as many batches as the fixed clips would fill.
+    batches of them, or, where that is None, as many batches as the fixed clips would fill. With `scenes` the sounds are also put
+    into rooms, over noise and through compressors first. At most `bank_windows` windows are rendered; a longer training uses them
+    again, at other levels.
     """
 
     name: str
@@ -42,9 +44,11 @@ class Recipe:
     log_every_epochs: int = 5
     steps_per_epoch: int | None = None
     augment: Augment | None = None
+    scenes: bool = False
+    bank_windows: int = 300_000
     val_share: float = 0.2  # of the recordings that are left to train on, for validation
     ranges: Mapping[str, Range] = field(default_factory=dict)
-    # A random window is of one recording, over and over where it is short (see `ms_train.augment.Pool`).
+    # A random window is of one recording, over and over where it is short (see `ms_train.augment.pool`).
     apart: bool = False
     origin: Mapping[str, Any] | None = (
         None  # what the weights come from, where they are not random (`ms_train.finetune`)
@@ -89,6 +93,8 @@ class Recipe:
             "target_accuracy": self.target_accuracy,
             "steps_per_epoch": self.steps_per_epoch,
             "augment": self.augmentation,
+            "scenes": self.scenes,
+            "bank_windows": self.bank_windows,
             "val_share": self.val_share,
             "settings": self.settings,
         }

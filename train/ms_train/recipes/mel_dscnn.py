@@ -2,7 +2,7 @@
 
 16 kHz; frames of 32 ms every 20 ms; 48 mel bands from 60 to 7,600 Hz of the amplitude spectrum; log(x + 0.03); per-band
 normalisation inside the network, so that it travels with the weights. Depthwise-separable convolutions follow MobileNet
-(Howard et al. 2017). Trained on random windows through random channels (`ms_train.augment.channel`).
+(Howard et al. 2017). Trained on random windows in random rooms and channels (`ms_train.augment`).
 
 The floor of 0.03 is what float32 transforms can be equal to within 1e-3 (1.2e-4 of the window's sum, 256). A tone
 reaches it at -73 dB of full scale, white noise at about -52 dB RMS: what is quieter than that in its band is not heard.
@@ -18,6 +18,7 @@ import keras
 
 from ms_edge.spec import FrontEndSpec, MelSpec
 from ms_train.augmentations import chain
+from ms_train.losses import compile_for
 from ms_train.ranges import Range
 from ms_train.recipes import Recipe
 
@@ -77,13 +78,8 @@ def compile_model(
     model: keras.Model, independent: bool, epochs: int, learning_rate: float, weight_decay: float
 ) -> None:
     """AdamW along a cosine over all steps; binary cross-entropy where labels are independent, else categorical."""
-    model.compile(
-        optimizer=keras.optimizers.AdamW(
-            keras.optimizers.schedules.CosineDecay(learning_rate, epochs * STEPS_PER_EPOCH), weight_decay=weight_decay
-        ),
-        loss="binary_crossentropy" if independent else "categorical_crossentropy",
-        metrics=[keras.metrics.BinaryAccuracy(name="accuracy") if independent else "accuracy"],
-    )
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * STEPS_PER_EPOCH)
+    compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=weight_decay))
 
 
 def _activated(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -100,7 +96,8 @@ RECIPE = Recipe(
     epochs=EPOCHS,
     clips_per_recording=30,
     steps_per_epoch=STEPS_PER_EPOCH,
-    augment=chain(("speed", 0.3), ("codec", 0.02), "channel"),
+    augment=chain(("codec", 0.25), "channel", ("time_mask", 0.2), ("frequency_mask", 0.2)),
+    scenes=True,
     ranges={
         "learning_rate": Range(2e-4, 2e-2, log=True),
         "weight_decay": Range(1e-5, 1e-1, log=True),

@@ -1,0 +1,202 @@
+"""Rendered windows on disk: the same however they were rendered, each used before any is used again."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ms_edge.audio import read_mono
+from ms_edge.errors import MsEdgeError
+from ms_train.augment import bank as banks
+from ms_train.augment import store as stores
+from ms_train.augment.bank import Bank, Plan
+from ms_train.augment.pool import Pool
+from ms_train.augment.scenes import Scenes
+from ms_train.augmentations import chain
+from ms_train.batches import BankBatches, counts_of, lengths_of_batches
+from ms_train.datasets import Recording
+from ms_train.frontend import FrontEndLayer
+from ms_train.recipes import get_recipe
+
+RATE_HZ = 16_000
+SPEC = get_recipe("mel_patches").spec
+HALF, ONE = RATE_HZ // 2, RATE_HZ
+
+
+@pytest.fixture(scope="module")
+def plan(samples) -> Plan:
+    recordings = [
+        (
+            Recording(path.stem, path.name.partition("_")[0], path.stem, path.stem, lambda rate: None),
+            read_mono(path, RATE_HZ),
+        )
+        for path in samples
+    ]
+    scenes = Scenes(Pool(recordings, ("speech", "music"), "independent", SPEC))
+    return Plan(scenes, chain("channel", ("time_mask", 0.5)), {HALF: 20, ONE: 30}, 7)
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+    monkeypatch.setattr(banks, "CHUNK_S", 4.0)
+
+
+def content(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_plan_gives_the_same_bytes_in_any_number_of_processes(plan, tmp_path, monkeypatch):
+    Bank(tmp_path / "one", plan, tmp_path)
+    monkeypatch.setattr(banks, "PARALLEL_S", 0.0)
+    Bank(tmp_path / "two", plan, tmp_path)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    other = Bank(tmp_path / "other", dataclasses.replace(plan, seed=8), tmp_path, 1)
+    assert content(tmp_path / "other") != content(tmp_path / "one")
+    assert other.counts == {HALF: 20, ONE: 30}
+
+
+def test_an_interrupted_bank_is_finished(plan, tmp_path, monkeypatch):
+    Bank(tmp_path / "whole", plan, tmp_path)
+    rendered, render = [], Plan.render
+
+    def stopping(self, chunk):
+        if len(rendered) == 5:
+            raise KeyboardInterrupt
+        rendered.append(chunk)
+        return render(self, chunk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "render", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            Bank(tmp_path / "part", plan, tmp_path)
+    again = []
+    monkeypatch.setattr(Plan, "render", lambda self, chunk: again.append(chunk) or render(self, chunk))
+    Bank(tmp_path / "part", plan, tmp_path)
+    assert content(tmp_path / "part") == content(tmp_path / "whole")
+    assert not set(again) & set(rendered)
+    assert len(again) + 5 == len(list(plan.chunks()))
+    Bank(tmp_path / "part", plan, tmp_path)
+    assert len(again) + 5 == len(list(plan.chunks()))
+
+
+def test_a_torn_file_has_its_length_rendered_again(plan, tmp_path):
+    Bank(tmp_path / "bank", plan, tmp_path)
+    before = content(tmp_path / "bank")
+    (tmp_path / "bank" / f"{ONE}.i16").write_bytes(b"some of it")
+    Bank(tmp_path / "bank", plan, tmp_path)
+    assert content(tmp_path / "bank") == before
+
+
+def test_without_a_folder_nothing_is_left_on_disk(plan, tmp_path):
+    kept, passing = Bank(tmp_path / "bank", plan, tmp_path), Bank(None, plan, tmp_path)
+    for length in (HALF, ONE):
+        one, other = (bank.windows(length, np.arange(20), np.random.default_rng(0)) for bank in (kept, passing))
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+
+
+def test_a_use_has_another_place_sign_and_level_and_the_same_targets(plan, tmp_path):
+    bank = Bank(None, plan, tmp_path)
+    rng = np.random.default_rng(0)
+    uses = [bank.windows(ONE, [3], rng) for _ in range(40)]
+    levels = [20 * np.log10(np.sqrt(np.mean(window**2))) for window, _ in uses]
+    assert max(levels) - min(levels) > 6
+    assert {tuple(targets[0]) for _, targets in uses} == {tuple(uses[0][1][0])}
+    assert len({window.tobytes() for window, _ in uses}) == 40
+    correlation = [
+        np.corrcoef(np.abs(np.fft.rfft(window[0]))[:2000], np.abs(np.fft.rfft(uses[0][0][0]))[:2000])[0, 1]
+        for window, _ in uses
+    ]
+    assert np.median(correlation) > 0.5
+    assert all(np.abs(window).max() <= 1 for window, _ in uses)
+
+
+def test_windows_are_what_was_rendered(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(banks, "GAIN_DB", (0.0, 0.0))
+    bank = Bank(None, plan, tmp_path)
+    chunk = next(chunk for chunk in plan.chunks() if chunk[0] == ONE)
+    windows, targets = plan.render(chunk)
+    used, rows = bank.windows(ONE, np.arange(len(windows)), np.random.default_rng(0))
+    np.testing.assert_array_equal(targets, rows)
+    for one, window in zip(used, windows, strict=True):
+        cuts = np.lib.stride_tricks.sliding_window_view(window, ONE)
+        assert min(np.abs(np.abs(cuts) - np.abs(one)).max(axis=1)) < 1e-4
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_full_disk_is_one_sentence(plan, tmp_path, monkeypatch, when):
+    if when == "before":
+        monkeypatch.setattr(stores.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    else:
+
+        def full(self, *args):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(stores.Store, "write", full)
+    with pytest.raises(MsEdgeError, match=r"GB of training windows cannot be written \(no space left on device\)"):
+        Bank(tmp_path / "bank", plan, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_done_without(plan, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    bank = Bank(tmp_path / "file" / "bank", plan, tmp_path)
+    assert bank.windows(ONE, [0], np.random.default_rng(0))[0].shape == (1, ONE)
+    assert capsys.readouterr().err.count("windows are not kept") == 1
+
+
+# Batches of them.
+
+
+def batches(plan, tmp_path, steps=10) -> BankBatches:
+    lengths = lengths_of_batches(3 * steps, SPEC, {0.5: 0.5, 1.0: 0.5}, 7)
+    counts = counts_of(lengths, 4, 60)
+    bank = Bank(None, dataclasses.replace(plan, counts=counts), tmp_path)
+    return BankBatches(bank, FrontEndLayer(SPEC), 4, steps, lengths, lambda rows: rows)
+
+
+def test_each_window_is_used_before_any_is_used_again(plan, tmp_path, monkeypatch):
+    found, used = batches(plan, tmp_path), Counter()
+    windows = Bank.windows
+    monkeypatch.setattr(
+        Bank,
+        "windows",
+        lambda self, length, rows, rng: (
+            used.update((length, int(row)) for row in rows) or windows(self, length, rows, rng)
+        ),
+    )
+    for number in range(30):
+        found._windows(np.int64(number))
+    assert sum(used.values()) == 120
+    assert len(used) == sum(found._bank.counts.values())
+    assert set(used.values()) <= {1, 2, 3}
+
+
+def test_any_epoch_can_be_begun_with(plan, tmp_path):
+    found = batches(plan, tmp_path, steps=4)
+    whole = [tuple(part.numpy() for part in batch) for batch in found.dataset(0).take(8)]
+    later = [tuple(part.numpy() for part in batch) for batch in found.dataset(1).take(4)]
+    for one, other in zip(whole[4:], later, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert {features.shape[1] for features, _ in whole} == {24, 49}
+
+
+def test_a_bank_holds_as_many_windows_as_are_used_at_most():
+    lengths = lengths_of_batches(1000, SPEC, {0.5: 0.1, 1.0: 0.9}, 0)
+    assert sum(counts_of(lengths, 8, 10**6).values()) == 8000
+    assert sum(counts_of(lengths, 8, 2000).values()) == pytest.approx(2000, abs=16)
+    assert counts_of(lengths_of_batches(5, SPEC, None, 0), 8, 10**6) == {ONE: 40}
+
+
+def test_digests_tell_data_seeds_and_code_apart(monkeypatch):
+    one = banks.digest({"seed": 1})
+    assert one == banks.digest({"seed": 1})
+    assert one != banks.digest({"seed": 2})
+    monkeypatch.setattr(banks, "LIBRARIES", ("numpy",))
+    assert one != banks.digest({"seed": 1})

@@ -1,0 +1,171 @@
+"""Rendered windows on disk: what is costly is done once, by several processes, and used for many epochs.
+
+FOLDER/bank-DIGEST/LENGTH.i16 (windows, samples), LENGTH.levels.f32 (windows,), LENGTH.targets.f32 (windows, labels),
+LENGTH.done (a byte a chunk)
+
+A window is stored a little longer than it is used (SLACK_S), at its own peak, with its level beside it. The name is the digest of
+everything that decides the windows, this package's own text included, so that no bank is ever out of date. A bank that was
+interrupted is finished where it was left; two processes may write the same bank, since they write the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import multiprocessing
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ms_edge.errors import MsEdgeError
+from ms_train.augment.scenes import Scenes, random_batch
+from ms_train.augment.signals import Augment, Float32, Rng
+from ms_train.augment.store import Shapes, Store
+
+SLACK_S = 0.1  # by which a use may shift a window
+GAIN_DB = (-6.0, 6.0)  # of a use
+CHUNK_S = 256.0  # of windows in a chunk
+PARALLEL_S = 2000.0  # of windows, from which on other processes are worth their start
+PEAK = 32_000
+NAMES = ("i16", "levels.f32", "targets.f32", "done")
+Chunk = tuple[int, int, int, int]  # windows that are rendered at once: length in samples, number, first window and end
+LIBRARIES = ("numpy", "scipy", "soxr", "soundfile")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a bank holds: `counts` windows by their length in samples, of `scenes` through `augment`."""
+
+    scenes: Scenes
+    augment: Augment
+    counts: Mapping[int, int]
+    seed: int
+
+    @property
+    def slack(self) -> int:
+        """Samples by which stored windows are longer than used ones."""
+        return 0 if self.scenes.pool.apart else round(SLACK_S * self.scenes.pool.spec.sample_rate_hz)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All of them, length by length."""
+        for length, count in self.counts.items():
+            size = max(1, int(CHUNK_S * self.scenes.pool.spec.sample_rate_hz / length))
+            for number, first in enumerate(range(0, count, size)):
+                yield length, number, first, min(count, first + size)
+
+    def render(self, chunk: Chunk) -> tuple[Float32, Float32]:
+        """The windows (end - first, length + slack) of a chunk and their targets: they follow from the seed and its number."""
+        length, number, first, end = chunk
+        rng = np.random.default_rng([self.seed, length, number])
+        return random_batch(self.scenes, self.augment, length + self.slack, end - first, rng, self.slack)
+
+
+def digest(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of what decides a bank: facts about the data (JSON values), the text of what renders, and its libraries."""
+    package = Path(__file__).parent
+    code = [*sorted(package.glob("*.py")), package.parent / "codecs.py", package.parent / "augmentations.py"]
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    found = hashlib.sha256(json.dumps([facts, versions], sort_keys=True, default=str).encode())
+    for path in code:
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+class Bank:
+    """The windows of a plan, rendered where they are not there yet: in `folder`, or without one in a nameless file under `other`.
+
+    The second also where the folder cannot be written; then one process renders. Raises MsEdgeError(`no-room`) where the disk is
+    too full.
+    """
+
+    def __init__(self, folder: Path | None, plan: Plan, other: Path, processes: int = 2) -> None:
+        self.plan = plan
+        self.counts = {length: count for length, count in plan.counts.items() if count}
+        try:
+            self._store = Store(folder, other, tuple(map(self._shapes, self.counts)))
+            self._fill(processes if self._store.folder else 1)
+        except OSError as error:
+            size = sum(2 * count * (length + plan.slack) for length, count in self.counts.items())
+            raise MsEdgeError(
+                "no-room",
+                f"{folder or other}: {size / 1e9:.1f} GB of training windows cannot be written"
+                f" ({(error.strerror or str(error)).lower()}); make room, or give --cache DIR where there is some.",
+            ) from None
+        self._maps = {length: [self._store.read(f"{length}.{name}") for name in NAMES] for length in self.counts}
+
+    def _shapes(self, length: int) -> Shapes:
+        count, labels = self.counts[length], len(self.plan.scenes.pool.labels)
+        chunks = sum(one == length for one, *_ in self.plan.chunks())
+        kinds = (
+            (np.int16, (count, length + self.plan.slack)),
+            (np.float32, (count,)),
+            (np.float32, (count, labels)),
+            (np.uint8, (chunks,)),
+        )
+        return {f"{length}.{name}": kind for name, kind in zip(NAMES, kinds, strict=True)}
+
+    def _fill(self, processes: int) -> None:
+        done = {length: self._store.read(f"{length}.done") for length in self.counts}
+        todo = [chunk for chunk in self.plan.chunks() if not done[chunk[0]][chunk[1]]]
+        windows = sum(end - first for *_, first, end in todo)
+        seconds = (
+            sum((end - first) * length for length, _, first, end in todo) / self.plan.scenes.pool.spec.sample_rate_hz
+        )
+        with tqdm(total=windows, desc="rendering windows", unit="window", file=sys.stderr, disable=None) as bar:
+            if processes < 2 or seconds < PARALLEL_S:
+                for chunk in todo:
+                    _render(self.plan, self._store, chunk)
+                    bar.update(chunk[3] - chunk[2])
+                return
+            context = multiprocessing.get_context("spawn")  # a fork of TensorFlow's threads may hang
+            with ProcessPoolExecutor(processes, context, _begin, (self.plan, self._store)) as pool:
+                jobs = {pool.submit(_work, chunk): chunk for chunk in todo}
+                try:
+                    for job in as_completed(jobs):
+                        job.result()
+                        bar.update(jobs[job][3] - jobs[job][2])
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+
+    def windows(self, length: int, rows: Sequence[int] | NDArray[np.int64], rng: Rng) -> tuple[Float32, Float32]:
+        """Windows (n, length) float32 in [-1, 1] by their numbers, each shifted, inverted and at a level by chance; their targets."""
+        stored, levels, targets, _ = self._maps[length]
+        count = len(rows)
+        shifts = rng.integers(0, self.plan.slack + 1, count)
+        gains = 10 ** (rng.uniform(*GAIN_DB, count) / 20) * rng.choice([-1.0, 1.0], count) * levels[rows] / PEAK
+        out = np.empty((count, length), np.float32)
+        for at, (row, shift, gain) in enumerate(zip(rows, shifts, gains, strict=True)):
+            np.multiply(stored[row, shift : shift + length], np.float32(gain), out=out[at])
+        return np.clip(out, -1, 1, out=out), np.array(targets[rows])
+
+
+_given: tuple[Plan, Store]  # of a process that renders
+
+
+def _begin(plan: Plan, store: Store) -> None:
+    global _given
+    _given = plan, store
+
+
+def _work(chunk: Chunk) -> None:
+    _render(*_given, chunk)
+
+
+def _render(plan: Plan, store: Store, chunk: Chunk) -> None:
+    """Render a chunk and write it; what says that it is there is written last."""
+    length, number, first, _ = chunk
+    windows, targets = plan.render(chunk)
+    levels = np.maximum(np.abs(windows).max(axis=1), 1e-6)
+    whole = np.round(windows * (PEAK / levels)[:, None]).astype(np.int16)
+    for name, values in zip(NAMES, (whole, levels, targets), strict=False):
+        store.write(f"{length}.{name}", first, values)
+    store.write(f"{length}.done", number, np.ones(1, np.uint8))

@@ -1,0 +1,50 @@
+"""What microphones, lines and converters do to any sound, whatever its class."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.fft import irfft, rfft
+
+from ms_train.augment.signals import Float32, Rng, rms
+
+LEVEL_DB = (-45.0, -12.0)  # of full scale, RMS
+
+
+def channel(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
+    """Samples (n,) float32 through a random line: (n,) float32 in [-1, 1].
+
+    By chance each: a tilted and waved frequency response, a band limit, an offset, 8-bit quantisation (linear or mu-law); always
+    a level from -45 to -12 dB RMS. Both classes get the same, so that neither bandwidth nor loudness nor quantisation says which
+    it is. Rooms and noise come before (`ms_train.augment.scenes`).
+    """
+    length = len(samples)
+    spectrum = rfft(samples)
+    hz = np.linspace(0, sample_rate_hz / 2, len(spectrum), dtype=np.float32)
+    if rng.random() < 0.5:
+        octaves = np.log2(np.maximum(hz, 50) / 50)
+        waves = rng.uniform(-4, 4) * np.sin(rng.uniform(0.2, 1.0) * octaves * np.pi + rng.uniform(0, 2 * np.pi))
+        spectrum *= 10 ** ((rng.uniform(-2, 2) * (octaves - 4) + waves) / 20)
+    kind = rng.random()
+    if kind < 0.15:
+        spectrum[(hz < 300) | (hz > 3400)] = 0
+    elif kind < 0.6:
+        spectrum[hz > sample_rate_hz / 2 * 2 ** -rng.uniform(0, 1.5)] = 0
+        if rng.random() < 0.3:
+            spectrum[hz < rng.uniform(20, 250)] = 0
+    samples = irfft(spectrum.astype(np.complex64), length)
+    samples = samples * np.float32(10 ** (rng.uniform(*LEVEL_DB) / 20) / rms(samples))
+    if rng.random() < 0.1:
+        samples = samples + np.float32(rng.uniform(-0.05, 0.05))
+    if rng.random() < 0.15:
+        samples = _quantise(samples, rng)
+    return np.clip(samples, -1, 1).astype(np.float32)
+
+
+def _quantise(samples: Float32, rng: Rng) -> Float32:
+    peak = float(np.max(np.abs(samples))) + 1e-9
+    scaled = samples / peak
+    if rng.random() < 0.5:
+        return (np.round(scaled * 127) / 127 * peak).astype(np.float32)
+    compressed = np.sign(scaled) * np.log1p(255 * np.abs(scaled)) / np.log(256)
+    compressed = np.round(compressed * 127) / 127
+    return (np.sign(compressed) * (256 ** np.abs(compressed) - 1) / 255 * peak).astype(np.float32)

@@ -1,0 +1,79 @@
+"""Levels, mixtures and synthetic noise: what all of this package uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
+
+Float32 = NDArray[np.float32]
+Rng = np.random.Generator
+Range = tuple[float, float]
+Augment = Callable[[Float32, Rng, int], Float32]  # window, random numbers, sample rate in Hz
+
+
+class Audio(Protocol):
+    """Samples (n,) float32, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Float32: ...
+
+
+def rms(samples: Float32) -> float:
+    """Root mean square, never quite 0."""
+    return float(np.sqrt(np.dot(samples, samples) / len(samples) + 1e-12))
+
+
+def mix(loud: Float32, quiet: Float32, difference_db: float) -> Float32:
+    """Sum of two signals, the second `difference_db` below the first, at the level of the first."""
+    return loud + quiet * np.float32(rms(loud) / rms(quiet) * 10 ** (-difference_db / 20))
+
+
+def loudness(samples: Float32, sample_rate_hz: int) -> float:
+    """Level in dB by A-weighted power (IEC 61672-1), which rates rumble as the ear does; at least -120 dB."""
+    power = np.abs(rfft(samples)) ** 2
+    weighted = float(power @ _a_weights(len(samples), sample_rate_hz)) * 2 / len(samples) ** 2
+    return 10 * float(np.log10(weighted + 1e-12))
+
+
+@lru_cache(8)
+def _a_weights(length: int, sample_rate_hz: int) -> Float32:
+    f2 = np.fft.rfftfreq(length, 1 / sample_rate_hz) ** 2
+    gain = 12194**2 * f2**2 / ((f2 + 20.6**2) * np.sqrt((f2 + 107.7**2) * (f2 + 737.9**2)) * (f2 + 12194**2))
+    return ((1.2589 * gain) ** 2).astype(np.float32)  # 0 dB at 1 kHz
+
+
+def convolve(samples: Float32, response: Float32) -> Float32:
+    """Samples (n,) through a response (m,), by FFT: the first n samples of the convolution."""
+    size = next_fast_len(len(samples) + len(response) - 1, real=True)
+    wet: Float32 = irfft(rfft(samples, size) * rfft(response, size), size)[: len(samples)]
+    return wet
+
+
+def coloured_noise(length: int, rng: Rng) -> Float32:
+    """Gaussian noise whose spectrum falls by a random 0 (white) to 9 dB (beyond brown) an octave, at -20 dB RMS."""
+    # A Gaussian spectrum is the spectrum of Gaussian noise; 0 Hz has none. A length that transforms fast is cut to the one asked for.
+    size = next_fast_len(length, real=True)
+    spectrum = rng.standard_normal(2 * (size // 2 + 1), np.float32).view(np.complex64)
+    spectrum[1:] *= np.exp(np.float32(-rng.uniform(0, 1.5)) * np.log(np.arange(1, len(spectrum), dtype=np.float32)))
+    spectrum[0] = 0
+    noise: Float32 = irfft(spectrum, size)[:length]
+    return noise * np.float32(0.1 / rms(noise))
+
+
+def bursts(length: int, rng: Rng) -> Float32:
+    """Synthetic knocks, hisses and gusts: coloured noise in one to twelve strokes with a decay each, at -20 dB RMS."""
+    envelope = np.full(length, rng.uniform(0, 0.05), np.float32)
+    for _ in range(rng.integers(1, 13)):
+        start, decay = rng.integers(length), length * 10 ** rng.uniform(-2.5, -0.3)
+        rise = min(start, int(decay * rng.uniform(0, 0.5)))
+        level = np.float32(rng.uniform(0.1, 1))
+        envelope[start:] += level * np.exp(-np.arange(length - start, dtype=np.float32) / np.float32(decay))
+        envelope[start - rise : start] += np.linspace(0, level, rise, dtype=np.float32)
+    noise = coloured_noise(length, rng) * envelope
+    return noise * np.float32(0.1 / rms(noise))

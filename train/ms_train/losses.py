@@ -1,0 +1,38 @@
+"""Loss and accuracy of independent labels that leave out targets that nobody can decide (NaN)."""
+
+from __future__ import annotations
+
+import keras
+
+
+@keras.saving.register_keras_serializable("ms_train")
+def decidable_crossentropy(targets: keras.KerasTensor, scores: keras.KerasTensor) -> keras.KerasTensor:
+    """Mean binary cross-entropy (batch,) of probabilities (batch, labels), in which a target of NaN counts as no error."""
+    known = keras.ops.isfinite(targets)
+    targets = keras.ops.where(
+        known, targets, keras.ops.zeros_like(targets)
+    )  # before the logarithm: NaN has no gradient
+    each = keras.ops.binary_crossentropy(targets, scores)
+    return keras.ops.mean(keras.ops.where(known, each, keras.ops.zeros_like(each)), axis=-1)
+
+
+@keras.saving.register_keras_serializable("ms_train")
+class DecidableAccuracy(keras.metrics.Mean):
+    """Share of targets that are 0 or 1 whose score lies on their side of a half."""
+
+    def update_state(
+        self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor, sample_weight: keras.KerasTensor | None = None
+    ) -> None:
+        """Called by Keras."""
+        known = keras.ops.isfinite(y_true)
+        right = keras.ops.equal(keras.ops.cast(y_pred > 0.5, y_true.dtype), y_true)
+        super().update_state(keras.ops.cast(right, self.dtype), keras.ops.cast(known, self.dtype))
+
+
+def compile_for(model: keras.Model, independent: bool, optimizer: keras.Optimizer) -> None:
+    """Compile a network: `decidable_crossentropy` where labels are independent, else categorical cross-entropy; `accuracy` of either."""
+    model.compile(
+        optimizer=optimizer,
+        loss=decidable_crossentropy if independent else "categorical_crossentropy",
+        metrics=[DecidableAccuracy(name="accuracy") if independent else "accuracy"],
+    )

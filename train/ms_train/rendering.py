@@ -1,0 +1,69 @@
+"""From recordings to batches of rendered windows: what a recipe with an augmentation is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ms_train.augment import rooms
+from ms_train.augment.bank import Bank, Plan, digest
+from ms_train.augment.pool import Pool
+from ms_train.augment.scenes import Scenes
+from ms_train.augment.signals import Audio, Float32
+from ms_train.batches import BankBatches, counts_of, lengths_of_batches
+from ms_train.cache import Cache, default_folder
+from ms_train.datasets import Dataset, Recording
+from ms_train.frontend import FrontEndLayer
+from ms_train.recipes import Recipe
+
+
+def pool_of(recordings: Sequence[tuple[Recording, Audio]], dataset: Dataset, recipe: Recipe, cache: Cache) -> Pool:
+    """The recordings, with their samples, ready to draw from; where they sound is taken from the cache."""
+    rate_hz = recipe.spec.sample_rate_hz
+    active = {recording.name: cache.activity(recording, audio, rate_hz) for recording, audio in recordings}
+    return Pool(recordings, dataset.labels, dataset.decision, recipe.spec, recipe.apart, active)
+
+
+def scenes_of(pool: Pool, recipe: Recipe, split: str = "train", folder: Path | None = None) -> Scenes:
+    """What windows are made from: a pool, and the rooms of a split where the recipe wants scenes (kept in `folder`)."""
+    return Scenes(
+        pool, rooms.load(split, recipe.spec.sample_rate_hz, folder or default_folder()) if recipe.scenes else ()
+    )
+
+
+def batches_of(
+    recordings: Sequence[tuple[Recording, Audio]],
+    dataset: Dataset,
+    recipe: Recipe,
+    layer: FrontEndLayer,
+    targets: Callable[[Float32], Float32],
+    *,
+    epochs: int,
+    seed: int,
+    cache: Cache,
+    out: Path,
+) -> BankBatches:
+    """Batches of `epochs` epochs from a bank in the cache, rendered where it is not there; without a cache it lies in `out` meanwhile.
+
+    Raises MsEdgeError where there is no room for the bank, or where rooms cannot be simulated.
+    """
+    assert recipe.augment is not None
+    spec = recipe.spec
+    steps = recipe.steps_per_epoch or -(-len(recordings) * recipe.clips_per_recording // recipe.batch_size)
+    lengths = lengths_of_batches(epochs * steps, spec, recipe.clip_lengths_s, seed)
+    counts = counts_of(lengths, recipe.batch_size, recipe.bank_windows)
+    scenes = scenes_of(pool_of(recordings, dataset, recipe, cache), recipe, folder=cache.folder)
+    facts = {
+        "recordings": [(each.name, each.sha256, each.label, each.source, each.group) for each, _ in recordings],
+        "labels": dataset.labels,
+        "decision": dataset.decision,
+        "sample_rate_hz": spec.sample_rate_hz,
+        "rooms": rooms.digest("train", spec.sample_rate_hz) if recipe.scenes else None,
+        "augment": recipe.augmentation,
+        "apart": recipe.apart,
+        "counts": counts,
+        "seed": seed,
+    }
+    folder = cache.folder and cache.folder / f"bank-{digest(facts)[:16]}"
+    bank = Bank(folder, Plan(scenes, recipe.augment, counts, seed), out)
+    return BankBatches(bank, layer, recipe.batch_size, steps, lengths, targets)
