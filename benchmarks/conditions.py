@@ -14,13 +14,17 @@
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 
 import numpy as np
 from scipy.signal import butter, fftconvolve, sosfilt
 
 from benchmarks.testsets import RATE_HZ, Samples, rms, unclipped
+from ms_train.augment import rooms as simulated
+from ms_train.cache import default_folder
 from ms_train.scoring import noise, with_noise
 
+SIZES = {"booth": "small", "room": "small", "classroom": "middle", "hall": "large", "church": "large"}
 CONTEXT_S = 1.0  # beside the decay of a room, before a clip
 QUIET = 1e-3  # of a gap, relative to the RMS of what is around it
 PIECE_S, GAP_S = (0.3, 1.0), (0.0, 0.125)
@@ -31,23 +35,33 @@ Rng = np.random.Generator
 
 
 def rooms(part: str) -> dict[str, list[Samples]]:
-    """Impulse responses by kind of room: other ones for each part."""
+    """Impulse responses by size of the room and distance: other ones for each part.
+
+    `val` has the simulated rooms of that name (see `ms_train.augment.rooms`), others have decaying noise.
+    """
+    found: dict[str, list[Samples]] = defaultdict(list)
+    if part == "val":
+        for room in simulated.load(part, RATE_HZ, default_folder()):
+            for direct_db, response in zip(room.direct_db, room.responses, strict=True):
+                found[f"{SIZES[room.kind]}, {'far' if direct_db < 0 else 'near'}"].append(response)
+        return dict(sorted(found.items()))
     rng = np.random.default_rng(zlib.crc32(part.encode()))
-    return {
-        f"{decay_s:g} s, {direct_db} dB": [decaying_noise(decay_s, direct_db, rng) for _ in range(10)]
-        for decay_s, direct_db in ((0.3, -6), (0.8, -6), (1.5, 0), (1.5, -6))
-    }
+    for size, decay_s in {"small": (0.2, 0.5), "middle": (0.4, 1.2), "large": (1.0, 2.5)}.items():
+        for distance, direct_db in {"far": (-10, 0), "near": (0, 10)}.items():
+            found[f"{size}, {distance}"] = [
+                decaying_noise(rng.uniform(*decay_s), rng.uniform(*direct_db), rng) for _ in range(10)
+            ]
+    return found
 
 
 def in_room(audio: Samples, start: int, length: int, response: Samples) -> Samples:
     """The clip of `length` samples at `start` of a recording played in a room.
 
-    `response` (n,) is the room's impulse response. The direct sound stays where it was.
+    `response` (n,) is the room's impulse response, which begins with the direct sound.
     """
     begin = max(0, start - len(response) - round(CONTEXT_S * RATE_HZ))
-    wet = fftconvolve(audio[begin : start + length + len(response)], response)
-    direct = int(np.argmax(np.abs(response)))
-    return unclipped(wet[start - begin + direct :][:length])
+    wet = fftconvolve(audio[begin : start + length], response)
+    return unclipped(wet[start - begin :][:length])
 
 
 def decaying_noise(decay_s: float, direct_to_reverberant_db: float, rng: Rng) -> Samples:

@@ -24,12 +24,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks import conditions, splices
 from benchmarks.testsets import BOTH, NEITHER, RATE_HZ, SILENT_RMS, Samples, rms, telephone
 from ms_edge.errors import MsEdgeError
+from ms_train.augment.activity import activity, frame_samples
 from ms_train.datasets import Recording
 from ms_train.datasets.open_corpus import open_corpus
 
@@ -38,7 +38,7 @@ PER_RECORDING = 20  # of each length at most
 PER_CONDITION = 40  # of each length and label
 PROGRAMMES = 10
 CLEAN = "clean"
-ACTIVE_S, STEP = 0.3, RATE_HZ // 100
+ACTIVE_S = 0.3
 BY_GROUP = ("rsample-100-cv-corpus",)  # of which each group is a source of its own
 
 Rooms = Mapping[str, Sequence[Samples]]  # impulse responses (n,) by kind of room
@@ -198,23 +198,13 @@ def starts_of(audio: Samples, length: int, rng: np.random.Generator) -> list[int
     if len(audio) < length:
         return []
     starts = np.arange(rng.integers(0, min(length, len(audio) - length + 1)), len(audio) - length + 1, length)
-    loud = active(audio)
+    loud, frame = activity(audio, RATE_HZ), frame_samples(RATE_HZ)
     return [
         start
         for start in rng.permutation(starts).tolist()
-        if loud[start // STEP : (start + length) // STEP].sum() * STEP >= ACTIVE_S * RATE_HZ
+        if loud[start // frame : (start + length) // frame].sum() * frame >= ACTIVE_S * RATE_HZ
         and rms(audio[start : start + length]) > SILENT_RMS
     ]
-
-
-def active(audio: Samples) -> NDArray[np.bool_]:
-    """Whether there is sound in each step of 10 ms: its level is less than 35 dB below the loudest of twenty steps, and, where
-    there are pauses (a tenth of the steps more than 21 dB below that), more than 6 dB above them.
-    """
-    steps = audio[: len(audio) // STEP * STEP].reshape(-1, STEP)
-    level_db = 10 * np.log10(np.mean(np.square(steps, dtype=np.float64), axis=1) + 1e-12)
-    low, high = np.quantile(level_db, [0.1, 0.95])
-    return np.asarray(level_db > max(high - 35, min(low + 6, high - 15)))
 
 
 def rendered(label: str, rooms: Rooms) -> Mapping[str, Callable[[Cut, np.random.Generator], Samples]]:
