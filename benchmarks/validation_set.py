@@ -38,6 +38,7 @@ PER_RECORDING = 20  # of each length at most
 PER_CONDITION = 40  # of each length and label
 PROGRAMMES = 10
 CLEAN = "clean"
+LISTING = "clips.tsv"
 ACTIVE_S = 0.3
 BY_GROUP = ("rsample-100-cv-corpus",)  # of which each group is a source of its own
 
@@ -95,20 +96,23 @@ def _read(recording: Recording) -> Samples:
 
 
 def build(corpus: Path, out: Path, recordings: Sequence[Recording], rooms: Rooms) -> list[Clip]:
-    """Write all clips into `out`, or take them from there, where they have been written whole. Raises MsEdgeError where audio lacks."""
-    listing = out / "clips.tsv"
-    if not listing.exists():
-        clips = []
-        for clip, samples in tqdm(
-            _all(recordings, rooms), desc="cutting clips", unit="clip", file=sys.stderr, disable=None
-        ):
-            (out / clip.file).parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(out / clip.file, np.clip(samples, -1, 1), RATE_HZ, subtype="PCM_16")
-            clips.append(clip)
-        splices.write(out / "programmes", material(corpus, recordings), PROGRAMMES)
-        with listing.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, delimiter="\t").writerows(astuple(clip) for clip in clips)
-    with listing.open(encoding="utf-8", newline="") as file:
+    """Write all clips into `out`. Raises MsEdgeError where audio lacks."""
+    clips = []
+    for clip, samples in tqdm(
+        _all(recordings, rooms), desc="cutting clips", unit="clip", file=sys.stderr, disable=None
+    ):
+        (out / clip.file).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(out / clip.file, np.clip(samples, -1, 1), RATE_HZ, subtype="PCM_16")
+        clips.append(clip)
+    splices.write(out / "programmes", material(corpus, recordings), PROGRAMMES)
+    with (out / LISTING).open("w", encoding="utf-8", newline="") as file:  # last: where it is, all is
+        csv.writer(file, delimiter="\t").writerows(astuple(clip) for clip in clips)
+    return clips
+
+
+def clips_in(out: Path) -> list[Clip]:
+    """The clips that were written into a folder."""
+    with (out / LISTING).open(encoding="utf-8", newline="") as file:
         return [Clip(row[0], int(row[1]), *row[2:]) for row in csv.reader(file, delimiter="\t")]
 
 
