@@ -39,6 +39,7 @@ STEP = round(STEP_S * RATE_HZ)
 PAUSE_BELOW_DB = 35.0
 PAUSE_STEPS = 20  # and this long it may be
 
+TRUTH = "truth.tsv"
 NOT_NEITHER = re.compile("_(npcs|tunes)_")
 
 Rng = np.random.Generator
@@ -58,19 +59,27 @@ class Stretch:
 
 def build(corpus: Path, out: Path) -> list[Stretch]:
     """Write the files into `out`, or take them from there, where they have been written whole. Raises MsEdgeError where audio lacks."""
-    truth = out / "truth.tsv"
-    if not truth.exists():
+    if not (out / TRUTH).exists():
         require_test_a(corpus)
-        out.mkdir(parents=True, exist_ok=True)
-        material = _material(corpus)
-        stretches: list[Stretch] = []
-        for number in tqdm(range(FILES), desc="splicing", unit="file", file=sys.stderr, disable=None):
-            samples, found = splice(material, f"{number:02}.wav", np.random.default_rng([number, 6]))
-            soundfile.write(out / f"{number:02}.wav", samples, RATE_HZ, subtype="PCM_16")
-            stretches += found
-        with truth.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, delimiter="\t").writerows(astuple(stretch) for stretch in stretches)
-    with truth.open(encoding="utf-8", newline="") as file:
+        write(out, _material(corpus), FILES)
+    return truth_in(out)
+
+
+def write(out: Path, material: Material, files: int) -> None:
+    """Write so many files and their truth into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    stretches: list[Stretch] = []
+    for number in tqdm(range(files), desc="splicing", unit="file", file=sys.stderr, disable=None):
+        samples, found = splice(material, f"{number:02}.wav", np.random.default_rng([number, 6]))
+        soundfile.write(out / f"{number:02}.wav", samples, RATE_HZ, subtype="PCM_16")
+        stretches += found
+    with (out / TRUTH).open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows(astuple(stretch) for stretch in stretches)
+
+
+def truth_in(out: Path) -> list[Stretch]:
+    """The truth that was written into a folder."""
+    with (out / TRUTH).open(encoding="utf-8", newline="") as file:
         return [
             Stretch(name, float(start), float(end), label, recordings)
             for name, start, end, label, recordings in csv.reader(file, delimiter="\t")

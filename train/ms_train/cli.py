@@ -229,10 +229,13 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _fetch(args: argparse.Namespace) -> int:
-    from ms_train.datasets.open_corpus import fetch
+def _data(args: argparse.Namespace) -> int:
+    from ms_train.datasets.open_corpus import fetch, listing, manifest
 
-    fetch(args.to, args.splits.split(","))
+    if "by" in args:
+        print(listing(manifest(), args.by.split(",")))
+    else:
+        fetch(args.to, args.splits.split(","), args.repositories)
     return 0
 
 
@@ -243,7 +246,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "compare": _compare,
     "show": _show,
-    "data": _fetch,
+    "data": _data,
 }
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The open corpus: freely licensed audio inside Debian 12 packages, downloaded, verified and decoded on request.
+"""The open corpus: freely licensed audio of Debian 12 packages and git repositories, verified and decoded on request.
 
-`open_corpus.tsv.xz` names every file: its split, label, package (and the SHA-256 that makes it the same everywhere),
-place in the package, language, speaker or composer, licence. `fetch` turns them into 16 kHz FLAC files and an
-`index.tsv`; `open_corpus` reads those.
+`open_corpus.tsv.xz` names every file: its split, label, package or repository, place in it, SHA-256, language, speaker or
+composer, licence. `fetch` turns them into 16 kHz FLAC files and an `index.tsv`; `open_corpus` reads those. The table is
+made by `ms_train.datasets.corpus_sources`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import hashlib
 import lzma
 import os
 import re
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -27,26 +27,38 @@ from tqdm import tqdm
 
 from ms_edge.audio import read_mono
 from ms_edge.errors import AudioError, MsEdgeError, UsageError
-from ms_train.datasets import Dataset, Recording
-from ms_train.datasets.decoding import RATE_HZ, decode, read_member
+from ms_train.datasets import Dataset, Recording, origins
+from ms_train.datasets.decoding import RATE_HZ, decode, decode_sum, read_member
+from ms_train.datasets.reading import file_digest
 
 LABELS = ("speech", "music")
-# One game's dialogue is more than half of the speech to train on: all of it would teach that game.
-CAP_S = {"flight-of-the-amazon-queen": 90 * 60}
-INDEX = ("split", "label", "package", "language", "speaker_or_composer", "licence", "path", "sha256", "seconds")
+SPLITS = ("train", "calib", "val", "test_a", "hard")
+INDEX = (
+    *("split", "label", "package", "language", "group", "speaker_or_composer", "licence", "fold"),
+    *("path", "sha256", "seconds"),
+)
 SKIPPED = ("path", "package", "reason")
+LISTED = ("split", "label", "package", "version", "language", "group", "licence", "licence_stated", "fold")
 # Games' effects whose names say that they are not what the manifest calls them, noise: and a voice activity detector agrees.
 NOT_NOISE = re.compile(
     r"_(voices?|speech|music)_|jingle|disco|boswars_(campaigns|intro)"
     r"|boswars_units_.*[._](ready|underattack|attacked|completed|action|select)\."
 )
+SUM = " + "  # between the paths of files that are one recording together
 
 Table = dict[str, dict[str, str]]  # lines by their `path`
 
 
 @dataclass(frozen=True)
 class Row:
-    """One file of the corpus. `path` lies in the package, or in its `container` where that is not empty."""
+    """One recording of the corpus, a line of the manifest.
+
+    `package` is a Debian package, or a git repository as OWNER/NAME; `version` is the package's version or the commit.
+    `path` lies in it, or in its `container` where that is not empty; several paths joined by `SUM` are stems that are
+    added up. `group` is what is drawn after the package: a language, an album, a kind of noise. `sha256` is that of the
+    original file (of all stems, one after the other); it is empty where `package_sha256` says enough. `fold`, 0 to 3, is
+    the part of `train` that the package belongs to where choices are made by cross-validation.
+    """
 
     split: str
     label: str
@@ -59,76 +71,116 @@ class Row:
     speaker_or_composer: str
     licence: str
     duration_s: str
+    group: str = ""
+    sha256: str = ""
+    licence_stated: str = ""
+    fold: str = ""
 
     @property
     def flac(self) -> str:
         """Where the decoded file lies under the root; the digest keeps flattened names apart."""
         flat = re.sub(r"[^A-Za-z0-9._-]+", "_", self.path.removeprefix("usr/share/"))[-100:]
         digest = hashlib.sha1(f"{self.container}/{self.path}".encode()).hexdigest()[:8]
-        return f"audio/{self.split}/{self.label}/{self.package}/{flat}-{digest}.flac"
+        return f"audio/{self.split}/{self.label}/{self.package.replace('/', '+')}/{flat}-{digest}.flac"
+
+    @property
+    def files(self) -> list[str]:
+        """The paths to unpack: that of the container, else those of the recording or its stems."""
+        return [self.container] if self.container else self.path.split(SUM)
 
 
 def manifest() -> list[Row]:
-    """Every file of the corpus, in all splits."""
+    """Every recording of the corpus, in all splits."""
     packed = resources.files("ms_train.datasets").joinpath("open_corpus.tsv.xz").read_bytes()
     lines = lzma.decompress(packed).decode().splitlines()
     return [Row(**cells) for cells in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
 
 
 def wanted(rows: Sequence[Row], splits: Sequence[str]) -> list[Row]:
-    """The rows of the splits; of a capped package those that come first by their paths' digests."""
-    if unknown := set(splits) - {row.split for row in rows}:
-        raise UsageError("usage", f"{', '.join(sorted(unknown))}: no such split; give train, val, test_a or hard.")
-    seconds: Counter[str] = Counter()
-    kept = []
-    for row in sorted(rows, key=lambda row: hashlib.sha1(row.path.encode()).digest()):
-        milliseconds = round(float(row.duration_s) * 1000)
-        if row.split in splits and seconds[row.package] + milliseconds <= 1000 * CAP_S.get(row.package, 10**9):
-            seconds[row.package] += milliseconds
-            kept.append(row)
-    return sorted(kept, key=lambda row: row.flac)
+    """The rows of the splits, in the order of their decoded files. Raises UsageError if there is no such split."""
+    if unknown := set(splits) - set(SPLITS):
+        raise UsageError("usage", f"{', '.join(sorted(unknown))}: no such split; give {', '.join(SPLITS)}.")
+    return sorted((row for row in rows if row.split in splits), key=lambda row: row.flac)
 
 
-def fetch(root: Path, splits: Sequence[str] = ("train", "val")) -> None:
+def listing(rows: Sequence[Row], by: Sequence[str]) -> str:
+    """Return a Markdown table of the recordings and minutes with the same values in the columns `by`. Raises UsageError."""
+    if unknown := set(by) - set(LISTED):
+        raise UsageError("usage", f"--by {', '.join(sorted(unknown))}: give {', '.join(LISTED)}.")
+    counts: Counter[tuple[str, ...]] = Counter()
+    seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    for row in rows:
+        key = tuple(getattr(row, column) for column in by)
+        counts[key] += 1
+        seconds[key] += float(row.duration_s)
+    lines = [[*by, "recordings", "minutes"], ["---"] * len(by) + ["---:"] * 2]
+    lines += [[*key, f"{counts[key]:,}", f"{seconds[key] / 60:,.1f}"] for key in sorted(counts)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def fetch(root: Path, splits: Sequence[str] = ("train", "val", "calib"), clones: Path | None = None) -> None:
     """Download, verify and decode the splits into `root`; what is already there is not done again.
 
-    Files that cannot be decoded are listed on stderr and in `root/skipped.tsv` (delete it to have them tried again);
-    `root/packages` is not needed afterwards. Raises MsEdgeError where a package cannot be had or unpacked.
+    Repositories cloned in the folder `clones` are read from there. Files that cannot be decoded are listed on stderr and in
+    `root/skipped.tsv` (delete it to have them tried again); `root/packages` and `root/repositories` are not needed
+    afterwards. Raises MsEdgeError if a package or a repository cannot be had or unpacked.
     """
-    rows = wanted(manifest(), splits)
-    packages = root / "packages"
-    packages.mkdir(parents=True, exist_ok=True)
-    index, skipped = _read_table(root / "index.tsv"), _read_table(root / "skipped.tsv")
-    todo: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.flac not in skipped and not (row.flac in index and (root / row.flac).is_file()):
-            todo[row.package].append(row)
-    count = sum(map(len, todo.values()))
-    with tqdm(total=count, desc="open corpus", unit="file", file=sys.stderr, disable=None) as bar:
-        for package, members in sorted(todo.items()):
-            bar.set_postfix_str(package)
-            deb = _package(packages, members[0])
-            with TemporaryDirectory(prefix=".unpacked-", dir=root) as folder:
-                _unpack(deb, Path(folder))
-                try:
-                    for row in members:
-                        try:
-                            index[row.flac] = _store(row, Path(folder), root / row.flac)
-                        except AudioError as error:
-                            reason = error.message.replace(f"{folder}/", "")
-                            skipped[row.flac] = {"path": row.flac, "package": package, "reason": reason}
-                        bar.update()
-                finally:  # also when interrupted: what is written down is not decoded again
-                    _write_table(root / "index.tsv", INDEX, index)
-                    _write_table(root / "skipped.tsv", SKIPPED, skipped)
+    everything = manifest()
+    rows = wanted(everything, splits)
+    # What the manifest says of a recording may have changed since it was decoded, and so may the manifest's recordings.
+    known = {row.flac: row for row in everything}
+    index, skipped = read_tables(root)
+    index = {path: _line(known[path], line["sha256"], line["seconds"]) for path, line in index.items() if path in known}
+    skipped = {path: line for path, line in skipped.items() if path in known}
+    done = decode_rows(root, [row for row in rows if row.flac not in skipped], index, skipped, clones)
     there = [float(index[row.flac]["seconds"]) for row in rows if row.flac in index]
-    done = "" if todo else "nothing to do: "
-    print(f"{root}: {done}{len(there):,} recordings, {sum(there) / 60:,.0f} min, are there.", file=sys.stderr)
+    nothing = "" if done else "nothing to do: "
+    print(f"{root}: {nothing}{len(there):,} recordings, {sum(there) / 60:,.0f} min, are there.", file=sys.stderr)
     left_out = [skipped[row.flac] for row in rows if row.flac in skipped]
     if left_out:
         print(f"{root}: {len(left_out)} files cannot be decoded and were left out:", file=sys.stderr)
     for entry in left_out:
         print(f"  {entry['package']}: {entry['reason']}", file=sys.stderr)
+
+
+def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, clones: Path | None = None) -> int:
+    """Decode the rows that are not there yet, enter them into `index` or `skipped`, and return how many those were.
+
+    Both tables are also written into `root`, after each source and when interrupted. Raises MsEdgeError as `fetch`.
+    """
+    todo: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if (root / row.flac).is_file():
+            index.setdefault(row.flac, _line(row, *_measured(root / row.flac)))
+        else:
+            todo[row.package, row.version, row.package_sha256].append(row)
+    count = sum(map(len, todo.values()))
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with (
+            tqdm(total=count, desc="open corpus", unit="file", file=sys.stderr, disable=None) as bar,
+            ThreadPoolExecutor(os.cpu_count()) as pool,  # the decoders let other threads run
+        ):
+            for source, members in sorted(todo.items()):
+                bar.set_postfix_str(source[0])
+                with origins.unpacked(root, *source, clones) as tree:
+                    tree.unpack(file for row in members for file in row.files)
+                    futures = [pool.submit(store, root, tree.folder, row) for row in members]
+                    try:
+                        for row, result in zip(members, (future.result() for future in futures), strict=True):
+                            if isinstance(result, AudioError):
+                                reason = result.message.replace(f"{tree.folder}/", "")
+                                skipped[row.flac] = {"path": row.flac, "package": row.package, "reason": reason}
+                            else:
+                                index[row.flac] = result
+                            bar.update()
+                    finally:  # also when interrupted: what is written down is not decoded again
+                        for future in futures:
+                            future.cancel()
+                        write_tables(root, index, skipped)
+    finally:
+        write_tables(root, index, skipped)
+    return count
 
 
 def open_corpus(root: Path) -> Dataset:
@@ -148,10 +200,12 @@ def open_corpus(root: Path) -> Dataset:
         Recording(
             name=path,
             label=None if row["label"] == "noise" else row["label"],
-            source=f"{row['package']}/{row['language']}" if row["language"] else row["package"],
+            source=row["package"],
+            group=row["group"],
             sha256=row["sha256"],
             read=partial(read_mono, root / path),
             split=row["split"],
+            fold=int(row["fold"]) if row["fold"] else None,
         )
         for path, row in sorted(rows.items())
     )
@@ -159,62 +213,68 @@ def open_corpus(root: Path) -> Dataset:
     return Dataset("open-corpus", LABELS, "independent", recordings, licences)
 
 
-def _package(folder: Path, row: Row) -> Path:
-    """The package a row is in, verified: from the folder, or downloaded into it."""
-    for deb in sorted(folder.glob(f"{row.package}_{row.version.replace(':', '%3a')}_*.deb")):
-        if _sha256(deb) == row.package_sha256:
-            return deb
+def store(root: Path, tree: Path, row: Row) -> dict[str, str] | AudioError:
+    """Decode the row's file into `root` unless it is there, and return its line of the index, or why it cannot be decoded."""
+    target = root / row.flac
     try:
-        with TemporaryDirectory(prefix=".download-", dir=folder) as work:
-            deb = _download(f"{row.package}={row.version}", Path(work))
-            if _sha256(deb) != row.package_sha256:
-                raise MsEdgeError("bad-digest", f"{deb.name}: the download has another SHA-256 than the manifest says")
-            return deb.replace(folder / deb.name)
-    except MsEdgeError as error:
-        by_hand = f"or put {row.package} {row.version} (a .deb file) into {folder}."
-        raise MsEdgeError(error.code, f"{error}; try again on Debian 12 after `apt-get update`, {by_hand}") from None
+        if not target.is_file():
+            _decode(row, tree, target)
+    except AudioError as error:
+        return error
+    return _line(row, *_measured(target))
 
 
-def _download(package: str, folder: Path) -> Path:
-    environment = {**os.environ, "LC_ALL": "C"}
-    command = ["apt-get", "download", package]
-    try:
-        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise MsEdgeError("no-apt", f"{package}: apt-get, which downloads it, is not on this machine") from None
-    if result.returncode:
-        problem = (re.findall(r"^E: (.*)$", result.stderr, re.MULTILINE) or ["no reason given"])[-1]
-        code = "no-package" if "not found" in problem or "Unable to locate" in problem else "download-failed"
-        raise MsEdgeError(code, f"{package}: apt-get cannot download it ({problem})")
-    return next(folder.glob("*.deb"))
-
-
-def _unpack(deb: Path, folder: Path) -> None:
-    try:
-        result = subprocess.run(["dpkg-deb", "-x", str(deb), str(folder)], capture_output=True, text=True)
-    except FileNotFoundError:
-        raise MsEdgeError("no-dpkg", f"{deb}: dpkg-deb, which unpacks it, is not installed.") from None
-    if result.returncode:
-        raise MsEdgeError("cannot-unpack", f"{deb}: cannot be unpacked ({result.stderr.strip()}); is the disk full?")
-
-
-def _store(row: Row, tree: Path, target: Path) -> dict[str, str]:
-    """Decode a row's file to `target` unless it is there, and return its line of the index. Raises AudioError."""
-    if not target.is_file():
-        source = tree / row.path
+def _decode(row: Row, tree: Path, target: Path) -> None:
+    with TemporaryDirectory(prefix=".part-", dir=tree) as work:
+        originals = [tree / path for path in row.files]
         if row.container:
-            source = tree / Path(row.path).name
-            source.write_bytes(read_member(tree / row.container, row.path))
-        part = tree / "part.flac"
+            originals = [Path(work) / Path(row.path).name]
+            originals[0].write_bytes(read_member(tree / row.container, row.path))
+        if row.sha256 and digest_of(originals) != row.sha256:
+            advice = f"get {row.version} of it again."
+            raise MsEdgeError(
+                "bad-digest", f"{row.package}: {row.path} has another SHA-256 than the manifest says; {advice}"
+            )
+        part = Path(work) / "part.flac"
         with soundfile.SoundFile(part, "w", RATE_HZ, 1, format="FLAC", subtype="PCM_16") as file:
-            for block in decode(source):
+            for block in decode(originals[0]) if len(originals) == 1 else decode_sum(originals):
                 file.write(block)
         if not soundfile.info(part).frames:
             raise AudioError("no-samples", f"{row.path}: holds no samples.")
         target.parent.mkdir(parents=True, exist_ok=True)
         part.replace(target)  # in one step: a file that is there is whole
-    found = {"path": row.flac, "sha256": _sha256(target), "seconds": f"{soundfile.info(target).duration:.3f}"}
-    return {column: found.get(column) or getattr(row, column) for column in INDEX}
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """SHA-256 of a file's bytes, or of several files' one after the other. Raises AudioError if one cannot be read."""
+    if len(files) == 1:
+        return file_digest(files[0])
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _measured(flac: Path) -> tuple[str, str]:
+    """SHA-256 and seconds of a decoded file."""
+    return file_digest(flac), f"{soundfile.info(flac).duration:.3f}"
+
+
+def _line(row: Row, sha256: str, seconds: str) -> dict[str, str]:
+    """A row's line of the index."""
+    found = {"path": row.flac, "sha256": sha256, "seconds": seconds}
+    return {column: found[column] if column in found else getattr(row, column) for column in INDEX}
+
+
+def read_tables(root: Path) -> tuple[Table, Table]:
+    """Return the lines of `index.tsv` and of `skipped.tsv` under the root, by their paths."""
+    return _read_table(root / "index.tsv"), _read_table(root / "skipped.tsv")
+
+
+def write_tables(root: Path, index: Table, skipped: Table) -> None:
+    """Write `index.tsv` and `skipped.tsv` under the root."""
+    _write_table(root / "index.tsv", INDEX, index)
+    _write_table(root / "skipped.tsv", SKIPPED, skipped)
 
 
 def _read_table(path: Path) -> Table:
@@ -225,12 +285,10 @@ def _read_table(path: Path) -> Table:
 
 
 def _write_table(path: Path, columns: Sequence[str], table: Table) -> None:
+    lines = ["\t".join(line.get(column, "") for column in columns) for _, line in sorted(table.items())]
+    text = "\n".join(["\t".join(columns), *lines, ""])
+    if path.is_file() and path.read_text() == text:
+        return
     part = path.with_suffix(".part")
-    lines = ["\t".join(line[column] for column in columns) for _, line in sorted(table.items())]
-    part.write_text("\n".join(["\t".join(columns), *lines, ""]))
+    part.write_text(text)
     part.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,48 @@
+"""The kinds of audio and of conditions that the validation set is of."""
+
+from __future__ import annotations
+
+# By what is true: kinds, and beginnings of sources' names; a source that is in no list is of the last kind.
+SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
+    "speech": {
+        "speech, read, any microphone": ("rsample-100-cv-corpus", "whisper", "audio-for-Twi-TTS", "speechdataset"),
+        "speech, read, good microphone": ("Voice-Age", "asp-audio", "dataset-voice-kerstin", "festvox"),
+        "speech, far field": ("Precise-Community-Data", "speech-to-intent"),
+        "speech, prompts and telephone": ("asterisk", "codec2"),
+        "speech, words": ("GCompris", "tuxpaint", "qabcs", "kajongg", "gcin", "wake-word", "free-spoken-digit"),
+        "speech, acted, synthetic and other": (),
+    },
+    "music": {
+        "music, sung": ("everythingisfree", "songs"),
+        "music, acoustic": ("sms-tools-materials", "widelands", "heroes", "map-tiles", "unknown-horizons"),
+        "music, games and other": (),
+    },
+    "neither": {
+        "noise, recorded ambience": ("ESC-10", "berlin_noise", "blanket", "sounds"),
+        "noise, effects and other": (),
+    },
+}
+# By the first word of a condition.
+CONDITIONS = {
+    "telephone": "telephone",
+    "room": "in rooms",
+    "white": "in added noise",
+    "pink": "in added noise",
+    "gaps": "with gaps",
+    "rests": "with gaps",
+    "old": "old recording",
+    "louder": "over louder music",
+    "equal": "over equally loud music",
+    "quieter": "over quieter music",
+}
+
+
+def kind_of_source(source: str, truth: str) -> str:
+    """The kind of clean clips of a source."""
+    *_, other = kinds = SOURCES[truth]
+    return next((kind for kind, names in kinds.items() if source.startswith(names)), other)
+
+
+def kind_of_condition(condition: str) -> str:
+    """The kind of clips in a condition, as `in rooms` of `room hall, far`."""
+    return CONDITIONS[condition.split(" ")[0]]
