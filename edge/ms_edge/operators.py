@@ -110,7 +110,9 @@ def _broadcast(node: Node) -> list[Shape]:
 
 def broadcast(shapes: Sequence[Shape]) -> Shape:
     """The shape of values combined as NumPy does. Raises ValueError where they do not fit one another."""
-    if shapes and all(shape == shapes[0] for shape in shapes):
+    if not shapes:
+        raise ValueError("no values")
+    if all(shape == shapes[0] for shape in shapes):
         return shapes[0]
     rank = max(len(shape.sizes) for shape in shapes)
     batches = {shape.batch + rank - len(shape.sizes) for shape in shapes if shape.batch is not None}
@@ -121,17 +123,11 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
     columns = zip_longest(*(reversed(shape.sizes) for shape in shapes), fillvalue=1)
     for axis, column in zip(range(rank - 1, -1, -1), columns, strict=True):
         found = set(column)
-        if axis == batch:  # one for each window, and from what is not, one for all
-            batched = {
-                size
-                for shape, size in zip(shapes, column, strict=True)
-                if shape.batch is not None and len(shape.sizes) > rank - 1 - axis
-            }
-            if len(batched) != 1 or not found <= batched | {1}:
-                raise ValueError("sizes differ")
-            sizes.append(batched.pop())
-            continue
-        if len(found) > 1:
+        if axis == batch:
+            if any(shape.batch is None and size != 1 for shape, size in zip(shapes, column, strict=True)):
+                raise ValueError("one for each of some windows")
+            found = {size for shape, size in zip(shapes, column, strict=True) if shape.batch is not None}
+        elif len(found) > 1:
             found.discard(1)
         if len(found) != 1:
             raise ValueError("sizes differ")
