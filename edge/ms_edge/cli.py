@@ -186,7 +186,7 @@ def _keep_freed_memory() -> None:
 
 def _require_no_recording(output: str, inputs: Sequence[str | None]) -> None:
     """Raise UsageError where answers would take the place of what is to be read (`-o *.wav`)."""
-    from ms_edge.opening import EXTENSIONS
+    from ms_edge.containers import EXTENSIONS
     from ms_edge.outputs import is_same_file, place
 
     if place(output).lower().endswith(EXTENSIONS) or any(path and is_same_file(path, output) for path in inputs):
