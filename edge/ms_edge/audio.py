@@ -160,7 +160,7 @@ class AudioFile(AudioSource):
                 yield buffer[:count]
             frames = self.frames - self._before
             log = self._sound.extra_info  # where libsndfile notes what it forgives
-            if self._part and self._part.samples is not None:
+            if self._part and self._part.samples:
                 if frames + MOST_CUT_OFF < self._part.samples:
                     self._warn("truncated")
             elif self._declared:
@@ -176,29 +176,33 @@ class AudioFile(AudioSource):
                 return
 
     def _open_next(self) -> bool:
-        """Go on with the next part; false, and a warning, where it is no audio or of another rate or number of channels."""
+        """Go on with the next part. Leave out, with a warning, what is no audio or of another rate or number of channels."""
         self._sound.close()
         self._before, self._damaged = self.frames, False
-        self._part = self._parts.pop(0)
-        self._opened = Section(self._source, self._part.stretches, self._part.length)
-        try:
-            self._sound = open_sound(self.name, self._opened, None)
-            if (self._sound.samplerate, self._sound.channels) == (self.sample_rate_hz, self.channels):
-                return True
-        except AudioError as error:
-            if error.code == "cannot-read":
-                raise
-        self._warn("truncated")
+        while self._parts:
+            self._part = self._parts.pop(0)
+            self._opened = Section(self._source, self._part.stretches, self._part.length)
+            try:
+                self._sound = open_sound(self.name, self._opened, None)
+                if (self._sound.samplerate, self._sound.channels) == (self.sample_rate_hz, self.channels):
+                    return True
+            except AudioError as error:
+                if error.code == "cannot-read":
+                    raise
+            self._warn("truncated")
+            self._sound.close()
         return False
 
     def _require_possible(self, frames: int) -> None:
         """Raise AudioError(`too-long`) where so many samples of a channel cannot have come of as many bytes."""
-        size = self._size if self._stream is None else max(self._stream.received, len(self._stream.start))
+        size = self._size
+        if size is None and self._stream:
+            size = max(self._stream.received, len(self._stream.start))
         container = container_of(self._sound.format)
         if size is not None and container and frames > container.frames_per_byte * size:
             raise AudioError(
                 "too-long",
-                f"{self.name}: decodes to more than {size:,} bytes of {container.name} can hold; its header is wrong.",
+                f"{self.name}: decodes to more audio than {size:,} bytes of it can hold, so its header is wrong.",
             )
 
     def _read(self, buffer: Samples) -> int:

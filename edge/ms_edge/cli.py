@@ -41,8 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             args = parser().parse_args(arguments)
-            if arguments is None and not getattr(args, "verbose", False):
-                _keep_stderr_for_us()
+            if arguments is None:
+                if not getattr(args, "verbose", False):
+                    _keep_stderr_for_us()
+                _keep_stdout_for_us()
             return COMMANDS[args.command](args)
         finally:  # here, and not when Python exits, a full disk is one sentence; also of --help, which raises SystemExit
             sys.stdout.flush()
@@ -85,6 +87,27 @@ def _keep_stderr_for_us() -> None:
     sys.stderr = open(ours, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)  # noqa: SIM115
     os.dup2(nowhere, 2)
     os.close(nowhere)
+
+
+def _keep_stdout_for_us() -> None:
+    """Send what C libraries print to descriptor 1 to where descriptor 2 leads: it has no place between the results."""
+    before = sys.stdout
+    if not isinstance(before, io.TextIOWrapper):
+        return
+    before.flush()
+    try:
+        ours = os.dup(1)
+    except OSError:
+        return
+    unbuffered = isinstance(before.buffer, io.RawIOBase)  # PYTHONUNBUFFERED
+    sys.stdout = io.TextIOWrapper(
+        open(ours, "wb", buffering=0 if unbuffered else -1),  # noqa: SIM115
+        encoding=before.encoding,
+        errors=before.errors,
+        line_buffering=before.line_buffering,
+        write_through=before.write_through,
+    )
+    os.dup2(2, 1)
 
 
 def _classify(args: argparse.Namespace) -> int:
@@ -186,7 +209,7 @@ def _keep_freed_memory() -> None:
 
 def _require_no_recording(output: str, inputs: Sequence[str | None]) -> None:
     """Raise UsageError where answers would take the place of what is to be read (`-o *.wav`)."""
-    from ms_edge.containers import EXTENSIONS
+    from ms_edge.opening import EXTENSIONS
     from ms_edge.outputs import is_same_file, place
 
     if place(output).lower().endswith(EXTENSIONS) or any(path and is_same_file(path, output) for path in inputs):

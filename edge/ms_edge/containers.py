@@ -28,7 +28,7 @@ CONTAINERS = (
     # Digital silence: 65,535 samples in a frame of 12 bytes.
     Container("FLAC", ("FLAC",), (".flac",), 8192),
     # Silence in Vorbis: 4,096 samples in a packet of 1 byte, and a byte for its length. Opus: 5,760 samples in 3 bytes.
-    Container("Ogg (Vorbis, Opus or FLAC)", ("OGG",), (".ogg", ".oga", ".opus"), 8192),
+    Container("Ogg (Vorbis or Opus)", ("OGG",), (".ogg", ".oga", ".opus"), 8192),
     # At 8 kbit/s and 24 kHz, 576 samples in 24 bytes. In free format, 1,152 in 40.
     Container("MP3 and MP2", ("MP3",), (".mp3", ".mp2"), 64),
     Container("AIFF", ("AIFF",), (".aiff", ".aif", ".aifc"), 16),  # silence in DWVW: 1 bit for a sample

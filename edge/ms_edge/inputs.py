@@ -13,8 +13,7 @@ from fnmatch import fnmatch
 from typing import IO
 
 from ms_edge.errors import AudioError, UsageError
-from ms_edge.opening import STDIN
-from ms_edge.containers import EXTENSIONS
+from ms_edge.opening import EXTENSIONS, STDIN
 from ms_edge.results import Failure
 
 MAX_NAME = 1 << 16  # bytes of a path in a list: sixteen times what Linux opens

@@ -86,6 +86,11 @@ class _Stated:
     bytes: int | None  # with its own frame
     known: bool  # to libsndfile, which also cuts off the encoder's delay that it states
 
+    @property
+    def frames_known(self) -> int:
+        """How many frames libsndfile would decode; -1 where it would estimate that."""
+        return self.frames if self.known and self.frames is not None else -1
+
     def more_than(self, frames: int, size: int) -> bool:
         """Whether all that is stated is more than there is: encoders differ in what they count."""
         over = [a > b for a, b in ((self.frames, frames), (self.bytes, size)) if a is not None]
@@ -125,21 +130,18 @@ class _Walk:
             self._warn("damaged")
         return found
 
-    def _part(self, at: int) -> tuple[Part | None, int | None]:
-        """The part that begins here, None where it is too short; and where the next begins, None after the last."""
-        sizes = self._sizes(at)
+    def _part(self, first: int) -> tuple[Part | None, int | None]:
+        """The part that begins here, None if it is too short; and where the next one begins, None after the last."""
+        sizes = self._sizes(first)
         assert sizes is not None
-        first = at
-        stated = self._stated(at, sizes)
-        if stated:
-            at += self._size(at, sizes)
-        begin, first_size, frames = at, self._size(at, sizes), 0
-        stretches: list[tuple[int, int]] = []
+        stated = self._stated(first, sizes)
+        begin = at = first + (self._size(first, sizes) if stated else 0)
+        part = Part([], self._size(at, sizes), 0)
         while True:
-            at, more = self._frames(at, sizes)
-            if more:
-                stretches.append((begin, at))
-                frames += more
+            at, frames = self._frames(begin, sizes)
+            if frames:
+                part.stretches.append((begin, at))
+                part.samples += frames * sizes.samples
                 self._stretches -= 1
             rest = after_tags(self._read_at, at)
             following = self._search(rest, self._end) if self._stretches > 0 else None
@@ -150,19 +152,19 @@ class _Walk:
                 self._warn("damaged")
             if not self._size(following, sizes) or self._stated(following, sizes):
                 break
-            begin = at = following
+            begin = following
+        frames = part.samples // sizes.samples
         if stated and stated.more_than(frames, (self._whole if following is None else rest) - first):
             self._warn("truncated")
-        part = Part(stretches, first_size * frames, frames * sizes.samples)
-        alone = len(stretches) == 1 and following is None and self._begins_file(first)
-        to_the_end = after_tags(self._read_at, at) >= self._whole
-        if stated and stated.known and stated.frames is not None and stated.frames >= frames > 0:
-            stretches.insert(0, (first, first + self._size(first, sizes)))
-            part.length = sum(b - a for a, b in stretches)
-            part.direct = alone and to_the_end and stated.frames == frames
-        elif not stated:
-            part.direct = alone and to_the_end and self._end >= part.length  # an estimate that is too high does no harm
-        return (part if len(stretches) and (frames > 1 or len(stretches) > frames) else None), following
+        kept = bool(stated and stated.frames_known >= frames > 0)
+        part.length *= frames
+        if following is None and len(part.stretches) == 1:
+            exact = stated.frames_known == frames if stated else part.length <= self._end  # more does no harm
+            part.direct = exact and self._begins_file(first) and after_tags(self._read_at, at) >= self._whole
+        if kept:
+            part.stretches.insert(0, (first, part.stretches[0][0]))
+            part.length = sum(end - begin for begin, end in part.stretches)
+        return (part if frames + kept > 1 else None), following
 
     def _frames(self, at: int, sizes: _Sizes) -> tuple[int, int]:
         """Go on from frame to frame of one kind: where they end, or a header begins that states a length; and how many."""
@@ -188,7 +190,7 @@ class _Walk:
             block, i = self._load(at)
             last = self._base + len(block) >= self._end
             stop = len(block) if last else len(block) - AHEAD
-            for match in CANDIDATE.finditer(block, i, stop):
+            for match in CANDIDATE.finditer(block, i, stop + 2):  # which it looks at
                 place = self._base + match.start()
                 self._tries -= 1
                 if place >= limit or self._tries < 0:
@@ -225,7 +227,7 @@ class _Walk:
         # Free format: as large as the distance to the next header, if there is another one after the same distance.
         padding = sizes.slot * (header[2] >> 1 & 1)
         j = i + MIN_FREE
-        while 0 <= (j := block.find(header[:2], j, i + MAX_FRAME + 4)) and self._tries > 0:
+        while (j := block.find(header[:2], j, i + MAX_FRAME + 4)) >= 0 and self._tries > 0:
             self._tries -= 1
             sizes = _Sizes(header, j - i - padding)
             if (size := sizes[block[j : j + 4]]) and sizes[block[j + size : j + size + 4]]:
@@ -244,7 +246,7 @@ class _Walk:
         """A block that holds AHEAD bytes from an offset on, as far as there are any, and the offset within it."""
         i = at - self._base
         end = self._base + len(self._block)
-        if i < 0 or at > end or (at + AHEAD > end and end < self._end):
+        if i < 0 or at > end or (at + AHEAD >= end and end < self._end):
             self._base, i = at, 0
             self._block = self._read_at(at, max(0, min(BLOCK, self._end - at)))
         return self._block, i
@@ -252,9 +254,11 @@ class _Walk:
     def _leave(self, rest: int, sizes: _Sizes) -> None:
         """Warn of what the file ends with, if no frame follows any more."""
         left = self._end - rest
+        if left <= 0:
+            return
         block, i = self._load(rest)
-        incomplete = sizes[block[i : i + 4]] > left or (0 < left < 4 and block[i] == 0xFF)
-        if incomplete or (left > 0 and min(self._tries, self._stretches) <= 0):
+        incomplete = sizes[block[i : i + 4]] > left or (left < 4 and block[i : i + 1] == b"\xff")
+        if incomplete or min(self._tries, self._stretches) <= 0:
             self._warn("truncated")
         elif left >= MIN_REST:
             self._warn("bad-header")

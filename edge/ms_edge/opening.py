@@ -11,9 +11,9 @@ from typing import IO, Any
 
 import soundfile
 
+from ms_edge.containers import EXTENSIONS as EXTENSIONS
 from ms_edge.containers import READ, begins_as_read, container_of, name_of
 from ms_edge.errors import AudioError, UsageError
-from ms_edge.mpeg import after_tags, mpeg_parts
 from ms_edge.parts import Part, ReadAt, ogg_is_cut, ogg_parts
 from ms_edge.raw import RAW_FORMATS, RawFormat
 from ms_edge.riff import MPEG_CODINGS, Header, is_wav
@@ -98,19 +98,23 @@ def parts_of(
 
     Empty where libsndfile finds them itself. Raises AudioError where the file is of no format that is read.
     """
+    if start[:4] == b"OggS":
+        starts = ogg_parts(read_at)
+        parts = [Part([stretch]) for stretch in pairwise([*starts, size])]
+        parts[0].direct = len(parts) == 1
+        if any(ogg_is_cut(read_at, end) for end in (*starts[1:], size)):
+            notes.append("truncated")
+        return parts
+    if header.coding not in MPEG_CODINGS if header else begins_as_read(start):
+        return []
+    from ms_edge.mpeg import after_tags, mpeg_parts  # here: WAV and FLAC need none of it
+
     if header:
-        if header.coding not in MPEG_CODINGS:
-            return []
         end = size if header.open_ended else min(size, header.data_offset + header.data_bytes)
         parts, found = mpeg_parts(read_at, header.data_offset, end)
         if not parts:
             raise AudioError("not-audio", f"{name}: its header promises MPEG audio, and it holds no frame of that.")
-    elif start[:4] == b"OggS":
-        starts = ogg_parts(read_at)
-        found = ["truncated"] if any(ogg_is_cut(read_at, end) for end in (*starts[1:], size)) else []
-        parts = [Part([stretch]) for stretch in pairwise([*starts, size])]
-        parts[0].direct = len(parts) == 1
-    elif begins_as_read(start) or (start[:3] == b"ID3" and read_at(after_tags(read_at, 0), 4) == b"fLaC"):
+    elif start[:3] == b"ID3" and read_at(after_tags(read_at, 0), 4) == b"fLaC":
         return []
     else:
         parts, found = mpeg_parts(read_at, 0, size)
@@ -121,8 +125,8 @@ def parts_of(
 
 
 def _refused(name: str, form: str | None) -> AudioError:
-    what = f"is {form}, which is not read" if form else "not audio that can be read"
-    return AudioError("not-audio", f"{name}: {what}; the formats are {READ}.")
+    what = f"is {form}, which is not supported" if form else "is no audio of a supported format"
+    return AudioError("not-audio", f"{name}: {what}; the supported formats are {READ}.")
 
 
 def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.SoundFile:

@@ -20,13 +20,13 @@ MAX_GAPS = 1_000  # places of an Ogg file where no page follows a page: looking 
 class Part:
     """Stretches of a file, as (start, end), that libsndfile decodes as one recording.
 
-    `length` is how long it is told that they are, in bytes, and `samples` how many there are of each channel; None for as long
-    as they are, and as many as libsndfile says. `direct`: it decodes the file itself as well.
+    `length` is how long it is told that they are, in bytes, and `samples` how many there are of each channel; 0 where that is
+    up to libsndfile. `direct`: the whole file is this part, and libsndfile decodes all of it.
     """
 
     stretches: list[tuple[int, int]]
-    length: int | None = None
-    samples: int | None = None
+    length: int = 0
+    samples: int = 0
     direct: bool = False
 
 

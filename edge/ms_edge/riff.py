@@ -71,8 +71,8 @@ def read_header(read_at: Callable[[int, int], bytes], size: int | None) -> Heade
             formats += 1
             fields = read_at(body, min(length, 20))
             contradictory |= formats > 1 or _impossible(fields[:16], order)
-            block = _block(fields, order)
-            coding = struct.unpack(order + "H", fields[:2])[0] if len(fields) >= 2 else 0
+            if formats == 1:  # libsndfile uses the first
+                block, coding = _block(fields, order), int.from_bytes(fields[:2], "big" if order == ">" else "little")
         elif name == b"ds64":
             sizes = read_at(body, 16)
             long_data_size = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None

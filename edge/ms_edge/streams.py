@@ -114,13 +114,13 @@ class Section:
     and what goes wrong is kept in `error`.
     """
 
-    def __init__(self, source: IO[bytes], stretches: Sequence[tuple[int, int]], length: int | None = None) -> None:
+    def __init__(self, source: IO[bytes], stretches: Sequence[tuple[int, int]], length: int = 0) -> None:
         self.error: BaseException | None = None
         self.opening = True  # until then, zeros are where a length that is too large promises bytes
         self._source = source
         self._stretches = stretches
         self._ends = list(accumulate(end - start for start, end in stretches))
-        self._length = self._ends[-1] if length is None else length
+        self._length = length or self._ends[-1]
         self._position = 0
         self._held, self._held_at = b"", 0  # libmpg123 reads a few bytes at a time
 
@@ -146,6 +146,9 @@ class Section:
                 return 0
             count = min(count, len(self._held))
         buffer[:count] = self._held[at : at + count]
+        if self.opening and count < (promised := min(len(buffer), self._length - self._position)):
+            buffer[count:promised] = bytes(promised - count)
+            count = promised
         self._position += count
         return count
 
@@ -162,8 +165,6 @@ class Section:
             count -= len(piece)
             if not count or len(piece) < end - start:
                 break
-        if self.opening and at >= self._ends[-1]:
-            pieces.append(bytes(max(0, min(count, self._length - at))))
         return b"".join(pieces)
 
 
