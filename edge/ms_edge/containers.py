@@ -10,10 +10,10 @@ from ms_edge.riff import is_wav
 
 @dataclass(frozen=True)
 class Container:
-    """A format of files: its name in documents and messages, its names in libsndfile, and its extensions in directories.
+    """A format of files: its name for people, its names in libsndfile, and its extensions.
 
-    `frames_per_byte` is more than a file can hold, in samples of each channel for each of its bytes. libsndfile goes on for
-    ever with some codings where the header declares a wrong size.
+    `frames_per_byte` is more than a file can hold, in samples of each channel for each byte:
+    libsndfile never ends with some codings where the header declares a wrong size.
     """
 
     name: str
@@ -23,22 +23,25 @@ class Container:
 
 
 CONTAINERS = (
-    # The tightest coding, GSM 6.10, has 320 samples in 65 bytes. MP3 within WAV counts as MP3.
+    # The tightest coding, GSM 6.10, has 320 samples in 65 bytes. MP3 inside WAV counts as MP3.
     Container("WAV (also RF64 and Wave64)", ("WAV", "WAVEX", "RF64", "W64"), (".wav", ".rf64", ".w64"), 8),
     # Digital silence: 65,535 samples in a frame of 12 bytes.
     Container("FLAC", ("FLAC",), (".flac",), 8192),
-    # Silence in Vorbis: 4,096 samples in a packet of 1 byte, and a byte for its length. Opus: 5,760 samples in 3 bytes.
+    # Vorbis: at most 4,096 samples in 2 bytes. Opus: at most 5,760 samples in 3 bytes.
     Container("Ogg (Vorbis or Opus)", ("OGG",), (".ogg", ".oga", ".opus"), 8192),
     # At 8 kbit/s and 24 kHz, 576 samples in 24 bytes. In free format, 1,152 in 40.
     Container("MP3 and MP2", ("MP3",), (".mp3", ".mp2"), 64),
-    Container("AIFF", ("AIFF",), (".aiff", ".aif", ".aifc"), 16),  # silence in DWVW: 1 bit for a sample
-    Container("CAF", ("CAF",), (".caf",), 8192),  # silence in ALAC: 4,096 samples in a packet of a few bytes
-    Container("AU", ("AU",), (".au",), 8),  # 24 kbit/s of G.723: 8 samples in 3 bytes
+    # Silence in DWVW: a sample in 1 bit.
+    Container("AIFF", ("AIFF",), (".aiff", ".aif", ".aifc"), 16),
+    # Silence in ALAC: 4,096 samples in 20 bytes.
+    Container("CAF", ("CAF",), (".caf",), 8192),
+    # G.723 of 24 kbit/s: 8 samples in 3 bytes.
+    Container("AU", ("AU",), (".au",), 8),
 )
 EXTENSIONS = tuple(extension for container in CONTAINERS for extension in container.extensions)
 READ = ", ".join(container.name for container in CONTAINERS[:-1]) + f" and {CONTAINERS[-1].name}"
 
-OTHERS = {  # what else is easily told by its first bytes, most of which libsndfile would open
+OTHERS = {  # what the first bytes tell of other formats, most of which libsndfile would open
     "NIST SPHERE": rb"NIST",
     "Creative Voice (VOC)": rb"Creative",
     "IRCAM": rb"\x64\xa3[\x00-\x07]\x00|\x00[\x00-\x07]\xa3\x64",
@@ -65,7 +68,7 @@ OTHERS = {  # what else is easily told by its first bytes, most of which libsndf
 
 
 def begins_as_read(start: bytes) -> bool:
-    """Whether these first 40 bytes begin a file of a format that is read; MP3 and MP2 have no such beginning."""
+    """Whether a file with these first 40 bytes is of a format that is read, other than MP3 and MP2."""
     return (
         is_wav(start)
         or start[:4] in (b"fLaC", b"OggS", b"caff", b".snd", b"dns.")
@@ -74,10 +77,10 @@ def begins_as_read(start: bytes) -> bool:
 
 
 def container_of(known_as: str) -> Container | None:
-    """The container that libsndfile calls by this name; None where it is not one that is read."""
+    """The container that libsndfile calls by this name; None if it is not one that is read."""
     return next((container for container in CONTAINERS if known_as in container.known_as), None)
 
 
 def name_of(start: bytes) -> str | None:
-    """The name of a format that is not read, by the first 12 bytes; None where they say nothing."""
+    """The name of a format that is not read, by the first 12 bytes of a file; None if unknown."""
     return next((name for name, pattern in OTHERS.items() if re.match(pattern, start, re.DOTALL)), None)

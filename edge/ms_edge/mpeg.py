@@ -1,8 +1,9 @@
 """Find every frame of MPEG audio (MP3, MP2, MP1) in a file.
 
-libsndfile estimates the length of a file without a Xing header from the size of its first frame, and stops there. It
-refuses a file that does not begin with a frame, and gives up at junk between frames. So the headers of all frames are
-read here first. libsndfile gets the frames alone, and a length in bytes that makes its estimate exact.
+libsndfile estimates the length of a file without a Xing header from the size of its first frame,
+and stops there. It refuses a file that does not begin with a frame, and gives up at junk between
+frames. So the headers of all frames are read here first. libsndfile gets the frames alone, and a
+length in bytes that makes its estimate exact.
 
 Frames: ISO/IEC 11172-3 and 13818-3, and the unofficial MPEG 2.5. Xing and Info headers:
 gabriel.mp3-tech.org/mp3infotag.html.
@@ -18,7 +19,7 @@ from ms_edge.parts import Part, ReadAt
 
 RATES_HZ = (44_100, 48_000, 32_000)  # of MPEG 1
 RATE_DIVISOR = {3: 1, 2: 2, 0: 4}  # by the two bits of the version: MPEG 1, 2, 2.5
-KBIT_S = {  # by whether it is MPEG 1, and the layer; the first is free format, where a frame has any one size
+KBIT_S = {  # by whether it is MPEG 1, and the layer; 0: free format, where all frames have any one size
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -26,16 +27,17 @@ KBIT_S = {  # by whether it is MPEG 1, and the layer; the first is free format, 
     (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-MIN_FREE, MAX_FRAME = 40, 3456  # bytes of a frame in free format; libmpg123 decodes none that is larger
-MARK_AT = {(True, False): 36, (True, True): 21, (False, False): 21, (False, True): 13}  # by whether MPEG 1, and mono
+MIN_FREE, MAX_FRAME = 40, 3456  # bytes of a frame in free format; libmpg123 decodes none larger
+# Where a frame that states the length of its part has its mark: by whether it is MPEG 1, and mono.
+MARK_AT = {(True, False): 36, (True, True): 21, (False, False): 21, (False, True): 13}
 VBRI_AT = 36
 MARKS = frozenset((b"Xing", b"Info", b"VBRI"))
 CANDIDATE = re.compile(rb"\xff(?=[\xe2-\xff][\x00-\xef])")  # what may begin a frame
 
 BLOCK = 1 << 17  # bytes read at a time
 AHEAD = 4 * MAX_FRAME  # bytes that show whether frames follow one another
-MAX_JUNK = 1 << 20  # bytes searched for the first frame after a tag whose size is too small for its picture
-MAX_TRIES = 200_000  # places where a frame may begin, among other bytes; 100 MB of noise have 20,000
+MAX_JUNK = 1 << 20  # bytes searched for the first frame after a tag that is larger than it says
+MAX_TRIES = 200_000  # places among other bytes where a frame may begin; 100 MB of noise have 20,000
 MAX_STRETCHES = 100_000  # of frames that follow one another, in one file
 MAX_TAGS = 10_000  # that follow one another
 MIN_REST = 4096  # bytes after the last frame that are worth a warning
@@ -44,16 +46,17 @@ MIN_REST = 4096  # bytes after the last frame that are worth a warning
 def mpeg_parts(read_at: ReadAt, start: int, end: int) -> tuple[list[Part], list[str]]:
     """Find the frames between two offsets of a file that `read_at(offset, count)` reads.
 
-    Returns one part for all frames of one kind (version, layer, sampling rate, number of channels) up to the next header
-    that states a length, and warnings: `truncated` where the last frame is incomplete or a header states more than there
-    is, `damaged` where something else lies between frames or before the first, `bad-header` where more than a little
-    follows the last. No part is returned where it is not MPEG audio.
+    Returns a part for all frames of one kind (version, layer, sampling rate, number of channels) up
+    to the next header that states a length, and warnings: `truncated` where the last frame is
+    incomplete or a header states more than there is, `damaged` where something else lies between
+    frames or before the first, `bad-header` where more than a little follows the last. Returns no
+    part where it is not MPEG audio.
     """
     return _Walk(read_at, start, end).parts()
 
 
 class _Sizes(dict[bytes, int]):
-    """The size in bytes of a frame, by the four bytes of its header; 0 for what is not a frame of the same kind.
+    """The size in bytes of a frame, by the four bytes of its header; 0 for a frame of another kind.
 
     `free` is the size of a frame in free format, without padding; 0 for other frames.
     """
@@ -61,7 +64,7 @@ class _Sizes(dict[bytes, int]):
     def __init__(self, header: bytes, free: int = 0) -> None:
         self._kind = _kind(header)
         self._free = free
-        version, self.layer, rate, mono = self._kind
+        version, rate, self.layer, mono = self._kind
         mpeg1 = version == 3
         self.samples = 384 if self.layer == 1 else 576 if self.layer == 3 and not mpeg1 else 1152
         self.slot = 4 if self.layer == 1 else 1  # bytes of the unit in which sizes are counted
@@ -80,7 +83,7 @@ class _Sizes(dict[bytes, int]):
 
 @dataclass(frozen=True)
 class _Stated:
-    """What a Xing, Info or VBRI header states of its part; None for what it does not."""
+    """What a Xing, Info or VBRI header states of its part; None for what it does not state."""
 
     frames: int | None  # without its own
     bytes: int | None  # with its own frame
@@ -88,7 +91,7 @@ class _Stated:
 
     @property
     def frames_known(self) -> int:
-        """How many frames libsndfile would decode; -1 where it would estimate that."""
+        """How many frames libsndfile would decode; -1 if it would estimate that."""
         return self.frames if self.known and self.frames is not None else -1
 
     def more_than(self, frames: int, size: int) -> bool:
@@ -118,7 +121,7 @@ class _Walk:
         return parts, self._warnings
 
     def _first(self) -> int | None:
-        """Where the first frame is: after tags, or after the rest of a frame whose beginning is missing."""
+        """Where the first frame is: after tags, or after the rest of one that lacks its beginning."""
         tagged = _tag_bytes(self._read_at(self._start, 32)) > 0
         after = after_tags(self._read_at, self._start)
         if after >= self._end:  # a tag that claims too much
@@ -131,7 +134,7 @@ class _Walk:
         return found
 
     def _part(self, first: int) -> tuple[Part | None, int | None]:
-        """The part that begins here, None if it is too short; and where the next one begins, None after the last."""
+        """The part that begins here, None if it is too short; and where the next one begins, if any."""
         sizes = self._sizes(first)
         assert sizes is not None
         stated = self._stated(first, sizes)
@@ -159,20 +162,24 @@ class _Walk:
         kept = bool(stated and stated.frames_known >= frames > 0)
         part.length *= frames
         if following is None and len(part.stretches) == 1:
-            exact = stated.frames_known == frames if stated else part.length <= self._end  # more does no harm
-            part.direct = exact and self._begins_file(first) and after_tags(self._read_at, at) >= self._whole
+            # An estimate that is too high does no harm: libsndfile ends with the file.
+            decoded = stated.frames_known == frames if stated else part.length <= self._end
+            to_the_end = after_tags(self._read_at, at) >= self._whole
+            part.direct = decoded and to_the_end and self._begins_file(first)
         if kept:
             part.stretches.insert(0, (first, part.stretches[0][0]))
             part.length = sum(end - begin for begin, end in part.stretches)
         return (part if frames + kept > 1 else None), following
 
     def _frames(self, at: int, sizes: _Sizes) -> tuple[int, int]:
-        """Go on from frame to frame of one kind: where they end, or a header begins that states a length; and how many."""
+        """Where frames of one kind end that follow one another, and how many they are.
+
+        They also end before a header that states the length of another part.
+        """
         frames, mark, end_of_mark = 0, sizes.mark_at, sizes.mark_at + 4
         while True:
             block, i = self._load(at)
             began, end = i, len(block)
-            size = 0
             while (size := sizes[block[i : i + 4]]) and i + size <= end:
                 if block[i + mark : i + end_of_mark] in MARKS and _stated(block, i, sizes):
                     return self._base + i, frames
@@ -203,7 +210,7 @@ class _Walk:
         return None
 
     def _follow(self, at: int, wanted: int) -> bool:
-        """Whether as many frames of one kind follow one another here, or two up to the end or a tag."""
+        """Whether so many frames of one kind follow one another here, or two up to the end or a tag."""
         sizes = self._sizes(at)
         if sizes is None:
             return False
@@ -224,7 +231,7 @@ class _Walk:
         sizes = _Sizes(header)
         if header[2] >= 0x10:
             return sizes
-        # Free format: as large as the distance to the next header, if there is another one after the same distance.
+        # Free format: the distance to the next header, if another one follows after the same distance.
         padding = sizes.slot * (header[2] >> 1 & 1)
         j = i + MIN_FREE
         while (j := block.find(header[:2], j, i + MAX_FRAME + 4)) >= 0 and self._tries > 0:
@@ -243,7 +250,7 @@ class _Walk:
         return _stated(*self._load(at), sizes)
 
     def _load(self, at: int) -> tuple[bytes, int]:
-        """A block that holds AHEAD bytes from an offset on, as far as there are any, and the offset within it."""
+        """A block with AHEAD bytes from an offset on, fewer at the end; and the offset within it."""
         i = at - self._base
         end = self._base + len(self._block)
         if i < 0 or at > end or (at + AHEAD >= end and end < self._end):
@@ -289,12 +296,12 @@ def _is_header(header: bytes) -> bool:
 
 
 def _kind(header: bytes) -> tuple[int, int, int, bool]:
-    """Version, layer, sampling rate (the first and the third as they are coded), and whether it is mono."""
-    return header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3), header[2] >> 2 & 3, header[3] >> 6 == 3
+    """Version and sampling rate as they are coded, layer, and whether it is mono."""
+    return header[1] >> 3 & 3, header[2] >> 2 & 3, 4 - (header[1] >> 1 & 3), header[3] >> 6 == 3
 
 
 def _stated(block: bytes, i: int, sizes: _Sizes) -> _Stated | None:
-    """What the frame that begins here states of its part; None where it is not a header of that sort."""
+    """What the frame that begins here states of its part; None if it is an ordinary frame."""
     if sizes.layer != 3:
         return None
     frame, at = block[i : i + sizes[block[i : i + 4]]], sizes.mark_at
@@ -302,19 +309,20 @@ def _stated(block: bytes, i: int, sizes: _Sizes) -> _Stated | None:
     if frame[at : at + 4] in (b"Xing", b"Info") and not any(frame[6:at]) and len(frame) >= at + 8:
         flags = frame[at + 7]
         frames = _number(frame, at + 8) if flags & 1 else None
-        return _Stated(frames, _number(frame, at + (12 if flags & 1 else 8)) if flags & 2 else None, True)
+        size = _number(frame, at + (12 if flags & 1 else 8)) if flags & 2 else None
+        return _Stated(frames, size, True)
     if frame[VBRI_AT : VBRI_AT + 4] == b"VBRI":
         return _Stated(_number(frame, VBRI_AT + 14), _number(frame, VBRI_AT + 10), False)
     return None
 
 
 def _number(frame: bytes, at: int) -> int | None:
-    """32 bits of a header; None where there are none, or they are 0, which encoders leave that cannot go back."""
+    """32 bits of a header; None if they are missing, or 0 as an encoder leaves them in a pipe."""
     return (struct.unpack(">I", frame[at : at + 4])[0] or None) if len(frame) >= at + 4 else None
 
 
 def _tag_bytes(head: bytes) -> int:
-    """The size of the ID3v2, ID3v1 or APE tag that begins with these 32 bytes; 0 where none does."""
+    """The size of the ID3v2, ID3v1 or APE tag that begins with these 32 bytes; 0 if none does."""
     if head[:3] == b"ID3" and len(head) >= 10:
         a, b, c, d = head[6:10]
         return 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if head[5] & 0x10 else 0)

@@ -56,6 +56,8 @@ class Stream:
         elif header:
             # What follows the samples is not looked for: it cannot be reached without hearing them first.
             self._length = header.data_offset + header.data_bytes
+            if header.block:
+                self._length = min(self._length, LONGEST_IN_BLOCKS)
         return header
 
     def read_at(self, offset: int, count: int) -> bytes:

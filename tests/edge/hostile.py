@@ -206,8 +206,8 @@ CASES: dict[str, Case] = {
     "mp2": holding(lambda: silent_mp2(80), ()),
     "mp2, cut": holding(lambda: silent_mp2(80)[:-1], ("truncated",)),
     "mp2 inside a wav": holding(lambda: wav(chunk(b"fmt ", fmt(tag=0x50)), chunk(b"data", silent_mp2(80))), ()),
-    "g721 that never ends": holding(lambda: _endless("G721_32"), ("stream-header",)),
-    "nms that never ends": holding(lambda: _endless("NMS_ADPCM_32"), ("stream-header",)),
+    "g721 that never ends": holding(lambda: endless("G721_32"), ("stream-header",)),
+    "nms that never ends": holding(lambda: endless("NMS_ADPCM_32"), ("stream-header",)),
     # formats that libsndfile would read
     "voc": holding(lambda: encoded(form="VOC"), "not-audio"),
     "nist": holding(lambda: encoded(form="NIST"), "not-audio"),
@@ -296,7 +296,8 @@ def silent_mp2(frames: int, kbit_s: int = 64, rate: int = 44_100, header: bytes 
     return b"".join(made)
 
 
-def _endless(subtype: str) -> bytes:
+def endless(subtype: str) -> bytes:
+    """A WAV file whose samples have the size that a pipe leaves."""
     content = bytearray(encoded(subtype=subtype, rate=8_000))
     at = content.index(b"data") + 4
     content[at : at + 4] = b"\xff" * 4

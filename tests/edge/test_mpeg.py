@@ -15,7 +15,8 @@ from ms_edge import mpeg
 from ms_edge.audio import AudioFile
 from ms_edge.errors import AudioError
 
-DELAY = 1105  # samples that an encoder and a decoder of layer III put before the first; libsndfile cuts them off if it is told
+# Samples that an encoder and a decoder of layer III put first; libsndfile cuts them off if it is told.
+DELAY = 1105
 
 
 def decoded(content: bytes, block_s: float | None = None) -> tuple[np.ndarray, list[str]]:
@@ -142,7 +143,6 @@ def test_a_file_that_begins_within_a_frame_loses_that_frame_alone(start):
 def test_junk_between_frames_is_left_out():
     bare = hostile.without_header(recording(44_100))
     whole, _ = decoded(bare)
-    (part,), _ = parts_of(bare)
     frame = next(place for place in _frames(bare) if place > 20_000)
     for junk in (b"\xff" * 700, np.random.default_rng(0).bytes(70_000), b"\xff\xfb\x90\x00" * 500):
         found, warnings = decoded(bare[:frame] + junk + bare[frame:])
