@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 from numpy.typing import ArrayLike, NDArray
 
+from ms_edge.containers import container_of
 from ms_edge.errors import AudioError, UsageError
 from ms_edge.opening import (
     STDIN,
@@ -24,7 +25,9 @@ from ms_edge.opening import (
     size_of,
     unreadable,
 )
+from ms_edge.parts import Part
 from ms_edge.raw import RawFormat
+from ms_edge.riff import MPEG_CODINGS
 from ms_edge.sources import BLOCK_SAMPLES, AudioArrays, AudioSource, Samples, as_float32, require_plausible
 from ms_edge.streams import Section, Stream
 
@@ -33,6 +36,7 @@ Float32 = NDArray[np.float32]
 SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")  # libsndfile's subtypes whose samples are integers of at most 16 bits
 CAREFUL_FRAMES = 1024  # read at a time where a file is damaged
 UNKNOWN_FRAMES = (1 << 63) - 1  # as libsndfile counts a FLAC file whose header does not say
+MOST_CUT_OFF = 8192  # samples at the beginning and end of an MP3 file that its encoder states to be its own
 
 
 class AudioFile(AudioSource):
@@ -55,7 +59,8 @@ class AudioFile(AudioSource):
         self._stream: Stream | None = None
         self._declared = self._noted = True
         self._damaged = False
-        self._parts: list[tuple[int, int]] = []  # still to come
+        self._parts: list[Part] = []  # still to come
+        self._part: Part | None = None
         self._before = 0  # frames of the parts that are done
         notes: list[str] = []
         if isinstance(source, str | os.PathLike):
@@ -70,8 +75,8 @@ class AudioFile(AudioSource):
                 # Never its fileno(): a decompressing one has that of the compressed file.
                 self._source = source  # type: ignore[assignment]
                 size = size_of(name, self._source)
+            self._size, self._raw = size, raw
             self._opened = self._look(name, size, raw, wav_only, notes)
-            self._raw = raw
             self._sound = open_sound(name, self._opened, raw)
         except BaseException as error:
             if self._descriptor is not None:
@@ -79,8 +84,6 @@ class AudioFile(AudioSource):
             if isinstance(error, OSError):
                 raise unreadable(name, error) from None
             raise
-        if self._stream:
-            self._stream.opening = False
         if self._sound.frames == UNKNOWN_FRAMES:
             self._declared = False
             notes.append("stream-header")
@@ -128,16 +131,23 @@ class AudioFile(AudioSource):
         # How long it is need not be known: of raw audio and of what a pipe wrote nothing is declared.
         self._declared = raw is None and not (header and header.open_ended)
         self._noted = size is not None and header is None
+        if size is None and header and header.coding in MPEG_CODINGS:
+            raise AudioError(
+                "not-audio",
+                f"{name}: MPEG audio within WAV is not read from a stream; redirect the file (< FILE), or decode it "
+                "(ffmpeg -i … -f wav - | ms-edge classify -).",
+            )
+        if size is not None and raw is None:
+            self._parts = parts_of(name, stream.read_at, size, start, header, notes)
+            if self._parts:
+                self._part = self._parts.pop(0)
+                if not self._part.direct:
+                    return Section(self._source, self._part.stretches, self._part.length)
         if size is None or (header and header.open_ended):
             self._stream = stream
             return stream
-        if header is None and raw is None:
-            self._parts = parts_of(stream.read_at, size, start, notes)
-            if len(self._parts) > 1:
-                return Section(self._source, *self._parts.pop(0))
-        self._parts = []
         if self._descriptor is None:
-            return Section(self._source, 0, size)
+            return Section(self._source, [(0, size)])
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         # Windows: libsndfile may live with another C runtime, where our descriptor means nothing.
         return self._descriptor if os.name == "posix" or name == STDIN else name
@@ -146,12 +156,17 @@ class AudioFile(AudioSource):
         buffer: Samples = np.empty((self._block_frames, self.channels), self._kind)
         while True:
             while count := self._read(buffer):
+                self._require_possible(self.frames + count)
                 yield buffer[:count]
             frames = self.frames - self._before
             log = self._sound.extra_info  # where libsndfile notes what it forgives
-            if self._declared and (frames < self._sound.frames or (self._noted and "(should be" in log)):
-                self._warn("truncated")
-            if not self._declared and frames == self._sound.frames and self._raw is None:
+            if self._part and self._part.samples:
+                if frames + MOST_CUT_OFF < self._part.samples:
+                    self._warn("truncated")
+            elif self._declared:
+                if frames < self._sound.frames or (self._noted and "(should be" in log):
+                    self._warn("truncated")
+            elif frames == self._sound.frames and self._raw is None:
                 self._warn("truncated")  # it went on for longer than libsndfile can count
             if self._raw and self._stream and self._stream.received % self._raw.frame_bytes:
                 self._warn("truncated")
@@ -161,19 +176,34 @@ class AudioFile(AudioSource):
                 return
 
     def _open_next(self) -> bool:
-        """Go on with the next part; false, and a warning, where it is no audio or of another rate or number of channels."""
+        """Go on with the next part. Leave out, with a warning, what is no audio or of another rate or number of channels."""
         self._sound.close()
         self._before, self._damaged = self.frames, False
-        self._opened = Section(self._source, *self._parts.pop(0))
-        try:
-            self._sound = open_sound(self.name, self._opened, None)
-            if (self._sound.samplerate, self._sound.channels) == (self.sample_rate_hz, self.channels):
-                return True
-        except AudioError as error:
-            if error.code == "cannot-read":
-                raise
-        self._warn("truncated")
+        while self._parts:
+            self._part = self._parts.pop(0)
+            self._opened = Section(self._source, self._part.stretches, self._part.length)
+            try:
+                self._sound = open_sound(self.name, self._opened, None)
+                if (self._sound.samplerate, self._sound.channels) == (self.sample_rate_hz, self.channels):
+                    return True
+            except AudioError as error:
+                if error.code == "cannot-read":
+                    raise
+            self._warn("truncated")
+            self._sound.close()
         return False
+
+    def _require_possible(self, frames: int) -> None:
+        """Raise AudioError(`too-long`) where so many samples of a channel cannot have come of as many bytes."""
+        size = self._size
+        if size is None and self._stream:
+            size = max(self._stream.received, len(self._stream.start))
+        container = container_of(self._sound.format)
+        if size is not None and container and frames > container.frames_per_byte * size:
+            raise AudioError(
+                "too-long",
+                f"{self.name}: decodes to more audio than {size:,} bytes of it can hold, so its header is wrong.",
+            )
 
     def _read(self, buffer: Samples) -> int:
         done = self.frames - self._before
@@ -197,6 +227,7 @@ class AudioFile(AudioSource):
         """Go back to where the last good block ended: what was decoded after it is lost, and so is the decoder's state."""
         self._sound.close()
         if isinstance(self._opened, Section):
+            self._opened.opening = True
             self._opened.seek(0)
         elif self._descriptor is not None:
             os.lseek(self._descriptor, 0, os.SEEK_SET)

@@ -21,6 +21,7 @@ from ms_edge.model import Model
 from ms_edge.raw import RawFormat
 from ms_edge.results import Classification, Segment
 from ms_edge.sources import AudioArrays, AudioSource
+from ms_edge.spec import MIN_HOP_S
 from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
 from ms_edge.windows import Batch, batches, owned_samples, silent_windows
 
@@ -75,9 +76,9 @@ class Classifier:
         hop_s = None if hop_s is None else _number("hop_s", hop_s)
         min_segment_s = _number("min_segment_s", min_segment_s)
         min_confidence = _number("min_confidence", min_confidence)
-        if hop_s is not None and not 0.01 <= hop_s <= spec.clip_s:
+        if hop_s is not None and not MIN_HOP_S <= hop_s <= spec.clip_s:
             raise UsageError(
-                "usage", f"The hop must be 0.01 s to the model's window of {spec.clip_s:g} s, not {hop_s:g} s."
+                "usage", f"The hop must be {MIN_HOP_S} s to the model's window of {spec.clip_s:g} s, not {hop_s:g} s."
             )
         if not 0 <= min_segment_s <= MAX_MIN_SEGMENT_S:
             raise UsageError(
@@ -183,7 +184,7 @@ class Classifier:
         none = WindowScores(
             np.empty(0, np.int64), np.empty((0, len(self.model.metadata.labels)), np.float32), np.empty(0, bool)
         )
-        size = max(1, int(BATCH_S / self.spec.clip_s))
+        size = max(1, min(int(BATCH_S / self.spec.clip_s), self.model.max_batch))
         found = [none, *map(self._scored, batches(blocks, self.spec, size))]
         return WindowScores(
             np.concatenate([part.starts for part in found]),

@@ -43,10 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             args = parser().parse_args(arguments)
-            if arguments is None and not getattr(args, "verbose", False):
+            if arguments is None:
                 import numpy  # noqa: F401  (before: for want of memory its BLAS ends the process, and says so there)
 
-                _keep_stderr_for_us()
+                if not getattr(args, "verbose", False):
+                    _keep_stderr_for_us()
+                _keep_stdout_for_us()
+                if hasattr(args, "output"):
+                    args.output = _ours(args.output)
             return COMMANDS[args.command](args)
         finally:  # here, and not when Python exits, a full disk is one sentence; also of --help, which raises SystemExit
             sys.stdout.flush()
@@ -106,6 +110,35 @@ def _keep_stderr_for_us() -> None:
     sys.stderr = open(ours, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)  # noqa: SIM115
     os.dup2(nowhere, 2)
     os.close(nowhere)
+
+
+def _keep_stdout_for_us() -> None:
+    """Send what C libraries print to descriptor 1 to where descriptor 2 leads: it has no place between the results."""
+    before = sys.stdout
+    if not isinstance(before, io.TextIOWrapper):
+        return
+    before.flush()
+    try:
+        ours = os.dup(1)
+    except OSError:
+        return
+    unbuffered = isinstance(before.buffer, io.RawIOBase)  # PYTHONUNBUFFERED
+    sys.stdout = io.TextIOWrapper(
+        open(ours, "wb", buffering=0 if unbuffered else -1),  # noqa: SIM115
+        encoding=before.encoding,
+        errors=before.errors,
+        line_buffering=before.line_buffering,
+        write_through=before.write_through,
+    )
+    os.dup2(2, 1)
+
+
+def _ours(output: str | None) -> str | None:
+    """Return the path of our own copy if a path names descriptor 1 or 2, which the C libraries have now."""
+    for number, name, stream in ((1, "stdout", sys.stdout), (2, "stderr", sys.stderr)):
+        if output in (f"/dev/{name}", f"/dev/fd/{number}", f"/proc/self/fd/{number}"):
+            return f"/dev/fd/{stream.fileno()}"
+    return output
 
 
 def _classify(args: argparse.Namespace) -> int:

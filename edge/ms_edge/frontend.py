@@ -104,7 +104,9 @@ class FrontEnd:
         """
         spec = self.spec
         count, step = spec.frames(spec.clip_samples), spec.frame_step
-        shared = self._frames(samples) if spec.hop_samples % step == 0 and len(starts) > 1 else None
+        # Not where so few frames of each clip are used that most would be computed in vain.
+        sharing = len(starts) > 1 and spec.hop_samples % step == 0 and spec.hop_samples <= 2 * count * step
+        shared = self._frames(samples) if sharing else None
         found = np.empty((len(starts), *spec.feature_shape), np.float32)
         by_frame = found.swapaxes(1, 2) if spec.layout == "bins_frames" else found
         for clip, start in zip(by_frame, starts.tolist(), strict=True):

@@ -1,182 +1,348 @@
-"""What a model file computes, read from its bytes before onnxruntime sees them: the operators a network needs, and no more.
+"""What is in a model file, read from its bytes before onnxruntime sees them: what ms-export writes, and no more.
 
-onnxruntime computes what depends on constants alone while it loads a model, and a hundred bytes of those can fill any
-memory. So a graph is walked first: Protocol Buffers' wire format (protobuf.dev/programming-guides/encoding) with the field
-numbers of onnx.proto, as far as that takes. What is not understood is refused, and nothing is computed.
+onnxruntime reads other files and any memory where a model says that its constants are there, computes what depends on constants
+alone while it loads a model, and a hundred bytes of those can fill any memory. So a file is read first against the list of fields
+below (numbers of onnx.proto), the operators of `ms_edge.operators`, and limits. What is in neither list is refused.
 """
 
 from __future__ import annotations
 
-import math
-import struct
-from collections.abc import Iterator
-from itertools import zip_longest
+from collections import Counter
+from typing import Any, NamedTuple
 
 from ms_edge.errors import ModelError
+from ms_edge.operators import MAX_RANK, OF_CONSTANTS, OPERATORS, Attribute, Node, Shape, output_shapes
+from ms_edge.protobuf import (
+    BYTES,
+    FLOAT,
+    FLOATS,
+    INT,
+    INTS,
+    TEXT,
+    Field,
+    Message,
+    Reader,
+    TooManyFieldsError,
+    UnknownFieldError,
+    count,
+    integers,
+)
+from ms_edge.spec import MAX_VALUES
 
-Wire = int | memoryview  # a number, or bytes: text, a message or packed numbers
+# Limits, far above what ms-export writes: its largest recipe has 253 nodes and 2.6 million constant values. onnxruntime's time to
+# load a graph grows with the square of its nodes, on 1.20 to about a second at this limit.
+MAX_NODES = 2_000
+MAX_CONSTANTS = 4_000
+MAX_FIELDS = 50_000  # of all messages in the file
+# Of the constants of each node, and of what is made of constants: while onnxruntime loads a model, it computes the one and
+# rearranges the other, on 1.20 anew for every node. The 8-bit weights of a network that fills a file of 64 MiB in 32 bits are
+# read, widened and read again: 50 million.
+MAX_CONSTANT_VALUES = 1 << 26
+MAX_NUMBERS = 4 * MAX_RANK  # in an attribute, or in a constant that a shape depends on
+OPSET, IR_VERSION = 15, 8
+DOMAINS = ("", "ai.onnx")
 
-# What ms-export writes (features, waveform, int8, fp16), and what Keras' usual layers become. Left out is what makes much of
-# little (Expand, Tile, Range, ConstantOfShape, ConvTranspose …), draws at random, or holds graphs of its own.
-OPERATORS = frozenset((
-    "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Conv", "DequantizeLinear",
-    "Div", "Dropout", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor", "GRU", "Gather", "Gemm", "GlobalAveragePool",
-    "GlobalMaxPool", "Greater", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LSTM",
-    "LayerNormalization", "LeakyRelu", "Less", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg", "Not",
-    "Or", "PRelu", "Pad", "Pow", "QuantizeLinear", "RNN", "Reciprocal", "ReduceL2", "ReduceLogSumExp", "ReduceMax",
-    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Resize", "Selu", "Shape", "Sigmoid", "Sign", "Slice",
-    "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "ThresholdedRelu", "Transpose",
-    "Unsqueeze", "Where",
-))  # fmt: skip
-# Of constants alone only these: they make no more values than there are in the file.
-OF_CONSTANTS = (
-    "Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose", "Unsqueeze",
-)  # fmt: skip
-MAX_PADDED = 4096  # values that padding may make of one
-DOMAINS = (b"", b"ai.onnx")
-FLOAT, INT64 = 1, 7  # TensorProto.DataType
+# TensorProto.DataType: bytes of a value, and the field other than raw_data that may hold it.
+STORAGE = {
+    1: (4, "float_data"),
+    2: (1, "int32_data"),
+    3: (1, "int32_data"),
+    6: (4, "int32_data"),
+    7: (8, "int64_data"),
+    9: (1, "int32_data"),
+    10: (2, "int32_data"),
+    11: (8, ""),
+}
+FLOAT32, INT32, INT64 = 1, 6, 7
+# AttributeProto.AttributeType: the field that holds the value.
+ATTRIBUTE_VALUES = {1: "f", 2: "i", 3: "s", 7: "ints"}
+
+TENSOR = Message(
+    "TensorProto",
+    {
+        1: Field("dims", INTS, repeated=True),
+        2: Field("data_type", INT),
+        4: Field("float_data", FLOATS, repeated=True),
+        5: Field("int32_data", INTS, repeated=True),
+        7: Field("int64_data", INTS, repeated=True),
+        8: Field("name", TEXT),
+        9: Field("raw_data", BYTES),
+        12: Field("doc_string", TEXT),
+        14: Field("data_location", INT),  # 0 alone: in the file
+    },
+)
+ATTRIBUTE = Message(
+    "AttributeProto",
+    {
+        1: Field("name", TEXT),
+        2: Field("f", FLOAT),
+        3: Field("i", INT),
+        4: Field("s", TEXT),
+        8: Field("ints", INTS, repeated=True),
+        13: Field("doc_string", TEXT),
+        20: Field("type", INT),
+    },
+)
+NODE = Message(
+    "NodeProto",
+    {
+        1: Field("input", TEXT, repeated=True),
+        2: Field("output", TEXT, repeated=True),
+        3: Field("name", TEXT),
+        4: Field("op_type", TEXT),
+        5: Field("attribute", ATTRIBUTE, repeated=True),
+        6: Field("doc_string", TEXT),
+        7: Field("domain", TEXT),
+    },
+)
+DIMENSION = Message("TensorShapeProto.Dimension", {1: Field("dim_value", INT), 2: Field("dim_param", TEXT)})
+TENSOR_SHAPE = Message("TensorShapeProto", {1: Field("dim", DIMENSION, repeated=True)})
+TENSOR_TYPE = Message("TypeProto.Tensor", {1: Field("elem_type", INT), 2: Field("shape", TENSOR_SHAPE)})
+VALUE = Message(
+    "ValueInfoProto",
+    {
+        1: Field("name", TEXT),
+        2: Field("type", Message("TypeProto", {1: Field("tensor_type", TENSOR_TYPE)})),
+        3: Field("doc_string", TEXT),
+    },
+)
+GRAPH = Message(
+    "GraphProto",
+    {
+        1: Field("node", NODE, repeated=True),
+        2: Field("name", TEXT),
+        5: Field("initializer", TENSOR, repeated=True),
+        10: Field("doc_string", TEXT),
+        11: Field("input", VALUE, repeated=True),
+        12: Field("output", VALUE, repeated=True),
+    },
+)
+MODEL = Message(
+    "ModelProto",
+    {
+        1: Field("ir_version", INT),
+        2: Field("producer_name", TEXT),
+        3: Field("producer_version", TEXT),
+        6: Field("doc_string", TEXT),
+        7: Field("graph", GRAPH),
+        8: Field(
+            "opset_import",
+            Message("OperatorSetIdProto", {1: Field("domain", TEXT), 2: Field("version", INT)}),
+            repeated=True,
+        ),
+        14: Field(
+            "metadata_props",
+            Message("StringStringEntryProto", {1: Field("key", TEXT), 2: Field("value", TEXT)}),
+            repeated=True,
+        ),
+    },
+)
+# What fields that are in no list hold, for people.
+REFUSED = {
+    ("TensorProto", 13): "constants in another file",
+    ("AttributeProto", 5): "constants in attributes",
+    ("AttributeProto", 10): "constants in attributes",
+    ("AttributeProto", 6): "graphs within its graph",
+    ("AttributeProto", 11): "graphs within its graph",
+    ("AttributeProto", 22): "sparse constants",
+    ("AttributeProto", 23): "sparse constants",
+    ("GraphProto", 15): "sparse constants",
+    ("ModelProto", 20): "graphs for training",
+    ("ModelProto", 25): "functions",
+}
 
 
-def require_known_operators(content: bytes) -> None:
-    """Raise ModelError(`bad-model`) unless a model's bytes are a graph of `OPERATORS` within these limits."""
+class Contents(NamedTuple):
+    """What a model file holds: its metadata, and how many values its graph holds at once for each window."""
+
+    metadata: dict[str, str]
+    window_values: int
+
+
+def read_contents(content: bytes) -> Contents:
+    """Read a model file. Raises ModelError(`bad-model`) unless it holds only what ms-export writes, within the limits."""
     try:
-        whole = list(_fields(memoryview(content)))
-        parts = [part for number, graph in whole if number == 7 for part in _fields(_bytes(graph))]
-        if any(number in (20, 25) for number, _ in whole):
-            raise _refused("functions")
-        if any(number == 15 for number, _ in parts):
-            raise _refused("sparse constants")
-        tensors = [_bytes(value) for number, value in parts if number == 5]
-        constants = {bytes(_first(tensor, 8)): tensor for tensor in tensors}
-        if len(constants) != len(tensors):
-            raise _refused("a name for two constants")
-        known = set(constants)
-        for number, value in parts:
-            if number == 1:
-                _require_known(_bytes(value), constants, known)
-    except (ValueError, struct.error):
+        model = Reader(content, MAX_FIELDS).read(MODEL)
+        entries = model.get("metadata_props", [])
+        metadata = {entry.get("key", ""): entry.get("value", "") for entry in entries}
+        if len(metadata) != len(entries):
+            raise ValueError("an entry twice")
+        if "graph" not in model:
+            raise ValueError("no graph")
+        opsets = [(opset.get("domain", ""), opset.get("version")) for opset in model.get("opset_import", [])]
+        if model.get("ir_version") != IR_VERSION or len(opsets) != 1 or opsets[0] not in [(d, OPSET) for d in DOMAINS]:
+            raise _refused("another version of ONNX's format or operators")
+        return Contents(metadata, _window_values(model["graph"]))
+    except UnknownFieldError as error:
+        raise _refused(REFUSED.get((error.message, error.number), str(error))) from None
+    except TooManyFieldsError:
+        raise _refused(f"more than {MAX_FIELDS:,} fields") from None
+    except UnicodeDecodeError:
+        raise ModelError(
+            "bad-model", "not a model that onnxruntime can run: a name or an entry is not UTF-8."
+        ) from None
+    except ValueError:
         raise ModelError("bad-model", "not a model that onnxruntime can run: its bytes are no ONNX graph.") from None
 
 
-def _require_known(node: memoryview, constants: dict[bytes, memoryview], known: set[bytes]) -> None:
-    """Look at one node, after those whose values it takes; `known` holds the names of what depends on constants alone."""
-    inputs, outputs, operator = [], [], ""
-    attributes = []
-    for number, value in _fields(node):
-        if number == 1:
-            inputs.append(bytes(_bytes(value)))
-        elif number == 2:
-            outputs.append(bytes(_bytes(value)))
-        elif number == 4:
-            operator = bytes(_bytes(value)).decode("ascii", "backslashreplace")
-        elif number == 5:
-            attributes.append(_bytes(value))
-        elif number == 7 and bytes(_bytes(value)) not in DOMAINS:
-            raise _refused(f"operators of {bytes(_bytes(value))[:40].decode('ascii', 'backslashreplace')}")
-    if operator not in OPERATORS:
-        raise _refused(f"the operator {operator[:40]}")
-    if known.issuperset(name for name in inputs if name):
-        if operator not in OF_CONSTANTS:
+def _window_values(graph: dict[str, Any]) -> int:
+    """How many values a graph holds at once for each window, constants aside. Raises ModelError as `read_contents` does."""
+    nodes = graph.get("node", [])
+    if len(nodes) > MAX_NODES:
+        raise _refused(f"more than {MAX_NODES:,} operators")
+    if len(graph.get("initializer", [])) > MAX_CONSTANTS:
+        raise _refused(f"more than {MAX_CONSTANTS:,} constants")
+    shapes: dict[str, Shape] = {}
+    constants: dict[str, dict[str, Any] | None] = {"": None}  # None of those made by a node
+    values = {"": 0}  # how many there are of each
+    for tensor in graph.get("initializer", []):
+        name = _new(tensor, shapes)
+        shapes[name] = shape = _constant_shape(tensor)
+        constants[name], values[name] = tensor, shape.values
+    live = 0
+    for given in graph.get("input", []):
+        name = _new(given, shapes)
+        shapes[name] = shape = _input_shape(given)
+        values[name] = shape.values
+        live += shape.values
+    uses = Counter(name for node in nodes for name in node.get("input", ()))
+    uses.update(output.get("name", "") for output in graph.get("output", []))
+    most, read = live, 0
+    for node in nodes:
+        operator, inputs = node.get("op_type", ""), node.get("input", [])
+        if node.get("domain", "") not in DOMAINS:
+            raise _refused(f"operators of {_shown(node['domain'])}")
+        if operator not in OPERATORS:
+            raise _refused(f"the operator {_shown(operator)}")
+        if any(name not in values for name in inputs):
+            raise _refused(f"the operator {operator} before what it is given")
+        of_constants = all(name in constants for name in inputs)
+        if of_constants and operator not in OF_CONSTANTS:
             raise _refused(f"the operator {operator} on constants alone")
-        known.update(outputs)
-    for attribute in attributes:
-        fields = list(_fields(attribute))
-        if any(number in (6, 11, 22, 23) for number, _ in fields):
-            raise _refused("graphs within its graph or sparse constants")
-        if (1, memoryview(b"pads")) in fields:
-            _require_little(_numbers(attribute, 8))
-    if operator == "Pad":
-        pads = constants.get(inputs[1]) if len(inputs) > 1 else None
-        if pads is None or [value for number, value in _fields(pads) if number == 2] != [INT64]:
-            raise _refused("a Pad of no known width")
-        raw = bytes(_first(pads, 9))
-        _require_little(_numbers(pads, 7))
-        _require_little(list(struct.unpack(f"<{len(raw) // 8}q", raw)))
-    if operator == "Resize":
-        scales = constants.get(inputs[2]) if len(inputs) == 3 else None
-        if scales is None or [value for number, value in _fields(scales) if number == 2] != [FLOAT]:
-            raise _refused("a Resize to no known size")
-        raw = bytes(_first(scales, 9)) or bytes(_first(scales, 4))  # as bytes, or as packed floats
-        if not raw or not all(0 < scale <= 1 for scale in struct.unpack(f"<{len(raw) // 4}f", raw)):
-            raise _refused("a Resize that makes more of less")
+        made = 0
+        for name, shape in zip(node.get("output", []), _made(operator, node, shapes, constants), strict=True):
+            _new({"name": name}, shapes)
+            shapes[name], values[name] = shape, shape.values
+            made += values[name]
+            if of_constants:
+                constants[name] = None
+        read += sum(values[name] for name in inputs if name in constants)
+        if of_constants:
+            read += made
+        else:
+            live += made
+        if read > MAX_CONSTANT_VALUES:
+            raise _refused(f"constants of more than {MAX_CONSTANT_VALUES:,} values, or the same ones again and again")
+        if live > MAX_VALUES:
+            raise _refused(f"more than {MAX_VALUES:,} values at once for one window")
+        most = max(most, live)
+        for name in inputs:
+            uses[name] -= 1
+        for name in {*inputs, *node.get("output", [])}:
+            if name not in constants and not uses[name]:
+                live -= values[name]
+    if any(output.get("name", "") not in shapes for output in graph.get("output", [])):
+        raise ValueError("an output that no node makes")
+    return most
 
 
-def _require_little(pads: list[int]) -> None:
-    """Pads are those before each axis, then those after."""
-    half = len(pads) // 2
-    growth = math.prod(1 + max(0, a) + max(0, b) for a, b in zip_longest(pads[:half], pads[half:], fillvalue=0))
-    if growth > MAX_PADDED:
-        raise _refused(f"padding that makes {growth:,} values of one")
+def _new(value: dict[str, Any], shapes: dict[str, Shape]) -> str:
+    """The name of a value, which no other one may have."""
+    name = value.get("name", "")
+    if not name or name in shapes:
+        raise _refused("a value without a name of its own")
+    return str(name)
+
+
+def _made(
+    operator: str, node: dict[str, Any], shapes: dict[str, Shape], constants: dict[str, dict[str, Any] | None]
+) -> list[Shape]:
+    """The shapes of what a node makes."""
+    inputs = node.get("input", [])
+
+    def constant(index: int) -> bytes | list[int]:
+        tensor = constants.get(inputs[index]) if index < len(inputs) else None
+        if tensor is None:
+            raise ValueError("no constant in the file")
+        return _few_values(tensor)
+
+    attributes: dict[str, Attribute] = {}
+    for attribute in node.get("attribute", []):
+        name = attribute.get("name", "")
+        if name in attributes:
+            raise ValueError("an attribute twice")
+        attributes[name] = _attribute(attribute)
+    if operator == "Cast" and attributes.get("to") not in STORAGE:
+        raise _refused("a Cast to another type")
+    given = [shapes[name] if name else None for name in inputs]
+    try:
+        return output_shapes(operator, Node(given, len(node.get("output", [])), attributes, constant))
+    except (ValueError, ArithmeticError):
+        raise _refused(f"the operator {operator} in a way that does not tell the shape of its output") from None
+
+
+def _attribute(attribute: dict[str, Any]) -> Attribute:
+    """The value of an attribute, which must be of the type that the attribute has; None for a float."""
+    key = ATTRIBUTE_VALUES.get(attribute.get("type", 0), "")
+    if not key or len(attribute) != 2 + (key in attribute) + ("doc_string" in attribute):  # 2: name and type
+        raise ValueError("an attribute of another type")
+    if key == "i":
+        return integers([attribute.get("i", 0)], 1)[0]
+    if key == "ints":
+        return integers(attribute.get("ints", []), MAX_NUMBERS)
+    return str(attribute.get("s", "")) if key == "s" else None
+
+
+def _constant_shape(tensor: dict[str, Any]) -> Shape:
+    """The shape of a constant, for which its file must hold all values, and no more."""
+    sizes = integers(tensor.get("dims", []), MAX_RANK)
+    kind = tensor.get("data_type")
+    if tensor.get("data_location", 0) != 0:
+        raise _refused("constants in another file")
+    if kind not in STORAGE or min(sizes, default=0) < 0:
+        raise _refused("constants of another type")
+    shape, (width, typed) = Shape(tuple(sizes)), STORAGE[kind]
+    stored = [key for key in ("raw_data", "float_data", "int32_data", "int64_data") if key in tensor]
+    if stored == ["raw_data"]:
+        held = len(tensor["raw_data"]) / width
+    elif stored == [typed]:
+        held = sum(map(len, tensor[typed])) / 4 if kind == FLOAT32 else count(tensor[typed])
+    else:
+        held = 0 if not stored else -1
+    if held != shape.values:
+        raise ValueError("not as many values as it says")
+    return shape
+
+
+def _few_values(tensor: dict[str, Any]) -> bytes | list[int]:
+    """The values of a small constant: whole numbers decoded, those of float32 as bytes."""
+    kind = tensor["data_type"]
+    width, typed = STORAGE[kind]
+    raw = bytes(tensor.get("raw_data", b""))
+    if len(raw) > width * MAX_NUMBERS:
+        raise ValueError("too many numbers")
+    if kind == FLOAT32:
+        return raw or b"".join(tensor.get(typed, []))
+    if kind in (INT32, INT64) and raw:
+        return [int.from_bytes(raw[at : at + width], "little", signed=True) for at in range(0, len(raw), width)]
+    if kind == INT64:
+        return integers(tensor.get(typed, []), MAX_NUMBERS)
+    raise ValueError("another type")
+
+
+def _input_shape(value: dict[str, Any]) -> Shape:
+    """The shape of what a graph is given: windows along the first axis, unless that is a number too."""
+    dims = value.get("type", {}).get("tensor_type", {}).get("shape", {}).get("dim", [])
+    if any(len(dim) != 1 for dim in dims) or not 0 < len(dims) <= MAX_RANK:
+        raise ValueError("no shape")
+    if any("dim_value" not in dim for dim in dims[1:]) or any(dim.get("dim_value", 1) >> 31 for dim in dims):
+        raise ValueError("no shape")
+    return Shape(tuple(dim.get("dim_value", 1) for dim in dims), 0 if "dim_param" in dims[0] else None)
+
+
+def _shown(name: str) -> str:
+    return name[:40].encode("ascii", "backslashreplace").decode()
 
 
 def _refused(what: str) -> ModelError:
     return ModelError("bad-model", f"uses {what}, which models made by ms-export do not.")
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, Wire]]:
-    """The fields of a message as (number, value). Raises ValueError where it is none."""
-    at, end = 0, len(message)
-    while at < end:
-        tag, at = _varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        if not 1 <= number < 1 << 29:
-            raise ValueError("no field")
-        if kind == 0:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if kind == 2:
-            size, at = _varint(message, at)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise ValueError("no such kind of field")
-        if size > end - at:
-            raise ValueError("cut")
-        yield number, message[at : at + size]
-        at += size
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    if at < len(message) and message[at] < 0x80:  # nearly all of them
-        return message[at], at + 1
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            break
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("no number")
-
-
-def _numbers(message: memoryview, wanted: int) -> list[int]:
-    """The signed 64-bit numbers of a repeated field, packed or not."""
-    found = []
-    for number, value in _fields(message):
-        if number != wanted:
-            continue
-        if isinstance(value, int):
-            found.append(value)
-            continue
-        at = 0
-        while at < len(value):
-            item, at = _varint(value, at)
-            found.append(item)
-    return [(value & (1 << 64) - 1) - ((value >> 63 & 1) << 64) for value in found]
-
-
-def _first(message: memoryview, wanted: int) -> memoryview:
-    """The bytes of a field that comes once, or none."""
-    found = [_bytes(value) for number, value in _fields(message) if number == wanted]
-    if len(found) > 1:
-        raise ValueError("a field twice")
-    return found[0] if found else memoryview(b"")
-
-
-def _bytes(value: Wire) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("a number instead of bytes")
-    return value

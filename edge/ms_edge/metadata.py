@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ms_edge.errors import ModelError
-from ms_edge.spec import FrontEndSpec
+from ms_edge.spec import MIN_HOP_S, FrontEndSpec
 
 SCHEMA_MAJOR = 1
 SCHEMA = f"{SCHEMA_MAJOR}.0"
@@ -79,6 +79,8 @@ class Metadata:
         spec = FrontEndSpec.from_json(_text(entries, "frontend"))
         if _text(entries, "frontend_sha256") != spec.digest:
             raise ModelError("bad-digest", "The model's front-end spec does not have the digest that the model states.")
+        if spec.hop_s < MIN_HOP_S:
+            raise ModelError("bad-spec", f"The model's hop_s must be {MIN_HOP_S} or more, not {spec.hop_s:g}.")
         labels = _json(entries, "labels")
         if not (
             isinstance(labels, list)

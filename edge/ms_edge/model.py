@@ -11,6 +11,7 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ms_edge.errors import DeviceError, ModelError, UsageError
-from ms_edge.graph import require_known_operators
+from ms_edge.graph import read_contents
 from ms_edge.metadata import Metadata
 from ms_edge.providers import CPU, CUDA, Provider, fell_back, obtained_provider, requested_providers
 from ms_edge.quiet import quiet_stderr
-from ms_edge.spec import FEATURES, WAVEFORM, FrontEndSpec
+from ms_edge.spec import FEATURES, MAX_VALUES, WAVEFORM, FrontEndSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,8 @@ class Model:
 
     Made by `Model.load`. `metadata` holds the front-end spec, labels, decision rule, provenance and golden vector;
     `input` says what it takes, `features` or the `waveform`; `sha256` is the digest of the file, `device` what was asked
-    for and `provider` what it runs on; `fell_back` is true where `auto` tried a device in vain. `scores` may be called from
+    for and `provider` what it runs on; `fell_back` is true where `auto` tried a device in vain. `max_batch` is how many windows
+    `scores` should get at a time, so that the network holds at most 64 MiB of values (float32). `scores` may be called from
     several threads. A copy in another process is loaded from the file again.
 
     >>> Model.load()  # doctest: +ELLIPSIS
@@ -64,6 +66,7 @@ class Model:
         device: str,
         provider: str,
         fell_back: bool,
+        max_batch: int,
     ) -> None:
         self.path = path
         self.sha256 = sha256
@@ -73,6 +76,7 @@ class Model:
         self.device = device
         self.provider = provider
         self.fell_back = fell_back
+        self.max_batch = max_batch
         self._session = session
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -91,14 +95,15 @@ class Model:
         except TypeError:
             raise UsageError("usage", f"A model is given by its path, not by {path!r:.40}.") from None
         content = _read(path)
+        with _naming(path):
+            found = read_contents(content)
+            metadata = Metadata.parse(found.metadata)
         session, provider, fallen = _session(path, content, device)
-        try:
-            metadata = Metadata.parse(session.get_modelmeta().custom_metadata_map)
+        with _naming(path):
             model_input = _check_shapes(session, metadata)
-        except ModelError as error:
-            raise ModelError(error.code, f"{path}: {error}") from None
         digest = hashlib.sha256(content).hexdigest()
-        return cls(path, digest, len(content), metadata, session, model_input, device, provider, fallen)
+        batch = max(1, MAX_VALUES // found.window_values)
+        return cls(path, digest, len(content), metadata, session, model_input, device, provider, fallen, batch)
 
     def scores(self, inputs: Float32) -> Float32:
         """Probabilities (windows, labels) float32 of what the model takes: features (windows, *spec.feature_shape) or
@@ -153,11 +158,16 @@ def _read(path: str) -> bytes:
         raise ModelError("model-too-large", f"{path}: is larger than the {MAX_BYTES >> 20} MiB that a model may have.")
     if not content:
         raise ModelError("bad-model", f"{path}: the model file is empty.")
+    return content
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Begin the message of a ModelError with the path of the file."""
     try:
-        require_known_operators(content)
+        yield
     except ModelError as error:
         raise ModelError(error.code, f"{path}: {error}") from None
-    return content
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import IO, Any
 
 import soundfile
 
+from ms_edge.containers import EXTENSIONS as EXTENSIONS
+from ms_edge.containers import READ, begins_as_read, container_of, name_of
 from ms_edge.errors import AudioError, UsageError
-from ms_edge.parts import is_mp3, mp3_parts, ogg_is_cut, ogg_parts
+from ms_edge.parts import Part, ReadAt, ogg_is_cut, ogg_parts
 from ms_edge.raw import RAW_FORMATS, RawFormat
-from ms_edge.riff import is_wav
+from ms_edge.riff import MPEG_CODINGS, Header, is_wav
+from ms_edge.streams import Section, Stream
 
-EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".rf64", ".caf", ".au")
 STDIN = "-"
 CYCLE_S = 146_097 * 86_400  # after 400 years the Gregorian calendar repeats itself
 
@@ -97,18 +98,42 @@ def size_of(name: str, source: IO[bytes]) -> int | None:
     return size
 
 
-def parts_of(read_at: Callable[[int, int], bytes], size: int, start: bytes, notes: list[str]) -> list[tuple[int, int]]:
-    """(start, end) of each recording in a file of several; one that is the whole file in others."""
-    starts = [0]
+def parts_of(
+    name: str, read_at: ReadAt, size: int, start: bytes, header: Header | None, notes: list[str]
+) -> list[Part]:
+    """The recordings in a file that begins with these bytes, or, in a WAV file with that header, its MPEG audio.
+
+    Empty where libsndfile finds them itself. Raises AudioError where the file is of no format that is read.
+    """
     if start[:4] == b"OggS":
         starts = ogg_parts(read_at)
+        parts = [Part([stretch]) for stretch in pairwise([*starts, size])]
+        parts[0].direct = len(parts) == 1
         if any(ogg_is_cut(read_at, end) for end in (*starts[1:], size)):
             notes.append("truncated")
-    elif is_mp3(read_at):
-        starts, more = mp3_parts(read_at, size)
-        if more:
-            notes.append("bad-header")
-    return list(pairwise([*starts, size]))
+        return parts
+    if header.coding not in MPEG_CODINGS if header else begins_as_read(start):
+        return []
+    from ms_edge.mpeg import after_tags, mpeg_parts  # here: WAV and FLAC need none of it
+
+    if header:
+        end = size if header.open_ended else min(size, header.data_offset + header.data_bytes)
+        parts, found = mpeg_parts(read_at, header.data_offset, end)
+        if not parts:
+            raise AudioError("not-audio", f"{name}: its header promises MPEG audio, and it holds no frame of that.")
+    elif start[:3] == b"ID3" and read_at(after_tags(read_at, 0), 4) == b"fLaC":
+        return []
+    else:
+        parts, found = mpeg_parts(read_at, 0, size)
+        if not parts:
+            raise _refused(name, name_of(start))
+    notes += [warning for warning in found if warning not in notes]
+    return parts
+
+
+def _refused(name: str, form: str | None) -> AudioError:
+    what = f"is {form}, which is not supported" if form else "is no audio of a supported format"
+    return AudioError("not-audio", f"{name}: {what}; the supported formats are {READ}.")
 
 
 def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.SoundFile:
@@ -129,9 +154,14 @@ def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.So
         raise_error_of(opened, name)
         reason = getattr(error, "error_string", str(error)).rstrip(".")
         raise AudioError("not-audio", f"{name}: not audio that can be read ({reason}).") from None
+    if not raw and not container_of(sound.format):
+        sound.close()
+        raise _refused(name, sound.format_info)
     # Or soundfile seeks to where it is after every read. MP3 then goes on without what it keeps of the frames before, codings in
     # blocks read their block once more, and FLAC of unknown length fails at its end.
     sound.seekable = lambda: False
+    if isinstance(opened, Stream | Section):
+        opened.opening = False
     return sound
 
 

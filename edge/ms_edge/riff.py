@@ -15,7 +15,10 @@ MAX_CHUNKS = 1000
 MAX_PADDING = 4096  # zeros after the last chunk, up to a block of a disk
 ENDLESS = 0x7FFF_F000  # from here on a 32-bit size means "a pipe, I could not know"
 FORMATS_OF_WHOLE_BYTES = (1, 3)  # PCM and float, whose frame size follows from channels and bits
-BLOCK_CODINGS = (0x02, 0x11, 0x31)  # ADPCM and GSM
+BLOCK_CODINGS = (0x02, 0x11, 0x31)  # ADPCM of Microsoft and IMA, and GSM: the header says the size of their blocks
+G721, NMS = 0x40, 0x38  # whose blocks have a fixed size
+NMS_BYTES = {2: 42, 3: 62, 4: 82}  # of a block of 160 samples, by bits for each
+MPEG_CODINGS = (0x50, 0x55)  # MP2 and MP3
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Header:
 
     `open_ended`: their size is not declared, so they go on to the end. `contradictory`: the header holds a chunk twice,
     fields that exclude one another, or bytes after the samples that belong to nothing. `cut`: the file ends before its
-    samples do. `block`: bytes and samples of one block, of codings that have such.
+    samples do. `block`: bytes and samples of one block, of codings that have such. `coding`: the tag of the format chunk.
     """
 
     data_offset: int
@@ -33,6 +36,7 @@ class Header:
     contradictory: bool
     cut: bool
     block: tuple[int, int] | None
+    coding: int
 
 
 def is_wav(start: bytes) -> bool:
@@ -54,6 +58,7 @@ def read_header(read_at: Callable[[int, int], bytes], size: int | None) -> Heade
     long_data_size: int | None = None
     contradictory, formats, offset = False, 0, 12
     block: tuple[int, int] | None = None
+    coding = 0
     for _ in range(MAX_CHUNKS):
         head = read_at(offset, 8)
         if len(head) < 8:
@@ -66,7 +71,8 @@ def read_header(read_at: Callable[[int, int], bytes], size: int | None) -> Heade
             formats += 1
             fields = read_at(body, min(length, 20))
             contradictory |= formats > 1 or _impossible(fields[:16], order)
-            block = _block(fields, order)
+            if formats == 1:  # libsndfile uses the first
+                block, coding = _block(fields, order), int.from_bytes(fields[:2], "big" if order == ">" else "little")
         elif name == b"ds64":
             sizes = read_at(body, 16)
             long_data_size = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None
@@ -78,21 +84,28 @@ def read_header(read_at: Callable[[int, int], bytes], size: int | None) -> Heade
     if length == 0xFFFF_FFFF and long_data_size is not None:
         length = long_data_size
     endless = ENDLESS <= length <= 0xFFFF_FFFF or length >= 1 << 62
+    open_ended = cut = False
     if size is None:
-        return Header(body, length, endless or length == 0, contradictory, cut=False, block=block)
-    rest = size - body
-    if length == 0:
-        return Header(body, length, not _chunks(read_at, order, body, size), contradictory, cut=False, block=block)
-    if length >= rest:
-        return Header(
-            body, length, endless and length > rest, contradictory, cut=length > rest and not endless, block=block
-        )
-    tail = body + length + length % 2
-    return Header(body, length, False, contradictory or not _chunks(read_at, order, tail, size), cut=False, block=block)
+        open_ended = endless or length == 0
+    elif length == 0:
+        open_ended = not _chunks(read_at, order, body, size)
+    elif length >= size - body:
+        cut = length > size - body
+        open_ended, cut = endless and cut, cut and not endless
+    else:
+        contradictory |= not _chunks(read_at, order, body + length + length % 2, size)
+    return Header(body, length, open_ended, contradictory, cut, block, coding)
 
 
 def _block(fields: bytes, order: str) -> tuple[int, int] | None:
-    if len(fields) < 20 or struct.unpack(order + "H", fields[:2])[0] not in BLOCK_CODINGS:
+    if len(fields) < 16:
+        return None
+    coding, channels, bits = struct.unpack(order + "HH10xH", fields[:16])
+    if coding == G721 and channels == 1:
+        return 60, 120
+    if coding == NMS and channels == 1 and bits in NMS_BYTES:
+        return NMS_BYTES[bits], 160
+    if coding not in BLOCK_CODINGS or len(fields) < 20:
         return None
     size, samples = struct.unpack(order + "H4xH", fields[12:20])
     return (size, samples) if size and samples else None

@@ -14,9 +14,12 @@ FEATURES, WAVEFORM = "features", "waveform"
 
 # What we accept from a file; every published front end is far inside.
 MAX_FRAME = 1 << 16
-MAX_CLIP_S = 60.0
+MIN_CLIP_S, MAX_CLIP_S = 0.01, 60.0
+MIN_HOP_S = 0.01  # when serving: a window every sample would take thousands of times as long
 MAX_BANDS = 1024
-MAX_VALUES = 1 << 24  # of the spectrum of one clip
+MAX_VALUES = (
+    1 << 24
+)  # of anything that is held at once: the spectrum or the features of a clip, a batch; 64 MiB of float32
 MIN_LOG_FLOOR, MAX_LOG_FLOOR = 1e-12, 1e6  # float32 holds them, and their logarithms, with room to spare
 
 
@@ -64,7 +67,8 @@ class FrontEndSpec:
             )
         _require(self.fft_length % 2 == 0, f"fft_length must be even, not {self.fft_length}")
         _require(
-            0 < self.clip_s <= MAX_CLIP_S, f"clip_s must be over 0 and at most {MAX_CLIP_S:.0f}, not {self.clip_s}"
+            MIN_CLIP_S <= self.clip_s <= MAX_CLIP_S,
+            f"clip_s must be {MIN_CLIP_S} to {MAX_CLIP_S:.0f}, not {self.clip_s}",
         )
         _require(self.clip_samples >= self.frame_length, f"a clip of {self.clip_s} s is shorter than one frame")
         _require(
@@ -100,6 +104,10 @@ class FrontEndSpec:
                 and _is_real(mel.high_hz)
                 and 0 <= mel.low_hz <= mel.high_hz - 1 <= self.sample_rate_hz / 2 - 1,
                 f"mel needs 0 <= low_hz, low_hz + 1 <= high_hz <= {self.sample_rate_hz / 2}, not {mel.low_hz!r} and {mel.high_hz!r}",
+            )
+            _require(
+                max(self.frames(self.clip_samples), self.fft_length // 2 + 1) * mel.bands <= MAX_VALUES,
+                "it has so many mel bands that those of one clip, or their weights, would fill the memory",
             )
 
     @property

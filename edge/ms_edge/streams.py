@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 import struct
 import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import IO
 
 from ms_edge.riff import MAX_HEADER, Header, read_header
 
 # Bytes of a stream. libsndfile counts the samples of codings in blocks in 31 bits: 18 hours of telephone and more.
 LONGEST, LONGEST_IN_BLOCKS = 1 << 62, 1 << 29
+HELD = 1 << 16  # bytes of a file that are read at once, where libsndfile asks for less
 WAIT_S = 0.01
 
 
@@ -52,6 +56,8 @@ class Stream:
         elif header:
             # What follows the samples is not looked for: it cannot be reached without hearing them first.
             self._length = header.data_offset + header.data_bytes
+            if header.block:
+                self._length = min(self._length, LONGEST_IN_BLOCKS)
         return header
 
     def read_at(self, offset: int, count: int) -> bytes:
@@ -104,38 +110,64 @@ class Stream:
 
 
 class Section:
-    """A stretch of a file object that can seek, for libsndfile, as a file of its own.
+    """Stretches of a file object that can seek, as (start, end), for libsndfile, as one file.
 
-    As with `Stream`, only its end or an error leaves a read short, and what goes wrong is kept in `error`.
+    It may be told another `length` than theirs, in bytes. As with `Stream`, only their end or an error leaves a read short,
+    and what goes wrong is kept in `error`.
     """
 
-    def __init__(self, source: IO[bytes], start: int, end: int) -> None:
+    def __init__(self, source: IO[bytes], stretches: Sequence[tuple[int, int]], length: int = 0) -> None:
         self.error: BaseException | None = None
+        self.opening = True  # until then, zeros are where a length that is too large promises bytes
         self._source = source
-        self._start, self._length = start, end - start
+        self._stretches = stretches
+        self._ends = list(accumulate(end - start for start, end in stretches))
+        self._length = length or self._ends[-1]
         self._position = 0
+        self._held, self._held_at = b"", 0  # libmpg123 reads a few bytes at a time
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move; what lies outside is not reached."""
         target = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence] + offset
-        self._position = min(max(0, target), self._length)
+        self._position = min(max(0, target), max(self._length, self._ends[-1]))
         return self._position
 
     def tell(self) -> int:
-        """Bytes from the beginning of the stretch."""
+        """Bytes from the beginning of the first stretch, those between stretches not counted."""
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer."""
-        try:
-            self._source.seek(self._start + self._position)
-            got = _read_fully(self._source, min(len(buffer), self._length - self._position))
-        except BaseException as error:  # also an interrupt: libsndfile would print it and go on
-            self.error = error
-            return 0
-        buffer[: len(got)] = got
-        self._position += len(got)
-        return len(got)
+        count = len(buffer)
+        at = self._position - self._held_at
+        if at < 0 or at + count > len(self._held):
+            try:
+                self._held, self._held_at, at = self._bytes(max(count, HELD)), self._position, 0
+            except BaseException as error:  # also an interrupt: libsndfile would print it and go on
+                self.error = error
+                return 0
+            count = min(count, len(self._held))
+        buffer[:count] = self._held[at : at + count]
+        if self.opening and count < (promised := min(len(buffer), self._length - self._position)):
+            buffer[count:promised] = bytes(promised - count)
+            count = promised
+        self._position += count
+        return count
+
+    def _bytes(self, count: int) -> bytes:
+        """So many bytes from where it stands, fewer at the end."""
+        at, pieces = self._position, []
+        for index in range(bisect_right(self._ends, at), len(self._ends)):
+            start, end = self._stretches[index]
+            start = end - (self._ends[index] - at)
+            self._source.seek(start)
+            piece = _read_fully(self._source, min(count, end - start))
+            pieces.append(piece)
+            at += len(piece)
+            count -= len(piece)
+            if not count or len(piece) < end - start:
+                break
+        return b"".join(pieces)
 
 
 def _read_fully(source: IO[bytes], count: int) -> bytes:

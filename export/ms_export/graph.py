@@ -84,7 +84,7 @@ def _bind_captures(graph: onnx.GraphProto, function: tf.types.experimental.Concr
 def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int, ...]) -> onnx.ModelProto:
     """A Reshape to a computed shape (Keras asks for the batch size, and six nodes bring it) becomes one to a constant.
 
-    The shapes are looked at with batches of 2 and of 3: what is 2 and then 3 is the batch.
+    What it makes is looked at with batches of 2 and of 3: the one size that is in proportion to them is left to follow (-1).
     """
     constants = {initializer.name for initializer in model.graph.initializer}
     computed = [node for node in model.graph.node if node.op_type == "Reshape" and node.input[1] not in constants]
@@ -92,29 +92,22 @@ def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int, ...]
         return model
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
-    names = list(dict.fromkeys(node.input[1] for node in computed))
-    shown.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, None) for name in names)
+    names = [node.output[0] for node in computed]
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0].name
     by_two, by_three = (
-        dict(zip(names, session.run(names, {given: np.zeros((batch, *feature_shape), np.float32)}), strict=True))
+        [np.array(value.shape) for value in session.run(names, {given: np.zeros((batch, *feature_shape), np.float32)})]
         for batch in (2, 3)
     )
-    for node in computed:
-        name = node.input[1]
-        # From -1 the size follows that the other ones leave; where there is one already, the batch comes from 0: as the input has it.
-        follows = 0 if -1 in by_two[name] else -1
-        batched = (by_two[name] == 2) & (by_three[name] == 3)
-        if (
-            (by_two[name] != by_three[name])[~batched].any()
-            or batched.sum() > 1
-            or (follows == 0 and batched[1:].any())
-        ):
+    for node, two, three in zip(computed, by_two, by_three, strict=True):
+        grows = two != three
+        if grows.sum() > 1 or (3 * two != 2 * three)[grows].any():
             continue
         node.input[1] = f"{node.name}.shape"
-        model.graph.initializer.append(numpy_helper.from_array(np.where(batched, follows, by_two[name]), node.input[1]))
+        model.graph.initializer.append(numpy_helper.from_array(np.where(grows, -1, two), node.input[1]))
     needed = {output.name for output in model.graph.output}
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):

@@ -25,13 +25,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ms_edge.errors import MsEdgeError
 from ms_edge.frontend import hann_window, mel_filterbank
-from ms_edge.graph import MAX_PADDED
 from ms_edge.model import MAX_BYTES
 from ms_edge.spec import FEATURES, WAVEFORM, FrontEndSpec
 
 Float32 = NDArray[np.float32]
 
 SPECTRUM = "spectrum"
+MAX_BLOCK = 4096  # samples; a clip is padded by fewer than one block
 
 
 def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelProto:
@@ -49,8 +49,8 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     second_bins = -(-bins // first_points)
     # Frames are put together of the longest blocks that they all consist of. What lies past the window counts nothing.
     block = math.gcd(spec.frame_step, length)
-    if block > MAX_PADDED:
-        block = math.gcd(block, MAX_PADDED)
+    if block > MAX_BLOCK:
+        block = math.gcd(block, MAX_BLOCK)
     blocks = -(-((frames - 1) * spec.frame_step + min(spec.frame_length, length)) // block)
     values = 2 * first_points**2 + 4 * length * second_bins + length + (bins * spec.mel.bands if spec.mel else 0)
     if 4 * values + 8 * frames * (length // block) + network.ByteSize() > MAX_BYTES:

@@ -188,8 +188,34 @@ CASES: dict[str, Case] = {
     ),
     "mp3, cut": holding(lambda: encoded(form="MP3", subtype="MPEG_LAYER_III")[:4_000], ("truncated",)),
     "mp3, damaged": holding(
-        lambda: _damaged(encoded(form="MP3", subtype="MPEG_LAYER_III"), 3_000, 1_000), ("truncated",)
+        lambda: _damaged(encoded(form="MP3", subtype="MPEG_LAYER_III"), 3_000, 1_000), ("damaged",)
     ),
+    "mp3 that states no length": holding(lambda: without_header(_mp3()), ()),
+    "mp3 that states no length, cut": holding(lambda: without_header(_mp3())[:-100], ("truncated",)),
+    "mp3 that begins within a frame": holding(lambda: _mp3()[500:], ("damaged",)),
+    "mp3 that states more than there is": holding(lambda: _stating(_mp3(), 9_999), ("truncated",)),
+    "mp3 that states less than there is": holding(lambda: _stating(_mp3(), 5), ()),
+    "mp3 inside a wav": holding(lambda: wav(chunk(b"fmt ", fmt(tag=0x55)), chunk(b"data", without_header(_mp3()))), ()),
+    "mp3 inside a wav, cut": holding(
+        lambda: wav(chunk(b"fmt ", fmt(tag=0x55)), chunk(b"data", without_header(_mp3())))[:9_000], ("truncated",)
+    ),
+    "mp3 inside a wav of a pipe": holding(
+        lambda: wav(chunk(b"fmt ", fmt(tag=0x55)), chunk(b"data", without_header(_mp3()), 0xFFFFFFFF)),
+        ("stream-header",),
+    ),
+    "mp2": holding(lambda: silent_mp2(80), ()),
+    "mp2, cut": holding(lambda: silent_mp2(80)[:-1], ("truncated",)),
+    "mp2 inside a wav": holding(lambda: wav(chunk(b"fmt ", fmt(tag=0x50)), chunk(b"data", silent_mp2(80))), ()),
+    "g721 that never ends": holding(lambda: endless("G721_32"), ("stream-header",)),
+    "nms that never ends": holding(lambda: endless("NMS_ADPCM_32"), ("stream-header",)),
+    # formats that libsndfile would read
+    "voc": holding(lambda: encoded(form="VOC"), "not-audio"),
+    "nist": holding(lambda: encoded(form="NIST"), "not-audio"),
+    "ircam": holding(lambda: encoded(form="IRCAM"), "not-audio"),
+    "matlab": holding(lambda: encoded(form="MAT5", subtype="PCM_16"), "not-audio"),
+    "sds, damaged": holding(lambda: _damaged(encoded(form="SDS"), 3_000, 200), "not-audio"),
+    "htk": holding(lambda: encoded(form="HTK"), "not-audio"),
+    "an m4a": holding(b"\0\0\0\x1cftypM4A \0\0\0\0" + bytes(10_000), "not-audio"),
     "aiff, cut": holding(lambda: encoded(form="AIFF")[:20_000], ("truncated",)),
     "au, cut": holding(lambda: encoded(form="AU")[:20_000], ("truncated",)),
     "w64, cut": holding(lambda: encoded(form="W64")[:20_000], ("truncated",)),
@@ -246,6 +272,36 @@ def _rf64(declared: int) -> bytes:
 
 def _mp3(samples: np.ndarray = SOUND, rate: int = RATE) -> bytes:
     return encoded(samples, form="MP3", subtype="MPEG_LAYER_III", rate=rate)
+
+
+def without_header(mp3: bytes) -> bytes:
+    """The frames of an MP3 file that libsndfile wrote, without the first, which states how many there are."""
+    assert b"Info" in mp3[:50] or b"Xing" in mp3[:50]
+    return mp3[mp3.index(mp3[:2], 4) :]
+
+
+def _stating(mp3: bytes, frames: int) -> bytes:
+    """The same file with another number of frames in its header, and no number of bytes."""
+    at = max(mp3[:50].find(b"Info"), mp3[:50].find(b"Xing"))
+    return mp3[: at + 4] + struct.pack(">II", 1, frames) + mp3[at + 12 :]
+
+
+def silent_mp2(frames: int, kbit_s: int = 64, rate: int = 44_100, header: bytes = b"\xff\xfd\x40\xc0") -> bytes:
+    """Frames of MPEG 1, layer II, mono: what no bits are allocated to is silence."""
+    made, over = [], 0
+    for _ in range(frames):
+        size, over = divmod(144_000 * kbit_s + over, rate)  # padded wherever the remainders have come to a byte
+        padding = size - 144_000 * kbit_s // rate
+        made.append(header[:2] + bytes([header[2] | padding << 1, header[3]]) + bytes(size - 4))
+    return b"".join(made)
+
+
+def endless(subtype: str) -> bytes:
+    """A WAV file whose samples have the size that a pipe leaves."""
+    content = bytearray(encoded(subtype=subtype, rate=8_000))
+    at = content.index(b"data") + 4
+    content[at : at + 4] = b"\xff" * 4
+    return bytes(content)
 
 
 def _of_unknown_length(flac: bytes) -> bytes:

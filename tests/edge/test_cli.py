@@ -289,6 +289,48 @@ def test_an_output_that_ends_or_is_full_is_no_traceback(arguments):
     assert (run.returncode, run.stderr) == (0, "")
 
 
+PRINTING = """
+import os
+from ms_edge import audio, cli
+quiet = audio.open_sound
+def open_sound(*arguments):
+    os.write(1, b"Error A : 00\\n")  # as libsndfile does
+    os.write(2, b"Note: Illegal header\\n")
+    return quiet(*arguments)
+audio.open_sound = open_sound
+cli.command()
+"""
+
+
+@pytest.mark.parametrize("arguments", [[], ["--format", "jsonl"], ["--format", "csv", "-j", "2"], ["-v", "-j", "1"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_c_libraries_print_is_not_among_the_results(samples, arguments, unbuffered):
+    rest = ["classify", *arguments, *map(str, samples[:3])]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    quiet, noisy = (
+        subprocess.run([sys.executable, *program, *rest], capture_output=True, text=True, check=True, env=env)
+        for program in (["-m", "ms_edge.cli"], ["-c", PRINTING])
+    )
+    assert noisy.stdout == quiet.stdout
+    lines = [line for line in noisy.stderr.splitlines() if not line.startswith("ms-edge: ")]
+    assert lines == (["Error A : 00", "Note: Illegal header"] * 3 if "-v" in arguments else [])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no shell")
+def test_what_c_libraries_print_is_not_in_a_merged_stream(samples):
+    merged = subprocess.run(
+        [sys.executable, "-c", PRINTING, "classify", str(samples[0]), "missing.wav"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert merged.returncode == 1
+    assert len(merged.stdout.splitlines()) == 4
+    assert "Error A" not in merged.stdout
+    assert "ms-edge: missing.wav: no such file or directory." in merged.stdout.splitlines()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="no shell")
 @pytest.mark.parametrize(("output", "status"), [([], 1), (["-o", "a.csv"], 0)])
 def test_a_closed_standard_output_takes_no_answer(samples, tmp_path, output, status):

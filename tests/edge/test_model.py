@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ms_edge import cli
 from ms_edge.errors import DeviceError, ModelError
 from ms_edge.golden import golden_deviations, golden_signal
 from ms_edge.metadata import Metadata
@@ -94,6 +95,24 @@ def test_a_truncated_model_gets_a_sentence(tmp_path: Path):
         Model.load(tmp_path / "a.onnx")
 
 
+TEXTS = [
+    b"features", b"scores", b"batch", b"constant_45", b"Sigmoid", b"mel_patches", b"ms_edge.license", b'"independent"',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [b"\xff", b"\xed\xa0\x80", b"\xc0\xaf"])
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_that_is_not_utf8_is_an_error_and_no_traceback(tmp_path, samples, capsys, text, wrong):
+    content = BUNDLED.read_bytes()
+    assert text in content
+    path = tmp_path / "a.onnx"
+    path.write_bytes(content.replace(text, text[: -len(wrong)] + wrong))
+    assert cli.main(["classify", "--model", str(path), str(samples[0])]) == 3
+    assert capsys.readouterr().err.endswith(
+        "a.onnx: not a model that onnxruntime can run: a name or an entry is not UTF-8.\n"
+    )
+
+
 def test_a_model_over_the_cap_is_not_read(tmp_path: Path):
     with (tmp_path / "a.onnx").open("wb") as file:
         file.truncate(1 << 32)
@@ -144,6 +163,7 @@ def _with(entries, key, **changes):
         ("schema", lambda e: "2.0"),
         ("schema", lambda e: ""),
         ("frontend", lambda e: _with(e, "frontend", frame_step=161)),
+        ("frontend", lambda e: _with(e, "frontend", hop_s=1 / 16_000)),  # which the digest does not cover
         ("frontend_sha256", lambda e: "0" * 64),
         ("labels", lambda e: '["speech"]'),
         ("labels", lambda e: '["speech", "speech"]'),

@@ -46,6 +46,43 @@ def test_models_run_in_the_oldest_onnxruntime(tmp_path, waveform_model, kind):
     assert np.load(tmp_path / "scores.npy") == pytest.approx(model.scores(inputs), abs=1e-5)
 
 
+LOAD = """
+import sys
+from ms_edge.errors import ModelError
+from ms_edge.model import Model
+for path in sys.argv[1:]:
+    try:
+        Model.load(path, "cpu")
+        print("loaded")
+    except ModelError as error:
+        print(error.code)
+"""
+
+
+def test_the_oldest_onnxruntime_reads_no_file_and_no_memory_for_a_model(tmp_path):
+    """Any file and any memory is what it would read: of the last model it would crash."""
+    paths = [str(BUNDLED)]
+    (tmp_path / "weights.bin").write_bytes(bytes(384))
+    for location in ("weights.bin", str(tmp_path / "weights.bin"), "*/_ORT_MEM_ADDR_/*"):
+        model = onnx.load(BUNDLED)
+        tensor = next(tensor for tensor in model.graph.initializer if list(tensor.dims) == [48, 2])
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", location), ("offset", "0"), ("length", "384")):
+            tensor.external_data.add(key=key, value=value)
+        paths.append(str(tmp_path / f"{len(paths)}.onnx"))
+        Path(paths[-1]).write_bytes(model.SerializeToString())
+    done = subprocess.run(
+        [str(PYTHON), "-c", LOAD, *paths],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "edge")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["loaded", *["bad-model"] * 3]), done.stderr
+
+
 def test_opset_and_ir_are_those_of_onnxruntime_1_10(waveform_model):
     """Of December 2021: opset 15, IR 8. (The bundled model was seen running there, on Python 3.9; its wheels are for none that
     we support.)

@@ -22,7 +22,7 @@ from ms_edge.classifier import Classifier
 from ms_edge.errors import ModelError, MsEdgeError
 from ms_edge.frontend import FrontEnd
 from ms_edge.golden import golden_deviations
-from ms_edge.graph import OPERATORS, require_known_operators
+from ms_edge.graph import OPERATORS, read_contents
 from ms_edge.model import BUNDLED, Model
 from ms_edge.spec import FrontEndSpec, MelSpec
 from ms_export.graph import to_onnx
@@ -60,7 +60,7 @@ def linear_network(spec: FrontEndSpec) -> onnx.ModelProto:
     """features -> softmax of a random projection of them, that tells clips apart."""
     values = clips_features(spec).reshape(-1, spec.feature_shape[0] * spec.feature_shape[1])
     kernel = np.random.default_rng(0).normal(size=(values.shape[1], 2))
-    weights, bias = standardised(values, kernel, 1.0)
+    weights, bias = standardised(values, kernel, 0.3)  # steeper ones answer to what float32 rounds
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["features"], ["flat"]),
@@ -168,7 +168,7 @@ def test_a_graph_is_plain_and_its_batch_is_open(case):
     operators = {node.op_type for node in model.graph.node}
     assert not operators & {"STFT", "DFT", "If", "Loop", "Scan", "Dropout", "BatchNormalization"}
     assert operators <= OPERATORS
-    require_known_operators(model.SerializeToString())
+    read_contents(model.SerializeToString())
     (given,), (answer,) = model.graph.input, model.graph.output
     for value, name, size in ((given, "waveform", spec.clip_samples), (answer, "scores", 2)):
         batch, values = value.type.tensor_type.shape.dim
