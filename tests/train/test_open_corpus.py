@@ -455,6 +455,19 @@ def test_effects_named_after_speech_or_music_are_no_noise(tmp_path, path, kept):
     ]
 
 
+def test_an_index_of_an_older_version_says_to_fetch_again_and_that_does_it(tmp_path, small):
+    corpus.fetch(tmp_path)
+    lines = [line.split("\t") for line in (tmp_path / "index.tsv").read_text().splitlines()]
+    old = [place for place, column in enumerate(corpus.INDEX) if column not in ("group", "fold")]
+    (tmp_path / "index.tsv").write_text("".join("\t".join(line[i] for i in old) + "\n" for line in lines))
+    with pytest.raises(MsEdgeError, match=r"was fetched by an older version; type: ms-train data fetch open-corpus"):
+        corpus.open_corpus(tmp_path)
+    small.clear()
+    corpus.fetch(tmp_path)
+    assert small == []  # nothing is decoded again
+    assert {recording.group for recording in corpus.open_corpus(tmp_path).recordings} == {"", "nl"}
+
+
 def test_a_package_with_another_digest_is_never_unpacked(tmp_path, small, monkeypatch):
     rows = [dataclasses.replace(row, package_sha256="0" * 64) for row in corpus.manifest()]
     monkeypatch.setattr(corpus, "manifest", lambda: rows)
@@ -749,7 +762,7 @@ def test_stems_of_a_song_are_one_recording_and_may_be_recordings_too():
     ]
     hard, music = listed(lines, ["x/vocals.wav", "x/bass.wav", "y/drums.wav"])
     assert [row.path for row in hard] == ["x/vocals.wav"]
-    assert [(row.path, row.group) for row in music] == [("x/bass.wav + x/vocals.wav", "x"), ("y/drums.wav", "y")]
+    assert [(row.path, row.group) for row in music] == [("x/bass.wav//x/vocals.wav", "x"), ("y/drums.wav", "y")]
 
 
 COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
