@@ -561,6 +561,8 @@ def talks(tmp_path):
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(encoded(samples, 8_000, "WAV"))
     git(folder, "add", ".")
+    link = git(folder, "hash-object", "-w", "nl/b.wav")
+    git(folder, "update-index", "--add", "--cacheinfo", f"120000,{link},nl/link.wav")
     git(folder, "commit", "--quiet", "-m", "clips")
     commit = git(folder, "rev-parse", "HEAD")
     git(folder, "rm", "--quiet", "-r", "nl")
@@ -652,6 +654,7 @@ def test_a_clone_without_the_content_is_not_completed_file_by_file(tmp_path, tal
 def test_a_file_that_is_not_in_the_commit_is_named(tmp_path, talks, cloned):
     folder, commit = talks
     tree = origins.RepositoryTree(tmp_path / "tree", "me/talks", commit, tmp_path, folder.parent.parent)
+    assert tree.paths == set(CLIPS)  # and not the symbolic link
     with pytest.raises(MsEdgeError, match=rf"me/talks: 'nl/c.wav' is not in commit {commit}"):
         tree.unpack(["nl/c.wav"])
 
