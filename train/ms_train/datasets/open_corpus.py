@@ -187,11 +187,11 @@ def open_corpus(root: Path) -> Dataset:
     """The corpus that `fetch` wrote into `root`. Raises MsEdgeError(`bad-data`) where there is none.
 
     Effects from folders named after voices, speech or music are left out, and so is `mixed` material, which no single
-    label describes.
+    label describes; so are recordings of `train` that `open_corpus_dropped.tsv` drops, and it gives others another label.
     """
     rows = {
         path: row
-        for path, row in _read_table(root / "index.tsv").items()
+        for path, row in _corrected(_read_table(root / "index.tsv")).items()
         if row["label"] in LABELS or (row["label"] == "noise" and not NOT_NOISE.search(Path(path).name))
     }
     if not rows or not all(column in row for row in rows.values() for column in INDEX):
@@ -212,6 +212,21 @@ def open_corpus(root: Path) -> Dataset:
     )
     licences = tuple(sorted({row["licence"] for row in rows.values() if row["split"] == "train"}))
     return Dataset("open-corpus", LABELS, "independent", recordings, licences)
+
+
+def _corrected(index: Table) -> Table:
+    """The lines of the index without those dropped, and with other labels where they were given."""
+    packed = resources.files("ms_train.datasets").joinpath("open_corpus_dropped.tsv").read_text(encoding="utf-8")
+    lines = csv.DictReader(packed.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    changes = {(line["package"], line["file"]): line for line in lines}
+    found = {}
+    for path, row in index.items():
+        change = changes.get((row["package"], Path(path).name)) if row["split"] == "train" else None
+        if change is None:
+            found[path] = row
+        elif change["action"] == "relabel":
+            found[path] = {**row, "label": change["label"]}
+    return found
 
 
 def store(root: Path, tree: Path, row: Row) -> dict[str, str] | AudioError:
