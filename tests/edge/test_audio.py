@@ -385,19 +385,19 @@ def test_more_audio_than_the_bytes_can_hold_is_an_error_and_the_next_file_goes_o
         ("MP3", "MPEG_LAYER_III"), ("WAV", "GSM610"), ("WAV", "NMS_ADPCM_16"), ("AU", "G723_24"),
     ],
 )  # fmt: skip
-def test_an_hour_of_digital_silence_is_not_too_long(tmp_path, form, subtype):
+def test_minutes_of_digital_silence_are_not_too_long(tmp_path, form, subtype):
     path = tmp_path / "a"
     with soundfile.SoundFile(path, "w", 8_000, 1, subtype, format=form) as file:
-        for _ in range(60):
+        for _ in range(4):
             file.write(np.zeros(8_000 * 60, np.float32))
     with AudioFile(path) as file:
-        assert sum(map(len, file.blocks(8_000))) >= 8_000 * 3600
+        assert sum(map(len, file.blocks(8_000))) >= 8_000 * 240
         assert file.warnings == []
 
 
 def test_silence_in_the_longest_frames_of_flac_is_not_too_long():
-    """Ten hours at 8 kHz in 66 kB, 4,400 samples for a byte, as an encoder may write them."""
-    count, length = 4_395, 65_535
+    """An hour at 8 kHz in 7 kB, 4,300 samples for a byte, as an encoder may write it."""
+    count, length = 440, 65_535
 
     def crc(content: bytes, polynomial: int, bits: int) -> int:
         value = 0
