@@ -483,6 +483,19 @@ def test_what_was_dropped_is_in_the_manifest_with_a_reason(rows):
         assert reason, file
 
 
+def test_an_index_of_an_older_version_says_to_fetch_again_and_that_does_it(tmp_path, small):
+    corpus.fetch(tmp_path)
+    lines = [line.split("\t") for line in (tmp_path / "index.tsv").read_text().splitlines()]
+    old = [place for place, column in enumerate(corpus.INDEX) if column not in ("group", "fold")]
+    (tmp_path / "index.tsv").write_text("".join("\t".join(line[i] for i in old) + "\n" for line in lines))
+    with pytest.raises(MsEdgeError, match=r"was fetched by an older version; type: ms-train data fetch open-corpus"):
+        corpus.open_corpus(tmp_path)
+    small.clear()
+    corpus.fetch(tmp_path)
+    assert small == []  # nothing is decoded again
+    assert {recording.group for recording in corpus.open_corpus(tmp_path).recordings} == {"", "nl"}
+
+
 def test_a_package_with_another_digest_is_never_unpacked(tmp_path, small, monkeypatch):
     rows = [dataclasses.replace(row, package_sha256="0" * 64) for row in corpus.manifest()]
     monkeypatch.setattr(corpus, "manifest", lambda: rows)
@@ -576,6 +589,8 @@ def talks(tmp_path):
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(encoded(samples, 8_000, "WAV"))
     git(folder, "add", ".")
+    link = git(folder, "hash-object", "-w", "nl/b.wav")
+    git(folder, "update-index", "--add", "--cacheinfo", f"120000,{link},nl/link.wav")
     git(folder, "commit", "--quiet", "-m", "clips")
     commit = git(folder, "rev-parse", "HEAD")
     git(folder, "rm", "--quiet", "-r", "nl")
@@ -667,6 +682,7 @@ def test_a_clone_without_the_content_is_not_completed_file_by_file(tmp_path, tal
 def test_a_file_that_is_not_in_the_commit_is_named(tmp_path, talks, cloned):
     folder, commit = talks
     tree = origins.RepositoryTree(tmp_path / "tree", "me/talks", commit, tmp_path, folder.parent.parent)
+    assert tree.paths == set(CLIPS)  # and not the symbolic link
     with pytest.raises(MsEdgeError, match=rf"me/talks: 'nl/c.wav' is not in commit {commit}"):
         tree.unpack(["nl/c.wav"])
 
@@ -777,7 +793,7 @@ def test_stems_of_a_song_are_one_recording_and_may_be_recordings_too():
     ]
     hard, music = listed(lines, ["x/vocals.wav", "x/bass.wav", "y/drums.wav"])
     assert [row.path for row in hard] == ["x/vocals.wav"]
-    assert [(row.path, row.group) for row in music] == [("x/bass.wav + x/vocals.wav", "x"), ("y/drums.wav", "y")]
+    assert [(row.path, row.group) for row in music] == [("x/bass.wav//x/vocals.wav", "x"), ("y/drums.wav", "y")]
 
 
 COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

@@ -75,7 +75,7 @@ class Source:
 
 def sources() -> list[Source]:
     """Every line of the table of sources. Raises MsEdgeError(`bad-data`) if a line is not one."""
-    text = resources.files("ms_train.datasets").joinpath("open_corpus_sources.tsv").read_text()
+    text = resources.files("ms_train.datasets").joinpath("open_corpus_sources.tsv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     found = []
     for cells in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
@@ -191,7 +191,7 @@ def expand(package: str, root: Path, clones: Path | None = None) -> list[Row]:
     found: list[Row] = []
     with origins.unpacked(root, package, lines[0].version, lines[0].package_sha256, clones) as tree:
         stated = tree.folder / f"usr/share/doc/{package}/copyright"
-        copyright_text = stated.read_text() if stated.is_file() else ""
+        copyright_text = stated.read_text(encoding="utf-8") if stated.is_file() else ""
         rows_of = candidates(lines, tree.paths, partial(_read_table, tree, {}), copyright_text)
         for line, rows in zip(lines, rows_of, strict=True):
             if line.label and not rows:

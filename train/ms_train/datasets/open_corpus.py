@@ -44,7 +44,7 @@ NOT_NOISE = re.compile(
     r"_(voices?|speech|music)_|jingle|disco|boswars_(campaigns|intro)"
     r"|boswars_units_.*[._](ready|underattack|attacked|completed|action|select)\."
 )
-SUM = " + "  # between the paths of files that are one recording together
+SUM = "//"  # between the paths of files that are one recording together: no path has two slashes in a row
 
 Table = dict[str, dict[str, str]]  # lines by their `path`
 
@@ -194,8 +194,9 @@ def open_corpus(root: Path) -> Dataset:
         for path, row in _corrected(_read_table(root / "index.tsv")).items()
         if row["label"] in LABELS or (row["label"] == "noise" and not NOT_NOISE.search(Path(path).name))
     }
-    if not rows:
-        raise MsEdgeError("bad-data", f"{root}: holds no corpus; type: ms-train data fetch open-corpus --to {root}")
+    if not rows or not all(column in row for row in rows.values() for column in INDEX):
+        what = "was fetched by an older version" if rows else "holds no corpus"
+        raise MsEdgeError("bad-data", f"{root}: {what}; type: ms-train data fetch open-corpus --to {root}")
     recordings = tuple(
         Recording(
             name=path,
@@ -295,15 +296,15 @@ def write_tables(root: Path, index: Table, skipped: Table) -> None:
 def _read_table(path: Path) -> Table:
     if not path.is_file():
         return {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return {line["path"]: line for line in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
 
 
 def _write_table(path: Path, columns: Sequence[str], table: Table) -> None:
     lines = ["\t".join(line.get(column, "") for column in columns) for _, line in sorted(table.items())]
     text = "\n".join(["\t".join(columns), *lines, ""])
-    if path.is_file() and path.read_text() == text:
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     part = path.with_suffix(".part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8")
     part.replace(path)

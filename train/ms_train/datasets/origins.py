@@ -131,7 +131,8 @@ class RepositoryTree:
             self._fetch_commit()
         listing = self._git("ls-tree", "-r", "-z", commit).decode("utf-8", "surrogateescape")
         entries = (line.split("\t", 1) for line in listing.split("\0") if line)
-        self._blobs = {path: mode.split()[2] for mode, path in entries}  # the identifier of each file's content
+        # The identifier of each file's content; what is no regular file (mode 100...) is a symbolic link or a submodule.
+        self._blobs = {path: about.split()[2] for about, path in entries if about.startswith("100")}
 
     @cached_property
     def paths(self) -> Collection[str]:
