@@ -38,7 +38,7 @@ game's dialogue does not outweigh the rest. Not GTZAN, and nothing of the `test_
 
 Windows are random: speech, music, mixtures of both, and what is neither, recorded and synthetic; each passes random channels whatever its
 class (reverberation, noise, band limits down to the telephone's, frequency responses, quantisation, levels), and the augmentations named
-above, if any: [augment.py](../train/ms_train/augment.py), [augmentations.py](../train/ms_train/augmentations.py).
+above, if any: [augment](../train/ms_train/augment/__init__.py), [augmentations.py](../train/ms_train/augmentations.py).
 
 {command}
 

@@ -3,7 +3,7 @@
     python -m benchmarks.shortcuts --corpus DIR -o DIR [--model FILE] [--windows N]
 
 Windows are drawn in two ways, at the length the model is served with. *As recorded*: speech or music of a random source. *As heard*: as
-training draws them (`Pool.draw` and the augmentation of the recipe `mel_patches`), without mixtures of the two and what is neither. From
+training draws them (`Scenes.draw` and the augmentation of the recipe `mel_patches`), without mixtures of the two and what is neither. From
 each, logistic regressions (scikit-learn's, on standardised numbers) see nothing but
 
 * *loudness*: the RMS, dB of full scale;
@@ -43,12 +43,13 @@ from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
 from ms_edge.frontend import FrontEnd
 from ms_edge.spec import FrontEndSpec
-from ms_train.augment.pool import Pool
+from ms_train.augment.scenes import Scenes
 from ms_train.augment.signals import Augment
 from ms_train.cache import Cache, default_folder
 from ms_train.clips import read_all
 from ms_train.datasets.open_corpus import open_corpus
-from ms_train.recipes import get_recipe
+from ms_train.recipes import Recipe, get_recipe
+from ms_train.rendering import pool_of, scenes_of
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -80,8 +81,8 @@ def main() -> int:
         classifier = Classifier(args.model, "cpu")
         drawn = {}
         for number, (part, count) in enumerate({"train": args.windows, "val": round(VAL_SHARE * args.windows)}.items()):
-            pool = pool_of(args.corpus, part, recipe.spec)
-            drawn[part] = {way: draw(pool, way, recipe.augment, count, seed=number) for way in WAYS}
+            scenes = scenes_of_part(args.corpus, part, recipe)
+            drawn[part] = {way: draw(scenes, way, recipe.augment, count, seed=number) for way in WAYS}
     except MsEdgeError as error:
         print(f"shortcuts: {error}", file=sys.stderr)
         return 1
@@ -101,21 +102,18 @@ def main() -> int:
     return 0
 
 
-def pool_of(corpus: Path, part: str, spec: FrontEndSpec) -> Pool:
-    """The recordings of a part, ready to draw from."""
-    dataset = open_corpus(corpus)
+def scenes_of_part(corpus: Path, part: str, recipe: Recipe) -> Scenes:
+    """The recordings and rooms of a part, ready to draw from."""
+    dataset, cache = open_corpus(corpus), Cache(default_folder())
     chosen = [recording for recording in dataset.recordings if recording.split == part]
-    audio = list(read_all(chosen, spec.sample_rate_hz, f"the part {part}", Cache(default_folder())))
-    return Pool(audio, dataset.labels, dataset.decision, spec)
+    audio = list(read_all(chosen, recipe.spec.sample_rate_hz, f"the part {part}", cache))
+    return scenes_of(pool_of(audio, dataset, recipe, cache), recipe, part)
 
 
-def draw(pool: Pool, way: str, augment: Augment, count: int, seed: int) -> Windows:
+def draw(scenes: Scenes, way: str, augment: Augment, count: int, seed: int) -> Windows:
     """So many windows of speech or music alone, as they were recorded or as training makes them."""
-    rng, length, rate_hz = (
-        np.random.default_rng([seed, WAYS.index(way)]),
-        pool.spec.clip_samples,
-        pool.spec.sample_rate_hz,
-    )
+    pool, rng = scenes.pool, np.random.default_rng([seed, WAYS.index(way)])
+    length, rate_hz = pool.spec.clip_samples, pool.spec.sample_rate_hz
     music = pool.labels.index("music")
     windows, targets = np.empty((count, length), np.float32), np.empty(count, bool)
     for number in tqdm(range(count), desc=f"drawing {way}", unit="window", file=sys.stderr, disable=None):
@@ -123,9 +121,9 @@ def draw(pool: Pool, way: str, augment: Augment, count: int, seed: int) -> Windo
             label = pool.labels[rng.integers(len(pool.labels))]
             windows[number], targets[number] = pool.window(label, length, rng), label == "music"
             continue
-        window, target = pool.draw(length, rng)
-        while target.sum() != 1:
-            window, target = pool.draw(length, rng)
+        window, target = scenes.draw(length, rng)
+        while target.sum() != 1:  # neither, both, or a label that nobody can decide (NaN)
+            window, target = scenes.draw(length, rng)
         windows[number], targets[number] = augment(window, rng, rate_hz), target[music] > 0
     return windows, targets
 

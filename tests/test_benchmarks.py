@@ -289,8 +289,8 @@ def test_a_shortcut_that_training_removes_is_seen_to_be_gone(spec):
 def test_windows_as_heard_hold_speech_or_music_and_pass_the_augmentation(spec):
     from benchmarks.shortcuts import draw
 
-    class Pool:
-        """One window of each kind in turn, whose samples say what is in it."""
+    class Fake:
+        """One window of each kind in turn, whose samples say what is in it; both a pool and its scenes."""
 
         labels = ("speech", "music")
         turn = -1
@@ -300,11 +300,11 @@ def test_windows_as_heard_hold_speech_or_music_and_pass_the_augmentation(spec):
 
         def draw(self, length, rng):
             self.turn += 1
-            target = np.array([(0, 0), (1, 0), (1, 1), (0, 1)][self.turn % 4], np.float32)
+            target = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (np.nan, 1)][self.turn % 5], np.float32)
             return np.full(length, target[1], np.float32), target
 
-    pool = Pool()
-    pool.spec = spec
+    pool = Fake()
+    pool.spec, pool.pool = spec, pool
     for way, added in (("as recorded", 0), ("as heard", 5)):
         windows, music = draw(pool, way, lambda window, rng, rate: window + 5, 20, 0)
         assert windows.shape == (20, spec.clip_samples)

@@ -208,9 +208,9 @@ def differences(whole: np.ndarray, window: np.ndarray) -> np.ndarray:
 def test_one_of_two_sounds_may_be_in_a_room(decaying, only, monkeypatch):
     """A presenter over dry music, and the other way round: speech is a tone, music another, a room spreads them over time."""
     only(WET=1.0, MIXTURE=1.0)
+    rest = np.zeros(RATE_HZ, np.float32)
     pieces = [
-        (label, "a", np.concatenate([tone(hz, 0.4), np.zeros(RATE_HZ, np.float32)]))
-        for label, hz in zip(LABELS, (440, 3000), strict=True)
+        (label, "a", np.concatenate([tone(hz, 0.4), rest])) for label, hz in zip(LABELS, (440, 3000), strict=True)
     ]
     scenes, rng, found = Scenes(pool_of(pieces), [decaying]), np.random.default_rng(0), Counter()
     drawn = []

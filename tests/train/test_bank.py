@@ -109,11 +109,8 @@ def test_a_use_has_another_place_sign_and_level_and_the_same_targets(plan, tmp_p
     assert max(levels) - min(levels) > 6
     assert {tuple(targets[0]) for _, targets in uses} == {tuple(uses[0][1][0])}
     assert len({window.tobytes() for window, _ in uses}) == 40
-    correlation = [
-        np.corrcoef(np.abs(np.fft.rfft(window[0]))[:2000], np.abs(np.fft.rfft(uses[0][0][0]))[:2000])[0, 1]
-        for window, _ in uses
-    ]
-    assert np.median(correlation) > 0.5
+    spectra = [np.abs(np.fft.rfft(window[0]))[:2000] for window, _ in uses]
+    assert np.median([np.corrcoef(spectrum, spectra[0])[0, 1] for spectrum in spectra]) > 0.5
     assert all(np.abs(window).max() <= 1 for window, _ in uses)
 
 
@@ -163,13 +160,12 @@ def batches(plan, tmp_path, steps=10) -> BankBatches:
 def test_each_window_is_used_before_any_is_used_again(plan, tmp_path, monkeypatch):
     found, used = batches(plan, tmp_path), Counter()
     windows = Bank.windows
-    monkeypatch.setattr(
-        Bank,
-        "windows",
-        lambda self, length, rows, rng: (
-            used.update((length, int(row)) for row in rows) or windows(self, length, rows, rng)
-        ),
-    )
+
+    def counted(self, length, rows, rng):
+        used.update((length, int(row)) for row in rows)
+        return windows(self, length, rows, rng)
+
+    monkeypatch.setattr(Bank, "windows", counted)
     for number in range(30):
         found._windows(np.int64(number))
     assert sum(used.values()) == 120

@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="keep decoded audio and features there (default: ms-edge in the user's cache folder); none: keep nothing",
+        help="keep decoded audio, features, rooms and rendered windows there, up to 12 GB of windows a training"
+        " (default: ms-edge in the user's cache folder); none: keep nothing",
     )
     fit.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into the run folder")
     fit.add_argument("--mixed-precision", action="store_true", help="compute in 16 bits where a GPU gains by it")

@@ -33,7 +33,7 @@ def _fit(args: argparse.Namespace) -> int:
 
     recipe = get_recipe(args.recipe).with_settings(dict(args.set))
     if args.augment:
-        recipe = replace(recipe, augment=parse_chain(args.augment))
+        recipe = replace(recipe, augment=parse_chain(args.augment), scenes=False)
     dataset = dataset_by_name(args.data, args.archive)
     chosen = [*in_words(dict(args.set)), *["--mixed-precision"] * args.mixed_precision]
 

@@ -11,10 +11,12 @@ import hashlib
 import importlib.metadata
 import os
 import sys
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,11 +120,13 @@ def simulate(split: str, seed: Sequence[int], sample_rate_hz: int) -> Room:
         float(rng.uniform(0.05, 0.5)),
     )
     common = {"fs": sample_rate_hz, "max_order": ORDER, "ray_tracing": True, "air_absorption": True}
-    if shape == "shoebox":
-        room = pra.ShoeBox(list(size), materials=material, **common)
-    else:
-        room = pra.Room.from_corners(corners, materials=material, **common)
-        room.extrude(size[2], materials=material)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the number of rays it would choose itself
+        if shape == "shoebox":
+            room = pra.ShoeBox(list(size), materials=material, **common)
+        else:
+            room = pra.Room.from_corners(corners, materials=material, **common)
+            room.extrude(size[2], materials=material)
     reach_m = 0.057 * np.sqrt(volume / rt60_s)  # where direct and reverberant sound are as strong
     radius = min(RECEIVER_M, 0.2 * float(size.min()))
     room.set_ray_tracing(n_rays=RAYS, receiver_radius=radius, time_thres=LONGEST_S + 0.2)
@@ -156,7 +160,7 @@ def _area(corners: NDArray[np.float64]) -> float:
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
-def _place(room: object, size: NDArray[np.float64], rng: Rng) -> NDArray[np.float64]:
+def _place(room: Any, size: NDArray[np.float64], rng: Rng) -> NDArray[np.float64]:
     for _ in range(200):
         place = rng.uniform(0.1, 0.9, 3) * size
         if room.is_inside(place):
@@ -165,7 +169,7 @@ def _place(room: object, size: NDArray[np.float64], rng: Rng) -> NDArray[np.floa
 
 
 def _near(
-    room: object, source: NDArray[np.float64], distance_m: float, size: NDArray[np.float64], rng: Rng
+    room: Any, source: NDArray[np.float64], distance_m: float, size: NDArray[np.float64], rng: Rng
 ) -> NDArray[np.float64]:
     """A place inside at a distance, or at the nearest to it of a hundred tries."""
     wanted, best, error = max(0.15, distance_m), None, np.inf
