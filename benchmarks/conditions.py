@@ -22,7 +22,6 @@ from scipy.signal import butter, fftconvolve, sosfilt
 from benchmarks.testsets import RATE_HZ, Samples, rms, unclipped
 from ms_train.augment import rooms as simulated
 from ms_train.cache import default_folder
-from ms_train.scoring import noise, with_noise
 
 SIZES = {"booth": "small", "room": "small", "classroom": "middle", "hall": "large", "church": "large"}
 CONTEXT_S = 1.0  # beside the decay of a room, before a clip
@@ -76,6 +75,8 @@ def decaying_noise(decay_s: float, direct_to_reverberant_db: float, rng: Rng) ->
 
 def noisy(samples: Samples, colour: str, snr_db: float, rng: Rng) -> Samples:
     """The samples with steady noise of one colour, `snr_db` below their RMS."""
+    from ms_train.scoring import with_noise  # which imports TensorFlow: cutting takes that time, scoring does not
+
     return unclipped(with_noise(samples, colour, snr_db, rng))
 
 
@@ -118,6 +119,8 @@ def _quiet(length: int, level: float, rng: Rng) -> Samples:
 
 def old_recording(samples: Samples, rng: Rng) -> Samples:
     """A narrow band, crackle, and noise: as a shellac disc sounds."""
+    from ms_train.scoring import noise
+
     level = rms(samples)
     crackle = np.zeros(len(samples))
     strokes = rng.integers(0, len(samples), rng.poisson(15 * len(samples) / RATE_HZ))

@@ -455,19 +455,6 @@ def test_effects_named_after_speech_or_music_are_no_noise(tmp_path, path, kept):
     ]
 
 
-def test_an_index_of_an_older_version_says_to_fetch_again_and_that_does_it(tmp_path, small):
-    corpus.fetch(tmp_path)
-    lines = [line.split("\t") for line in (tmp_path / "index.tsv").read_text().splitlines()]
-    old = [place for place, column in enumerate(corpus.INDEX) if column not in ("group", "fold")]
-    (tmp_path / "index.tsv").write_text("".join("\t".join(line[i] for i in old) + "\n" for line in lines))
-    with pytest.raises(MsEdgeError, match=r"was fetched by an older version; type: ms-train data fetch open-corpus"):
-        corpus.open_corpus(tmp_path)
-    small.clear()
-    corpus.fetch(tmp_path)
-    assert small == []  # nothing is decoded again
-    assert {recording.group for recording in corpus.open_corpus(tmp_path).recordings} == {"", "nl"}
-
-
 def dropped():
     """The committed table of what was dropped or relabelled, without its header."""
     table = Path(corpus.__file__).with_name("open_corpus_dropped.tsv").read_text(encoding="utf-8")
@@ -494,6 +481,19 @@ def test_what_was_dropped_is_in_the_manifest_with_a_reason(rows):
         assert action == ("relabel" if label else "drop"), file
         assert label != files[package, file], file
         assert reason, file
+
+
+def test_an_index_of_an_older_version_says_to_fetch_again_and_that_does_it(tmp_path, small):
+    corpus.fetch(tmp_path)
+    lines = [line.split("\t") for line in (tmp_path / "index.tsv").read_text().splitlines()]
+    old = [place for place, column in enumerate(corpus.INDEX) if column not in ("group", "fold")]
+    (tmp_path / "index.tsv").write_text("".join("\t".join(line[i] for i in old) + "\n" for line in lines))
+    with pytest.raises(MsEdgeError, match=r"was fetched by an older version; type: ms-train data fetch open-corpus"):
+        corpus.open_corpus(tmp_path)
+    small.clear()
+    corpus.fetch(tmp_path)
+    assert small == []  # nothing is decoded again
+    assert {recording.group for recording in corpus.open_corpus(tmp_path).recordings} == {"", "nl"}
 
 
 def test_a_package_with_another_digest_is_never_unpacked(tmp_path, small, monkeypatch):

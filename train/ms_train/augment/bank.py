@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import json
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -86,12 +87,12 @@ class Bank:
     too full.
     """
 
-    def __init__(self, folder: Path | None, plan: Plan, other: Path, processes: int = 2) -> None:
+    def __init__(self, folder: Path | None, plan: Plan, other: Path, processes: int | None = None) -> None:
         self.plan = plan
         self.counts = {length: count for length, count in plan.counts.items() if count}
         try:
             self._store = Store(folder, other, tuple(map(self._shapes, self.counts)))
-            self._fill(processes if self._store.folder else 1)
+            self._fill((processes or os.cpu_count() or 1) if self._store.folder else 1)
         except OSError as error:
             size = sum(2 * count * (length + plan.slack) for length, count in self.counts.items())
             raise MsEdgeError(

@@ -33,16 +33,21 @@ class Group:
     """Recordings of one group of a source, drawn by how long they sound."""
 
     sounds: tuple[Sound, ...]
-    chances: NDArray[np.float64]
+    cumulated: NDArray[np.float64]  # chances
 
     @classmethod
     def of(cls, sounds: Sequence[Sound]) -> Group:
         """A group of recordings."""
-        return cls(tuple(sounds), _shares([sound.active_samples for sound in sounds]))
+        return cls(tuple(sounds), np.cumsum(_shares([sound.active_samples for sound in sounds])))
 
     def sound(self, rng: Rng) -> Sound:
         """A random recording."""
-        return self.sounds[rng.choice(len(self.sounds), p=self.chances)]
+        return self.sounds[min(int(np.searchsorted(self.cumulated, rng.random(), "right")), len(self.sounds) - 1)]
+
+    def short(self, length: int) -> float:
+        """The chance of a recording shorter than a length."""
+        chances = np.diff(self.cumulated, prepend=0.0)
+        return float(chances @ [len(sound.audio) < length for sound in self.sounds])
 
 
 @dataclass(frozen=True)
@@ -133,11 +138,8 @@ class Pool:
             forced = {}
             for name, sources in self._sources.items():
                 short = [
-                    sum(
-                        c * float(g.chances @ [len(s.audio) < length for s in g.sounds])
-                        for c, g in zip(of, gs, strict=True)
-                    )
-                    for of, gs in zip(self._group_chances[name], sources, strict=True)
+                    sum(chance * group.short(length) for chance, group in zip(chances, groups, strict=True))
+                    for chances, groups in zip(self._group_chances[name], sources, strict=True)
                 ]
                 forced[name] = float(self._chances[name] @ short)
             share = max([JOINED_SHARE, *(forced[name] for name in self.labels if name in forced)])

@@ -26,7 +26,8 @@ class Audio(Protocol):
 
 def rms(samples: Float32) -> float:
     """Root mean square, never quite 0."""
-    return float(np.sqrt(np.dot(samples, samples) / len(samples) + 1e-12))
+    # Not np.dot: BLAS adds in another order for another number of threads.
+    return float(np.sqrt(np.einsum("i,i->", samples, samples) / len(samples) + 1e-12))
 
 
 def mix(loud: Float32, quiet: Float32, difference_db: float) -> Float32:
@@ -36,8 +37,8 @@ def mix(loud: Float32, quiet: Float32, difference_db: float) -> Float32:
 
 def loudness(samples: Float32, sample_rate_hz: int) -> float:
     """Level in dB by A-weighted power (IEC 61672-1), which rates rumble as the ear does; at least -120 dB."""
-    power = np.abs(rfft(samples)) ** 2
-    weighted = float(power @ _a_weights(len(samples), sample_rate_hz)) * 2 / len(samples) ** 2
+    spectrum = np.abs(rfft(samples))
+    weighted = float(np.sum(spectrum * spectrum * _a_weights(len(samples), sample_rate_hz))) * 2 / len(samples) ** 2
     return 10 * float(np.log10(weighted + 1e-12))
 
 
