@@ -151,7 +151,8 @@ def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, c
     todo: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         if (root / row.flac).is_file():
-            index.setdefault(row.flac, _line(row, *_measured(root / row.flac)))
+            if row.flac not in index:
+                index[row.flac] = _line(row, *_measured(root / row.flac))
         else:
             todo[row.package, row.version, row.package_sha256].append(row)
     count = sum(map(len, todo.values()))
