@@ -10,6 +10,7 @@ from ms_train.augment.bank import Bank, Plan, digest
 from ms_train.augment.pool import Pool
 from ms_train.augment.scenes import Scenes
 from ms_train.augment.signals import Audio, Float32
+from ms_train.augmentations import Chain
 from ms_train.batches import BankBatches, counts_of, lengths_of_batches
 from ms_train.cache import Cache, default_folder
 from ms_train.datasets import Dataset, Recording
@@ -63,6 +64,8 @@ def batches_of(
         "counts": counts,
         "seed": seed,
     }
-    folder = cache.folder and cache.folder / f"bank-{digest(facts)[:16]}"
+    # Of an augmentation that is not made of ours the name does not say what it does.
+    kept = cache.folder if isinstance(recipe.augment, Chain) else None
+    folder = kept and kept / f"bank-{digest(facts)[:16]}"
     bank = Bank(folder, Plan(scenes, recipe.augment, counts, seed), out)
     return BankBatches(bank, layer, recipe.batch_size, steps, lengths, targets)
