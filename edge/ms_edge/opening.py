@@ -132,7 +132,7 @@ def parts_of(
 
 
 def _refused(name: str, form: str | None) -> AudioError:
-    what = f"is {form}, which is not supported" if form else "is no audio of a supported format"
+    what = f"is {form}, which is not supported" if form else "not audio of a supported format"
     return AudioError("not-audio", f"{name}: {what}; the supported formats are {READ}.")
 
 
