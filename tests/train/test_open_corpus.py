@@ -90,6 +90,7 @@ def test_no_package_is_in_two_of_train_val_and_test_but_by_speakers_languages_an
         ("global-asp/asp-audio", "speech"),  # other languages
         ("MycroftAI/Precise-Community-Data", "speech"),  # other contributors
         ("karolpiczak/ESC-10", "noise"),  # other kinds
+        ("megaglest-data", "noise"),  # nature, and blows
     }
     for package in {package for package, label in splits if len(splits[package, label]) > 1}:
         speech = [row for row in rows if (row.package, row.label) == (package, "speech") and row.split != "hard"]
@@ -791,9 +792,17 @@ def test_stems_of_a_song_are_one_recording_and_may_be_recordings_too():
         source(r"\w+/vocals\.wav", label="mixed", split="hard"),
         source(r"(?P<sum>(?P<song>\w+))/.*\.wav", label="music", group="{song}"),
     ]
-    hard, music = listed(lines, ["x/vocals.wav", "x/bass.wav", "y/drums.wav"])
-    assert [row.path for row in hard] == ["x/vocals.wav"]
-    assert [(row.path, row.group) for row in music] == [("x/bass.wav//x/vocals.wav", "x"), ("y/drums.wav", "y")]
+    hard, music = listed(
+        lines, ["x/vocals.wav", "x/bass.wav", "y/drums.wav", "z/vocals.wav", "z/violin.wav", "z/z.wav"]
+    )
+    assert [row.path for row in hard] == ["x/vocals.wav", "z/vocals.wav"]
+    assert [(row.path, row.group) for row in music] == [
+        *(("x/bass.wav//x/vocals.wav", "x"), ("y/drums.wav", "y")),
+        ("z/violin.wav//z/vocals.wav//z/z.wav", "z"),
+    ]
+    # Also where the stem that is a recording of its own comes first.
+    hard, music = listed(lines, ["z/vocals.wav", "z/z.wav"])
+    assert ([row.path for row in hard], [row.path for row in music]) == (["z/vocals.wav"], ["z/vocals.wav//z/z.wav"])
 
 
 COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

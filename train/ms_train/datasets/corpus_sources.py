@@ -131,7 +131,7 @@ def candidates(
                 duration_s="",
             )
         )
-    whole = {stems[0]: corpus.SUM.join(stems) for stems in sums.values()}
+    whole = {(place, stems[0]): corpus.SUM.join(stems) for (place, _), stems in sums.items()}
     splits_of: dict[str, set[str]] = defaultdict(set)
     for row in itertools.chain(*found):
         if row.label == "speech" and row.speaker_or_composer:
@@ -139,11 +139,11 @@ def candidates(
     strictest = {speaker: min(splits, key=corpus.SPLITS[::-1].index) for speaker, splits in splits_of.items()}
     return [
         [
-            replace(row, path=whole.get(row.path, row.path))
+            replace(row, path=whole.get((place, row.path), row.path))
             for row in rows
             if row.label != "speech" or strictest.get(row.speaker_or_composer, row.split) == row.split
         ]
-        for rows in found
+        for place, rows in enumerate(found)
     ]
 
 

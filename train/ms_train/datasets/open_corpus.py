@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,7 +76,7 @@ class Row:
     licence_stated: str = ""
     fold: str = ""
 
-    @property
+    @cached_property
     def flac(self) -> str:
         """Where the decoded file lies under the root; the digest keeps flattened names apart."""
         flat = re.sub(r"[^A-Za-z0-9._-]+", "_", self.path.removeprefix("usr/share/"))[-100:]
@@ -151,7 +151,8 @@ def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, c
     todo: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         if (root / row.flac).is_file():
-            index.setdefault(row.flac, _line(row, *_measured(root / row.flac)))
+            if row.flac not in index:
+                index[row.flac] = _line(row, *_measured(root / row.flac))
         else:
             todo[row.package, row.version, row.package_sha256].append(row)
     count = sum(map(len, todo.values()))
