@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import onnx
 import onnxruntime
@@ -168,6 +169,21 @@ def test_shapes_of_every_recipe_are_those_that_onnxruntime_makes(monkeypatch, na
     given = {form: np.zeros((2, *input_shape(spec, form)), np.float32)}
     known = [of_windows(shape, 2) for shape in known_shapes(content, monkeypatch)]
     assert known == made_shapes(model.SerializeToString(), names, given)
+
+
+def test_shapes_that_keras_computes_become_constants():
+    """Keras' attention reshapes to (2 x windows, ...), with a size that is left to follow already."""
+    keras.utils.set_random_seed(0)
+    features = keras.Input((49, 48))
+    attended = keras.layers.GlobalAveragePooling1D()(keras.layers.MultiHeadAttention(2, 8)(features, features))
+    logits = keras.layers.Dense(2)(attended)
+    network = keras.Model(features, [logits, keras.layers.Softmax()(logits)])
+    content = to_onnx(network, (49, 48), "attention").SerializeToString()
+    graph.read_contents(content)
+    given = np.random.default_rng(0).standard_normal((5, 49, 48)).astype(np.float32)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    _, expected = network(given, training=False)
+    np.testing.assert_allclose(session.run(["scores"], {"features": given})[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
