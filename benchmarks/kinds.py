@@ -5,20 +5,27 @@ from __future__ import annotations
 # By what is true: kinds, and beginnings of sources' names; a source that is in no list is of the last kind.
 SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "speech": {
-        "speech, read, any microphone": ("rsample-100-cv-corpus", "whisper", "audio-for-Twi-TTS", "speechdataset"),
-        "speech, read, good microphone": ("Voice-Age", "asp-audio", "dataset-voice-kerstin", "festvox"),
-        "speech, far field": ("Precise-Community-Data", "speech-to-intent"),
+        "speech, read, any microphone": ("omnilingo/", "korliu/", "pryyyynz/", "puri-gagan/"),
+        "speech, read, good microphone": (
+            "zhangrui0712/",
+            "global-asp/",
+            "rhasspy/",
+            "festvox",
+            "BlueTaurus/",
+            "PrernaSocity/",
+        ),
+        "speech, far field": ("MycroftAI/", "Picovoice/speech-to-intent"),
         "speech, prompts and telephone": ("asterisk", "codec2"),
-        "speech, words": ("GCompris", "tuxpaint", "qabcs", "kajongg", "gcin", "wake-word", "free-spoken-digit"),
+        "speech, words": ("gcompris/", "tuxpaint", "qabcs", "kajongg", "gcin", "Picovoice/wake-word", "Jakobovski/"),
         "speech, acted, synthetic and other": (),
     },
     "music": {
-        "music, sung": ("everythingisfree", "songs"),
-        "music, acoustic": ("sms-tools-materials", "widelands", "heroes", "map-tiles", "unknown-horizons"),
+        "music, sung": ("ichbinsoftware/", "UltraStar-Deluxe/"),
+        "music, acoustic": ("MTG/", "librosa/", "digabi/", "widelands", "heroes", "unknown-horizons"),
         "music, games and other": (),
     },
     "neither": {
-        "noise, recorded ambience": ("ESC-10", "berlin_noise", "blanket", "sounds"),
+        "noise, recorded ambience": ("karolpiczak/", "redeclipse/", "thomasrosen/", "rafaelmardojai/"),
         "noise, effects and other": (),
     },
 }

@@ -40,7 +40,7 @@ PROGRAMMES = 10
 CLEAN = "clean"
 LISTING = "clips.tsv"
 ACTIVE_S = 0.3
-BY_GROUP = ("rsample-100-cv-corpus",)  # of which each group is a source of its own
+BY_GROUP = ("omnilingo/",)  # of which each group is a source of its own
 
 Rooms = Mapping[str, Sequence[Samples]]  # impulse responses (n,) by kind of room
 
@@ -136,8 +136,8 @@ def part_of(corpus: Path, part: str, fold: int | None = None, packages: Sequence
 
 def source_of(recording: Recording) -> str:
     """The source that a recording counts for."""
-    name = recording.source.rpartition("/")[2]
-    return f"{name}/{recording.group}" if name.startswith(BY_GROUP) and recording.group else name
+    by_group = recording.group and recording.source.startswith(BY_GROUP)
+    return f"{recording.source}/{recording.group}" if by_group else recording.source
 
 
 def material(corpus: Path, recordings: Iterable[Recording]) -> splices.Material:

@@ -379,17 +379,17 @@ def test_the_set_is_the_same_again_and_a_source_more_changes_no_other(small_corp
     recordings = part_of(small_corpus, "val")
     clips = build(small_corpus, tmp_path / "all", recordings, rooms)
     assert clip_set(small_corpus, tmp_path / "all") == clips  # kept
-    fewer = build(small_corpus, tmp_path / "fewer", [each for each in recordings if source_of(each) == "one"], rooms)
+    fewer = build(small_corpus, tmp_path / "fewer", [each for each in recordings if source_of(each) == "a/one"], rooms)
     digest = {folder: {} for folder in ("all", "fewer")}
     for folder, some in (("all", clips), ("fewer", fewer)):
         for clip in some:
-            if clip.condition == "clean" and clip.source == "one":
+            if clip.condition == "clean" and clip.source == "a/one":
                 path = tmp_path / folder / clip.file
                 digest[folder][clip.file] = hashlib.sha256(path.read_bytes()).hexdigest()
                 assert soundfile.info(path).frames == clip.seconds * RATE_HZ
     assert digest["all"] == digest["fewer"]
     assert len(digest["all"]) > 30
-    assert {clip.source for clip in clips} == {"one", "two"}
+    assert {clip.source for clip in clips} == {"a/one", "two"}
     assert {clip.truth for clip in clips} == {"speech", "music", "neither", "speech+music"}
     conditions = {clip.condition for clip in clips if clip.truth == "music"}
     assert {
@@ -549,7 +549,7 @@ def test_conditions_of_a_kind_share_a_line():
         "in rooms, speech": 20, "old recording, speech": 10, "over quieter music, speech": 10,
     }  # fmt: skip
     assert found["details"]["room hall, far, speech"] == {"clips": 10, "binary": 1, "as_shipped": 1}
-    assert kind_of_source("whisper", "speech") == "speech, read, any microphone"
+    assert kind_of_source("korliu/whisper", "speech") == "speech, read, any microphone"
     assert kind_of_source("no such", "music") == "music, games and other"
 
 
