@@ -8,7 +8,7 @@ below (numbers of onnx.proto), the operators of `ms_edge.operators`, and limits.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from ms_edge.errors import ModelError
 from ms_edge.operators import MAX_RANK, OF_CONSTANTS, OPERATORS, Attribute, Node, Shape, output_shapes
@@ -19,7 +19,6 @@ from ms_edge.protobuf import (
     INT,
     INTS,
     TEXT,
-    Field,
     Message,
     Reader,
     TooManyFieldsError,
@@ -57,84 +56,79 @@ FLOAT32, INT32, INT64 = 1, 6, 7
 # AttributeProto.AttributeType: the field that holds the value.
 ATTRIBUTE_VALUES = {1: "f", 2: "i", 3: "s", 7: "ints"}
 
+ONCE, MANY = False, True  # whether a field may be repeated
 TENSOR = Message(
     "TensorProto",
     {
-        1: Field("dims", INTS, repeated=True),
-        2: Field("data_type", INT),
-        4: Field("float_data", FLOATS, repeated=True),
-        5: Field("int32_data", INTS, repeated=True),
-        7: Field("int64_data", INTS, repeated=True),
-        8: Field("name", TEXT),
-        9: Field("raw_data", BYTES),
-        12: Field("doc_string", TEXT),
-        14: Field("data_location", INT),  # 0 alone: in the file
+        1: ("dims", INTS, MANY),
+        2: ("data_type", INT, ONCE),
+        4: ("float_data", FLOATS, MANY),
+        5: ("int32_data", INTS, MANY),
+        7: ("int64_data", INTS, MANY),
+        8: ("name", TEXT, ONCE),
+        9: ("raw_data", BYTES, ONCE),
+        12: ("doc_string", TEXT, ONCE),
+        14: ("data_location", INT, ONCE),  # 0 alone: in the file
     },
 )
 ATTRIBUTE = Message(
     "AttributeProto",
     {
-        1: Field("name", TEXT),
-        2: Field("f", FLOAT),
-        3: Field("i", INT),
-        4: Field("s", TEXT),
-        8: Field("ints", INTS, repeated=True),
-        13: Field("doc_string", TEXT),
-        20: Field("type", INT),
+        1: ("name", TEXT, ONCE),
+        2: ("f", FLOAT, ONCE),
+        3: ("i", INT, ONCE),
+        4: ("s", TEXT, ONCE),
+        8: ("ints", INTS, MANY),
+        13: ("doc_string", TEXT, ONCE),
+        20: ("type", INT, ONCE),
     },
 )
 NODE = Message(
     "NodeProto",
     {
-        1: Field("input", TEXT, repeated=True),
-        2: Field("output", TEXT, repeated=True),
-        3: Field("name", TEXT),
-        4: Field("op_type", TEXT),
-        5: Field("attribute", ATTRIBUTE, repeated=True),
-        6: Field("doc_string", TEXT),
-        7: Field("domain", TEXT),
+        1: ("input", TEXT, MANY),
+        2: ("output", TEXT, MANY),
+        3: ("name", TEXT, ONCE),
+        4: ("op_type", TEXT, ONCE),
+        5: ("attribute", ATTRIBUTE, MANY),
+        6: ("doc_string", TEXT, ONCE),
+        7: ("domain", TEXT, ONCE),
     },
 )
-DIMENSION = Message("TensorShapeProto.Dimension", {1: Field("dim_value", INT), 2: Field("dim_param", TEXT)})
-TENSOR_SHAPE = Message("TensorShapeProto", {1: Field("dim", DIMENSION, repeated=True)})
-TENSOR_TYPE = Message("TypeProto.Tensor", {1: Field("elem_type", INT), 2: Field("shape", TENSOR_SHAPE)})
+DIMENSION = Message("TensorShapeProto.Dimension", {1: ("dim_value", INT, ONCE), 2: ("dim_param", TEXT, ONCE)})
+TENSOR_SHAPE = Message("TensorShapeProto", {1: ("dim", DIMENSION, MANY)})
+TENSOR_TYPE = Message("TypeProto.Tensor", {1: ("elem_type", INT, ONCE), 2: ("shape", TENSOR_SHAPE, ONCE)})
 VALUE = Message(
     "ValueInfoProto",
     {
-        1: Field("name", TEXT),
-        2: Field("type", Message("TypeProto", {1: Field("tensor_type", TENSOR_TYPE)})),
-        3: Field("doc_string", TEXT),
+        1: ("name", TEXT, ONCE),
+        2: ("type", Message("TypeProto", {1: ("tensor_type", TENSOR_TYPE, ONCE)}), ONCE),
+        3: ("doc_string", TEXT, ONCE),
     },
 )
 GRAPH = Message(
     "GraphProto",
     {
-        1: Field("node", NODE, repeated=True),
-        2: Field("name", TEXT),
-        5: Field("initializer", TENSOR, repeated=True),
-        10: Field("doc_string", TEXT),
-        11: Field("input", VALUE, repeated=True),
-        12: Field("output", VALUE, repeated=True),
+        1: ("node", NODE, MANY),
+        2: ("name", TEXT, ONCE),
+        5: ("initializer", TENSOR, MANY),
+        10: ("doc_string", TEXT, ONCE),
+        11: ("input", VALUE, MANY),
+        12: ("output", VALUE, MANY),
     },
 )
+OPSETS = Message("OperatorSetIdProto", {1: ("domain", TEXT, ONCE), 2: ("version", INT, ONCE)})
+ENTRY = Message("StringStringEntryProto", {1: ("key", TEXT, ONCE), 2: ("value", TEXT, ONCE)})
 MODEL = Message(
     "ModelProto",
     {
-        1: Field("ir_version", INT),
-        2: Field("producer_name", TEXT),
-        3: Field("producer_version", TEXT),
-        6: Field("doc_string", TEXT),
-        7: Field("graph", GRAPH),
-        8: Field(
-            "opset_import",
-            Message("OperatorSetIdProto", {1: Field("domain", TEXT), 2: Field("version", INT)}),
-            repeated=True,
-        ),
-        14: Field(
-            "metadata_props",
-            Message("StringStringEntryProto", {1: Field("key", TEXT), 2: Field("value", TEXT)}),
-            repeated=True,
-        ),
+        1: ("ir_version", INT, ONCE),
+        2: ("producer_name", TEXT, ONCE),
+        3: ("producer_version", TEXT, ONCE),
+        6: ("doc_string", TEXT, ONCE),
+        7: ("graph", GRAPH, ONCE),
+        8: ("opset_import", OPSETS, MANY),
+        14: ("metadata_props", ENTRY, MANY),
     },
 )
 # What fields that are in no list hold, for people.
@@ -152,15 +146,11 @@ REFUSED = {
 }
 
 
-class Contents(NamedTuple):
-    """What a model file holds: its metadata, and how many values its graph holds at once for each window."""
+def read_contents(content: bytes) -> tuple[dict[str, str], int]:
+    """Return a model file's metadata, and how many values its graph holds at once for each window.
 
-    metadata: dict[str, str]
-    window_values: int
-
-
-def read_contents(content: bytes) -> Contents:
-    """Read a model file. Raises ModelError(`bad-model`) unless it holds only what ms-export writes, within the limits."""
+    Raises ModelError(`bad-model`) unless the file holds only what ms-export writes, within the limits.
+    """
     try:
         model = Reader(content, MAX_FIELDS).read(MODEL)
         entries = model.get("metadata_props", [])
@@ -172,7 +162,7 @@ def read_contents(content: bytes) -> Contents:
         opsets = [(opset.get("domain", ""), opset.get("version")) for opset in model.get("opset_import", [])]
         if model.get("ir_version") != IR_VERSION or len(opsets) != 1 or opsets[0] not in [(d, OPSET) for d in DOMAINS]:
             raise _refused("another version of ONNX's format or operators")
-        return Contents(metadata, _window_values(model["graph"]))
+        return metadata, _window_values(model["graph"])
     except UnknownFieldError as error:
         raise _refused(REFUSED.get((error.message, error.number), str(error))) from None
     except TooManyFieldsError:

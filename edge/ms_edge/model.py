@@ -96,13 +96,13 @@ class Model:
             raise UsageError("usage", f"A model is given by its path, not by {path!r:.40}.") from None
         content = _read(path)
         with _naming(path):
-            found = read_contents(content)
-            metadata = Metadata.parse(found.metadata)
+            entries, window_values = read_contents(content)
+            metadata = Metadata.parse(entries)
         session, provider, fallen = _session(path, content, device)
         with _naming(path):
             model_input = _check_shapes(session, metadata)
         digest = hashlib.sha256(content).hexdigest()
-        batch = max(1, MAX_VALUES // found.window_values)
+        batch = max(1, MAX_VALUES // window_values)
         return cls(path, digest, len(content), metadata, session, model_input, device, provider, fallen, batch)
 
     def scores(self, inputs: Float32) -> Float32:

@@ -7,7 +7,7 @@ each of these is an error, so that whatever reads the same bytes later finds in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -31,23 +31,18 @@ WIRE_TYPES = {
 }
 
 
-class Field(NamedTuple):
-    """A field's name, what it holds, and whether it may occur more than once."""
-
-    name: str
-    kind: str | Message
-    repeated: bool = False
-
-
 class Message:
-    """The fields that a message may have, by their numbers; no other may occur, and none with another wire type."""
+    """The fields that a message may have, by their numbers: the name of each, what it holds, and whether it may come more than once.
 
-    def __init__(self, name: str, fields: Mapping[int, Field]) -> None:
+    No other may occur, and none with another wire type.
+    """
+
+    def __init__(self, name: str, fields: Mapping[int, tuple[str, str | Message, bool]]) -> None:
         self.name = name
         self.by_tag = {
             number << 3 | wire: field
             for number, field in fields.items()
-            for wire in ((SIZED,) if isinstance(field.kind, Message) else WIRE_TYPES[field.kind])
+            for wire in ((SIZED,) if isinstance(field[1], Message) else WIRE_TYPES[field[1]])
         }
 
 

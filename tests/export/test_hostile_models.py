@@ -203,7 +203,7 @@ def test_operators_that_make_much_of_little_are_refused_before_onnxruntime_sees_
 
 
 def test_limits_are_far_above_the_bundled_model():
-    graph, values = onnx.load(BUNDLED).graph, read_contents(BUNDLED.read_bytes()).window_values
+    graph, (_, values) = onnx.load(BUNDLED).graph, read_contents(BUNDLED.read_bytes())
     assert 50 * len(graph.node) < MAX_NODES
     assert 100 * len(graph.initializer) < MAX_CONSTANTS
     assert 500 * values < MAX_VALUES
@@ -444,7 +444,7 @@ def test_a_batch_takes_the_memory_of_its_values_not_of_its_seconds(tmp_path, fro
 
 
 def test_a_hop_of_one_sample_is_refused(tmp_path):
-    entries = dict(read_contents(BUNDLED.read_bytes()).metadata)
+    entries, _ = read_contents(BUNDLED.read_bytes())
     entries["ms_edge.frontend"] = dataclasses.replace(Metadata.parse(entries).spec, hop_s=1 / 16_000).to_json()
     with pytest.raises(ModelError, match=r"hop_s must be 0.01 or more, not 6.25e-05"):
         Metadata.parse(entries)
