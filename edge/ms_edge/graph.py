@@ -335,4 +335,4 @@ def _shown(name: str) -> str:
 
 
 def _refused(what: str) -> ModelError:
-    return ModelError("bad-model", f"uses {what}, which models made by ms-export do not.")
+    return ModelError("bad-model", f"not a model that ms-export makes: it uses {what}.")

@@ -35,8 +35,8 @@ def test_devices_that_cannot_be_meant_are_usage_errors(device):
 @pytest.mark.parametrize(
     ("device", "hint"),
     [
-        ("cuda", r"ms-edge\[gpu\]"),
-        ("cuda:1", r"ms-edge\[gpu\]"),
+        ("cuda", r"'\.\[gpu\]'"),
+        ("cuda:1", r"'\.\[gpu\]'"),
         ("tpu", "only CPU"),
         ("azure", "only CPU"),
         ("", "only"),

@@ -175,6 +175,14 @@ def test_the_summary_is_keras_table(arguments, capsys):
     assert "2,552,705" in printed
 
 
+def test_an_unknown_recipe_is_named(capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main(["show", "x.wav", "--recipe", "resnet", "-o", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    assert "there is no recipe 'resnet'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -185,7 +193,6 @@ def test_the_summary_is_keras_table(arguments, capsys):
             ["x.wav", "--augmentation", "mixing"],
             "--augmentation mixing needs a second recording; give --mix-with FILE.",
         ),
-        (["x.wav", "--recipe", "resnet"], "There is no recipe 'resnet'"),
         (["x.wav", "--archive", "y"], "--archive goes with --data gtzan."),
     ],
 )

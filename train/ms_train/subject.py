@@ -23,6 +23,8 @@ from ms_train.console import first_line
 from ms_train.datasets import Dataset, Recording
 from ms_train.runs import PARTS, TrainedRun
 
+UNLIMITED = 1 << 30  # windows at a time: a run of one's own asks for no more memory than its training did
+
 Float32 = NDArray[np.float32]
 
 
@@ -82,7 +84,9 @@ class Subject:
         metadata = Metadata(run.spec, run.labels, run.decision, run.recipe, "unspecified", training, {}, nothing)
         digest = hashlib.sha256(content).hexdigest()
         session: Any = _NetworkSession(run.network, run.spec)
-        model = Model(str(path), digest, len(content), metadata, session, FEATURES, "cpu", "TensorFlow", False)
+        model = Model(
+            str(path), digest, len(content), metadata, session, FEATURES, "cpu", "TensorFlow", False, UNLIMITED
+        )
         parts = {run.sha256[name]: part for part, names in run.split.items() for name in names}
         files = {run.files[name]: part for part, names in run.split.items() for name in names}
         return cls(Listener(model), "run", training, parts, str(run.facts["data"]), files)
