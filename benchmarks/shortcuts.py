@@ -107,7 +107,7 @@ def scenes_of_part(corpus: Path, part: str, recipe: Recipe) -> Scenes:
     dataset, cache = open_corpus(corpus), Cache(default_folder())
     chosen = [recording for recording in dataset.recordings if recording.split == part]
     audio = list(read_all(chosen, recipe.spec.sample_rate_hz, f"the part {part}", cache))
-    return scenes_of(pool_of(audio, dataset, recipe, cache), recipe, part)
+    return scenes_of(pool_of(audio, dataset, recipe, cache), recipe, part, cache)
 
 
 def draw(scenes: Scenes, way: str, augment: Augment, count: int, seed: int) -> Windows:

@@ -18,10 +18,12 @@ from ms_train.augment.bank import Bank, Plan
 from ms_train.augment.pool import Pool
 from ms_train.augment.scenes import Scenes
 from ms_train.augmentations import chain
-from ms_train.batches import BankBatches, counts_of, lengths_of_batches
-from ms_train.datasets import Recording
+from ms_train.batches import BankBatches, chances_of_lengths, counts_of, lengths_of_batches
+from ms_train.cache import Cache
+from ms_train.datasets import Dataset, Recording
 from ms_train.frontend import FrontEndLayer
 from ms_train.recipes import get_recipe
+from ms_train.rendering import batches_of
 
 RATE_HZ = 16_000
 SPEC = get_recipe("mel_patches").spec
@@ -151,8 +153,9 @@ def test_a_folder_that_cannot_be_written_is_said_and_done_without(plan, tmp_path
 
 
 def batches(plan, tmp_path, steps=10) -> BankBatches:
-    lengths = lengths_of_batches(3 * steps, SPEC, {0.5: 0.5, 1.0: 0.5}, 7)
-    counts = counts_of(lengths, 4, 60)
+    chances = chances_of_lengths(SPEC, {0.5: 0.5, 1.0: 0.5})
+    lengths = lengths_of_batches(3 * steps, chances, 7)
+    counts = counts_of(lengths, chances, 4, 60)
     bank = Bank(None, dataclasses.replace(plan, counts=counts), tmp_path)
     return BankBatches(bank, FrontEndLayer(SPEC), 4, steps, lengths, lambda rows: rows)
 
@@ -184,10 +187,34 @@ def test_any_epoch_can_be_begun_with(plan, tmp_path):
 
 
 def test_a_bank_holds_as_many_windows_as_are_used_at_most():
-    lengths = lengths_of_batches(1000, SPEC, {0.5: 0.1, 1.0: 0.9}, 0)
-    assert sum(counts_of(lengths, 8, 10**6).values()) == 8000
-    assert sum(counts_of(lengths, 8, 2000).values()) == pytest.approx(2000, abs=16)
-    assert counts_of(lengths_of_batches(5, SPEC, None, 0), 8, 10**6) == {ONE: 40}
+    chances = chances_of_lengths(SPEC, {0.5: 0.1, 1.0: 0.9})
+    lengths = lengths_of_batches(1000, chances, 0)
+    assert sum(counts_of(lengths, chances, 8, 10**6).values()) == 8000
+    assert counts_of(lengths, chances, 8, 2000) == {HALF: 200, ONE: 1800}
+    assert counts_of(np.full(5, ONE), chances_of_lengths(SPEC, None), 8, 10**6) == {ONE: 40}
+
+
+def test_longer_trainings_and_other_masks_share_a_bank(samples, tmp_path):
+    data = Dataset("d", ("speech", "music"), "independent", ())
+    recordings = [
+        (Recording(path.stem, path.name.partition("_")[0], path.stem, path.stem, len), read_mono(path, RATE_HZ))
+        for path in samples
+    ]
+    recipe = dataclasses.replace(
+        get_recipe("mel_patches"), batch_size=2, steps_per_epoch=5, bank_windows=8, clip_lengths_s=None
+    )
+    for epochs, augment in ((1, recipe.augment), (3, recipe.augment), (3, chain(("codec", 0.12), "channel"))):
+        trained = dataclasses.replace(recipe, augment=augment)
+        batches_of(
+            recordings, data, trained, FrontEndLayer(SPEC), lambda rows: rows,
+            epochs=epochs, seed=0, cache=Cache(tmp_path), out=tmp_path,
+        )  # fmt: skip
+        assert len(list(tmp_path.glob("bank-*"))) == 1
+    batches_of(
+        recordings, data, recipe, FrontEndLayer(SPEC), lambda rows: rows,
+        epochs=1, seed=1, cache=Cache(tmp_path), out=tmp_path,
+    )  # fmt: skip
+    assert len(list(tmp_path.glob("bank-*"))) == 2
 
 
 def test_digests_tell_data_seeds_and_code_apart(monkeypatch):

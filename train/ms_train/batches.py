@@ -106,20 +106,24 @@ class BankBatches:
         return tf.ensure_shape(masked, features.shape), rows
 
 
-def lengths_of_batches(
-    batches: int, spec: FrontEndSpec, lengths_s: Mapping[float, float] | None, seed: int
-) -> NDArray[np.int64]:
-    """How long the windows of each batch are (batches,), in samples: the spec's clip, or by the chance of each of `lengths_s`."""
-    if not lengths_s:
-        return np.full(batches, spec.clip_samples)
-    lengths = [round(length_s * spec.sample_rate_hz) for length_s in lengths_s]
-    return np.random.default_rng([seed, 3]).choice(lengths, batches, p=list(lengths_s.values()))
-
-
-def counts_of(lengths: NDArray[np.int64], batch_size: int, limit: int) -> dict[int, int]:
-    """How many windows of each length a bank of at most about `limit` holds for batches of these lengths (batches,)."""
-    found, batches = np.unique(lengths, return_counts=True)
-    share = min(1.0, limit / (batch_size * len(lengths)))
+def chances_of_lengths(spec: FrontEndSpec, lengths_s: Mapping[float, float] | None) -> dict[int, float]:
+    """The chance of each length of windows, in samples: of `lengths_s`, or the spec's clip alone."""
     return {
-        int(length): batch_size * max(1, round(share * count)) for length, count in zip(found, batches, strict=True)
+        round(length_s * spec.sample_rate_hz): chance for length_s, chance in (lengths_s or {spec.clip_s: 1.0}).items()
     }
+
+
+def lengths_of_batches(batches: int, chances: Mapping[int, float], seed: int) -> NDArray[np.int64]:
+    """How long the windows of each batch are (batches,), in samples, by the chance of each length."""
+    return np.random.default_rng([seed, 3]).choice(list(chances), batches, p=list(chances.values()))
+
+
+def counts_of(lengths: NDArray[np.int64], chances: Mapping[int, float], batch_size: int, limit: int) -> dict[int, int]:
+    """How many windows of each length a bank holds: those that batches of these lengths (batches,) use, or about `limit` by chance.
+
+    The second where they would be more, so that trainings of many and of more epochs have the same bank.
+    """
+    uses = {int(length): int(count) for length, count in zip(*np.unique(lengths, return_counts=True), strict=True)}
+    if batch_size * len(lengths) > limit:
+        uses = {length: max(1, round(chance * limit / batch_size)) for length, chance in chances.items()}
+    return {length: batch_size * count for length, count in uses.items()}

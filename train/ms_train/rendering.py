@@ -10,8 +10,9 @@ from ms_train.augment.bank import Bank, Plan, digest
 from ms_train.augment.pool import Pool
 from ms_train.augment.scenes import Scenes
 from ms_train.augment.signals import Audio, Float32
-from ms_train.batches import BankBatches, counts_of, lengths_of_batches
-from ms_train.cache import Cache, default_folder
+from ms_train.augmentations import MASKS, Chain
+from ms_train.batches import BankBatches, chances_of_lengths, counts_of, lengths_of_batches
+from ms_train.cache import Cache
 from ms_train.datasets import Dataset, Recording
 from ms_train.frontend import FrontEndLayer
 from ms_train.recipes import Recipe
@@ -24,11 +25,9 @@ def pool_of(recordings: Sequence[tuple[Recording, Audio]], dataset: Dataset, rec
     return Pool(recordings, dataset.labels, dataset.decision, recipe.spec, recipe.apart, active)
 
 
-def scenes_of(pool: Pool, recipe: Recipe, split: str = "train", folder: Path | None = None) -> Scenes:
-    """What windows are made from: a pool, and the rooms of a split where the recipe wants scenes (kept in `folder`)."""
-    return Scenes(
-        pool, rooms.load(split, recipe.spec.sample_rate_hz, folder or default_folder()) if recipe.scenes else ()
-    )
+def scenes_of(pool: Pool, recipe: Recipe, split: str, cache: Cache) -> Scenes:
+    """What windows are made from: a pool, and the rooms of a split where the recipe wants scenes."""
+    return Scenes(pool, rooms.load(split, recipe.spec.sample_rate_hz, cache.folder) if recipe.scenes else ())
 
 
 def batches_of(
@@ -50,20 +49,23 @@ def batches_of(
     assert recipe.augment is not None
     spec = recipe.spec
     steps = recipe.steps_per_epoch or -(-len(recordings) * recipe.clips_per_recording // recipe.batch_size)
-    lengths = lengths_of_batches(epochs * steps, spec, recipe.clip_lengths_s, seed)
-    counts = counts_of(lengths, recipe.batch_size, recipe.bank_windows)
-    scenes = scenes_of(pool_of(recordings, dataset, recipe, cache), recipe, folder=cache.folder)
+    chances = chances_of_lengths(spec, recipe.clip_lengths_s)
+    lengths = lengths_of_batches(epochs * steps, chances, seed)
+    counts = counts_of(lengths, chances, recipe.batch_size, recipe.bank_windows)
+    scenes = scenes_of(pool_of(recordings, dataset, recipe, cache), recipe, "train", cache)
     facts = {
         "recordings": [(each.name, each.sha256, each.label, each.source, each.group) for each, _ in recordings],
         "labels": dataset.labels,
         "decision": dataset.decision,
         "sample_rate_hz": spec.sample_rate_hz,
         "rooms": rooms.digest("train", spec.sample_rate_hz) if recipe.scenes else None,
-        "augment": recipe.augmentation,
+        "augment": [str(step) for step in getattr(recipe.augment, "steps", ()) if step[0] not in MASKS],
         "apart": recipe.apart,
         "counts": counts,
         "seed": seed,
     }
-    folder = cache.folder and cache.folder / f"bank-{digest(facts)[:16]}"
+    # Of an augmentation that is not made of ours the name does not say what it does.
+    kept = cache.folder if isinstance(recipe.augment, Chain) else None
+    folder = kept and kept / f"bank-{digest(facts)[:16]}"
     bank = Bank(folder, Plan(scenes, recipe.augment, counts, seed), out)
     return BankBatches(bank, layer, recipe.batch_size, steps, lengths, targets)

@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -154,6 +155,7 @@ _given: tuple[Plan, Store]  # of a process that renders
 
 def _begin(plan: Plan, store: Store) -> None:
     global _given
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
     _given = plan, store
 
 

@@ -47,7 +47,7 @@ class Group:
     def short(self, length: int) -> float:
         """The chance of a recording shorter than a length."""
         chances = np.diff(self.cumulated, prepend=0.0)
-        return float(chances @ [len(sound.audio) < length for sound in self.sounds])
+        return float(chances @ (np.array([len(sound.audio) for sound in self.sounds]) < length))
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,11 @@ class Pool:
 
     def _join_chance(self, label: str | None, length: int) -> float:
         """The chance to join where the recording is long enough, so that each label has the same share of joined windows."""
-        if length not in self._joined:
+        tenths = round(
+            10 * length / self.spec.sample_rate_hz
+        )  # near enough: played faster or slower, windows have any length
+        if tenths not in self._joined:
+            length = round(tenths * self.spec.sample_rate_hz / 10)
             forced = {}
             for name, sources in self._sources.items():
                 short = [
@@ -143,10 +147,10 @@ class Pool:
                 ]
                 forced[name] = float(self._chances[name] @ short)
             share = max([JOINED_SHARE, *(forced[name] for name in self.labels if name in forced)])
-            self._joined[length] = {
+            self._joined[tenths] = {
                 name: max(0.0, (share - of) / (1 - of)) if of < 1 else 0.0 for name, of in forced.items()
             }
-        return self._joined[length][label]
+        return self._joined[tenths][label]
 
     def _join(self, group: Group, length: int, before: int, need: int, slack: int, rng: Rng) -> Stretch:
         """Pieces of a group's recordings one after the other, with and without gaps."""

@@ -12,7 +12,8 @@ window. It is there (target 1) down to the first of two differences, absent (0) 
 * speech under music, and either under noise, 10 and 20 dB. Speech is detected in steady noise down to about 15 dB below it
   (Hawkins and Stevens 1950), loud partials of music likewise. Both are plain at 10 dB.
 
-Babble, several voices at once, is not decidable for speech unless one voice stands out of it, and is no music.
+Babble, several voices at once, is not decidable for speech, unless one voice stands out of it or it is 20 dB below the rest; it is
+no music.
 """
 
 from __future__ import annotations
@@ -143,6 +144,7 @@ class _Scene:
 
     def _finished(self, sounds: dict[int, tuple[Float32, float]], background: Float32) -> tuple[Float32, Float32]:
         """The sum with noise, compressed and cut, and its targets."""
+        babble = background
         total = sum((sound for sound, _ in sounds.values()), background)
         if self.processed and self.rng.random() < NOISE_SHARE:
             noise = mix(total, coloured_noise(len(total), self.rng), self.rng.uniform(*NOISE_DB)) - total
@@ -157,8 +159,9 @@ class _Scene:
                 self._level(sum(over), 1.0) if over else -np.inf,
                 self._level(sum(rest, background), 1.0),
             ) if self.pool.independent else 1.0  # fmt: skip
-        if self.babble and VOICE in self.labels and (at := self.labels.index(VOICE)) not in sounds:
-            targets[at] = np.nan
+        if self.babble and (at := self.labels.index(VOICE)) not in sounds:
+            under_db = self._level(total - babble, 1.0) - self._level(babble, 1.0)
+            targets[at] = np.nan if under_db <= UNDER_NOISE_DB[1] else 0.0
         if self.processed and self.rng.random() < COMPRESSED_SHARE:
             total = compress(total, self.rng, self.rate_hz)
         return np.ascontiguousarray(total[-self.length :], np.float32), targets
