@@ -410,6 +410,8 @@ def test_named_packages_are_measured_whatever_part_they_are_of(small_corpus):
     from benchmarks.validation_set import part_of
 
     assert {each.source for each in part_of(small_corpus, "val", packages=["three"])} == {"three"}
+    assert {each.source for each in part_of(small_corpus, "val", fold=1)} == {"a/one", "two", "three"}
+    assert {each.source for each in part_of(small_corpus, "val", fold=0)} == {"a/one", "two"}
     with pytest.raises(MsEdgeError, match="nothing of calib"):
         part_of(small_corpus, "calib")
 
