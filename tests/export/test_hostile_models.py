@@ -292,7 +292,7 @@ ELSEWHERE = {
 @pytest.mark.parametrize("where", ELSEWHERE)
 def test_constants_elsewhere_are_refused_before_onnxruntime_sees_them(tmp_path, monkeypatch, where):
     what, change = ELSEWHERE[where]
-    assert f"uses {what}, which models" in str(refused(changed(tmp_path, change), monkeypatch))
+    assert f"it uses {what}." in str(refused(changed(tmp_path, change), monkeypatch))
 
 
 def varint(number: int) -> bytes:
