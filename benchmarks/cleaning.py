@@ -145,7 +145,7 @@ def doubt_of(label: str | None, answers: Sequence[Mapping[str, float]]) -> str:
 
 
 def sheet(corpus: Path, lines: Sequence[Line], path: Path) -> None:
-    """Spectrograms of the first ten seconds of some recordings, and what is said of them: a PNG."""
+    """Draw the first ten seconds of some recordings as spectrograms, with their doubts as titles, to a PNG."""
     figure = _figure(24, 3.4 * -(-len(lines) // ACROSS))
     axes = figure.subplots(-(-len(lines) // ACROSS), ACROSS, squeeze=False).ravel()
     for axis, line in zip(axes, lines, strict=False):
