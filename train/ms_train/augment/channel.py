@@ -25,7 +25,7 @@ def channel(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
         waves = rng.uniform(-4, 4) * np.sin(rng.uniform(0.2, 1.0) * octaves * np.pi + rng.uniform(0, 2 * np.pi))
         spectrum *= 10 ** ((rng.uniform(-2, 2) * (octaves - 4) + waves) / 20)
     kind = rng.random()
-    if kind < 0.15:
+    if kind < 0.2:
         spectrum[(hz < 300) | (hz > 3400)] = 0
     elif kind < 0.6:
         spectrum[hz > sample_rate_hz / 2 * 2 ** -rng.uniform(0, 1.5)] = 0

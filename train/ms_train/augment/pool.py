@@ -24,7 +24,7 @@ TONE_DB = (-60.0, -25.0)  # so many dB over their sound,
 UNDER_SHARE = 0.5  # and of these half also under it
 HARD_SHARE, FADE_S = 0.5, (0.003, 0.05)  # of pieces begin and end at once, the others with a fade
 TRIES = 8
-SYNTHETIC_SHARE = 0.35  # of what has none of the labels
+SYNTHETIC_SHARE = 0.25  # of what has none of the labels
 LAYERED_SHARE = 0.25  # of it are two sounds at once
 
 

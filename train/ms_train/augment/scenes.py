@@ -31,12 +31,12 @@ from ms_train.clips import target
 
 VOICE = "speech"
 # Where labels are independent:
-MIXTURE_SHARE = 0.2  # of the windows hold two of them
+MIXTURE_SHARE = 0.22  # of the windows hold two of them
 MIXTURE_DB = (-10.0, 5.0, 22.0)  # the first of them over the second, in the order of the labels: least, likeliest, most
 DUCKED_SHARE, DUCK_DB = 0.4, (4.0, 18.0)  # of mixtures raise the second in the pauses of the first
 NEITHER_SHARE = 0.25  # hold none of them
 BABBLE_ALONE_SHARE = 0.06  # of these are babble
-BACKGROUND_SHARE = 0.2  # of the others have under them what is none of them,
+BACKGROUND_SHARE = 0.25  # of the others have under them what is none of them,
 BABBLE_SHARE = 0.2  # or babble,
 BACKGROUND_DB = (0.0, 30.0)  # so many dB below
 BABBLE_VOICES, BABBLE_SPREAD_DB = (3, 8), 4.0
@@ -45,7 +45,7 @@ UNDER_VOICE_DB, UNDER_NOISE_DB = (20.0, 30.0), (10.0, 20.0)
 WET_SHARE = 0.45  # are in a room,
 ALONE_SHARE = 0.5  # and so many of the mixtures among them have one of two sounds in it (a presenter over dry music)
 SPEED_SHARE, SPEED = 0.3, (0.9, 1.1)
-NOISE_SHARE, NOISE_DB = 0.35, (0.0, 40.0)  # have steady noise under them
+NOISE_SHARE, NOISE_DB = 0.45, (-2.0, 35.0)  # have steady noise under them
 COMPRESSED_SHARE = 0.25
 CONTEXT_S, DRY_CONTEXT_S = 1.0, 0.25  # before a window, besides the decay; where there is none, for compressors
 

@@ -27,6 +27,7 @@ from ms_train.recipes import mel_dscnn, mel_patches
 SPEC = mel_patches.SPEC
 STEP_FRAMES = 4  # between two windows that share convolutions
 EPOCHS = 72
+CLIPS_PER_RECORDING = 3  # of those that validate after each epoch
 
 
 def build_model(
@@ -90,5 +91,6 @@ RECIPE = dataclasses.replace(
     spec=SPEC,
     build_model=build_model,
     epochs=EPOCHS,
+    clips_per_recording=CLIPS_PER_RECORDING,
     ranges={**mel_dscnn.RECIPE.ranges, "blocks": Range(choices=(0, 1, 2, 3)), "average": Range(0.0, 0.9999)},
 )
