@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import errno
 import os
@@ -21,7 +22,7 @@ from ms_train.augmentations import chain
 from ms_train.batches import BankBatches, chances_of_lengths, counts_of, lengths_of_batches
 from ms_train.cache import Cache
 from ms_train.datasets import Dataset, Recording
-from ms_train.frontend import FrontEndLayer
+from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.recipes import get_recipe
 from ms_train.rendering import batches_of
 
@@ -89,7 +90,7 @@ def test_an_interrupted_bank_is_finished(plan, tmp_path, monkeypatch):
 def test_a_torn_file_has_its_length_rendered_again(plan, tmp_path):
     Bank(tmp_path / "bank", plan, tmp_path)
     before = content(tmp_path / "bank")
-    (tmp_path / "bank" / f"{ONE}.i16").write_bytes(b"some of it")
+    (tmp_path / "bank" / f"{ONE}.spectra.f16").write_bytes(b"some of it")
     Bank(tmp_path / "bank", plan, tmp_path)
     assert content(tmp_path / "bank") == before
 
@@ -97,35 +98,51 @@ def test_a_torn_file_has_its_length_rendered_again(plan, tmp_path):
 def test_without_a_folder_nothing_is_left_on_disk(plan, tmp_path):
     kept, passing = Bank(tmp_path / "bank", plan, tmp_path), Bank(None, plan, tmp_path)
     for length in (HALF, ONE):
-        one, other = (bank.windows(length, np.arange(20), np.random.default_rng(0)) for bank in (kept, passing))
+        one, other = (bank.features(length, np.arange(20), np.random.default_rng(0)) for bank in (kept, passing))
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
     assert [path.name for path in tmp_path.iterdir()] == ["bank"]
 
 
-def test_a_use_has_another_place_sign_and_level_and_the_same_targets(plan, tmp_path):
+def test_a_use_has_another_place_and_level_and_the_same_targets(plan, tmp_path):
     bank = Bank(None, plan, tmp_path)
     rng = np.random.default_rng(0)
-    uses = [bank.windows(ONE, [3], rng) for _ in range(40)]
-    levels = [20 * np.log10(np.sqrt(np.mean(window**2))) for window, _ in uses]
+    uses = [bank.features(ONE, [3], rng) for _ in range(40)]
+    levels = [20 * np.log10(np.sqrt(np.mean(np.exp(features) ** 2))) for features, _ in uses]
     assert max(levels) - min(levels) > 6
     assert {tuple(targets[0]) for _, targets in uses} == {tuple(uses[0][1][0])}
-    assert len({window.tobytes() for window, _ in uses}) == 40
-    spectra = [np.abs(np.fft.rfft(window[0]))[:2000] for window, _ in uses]
-    assert np.median([np.corrcoef(spectrum, spectra[0])[0, 1] for spectrum in spectra]) > 0.5
-    assert all(np.abs(window).max() <= 1 for window, _ in uses)
+    assert len({features.tobytes() for features, _ in uses}) == 40
+    spectra = [features[0].mean(axis=0) for features, _ in uses]
+    assert np.median([np.corrcoef(spectrum, spectra[0])[0, 1] for spectrum in spectra]) > 0.9
 
 
-def test_windows_are_what_was_rendered(plan, tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", ["mel_patches", "logstft_cnn", "resized_cnn"])
+def test_features_are_those_of_what_was_rendered(plan, tmp_path, monkeypatch, recipe):
+    """By TensorFlow's front end: mel bands and bins, with and without a logarithm, in both layouts."""
     monkeypatch.setattr(banks, "GAIN_DB", (0.0, 0.0))
+    spec = get_recipe(recipe).spec
+    pool = copy.copy(plan.scenes.pool)
+    pool.spec = spec
+    plan = dataclasses.replace(plan, scenes=Scenes(pool), counts={spec.clip_samples: 8})
     bank = Bank(None, plan, tmp_path)
-    chunk = next(chunk for chunk in plan.chunks() if chunk[0] == ONE)
-    windows, targets = plan.render(chunk)
-    used, rows = bank.windows(ONE, np.arange(len(windows)), np.random.default_rng(0))
+    windows, targets = plan.render(next(plan.chunks()))
+    used, rows = bank.features(spec.clip_samples, np.arange(len(windows)), np.random.default_rng(0))
     np.testing.assert_array_equal(targets, rows)
-    for one, window in zip(used, windows, strict=True):
-        cuts = np.lib.stride_tricks.sliding_window_view(window, ONE)
-        assert min(np.abs(np.abs(cuts) - np.abs(one)).max(axis=1)) < 1e-4
+    layer = FrontEndLayer(spec)
+    for features, window in zip(used, windows, strict=True):
+        starts = range(0, plan.slack + 1, spec.frame_step)
+        cuts = clip_features(layer, np.stack([window[at : at + spec.clip_samples] for at in starts]))
+        assert features.shape == spec.feature_shape
+        np.testing.assert_allclose(min(np.abs(cuts - features).reshape(len(cuts), -1).max(axis=1)), 0, atol=4e-3)
+
+
+def test_a_use_is_never_so_loud_that_its_samples_would_be_clipped(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(banks, "GAIN_DB", (60.0, 60.0))
+    bank = Bank(None, plan, tmp_path)
+    windows, _ = plan.render(next(chunk for chunk in plan.chunks() if chunk[0] == ONE))
+    loudest = FrontEndLayer(SPEC)(windows[:1] / np.abs(windows[0]).max()).numpy().max()
+    features, _ = bank.features(ONE, [0], np.random.default_rng(0))
+    assert features.max() <= loudest + 1e-2
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
@@ -145,7 +162,7 @@ def test_a_full_disk_is_one_sentence(plan, tmp_path, monkeypatch, when):
 def test_a_folder_that_cannot_be_written_is_said_and_done_without(plan, tmp_path, capsys):
     (tmp_path / "file").touch()
     bank = Bank(tmp_path / "file" / "bank", plan, tmp_path)
-    assert bank.windows(ONE, [0], np.random.default_rng(0))[0].shape == (1, ONE)
+    assert bank.features(ONE, [0], np.random.default_rng(0))[0].shape == (1, *SPEC.feature_shape)
     assert capsys.readouterr().err.count("windows are not kept") == 1
 
 
@@ -157,20 +174,20 @@ def batches(plan, tmp_path, steps=10) -> BankBatches:
     lengths = lengths_of_batches(3 * steps, chances, 7)
     counts = counts_of(lengths, chances, 4, 60)
     bank = Bank(None, dataclasses.replace(plan, counts=counts), tmp_path)
-    return BankBatches(bank, FrontEndLayer(SPEC), 4, steps, lengths, lambda rows: rows)
+    return BankBatches(bank, 4, steps, lengths, lambda rows: rows)
 
 
 def test_each_window_is_used_before_any_is_used_again(plan, tmp_path, monkeypatch):
     found, used = batches(plan, tmp_path), Counter()
-    windows = Bank.windows
+    features = Bank.features
 
     def counted(self, length, rows, rng):
         used.update((length, int(row)) for row in rows)
-        return windows(self, length, rows, rng)
+        return features(self, length, rows, rng)
 
-    monkeypatch.setattr(Bank, "windows", counted)
+    monkeypatch.setattr(Bank, "features", counted)
     for number in range(30):
-        found._windows(np.int64(number))
+        found._batch(np.int64(number))
     assert sum(used.values()) == 120
     assert len(used) == sum(found._bank.counts.values())
     assert set(used.values()) <= {1, 2, 3}
@@ -206,12 +223,12 @@ def test_longer_trainings_and_other_masks_share_a_bank(samples, tmp_path):
     for epochs, augment in ((1, recipe.augment), (3, recipe.augment), (3, chain(("codec", 0.12), "channel"))):
         trained = dataclasses.replace(recipe, augment=augment)
         batches_of(
-            recordings, data, trained, FrontEndLayer(SPEC), lambda rows: rows,
+            recordings, data, trained, lambda rows: rows,
             epochs=epochs, seed=0, cache=Cache(tmp_path), out=tmp_path,
         )  # fmt: skip
         assert len(list(tmp_path.glob("bank-*"))) == 1
     batches_of(
-        recordings, data, recipe, FrontEndLayer(SPEC), lambda rows: rows,
+        recordings, data, recipe, lambda rows: rows,
         epochs=1, seed=1, cache=Cache(tmp_path), out=tmp_path,
     )  # fmt: skip
     assert len(list(tmp_path.glob("bank-*"))) == 2

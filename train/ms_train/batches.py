@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ms_edge.spec import FrontEndSpec
 from ms_train.augment.bank import Bank
 from ms_train.augment.signals import Float32
-from ms_train.frontend import FrontEndLayer
 
 
 class FixedBatches:
@@ -47,14 +46,13 @@ class BankBatches:
     def __init__(
         self,
         bank: Bank,
-        layer: FrontEndLayer,
         batch_size: int,
         steps_per_epoch: int,
         lengths: NDArray[np.int64],
         targets: Callable[[Float32], Float32],
     ) -> None:
         self.steps_per_epoch = steps_per_epoch
-        self._bank, self._layer, self._batch_size, self._targets = bank, layer, batch_size, targets
+        self._bank, self._batch_size, self._targets = bank, batch_size, targets
         self._lengths = lengths
         # Of each batch, how many of its length came before it.
         self._turns = np.zeros(len(lengths), np.int64)
@@ -64,46 +62,34 @@ class BankBatches:
 
     def dataset(self, first_epoch: int) -> tf.data.Dataset:
         """All epochs from `first_epoch` on, without end."""
-        pool = self._bank.plan.scenes.pool
-        row = self._targets(np.zeros((1, len(pool.labels)), np.float32))
-        samples_shape = None, self._lengths[0] if len(set(self._lengths)) == 1 else None
+        plan = self._bank.plan
+        row = self._targets(np.zeros((1, len(plan.scenes.pool.labels)), np.float32))
+        frames = plan.spec.frames(int(self._lengths[0])) if len(set(self._lengths)) == 1 else None
+        shape = (plan.spec.bins, frames) if plan.spec.layout == "bins_frames" else (frames, plan.spec.bins)
 
-        def windows(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            samples, rows = tf.numpy_function(self._windows, [number], (tf.float32, tf.float32), stateful=False)
-            rows = tf.ensure_shape(rows, (None, *row.shape[1:]))
-            return number, self._layer(tf.ensure_shape(samples, samples_shape)), rows
+        def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            features, rows = tf.numpy_function(self._batch, [number], (tf.float32, tf.float32), stateful=False)
+            return tf.ensure_shape(features, (None, *shape)), tf.ensure_shape(rows, (None, *row.shape[1:]))
 
         # In threads; in their order, whichever is done first.
         numbers = tf.data.Dataset.counter(first_epoch * self.steps_per_epoch)
-        batches = numbers.map(windows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        masked = getattr(self._bank.plan.augment, "masks", ())
-        batches = batches.map(self._masked if masked else lambda number, features, rows: (features, rows))
-        return batches.prefetch(8)
+        return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(8)
 
-    def _windows(self, number: np.int64) -> tuple[Float32, Float32]:
+    def _batch(self, number: np.int64) -> tuple[Float32, Float32]:
         """The batch of that number: its random numbers follow from it, so that any epoch can be begun with."""
-        number = int(number) % len(self._lengths)
+        plan, number = self._bank.plan, int(number) % len(self._lengths)
         length = int(self._lengths[number])
         count = self._bank.counts[length]
         uses = self._turns[number] * self._batch_size + np.arange(self._batch_size)
         rows = [self._order(length, use // count)[use % count] for use in uses.tolist()]
-        rng = np.random.default_rng([self._bank.plan.seed, 0, number])
-        samples, targets = self._bank.windows(length, rows, rng)
-        return samples, self._targets(targets)
+        rng = np.random.default_rng([plan.seed, 0, number])
+        features, targets = self._bank.features(length, rows, rng)
+        if getattr(plan.augment, "masks", ()):
+            features = np.stack([plan.augment.on_features(clip, rng, plan.spec) for clip in features])
+        return features, self._targets(targets)
 
     def _new_order(self, length: int, turn: int) -> NDArray[np.int64]:
         return np.random.default_rng([self._bank.plan.seed, 2, length, turn]).permutation(self._bank.counts[length])
-
-    def _masked(self, number: tf.Tensor, features: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The augmentation's masks, drawn by the batch's number too."""
-
-        def mask(features: Float32, number: np.int64) -> Float32:
-            plan = self._bank.plan
-            rng, spec = np.random.default_rng([plan.seed, 1, int(number)]), plan.scenes.pool.spec
-            return np.stack([plan.augment.on_features(clip, rng, spec) for clip in features])
-
-        masked = tf.numpy_function(mask, [features, number], tf.float32, stateful=False)
-        return tf.ensure_shape(masked, features.shape), rows
 
 
 def chances_of_lengths(spec: FrontEndSpec, lengths_s: Mapping[float, float] | None) -> dict[int, float]:

@@ -29,6 +29,9 @@ from ms_train.recipes import Recipe
 from ms_train.rendering import batches_of, pool_of
 from ms_train.runs import describe, open_folder, save_model, write_json
 
+# After weights are averaged: how much of the statistics each batch leaves as it was, and how many batches there are.
+STATISTICS_MOMENTUM, STATISTICS_BATCHES = 0.98, 250
+
 
 class TargetAccuracy(keras.callbacks.Callback):
     """The article's callback: a line every few epochs, and an end as soon as validation accuracy reaches a target, if any."""
@@ -136,7 +139,7 @@ def fit(
         recordings = list(clips.read_all(parts.train, spec.sample_rate_hz, "training data", kept))
         trained_on = tuple(recording.name for recording, _ in recordings)
         clips.require_labels([recording.label for recording, _ in recordings], labels, "training data")
-        batches = batches_of(recordings, dataset, recipe, layer, targets, epochs=epochs, seed=seed, cache=kept, out=out)
+        batches = batches_of(recordings, dataset, recipe, targets, epochs=epochs, seed=seed, cache=kept, out=out)
         if not recipe.origin and any(isinstance(each, keras.layers.Normalization) for each in model.layers):
             adapt(model, load(parts.train, "training data").features)
     else:
@@ -166,6 +169,7 @@ def fit(
                 *([keras.callbacks.TensorBoard(out / "tensorboard")] if tensorboard else []),
             ],
         )
+    settle(model, batches, epochs)
     if mixed_precision:  # what is kept, exported and scored computes in 32 bits
         plain = recipe.build_model(labels, dataset.decision, epochs)
         plain.set_weights(model.get_weights())
@@ -190,6 +194,26 @@ def fit(
     write_json(out / "metrics.json", metrics)
     (out / checkpoint.NAME).unlink(missing_ok=True)
     return metrics
+
+
+def settle(model: keras.Model, batches: FixedBatches | BankBatches, epochs: int) -> None:
+    """Give a model whose optimizer averages weights the averaged ones, and its normalisation layers the statistics of those.
+
+    The statistics are of batches after the last epoch: those gathered in training are of other weights (Izmailov et al. 2018).
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema:
+        return
+    optimizer.finalize_variable_values(model.trainable_variables)
+    layers = [each for each in model.layers if isinstance(each, keras.layers.BatchNormalization)]
+    momenta = [each.momentum for each in layers]
+    for each in layers:
+        each.momentum = STATISTICS_MOMENTUM
+    step = tf.function(lambda features: model(features, training=True), reduce_retracing=True)
+    for features, _ in batches.dataset(epochs).take(STATISTICS_BATCHES):
+        step(features)
+    for each, momentum in zip(layers, momenta, strict=True):
+        each.momentum = momentum
 
 
 def strategy() -> tf.distribute.Strategy:

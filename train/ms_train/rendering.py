@@ -14,7 +14,6 @@ from ms_train.augmentations import MASKS, Chain
 from ms_train.batches import BankBatches, chances_of_lengths, counts_of, lengths_of_batches
 from ms_train.cache import Cache
 from ms_train.datasets import Dataset, Recording
-from ms_train.frontend import FrontEndLayer
 from ms_train.recipes import Recipe
 
 
@@ -33,7 +32,6 @@ def batches_of(
     recordings: Sequence[tuple[Recording, Audio]],
     dataset: Dataset,
     recipe: Recipe,
-    layer: FrontEndLayer,
     targets: Callable[[Float32], Float32],
     *,
     epochs: int,
@@ -56,7 +54,7 @@ def batches_of(
         "recordings": [(each.name, each.sha256, each.label, each.source, each.group) for each, _ in recordings],
         "labels": dataset.labels,
         "decision": dataset.decision,
-        "sample_rate_hz": spec.sample_rate_hz,
+        "frontend_sha256": spec.digest,
         "rooms": rooms.digest("train", spec.sample_rate_hz) if recipe.scenes else None,
         "augment": [str(step) for step in getattr(recipe.augment, "steps", ()) if step[0] not in MASKS],
         "apart": recipe.apart,
@@ -67,4 +65,4 @@ def batches_of(
     kept = cache.folder if isinstance(recipe.augment, Chain) else None
     folder = kept and kept / f"bank-{digest(facts)[:16]}"
     bank = Bank(folder, Plan(scenes, recipe.augment, counts, seed), out)
-    return BankBatches(bank, layer, recipe.batch_size, steps, lengths, targets)
+    return BankBatches(bank, recipe.batch_size, steps, lengths, targets)

@@ -1,11 +1,13 @@
 """Rendered windows on disk: what is costly is done once, by several processes, and used for many epochs.
 
-FOLDER/bank-DIGEST/LENGTH.i16 (windows, samples), LENGTH.levels.f32 (windows,), LENGTH.targets.f32 (windows, labels),
+FOLDER/bank-DIGEST/LENGTH.spectra.f16 (windows, frames, bins), LENGTH.peaks.f32 (windows, 2), LENGTH.targets.f32 (windows, labels),
 LENGTH.done (a byte a chunk)
 
-A window is stored a little longer than it is used (SLACK_S), at its own peak, with its level beside it. The name is the digest of
-everything that decides the windows, this package's own text included, so that no bank is ever out of date. A bank that was
-interrupted is finished where it was left; two processes may write the same bank, since they write the same.
+A window is stored as its spectrum (or mel bands) before the logarithm, where a gain is still a factor: a use costs a seventh of what
+it costs to compute the spectrum of its samples again, and a seventh of the disk. It is some frames longer than it is used (SLACK_S),
+and scaled to its own peak; beside it stand the peaks of its samples and of its spectrum. The name is the digest of everything that
+decides the windows, the text of what renders them included, so that no bank is ever out of date. A bank that was interrupted is
+finished where it was left; two processes may write the same bank, since they write the same.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+import ms_edge.frontend
 from ms_edge.errors import MsEdgeError
+from ms_edge.frontend import FrontEnd
+from ms_edge.spec import FrontEndSpec
 from ms_train.augment.scenes import Scenes, random_batch
 from ms_train.augment.signals import Augment, Float32, Rng
 from ms_train.augment.store import Shapes, Store
@@ -36,8 +42,7 @@ SLACK_S = 0.1  # by which a use may shift a window
 GAIN_DB = (-6.0, 6.0)  # of a use
 CHUNK_S = 256.0  # of windows in a chunk
 PARALLEL_S = 2000.0  # of windows, from which on other processes are worth their start
-PEAK = 32_000
-NAMES = ("i16", "levels.f32", "targets.f32", "done")
+NAMES = ("spectra.f16", "peaks.f32", "targets.f32", "done")
 Chunk = tuple[int, int, int, int]  # windows that are rendered at once: length in samples, number, first window and end
 LIBRARIES = ("numpy", "scipy", "soxr", "soundfile")
 
@@ -52,14 +57,24 @@ class Plan:
     seed: int
 
     @property
+    def spec(self) -> FrontEndSpec:
+        """What features are made by."""
+        return self.scenes.pool.spec
+
+    @property
+    def slack_frames(self) -> int:
+        """Frames by which stored windows are longer than used ones."""
+        return 0 if self.scenes.pool.apart else round(SLACK_S * self.spec.sample_rate_hz / self.spec.frame_step)
+
+    @property
     def slack(self) -> int:
-        """Samples by which stored windows are longer than used ones."""
-        return 0 if self.scenes.pool.apart else round(SLACK_S * self.scenes.pool.spec.sample_rate_hz)
+        """The same in samples."""
+        return self.slack_frames * self.spec.frame_step
 
     def chunks(self) -> Iterator[Chunk]:
         """All of them, length by length."""
         for length, count in self.counts.items():
-            size = max(1, int(CHUNK_S * self.scenes.pool.spec.sample_rate_hz / length))
+            size = max(1, int(CHUNK_S * self.spec.sample_rate_hz / length))
             for number, first in enumerate(range(0, count, size)):
                 yield length, number, first, min(count, first + size)
 
@@ -74,6 +89,7 @@ def digest(facts: Mapping[str, Any]) -> str:
     """SHA-256 of what decides a bank: facts about the data (JSON values), the text of what renders, and its libraries."""
     package = Path(__file__).parent
     code = [*sorted(package.glob("*.py")), package.parent / "codecs.py", package.parent / "augmentations.py"]
+    code.append(Path(ms_edge.frontend.__file__))
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     found = hashlib.sha256(json.dumps([facts, versions], sort_keys=True, default=str).encode())
     for path in code:
@@ -95,7 +111,7 @@ class Bank:
             self._store = Store(folder, other, tuple(map(self._shapes, self.counts)))
             self._fill((processes or os.cpu_count() or 1) if self._store.folder else 1)
         except OSError as error:
-            size = sum(2 * count * (length + plan.slack) for length, count in self.counts.items())
+            size = sum(2 * count * math.prod(self._stored(length)) for length, count in self.counts.items())
             raise MsEdgeError(
                 "no-room",
                 f"{folder or other}: {size / 1e9:.1f} GB of training windows cannot be written"
@@ -107,20 +123,22 @@ class Bank:
         count, labels = self.counts[length], len(self.plan.scenes.pool.labels)
         chunks = sum(one == length for one, *_ in self.plan.chunks())
         kinds = (
-            (np.int16, (count, length + self.plan.slack)),
-            (np.float32, (count,)),
+            (np.float16, (count, *self._stored(length))),
+            (np.float32, (count, 2)),
             (np.float32, (count, labels)),
             (np.uint8, (chunks,)),
         )
         return {f"{length}.{name}": kind for name, kind in zip(NAMES, kinds, strict=True)}
 
+    def _stored(self, length: int) -> tuple[int, int]:
+        """Frames and bins of a stored window."""
+        return self.plan.spec.frames(length) + self.plan.slack_frames, self.plan.spec.bins
+
     def _fill(self, processes: int) -> None:
         done = {length: self._store.read(f"{length}.done") for length in self.counts}
         todo = [chunk for chunk in self.plan.chunks() if not done[chunk[0]][chunk[1]]]
         windows = sum(end - first for *_, first, end in todo)
-        seconds = (
-            sum((end - first) * length for length, _, first, end in todo) / self.plan.scenes.pool.spec.sample_rate_hz
-        )
+        seconds = sum((end - first) * length for length, _, first, end in todo) / self.plan.spec.sample_rate_hz
         with tqdm(total=windows, desc="rendering windows", unit="window", file=sys.stderr, disable=None) as bar:
             if processes < 2 or seconds < PARALLEL_S:
                 for chunk in todo:
@@ -138,16 +156,22 @@ class Bank:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
 
-    def windows(self, length: int, rows: Sequence[int] | NDArray[np.int64], rng: Rng) -> tuple[Float32, Float32]:
-        """Windows (n, length) float32 in [-1, 1] by their numbers, each shifted, inverted and at a level by chance; their targets."""
-        stored, levels, targets, _ = self._maps[length]
-        count = len(rows)
-        shifts = rng.integers(0, self.plan.slack + 1, count)
-        gains = 10 ** (rng.uniform(*GAIN_DB, count) / 20) * rng.choice([-1.0, 1.0], count) * levels[rows] / PEAK
-        out = np.empty((count, length), np.float32)
-        for at, (row, shift, gain) in enumerate(zip(rows, shifts, gains, strict=True)):
-            np.multiply(stored[row, shift : shift + length], np.float32(gain), out=out[at])
-        return np.clip(out, -1, 1, out=out), np.array(targets[rows])
+    def features(self, length: int, rows: Sequence[int] | NDArray[np.int64], rng: Rng) -> tuple[Float32, Float32]:
+        """Features (n, frames, bins), or (n, bins, frames), float32 of windows by their numbers; their targets.
+
+        Each is shifted by some frames, and at a level, by chance; never so loud that its samples would be clipped.
+        """
+        stored, peaks, targets, _ = self._maps[length]
+        spec, frames = self.plan.spec, self.plan.spec.frames(length)
+        shifts = rng.integers(0, self.plan.slack_frames + 1, len(rows))
+        gains = np.minimum(10 ** (rng.uniform(*GAIN_DB, len(rows)) / 20), 1 / peaks[rows, 0])
+        factors = (gains**2 if spec.magnitude == "power" else gains) * peaks[rows, 1]
+        out = np.empty((len(rows), frames, spec.bins), np.float32)
+        for at, (row, shift, factor) in enumerate(zip(rows, shifts, factors, strict=True)):
+            np.multiply(stored[row, shift : shift + frames], np.float32(factor), out=out[at], dtype=np.float32)
+        if spec.log_floor is not None:
+            np.log(np.add(out, np.float32(spec.log_floor), out=out), out=out)
+        return out.swapaxes(1, 2) if spec.layout == "bins_frames" else out, np.array(targets[rows])
 
 
 _given: tuple[Plan, Store]  # of a process that renders
@@ -167,8 +191,10 @@ def _render(plan: Plan, store: Store, chunk: Chunk) -> None:
     """Render a chunk and write it; what says that it is there is written last."""
     length, number, first, _ = chunk
     windows, targets = plan.render(chunk)
-    levels = np.maximum(np.abs(windows).max(axis=1), 1e-6)
-    whole = np.round(windows * (PEAK / levels)[:, None]).astype(np.int16)
-    for name, values in zip(NAMES, (whole, levels, targets), strict=False):
+    front_end = FrontEnd(replace(plan.spec, log_floor=None, layout="frames_bins"))
+    spectra = np.stack([front_end.features(window) for window in windows])
+    peaks = np.maximum([np.abs(windows).max(axis=1), spectra.max(axis=(1, 2))], 1e-6).T.astype(np.float32)
+    whole = (spectra / peaks[:, 1, None, None]).astype(np.float16)
+    for name, values in zip(NAMES, (whole, peaks, targets), strict=False):
         store.write(f"{length}.{name}", first, values)
     store.write(f"{length}.done", number, np.ones(1, np.uint8))

@@ -102,9 +102,17 @@ class Recipe:
 
 def recipes() -> dict[str, Recipe]:
     """All recipes by name."""
-    from ms_train.recipes import linear_dscnn, logstft_cnn, mel_attention, mel_dscnn, mel_patches, resized_cnn
+    from ms_train.recipes import (
+        linear_dscnn,
+        logstft_cnn,
+        mel_attention,
+        mel_dscnn,
+        mel_patches,
+        mel_residual,
+        resized_cnn,
+    )
 
-    modules = (logstft_cnn, resized_cnn, mel_dscnn, linear_dscnn, mel_patches, mel_attention)
+    modules = (logstft_cnn, resized_cnn, mel_dscnn, linear_dscnn, mel_patches, mel_residual, mel_attention)
     return {module.RECIPE.name: module.RECIPE for module in modules}
 
 

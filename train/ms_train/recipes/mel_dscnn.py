@@ -75,11 +75,20 @@ def network(
 
 
 def compile_model(
-    model: keras.Model, independent: bool, epochs: int, learning_rate: float, weight_decay: float
+    model: keras.Model,
+    independent: bool,
+    epochs: int,
+    learning_rate: float,
+    weight_decay: float,
+    average: float | None = None,
 ) -> None:
-    """AdamW along a cosine over all steps; binary cross-entropy where labels are independent, else categorical."""
+    """AdamW along a cosine over all steps; binary cross-entropy where labels are independent, else categorical.
+
+    `average` is the momentum of an exponential average of the weights, which the model ends with (see `ms_train.fit.settle`).
+    """
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * STEPS_PER_EPOCH)
-    compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=weight_decay))
+    averaging = {} if average is None else {"use_ema": True, "ema_momentum": average}
+    compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=weight_decay, **averaging))
 
 
 def _activated(x: keras.KerasTensor) -> keras.KerasTensor:
