@@ -50,7 +50,7 @@ from ms_train.runs import save_model, write_json
 Float64 = NDArray[np.float64]
 
 PART = "calib"
-WINDOWS = 12_000
+WINDOWS = 8_000
 BATCH = 100
 TRIES = 10  # so many times as many windows are drawn at most, to have enough of each kind
 MIXTURE_DB = (-10.0, 20.0)  # of plain mixtures: the first label's sound over the second's
