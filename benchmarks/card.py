@@ -31,7 +31,8 @@ from ms_edge.errors import MsEdgeError
 from ms_edge.model import Model
 from ms_train.datasets.open_corpus import Row, manifest
 
-PARTS = ("train", "val")
+PARTS = ("train", "val", "calib")
+KINDS = {"several": "both", "other": "neither"}  # of windows, as the card calls them
 LABELS = {"speech": "speech", "music": "music", "noise": "neither"}  # as the corpus names them: as the card does
 MOST_MISTAKES = 10
 WIDTH = 140
@@ -96,7 +97,7 @@ def card(
             raise MsEdgeError("bad-data", f"{name}: was measured of another model than {model.path}.")
     rows = {row.flac: row for row in corpus}
     try:
-        parts = {part: [rows[name] for name in run["split"][part]] for part in PARTS}
+        parts = {part: [rows[name] for name in run["split"][part]] for part in PARTS if part in run["split"]}
     except KeyError as error:
         raise MsEdgeError("bad-data", f"{error}: a recording of the run that is not in the open corpus.") from None
     text = TEMPLATE.format(
@@ -128,15 +129,23 @@ def card(
 
 
 def _chosen(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
-    """How the thresholds were come by, where the run says it."""
+    """How probabilities and thresholds were fitted, if the run says it."""
     if "decision" not in metrics:
         return "The thresholds were not chosen by any data."
     found = metrics["decision"]
-    f1 = ", ".join(f"{value:.3f} for {label}" for label, value in zip(labels, found["f1"], strict=True))
-    return (
-        f"The thresholds are a half where no other has an F1 larger by a point, on {found['windows']:,} random windows of\n"
-        f"`val` with mixtures and noise among them: there it is {f1}."
+    exact, errors = found["exact_label"], found["calibration_error"]
+    kinds = ", ".join(f"{KINDS.get(kind, kind)} {100 * each['exact']:.1f}" for kind, each in exact["kinds"].items())
+    of = {
+        when: " and ".join(f"{error:.3f} of {label}" for label, error in zip(labels, errors[when], strict=True))
+        for when in ("before", "after")
+    }
+    sentences = (
+        f"Probabilities and thresholds were fitted on {found['windows']:,} random windows of `{found['part']}`, half of them as recorded,"
+        " half in rooms and channels. First a scale and an offset of each logit, which are part of the weights: the expected calibration"
+        f" error was {of['before']} before, and is {of['after']}. Then the thresholds, by the share of windows whose labels are all right:"
+        f" {100 * exact['chosen']:.1f} %, the mean over kinds ({kinds}); with thresholds of a half {100 * exact['at_half']:.1f} %."
     )
+    return fill(sentences, WIDTH)
 
 
 def _totals(parts: Mapping[str, Sequence[Row]]) -> str:

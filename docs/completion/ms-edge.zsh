@@ -46,6 +46,7 @@ _shtab_ms_edge_classify_options=(
   "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
   "--hop[seconds from window to window (default\: the model\'s, 0.5)]:S:"
   "--min-confidence[label what is less probable \`uncertain\`]:P:"
+  "*--threshold[give LABEL from the probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
   "--binary[the likelier of speech and music, never both and never neither]"
   "--timeline[segments with start and end instead of one label a file]"
   "--min-duration[the shortest segment (default\: 1)\; shorter ones go to what the scores around them fit best]:S:"
@@ -95,6 +96,7 @@ _shtab_ms_edge_stream_options=(
   "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
   "--hop[seconds from window to window (default\: the model\'s, 0.5)]:S:"
   "--min-confidence[label what is less probable \`uncertain\`]:P:"
+  "*--threshold[give LABEL from the probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
   "--binary[the likelier of speech and music, never both and never neither]"
   ":- for standard input (WAV, or --raw), or a file:"
 )

@@ -142,5 +142,12 @@ def _add_judging(command: argparse.ArgumentParser) -> None:
         "--min-confidence", type=float, default=0.0, metavar="P", help="label what is less probable `uncertain`"
     )
     command.add_argument(
+        "--threshold",
+        action="append",
+        default=[],
+        metavar="LABEL=P",
+        help="give LABEL from the probability P on, as in speech=0.6 (repeatable; default: the model's thresholds)",
+    )
+    command.add_argument(
         "--binary", action="store_true", help="the likelier of speech and music, never both and never neither"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
@@ -50,6 +50,7 @@ class Classifier:
     `cuda:N` or the name of an execution provider. `hop_s` says how often a window starts (default: what the model says),
     `min_segment_s` how short a segment may be, `min_confidence` under which probability a label is `uncertain`.
     `binary` answers with the likeliest of the model's labels alone, never two or none of them, whatever the model's own rule.
+    `thresholds` replaces, by label, the probability from which a model of independent labels gives that label.
     `wav_only` refuses other formats. Threads may share a classifier; a copy in another process loads the model again.
 
     Raises ModelError, DeviceError, or UsageError for settings that cannot be.
@@ -69,6 +70,7 @@ class Classifier:
         min_segment_s: float = MIN_SEGMENT_S,
         min_confidence: float = 0.0,
         binary: bool = False,
+        thresholds: Mapping[str, float] | None = None,
         wav_only: bool = False,
     ) -> None:
         self.model = model if isinstance(model, Model) else Model.load(model, device)
@@ -91,6 +93,8 @@ class Classifier:
         self.min_confidence = min_confidence
         self.binary = bool(binary)
         self.decision = Decision("exclusive", ()) if binary else self.model.metadata.decision
+        if thresholds:
+            self.decision = _with_thresholds(self.decision, self.model.metadata.labels, thresholds, self.binary)
         self.wav_only = wav_only
         self._inputs = model_inputs(self.spec, self.model.input)
         options = {
@@ -98,6 +102,7 @@ class Classifier:
             "min_segment_s": min_segment_s,
             "min_confidence": min_confidence,
             "binary": binary,
+            "thresholds": thresholds and dict(thresholds),
             "wav_only": wav_only,
         }
         self._again = partial(Classifier, self.model.path, self.model.device, **options)  # type: ignore[arg-type]
@@ -116,6 +121,7 @@ class Classifier:
             "min_segment_s": self.min_segment_s,
             "min_confidence": self.min_confidence,
             "binary": self.binary,
+            "thresholds": dict(zip(self.model.metadata.labels, self.decision.thresholds, strict=False)) or None,
             "wav_only": self.wav_only,
             "raw": None if raw is None else str(raw),
         }
@@ -260,6 +266,29 @@ def seconds_by_label(parts: Iterable[Segment]) -> dict[str, float]:
     for part in parts:
         seconds[part.label] = seconds.get(part.label, 0.0) + part.end_s - part.start_s
     return {label: round(value, 3) for label, value in seconds.items()}
+
+
+def _with_thresholds(
+    decision: Decision, labels: tuple[str, ...], thresholds: Mapping[str, float], binary: bool
+) -> Decision:
+    """The decision with other thresholds for some labels. Raises UsageError if the model has none, or for a wrong label or value."""
+    if binary:
+        raise UsageError("usage", "Binary answers take the larger score and have no thresholds; give one of the two.")
+    if decision.kind == "exclusive":
+        raise UsageError(
+            "usage", "This model's answer is the label with the largest score; only independent labels have thresholds."
+        )
+    if not isinstance(thresholds, Mapping):
+        raise UsageError("usage", f"thresholds must be a mapping of labels to probabilities, not {thresholds!r}.")
+    if unknown := [label for label in thresholds if label not in labels]:
+        names = ", ".join(map(repr, unknown))
+        raise UsageError("usage", f"The model has no label {names} to set a threshold for; it has {', '.join(labels)}.")
+    chosen = {label: _number(f"The threshold of {label}", value) for label, value in thresholds.items()}
+    for label, value in chosen.items():
+        if not 0 < value < 1:
+            raise UsageError("usage", f"The threshold of {label} must be more than 0 and less than 1, not {value:g}.")
+    current = zip(labels, decision.thresholds, strict=True)
+    return Decision(decision.kind, tuple(chosen.get(label, value) for label, value in current))
 
 
 def _number(name: str, value: object) -> float:

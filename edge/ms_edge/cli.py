@@ -193,6 +193,7 @@ def _classify(args: argparse.Namespace) -> int:
         min_segment_s=MIN_SEGMENT_S if args.min_duration is None else args.min_duration,
         min_confidence=args.min_confidence,
         binary=args.binary,
+        thresholds=_thresholds(args),
         wav_only=args.wav_only,
     )
     known = args.files_from is None and not any(map(os.path.isdir, args.paths)) and not args.shard
@@ -273,6 +274,20 @@ def _raw(args: argparse.Namespace) -> RawFormat | None:
     return RawFormat.parse(args.raw) if args.raw else None
 
 
+def _thresholds(args: argparse.Namespace) -> dict[str, float]:
+    """Read --threshold LABEL=P, of each label the last. Raises UsageError if it is not that."""
+    found = {}
+    for text in args.threshold:
+        label, _, value = text.rpartition("=")
+        try:
+            found[label] = float(value)
+        except ValueError:
+            label = ""
+        if not label:
+            raise UsageError("usage", f"--threshold takes LABEL=P, as in speech=0.6, not {text!r}.")
+    return found
+
+
 def _stream(args: argparse.Namespace) -> int:
     from ms_edge.classifier import Classifier
     from ms_edge.progress import Progress
@@ -285,6 +300,7 @@ def _stream(args: argparse.Namespace) -> int:
         hop_s=args.hop,
         min_confidence=args.min_confidence,
         binary=args.binary,
+        thresholds=_thresholds(args),
         wav_only=args.wav_only,
     )
     progress = Progress(None, verbose=args.verbose)

@@ -63,7 +63,7 @@ def test_threads_share_a_classifier(classifier, samples):
 
 
 def test_a_copy_in_another_process_answers_the_same(samples):
-    original = Classifier(hop_s=0.25, min_segment_s=2.0, min_confidence=0.1)
+    original = Classifier(hop_s=0.25, min_segment_s=2.0, min_confidence=0.1, thresholds={"music": 0.9})
     copy = pickle.loads(pickle.dumps(original))
     assert copy.settings() == original.settings()
     assert copy.classify(samples[0]) == original.classify(samples[0])
@@ -123,6 +123,10 @@ def test_a_stream_gives_every_window_of_the_file_as_soon_as_it_can(classifier, s
         lambda: Classifier(min_segment_s="1"),
         lambda: Classifier(min_confidence=None),
         lambda: Classifier(hop_s=float("nan")),
+        lambda: Classifier(thresholds=0.6),
+        lambda: Classifier(thresholds={"speech": "x"}),
+        lambda: Classifier(thresholds={"speech": 10**400}),
+        lambda: Classifier(thresholds={5: 0.5}),
         lambda: Classifier(device=None),
         lambda: Classifier(model=7),
         lambda: RawFormat(16_000, 1, "zzz"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import groupby, pairwise, product
 
@@ -9,8 +10,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ms_edge import cli
 from ms_edge.audio import read_mono
 from ms_edge.classifier import Classifier, seconds_by_label
+from ms_edge.errors import UsageError
 from ms_edge.metadata import Decision
 from ms_edge.model import Model
 from ms_edge.timeline import best_path, best_path_near, segments, window_label
@@ -243,6 +246,58 @@ def test_binary_is_the_likelier_label_of_the_same_scores(samples):
         found = Classifier(binary=True).classify(path)
         assert found.label == path.name.partition("_")[0] == max(found.scores, key=found.scores.get)
         assert set(found.seconds) <= {"speech", "music", "silence"}
+
+
+def test_a_higher_threshold_changes_answers_not_scores(samples, tmp_path):
+    plain = Classifier()
+
+    def largest(path):
+        return plain.window_scores([read_mono(path, plain.spec.sample_rate_hz)]).scores.max(axis=0)
+
+    path = min(samples, key=lambda path: largest(path).max())
+    before = plain.classify(path)
+    top = float(largest(path)[plain.model.metadata.labels.index(before.label)])
+    for places in range(2, 7):  # as people type it
+        over = round(top + 0.5 * 10**-places, places)
+        if top < over < 1:
+            break
+    after = Classifier(thresholds={before.label: over}).classify(path)
+    assert after.label == "other"
+    assert {part.label for part in after.segments} <= {"other", "silence"}
+    assert after.scores == before.scores
+    other = ({"speech", "music"} - {before.label}).pop()
+    default = dict(zip(plain.model.metadata.labels, plain.decision.thresholds, strict=True))
+    assert before.settings["thresholds"] == default
+    assert after.settings["thresholds"] == {before.label: over, other: default[other]}
+    assert {**after.settings, "thresholds": default} == before.settings
+
+    out = tmp_path / "r.jsonl"
+    command = ["classify", "--timeline", "-o", str(out), "--resume", str(path)]
+    for options, expected in (
+        ([], before),
+        (["--threshold", f"{before.label}=0.4", "--threshold", f"{before.label}={over}"], after),
+        (["--threshold", f"{before.label}={default[before.label]}"], before),  # the same as none
+    ):
+        assert cli.main([*command, *options]) == 0
+        record = json.loads(out.read_text())
+        assert record.pop("checksum")
+        assert record == expected.record(timeline=True)
+
+
+def test_thresholds_apply_to_streams():
+    rows = [(0.9, 0.1), (0.55, 0.1), (0.55, 0.7)]
+    sound = np.full(48_000, 0.1, np.float32)
+    independent = Decision("independent", (0.5, 0.6))
+    live = Classifier(Scripted(rows, independent), hop_s=1.0, thresholds={"speech": 0.6}).stream([sound], 16_000)
+    assert [part.label for part in live] == ["speech", "other", "music"]
+
+
+def test_only_independent_labels_have_thresholds():
+    exclusive = Scripted([(0.9, 0.1)], Decision("exclusive", ()))
+    with pytest.raises(UsageError, match="only independent labels have thresholds"):
+        Classifier(exclusive, thresholds={"speech": 0.6})
+    assert Classifier(exclusive).settings()["thresholds"] is None
+    assert Classifier(binary=True).settings()["thresholds"] is None
 
 
 def test_what_is_not_sure_enough_is_uncertain_but_keeps_its_scores(samples):

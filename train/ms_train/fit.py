@@ -18,15 +18,16 @@ from tqdm.keras import TqdmCallback
 
 from ms_edge.errors import MsEdgeError
 from ms_edge.metadata import LABEL_RULE, is_label
-from ms_train import checkpoint, clips, plots, thresholds
+from ms_train import checkpoint, clips, plots
 from ms_train.batches import BankBatches, FixedBatches
 from ms_train.cache import Cache
 from ms_train.datasets import Dataset
 from ms_train.datasets.splits import split
+from ms_train.decision import decide, read_held
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.metrics import accuracy, predict
 from ms_train.recipes import Recipe
-from ms_train.rendering import batches_of, pool_of
+from ms_train.rendering import batches_of
 from ms_train.runs import describe, open_folder, save_model, write_json
 
 # After weights are averaged: how much of the statistics each batch leaves as it was, and how many batches there are.
@@ -134,6 +135,7 @@ def fit(
     val = load(parts.val, "validation data")
     # Read now, so that what is wrong with it is said before the training.
     test = load(parts.test, "held-out data") if parts.test else None
+    held = read_held(dataset, parts.val, recipe, kept) if dataset.decision == "independent" else None
     batches: FixedBatches | BankBatches
     if recipe.augment:
         recordings = list(clips.read_all(parts.train, spec.sample_rate_hz, "training data", kept))
@@ -149,6 +151,7 @@ def fit(
         batches = FixedBatches(train.features, targets(train.targets), recipe.batch_size, seed)
 
     used = {"train": trained_on, "val": val.names, "test": test.names if test else ()}
+    used |= {held.part: held.names} if held and held.part not in used else {}
     describe(out, recipe, dataset, parts.train, used, settings, command)
     first_epoch, history = checkpoint.restore(out, model) if resume else (0, [])
     saving = checkpoint.Checkpoint(out, history)
@@ -175,6 +178,7 @@ def fit(
         plain.set_weights(model.get_weights())
         model = plain
 
+    decision = decide(model, held, recipe, layer, seed, kept) if held else None
     save_model(model, out / "model.keras")
     metrics: dict[str, Any] = {
         "epochs": len(saving.history),
@@ -183,10 +187,8 @@ def fit(
     }
     if test:
         metrics["test"] = accuracy(predict(model, labels, dataset.decision, test.features), test)
-    if dataset.decision == "independent":
-        held = list(clips.read_all(parts.val, spec.sample_rate_hz, "validation data", kept))
-        pool = pool_of(held, dataset, recipe, kept)
-        metrics["decision"] = thresholds.chosen(model, pool, layer, seed)
+    if decision:
+        metrics["decision"] = decision
     metrics["seconds"] = round(time.monotonic() - began, 1)
     checkpoint.write_history(saving.history, out / "history.csv")
     columns = {name: [epoch[name] for epoch in saving.history] for name in saving.history[0]}
