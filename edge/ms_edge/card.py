@@ -37,7 +37,7 @@ def model_card(model: Model) -> str:
             "input",
             f"waveform ({spec.clip_samples} samples): the front end is in the model"
             if model.input == WAVEFORM
-            else FEATURES,
+            else FEATURES + (f", any number of frames: a window every {data.step_frames}" if data.step_frames else ""),
         ),
         ("frontend", spec.digest),
         ("license", data.license),

@@ -15,20 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from ms_edge import __version__
 from ms_edge.audio import open_audio
 from ms_edge.errors import AudioError, UsageError
-from ms_edge.frontend import model_inputs
+from ms_edge.frontend import model_input, model_inputs
 from ms_edge.metadata import Decision
 from ms_edge.model import Model
 from ms_edge.raw import RawFormat
 from ms_edge.results import Classification, Segment
 from ms_edge.sources import AudioArrays, AudioSource
-from ms_edge.spec import MIN_HOP_S
+from ms_edge.spec import BATCH_S, MIN_HOP_S
 from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
 from ms_edge.windows import Batch, batches, owned_samples, silent_windows
 
 Float32 = NDArray[np.float32]
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
-BATCH_S = 32.0  # of windows scored at a time: fewer take longer, more do not help, and memory is that of so much audio
 MIN_DURATION_S = 0.25  # of audio, to be classified at all
 MIN_SEGMENT_S = 1.0  # the default
 MAX_MIN_SEGMENT_S = 1e6  # the largest value accepted for it: eleven days, longer than a recording
@@ -97,6 +96,10 @@ class Classifier:
             self.decision = _with_thresholds(self.decision, self.model.metadata.labels, thresholds, self.binary)
         self.wav_only = wav_only
         self._inputs = model_inputs(self.spec, self.model.input)
+        # Samples between two windows of which the model computes what they share once; 0 where the hop is no multiple of it.
+        step = (self.model.metadata.step_frames or 0) * self.spec.frame_step
+        self._step = step if step and self.spec.hop_samples % step == 0 else 0
+        self._features = model_input(self.spec, self.model.input) if self._step else None
         options = {
             "hop_s": hop_s,
             "min_segment_s": min_segment_s,
@@ -190,8 +193,12 @@ class Classifier:
         none = WindowScores(
             np.empty(0, np.int64), np.empty((0, len(self.model.metadata.labels)), np.float32), np.empty(0, bool)
         )
-        size = max(1, min(int(BATCH_S / self.spec.clip_s), self.model.max_batch))
-        found = [none, *map(self._scored, batches(blocks, self.spec, size))]
+        spec = self.spec
+        if self._step:  # as many as start and end within a run of so much audio
+            size = 1 + max(0, int(BATCH_S * spec.sample_rate_hz) - spec.clip_samples) // spec.hop_samples
+        else:
+            size = max(1, min(int(BATCH_S / spec.clip_s), self.model.max_batch))
+        found = [none, *map(self._scored, batches(blocks, spec, size))]
         return WindowScores(
             np.concatenate([part.starts for part in found]),
             np.concatenate([part.scores for part in found]),
@@ -199,8 +206,20 @@ class Classifier:
         )
 
     def _scored(self, batch: Batch) -> WindowScores:
-        scores = self.model.scores(self._inputs(batch.samples, batch.offsets))
-        return WindowScores(batch.starts, scores, silent_windows(batch))
+        return WindowScores(batch.starts, self._scores(batch), silent_windows(batch))
+
+    def _scores(self, batch: Batch) -> Float32:
+        """The scores of a batch's windows, (windows, labels)."""
+        offsets = batch.offsets
+        if self._features is None or len(offsets) == 1:
+            return self.model.scores(self._inputs(batch.samples, offsets))
+        # Only the last window of a stream, which ends where it does, may lie between two steps.
+        shared = offsets if offsets[-1] % self._step == 0 else offsets[:-1]
+        run = batch.samples[: int(shared[-1]) + self.spec.clip_samples]
+        scores = self.model.run_scores(self._features(run))[shared // self._step]
+        if len(shared) == len(offsets):
+            return scores
+        return np.concatenate([scores, self.model.scores(self._inputs(batch.samples, offsets[-1:]))])
 
     def _judge(self, audio: AudioSource, found: WindowScores, settings: dict[str, Any]) -> Classification:
         duration_s = audio.frames / audio.sample_rate_hz

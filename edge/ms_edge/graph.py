@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 from ms_edge.errors import ModelError
+from ms_edge.metadata import Metadata
 from ms_edge.operators import MAX_RANK, OF_CONSTANTS, OPERATORS, Attribute, Node, Shape, output_shapes
 from ms_edge.protobuf import (
     BYTES,
@@ -26,7 +27,7 @@ from ms_edge.protobuf import (
     count,
     integers,
 )
-from ms_edge.spec import MAX_VALUES
+from ms_edge.spec import BATCH_S, MAX_VALUES
 
 # Limits, far above what ms-export writes: its largest recipe has 253 nodes and 2.6 million constant values. onnxruntime's time to
 # load a graph grows with the square of its nodes, on 1.20 to about a second at this limit.
@@ -162,7 +163,7 @@ def read_contents(content: bytes) -> tuple[dict[str, str], int]:
         opsets = [(opset.get("domain", ""), opset.get("version")) for opset in model.get("opset_import", [])]
         if model.get("ir_version") != IR_VERSION or len(opsets) != 1 or opsets[0] not in [(d, OPSET) for d in DOMAINS]:
             raise _refused("another version of ONNX's format or operators")
-        return metadata, _window_values(model["graph"])
+        return metadata, _window_values(model["graph"], metadata)
     except UnknownFieldError as error:
         raise _refused(REFUSED.get((error.message, error.number), str(error))) from None
     except TooManyFieldsError:
@@ -175,8 +176,37 @@ def read_contents(content: bytes) -> tuple[dict[str, str], int]:
         raise ModelError("bad-model", "not a model that onnxruntime can run: its bytes are no ONNX graph.") from None
 
 
-def _window_values(graph: dict[str, Any]) -> int:
-    """How many values a graph holds at once for each window, constants aside. Raises ModelError as `read_contents` does."""
+def _window_values(graph: dict[str, Any], entries: dict[str, str]) -> int:
+    """How many values a graph holds at once for each window, constants aside. Raises ModelError as `read_contents` does.
+
+    A graph that takes any number of frames is followed with those of one window and with those of the longest run that it is given,
+    which has to be within the limit too. The sizes of all values grow with the frames, so runs between the two take no more.
+    """
+    if not any("dim_param" in dim for given in graph.get("input", []) for dim in _dimensions(given)[1:]):
+        return _held(graph, 0, "one window")[0]
+    metadata = Metadata.parse(entries)
+    step, spec = metadata.step_frames, metadata.spec
+    if step is None:
+        raise _refused("features of any number of frames, and does not say how many frames are between two windows")
+    clip = spec.frames(spec.clip_samples)
+    windows = max(0, spec.frames(round(BATCH_S * spec.sample_rate_hz)) - clip) // step + 1
+    most, of_one = _held(graph, clip, "one window")
+    _, of_run = _held(graph, clip + (windows - 1) * step, f"{windows} windows")
+    labels = len(metadata.labels)
+    for output in graph.get("output", []):
+        name = output.get("name", "")
+        if (of_one[name], of_run[name]) != (Shape((1, 1, labels), 0), Shape((1, windows, labels), 0)):
+            raise ModelError(
+                "bad-shape", f"The model's graph does not answer a window every {step} frames, as its metadata says."
+            )
+    return most
+
+
+def _held(graph: dict[str, Any], frames: int, of: str) -> tuple[int, dict[str, Shape]]:
+    """How many values a graph holds at once for inputs of so many frames, and the shape of each value.
+
+    `frames` is 0 for a graph that takes no other number of them than it says. `of` names what it is given, for messages.
+    """
     nodes = graph.get("node", [])
     if len(nodes) > MAX_NODES:
         raise _refused(f"more than {MAX_NODES:,} operators")
@@ -192,7 +222,7 @@ def _window_values(graph: dict[str, Any]) -> int:
     live = 0
     for given in graph.get("input", []):
         name = _new(given, shapes)
-        shapes[name] = shape = _input_shape(given)
+        shapes[name] = shape = _input_shape(given, frames)
         values[name] = shape.values
         live += shape.values
     uses = Counter(name for node in nodes for name in node.get("input", ()))
@@ -210,7 +240,9 @@ def _window_values(graph: dict[str, Any]) -> int:
         if of_constants and operator not in OF_CONSTANTS:
             raise _refused(f"the operator {operator} on constants alone")
         made = 0
-        for name, shape in zip(node.get("output", []), _made(operator, node, shapes, constants), strict=True):
+        for name, shape in zip(
+            node.get("output", []), _made(operator, node, shapes, constants, frames > 0), strict=True
+        ):
             _new({"name": name}, shapes)
             shapes[name], values[name] = shape, shape.values
             made += values[name]
@@ -224,7 +256,7 @@ def _window_values(graph: dict[str, Any]) -> int:
         if read > MAX_CONSTANT_VALUES:
             raise _refused(f"constants of more than {MAX_CONSTANT_VALUES:,} values, or the same ones again and again")
         if live > MAX_VALUES:
-            raise _refused(f"more than {MAX_VALUES:,} values at once for one window")
+            raise _refused(f"more than {MAX_VALUES:,} values at once for {of}")
         most = max(most, live)
         for name in inputs:
             uses[name] -= 1
@@ -233,7 +265,7 @@ def _window_values(graph: dict[str, Any]) -> int:
                 live -= values[name]
     if any(output.get("name", "") not in shapes for output in graph.get("output", [])):
         raise ValueError("an output that no node makes")
-    return most
+    return most, shapes
 
 
 def _new(value: dict[str, Any], shapes: dict[str, Shape]) -> str:
@@ -245,9 +277,13 @@ def _new(value: dict[str, Any], shapes: dict[str, Shape]) -> str:
 
 
 def _made(
-    operator: str, node: dict[str, Any], shapes: dict[str, Shape], constants: dict[str, dict[str, Any] | None]
+    operator: str,
+    node: dict[str, Any],
+    shapes: dict[str, Shape],
+    constants: dict[str, dict[str, Any] | None],
+    any_frames: bool,
 ) -> list[Shape]:
-    """The shapes of what a node makes."""
+    """The shapes of what a node makes; `any_frames` where the same graph also takes fewer frames."""
     inputs = node.get("input", [])
 
     def constant(index: int) -> bytes | list[int]:
@@ -266,7 +302,7 @@ def _made(
         raise _refused("a Cast to another type")
     given = [shapes[name] if name else None for name in inputs]
     try:
-        return output_shapes(operator, Node(given, len(node.get("output", [])), attributes, constant))
+        return output_shapes(operator, Node(given, len(node.get("output", [])), attributes, constant, any_frames))
     except (ValueError, ArithmeticError):
         raise _refused(f"the operator {operator} in a way that does not tell the shape of its output") from None
 
@@ -320,14 +356,24 @@ def _few_values(tensor: dict[str, Any]) -> bytes | list[int]:
     raise ValueError("another type")
 
 
-def _input_shape(value: dict[str, Any]) -> Shape:
-    """The shape of what a graph is given: windows along the first axis, unless that is a number too."""
-    dims = value.get("type", {}).get("tensor_type", {}).get("shape", {}).get("dim", [])
+def _input_shape(value: dict[str, Any], frames: int) -> Shape:
+    """The shape of what a graph is given: windows along the first axis, unless that is a number too.
+
+    Where `frames` is over 0, so many of them stand along an axis of any size, which only the second one may be.
+    """
+    dims = _dimensions(value)
     if any(len(dim) != 1 for dim in dims) or not 0 < len(dims) <= MAX_RANK:
         raise ValueError("no shape")
+    if frames and len(dims) > 1 and "dim_param" in dims[1]:
+        dims = [dims[0], {"dim_value": frames}, *dims[2:]]
     if any("dim_value" not in dim for dim in dims[1:]) or any(dim.get("dim_value", 1) >> 31 for dim in dims):
         raise ValueError("no shape")
     return Shape(tuple(dim.get("dim_value", 1) for dim in dims), 0 if "dim_param" in dims[0] else None)
+
+
+def _dimensions(value: dict[str, Any]) -> list[dict[str, Any]]:
+    dims: list[dict[str, Any]] = value.get("type", {}).get("tensor_type", {}).get("shape", {}).get("dim", [])
+    return dims
 
 
 def _shown(name: str) -> str:

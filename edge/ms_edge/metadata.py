@@ -57,7 +57,12 @@ class Golden:
 
 @dataclass(frozen=True)
 class Metadata:
-    """Everything a model file says of itself."""
+    """Everything a model file says of itself.
+
+    `step_frames` is None where the graph answers windows: features (windows, *spec.feature_shape) -> scores (windows, labels).
+    Otherwise it answers runs of windows that share their frames, one every `step_frames` frames: features (runs, frames, bins) ->
+    scores (runs, windows, labels), with n windows in a run of frames of a clip + (n - 1) * step_frames.
+    """
 
     spec: FrontEndSpec
     labels: tuple[str, ...]
@@ -67,6 +72,7 @@ class Metadata:
     training: Mapping[str, Any]
     parity: Mapping[str, Any]
     golden: Golden
+    step_frames: int | None = None
 
     @classmethod
     def parse(cls, entries: Mapping[str, str]) -> Metadata:
@@ -104,6 +110,7 @@ class Metadata:
             training=_object(entries, "training"),
             parity=_object(entries, "parity"),
             golden=_golden(_object(entries, "golden"), len(labels), spec.bins),
+            step_frames=_step_frames(_object(entries, "steps"), spec) if "ms_edge.steps" in entries else None,
         )
 
 
@@ -117,6 +124,15 @@ def _decision(value: Mapping[str, Any], labels: int) -> Decision:
     if not all(0 < threshold < 1 for threshold in thresholds):
         raise ModelError("bad-metadata", "The model's thresholds must lie between 0 and 1.")
     return Decision(kind, thresholds)
+
+
+def _step_frames(value: Mapping[str, Any], spec: FrontEndSpec) -> int:
+    frames, most = value.get("step_frames"), spec.frames(spec.clip_samples)
+    if not isinstance(frames, int) or isinstance(frames, bool) or not 1 <= frames <= most:
+        raise ModelError("bad-metadata", f"The model's step_frames must be 1 to {most}, the frames of a window.")
+    if spec.layout != "frames_bins":
+        raise ModelError("bad-metadata", "A model with step_frames must have features in the layout frames_bins.")
+    return frames
 
 
 def _golden(value: Mapping[str, Any], labels: int, bins: int) -> Golden:

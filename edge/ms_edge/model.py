@@ -111,6 +111,23 @@ class Model:
 
         Raises ModelError where onnxruntime cannot compute them, or they are no probabilities.
         """
+        return self._probabilities(inputs, len(inputs))
+
+    def run_scores(self, features: Float32) -> Float32:
+        """Probabilities (windows, labels) float32 of a run of features (frames, spec.bins): of a window every
+        `metadata.step_frames` frames, as long as there are frames for one. What windows share is computed once.
+
+        Only for models whose metadata has `step_frames`. Raises ModelError as `scores` does.
+        """
+        spec, step = self.metadata.spec, self.metadata.step_frames
+        if step is None:
+            raise ValueError("the model has no step_frames")
+        clip = spec.frames(spec.clip_samples)
+        windows = (len(features) - clip) // step + 1
+        # Of more frames than these there might be one more window, where a window does not see all frames of its clip.
+        return self._probabilities(features[np.newaxis, : clip + (windows - 1) * step], windows)
+
+    def _probabilities(self, inputs: Float32, windows: int) -> Float32:
         try:
             scores = np.asarray(self._session.run(["scores"], {self.input: inputs})[0], np.float32)
         except MemoryError:
@@ -119,9 +136,9 @@ class Model:
             raise ModelError(
                 "model-failed", f"{self.path}: onnxruntime could not run the model: {_first_line(error)}"
             ) from None
-        if not (
-            scores.shape == (len(inputs), len(self.metadata.labels)) and (scores >= 0).all() and (scores <= 1).all()
-        ):
+        if self.metadata.step_frames and scores.ndim == 3:  # (runs, windows, labels)
+            scores = scores.reshape(-1, scores.shape[-1])
+        if not (scores.shape == (windows, len(self.metadata.labels)) and (scores >= 0).all() and (scores <= 1).all()):
             raise ModelError(
                 "bad-scores", f"{self.path}: the model's answers are no probabilities (NaN, or outside 0 to 1)."
             )
@@ -132,10 +149,12 @@ class Model:
         bins, frames = (spec.bins, spec.frames(spec.clip_samples))
         mel = f"{bins} mel bands" if spec.mel else f"{bins} bins"
         shape = ", ".join(map(str, input_shape(spec, self.input)))
+        step = self.metadata.step_frames
+        runs = f", or runs of frames: a window every {step}" if step else ""
         return (
             f"<ms_edge.Model {self.metadata.recipe!r} from {self.path}\n"
             f"  hears    {spec.clip_s:g} s of {spec.sample_rate_hz:,} Hz mono every {spec.hop_s:g} s: {mel} x {frames} frames\n"
-            f"  takes    {self.input} (windows, {shape})\n"
+            f"  takes    {self.input} (windows, {shape}){runs}\n"
             f"  answers  {' | '.join(self.metadata.labels)} ({self.metadata.decision.kind})\n"
             f"  runs on  {self.provider}, {self.size:,} bytes, sha256 {self.sha256[:12]}>"
         )
@@ -235,13 +254,19 @@ def input_shape(spec: FrontEndSpec, model_input: str) -> tuple[int, ...]:
 def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> str:
     """The name of the model's input, once its inputs and outputs are what its metadata says."""
     found = [
-        (value.name, value.type, list(value.shape[1:])) for value in (*session.get_inputs(), *session.get_outputs())
+        (value.name, value.type, [size if isinstance(size, int) else None for size in value.shape[1:]])
+        for value in (*session.get_inputs(), *session.get_outputs())
     ]
     name = WAVEFORM if WAVEFORM in (value.name for value in session.get_inputs()) else FEATURES
-    expected = [
-        (name, "tensor(float)", list(input_shape(metadata.spec, name))),
-        ("scores", "tensor(float)", [len(metadata.labels)]),
-    ]
+    given, answered = list(input_shape(metadata.spec, name)), [len(metadata.labels)]
+    expected: list[tuple[str, str, list[int | None]]]
+    if metadata.step_frames:
+        expected = [
+            (FEATURES, "tensor(float)", [None, metadata.spec.bins]),
+            ("scores", "tensor(float)", [None, *answered]),
+        ]
+    else:
+        expected = [(name, "tensor(float)", [*given]), ("scores", "tensor(float)", [*answered])]
     for value in (*session.get_inputs(), *session.get_outputs()):
         if value.shape and isinstance(value.shape[0], int):
             raise ModelError(

@@ -40,10 +40,11 @@ Attribute = int | str | list[int] | None
 class Node:
     """One operator with what its shape depends on; `inputs` are None where an optional one is left out.
 
-    `constant(i)` decodes input i, a constant of few numbers. It raises ValueError where it is none.
+    `constant(i)` decodes input i, a constant of few numbers. It raises ValueError where it is none. `any_frames` is true where the
+    same graph also takes fewer frames than these: then a rule raises ValueError where those could make a larger output.
     """
 
-    __slots__ = ("attributes", "constant", "inputs", "outputs")
+    __slots__ = ("any_frames", "attributes", "constant", "inputs", "outputs")
 
     def __init__(
         self,
@@ -51,11 +52,13 @@ class Node:
         outputs: int,
         attributes: Mapping[str, Attribute],
         constant: Callable[[int], bytes | list[int]],
+        any_frames: bool = False,
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self.attributes = attributes
         self.constant = constant
+        self.any_frames = any_frames
 
     def shape(self, index: int) -> Shape:
         """Shape of an input that must be there."""
@@ -354,6 +357,8 @@ def _slice(node: Node) -> list[Shape]:
         raise ValueError("an axis twice")
     sizes = list(shape.sizes)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        if node.any_frames and (step < 0 or start < 0 <= end < ALL_WINDOWS):
+            raise ValueError("more of less")  # of all operators, only such a slice grows where its input shrinks
         if axis != shape.batch:
             sizes[axis] = len(range(*slice(start, end, step).indices(sizes[axis])))
         elif (start, step) != (0, 1) or end < ALL_WINDOWS:

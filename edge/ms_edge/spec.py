@@ -15,6 +15,7 @@ FEATURES, WAVEFORM = "features", "waveform"
 # What we accept from a file; every published front end is far inside.
 MAX_FRAME = 1 << 16
 MIN_CLIP_S, MAX_CLIP_S = 0.01, 60.0
+BATCH_S = 32.0  # of windows scored at a time: fewer take longer, more do not help, and memory is that of so much audio
 MIN_HOP_S = 0.01  # when serving: a window every sample would take thousands of times as long
 MAX_BANDS = 1024
 MAX_VALUES = (

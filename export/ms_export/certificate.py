@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ms_edge.model import Model
 from ms_edge.providers import SUFFIX
 from ms_export.parity import SERVED, STAGES, Finding, Report, nearness
 from ms_export.signals import cases_digest
+from ms_export.steps import RUNS, RUNS_OF_KERAS
 
 VERSIONS = ("ms-edge", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "scipy", "soxr")
 
@@ -24,7 +25,7 @@ def parity_entry(reports: Sequence[Report], data: dict[str, str]) -> dict[str, A
     references of another precision are in the report alone.
     """
     # Not what other precisions and other devices give: the same run must give the same bytes on machines with a GPU too.
-    here = [r for r in reports if not r.name.endswith(("float64", SUFFIX))]
+    here = [r for r in reports if not r.name.endswith(("float64", SUFFIX)) and r.name not in (RUNS, RUNS_OF_KERAS)]
     findings = [f for report in here for f in report.findings]
     served = next(report for report in reports if report.name == SERVED)
     return {
@@ -33,7 +34,23 @@ def parity_entry(reports: Sequence[Report], data: dict[str, str]) -> dict[str, A
         "cases_sha256": cases_digest(_names(served), data),
         **_stages(findings, resampled=False),
         "resampled": _stages(findings, resampled=True),
+        **_steps({report.name: report for report in reports}),
         "versions": {name: version(name) for name in VERSIONS},
+    }
+
+
+def _steps(reports: Mapping[str, Report]) -> dict[str, Any]:
+    """Of a model that answers runs of windows: how far their scores are from those of single windows, and from Keras'."""
+    if RUNS not in reports:
+        return {}
+    runs = reports[RUNS]
+    return {
+        "steps": {
+            "runs": runs.cases,
+            "windows": runs.windows,
+            "single_windows": _stages(runs.findings, resampled=False),
+            "keras": _stages(reports[RUNS_OF_KERAS].findings, resampled=False),
+        }
     }
 
 
@@ -85,6 +102,15 @@ def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[st
         " of windows with another label (those near a border aside). *Resampled* cases came at another rate than the model's: both"
         " sides resample, with different filters, and are compared where both let through. *Same features*: the Keras network was given"
         " the features that the implementation computed, on the real recordings, so that only the two networks differ.",
+        *(
+            [
+                "",
+                f"The model also answers runs of windows that share their frames. *{RUNS}*: the scores of every window of such a run"
+                f" beside those of the window alone. *{RUNS_OF_KERAS}*: beside those of the Keras network on the same run.",
+            ]
+            if any(report.name == RUNS for report in reports)
+            else []
+        ),
         "",
         f"![Distribution of the differences]({picture})",
     ]

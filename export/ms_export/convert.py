@@ -13,7 +13,7 @@ from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.golden import golden_deviations
 from ms_edge.model import Model
 from ms_edge.spec import FEATURES, WAVEFORM
-from ms_export import certificate, metadata
+from ms_export import certificate, metadata, steps
 from ms_export.graph import to_onnx
 from ms_export.implementations import implementations
 from ms_export.parity import Report, check
@@ -47,23 +47,30 @@ def convert(
     if any(path.is_dir() for path in targets) or not out.parent.is_dir():
         raise UsageError("usage", f"{out}: give -o a file in a folder that exists.")
     try:
-        graph = to_onnx(run.network, run.spec.feature_shape, run.recipe)
+        stepped = steps.stepped(run)
+        if stepped:
+            graph = to_onnx(stepped.network, (None, run.spec.bins), run.recipe)
+        else:
+            graph = to_onnx(run.network, run.spec.feature_shape, run.recipe)
+    except MsEdgeError:
+        raise
     except Exception as error:  # TensorFlow, tf2onnx, onnx and onnxruntime raise what they like
         raise MsEdgeError("bad-network", f"{run.recipe}: cannot be converted to ONNX ({first_line(error)}).") from error
     if input == WAVEFORM:
         graph = with_front_end(run.spec, graph)
+    step_frames = stepped.step_frames if stepped and input == FEATURES else None
     recordings = run.held_out(data, archive)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         partial = Path(scratch) / out.name
         try:
-            partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, {}, TOLERANCES)))
+            partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, {}, TOLERANCES, step_frames)))
             reports = compare(run, partial, recordings)
             for found in reports:
                 if not found.passed:
                     raise MsEdgeError("no-parity", f"{found.describe()}; nothing was written.")
             digests = {recording.name: recording.sha256 for group in recordings.values() for recording in group}
             parity = certificate.parity_entry(reports, digests)
-            partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity, TOLERANCES)))
+            partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity, TOLERANCES, step_frames)))
             model = Model.load(partial, "cpu")
         except MsEdgeError as error:  # of the file that it would have become
             raise type(error)(error.code, error.message.replace(str(partial), str(out))) from None
@@ -89,15 +96,15 @@ def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, eve
     tf.config.experimental.enable_op_determinism()
     model = Model.load(path, "cpu")
     spec = model.metadata.spec
-    clips = run.real_clips(recordings)
+    clips, signals = run.real_clips(recordings), run.real_signals(recordings)
     cases = chain(
         (clip_case(name, samples, spec.sample_rate_hz, real=True) for name, samples in clips.items()),
-        grid(spec, run.real_signals(recordings), everything=everything),
+        grid(spec, signals, everything=everything),
     )
     reference = Reference(spec, run.network, run.labels, run.decision)
-    return check(
-        implementations(model, path.read_bytes(), everything=everything), reference, cases, spec, reference.network
-    )
+    content = path.read_bytes()
+    reports = check(implementations(model, content, everything=everything), reference, cases, spec, reference.network)
+    return [*reports, *steps.check(model, content, run, signals)]
 
 
 def require_same(model: Model, run: Run) -> Run:

@@ -11,15 +11,16 @@ import onnx
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 OPSET = 15  # read by onnxruntime 1.10 and later
 IR_VERSION = 8
 
 
-def to_onnx(network: keras.Model, feature_shape: tuple[int, ...], name: str) -> onnx.ModelProto:
+def to_onnx(network: keras.Model, feature_shape: tuple[int | None, ...], name: str) -> onnx.ModelProto:
     """A network of two outputs, logits and scores, as ONNX: features float32 (batch, *feature_shape) -> scores (batch, labels).
 
+    Where the first of `feature_shape` is None, it takes any number of frames and gives scores (batch, windows, labels).
     What is the same for every clip is computed here and not on the device: normalisations are folded into the convolutions
     before them, shapes are constants.
     """
@@ -32,6 +33,7 @@ def to_onnx(network: keras.Model, feature_shape: tuple[int, ...], name: str) -> 
     traced, _ = tf2onnx.convert.from_function(scores, input_signature=scores.input_signature, opset=OPSET)
     _bind_captures(traced.graph, scores.get_concrete_function())
     graph = _optimised(_with_constant_shapes(traced, feature_shape))
+    _put_activation_last(graph.graph)
     graph.graph.name = name
     return canonical(graph)
 
@@ -69,7 +71,26 @@ def _rename(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(kept)
     for value, name in ((graph.input[0], "features"), (graph.output[0], "scores")):
         value.name = name
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        sizes = value.type.tensor_type.shape.dim
+        sizes[0].dim_param = "batch"
+        if len(sizes) > 2 and not sizes[1].HasField("dim_value"):
+            sizes[1].dim_param = "frames" if name == "features" else "windows"
+
+
+def _put_activation_last(graph: onnx.GraphProto) -> None:
+    """Let a graph end in its sigmoid or softmax, not in a transposition after that: what goes into it is the logits."""
+    activation, last = graph.node[-2:]
+    if activation.op_type not in ("Sigmoid", "Softmax") or last.op_type != "Transpose":
+        return
+    perm = list(helper.get_node_attr_value(last, "perm"))
+    transposition = helper.make_node("Transpose", activation.input, activation.output, last.name, perm=perm)
+    attributes = {}
+    if activation.op_type == "Softmax":
+        axis = next((found.i for found in activation.attribute if found.name == "axis"), -1)
+        attributes = {"axis": perm.index(axis % len(perm))}
+    answer = helper.make_node(activation.op_type, last.input, last.output, activation.name, **attributes)
+    del graph.node[-2:]
+    graph.node.extend([transposition, answer])
 
 
 def _bind_captures(graph: onnx.GraphProto, function: tf.types.experimental.ConcreteFunction) -> None:
@@ -81,14 +102,14 @@ def _bind_captures(graph: onnx.GraphProto, function: tf.types.experimental.Concr
             graph.initializer.append(numpy_helper.from_array(values[value.name].numpy(), value.name))
 
 
-def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int, ...]) -> onnx.ModelProto:
+def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int | None, ...]) -> onnx.ModelProto:
     """A Reshape to a computed shape (Keras asks for the batch size, and six nodes bring it) becomes one to a constant.
 
     What it makes is looked at with batches of 2 and of 3: the one size that is in proportion to them is left to follow (-1).
     """
     constants = {initializer.name for initializer in model.graph.initializer}
     computed = [node for node in model.graph.node if node.op_type == "Reshape" and node.input[1] not in constants]
-    if not computed:
+    if not computed or None in feature_shape:
         return model
     shown = onnx.ModelProto()
     shown.CopyFrom(model)

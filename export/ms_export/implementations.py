@@ -79,7 +79,10 @@ def graph_front_end(spec: FrontEndSpec, content: bytes) -> Callable[[Case], Stag
 
 
 class OnnxNetwork:
-    """The network of a model file under session options of one's own: inputs to (logits, scores)."""
+    """The network of a model file under session options of one's own: inputs to (logits, scores).
+
+    Of a network that answers runs of windows, the windows of all runs, one after the other.
+    """
 
     def __init__(
         self,
@@ -105,7 +108,7 @@ class OnnxNetwork:
         def run(batch: Array) -> tuple[Array, Array]:
             full = np.resize(batch, (self._batch, *batch.shape[1:]))
             logits, scores = self._session.run(["logits", "scores"], {self._input: full})
-            return logits[: len(batch)], scores[: len(batch)]
+            return tuple(found[: len(batch)].reshape(-1, found.shape[-1]) for found in (logits, scores))
 
         return in_batches(run, inputs, self._batch)
 

@@ -20,9 +20,12 @@ from ms_train.frontend import FrontEndLayer
 GOLDEN_SEED = 20_260_101
 
 
-def entries(run: Run, licence: str, parity: dict[str, Any], tolerances: Mapping[str, float]) -> dict[str, str]:
+def entries(
+    run: Run, licence: str, parity: dict[str, Any], tolerances: Mapping[str, float], step_frames: int | None = None
+) -> dict[str, str]:
     """The `ms_edge.*` entries of a run's model; its golden vector has the tolerances of the stages of that name.
 
+    `step_frames` is how many frames are between two windows of a graph that takes any number of frames.
     Raises UsageError for a licence that is no line of text.
     """
     if not licence.isprintable():
@@ -38,6 +41,7 @@ def entries(run: Run, licence: str, parity: dict[str, Any], tolerances: Mapping[
         "parity": _json(parity),
         "golden": _json(_golden(run, tolerances)),
         "license": licence,
+        **({"steps": _json({"step_frames": step_frames})} if step_frames else {}),
     }
     return {f"ms_edge.{key}": text for key, text in texts.items()}
 

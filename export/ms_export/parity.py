@@ -58,12 +58,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What one implementation's comparison found over the cases it was asked for, and their windows."""
+    """What one implementation's comparison with `reference` found over the cases it was asked for, and their windows."""
 
     name: str
     findings: tuple[Finding, ...]
     cases: int
     windows: int
+    reference: str = "TensorFlow"
 
     @property
     def passed(self) -> bool:
@@ -86,11 +87,11 @@ class Report:
             return f"{self.name} was compared with nothing; name recordings with --data"
         wrong = [f for f in self.worst() if not f.deviation.passed]
         if not wrong:
-            return f"{self.name} equals TensorFlow on {self.cases} cases"
+            return f"{self.name} equals {self.reference} on {self.cases} cases"
         parts = ", ".join(
             f"{f.stage}{' of the same features' * f.same_features} {f.deviation} on {f.case!r}" for f in wrong
         )
-        return f"{self.name} differs from TensorFlow: {parts}"
+        return f"{self.name} differs from {self.reference}: {parts}"
 
 
 def nearness(found: Deviation) -> tuple[bool, float, float]:

@@ -29,7 +29,7 @@ QUIET_GAIN = 0.01  # -40 dB
 # first convolution and the last layer, whose logits a step of 1/255 of their range would coarsen to 0.03 in score, remain
 # fp32: together they hold a few hundred weights.
 INT8_OPERATORS = ["Conv", "MatMul", "Gemm", "Relu", "MaxPool", "AveragePool", "Reshape", "Transpose"]
-MULTIPLYING_OPERATORS = ("MatMul", "Gemm")
+MULTIPLYING_OPERATORS = ("Conv", "MatMul", "Gemm")
 BATCH = 64
 
 

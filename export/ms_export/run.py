@@ -19,7 +19,7 @@ from ms_train.clips import read_all
 from ms_train.console import first_line
 from ms_train.datasets import Recording
 from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
-from ms_train.outputs import with_logits
+from ms_train.outputs import of_windows, with_logits
 from ms_train.runs import TrainedRun, decision_of
 
 Item = TypeVar("Item")
@@ -88,7 +88,9 @@ class Run(TrainedRun):
 
     @property
     def any_length(self) -> bool:
-        """Whether the network takes any number of frames."""
+        """Whether the network can be served in windows of any length: it takes any number of frames, and is no mean over windows."""
+        if of_windows(self.network):
+            return False
         return self.network.input_shape[1 if self.spec.layout == "frames_bins" else 2] is None
 
     def in_windows_of(self, clip_s: float) -> Run:

@@ -23,6 +23,8 @@ TOLERANCES = {
 # nothing of the weights: features of loud music differ by 2e-4 where a band is quiet, and how far that moves a score is how
 # steep the network is, which a few steps of training on another processor change.
 NETWORK_TOLERANCES = {"logits": 1e-4, "scores": 2.5e-5}
+# Of the scores of windows that share their frames, from those of the same windows one by one: the same sums of the same features.
+STEPS_TOLERANCE = 1e-6
 # After resampling, where both filters let through what there is (`PASSBAND`). soxr's streaming HQ interpolates its
 # coefficients, which costs up to 1e-4 of the signal against VHQ in float64; a step less in quality costs 5e-3.
 RESAMPLED = {

@@ -38,8 +38,9 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     """waveform float32 (batch, clip_samples) -> what `network` answers to its features, as ONNX.
 
     `network` is `ms_export.graph.to_onnx`'s, features float32 (batch, *spec.feature_shape) -> scores; it is not changed, its
-    names, opset, IR version and metadata are kept. Float32 sums in another order than NumPy's transform do: scores are equal
-    within 1e-4. Raises MsEdgeError(`too-large`) where the front end's constants would fill more than a model file may have.
+    names, opset, IR version and metadata are kept. One that takes any number of frames gets those of one window. Float32 sums in
+    another order than NumPy's transform do: scores are equal within 1e-4. Raises MsEdgeError(`too-large`) where the front end's
+    constants would fill more than a model file may have.
     """
     if len(network.graph.input) != 1 or network.graph.input[0].name != FEATURES:
         raise MsEdgeError("bad-graph", "The front end can only be put before a model that takes features.")
@@ -117,6 +118,17 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
         after = list(kept)
         del kept[:]
         kept.extend([*new, *after])
+    if len(graph.output[0].type.tensor_type.shape.dim) == 3:  # (batch, windows, labels): one window
+        for node in graph.node:
+            node.output[:] = ["front_end.of_window" if name == graph.output[0].name else name for name in node.output]
+        constants_after = numpy_helper.from_array(np.array([1], np.int64), "front_end.windows_axis")
+        graph.initializer.append(constants_after)
+        graph.node.append(
+            helper.make_node(
+                "Squeeze", ["front_end.of_window", constants_after.name], ["scores"], name="front_end.scores"
+            )
+        )
+        del graph.output[0].type.tensor_type.shape.dim[1]
     shape = ["batch", spec.clip_samples]
     graph.input[0].CopyFrom(helper.make_tensor_value_info(WAVEFORM, TensorProto.FLOAT, shape))
     onnx.checker.check_model(model, full_check=True)

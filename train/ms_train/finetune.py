@@ -18,6 +18,7 @@ from ms_edge.spec import FrontEndSpec
 from ms_train.augmentations import chain
 from ms_train.console import first_line
 from ms_train.losses import compile_for
+from ms_train.outputs import WINDOW_SCORES, window_scores
 from ms_train.recipes import Recipe
 from ms_train.runs import files_of
 
@@ -86,16 +87,27 @@ def heard_before(origin: Path, run: Path) -> tuple[int, int]:
 def trunk(run: Path) -> keras.Model:
     """A run's network up to what its last dense layers (with dropout and activation) take, (batch, values).
 
+    Of a network that is a mean over windows, (batch, windows, 1, values).
+
     All of them, not the last alone: what comes after the first is about the old classes. A head alone, on five narrators unknown to the
     bundled model's trunk, got 96 % of recordings right behind the values before all of them, 55 % behind the 24 before the last.
     """
     network = keras.models.load_model(run / "model.keras", compile=False)
-    end = network.outputs[0]
-    while isinstance(layer := end._keras_history.operation, HEAD):
+    windows = window_scores(network)
+    outputs = end = network.outputs[0] if windows is None else windows
+    while _of_head(layer := end._keras_history.operation, of_windows=windows is not None):
         (end,) = layer._inbound_nodes[0].input_tensors
-    if end is network.outputs[0] or end is network.inputs[0] or len(end.shape) != 2:
+    if end is outputs or end is network.inputs[0] or len(end.shape) != (2 if windows is None else 4):
         raise MsEdgeError("bad-network", "its network does not end in dense layers on values without time")
     return keras.Model(network.inputs[0], end)
+
+
+def _of_head(layer: keras.Operation, *, of_windows: bool) -> bool:
+    """Whether a layer may belong to a head: of windows, a dense layer on each is a convolution of one by one."""
+    if isinstance(layer, HEAD):
+        return True
+    pointwise = isinstance(layer, keras.layers.Conv2D) and tuple(layer.kernel_size) == (1, 1)
+    return of_windows and (pointwise or type(layer).__name__ == "Squeeze")
 
 
 def build_model(run: Path, head_only: bool, labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
@@ -108,7 +120,13 @@ def build_model(run: Path, head_only: bool, labels: tuple[str, ...], decision: s
         layer.trainable = not (head_only or isinstance(layer, keras.layers.BatchNormalization))
     x = keras.layers.Dropout(0.3, name="head_dropout")(base.outputs[0])
     independent = decision == "independent"
-    scores = keras.layers.Dense(len(labels), activation="sigmoid" if independent else "softmax", name="head")(x)
+    activation = "sigmoid" if independent else "softmax"
+    if len(x.shape) == 4:
+        x = keras.ops.squeeze(keras.layers.Conv2D(len(labels), 1, name="head")(x), 2)
+        x = keras.layers.Activation(activation, name=WINDOW_SCORES)(x)
+        scores = keras.layers.GlobalAveragePooling1D()(x)
+    else:
+        scores = keras.layers.Dense(len(labels), activation=activation, name="head")(x)
     model = keras.Model(base.inputs[0], scores, name="finetuned")
     rate = keras.optimizers.schedules.CosineDecay(HEAD_RATE if head_only else RATE, epochs * STEPS_PER_EPOCH)
     compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=1e-3))

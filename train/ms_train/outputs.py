@@ -10,6 +10,9 @@ import numpy as np
 from ms_edge.errors import MsEdgeError
 
 SAME = 1e-5  # scores of the same weights, computed in another order
+WINDOW_SCORES = (
+    "window_scores"  # the layer whose mean over windows is the answer of a network that answers every so many frames
+)
 
 
 def with_logits(
@@ -42,7 +45,9 @@ def with_logits(
             f"{network.name!r}: gives {tuple(outputs.shape[1:])} values a clip, and there are {len(labels)} labels ({', '.join(labels)}).",
         )
     wanted = "sigmoid" if one_neuron or decision == "independent" else "softmax"
-    logits, activation = _before_activation(outputs, {layer.name for layer in network.layers})
+    windows = window_scores(network)
+    end = outputs if windows is None else windows
+    logits, activation = _before_activation(end, {layer.name for layer in network.layers})
     if activation not in ("linear", wanted):
         raise MsEdgeError(
             "bad-network",
@@ -52,6 +57,8 @@ def with_logits(
     scores = keras.layers.Activation(wanted, name=_free_name("probability", taken))(logits)
     if one_neuron:
         scores = _Both(name=_free_name("both", taken))(scores)
+    if windows is not None:
+        logits, scores = keras.layers.GlobalAveragePooling1D()(logits), keras.layers.GlobalAveragePooling1D()(scores)
     served = keras.Model(network.inputs[0], [logits, scores], name=network.name)
     if feature_shape is not None:
         _require_same(network, served, activation, (*feature_shape, 1) if channel else feature_shape)
@@ -59,6 +66,30 @@ def with_logits(
         features = keras.Input(feature_shape, name="features")
         served = keras.Model(features, served(keras.layers.Reshape((*feature_shape, 1))(features)), name=network.name)
     return served
+
+
+def window_scores(network: keras.Model) -> keras.KerasTensor | None:
+    """The output of a network's layer `window_scores`, (batch, windows, outputs), where the network is the mean of that over windows."""
+    windows = _averaged(network.outputs[0])
+    return windows if windows is not None and windows._keras_history.operation.name == WINDOW_SCORES else None
+
+
+def of_windows(served: keras.Model) -> keras.Model | None:
+    """What `with_logits` made, without the mean over windows: logits and scores (batch, windows, ...).
+
+    None for a network that has no such mean.
+    """
+    windows = [_averaged(output) for output in served.outputs]
+    return None if None in windows else keras.Model(served.inputs[0], windows, name=served.name)
+
+
+def _averaged(outputs: keras.KerasTensor) -> keras.KerasTensor | None:
+    """What an output is the mean of, along its second axis; None where it is none."""
+    layer, node, _ = outputs._keras_history
+    if not isinstance(layer, keras.layers.GlobalAveragePooling1D):
+        return None
+    (windows,) = layer._inbound_nodes[node].input_tensors
+    return windows
 
 
 def _require_same(network: keras.Model, served: keras.Model, activation: str, clip_shape: tuple[int, ...]) -> None:

@@ -1,0 +1,104 @@
+"""Networks that answer runs of windows: what windows share is computed once.
+
+Such a network ends in the mean of its layer `window_scores` (`ms_train.outputs`), which gives one window every few frames of any
+number of them. Its model file is that layer: features (batch, frames, bins) -> scores (batch, windows, labels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from ms_edge.compare import deviation
+from ms_edge.errors import MsEdgeError
+from ms_edge.frontend import FrontEnd
+from ms_edge.model import Model
+from ms_export.implementations import OnnxNetwork
+from ms_export.parity import Finding, Report
+from ms_export.reference import BATCH, batches
+from ms_export.run import Run
+from ms_export.signals import Real, synthetic_signals
+from ms_export.tolerances import NETWORK_TOLERANCES, STEPS_TOLERANCE, TOLERANCES
+from ms_train.outputs import of_windows
+
+RUNS, RUNS_OF_KERAS = "runs of windows", "runs of windows, Keras"
+# Frames after those of one window, in steps: none, one, some, and those of a batch as it is served.
+RUN_STEPS = (0, 1, 3, 38, 388)
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """`network` takes any number of frames and gives logits and scores (batch, windows, ...), one every `step_frames` frames."""
+
+    network: keras.Model
+    step_frames: int
+
+
+def stepped(run: Run) -> Stepped | None:
+    """A run's network as one that answers runs of windows; None where it is not a mean over windows.
+
+    Raises MsEdgeError(`bad-network`) where its windows are not those of the run's spec, in steps of the same number of frames.
+    """
+    network = of_windows(run.network)
+    if network is None:
+        return None
+    clip, bins = run.spec.feature_shape
+
+    def windows(frames: int) -> int:
+        return int(network(np.zeros((1, frames, bins), np.float32), training=False)[1].shape[1])
+
+    # A window need not see the last frames of its clip, so the second one may come before a whole step.
+    second, third = (
+        next((more for more in range(1, 2 * clip) if windows(clip + more) == count), 0) for count in (2, 3)
+    )
+    step = third - second
+    if run.spec.layout != "frames_bins" or step < 1 or any(windows(clip + n * step) != n + 1 for n in (0, 1, 2, 10)):
+        raise MsEdgeError(
+            "bad-network",
+            f"{run.recipe}: its layer window_scores must give one answer for {clip} frames, and another one every so many more.",
+        )
+    return Stepped(network, step)
+
+
+def check(model: Model, content: bytes, run: Run, signals: Mapping[str, Real]) -> list[Report]:
+    """Compare a model's runs of windows with its single windows, and with Keras; no report where it answers no runs.
+
+    Nor of a variant in lower precision, whose answers differ by its rounding.
+    """
+    step, spec = model.metadata.step_frames, model.metadata.spec
+    found = stepped(run)
+    if step is None or found is None or "variant" in model.metadata.parity:
+        return []
+    clip = spec.frames(spec.clip_samples)
+    front_end, network = FrontEnd(spec), OnnxNetwork(content, batch=1)
+    single: list[Finding] = []
+    of_keras: list[Finding] = []
+    count = 0
+    for frames in (*(clip + steps * step for steps in RUN_STEPS), clip + step - 1):
+        length = spec.frame_length + (frames - 1) * spec.frame_step
+        made = {name: make() for name, make in synthetic_signals(spec, length).items()}
+        made |= {name: real.of(length, spec.sample_rate_hz) for name, real in signals.items()}
+        for name, samples in made.items():
+            case = f"{name}, {frames:,} frames"
+            features = front_end.features(samples.astype(np.float32))
+            starts = range(0, frames - clip + 1, step)
+            alone = np.stack([features[start : start + clip] for start in starts])
+            expected = np.concatenate([model.scores(batch) for batch in batches(alone, BATCH)])
+            together = model.run_scores(features)
+            single.append(Finding(case, "scores", False, deviation(together, expected, STEPS_TOLERANCE), True))
+            count += len(starts)
+            run_features = features[np.newaxis, : starts[-1] + clip]
+            for stage, mine, theirs in zip(
+                ("logits", "scores"), network(run_features), found.network(run_features, training=False), strict=True
+            ):
+                allowed = (NETWORK_TOLERANCES if name in signals else TOLERANCES)[stage]
+                theirs = np.asarray(theirs)[0]
+                scale = max(1.0, float(np.abs(theirs).max())) if stage == "logits" else 1.0
+                of_keras.append(Finding(case, stage, False, deviation(mine, theirs, allowed, scale), True))
+    return [
+        Report(RUNS, tuple(single), len(single), count, "single windows"),
+        Report(RUNS_OF_KERAS, tuple(of_keras), len(single), count),
+    ]
