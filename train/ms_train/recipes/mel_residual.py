@@ -24,9 +24,9 @@ import keras
 from ms_train.ranges import Range
 from ms_train.recipes import mel_dscnn, mel_patches
 
-SPEC = mel_patches.SPEC
+SPEC = dataclasses.replace(mel_patches.SPEC, hop_s=0.16)
 STEP_FRAMES = 4  # between two windows that share convolutions
-EPOCHS = 72
+EPOCHS = 60
 CLIPS_PER_RECORDING = 3  # of those that validate after each epoch
 
 
@@ -37,7 +37,7 @@ def build_model(
     *,
     learning_rate: float = 2e-3,
     weight_decay: float = 1e-3,
-    width: float = 1.0,
+    width: float = 1.5,
     blocks: int = 2,
     dense: int = 64,
     dropout: float = 0.1,
