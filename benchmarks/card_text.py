@@ -20,25 +20,33 @@ speaks or what is said, and no language or voice was checked by itself for being
 
 ## What it was trained on
 
-The open corpus: freely licensed audio inside Debian 12 packages. The [manifest](../train/ms_train/datasets/open_corpus.py)
-beside the code names every file, its package with SHA-256, and its licence. The labels were given by what the packages say of their
-files, and nobody listened to them all.
+The open corpus: freely licensed audio of Debian 12 packages and public git repositories. The
+[manifest](../train/ms_train/datasets/open_corpus.py) beside the code names every file, its SHA-256, its licence and where that is
+stated. The labels follow from what packages and repositories say of their files, and nobody listened to them all.
 
 {totals}
 
 Left out are effects whose names say that they are voices, speech or music, and of Flight of the Amazon Queen all but a part, so that one
-game's dialogue does not outweigh the rest. Not GTZAN, and nothing of the `test_a` part, was trained on. The packages of `val`
-(but for one, with other narrators) and its speakers are others than those of `train`.
+game's dialogue does not outweigh the rest. Not GTZAN, and nothing of the `test_a` part, was trained on. The sources of `val` and
+`calib` are others than those of `train`; of a few large collections they are other languages and other speakers.
 
 {packages}
+
+### The licence of the weights
+
+The weights are under the MIT licence, although some of the audio is under the GPL or CC-BY-SA. The weights are {parameters} numbers
+that say how sounds of two kinds differ on the whole; they hold no recording, nothing that was heard can be had back from them, and they
+are distributed without any of the audio. So we hold that they are no copy and no adaptation of a recording, and that the licences of
+the recordings do not extend to them. Who trains a model anew gets the audio under its own licences. Sources whose licence asks for
+attribution (CC-BY, CC-BY-SA and the like) are named with gratitude: {attributed}.
 
 ## How it was trained
 
 {method}
 
 Windows are random: speech, music, mixtures of both, and what is neither, recorded and synthetic; each passes random channels whatever its
-class (reverberation, noise, band limits down to the telephone's, frequency responses, quantisation, levels), and the augmentations named
-above, if any: [augment](../train/ms_train/augment/__init__.py), [augmentations.py](../train/ms_train/augmentations.py).
+class (rooms, noise, compressors, band limits down to the telephone's, frequency responses, quantisation, levels), and the augmentations
+named above, if any: [augment](../train/ms_train/augment/__init__.py), [augmentations.py](../train/ms_train/augmentations.py).
 
 {command}
 
@@ -67,9 +75,10 @@ Its worst mistakes in the table above, by how far the wrong probability is over 
 {mistakes}
 
 {weak}
-* The music to train on is game music: orchestral samples, electronic, rock, metal, jazz, little of it sung. Of studio pop, opera and rap
-  it has hardly heard any.
-* The speech to train on is read or acted: prompts, narrated pictures, the dialogue of games. Conversation is not among it.
+* The music to train on is mostly game music: orchestral samples, electronic, rock, metal, jazz, little of it sung. Of studio pop, opera
+  and rap it has hardly heard any: singing is often heard as speech and music.
+* The speech to train on is read or acted: sentences in {languages} languages, prompts, narrated pictures, the dialogue of games.
+  Conversation is not among it.
 * Longer audio is much safer than single windows.
 * A tone under about {deaf_db} dB of full scale is not heard (the log floor of the front end), a window under -70 dB is called silent.
 """
