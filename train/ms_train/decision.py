@@ -137,6 +137,7 @@ def decide_again(run: Path, data: str | None = None, cache: Path | None = None) 
     `data` says where the run's data are now, as --data does; `cache` is the folder of a cache. Returns the metrics. Raises
     MsEdgeError if the folder is no complete run, if its labels are not independent, or if its recipe has changed.
     """
+    metrics: dict[str, Any]
     try:
         names = ("run", "metrics", "split", "data", "recordings")
         facts, metrics, *used = (json.loads((run / f"{name}.json").read_text("utf-8")) for name in names)
@@ -324,6 +325,7 @@ def exact_by_kind(scores: Float64, targets: Float32, kinds: NDArray[np.str_], th
 
 
 def _logits(network: keras.Model, features: Float32) -> Float64:
+    # Of a network that answers several windows, their mean; a clip of the spec's length is one.
     return np.asarray(network.predict_on_batch(features)[0], np.float64)
 
 
