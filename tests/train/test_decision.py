@@ -160,11 +160,14 @@ def test_thresholds_are_within_an_error_of_the_best_pair(seed):
     np.testing.assert_allclose(chosen, expit([1.5, -1.0]), atol=0.15)  # what is a half without the shift
 
 
-def test_thresholds_of_clear_answers_are_in_the_middle():
+def test_thresholds_stay_at_a_half_unless_others_are_better():
     targets = np.array(list(product((0, 1), repeat=2)) * 50, np.float32)
-    scores = np.where(targets > 0, (0.9, 0.45), (0.5, 0.15))
-    chosen = choose_thresholds(scores, targets, kinds_of(targets, LABELS))
-    np.testing.assert_allclose(chosen, (0.70, 0.30), atol=0.011)
+    kinds = kinds_of(targets, LABELS)
+    for yes, no, expected in (((0.9, 0.6), (0.4, 0.1), (0.5, 0.5)), ((0.9, 0.45), (0.7, 0.15), (0.71, 0.45))):
+        chosen = choose_thresholds(np.where(targets > 0, yes, no), targets, kinds)
+        np.testing.assert_allclose(chosen, expected, atol=0.011)
+    z, targets = unsure(3_000)
+    np.testing.assert_allclose(choose_thresholds(expit(z), targets, kinds_of(targets, LABELS)), 0.5, atol=0.03)
 
 
 def last_dense() -> keras.Model:
