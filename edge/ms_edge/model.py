@@ -36,6 +36,8 @@ Float32 = NDArray[np.float32]
 
 _BUNDLED = os.path.join(os.path.dirname(__file__), "models", "music-speech.onnx")
 MAX_BYTES = 64 << 20
+# onnxruntime's sigmoid and softmax in float32 may miss 0 and 1 by so much: 1.0000001 has been seen on real audio.
+SCORE_ROUNDING = 1e-5
 
 
 class Model:
@@ -120,12 +122,14 @@ class Model:
                 "model-failed", f"{self.path}: onnxruntime could not run the model: {_first_line(error)}"
             ) from None
         if not (
-            scores.shape == (len(inputs), len(self.metadata.labels)) and (scores >= 0).all() and (scores <= 1).all()
+            scores.shape == (len(inputs), len(self.metadata.labels))
+            and (scores >= -SCORE_ROUNDING).all()
+            and (scores <= 1 + SCORE_ROUNDING).all()
         ):
             raise ModelError(
                 "bad-scores", f"{self.path}: the model's answers are no probabilities (NaN, or outside 0 to 1)."
             )
-        return scores
+        return scores.clip(0, 1)
 
     def __repr__(self) -> str:
         spec = self.metadata.spec
