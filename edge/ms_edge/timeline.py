@@ -14,8 +14,8 @@ however short the hop. With a minimum of 0 every window keeps its own label.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -31,10 +31,24 @@ SILENCE, UNCERTAIN, OTHER = "silence", "uncertain", "other"
 CLOSEST_TO_CERTAIN = 1e-6  # probabilities are kept this far from 0 and 1 before their logarithm is taken
 LOG_SILENT_SOUND = -1e4  # a window with sound in it is never silence; a silent one may be a pause in anything:
 LOG_PAUSE = -1.0  # for a second
-# What a change of label costs, in log-probabilities of one second of windows, as `benchmarks.segment_prior` fits it.
-CHANGE_COST = 5.0
-SILENCE_COST = 1.0  # the same to and from silence: from 2 s of silent windows on, a pause is a segment of its own
 CHUNK = 4096  # windows whose numbers are Python's at a time
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known of segments before a recording is heard; `python -m benchmarks.segment_prior` fits it.
+
+    `change` is what a change of label costs, in log-probabilities of windows times seconds, and `to_silence` the same to and
+    from silence: from 2 s of silent windows on, a pause is a segment of its own. `beyond_s` says by how many seconds a label
+    is heard before it begins and after it ends (0 where it is not named): a window that holds a little speech is speech.
+    """
+
+    change: float = 5.0
+    to_silence: float = 1.0
+    beyond_s: Mapping[str, float] = field(default_factory=lambda: {"speech": 0.15})
+
+
+PRIOR = Prior()
 
 
 def window_label(row: Float32, labels: tuple[str, ...], decision: Decision) -> str:
@@ -63,6 +77,7 @@ def segments(
     labels: tuple[str, ...],
     decision: Decision,
     min_duration_s: float,
+    prior: Prior = PRIOR,
 ) -> tuple[Segment, ...]:
     """Segments of a recording from its windows' scores (windows, labels) and whether they are silent.
 
@@ -71,17 +86,19 @@ def segments(
     windows that are not silent, weighted by the time they answer for (over all, where all are silent).
     """
     starts, names = _own_runs(scores, silent, labels, decision)
-    if min_duration_s > 0 and len(starts) > 1:
-        starts, names = _smoothed(starts, names, scores, silent, borders_s, labels, decision, min_duration_s)
+    smooth = min_duration_s > 0 and len(starts) > 1
+    if smooth:
+        starts, names = _smoothed(starts, names, scores, silent, borders_s, labels, decision, min_duration_s, prior)
+    edges_s = borders_s[[*starts, len(scores)]].tolist()
+    if smooth:
+        edges_s = _as_long_as_they_are(edges_s, names, min_duration_s, prior)
     weights = np.diff(borders_s) * ~silent
     # Of silent windows alone, the plain mean.
     weights[np.repeat(np.add.reduceat(weights, starts) == 0, np.diff([*starts, len(scores)]))] = 1
     sums = np.add.reduceat(scores * weights[:, np.newaxis], starts)
     means = (sums / np.add.reduceat(weights, starts)[:, np.newaxis]).tolist()
     found = []
-    for name, (start_s, end_s), mean in zip(
-        names, pairwise(borders_s[[*starts, len(scores)]].tolist()), means, strict=True
-    ):
+    for name, (start_s, end_s), mean in zip(names, pairwise(edges_s), means, strict=True):
         mean_scores = dict(zip(labels, mean, strict=True))
         found.append(Segment(start_s, end_s, name, probability_of(name, mean_scores), mean_scores))
     return tuple(found)
@@ -137,15 +154,30 @@ def _smoothed(
     labels: tuple[str, ...],
     decision: Decision,
     min_duration_s: float,
+    prior: Prior,
 ) -> tuple[NDArray[np.intp], list[str]]:
     """Runs of the best path, as `_own_runs` gives those of its own."""
     states = list(dict.fromkeys(names))
     evidence = _log_probabilities(states, scores, silent, borders_s, labels, decision)
-    costs = [SILENCE_COST if state == SILENCE else CHANGE_COST for state in states]
+    costs = [prior.to_silence if state == SILENCE else prior.change for state in states]
     own = np.repeat([states.index(name) for name in names], np.diff([*starts, len(scores)]))
     path = best_path_near(own, starts, evidence, borders_s, min_duration_s, costs)
     starts = _changes(path[:, np.newaxis])
     return starts, [states[state] for state in path[starts]]
+
+
+def _as_long_as_they_are(edges_s: list[float], names: list[str], min_duration_s: float, prior: Prior) -> list[float]:
+    """The edges of segments, (segments + 1,), moved by how far their labels are heard beyond them; none becomes too short."""
+    slack = [max(0.0, end - start - min_duration_s) / 2 for start, end in pairwise(edges_s)]
+    moved = edges_s.copy()
+    for place, (before, after) in enumerate(pairwise(names), 1):
+        ends, begins = (
+            [prior.beyond_s.get(label, 0.0) for label in some.split("+") if label not in other.split("+")]
+            for some, other in ((before, after), (after, before))
+        )
+        shift = sum(begins) / max(1, len(begins)) - sum(ends) / max(1, len(ends))
+        moved[place] = round(edges_s[place] + min(max(shift, -slack[place - 1]), slack[place]), 3)
+    return moved
 
 
 def best_path_near(
