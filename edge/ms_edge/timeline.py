@@ -45,7 +45,7 @@ class Prior:
 
     change: float = 5.0
     to_silence: float = 1.0
-    beyond_s: Mapping[str, float] = field(default_factory=lambda: {"speech": 0.15})
+    beyond_s: Mapping[str, float] = field(default_factory=lambda: {"speech": 0.1})
 
 
 PRIOR = Prior()
@@ -91,7 +91,7 @@ def segments(
         starts, names = _smoothed(starts, names, scores, silent, borders_s, labels, decision, min_duration_s, prior)
     edges_s = borders_s[[*starts, len(scores)]].tolist()
     if smooth:
-        edges_s = _as_long_as_they_are(edges_s, names, min_duration_s, prior)
+        edges_s = _moved(edges_s, names, min_duration_s, prior)
     weights = np.diff(borders_s) * ~silent
     # Of silent windows alone, the plain mean.
     weights[np.repeat(np.add.reduceat(weights, starts) == 0, np.diff([*starts, len(scores)]))] = 1
@@ -166,11 +166,16 @@ def _smoothed(
     return starts, [states[state] for state in path[starts]]
 
 
-def _as_long_as_they_are(edges_s: list[float], names: list[str], min_duration_s: float, prior: Prior) -> list[float]:
-    """The edges of segments, (segments + 1,), moved by how far their labels are heard beyond them; none becomes too short."""
+def _moved(edges_s: list[float], names: list[str], min_duration_s: float, prior: Prior) -> list[float]:
+    """The edges of segments, (segments + 1,), moved by how far their labels are heard beyond them.
+
+    No segment becomes too short by that, and the edges of silence stay.
+    """
     slack = [max(0.0, end - start - min_duration_s) / 2 for start, end in pairwise(edges_s)]
     moved = edges_s.copy()
     for place, (before, after) in enumerate(pairwise(names), 1):
+        if SILENCE in (before, after):
+            continue
         ends, begins = (
             [prior.beyond_s.get(label, 0.0) for label in some.split("+") if label not in other.split("+")]
             for some, other in ((before, after), (after, before))

@@ -13,7 +13,7 @@ from ms_edge.audio import read_mono
 from ms_edge.classifier import Classifier, seconds_by_label
 from ms_edge.metadata import Decision
 from ms_edge.model import Model
-from ms_edge.timeline import best_path, best_path_near, segments, window_label
+from ms_edge.timeline import PRIOR, Prior, best_path, best_path_near, segments, window_label
 
 LABELS = ("speech", "music")
 DECISIONS = [Decision("exclusive", ()), Decision("independent", (0.5, 0.5)), Decision("independent", (0.3, 0.8))]
@@ -103,7 +103,26 @@ def test_one_odd_window_is_smoothed_away_and_a_long_change_is_not():
     speech, music = [0.95, 0.05], [0.05, 0.95]
     scores = np.array([speech] * 6 + [music] + [speech] * 6 + [music] * 4, np.float32)
     parts = segments(scores, np.zeros(17, bool), np.arange(18) / 2, LABELS, DECISIONS[1], 1.0)
-    assert [(part.start_s, part.end_s, part.label) for part in parts] == [(0.0, 6.5, "speech"), (6.5, 8.5, "music")]
+    change_s = 6.5 - PRIOR.beyond_s["speech"]
+    assert [(part.start_s, part.end_s, part.label) for part in parts] == [
+        (0.0, change_s, "speech"),
+        (change_s, 8.5, "music"),
+    ]
+
+
+def test_edges_move_by_how_far_a_label_is_heard_beyond_them():
+    speech, music, both, neither = [0.95, 0.05], [0.05, 0.95], [0.95, 0.95], [0.05, 0.05]
+    scores = np.repeat(np.array([speech, music, both, neither, speech], np.float32), 10, axis=0)
+    prior = Prior(beyond_s={"speech": 0.2, "music": 0.1})
+
+    def edges_s(min_duration_s):
+        parts = segments(scores, np.zeros(50, bool), np.arange(51.0), LABELS, DECISIONS[1], min_duration_s, prior)
+        return [part.start_s for part in parts] + [parts[-1].end_s]
+
+    # Where two labels begin or end at once, by the mean.
+    assert edges_s(1.0) == [0, 10 + 0.1 - 0.2, 20.2, 30 - 0.15, 40.2, 50]
+    assert edges_s(10.0) == [0, 10, 20, 30, 40, 50]  # none becomes too short
+    assert edges_s(0.0) == [0, 10, 20, 30, 40, 50]  # every window its own label
 
 
 @pytest.mark.parametrize("hop_s", [0.16, 0.25, 0.5, 1.0])
@@ -117,7 +136,7 @@ def test_segments_do_not_depend_on_the_hop(hop_s):
     assert len(own) > 15
     parts = segments(scores, np.zeros(len(scores), bool), borders, LABELS, DECISIONS[1], 1.0)
     assert [part.label for part in parts] == ["speech", "music"]
-    assert parts[0].end_s == pytest.approx(40, abs=hop_s)
+    assert parts[0].end_s == pytest.approx(40, abs=hop_s + 0.2)
 
 
 def test_a_short_pause_belongs_to_what_is_around_it_and_a_long_one_is_silence():
