@@ -40,6 +40,8 @@ def _benchmarks(monkeypatch):
             "cleaning",
             "conditions",
             "learning",
+            "programmes",
+            "segment_prior",
             "selection",
             "shortcuts",
             "splices",
@@ -172,6 +174,71 @@ def test_spliced_segments_hold_what_the_truth_says(material):
         assert -27 < 20 * np.log10(np.sqrt(np.mean(piece**2))) < -19
     again, _ = splice(material, "x.wav", np.random.default_rng(3), seconds=120)
     np.testing.assert_array_equal(samples, again)
+
+
+@pytest.mark.parametrize("kind", ["broadcast", "podcast", "single"])
+def test_programmes_hold_what_the_truth_says(material, monkeypatch, kind):
+    from benchmarks import programmes
+
+    monkeypatch.setattr(programmes, "PROGRAMME_S", 150.0)
+    monkeypatch.setitem(programmes.CONDITION_SHARE, kind, 0.0)
+    monkeypatch.setattr(programmes, "HISS_DB", (-65.0, -60.0))
+    samples, truth = programmes.programme(kind, "x.wav", material, np.random.default_rng(5))
+    assert truth[0].start_s == 0
+    assert truth[-1].end_s == pytest.approx(len(samples) / RATE_HZ)
+    for before, after in pairwise(truth):
+        assert before.end_s == after.start_s
+        assert before.label != after.label
+    if kind == "broadcast":
+        assert {part.label for part in truth} == {"speech", "music", "speech+music", "neither"}
+    level = max(np.sqrt(np.mean(samples[at : at + RATE_HZ] ** 2)) for at in range(0, len(samples), RATE_HZ))
+    for part in truth:
+        piece = samples[round(part.start_s * RATE_HZ) : round(part.end_s * RATE_HZ)]
+        if part.end_s - part.start_s < 3:  # a pause, or a fade
+            continue
+        power = np.abs(np.fft.rfft(piece)) ** 2 * 2 / len(piece) ** 2
+        hz = np.fft.rfftfreq(len(piece), 1 / RATE_HZ)
+        heard = [
+            name
+            for name, low, high in (("speech", 250, 400), ("music", 950, 1150))
+            if power[(hz > low) & (hz < high)].sum() > (level * 10 ** (-25 / 20)) ** 2
+        ]
+        assert ("+".join(heard) or "neither") == part.label
+    again, _ = programmes.programme(kind, "x.wav", material, np.random.default_rng(5))
+    np.testing.assert_array_equal(samples, again)
+
+
+def test_a_prior_is_fitted_to_programmes_whose_best_one_is_known():
+    """Doubtful windows flicker, blocks of 5 s do not; speech is heard for 0.2 s beyond itself."""
+    from benchmarks.segment_prior import Programme, fit, measures
+    from benchmarks.splices import Stretch
+    from benchmarks.timeline import steps_of
+    from ms_edge.metadata import Decision
+    from ms_edge.timeline import Prior
+
+    edges_s, labels = np.arange(0.0, 65.0, 5.0), ("speech", "other", "music") * 4
+    borders_s = np.round(np.arange(0, 60.05, 0.1), 3)
+    middles = (borders_s[1:] + borders_s[:-1]) / 2
+    blocks = [(start, end, label) for (start, end), label in zip(pairwise(edges_s), labels, strict=True)]
+    scores = np.full((len(middles), 2), 0.03, np.float32)
+    for start, end, label in blocks:
+        if label != "other":
+            beyond = 0.2 * (label == "speech")
+            scores[(middles > start - beyond) & (middles < end + beyond), ("speech", "music").index(label)] = 0.97
+    scores[::20] = 0.6  # one window in twenty is both
+    stretches = [Stretch("single-00.wav", *block) for block in blocks]
+    truth = steps_of(blocks, 60.0)
+    programme = Programme("single-00.wav", truth, stretches, scores, np.zeros(len(scores), bool), borders_s)
+    decision = Decision("independent", (0.5, 0.5))
+    prior, curve = fit([programme], decision)
+    assert curve[str(prior.change)] == min(curve.values())
+    assert prior.beyond_s["speech"] == pytest.approx(0.2, abs=0.051)
+    assert prior.beyond_s["music"] == pytest.approx(0.0, abs=0.051)
+    found = measures([programme], decision, prior, 1.0)["kinds"]["single"]
+    assert found["segments"] == found["true_segments"] == 12
+    assert found["boundary_s"] < 0.06
+    flickering = measures([programme], decision, Prior(), 0.0)["kinds"]["single"]
+    assert flickering["segments"] > 40
 
 
 def test_pauses_are_cut_to_a_fifth_of_a_second_and_the_ends_to_nothing():

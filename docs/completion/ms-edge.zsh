@@ -49,7 +49,7 @@ _shtab_ms_edge_classify_options=(
   "*--threshold[give LABEL from the probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
   "--binary[the likelier of speech and music, never both and never neither]"
   "--timeline[segments with start and end instead of one label a file]"
-  "--min-duration[the shortest segment (default\: 1)\; shorter ones go to what the scores around them fit best]:S:"
+  "--min-duration[the shortest segment (default\: 1)\; with 0, nothing is smoothed and every window keeps its own label]:S:"
   "--format[default\: what the suffix of -o FILE says, else text\; audacity, rttm, textgrid, webvtt are timelines]:format:(text jsonl json csv tsv audacity rttm textgrid webvtt)"
   {-o,--output}"[write a file, moved into place when whole, or one file an input]:FILE|DIR/:"
   "--resume[with -o FILE.jsonl\: do only what an earlier run left undone]"

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "--min-duration",
         type=float,
         metavar="S",
-        help="the shortest segment (default: 1); shorter ones go to what the scores around them fit best",
+        help="the shortest segment (default: 1); with 0, nothing is smoothed and every window keeps its own label",
     )
     out = classify.add_argument_group("output")
     out.add_argument(

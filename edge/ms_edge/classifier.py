@@ -47,7 +47,8 @@ class Classifier:
 
     `model` is the path of a model file (default: the bundled one) or a loaded `Model`; `device` is `auto`, `cpu`, `cuda`,
     `cuda:N` or the name of an execution provider. `hop_s` says how often a window starts (default: what the model says),
-    `min_segment_s` how short a segment may be, `min_confidence` under which probability a label is `uncertain`.
+    `min_segment_s` how short a segment may be (0: every window keeps its own label), `min_confidence` under which
+    probability a label is `uncertain`.
     `binary` answers with the likeliest of the model's labels alone, never two or none of them, whatever the model's own rule.
     `thresholds` replaces, by label, the probability from which a model of independent labels gives that label.
     `wav_only` refuses other formats. Threads may share a classifier; a copy in another process loads the model again.

@@ -36,6 +36,8 @@ Float32 = NDArray[np.float32]
 
 _BUNDLED = os.path.join(os.path.dirname(__file__), "models", "music-speech.onnx")
 MAX_BYTES = 64 << 20
+# onnxruntime's sigmoid and softmax in float32 may miss 0 and 1 by so much: 1.0000001 has been seen on real audio.
+SCORE_ROUNDING = 1e-5
 
 
 class Model:
@@ -138,11 +140,15 @@ class Model:
             ) from None
         if self.metadata.step_frames and scores.ndim == 3:  # (runs, windows, labels)
             scores = scores.reshape(-1, scores.shape[-1])
-        if not (scores.shape == (windows, len(self.metadata.labels)) and (scores >= 0).all() and (scores <= 1).all()):
+        if not (
+            scores.shape == (windows, len(self.metadata.labels))
+            and (scores >= -SCORE_ROUNDING).all()
+            and (scores <= 1 + SCORE_ROUNDING).all()
+        ):
             raise ModelError(
                 "bad-scores", f"{self.path}: the model's answers are no probabilities (NaN, or outside 0 to 1)."
             )
-        return scores
+        return scores.clip(0, 1)
 
     def __repr__(self) -> str:
         spec = self.metadata.spec

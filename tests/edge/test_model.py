@@ -224,3 +224,15 @@ def require_no_report(home: Path, first: str, threads: int | None = None) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert not [path for path in home.rglob("*") if path.name in ("Microsoft", ".onnxruntime", "deviceid")]
+
+
+@pytest.mark.parametrize(("answer", "expected"), [(1.0000001, 1.0), (-1e-7, 0.0), (1.001, None), (np.nan, None)])
+def test_rounding_beyond_zero_and_one_is_no_error(answer, expected):
+    model = Model.load(device="cpu")
+    model._session = type("Rounding", (), {"run": lambda *_: [np.array([[answer, 0.5]], np.float32)]})()
+    inputs = np.zeros((1, *model.metadata.spec.feature_shape), np.float32)
+    if expected is None:
+        with pytest.raises(ModelError, match="no probabilities"):
+            model.scores(inputs)
+    else:
+        assert model.scores(inputs).tolist() == [[expected, 0.5]]

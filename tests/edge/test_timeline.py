@@ -16,11 +16,18 @@ from ms_edge.classifier import Classifier, seconds_by_label
 from ms_edge.errors import UsageError
 from ms_edge.metadata import Decision
 from ms_edge.model import Model
-from ms_edge.timeline import best_path, best_path_near, segments, window_label
+from ms_edge.timeline import Prior, best_path, best_path_near, segments, window_label
 
 LABELS = ("speech", "music")
 DECISIONS = [Decision("exclusive", ()), Decision("independent", (0.5, 0.5)), Decision("independent", (0.3, 0.8))]
+PRIOR = Prior(change=5.0, to_silence=1.0, beyond_s={})  # whatever the one in use is fitted to
 probabilities = st.floats(0, 1, width=32)
+
+
+def worth(evidence, path, costs):
+    """The sum of a path's evidence less what its changes cost."""
+    changes = sum(min(costs[a], costs[b]) for a, b in pairwise(path) if a != b)
+    return evidence[np.arange(len(path)), path].sum() - changes
 
 
 @settings(max_examples=200)
@@ -28,8 +35,9 @@ probabilities = st.floats(0, 1, width=32)
     evidence=st.lists(st.tuples(*[st.integers(-20, 0)] * 3), min_size=1, max_size=7),
     widths=st.lists(st.sampled_from([0.5, 0.75, 1.0]), min_size=7, max_size=7),
     minimum=st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.5, 100.0]),
+    costs=st.lists(st.integers(0, 9), min_size=3, max_size=3),
 )
-def test_the_best_path_is_the_best_of_all_paths(evidence, widths, minimum):
+def test_the_best_path_is_the_best_of_all_paths(evidence, widths, minimum, costs):
     evidence = np.array(evidence, np.float64)
     count = len(evidence)
     borders = [0.0, *np.cumsum(widths[:count])]
@@ -41,14 +49,10 @@ def test_the_best_path_is_the_best_of_all_paths(evidence, widths, minimum):
             borders[end] - borders[start] >= minimum for start, end in zip(starts, ends, strict=True)
         )
 
-    best = max(
-        sum(evidence[i, state] for i, state in enumerate(path))
-        for path in product(range(3), repeat=count)
-        if allowed(path)
-    )
-    found = best_path(evidence, np.array(borders), minimum).tolist()
+    best = max(worth(evidence, path, costs) for path in product(range(3), repeat=count) if allowed(path))
+    found = best_path(evidence, np.array(borders), minimum, costs).tolist()
     assert allowed(found)
-    assert sum(evidence[i, state] for i, state in enumerate(found)) == pytest.approx(best)
+    assert worth(evidence, found, costs) == pytest.approx(best)
 
 
 @settings(max_examples=200)
@@ -83,18 +87,18 @@ def test_segments_cover_all_without_gaps_and_are_long_enough(rows, minimum, deci
     minimum=st.sampled_from([0.6, 1.0, 2.0]),
     seed=st.integers(0, 1000),
     sure=st.sampled_from([0.0, 1.0, 10.0]),
+    costs=st.sampled_from([(0.0, 0.0, 0.0), (5.0, 5.0, 1.0), (3.0, 7.0, 0.0), (40.0, 40.0, 40.0)]),
 )
-def test_a_path_sought_near_short_runs_is_as_good_as_one_sought_everywhere(runs, minimum, seed, sure):
+def test_a_path_sought_near_changes_is_as_good_as_one_sought_everywhere(runs, minimum, seed, sure, costs):
     own = np.concatenate([np.full(length, state) for state, length in runs])
     rng = np.random.default_rng(seed)
     evidence = -rng.exponential(1, (len(own), 3)) * sure
     evidence[np.arange(len(own)), own] = 0  # as likely as any, where none is sure
     borders = np.concatenate(([0.0], np.cumsum(rng.choice([0.5, 0.75], len(own)))))
     starts = np.flatnonzero(np.diff(own, prepend=-1))
-    found = best_path_near(own, starts, evidence, borders, minimum)
-    expected = best_path(evidence, borders, minimum)
-    rows = np.arange(len(own))
-    assert evidence[rows, found].sum() == pytest.approx(evidence[rows, expected].sum())
+    found = best_path_near(own, starts, evidence, borders, minimum, costs)
+    expected = best_path(evidence, borders, minimum, costs)
+    assert worth(evidence, found, costs) == pytest.approx(worth(evidence, expected, costs))
     changes = [0, *np.flatnonzero(np.diff(found)) + 1, len(own)]
     assert len(changes) == 2 or np.diff(borders[changes]).min() >= minimum - 1e-9
 
@@ -102,8 +106,37 @@ def test_a_path_sought_near_short_runs_is_as_good_as_one_sought_everywhere(runs,
 def test_one_odd_window_is_smoothed_away_and_a_long_change_is_not():
     speech, music = [0.95, 0.05], [0.05, 0.95]
     scores = np.array([speech] * 6 + [music] + [speech] * 6 + [music] * 4, np.float32)
-    parts = segments(scores, np.zeros(17, bool), np.arange(18) / 2, LABELS, DECISIONS[1], 1.0)
+    parts = segments(scores, np.zeros(17, bool), np.arange(18) / 2, LABELS, DECISIONS[1], 1.0, PRIOR)
     assert [(part.start_s, part.end_s, part.label) for part in parts] == [(0.0, 6.5, "speech"), (6.5, 8.5, "music")]
+
+
+def test_edges_move_by_how_far_a_label_is_heard_beyond_them():
+    speech, music, both, neither = [0.95, 0.05], [0.05, 0.95], [0.95, 0.95], [0.05, 0.05]
+    scores = np.repeat(np.array([speech, music, both, neither, speech], np.float32), 10, axis=0)
+    prior = Prior(5.0, beyond_s={"speech": 0.2, "music": 0.1})
+
+    def edges_s(min_duration_s):
+        parts = segments(scores, np.zeros(50, bool), np.arange(51.0), LABELS, DECISIONS[1], min_duration_s, prior)
+        return [part.start_s for part in parts] + [parts[-1].end_s]
+
+    # Where two labels begin or end at once, by the mean.
+    assert edges_s(1.0) == [0, 10 + 0.1 - 0.2, 20.2, 30 - 0.15, 40.2, 50]
+    assert edges_s(10.0) == [0, 10, 20, 30, 40, 50]  # none becomes too short
+    assert edges_s(0.0) == [0, 10, 20, 30, 40, 50]  # every window its own label
+
+
+@pytest.mark.parametrize("hop_s", [0.16, 0.25, 0.5, 1.0])
+def test_segments_do_not_depend_on_the_hop(hop_s):
+    """Evidence counts by the second: more windows in it do not make a doubtful change a sure one."""
+    times = np.arange(0, 60, hop_s) + hop_s / 2
+    doubtful = np.where((times % 4 > 2)[:, np.newaxis], (0.8, 0.6), (0.9, 0.1))
+    scores = np.where((times < 40)[:, np.newaxis], doubtful, (0.05, 0.9)).astype(np.float32)
+    borders = np.append(times - hop_s / 2, times[-1] + hop_s / 2)
+    own = segments(scores, np.zeros(len(scores), bool), borders, LABELS, DECISIONS[1], 0.0)
+    assert len(own) > 15
+    parts = segments(scores, np.zeros(len(scores), bool), borders, LABELS, DECISIONS[1], 1.0, PRIOR)
+    assert [part.label for part in parts] == ["speech", "music"]
+    assert parts[0].end_s == pytest.approx(40, abs=hop_s)
 
 
 def test_a_short_pause_belongs_to_what_is_around_it_and_a_long_one_is_silence():
