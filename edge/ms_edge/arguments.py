@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
-    command.add_argument(name, help="a model made by ms-export (default: the bundled one)", **keywords)
+    command.add_argument(name, help="a model made by ms-export, or music-speech-0.1 (default: the bundled one)", **keywords)
     command.add_argument(
         "--device", default="auto", help="auto (default), cpu, cuda, cuda:N or a provider of onnxruntime"
     )

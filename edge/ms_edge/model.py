@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-_BUNDLED = os.path.join(os.path.dirname(__file__), "models", "music-speech.onnx")
+_MODELS = os.path.join(os.path.dirname(__file__), "models")
+_BUNDLED = os.path.join(_MODELS, "music-speech.onnx")
+# The model that was bundled before, under a name that can be given instead of a path: it stays for one release.
+BEFORE = "music-speech-0.1"
 MAX_BYTES = 64 << 20
 
 
@@ -84,7 +87,7 @@ class Model:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
-        """Load a model file (the bundled one by default) onto `auto`, `cpu`, `cuda`, `cuda:N` or a provider by its name.
+        """Load a model file (the bundled one by default, or the one before by the name BEFORE) onto `auto`, `cpu`, `cuda`, `cuda:N` or a provider by its name.
 
         Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
         """
@@ -92,6 +95,7 @@ class Model:
             raise UsageError("usage", f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
         try:
             path = os.fsdecode(_BUNDLED if path is None else path)
+            path = os.path.join(_MODELS, f"{BEFORE}.onnx") if path == BEFORE else path
         except TypeError:
             raise UsageError("usage", f"A model is given by its path, not by {path!r:.40}.") from None
         content = _read(path)
