@@ -159,7 +159,7 @@ class Scripted(Model):
 
     def __init__(self, rows, decision):
         bundled = Model.load()
-        vars(self).update(vars(bundled), metadata=replace(bundled.metadata, decision=decision))
+        vars(self).update(vars(bundled), metadata=replace(bundled.metadata, decision=decision, step_frames=None))
         self._rows, self._at = np.array(rows, np.float32), 0
 
     def scores(self, inputs):
@@ -220,7 +220,7 @@ def test_one_uncertain_segment_is_an_uncertain_file_and_the_other_way_round(samp
         assert [part.label for part in found.segments] == [found.label]
 
 
-@pytest.mark.parametrize("hop_s", [0.1, 0.37, 0.5, 1.0])
+@pytest.mark.parametrize("hop_s", [0.1, 0.16, 0.37, 0.5, 1.0])
 @pytest.mark.parametrize("min_segment_s", [0.0, 1.0, 7.0])
 @pytest.mark.parametrize("min_confidence", [0.0, 0.9, 1.0])
 def test_segments_seconds_and_label_agree(programme, hop_s, min_segment_s, min_confidence):
