@@ -167,7 +167,7 @@ class Classifier:
         Raises AudioError where the blocks end before there is enough to classify.
 
         >>> silence = [np.zeros(4_000, np.float32)] * 6
-        >>> [(s.start_s, s.end_s, s.label) for s in Classifier().stream(silence, 16_000)]
+        >>> [(s.start_s, s.end_s, s.label) for s in Classifier(hop_s=0.5).stream(silence, 16_000)]
         [(0.0, 1.0, 'silence'), (0.5, 1.5, 'silence')]
         """
         yield from self.live(AudioArrays(blocks, sample_rate_hz))
