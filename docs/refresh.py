@@ -71,7 +71,9 @@ def refresh() -> None:
     (recording,) = set(re.findall(r"tests/data/\w+\.wav", page.read_text("utf-8")))
     scores = json.loads(run(f"ms-edge classify --format jsonl {recording}"))["scores"]
     shown = "".join(f"{label} {score:.4f}\n" for label, score in scores.items())
-    page.write_text(re.sub(r"(prints\n\n```\n).*?```", rf"\g<1>{shown}```", page.read_text("utf-8"), flags=re.S), "utf-8")
+    page.write_text(
+        re.sub(r"(prints\n\n```\n).*?```", rf"\g<1>{shown}```", page.read_text("utf-8"), flags=re.S), "utf-8"
+    )
 
     for shell in ("bash", "zsh"):
         (ROOT / "docs" / "completion" / f"ms-edge.{shell}").write_text(

@@ -140,7 +140,10 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
 def _add_judging(command: argparse.ArgumentParser) -> None:
     _add_model(command, "--model", metavar="FILE")
     command.add_argument(
-        "--hop", type=float, metavar="S", help="seconds from window to window (default: the model's; the bundled one's is 0.16)"
+        "--hop",
+        type=float,
+        metavar="S",
+        help="seconds from window to window (default: the model's; the bundled one's is 0.16)",
     )
     command.add_argument(
         "--min-confidence", type=float, default=0.0, metavar="P", help="label what is less probable `uncertain`"

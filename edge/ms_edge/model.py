@@ -89,7 +89,8 @@ class Model:
     def load(cls, path: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
         """Load a model file onto `auto`, `cpu`, `cuda`, `cuda:N` or a provider by its name.
 
-        The file is the bundled one by default; the name `music-speech-0.1` stands for the one that was bundled before. Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
+        The file is the bundled one by default; the name `music-speech-0.1` stands for the one that was bundled before.
+        Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
         """
         if not isinstance(device, str):
             raise UsageError("usage", f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")

@@ -43,7 +43,9 @@ def test_bundled_model_is_small_and_says_what_it_is(bundled):
     assert not any("gtzan" in source.lower() for source in bundled.metadata.training["sources"])
     assert len(bundled.metadata.training["licences"]) > 3
     assert bundled.metadata.parity["scores"]["largest"] <= 2.5e-5
-    assert all(fact in repr(bundled) for fact in ("mel_residual", "speech | music", "16,000 Hz", "CPUExecutionProvider"))
+    assert all(
+        fact in repr(bundled) for fact in ("mel_residual", "speech | music", "16,000 Hz", "CPUExecutionProvider")
+    )
 
 
 def test_the_model_before_is_there_by_its_name(bundled, samples, tmp_path, monkeypatch, capsys):
