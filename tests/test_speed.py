@@ -273,6 +273,18 @@ def test_the_operations_of_a_network_are_those_of_its_products(tmp_path):
     assert operations(str(tmp_path / "a.onnx")) == 2 * (3 * 4 * 5 * 4 + 60 * 7)
 
 
+def test_windows_of_a_run_share_operations():
+    from benchmarks.needed import operations
+    from ms_edge.model import Model
+
+    model = Model.load()
+    spec, step = model.metadata.spec, model.metadata.step_frames
+    clip = spec.frames(spec.clip_samples)
+    alone, two, three = (operations(model.path, clip + more * step) for more in range(3))
+    assert 0 < two - alone == three - two < alone / 4
+    assert operations(Model.load("music-speech-0.1").path) > 0
+
+
 def test_the_stages_are_those_of_the_program(tmp_path):
     from benchmarks.needed import measured
     from benchmarks.recordings import both
@@ -291,11 +303,12 @@ def test_the_keras_network_of_a_model_file_answers_as_the_file_does(tmp_path):
     import onnx
 
     from benchmarks.keras_model import rebuilt
-    from ms_edge.model import BUNDLED, Model
+    from ms_edge.model import BEFORE, BUNDLED, Model
 
-    assert rebuilt(Model.load()).count_params() > 30_000
+    assert rebuilt(Model.load(BEFORE)).count_params() > 30_000
+    assert rebuilt(Model.load()).count_params() > 100_000
     other = onnx.load(BUNDLED)
-    kernel = next(tensor for tensor in other.graph.initializer if list(tensor.dims) == [64, 32, 1, 1])
+    kernel = next(tensor for tensor in other.graph.initializer if list(tensor.dims)[2:] == [1, 1])
     wrong = Model.load()
     kernel.raw_data = (1.1 * np.frombuffer(kernel.raw_data, np.float32)).astype(np.float32).tobytes()
     onnx.save(other, tmp_path / "other.onnx")

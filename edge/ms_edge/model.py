@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-_BUNDLED = os.path.join(os.path.dirname(__file__), "models", "music-speech.onnx")
+_MODELS = os.path.join(os.path.dirname(__file__), "models")
+_BUNDLED = os.path.join(_MODELS, "music-speech.onnx")
+# The model that was bundled before. Its name can be given instead of a path; it stays for one release.
+BEFORE = "music-speech-0.1"
 MAX_BYTES = 64 << 20
 # onnxruntime's sigmoid and softmax in float32 may miss 0 and 1 by so much: 1.0000001 has been seen on real audio.
 SCORE_ROUNDING = 1e-5
@@ -50,9 +53,9 @@ class Model:
     several threads. A copy in another process is loaded from the file again.
 
     >>> Model.load()  # doctest: +ELLIPSIS
-    <ms_edge.Model 'mel_patches' from ...music-speech.onnx
-      hears    1 s of 16,000 Hz mono every 0.5 s: 48 mel bands x 49 frames
-      takes    features (windows, 49, 48)
+    <ms_edge.Model 'mel_residual' from ...music-speech.onnx
+      hears    1 s of 16,000 Hz mono every 0.16 s: 48 mel bands x 49 frames
+      takes    features (windows, 49, 48), or runs of frames: a window every 4
       answers  speech | music (independent)
       runs on  CPUExecutionProvider, ... bytes, sha256 ...>
     """
@@ -86,14 +89,16 @@ class Model:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
-        """Load a model file (the bundled one by default) onto `auto`, `cpu`, `cuda`, `cuda:N` or a provider by its name.
+        """Load a model file onto `auto`, `cpu`, `cuda`, `cuda:N` or a provider by its name.
 
+        The file is the bundled one by default; the name `music-speech-0.1` stands for the one that was bundled before.
         Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
         """
         if not isinstance(device, str):
             raise UsageError("usage", f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
         try:
             path = os.fsdecode(_BUNDLED if path is None else path)
+            path = os.path.join(_MODELS, f"{BEFORE}.onnx") if path == BEFORE else path
         except TypeError:
             raise UsageError("usage", f"A model is given by its path, not by {path!r:.40}.") from None
         content = _read(path)
