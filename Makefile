@@ -91,7 +91,7 @@ check: .venv-dev/installed ## lint and types
 model: .venv-dev/installed ## rebuild the bundled model from freely licensed audio (fetches about 6 GB)
 	.venv-dev/$(BIN)/ms-train data fetch open-corpus --to $(DATA)
 	rm -rf build/model
-	.venv-dev/$(BIN)/ms-train fit --recipe mel_patches --data open-corpus:$(DATA) --out build/model
+	.venv-dev/$(BIN)/ms-train fit --recipe mel_residual --data open-corpus:$(DATA) --out build/model
 	.venv-dev/$(BIN)/ms-export convert build/model -o edge/ms_edge/models/music-speech.onnx --license MIT
 
 bench: .venv-dev/installed ## measure speed beside others, in build/bench (BENCH="--quick", "--no-peers", "--against OLD.json")

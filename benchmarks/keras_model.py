@@ -47,7 +47,7 @@ def rebuilt(model: Model) -> keras.Model:
         elif isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
             (kernel, shift), scale = next(kernels), np.float32(1)
             order = (2, 3, 1, 0) if isinstance(layer, keras.layers.Conv2D) else (2, 3, 0, 1)
-            layer.set_weights([kernel.transpose(order)])
+            layer.set_weights([kernel.transpose(order), *([shift] if layer.use_bias else [])])
         elif isinstance(layer, keras.layers.Dense):
             layer.set_weights(next(kernels))
     if next(kernels, None):

@@ -32,6 +32,9 @@ class Stages:
         inner: Any = classifier
         inner._inputs = self._timed("front_end", inner._inputs)
         inner.model.scores = self._timed("network", inner.model.scores)
+        if inner._features:  # of a model of runs of windows
+            inner._features = self._timed("front_end", inner._features)
+            inner.model.run_scores = self._timed("network", inner.model.run_scores)
         inner._judge = self._timed("vote", inner._judge)
         decoded = AudioFile._decoded
 

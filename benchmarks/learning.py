@@ -1,4 +1,4 @@
-"""How much more of the same, or of other kinds, would bring: the recipe `mel_patches` trained on less.
+"""How much more of the same, or of other kinds, would bring: the recipe `mel_residual` trained on less.
 
     python -m benchmarks.learning --corpus DIR --tests DIR -o DIR [--epochs N] [--seeds N] [--folds N]
 
@@ -49,7 +49,7 @@ from ms_train.recipes import Recipe, get_recipe
 Float32 = NDArray[np.float32]
 Asked = tuple[Float32, Sequence[str]]  # windows (n, samples), and what is true of each
 
-RECIPE = "mel_patches"
+RECIPE = "mel_residual"
 SHARES = (0.25, 0.5, 1.0)
 TESTS = ("test_a-1s", "noise-1s", "gtzan-1s")
 WINDOWS = 600  # of each label

@@ -25,7 +25,7 @@ from onnx import numpy_helper, shape_inference
 from scipy.fft import rfft
 
 from ms_edge.audio import AudioFile
-from ms_edge.classifier import BATCH_S, Classifier
+from ms_edge.classifier import Classifier
 from ms_edge.frontend import BLOCK_SAMPLES, FrontEnd, mel_filterbank
 from ms_edge.windows import batches, silent_windows
 
@@ -35,11 +35,14 @@ MATRIX = 512  # rows and columns of the product that tells the core's speed
 Float32 = NDArray[np.float32]
 
 
-def operations(path: str) -> int:
-    """Multiplications and additions of a model's convolutions and products, for one window."""
+def operations(path: str, frames: int | None = None) -> int:
+    """Multiplications and additions of a model's convolutions and products, for one window, or for a run of so many frames."""
     model = onnx.load(path)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
+    if frames:
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = frames
+        model.graph.output[0].type.tensor_type.shape.dim[1].Clear()
     graph = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
     shapes |= {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.output}
@@ -78,10 +81,18 @@ def ways(classifier: Classifier, mono: Path, stereo: Path) -> Iterator[tuple[str
                 pass
 
     blocks = decoded(mono)
-    size = max(1, int(BATCH_S / spec.clip_s))
+    size = classifier.windows_at_a_time
     cut = [(batch.samples.copy(), batch.offsets) for batch in batches(blocks, spec, size)]
     front_end = FrontEnd(spec)
-    features = [front_end.features_of_clips(samples, offsets) for samples, offsets in cut]
+    runs = classifier.model.metadata.step_frames is not None
+    scores = classifier.model.run_scores if runs else classifier.model.scores
+
+    def featured() -> list[Float32]:
+        if runs:
+            return [front_end.features(samples) for samples, _ in cut]
+        return [front_end.features_of_clips(samples, offsets) for samples, offsets in cut]
+
+    features = featured()
     frames = np.lib.stride_tricks.sliding_window_view(np.concatenate(blocks), spec.frame_length)[:: spec.frame_step]
     kept = np.ones((len(frames), spec.bins), np.float32)
     square = np.random.default_rng(0).normal(size=(MATRIX, MATRIX)).astype(np.float32)
@@ -106,9 +117,9 @@ def ways(classifier: Classifier, mono: Path, stereo: Path) -> Iterator[tuple[str
     yield "squares", lambda: [np.dot(block, block) for block in blocks]
     yield "spectrum", lambda: [None for samples, _ in cut for _ in front_end._blocks(samples)]
     yield "transform", lambda: [rfft(frames[at : at + most], spec.fft_length) for at in range(0, len(frames), most)]
-    yield "features", lambda: [front_end.features_of_clips(samples, offsets) for samples, offsets in cut]
+    yield "features", featured
     yield "logarithm", lambda: [np.log(kept[at : at + most]) for at in range(0, len(kept), most)]
-    yield "network", lambda: [classifier.model.scores(inputs) for inputs in features]
+    yield "network", lambda: [scores(inputs) for inputs in features]
     yield "product", lambda: square @ square
 
 
@@ -131,7 +142,12 @@ def measured(classifier: Classifier, mono: Path, stereo: Path) -> dict[str, Any]
     spec = classifier.spec
     per_second = spec.sample_rate_hz / spec.frame_step
     mel = 2 * int(np.count_nonzero(mel_filterbank(spec))) if spec.mel else 0
-    network = operations(classifier.model.path) / spec.hop_s
+    if classifier.model.metadata.step_frames is None:
+        network = operations(classifier.model.path) / spec.hop_s
+    else:  # what a run of windows takes, by its hops
+        hops = classifier.windows_at_a_time
+        frames = spec.frames(spec.clip_samples + (hops - 1) * spec.hop_samples)
+        network = operations(classifier.model.path, frames) / (hops * spec.hop_s)
     rows = [
         ("read the file", us["read"], us["bytes"], "its bytes, copied"),
         ("windows, silence", us["windows"], us["squares"], "a sum of squares"),

@@ -3,7 +3,7 @@
     python -m benchmarks.shortcuts --corpus DIR -o DIR [--model FILE] [--windows N]
 
 Windows are drawn in two ways, at the length the model is served with. *As recorded*: speech or music of a random source. *As heard*: as
-training draws them (`Scenes.draw` and the augmentation of the recipe `mel_patches`), without mixtures of the two and what is neither. From
+training draws them (`Scenes.draw` and the augmentation of the recipe `mel_residual`), without mixtures of the two and what is neither. From
 each, logistic regressions (scikit-learn's, on standardised numbers) see nothing but
 
 * *loudness*: the RMS, dB of full scale;
@@ -55,7 +55,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Windows = tuple[Float32, NDArray[np.bool_]]  # (n, samples), and whether each is music (n,)
 
-RECIPE = "mel_patches"
+RECIPE = "mel_residual"
 WAYS = ("as recorded", "as heard")
 TRAIN_WINDOWS, VAL_SHARE = 10_000, 0.5
 QUIET_BELOW_DB, QUIET_FRAME_S = 20.0, 0.02

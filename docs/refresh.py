@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -45,7 +46,7 @@ def filled(block: re.Match[str]) -> str:
 
 
 def refresh() -> None:
-    """Write README.md, docs/commands.md, the matrix in docs/robustness.md, and the completion scripts."""
+    """Write README.md, docs/commands.md, the matrix in docs/robustness.md, the scores in docs/triton.md, and the completion scripts."""
     readme = ROOT / "README.md"
     readme.write_text(re.sub(r"```console\n(.*?)```", filled, readme.read_text("utf-8"), flags=re.S), "utf-8")
 
@@ -65,6 +66,14 @@ def refresh() -> None:
     before, _, rest = page.read_text("utf-8").partition("| file | record |\n|---|---|\n")
     after = rest[rest.index("\n\n") + 1 :]
     page.write_text(f"{before}| file | record |\n|---|---|\n{''.join(rows)}{after}", "utf-8")
+
+    page = ROOT / "docs" / "triton.md"
+    (recording,) = set(re.findall(r"tests/data/\w+\.wav", page.read_text("utf-8")))
+    scores = json.loads(run(f"ms-edge classify --format jsonl {recording}"))["scores"]
+    shown = "".join(f"{label} {score:.4f}\n" for label, score in scores.items())
+    page.write_text(
+        re.sub(r"(prints\n\n```\n).*?```", rf"\g<1>{shown}```", page.read_text("utf-8"), flags=re.S), "utf-8"
+    )
 
     for shell in ("bash", "zsh"):
         (ROOT / "docs" / "completion" / f"ms-edge.{shell}").write_text(

@@ -124,7 +124,7 @@ def test_every_means_gives_the_numbers_of_the_programs_way():
     from benchmarks.means import SAME, front_ends
 
     audio = np.random.default_rng(0).normal(0, 0.1, 3 * RATE_HZ).astype(np.float32)
-    ways = front_ends(get_recipe("mel_patches").spec, audio)
+    ways = front_ends(get_recipe("mel_residual").spec, audio)
     ours, *others = (way() for name, way in ways.items() if not name.startswith("a frame every"))
     assert len(others) >= 7
     for other in others:
@@ -844,7 +844,7 @@ def test_a_learning_curve_is_written_as_it_was_measured(tmp_path):
         return {"share": share, "seed": seed, "sources": sources, "gtzan-1s": right}
 
     found = {
-        "recipe": "mel_patches",
+        "recipe": "mel_residual",
         "epochs": 4,
         "shares": [training(*each) for each in ((0.25, 0, 80.0), (0.25, 1, 84.0), (0.5, 0, 88.0), (1.0, 0, 92.5))],
         "folds": [

@@ -29,7 +29,7 @@ _shtab_ms_edge_defaults_added=0
 
 _shtab_ms_edge_benchmark_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model made by ms-export (default\: the bundled one)]:FILE:"
+  "--model[a model made by ms-export, or music-speech-0.1, which was bundled before (default\: the bundled one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
   "--seconds[how long to measure (default\: 15)]:S:"
   "--json[print JSON]"
@@ -42,9 +42,9 @@ _shtab_ms_edge_classify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--raw[headerless PCM, as in 16000\:1\:s16le (ffmpeg\'s names)]:RATE:CHANNELS:FORMAT:"
   "--wav-only[refuse everything that is not WAV]"
-  "--model[a model made by ms-export (default\: the bundled one)]:FILE:"
+  "--model[a model made by ms-export, or music-speech-0.1, which was bundled before (default\: the bundled one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
-  "--hop[seconds from window to window (default\: the model\'s, 0.5)]:S:"
+  "--hop[seconds from window to window (default\: the model\'s\; the bundled one\'s is 0.16)]:S:"
   "--min-confidence[label what is less probable \`uncertain\`]:P:"
   "*--threshold[give LABEL from the probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
   "--binary[the likelier of speech and music, never both and never neither]"
@@ -69,7 +69,7 @@ _shtab_ms_edge_classify_defaults_added=0
 
 _shtab_ms_edge_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model made by ms-export (default\: the bundled one)]:FILE:"
+  "--model[a model made by ms-export, or music-speech-0.1, which was bundled before (default\: the bundled one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
   "--json[print JSON]"
 )
@@ -80,7 +80,7 @@ _shtab_ms_edge_doctor_defaults_added=0
 _shtab_ms_edge_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
-  ":a model made by ms-export (default\: the bundled one):"
+  ":a model made by ms-export, or music-speech-0.1, which was bundled before (default\: the bundled one):"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -92,9 +92,9 @@ _shtab_ms_edge_stream_options=(
   {-v,--verbose}"[say what was odd about the stream]"
   "--raw[headerless PCM, as in 16000\:1\:s16le (ffmpeg\'s names)]:RATE:CHANNELS:FORMAT:"
   "--wav-only[refuse everything that is not WAV]"
-  "--model[a model made by ms-export (default\: the bundled one)]:FILE:"
+  "--model[a model made by ms-export, or music-speech-0.1, which was bundled before (default\: the bundled one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
-  "--hop[seconds from window to window (default\: the model\'s, 0.5)]:S:"
+  "--hop[seconds from window to window (default\: the model\'s\; the bundled one\'s is 0.16)]:S:"
   "--min-confidence[label what is less probable \`uncertain\`]:P:"
   "*--threshold[give LABEL from the probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
   "--binary[the likelier of speech and music, never both and never neither]"

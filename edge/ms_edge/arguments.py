@@ -120,7 +120,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
-    command.add_argument(name, help="a model made by ms-export, or music-speech-0.1 (default: the bundled one)", **keywords)
+    command.add_argument(
+        name,
+        help="a model made by ms-export, or music-speech-0.1, which was bundled before (default: the bundled one)",
+        **keywords,
+    )
     command.add_argument(
         "--device", default="auto", help="auto (default), cpu, cuda, cuda:N or a provider of onnxruntime"
     )
@@ -136,7 +140,10 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
 def _add_judging(command: argparse.ArgumentParser) -> None:
     _add_model(command, "--model", metavar="FILE")
     command.add_argument(
-        "--hop", type=float, metavar="S", help="seconds from window to window (default: the model's, 0.5)"
+        "--hop",
+        type=float,
+        metavar="S",
+        help="seconds from window to window (default: the model's; the bundled one's is 0.16)",
     )
     command.add_argument(
         "--min-confidence", type=float, default=0.0, metavar="P", help="label what is less probable `uncertain`"

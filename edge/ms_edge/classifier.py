@@ -167,7 +167,7 @@ class Classifier:
         Raises AudioError where the blocks end before there is enough to classify.
 
         >>> silence = [np.zeros(4_000, np.float32)] * 6
-        >>> [(s.start_s, s.end_s, s.label) for s in Classifier().stream(silence, 16_000)]
+        >>> [(s.start_s, s.end_s, s.label) for s in Classifier(hop_s=0.5).stream(silence, 16_000)]
         [(0.0, 1.0, 'silence'), (0.5, 1.5, 'silence')]
         """
         yield from self.live(AudioArrays(blocks, sample_rate_hz))
@@ -193,17 +193,20 @@ class Classifier:
         none = WindowScores(
             np.empty(0, np.int64), np.empty((0, len(self.model.metadata.labels)), np.float32), np.empty(0, bool)
         )
-        spec = self.spec
-        if self._step:  # as many as start and end within a run of so much audio
-            size = 1 + max(0, int(BATCH_S * spec.sample_rate_hz) - spec.clip_samples) // spec.hop_samples
-        else:
-            size = max(1, min(int(BATCH_S / spec.clip_s), self.model.max_batch))
-        found = [none, *map(self._scored, batches(blocks, spec, size))]
+        found = [none, *map(self._scored, batches(blocks, self.spec, self.windows_at_a_time))]
         return WindowScores(
             np.concatenate([part.starts for part in found]),
             np.concatenate([part.scores for part in found]),
             np.concatenate([part.silent for part in found]),
         )
+
+    @property
+    def windows_at_a_time(self) -> int:
+        """How many windows of a recording are scored together."""
+        spec = self.spec
+        if self._step:  # as many as start and end within a run of so much audio
+            return 1 + max(0, int(BATCH_S * spec.sample_rate_hz) - spec.clip_samples) // spec.hop_samples
+        return max(1, min(int(BATCH_S / spec.clip_s), self.model.max_batch))
 
     def _scored(self, batch: Batch) -> WindowScores:
         return WindowScores(batch.starts, self._scores(batch), silent_windows(batch))

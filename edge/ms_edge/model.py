@@ -36,7 +36,7 @@ Float32 = NDArray[np.float32]
 
 _MODELS = os.path.join(os.path.dirname(__file__), "models")
 _BUNDLED = os.path.join(_MODELS, "music-speech.onnx")
-# The model that was bundled before, under a name that can be given instead of a path: it stays for one release.
+# The model that was bundled before. Its name can be given instead of a path; it stays for one release.
 BEFORE = "music-speech-0.1"
 MAX_BYTES = 64 << 20
 
@@ -51,9 +51,9 @@ class Model:
     several threads. A copy in another process is loaded from the file again.
 
     >>> Model.load()  # doctest: +ELLIPSIS
-    <ms_edge.Model 'mel_patches' from ...music-speech.onnx
-      hears    1 s of 16,000 Hz mono every 0.5 s: 48 mel bands x 49 frames
-      takes    features (windows, 49, 48)
+    <ms_edge.Model 'mel_residual' from ...music-speech.onnx
+      hears    1 s of 16,000 Hz mono every 0.16 s: 48 mel bands x 49 frames
+      takes    features (windows, 49, 48), or runs of frames: a window every 4
       answers  speech | music (independent)
       runs on  CPUExecutionProvider, ... bytes, sha256 ...>
     """
@@ -87,8 +87,9 @@ class Model:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
-        """Load a model file (the bundled one by default, or the one before by the name BEFORE) onto `auto`, `cpu`, `cuda`, `cuda:N` or a provider by its name.
+        """Load a model file onto `auto`, `cpu`, `cuda`, `cuda:N` or a provider by its name.
 
+        The file is the bundled one by default; the name `music-speech-0.1` stands for the one that was bundled before.
         Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
         """
         if not isinstance(device, str):

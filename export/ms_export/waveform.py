@@ -38,7 +38,8 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     """waveform float32 (batch, clip_samples) -> what `network` answers to its features, as ONNX.
 
     `network` is `ms_export.graph.to_onnx`'s, features float32 (batch, *spec.feature_shape) -> scores; it is not changed, its
-    names, opset, IR version and metadata are kept. One that takes any number of frames gets those of one window. Float32 sums in
+    names, opset, IR version and metadata are kept. One that answers runs of windows gets the frames of one window, and its metadata
+    no longer says that it takes more. Float32 sums in
     another order than NumPy's transform do: scores are equal within 1e-4. Raises MsEdgeError(`too-large`) where the front end's
     constants would fill more than a model file may have.
     """
@@ -129,6 +130,9 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
             )
         )
         del graph.output[0].type.tensor_type.shape.dim[1]
+        entries = [entry for entry in model.metadata_props if entry.key != "ms_edge.steps"]
+        del model.metadata_props[:]
+        model.metadata_props.extend(entries)
     shape = ["batch", spec.clip_samples]
     graph.input[0].CopyFrom(helper.make_tensor_value_info(WAVEFORM, TensorProto.FLOAT, shape))
     onnx.checker.check_model(model, full_check=True)

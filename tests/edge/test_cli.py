@@ -165,7 +165,7 @@ def test_info_shows_what_is_in_a_model(capsys):
     assert cli.main(["info"]) == 0
     shown = capsys.readouterr().out
     for fact in (
-        "mel_patches",
+        "mel_residual",
         "speech, music",
         "16,000 Hz",
         "independent",

@@ -215,7 +215,7 @@ def start_stream(*arguments: str) -> subprocess.Popen[bytes]:
 
 def test_a_live_stream_prints_each_window_while_the_next_has_not_come(recording):
     audio, rate = soundfile.read(recording, dtype="int16")
-    with start_stream("--raw", f"{rate}:1:s16le", "--format", "jsonl", "-") as process:
+    with start_stream("--raw", f"{rate}:1:s16le", "--hop", "0.5", "--format", "jsonl", "-") as process:
         process.stdin.write(audio[: rate + 1600].tobytes())  # one second and a tenth; the stream goes on
         process.stdin.flush()
         first = json.loads(process.stdout.readline())
@@ -240,7 +240,7 @@ def test_a_live_stream_prints_each_window_while_the_next_has_not_come(recording)
 
 def test_a_stream_that_never_ends_is_followed_until_it_is_interrupted(recording):
     header = hostile.wav(hostile.FMT, hostile.chunk(b"data", b"", 0xFFFFFFFF), size=0xFFFFFFFF)
-    with start_stream("-") as process:
+    with start_stream("--hop", "0.5", "-") as process:
         process.stdin.write(header + bytes(32_000 * 30))
         process.stdin.flush()
         lines = [process.stdout.readline() for _ in range(59)]  # the head, and windows up to 29.5 s

@@ -1,4 +1,4 @@
-"""`mel_patches`: our own system, what the bundled model is made of: patches of log-mel bands, any number of frames, 38,000 parameters.
+"""`mel_patches`: our own system, what the bundled model of 0.1 was made of: patches of log-mel bands, any number of frames.
 
 16 kHz; frames of 25 ms every 20 ms; 48 mel bands from 60 to 7,600 Hz of the amplitude spectrum; log(x + 0.02); per-band
 normalisation inside the network, so that it travels with the weights. Depthwise-separable convolutions follow MobileNet
