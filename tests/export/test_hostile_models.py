@@ -25,7 +25,6 @@ from ms_edge.metadata import Metadata
 from ms_edge.model import BEFORE, BUNDLED, Model
 from ms_edge.spec import MAX_VALUES
 
-
 SINGLE = BUNDLED.with_name(f"{BEFORE}.onnx")
 # The model that answers runs of windows of any length, and the one of single windows, whose values have fixed sizes.
 FORMS = pytest.mark.parametrize("base", [BUNDLED, SINGLE], ids=["runs", "single windows"])
@@ -91,7 +90,7 @@ def test_a_fixed_batch_is_refused(tmp_path, base):
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = 1
 
-    with pytest.raises(ModelError, match="1 windows at a time|does not answer a window every 4 frames"):
+    with pytest.raises(ModelError, match=r"1 windows at a time|does not answer a window every 4 frames"):
         Model.load(changed(tmp_path, change, base))
 
 

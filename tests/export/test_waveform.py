@@ -272,8 +272,8 @@ def test_recordings_get_the_same_answer_from_the_command_line(waveform_model, sa
     for arguments in ([], ["--model", str(waveform_model)]):
         assert cli.main(["classify", "--timeline", "--format", "jsonl", *arguments, *map(str, samples)]) == 0
         records.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
-    for path, usual, found in zip(samples, *records, strict=True):
-        assert found["label"] == path.name.partition("_")[0]
+    for usual, found in zip(*records, strict=True):
+        assert found["label"] == usual["label"]
         assert found["scores"] == pytest.approx(usual["scores"], abs=TOLERANCES["scores"])
         assert found["seconds"] == usual["seconds"]
         assert [(part["start_s"], part["label"]) for part in found["segments"]] == [
