@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import onnx
 import pytest
 
 from ms_edge.model import BUNDLED, Model
+from ms_export.convert import convert
+from ms_export.run import Run
 from ms_export.waveform import with_front_end
+from ms_train.recipes import mel_residual
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +26,25 @@ def waveform_model(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _trained_in_few_rooms(few_rooms):
     """For all tests that train."""
+
+
+@pytest.fixture(scope="session")
+def stepped_run(tmp_path_factory) -> Run:
+    """The network of tests/data/steps.onnx: a small untrained mel_residual, whose scores are spread."""
+    folder = tmp_path_factory.mktemp("stepped")
+    keras.utils.set_random_seed(0)
+    model = mel_residual.build_model(("speech", "music"), "independent", 1, width=0.25, dense=16)
+    last = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D) and layer.filters == 2)
+    kernel, bias = last.get_weights()
+    last.set_weights([60 * kernel, bias])
+    model.save(folder / "mel_residual.keras")
+    (folder / "spec.json").write_text(mel_residual.SPEC.to_json())
+    return Run.of_keras(folder / "mel_residual.keras", folder / "spec.json", ("speech", "music"), "independent")
+
+
+@pytest.fixture(scope="session")
+def stepped_model(stepped_run, tmp_path_factory) -> Path:
+    """What `ms-export convert` writes of it."""
+    path = tmp_path_factory.mktemp("stepped") / "steps.onnx"
+    convert(stepped_run, path, licence="MIT")
+    return path
