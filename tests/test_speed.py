@@ -273,6 +273,18 @@ def test_the_operations_of_a_network_are_those_of_its_products(tmp_path):
     assert operations(str(tmp_path / "a.onnx")) == 2 * (3 * 4 * 5 * 4 + 60 * 7)
 
 
+def test_windows_of_a_run_share_operations():
+    from benchmarks.needed import operations
+    from ms_edge.model import Model
+
+    model = Model.load()
+    spec, step = model.metadata.spec, model.metadata.step_frames
+    clip = spec.frames(spec.clip_samples)
+    alone, two, three = (operations(model.path, clip + more * step) for more in range(3))
+    assert 0 < two - alone == three - two < alone / 4
+    assert operations(Model.load("music-speech-0.1").path) > 0
+
+
 def test_the_stages_are_those_of_the_program(tmp_path):
     from benchmarks.needed import measured
     from benchmarks.recordings import both
