@@ -309,6 +309,8 @@ def test_a_model_says_which_kind_it_is(both, waveform_model, capsys):
     assert cli.main(["info", str(waveform_model)]) == 0
     assert "waveform (16000 samples): the front end is in the model" in capsys.readouterr().out
     assert cli.main(["info"]) == 0
+    assert "features, any number of frames: a window every 4\n" in capsys.readouterr().out
+    assert cli.main(["info", BEFORE]) == 0
     assert any(line.split() == ["input", "features"] for line in capsys.readouterr().out.splitlines())
 
 
