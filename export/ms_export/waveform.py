@@ -120,6 +120,7 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
         del kept[:]
         kept.extend([*new, *after])
     if len(graph.output[0].type.tensor_type.shape.dim) == 3:  # (batch, windows, labels): one window
+        _fix_sizes(graph, network, frames)
         for node in graph.node:
             node.output[:] = ["front_end.of_window" if name == graph.output[0].name else name for name in node.output]
         constants_after = numpy_helper.from_array(np.array([1], np.int64), "front_end.windows_axis")
@@ -137,6 +138,27 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     graph.input[0].CopyFrom(helper.make_tensor_value_info(WAVEFORM, TensorProto.FLOAT, shape))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _fix_sizes(graph: onnx.GraphProto, network: onnx.ModelProto, frames: int) -> None:
+    """Give each Reshape that leaves the number of frames open the sizes it makes of one window: then it makes none of none, too."""
+    known = onnx.ModelProto()
+    known.CopyFrom(network)
+    known.graph.input[0].type.tensor_type.shape.dim[1].dim_value = frames
+    sizes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in onnx.shape_inference.infer_shapes(known, data_prop=True).graph.value_info
+    }
+    for node in graph.node:
+        made = sizes.get(node.output[0], [])[1:]
+        if node.op_type == "Reshape" and made and min(made) > 0:
+            shape = numpy_helper.from_array(np.array([-1, *made], np.int64), f"front_end.{node.name}")
+            graph.initializer.append(shape)
+            node.input[1] = shape.name
+    used = {name for node in graph.node for name in node.input}
+    kept = [constant for constant in graph.initializer if constant.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def computed_features(model: bytes) -> Callable[[Float32], tuple[Float32, Float32]]:

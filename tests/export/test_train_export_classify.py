@@ -30,12 +30,12 @@ from ms_export.run import Run
 from ms_export.signals import grid
 from ms_train import cli as train_cli
 from ms_train.outputs import with_logits
-from ms_train.recipes import recipes
+from ms_train.recipes import mel_residual, recipes
 
 # Where nothing depends on the recipe: the quick one.
 only_one = pytest.mark.parametrize("run", ["mel_dscnn"], indirect=True)
-# Where little does: one network of features that exclude one another in a neuron, one of mel bands.
-two = pytest.mark.parametrize("run", ["logstft_cnn", "mel_dscnn"], indirect=True)
+# Where little does: one network of labels that exclude one another in a neuron, one of mel bands that answers runs of windows.
+two = pytest.mark.parametrize("run", ["logstft_cnn", "mel_residual"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,10 @@ def data(tmp_path_factory, copy_by_label) -> Path:
     return copy_by_label(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture(scope="module", params=["logstft_cnn", "mel_dscnn"])
+@pytest.fixture(scope="module", params=["logstft_cnn", "mel_dscnn", "mel_residual"])
 def run(request, tmp_path_factory, data) -> Path:
     """A run folder after one epoch (of two steps, where the recipe draws random windows)."""
+    from ms_train import fit
     from ms_train import recipes as module
 
     short = {
@@ -55,6 +56,7 @@ def run(request, tmp_path_factory, data) -> Path:
     out = tmp_path_factory.mktemp("runs") / request.param
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "recipes", lambda: short)
+        patch.setattr(fit, "STATISTICS_BATCHES", 2)
         assert (
             train_cli.main(
                 [
@@ -125,8 +127,12 @@ def test_exported_model_is_self_describing_and_plain(exported, run):
     operators = {node.op_type for node in graph.graph.node}
     assert not operators & {"If", "Loop", "STFT", "Dropout", "BatchNormalization"}
     # Shapes are constants, and what normalised is in the convolutions; but for the features' own, which none comes before.
-    assert not operators & {"Shape", "Gather", "Cast", "Slice"}
-    assert [node.op_type for node in graph.graph.node].count("Mul") == (run.name == "mel_dscnn")
+    assert not operators & {"Shape", "Gather", "Cast"}
+    assert [node.op_type for node in graph.graph.node].count("Slice") == 2 * (
+        run.name == "mel_residual"
+    )  # a block's input
+    assert [node.op_type for node in graph.graph.node].count("Mul") == (run.name != "logstft_cnn")
+    assert model.metadata.step_frames == (mel_residual.STEP_FRAMES if run.name == "mel_residual" else None)
     assert all(initializer.data_location == onnx.TensorProto.DEFAULT for initializer in graph.graph.initializer)
 
 
@@ -137,7 +143,7 @@ def test_every_recipe_becomes_a_graph_that_is_served_and_answers_as_keras_does(n
     keras.utils.set_random_seed(0)
     shape = recipe.spec.feature_shape
     network = with_logits(recipe.build_model(labels, "exclusive", 1), labels, "exclusive", shape)
-    content = to_onnx(network, shape, name).SerializeToString()
+    content = to_onnx(network, shape, name).SerializeToString()  # of those that answer runs of windows, the mean of one
     read_contents(content)
     features = np.random.default_rng(0).uniform(0, 3, (3, *shape)).astype(np.float32)
     _, expected = network(features, training=False)

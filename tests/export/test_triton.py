@@ -23,9 +23,10 @@ from tritonclient.grpc import model_config_pb2
 from ms_edge import cli as edge_cli
 from ms_edge.audio import read_mono
 from ms_edge.classifier import Classifier
-from ms_edge.model import BUNDLED
+from ms_edge.model import BUNDLED, Model
 from ms_export import cli
 
+NAME = Model.load().metadata.recipe
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "triton.md").read_text("utf-8")
 
 
@@ -42,15 +43,15 @@ def parsed(folder: Path) -> model_config_pb2.ModelConfig:
 
 def test_repository_is_laid_out_as_triton_reads_it(repository, waveform_model):
     found = sorted(path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file())
-    assert found == ["mel_patches/1/model.onnx", "mel_patches/config.pbtxt", "mel_patches/labels.txt"]
-    assert (repository / "mel_patches" / "1" / "model.onnx").read_bytes() == waveform_model.read_bytes()
-    assert (repository / "mel_patches" / "labels.txt").read_text() == "speech\nmusic\n"
+    assert found == [f"{NAME}/1/model.onnx", f"{NAME}/config.pbtxt", f"{NAME}/labels.txt"]
+    assert (repository / NAME / "1" / "model.onnx").read_bytes() == waveform_model.read_bytes()
+    assert (repository / NAME / "labels.txt").read_text() == "speech\nmusic\n"
 
 
 def test_config_is_of_the_published_schema_and_fits_the_model(repository):
-    config = parsed(repository / "mel_patches")
-    session = onnxruntime.InferenceSession(repository / "mel_patches" / "1" / "model.onnx")
-    assert (config.name, config.platform) == ("mel_patches", "onnxruntime_onnx")
+    config = parsed(repository / NAME)
+    session = onnxruntime.InferenceSession(repository / NAME / "1" / "model.onnx")
+    assert (config.name, config.platform) == (NAME, "onnxruntime_onnx")
     assert config.max_batch_size == 64
     assert config.HasField("dynamic_batching")
     assert 0 < config.dynamic_batching.max_queue_delay_microseconds <= 10_000
@@ -89,11 +90,11 @@ def test_a_features_model_is_refused(tmp_path, capsys):
 
 
 def test_what_is_there_is_not_overwritten(waveform_model, tmp_path, capsys):
-    (tmp_path / "mel_patches").mkdir()
-    (tmp_path / "mel_patches" / "precious").write_text("mine")
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / "precious").write_text("mine")
     assert cli.main(["triton", str(tmp_path), "--model", str(waveform_model)]) == 2
     assert "is there already" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.rglob("*")] == ["mel_patches", "precious"]
+    assert [path.name for path in tmp_path.rglob("*")] == [NAME, "precious"]
 
 
 def test_a_disk_that_fills_leaves_nothing(waveform_model, tmp_path, monkeypatch, capsys):
@@ -230,12 +231,12 @@ def test_the_server_of_these_tests_refuses_what_the_configuration_does_not_descr
     waveform = {"name": "waveform", "datatype": "FP32", "shape": [1, 16_000], "data": [0.0] * 16_000, **change}
     body = json.dumps({"inputs": [waveform], "outputs": [{"name": "scores"}]}).encode()
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(urllib.request.Request(f"{server}/v2/models/mel_patches/infer", body))
+        urllib.request.urlopen(urllib.request.Request(f"{server}/v2/models/{NAME}/infer", body))
     assert caught.value.code == 400
     assert complaint in caught.value.read().decode()
 
 
 def test_the_copy_in_the_repository_runs_in_ms_edge_too(repository, samples, capsys):
-    model = repository / "mel_patches" / "1" / "model.onnx"
+    model = repository / NAME / "1" / "model.onnx"
     assert edge_cli.main(["classify", "--model", str(model), str(samples[0])]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[0] == samples[0].name.partition("_")[0]
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == Classifier().classify(samples[0]).label

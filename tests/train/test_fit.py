@@ -18,8 +18,10 @@ import tensorflow as tf
 
 from ms_edge.errors import MsEdgeError
 from ms_train import checkpoint, cli
+from ms_train import fit as fit_module
+from ms_train.batches import FixedBatches
 from ms_train.datasets.by_name import dataset_by_name
-from ms_train.fit import TargetAccuracy, fit
+from ms_train.fit import TargetAccuracy, fit, settle
 from ms_train.recipes import Recipe, get_recipe, mel_dscnn, resized_cnn
 from ms_train.runs import save_model
 
@@ -44,6 +46,8 @@ def recipe(name: str) -> Recipe:
 
         return dataclasses.replace(found, spec=spec, build_model=build_model, batch_size=4, clips_per_recording=2)
 
+    average = 0.5 if name == "mel_residual" else None  # of two steps an epoch a slow one would see little
+
     def few_layers(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
         """One of each kind that `mel_dscnn` has thirty of, which take ten seconds to trace."""
         inputs = keras.Input(found.spec.feature_shape)
@@ -53,10 +57,17 @@ def recipe(name: str) -> Recipe:
         x = keras.layers.DepthwiseConv2D(3, strides=2)(x)
         x = keras.layers.Dropout(0.3)(keras.layers.Flatten()(x))
         model = keras.Model(inputs, keras.layers.Dense(len(labels), activation="softmax")(x))
-        mel_dscnn.compile_model(model, decision == "independent", epochs, 2e-3, 1e-3)
+        mel_dscnn.compile_model(model, decision == "independent", epochs, 2e-3, 1e-3, average)
         return model
 
     return dataclasses.replace(found, build_model=few_layers, batch_size=4, steps_per_epoch=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_batches_for_statistics():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_module, "STATISTICS_BATCHES", 2)
+        yield
 
 
 def train(name: str, folder: Path, out: Path, **options: object) -> dict:
@@ -89,9 +100,9 @@ def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_end", on_epoch_end)
 
 
-@pytest.fixture(scope="module", params=["resized_cnn", "mel_dscnn"])
+@pytest.fixture(scope="module", params=["resized_cnn", "mel_dscnn", "mel_residual"])
 def whole(request, folder, tmp_path_factory) -> Path:
-    """A run folder of a training that nothing interrupted: of fixed clips, and of random windows."""
+    """A run folder of a training that nothing interrupted: of fixed clips, of random windows, and with averaged weights."""
     out = tmp_path_factory.mktemp("whole") / request.param
     train(request.param, folder, out)
     return out
@@ -254,6 +265,67 @@ def test_mixed_precision_leaves_a_model_of_32_bits(folder, tmp_path):
 def test_tensorboard_logs_are_written_where_asked_for(folder, tmp_path):
     train("resized_cnn", folder, tmp_path / "run", epochs=1, tensorboard=True)
     assert list((tmp_path / "run" / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def normalising(average: float | None) -> keras.Model:
+    inputs = keras.Input((3,))
+    x = keras.layers.BatchNormalization()(keras.layers.Dense(4)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
+    mel_dscnn.compile_model(model, False, 1, 0.05, 1e-3, average)
+    return model
+
+
+@pytest.fixture
+def points() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.normal(3, 2, (64, 3)).astype(np.float32), np.eye(2, dtype=np.float32)[rng.integers(0, 2, 64)]
+
+
+def test_a_model_that_averages_ends_with_the_averaged_weights_and_statistics_of_them(points, monkeypatch):
+    monkeypatch.setattr(fit_module, "STATISTICS_BATCHES", 10)
+    model, features = normalising(0.8), points[0]
+    for _ in range(6):
+        model.train_on_batch(*points)  # after which `fit` alone would have put the averages in
+    last = [variable.numpy() for variable in model.trainable_variables]
+    averaged = [variable.numpy() for variable in model.optimizer._model_variables_moving_average]
+    _, normalisation = (model.layers[index] for index in (1, 2))
+    before = [np.asarray(each) for each in (normalisation.moving_mean, normalisation.moving_variance)]
+
+    settle(model, FixedBatches(*points, len(features), 0), 1)
+
+    assert (last[0] != averaged[0]).any()
+    for variable, expected in zip(model.trainable_variables, averaged, strict=True):
+        np.testing.assert_array_equal(variable, expected)
+    values = features @ averaged[0] + averaged[1]
+    kept = fit_module.STATISTICS_MOMENTUM**10
+    found = (normalisation.moving_mean, normalisation.moving_variance)
+    for now, old, own in zip(found, before, (values.mean(axis=0), values.var(axis=0)), strict=True):
+        np.testing.assert_allclose(now, kept * old + (1 - kept) * own, rtol=1e-4)
+    assert normalisation.momentum == 0.99
+    settled = model.get_weights()
+    settle(model, FixedBatches(*points, len(features), 0), 1)
+    for a, b in zip(settled[:2], model.get_weights()[:2], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_model_that_does_not_average_is_left_as_it_is(points):
+    model = normalising(None)
+    model.train_on_batch(*points)
+    before = model.get_weights()
+    settle(model, None, 1)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_averaged_weights_are_those_of_16_bits_too(points, monkeypatch):
+    model = normalising(0.8)
+    model.compile(keras.optimizers.LossScaleOptimizer(model.optimizer), model.loss)
+    model.train_on_batch(*points)
+    model.train_on_batch(*points)
+    averaged = [variable.numpy() for variable in model.optimizer.inner_optimizer._model_variables_moving_average]
+    settle(model, FixedBatches(*points, 16, 0), 1)
+    for variable, expected in zip(model.trainable_variables, averaged, strict=True):
+        np.testing.assert_array_equal(variable, expected)
 
 
 MIRRORED = """

@@ -6,7 +6,8 @@ import pytest
 
 from ms_edge.errors import MsEdgeError
 from ms_train.fit import TargetAccuracy
-from ms_train.recipes import get_recipe, recipes
+from ms_train.outputs import WINDOW_SCORES
+from ms_train.recipes import get_recipe, mel_residual, recipes
 
 TWO = ("music", "speech")
 
@@ -57,6 +58,66 @@ def test_mel_dscnn_is_small_and_answers_probabilities(labels, decision):
     assert ((scores >= 0) & (scores <= 1)).all()
     if decision == "exclusive":
         np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
+
+
+def residual(decision: str = "independent", **settings: float) -> keras.Model:
+    """A mel_residual with random weights, whose scores differ."""
+    keras.utils.set_random_seed(0)
+    model = mel_residual.build_model(("speech", "music"), decision, 1, **settings)
+    last = next(layer for layer in reversed(model.layers) if layer.weights)
+    last.set_weights([20 * last.get_weights()[0], last.get_weights()[1]])
+    return model
+
+
+def of_windows(model: keras.Model) -> keras.Model:
+    """features (batch, frames, bins) -> scores of every window (batch, windows, labels)."""
+    return keras.Model(model.input, model.get_layer(WINDOW_SCORES).output)
+
+
+def test_mel_residual_is_what_it_says():
+    recipe = get_recipe("mel_residual")
+    assert recipe.spec.feature_shape == (49, 48)
+    assert recipe.spec.hop_s * recipe.spec.sample_rate_hz % (mel_residual.STEP_FRAMES * recipe.spec.frame_step) == 0
+    assert recipe.settings == {
+        "learning_rate": 2e-3,
+        "weight_decay": 1e-3,
+        "width": 1.5,
+        "dense": 64,
+        "dropout": 0.1,
+        "blocks": 2,
+        "average": 0.999,
+    }
+    model = recipe.build_model(("speech", "music"), "independent", 1)
+    assert model.count_params() == 170_642
+    assert (model.optimizer.use_ema, model.optimizer.ema_momentum) == (True, 0.999)
+    small = recipe.with_settings({"width": "0.5", "blocks": "0", "average": "0"}).build_model(TWO, "exclusive", 1)
+    assert small.count_params() < model.count_params() / 4
+    assert not small.optimizer.use_ema
+    with pytest.raises(MsEdgeError, match="blocks of mel_residual is"):
+        recipe.with_settings({"blocks": 4})
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 3])
+def test_a_second_is_one_window_of_mel_residual(blocks):
+    model = of_windows(residual(width=0.25, blocks=blocks))
+    for frames, count in ((49, 1), (51, 1), (53, 2), (49 + 40, 11)):  # the last frame of a window is not looked at
+        assert model(np.zeros((2, frames, 48), np.float32)).shape == (2, count, 2)
+
+
+@pytest.mark.parametrize("decision", ["independent", "exclusive"])
+def test_the_windows_of_a_run_of_mel_residual_score_as_alone(decision):
+    model = residual(decision)
+    changing = np.random.default_rng(1).normal(0, 0.5, (3, 49 + 5 * mel_residual.STEP_FRAMES, 48))
+    features = np.cumsum(changing, axis=1).astype(np.float32)
+    together = of_windows(model)(features, training=False).numpy()
+    for index in range(6):
+        start = index * mel_residual.STEP_FRAMES
+        alone = model(features[:, start : start + 49], training=False).numpy()
+        np.testing.assert_allclose(together[:, index], alone, atol=1e-6)
+    np.testing.assert_allclose(model(features, training=False), together.mean(axis=1), atol=1e-6)
+    assert np.ptp(together[..., 0]) > 1e-3
+    if decision == "exclusive":
+        np.testing.assert_allclose(together.sum(axis=-1), 1, atol=1e-6)
 
 
 def test_every_recipe_keeps_its_floor_where_parity_means_something():
