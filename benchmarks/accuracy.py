@@ -63,15 +63,23 @@ def main() -> int:
         except AbsentError as reason:
             found[peer.name] = {"absent": str(reason)}
             continue
-        answers = [{**answer, "label": _at(answer, 0.5)} for answer in answers]
-        found[peer.name] = measured(clips, answers, peer.knows)
-    model = Model.load(args.model)
-    numbers = {"model": model.sha256, "ms_edge": version("ms-edge"), "systems": found}
-    (args.out / "accuracy.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-    text = markdown(found)
-    (args.out / "accuracy.md").write_text(text, encoding="utf-8")
-    print(text)
+        found[peer.name] = measured(clips, labelled(answers), peer.knows)
+    print(write(args.out, Model.load(args.model).sha256, found))
     return 0
+
+
+def labelled(answers: Answers) -> Answers:
+    """Answers of a peer with their label: each probability against 0.5."""
+    return [{**answer, "label": _at(answer, 0.5)} for answer in answers]
+
+
+def write(out: Path, model: str, found: dict[str, dict[str, Any]]) -> str:
+    """Write accuracy.json and accuracy.md of what was measured; `model` is the SHA-256 of ours. Return the table."""
+    numbers = {"model": model, "ms_edge": version("ms-edge"), "systems": found}
+    (out / "accuracy.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    text = markdown(found)
+    (out / "accuracy.md").write_text(text, encoding="utf-8")
+    return text
 
 
 def measured(clips: Sequence[Clip], answers: Answers, knows: Sequence[str] = (NEITHER, "both")) -> dict[str, Any]:

@@ -145,9 +145,7 @@ def fixed_clips() -> list[dict[str, str]]:
     found = []
     for row in rows:
         key = (row["package"], row["path"])
-        found.append(
-            {**row, "called": row["label"], "label": corrected.get(key, row["label"]), "file": files[key]}
-        )
+        found.append({**row, "called": row["label"], "label": corrected.get(key, row["label"]), "file": files[key]})
     return found
 
 
