@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from benchmarks.testsets import BOTH, NEITHER, RATE_HZ, Samples, fixed_clips, require_test_a, rms, unclipped
+from benchmarks.testsets import BOTH, NEITHER, RATE_HZ, Samples, fixed_clips, require_test_a, rms, unclipped, whole
 from ms_edge.audio import read_mono
 
 FILES, FILE_S = 20, 180.0
@@ -87,7 +87,7 @@ def _material(corpus: Path) -> Material:
     found: Material = defaultdict(lambda: defaultdict(list))
     for row in fixed_clips():
         path, recordings = corpus / row["file"], found[row["label"]][row["package"]]
-        if path.exists() and path not in recordings and row["label"] == row["called"]:
+        if path not in recordings and row["label"] == row["called"] and whole(corpus, row):
             recordings.append(path)
     return {label: {name: paths for name, paths in of.items() if paths} for label, of in found.items()}
 

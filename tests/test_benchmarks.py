@@ -639,7 +639,11 @@ def test_disputed_labels_are_settled_and_mixtures_keep_their_clips(tmp_path):
         ends_s = max(float(row["start_s"]) + 6 for row in rows if row["file"] == file)
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / file, 0.1 * np.sin(np.arange(round(ends_s * RATE_HZ)) * 0.2), RATE_HZ)
+    short = next(row["file"] for row in rows if row["package"] == "pingus-data")
+    (tmp_path / short).parent.mkdir(parents=True)
+    soundfile.write(tmp_path / short, np.zeros(800), RATE_HZ)  # a tracker module that was no MP3
     clips = [clip for clip, _ in _test_a(tmp_path)]
+    assert not any("pingus" in clip.recording for clip in clips)
     assert any("boss-2" in clip.recording and clip.truth == "music" for clip in clips if clip.test == "test_a-5s")
     mixed = [clip for clip in clips if clip.test == "mixtures"]
     assert mixed
