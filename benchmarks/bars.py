@@ -57,7 +57,7 @@ from ms_train.datasets.origins import find_clone
 
 LABELS = ("speech", "music")
 HOUR_S = 3600.0
-PAIRS = 7  # of times
+PAIRS = 5  # of times
 OURS, BEFORE = "ours", "before"
 PAIRED = ("test_a-5s binary", "test_a-5s as_shipped", "test_a-1s binary", "test_a-1s as_shipped")
 Share = dict[str, float]  # value, low, high
@@ -228,7 +228,8 @@ def of_model(path: Path | None, material: Material, reports: dict[str, Any] | No
     _take_tests(found, material.tests, said, answers)
     _take_hard(found, material.hard, ours(material.hard_paths, path))
     model = Model.load(path, "cpu")
-    steps = timeline.ours(model, material.programmes, timeline._lengths(material.stretches))
+    hops_s = (model.metadata.spec.hop_s, *([timeline.SMALL_HOP_S] if reports is not None else []))
+    steps = timeline.ours(model, material.programmes, timeline._lengths(material.stretches), hops_s)
     _take_programmes(found, material, next(iter(steps.values())))
     counts = segments(Classifier(model), material)
     for label in LABELS:

@@ -75,7 +75,7 @@ def main() -> int:
         lengths = _lengths(stretches)
         truth = truths(stretches)
         paths = [args.out / "splices" / name for name in lengths]
-        answers |= ours(model, paths, lengths)
+        answers |= ours(model, paths, lengths, (model.metadata.spec.hop_s, SMALL_HOP_S))
     except MsEdgeError as error:
         print(f"timeline: {error}", file=sys.stderr)
         return 1
@@ -94,10 +94,12 @@ def main() -> int:
     return 0
 
 
-def ours(model: Model, paths: Iterable[Path], lengths: Mapping[str, float]) -> dict[str, list[Steps]]:
-    """What a model says of the files, at its own hop and at a small one."""
+def ours(
+    model: Model, paths: Iterable[Path], lengths: Mapping[str, float], hops_s: Iterable[float]
+) -> dict[str, list[Steps]]:
+    """What a model says of the files, at each hop."""
     found = {}
-    for hop_s in dict.fromkeys((model.metadata.spec.hop_s, SMALL_HOP_S)):
+    for hop_s in dict.fromkeys(hops_s):
         classifier = Classifier(model, hop_s=hop_s)
         found[f"ms-edge, hop {hop_s:g} s"] = [
             steps_of(((part.start_s, part.end_s, part.label) for part in classifier.timeline(path)), seconds)
