@@ -63,15 +63,23 @@ def main() -> int:
         except AbsentError as reason:
             found[peer.name] = {"absent": str(reason)}
             continue
-        answers = [{**answer, "label": _at(answer, 0.5)} for answer in answers]
-        found[peer.name] = measured(clips, answers, peer.knows)
-    model = Model.load(args.model)
-    numbers = {"model": model.sha256, "ms_edge": version("ms-edge"), "systems": found}
-    (args.out / "accuracy.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-    text = markdown(found)
-    (args.out / "accuracy.md").write_text(text, encoding="utf-8")
-    print(text)
+        found[peer.name] = measured(clips, labelled(answers), peer.knows)
+    print(write(args.out, Model.load(args.model).sha256, found))
     return 0
+
+
+def labelled(answers: Answers) -> Answers:
+    """Answers of a peer with their label: each probability against 0.5."""
+    return [{**answer, "label": _at(answer, 0.5)} for answer in answers]
+
+
+def write(out: Path, model: str, found: dict[str, dict[str, Any]]) -> str:
+    """Write accuracy.json and accuracy.md of what was measured; `model` is the SHA-256 of ours. Return the table."""
+    numbers = {"model": model, "ms_edge": version("ms-edge"), "systems": found}
+    (out / "accuracy.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    text = markdown(found)
+    (out / "accuracy.md").write_text(text, encoding="utf-8")
+    return text
 
 
 def measured(clips: Sequence[Clip], answers: Answers, knows: Sequence[str] = (NEITHER, "both")) -> dict[str, Any]:
@@ -96,7 +104,8 @@ def measured(clips: Sequence[Clip], answers: Answers, knows: Sequence[str] = (NE
             if rule == "as_shipped" and NEITHER not in knows:
                 continue
             hits = np.array([label_of(clip, answer) == clip.truth for clip, answer in zip(some, said, strict=True)])
-            tests[test][rule] = {**_share(hits, some), "wrong": _wrong(hits, some, said)}
+            share = ratio(hits, np.ones(len(hits)), recordings_of(some))
+            tests[test][rule] = {**share, "wrong": _wrong(hits, some, said)}
     if "both" not in knows:
         return {"tests": tests}
     pure, mixed = by_test["test_a-5s"], by_test["mixtures"]
@@ -105,7 +114,9 @@ def measured(clips: Sequence[Clip], answers: Answers, knows: Sequence[str] = (NE
     known = [by_test[test] for test in ("test_a-5s", "test_a-1s", "noise-5s", "noise-1s")]
     some = [clip for part, _ in known for clip in part]
     said = [answer for _, part in known for answer in part]
-    return {"tests": tests, "calibration_error": _calibration_error(some, said)}
+    error = _calibration_error(some, said)
+    interval = {bound: error[bound] for bound in ("low", "high")}
+    return {"tests": tests, "calibration_error": error["value"], "calibration_error_95": interval}
 
 
 def _at(answer: dict[str, Any], threshold: float) -> str:
@@ -127,14 +138,35 @@ def _as_shipped(clip: Clip, answer: dict[str, Any]) -> str:
 RULES: dict[str, Callable[[Clip, dict[str, Any]], str]] = {"binary": _binary, "as_shipped": _as_shipped}
 
 
-def _share(hits: NDArray[np.bool_], clips: Sequence[Clip]) -> dict[str, float]:
-    """The share of hits, with an interval by bootstrap over recordings."""
-    names = {name: index for index, name in enumerate(dict.fromkeys(clip.recording for clip in clips))}
-    index = np.array([names[clip.recording] for clip in clips])
-    right, total = np.bincount(index, hits), np.bincount(index)
-    drawn = np.random.default_rng(0).integers(0, len(total), (ROUNDS, len(total)))
-    low, high = np.percentile(right[drawn].sum(axis=1) / total[drawn].sum(axis=1), [2.5, 97.5])
-    return {"value": float(hits.mean()), "low": float(low), "high": float(high)}
+def ratio(parts: NDArray[Any], wholes: NDArray[Any], recordings: Sequence[str]) -> dict[str, float]:
+    """Return the sum of `parts` over the sum of `wholes`, both (clips,), with a 95 % interval.
+
+    The interval is by bootstrap over the recordings, of which each clip names its own, (clips,). The draws depend on the
+    recordings alone: of the differences of two systems' answers it is the interval of a paired comparison.
+    """
+    weights, index = _draws(recordings)
+    part, whole = (np.bincount(index, each, weights.shape[1]) for each in (parts, wholes))
+    with np.errstate(invalid="ignore"):  # a draw without any
+        drawn = weights @ part / (weights @ whole)
+    return _interval(float(np.sum(parts) / np.sum(wholes)), drawn)
+
+
+def _draws(recordings: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """How often each recording is drawn, (rounds, recordings), and the index of each clip's, (clips,)."""
+    names = {name: index for index, name in enumerate(dict.fromkeys(recordings))}
+    drawn = np.random.default_rng(0).integers(0, len(names), (ROUNDS, len(names)))
+    weights = np.stack([np.bincount(row, minlength=len(names)) for row in drawn]).astype(float)
+    return weights, np.array([names[name] for name in recordings])
+
+
+def _interval(value: float, drawn: NDArray[np.float64]) -> dict[str, float]:
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def recordings_of(clips: Sequence[Clip]) -> list[str]:
+    """The recording of each clip."""
+    return [clip.recording for clip in clips]
 
 
 def _wrong(hits: NDArray[np.bool_], clips: Sequence[Clip], answers: Answers) -> list[dict[str, Any]]:
@@ -151,7 +183,9 @@ def _wrong(hits: NDArray[np.bool_], clips: Sequence[Clip], answers: Answers) -> 
 
 
 def _f1(clips: Sequence[Clip], answers: Answers, label: str) -> dict[str, float]:
-    """F1 of one label where it is in the answer as shipped, where its probability is at least 0.5, and at the best threshold."""
+    """F1 of one label where it is in the answer as shipped (`low` and `high`: the interval of that), where its probability is at
+    least 0.5, and at the best threshold.
+    """
     truth = np.array([label in clip.truth.split("+") for clip in clips])
     scores = np.array([answer[label] for answer in answers])
     shipped = np.array([label in answer["label"].split("+") for answer in answers])
@@ -159,20 +193,26 @@ def _f1(clips: Sequence[Clip], answers: Answers, label: str) -> dict[str, float]
     def f1(said: NDArray[np.bool_]) -> float:
         return float(2 * np.sum(said & truth) / (said.sum() + truth.sum()))
 
+    interval = ratio(2 * (shipped & truth), shipped.astype(int) + truth, recordings_of(clips))
     return {
-        "as_shipped": f1(shipped),
+        "as_shipped": interval["value"],
+        "low": interval["low"],
+        "high": interval["high"],
         "half": f1(scores >= 0.5),
         "best": max(f1(scores >= at) for at in np.unique(scores)),
     }
 
 
-def _calibration_error(clips: Sequence[Clip], answers: Answers) -> float:
-    """Expected calibration error over both probabilities of every clip, ten bins of equal width."""
+def _calibration_error(clips: Sequence[Clip], answers: Answers) -> dict[str, float]:
+    """Expected calibration error over both probabilities of every clip, ten bins of equal width, with its interval."""
     truth = np.array([[label in clip.truth.split("+") for label in LABELS] for clip in clips]).ravel()
     scores = np.array([[answer[label] for label in LABELS] for answer in answers]).ravel()
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
-    gaps = [abs(scores[bins == b].mean() - truth[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)]
-    return float(sum(gaps))
+    weights, index = _draws(recordings_of(clips))
+    gaps = np.zeros((weights.shape[1], BINS))
+    np.add.at(gaps, (np.repeat(index, len(LABELS)), bins), scores - truth)
+    drawn = np.abs(weights @ gaps).sum(axis=1) / (weights @ np.bincount(index) * len(LABELS))
+    return _interval(float(np.abs(gaps.sum(axis=0)).sum() / len(scores)), drawn)
 
 
 def markdown(found: dict[str, dict[str, Any]]) -> str:

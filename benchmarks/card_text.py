@@ -63,8 +63,8 @@ each), and some that cannot say that something is neither either: the analysis i
 hears speech alone. They are asked what they can answer.
 *Binary*: the larger of the two probabilities is the answer; what is neither is right where both are under 0.5. *As shipped*: the label
 by the thresholds above, of peers by 0.5. In %, in brackets 95 % intervals by bootstrap over recordings. Clips of files that could not
-be decoded (tracker modules) are left out. A few of the clips that are called neither are disputed, the lines that merchants speak in
-`flare-game` and two tunes of `btanks-data`: they stay in the score.
+be decoded (tracker modules) are left out. Some clips that the corpus calls neither are not: the lines that merchants speak in
+`flare-game` count as speech, two tunes of `btanks-data` as music ([why](../benchmarks/test_a_corrected.tsv)).
 
 {accuracy}
 {timeline}{shortcuts}{learning}

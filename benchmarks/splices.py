@@ -2,8 +2,7 @@
 
 OUT/NUMBER.wav are 16 kHz mono 16 bit, three minutes each; OUT/truth.tsv says of each segment its file, start and end in seconds,
 label, and what it was cut from. A segment is 2 to 20 s long, and never of the label before it. Its recordings are those that the
-clips of test_a were cut from, each package as likely as another, but for some that test_a calls noise and that are, by their names,
-lines that characters speak, and tunes:
+clips of test_a were cut from, each package as likely as another, but for those whose label was corrected:
 
 * short recordings of one package are joined at one RMS, and pauses are cut to 0.2 s, so that a segment is throughout what it is said
   to be (truth has no pauses: a system that finds the short ones pays for it);
@@ -14,7 +13,6 @@ lines that characters speak, and tunes:
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections import defaultdict
 from dataclasses import astuple, dataclass
@@ -24,7 +22,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from benchmarks.testsets import BOTH, NEITHER, RATE_HZ, Samples, fixed_clips, require_test_a, rms, unclipped
+from benchmarks.testsets import BOTH, NEITHER, RATE_HZ, Samples, fixed_clips, require_test_a, rms, unclipped, whole
 from ms_edge.audio import read_mono
 
 FILES, FILE_S = 20, 180.0
@@ -40,7 +38,6 @@ PAUSE_BELOW_DB = 35.0
 PAUSE_STEPS = 20  # and this long it may be
 
 TRUTH = "truth.tsv"
-NOT_NEITHER = re.compile("_(npcs|tunes)_")
 
 Rng = np.random.Generator
 Material = dict[str, dict[str, list[Path]]]  # recordings by label (`noise` for neither) and package
@@ -90,8 +87,7 @@ def _material(corpus: Path) -> Material:
     found: Material = defaultdict(lambda: defaultdict(list))
     for row in fixed_clips():
         path, recordings = corpus / row["file"], found[row["label"]][row["package"]]
-        disputed = row["label"] == "noise" and NOT_NEITHER.search(path.name)
-        if path.exists() and path not in recordings and not disputed:
+        if path not in recordings and row["label"] == row["called"] and whole(corpus, row):
             recordings.append(path)
     return {label: {name: paths for name, paths in of.items() if paths} for label, of in found.items()}
 

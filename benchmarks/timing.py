@@ -37,7 +37,8 @@ signal.setitimer(signal.ITIMER_REAL, float(most))
 _, status, usage = os.wait4(pid, 0)
 wall = time.perf_counter() - began
 with open(out, "w") as file:
-    json.dump([wall, usage.ru_maxrss * 1024, os.waitstatus_to_exitcode(status)], file)
+    facts = usage.ru_maxrss * 1024, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+    json.dump([wall, *facts], file)
 """
 
 
@@ -47,11 +48,12 @@ class BrokenError(Exception):
 
 @dataclass(frozen=True)
 class Done:
-    """A whole command: seconds from its start to its end, the most memory it held (bytes), what it printed."""
+    """A whole command: seconds from its start to its end, the most memory it held (bytes), what it printed, seconds of a core."""
 
     wall_s: float
     peak_bytes: int
     lines: list[str]
+    cpu_s: float = 0.0
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -68,12 +70,12 @@ def whole(command: Sequence[str], given: str, cores: Sequence[int], env: Mapping
         done = subprocess.run([*launcher, *command], input=given, capture_output=True, text=True, env=dict(env))
         if not out.exists():
             raise BrokenError(_last(done.stderr))
-        wall_s, peak_bytes, code = json.loads(out.read_text("utf-8"))
+        wall_s, peak_bytes, code, cpu_s = json.loads(out.read_text("utf-8"))
     if code and wall_s >= TIMEOUT_S:
         raise BrokenError(f"no end after {TIMEOUT_S:g} s")
     if code:
         raise BrokenError(f"exit status {code}: {_last(done.stderr)}")
-    return Done(wall_s, peak_bytes, done.stdout.splitlines())
+    return Done(wall_s, peak_bytes, done.stdout.splitlines(), cpu_s)
 
 
 class Worker:

@@ -8,6 +8,7 @@ import importlib
 import json
 import re
 import sys
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +37,8 @@ def _benchmarks(monkeypatch):
         *(
             "__main__",
             "accuracy",
+            "bar_clips",
+            "bars",
             "card",
             "cleaning",
             "conditions",
@@ -76,9 +79,10 @@ def test_a_system_that_is_right_throughout_makes_no_mistake():
     found = accuracy_of(lambda truth: (float("speech" in truth), float("music" in truth)))
     rules = [found["tests"][test][rule] for test, _ in CLIPS[:7] for rule in ("binary", "as_shipped")]
     assert all(rule["value"] == 1 and rule["wrong"] == [] for rule in rules)
-    assert found["tests"]["mixtures"]["speech"] == {"as_shipped": 1, "half": 1, "best": 1}
+    assert found["tests"]["mixtures"]["speech"] == {"as_shipped": 1, "low": 1, "high": 1, "half": 1, "best": 1}
     assert found["tests"]["hard"]["labels"] == {"neither": 1}
     assert found["calibration_error"] == 0
+    assert found["calibration_error_95"] == {"low": 0, "high": 0}
 
 
 def test_a_system_that_says_nothing_is_right_of_nothing_but_noise():
@@ -660,6 +664,185 @@ def test_what_was_heard_is_kept_and_doubts_are_shown(small_corpus, tmp_path, mon
     doubts = (tmp_path / "out" / "doubts.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in doubts[1:]] == ["voice"] * 3
     assert (tmp_path / "out" / "sheets" / "000.png").stat().st_size > 1000
+
+
+# The bars.
+
+
+def test_an_interval_is_that_of_draws_of_recordings():
+    from benchmarks.accuracy import ratio
+
+    recordings = ["a"] * 10 + ["b"] * 10
+    alike = ratio(np.array([1.0, 0.0] * 10), np.ones(20), recordings)
+    assert alike == {"value": 0.5, "low": 0.5, "high": 0.5}  # each recording is half right: no draw differs
+    apart = ratio(np.array([1.0] * 10 + [0.0] * 10), np.ones(20), recordings)
+    assert apart == {"value": 0.5, "low": 0, "high": 1}
+    uneven = ratio(np.array([2, 0, 1]), np.array([4, 0, 1]), ["a", "b", "c"])
+    assert uneven["value"] == pytest.approx(0.6)
+
+
+def test_the_calibration_error_is_the_mean_gap_of_the_bins():
+    from benchmarks.accuracy import _calibration_error
+    from benchmarks.testsets import Clip
+
+    clips = [Clip("test_a-1s", f"{index}.wav", "speech", str(index)) for index in range(4)]
+    error = _calibration_error(clips, [{"speech": 0.95, "music": 0.15}] * 4)
+    assert error == {name: pytest.approx(0.1) for name in ("value", "low", "high")}
+
+
+def test_disputed_labels_are_settled_and_mixtures_keep_their_clips(tmp_path):
+    """Merchants speak, boss tunes are music; the clips that mixtures are made of are those from before."""
+    from benchmarks.testsets import _test_a, fixed_clips
+
+    rows = fixed_clips()
+    corrected = [row for row in rows if row["label"] != row["called"]]
+    assert {row["called"] for row in corrected} == {"noise"}
+    assert {(row["package"], row["label"]) for row in corrected} == {("flare-game", "speech"), ("btanks-data", "music")}
+    wanted = [("speech", "speech"), ("music", "music"), ("music", "noise")]
+    for label, called in wanted:
+        file = next(
+            row["file"] for row in rows if (row["seconds"], row["label"], row["called"]) == ("5", label, called)
+        )
+        ends_s = max(float(row["start_s"]) + 6 for row in rows if row["file"] == file)
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / file, 0.1 * np.sin(np.arange(round(ends_s * RATE_HZ)) * 0.2), RATE_HZ)
+    short = next(row["file"] for row in rows if row["package"] == "pingus-data")
+    (tmp_path / short).parent.mkdir(parents=True)
+    soundfile.write(tmp_path / short, np.zeros(800), RATE_HZ)  # a tracker module that was no MP3
+    clips = [clip for clip, _ in _test_a(tmp_path)]
+    assert not any("pingus" in clip.recording for clip in clips)
+    assert any("boss-2" in clip.recording and clip.truth == "music" for clip in clips if clip.test == "test_a-5s")
+    mixed = [clip for clip in clips if clip.test == "mixtures"]
+    assert mixed
+    assert not any("boss-2" in clip.recording for clip in mixed)
+
+
+def test_every_place_of_every_room_has_a_clip_of_each_label(small_corpus, tmp_path):
+    from benchmarks import bar_clips
+    from benchmarks.validation_set import part_of
+    from ms_train.augment.rooms import Room
+
+    echo = np.array([1, 0, 0.5], np.float32)
+    rooms = [Room("booth", 0.2, (5.0, -5.0), (echo, echo)), Room("hall", 2.0, (5.0, -5.0), (echo, echo))]
+    for folder in ("once", "again"):
+        bar_clips.write(tmp_path / folder, part_of(small_corpus, "val"), rooms)
+    clips = bar_clips.build(tmp_path / "no corpus", tmp_path / "once")  # kept
+    assert clips == bar_clips.build(tmp_path / "no corpus", tmp_path / "again")
+    assert len({clip.file for clip in clips}) == len(clips)
+    for clip in clips:
+        assert (tmp_path / "once" / clip.file).read_bytes() == (tmp_path / "again" / clip.file).read_bytes()
+    counted = Counter((clip.condition.split(",")[0], clip.truth, clip.seconds) for clip in clips)
+    for room in ("room 00 booth", "room 01 hall"):
+        assert {counted[room, label, seconds] for label in ("speech", "music") for seconds in (1, 5)} == {2}
+    assert {clip.source for clip in clips} == {"a/one", "two"}
+    noise = {clip.condition for clip in clips if "noise" in clip.condition}
+    assert noise == {f"{colour} noise {snr_db} dB" for colour in ("white", "pink") for snr_db in (25, 15, 8)}
+    assert {clip.truth for clip in clips if "noise" in clip.condition} == {"speech"}
+
+
+def bars_numbers(**changes):
+    """What a table is made from: a model that is right everywhere, one before that is not, and a peer."""
+    from benchmarks.bars import BEFORE, OURS, ROWS
+
+    perfect = {row.key: dict.fromkeys(("value", "low", "high"), 0.0 if row.most else 1.0) for row in ROWS}
+    half = {row.key: dict.fromkeys(("value", "low", "high"), 0.5) for row in ROWS}
+    peer = {key: share for key, share in half.items() if key.startswith(("gtzan-30s", "test_a"))}
+    systems = {OURS: {**perfect, **changes}, BEFORE: half, "Peer": peer}
+    differences = {"test_a-5s binary": {"peer": "Peer", "value": 0.5, "low": 0.4, "high": 0.6}}
+    return {"systems": systems, "differences": differences, "times": None, "absent": {"Gone": "why"}}
+
+
+def test_a_bar_is_met_where_the_number_reaches_it():
+    from benchmarks.bars import markdown
+
+    def met(**changes):
+        lines = markdown(bars_numbers(**changes)).splitlines()
+        return {line.split(" | ")[0].removeprefix("| "): line.rstrip(" |").split(" | ")[-1] for line in lines[2:]}
+
+    found = met()
+    assert found["TEST-A 5 s, larger score"] == "yes"
+    assert found["TEST-A 1 s, larger score"] == "-"  # no difference was measured
+    assert set(found.values()) <= {
+        "yes",
+        "-",
+        "",
+        *[line for line in found.values() if "absent" in line or "rows" in line],
+    }
+    seventy_nine = {"gtzan-30s as_shipped": {"value": 79 / 80, "low": 0.9, "high": 1}}
+    seventy_eight = {"gtzan-30s as_shipped": {"value": 78 / 80, "low": 0.9, "high": 1}}
+    name = "GTZAN 30 s, as shipped (79 of 80)"
+    assert [met(**numbers)[name] for numbers in (seventy_nine, seventy_eight)] == ["yes", "no"]
+    slow = {"time": {"value": 1.31, "low": 1.3, "high": 1.32}}
+    assert met(**slow)["1 h, one core, times the model before"] == "no"
+    text = markdown(bars_numbers(**seventy_eight))
+    assert "| GTZAN 30 s, as shipped (79 of 80) | at least 98.75 | 50.00 [50.00, 50.00] | 97.50 [90.00, 100.00]" in text
+    assert "Peer 50.00 | no |" in text
+    assert "Gone: absent, why." in text
+
+
+def test_the_difference_to_the_best_peer_is_paired():
+    from benchmarks.bars import OURS, Measured, compared
+    from benchmarks.testsets import Clip
+
+    clips = [Clip("test_a-1s", f"{index}.wav", "speech", str(index)) for index in range(20)]
+    key = "test_a-1s binary"
+
+    def system(hits):
+        value = float(np.mean(hits))
+        return Measured({key: {"value": value, "low": value, "high": value}}, {key: np.array(hits, float)})
+
+    mine = system([1] * 19 + [0])
+    found = compared({OURS: mine, "poor": system([0] * 20), "same": system([1] * 19 + [0])}, clips)[key]
+    assert found == {"peer": "same", "value": 0, "low": 0, "high": 0}  # wrong of the same clips: no draw differs
+    found = compared({OURS: mine, "better": system([1] * 20)}, clips)[key]
+    assert found["value"] == pytest.approx(-0.05)
+    assert found["high"] == 0
+
+
+def test_a_peer_is_asked_once_for_a_set_of_clips(tmp_path):
+    from benchmarks.bars import kept
+
+    peer, asked = SimpleNamespace(name="Peer"), []
+    (tmp_path / "clips").mkdir()
+
+    def answers(listing):
+        (tmp_path / "clips" / "clips.tsv").write_text(listing)
+        return kept(peer, "clips", tmp_path, lambda: asked.append(listing) or [{"speech": len(asked)}])
+
+    assert [answers(listing) for listing in ("one", "one", "two")] == [
+        [{"speech": 1}],
+        [{"speech": 1}],
+        [{"speech": 2}],
+    ]
+    assert asked == ["one", "two"]
+
+
+def test_clips_in_rooms_are_right_where_they_are_called_by_their_label_alone():
+    from benchmarks.bars import Measured, _take_hard
+    from benchmarks.validation_set import Clip
+
+    conditions = ["room 00 booth, place 0", "room 00 booth, place 1", "room 01 hall, place 0", "white noise 8 dB"]
+    clips = [Clip(f"{i}.wav", 5, condition, "a", "speech", f"{i}") for i, condition in enumerate(conditions)]
+    labels = ["speech", "speech+music", "silence", "speech"]
+    _take_hard(found := Measured(), clips, [{"label": label} for label in labels])
+    values = {key: share["value"] for key, share in found.numbers.items()}
+    assert values == {
+        "rooms speech 5s": pytest.approx(1 / 3),
+        "rooms speech 5s, booth": 0.5,
+        "rooms speech 5s, hall": 0,
+        "white noise 8 dB 5s": 1,
+    }
+
+
+def test_an_hour_is_timed_after_its_answer_is_checked(tmp_path):
+    """A minute here; both are the bundled model."""
+    from benchmarks.bars import timed
+
+    found = timed({"ours": None, "before": None}, tmp_path, seconds=60, pairs=2)
+    assert 0.3 < found["ratio"]["value"] < 3
+    assert {name: len(times) for name, times in found["cpu_s"].items()} == {"ours": 2, "before": 2}
+    assert found["answers"]["ours"] == found["answers"]["before"]
+    assert found["answers"]["ours"]["seconds"]["speech"] > 20
 
 
 # The model card.
