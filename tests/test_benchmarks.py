@@ -202,7 +202,7 @@ def score(found, truth=TRUTH, seconds=16.0):
 def test_a_perfect_timeline_has_no_error():
     found = score(TRUTH)
     assert found["error_rate"] == {"value": 0, "low": 0, "high": 0}
-    assert found["boundaries"] == {"median_s": 0, "missed": 0, "false_per_minute": 0}
+    assert found["boundaries"] == {"median_s": 0, "median_s_95": [0, 0], "missed": 0, "false_per_minute": 0}
 
 
 def test_a_boundary_that_is_late_costs_what_it_is_late():
@@ -218,7 +218,7 @@ def test_a_boundary_that_is_late_costs_what_it_is_late():
 def test_nothing_found_misses_all_and_everything_found_is_false_where_it_is_not_true():
     nothing = score([(0.0, 16.0, "silence")])
     assert nothing["error_rate"]["value"] == 1
-    assert nothing["boundaries"] == {"median_s": None, "missed": 1, "false_per_minute": 0}
+    assert nothing["boundaries"] == {"median_s": None, "median_s_95": None, "missed": 1, "false_per_minute": 0}
     everything = score([(0.0, 16.0, "speech+music")])
     assert everything["labels"]["speech"] == {"false_alarm": 1, "miss": 0}
     swapped = score([(0.0, 4.0, "music"), (4.0, 8.0, "speech")], truth=TRUTH[:2], seconds=8.0)
