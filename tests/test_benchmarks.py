@@ -734,6 +734,7 @@ def test_the_difference_to_the_best_peer_is_paired():
 
 def test_a_peer_is_asked_once_for_a_set_of_clips(tmp_path):
     from benchmarks.bars import kept
+    from benchmarks.systems import AbsentError
 
     peer, asked = SimpleNamespace(name="Peer"), []
     (tmp_path / "clips").mkdir()
@@ -748,6 +749,10 @@ def test_a_peer_is_asked_once_for_a_set_of_clips(tmp_path):
         [{"speech": 2}],
     ]
     assert asked == ["one", "two"]
+    assert kept(peer, "clips", tmp_path, False) == [{"speech": 2}]
+    (tmp_path / "clips" / "clips.tsv").write_text("three")
+    with pytest.raises(AbsentError, match="not asked of clips"):
+        kept(peer, "clips", tmp_path, False)
 
 
 def test_clips_in_rooms_are_right_where_they_are_called_by_their_label_alone():
