@@ -1,7 +1,7 @@
 """Whether a model reaches the bars that are set for the bundled one: every test, its peers and the model before in one run.
 
     python -m benchmarks.bars --gtzan DIR --corpus DIR -o DIR [--test-corpus DIR] [--model FILE] [--before FILE]
-        [--repositories DIR] [--no-peers]
+        [--repositories DIR] [--no-peers] [--kept]
 
 --gtzan has music/ and speech/; --corpus is what `ms-train data fetch open-corpus` made, and has `val`; the parts `test_a` and
 `hard` are in it too, or in --test-corpus. --before is the model that --model (default: the bundled one) is compared with.
@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,6 +171,7 @@ def main() -> int:
     parser.add_argument("--before", type=Path)
     parser.add_argument("--repositories", type=Path, help="local clones, as for `ms-train data fetch`")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--kept", action="store_true", help="of peers only what OUT/answers has: none is asked now")
     args = parser.parse_args()
     models = {OURS: args.model, **({BEFORE: args.before} if args.before else {})}
     try:
@@ -183,8 +184,8 @@ def main() -> int:
         for name, path in models.items():
             found[name] = of_model(path, material, reports if name == OURS else None)
         for peer in peers:
-            said = of_peer(peer, material, reports)
-            if said:
+            said = of_peer(peer, material, reports, ask=not args.kept)
+            if said.numbers:
                 found[peer.name] = said
         times = timed(models, args.out / "audio") if args.before else None
     except (MsEdgeError, AbsentError, BrokenError) as error:
@@ -203,8 +204,8 @@ def main() -> int:
     }
     (args.out / "bars.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     accuracy.write(args.out, sha256[OURS], reports["accuracy"])
-    truth, absent = timeline.truths(material.stretches), reports["absent"]
-    timeline.write(args.out, sha256[OURS], truth, reports["timeline"], {name: absent[name] for name in absent})
+    truth = timeline.truths(material.stretches)
+    timeline.write(args.out, sha256[OURS], truth, reports["timeline"], reports["absent"])
     text = markdown(numbers)
     (args.out / "bars.md").write_text(text, encoding="utf-8")
     print(text)
@@ -251,39 +252,44 @@ def segments(classifier: Classifier, material: Material) -> list[tuple[testsets.
     ]
 
 
-def of_peer(peer: Peer, material: Material, reports: dict[str, Any]) -> Measured | None:
-    """All numbers of a peer that it can be asked for; None, and the reason in `reports`, where it does not run."""
+def of_peer(peer: Peer, material: Material, reports: dict[str, Any], ask: bool = True) -> Measured:
+    """All numbers of a peer that it can be asked for; where it does not run, or is not asked, the reason is in `reports`."""
     found, out = Measured(), material.out
     environments = out / "environments"
     try:
-        said = kept(peer, "tests", out, lambda: peer.scores(material.test_paths, environments))
+        said = kept(peer, "tests", out, ask and (lambda: peer.scores(material.test_paths, environments)))
         answers = accuracy.measured(material.tests, labelled(said), peer.knows)
         _take_tests(found, material.tests, labelled(said), answers)
+        if peer in accuracy.PEERS:  # those of the card
+            reports["accuracy"][peer.name] = answers
         if NEITHER in peer.knows:
-            said = kept(peer, "clips", out, lambda: peer.scores(material.hard_paths, environments))
-            _take_hard(found, material.hard, labelled(said))
-            lengths = timeline._lengths(material.stretches)
-            said = kept(peer, "splices", out, lambda: peer.timelines(material.programmes, environments))
-            steps = timeline.steps_of_peer(peer.name, said, lengths)
+            said = kept(peer, "splices", out, ask and (lambda: peer.timelines(material.programmes, environments)))
+            steps = timeline.steps_of_peer(peer.name, said, timeline._lengths(material.stretches))
             _take_programmes(found, material, list(steps.values())[-1])
+            if peer in accuracy.PEERS:
+                reports["timeline"] |= steps
+            said = kept(peer, "clips", out, ask and (lambda: peer.scores(material.hard_paths, environments)))
+            _take_hard(found, material.hard, labelled(said))
     except AbsentError as reason:
         reports["absent"][peer.name] = str(reason)
-        reports["accuracy"][peer.name] = {"absent": str(reason)}
-        return None
-    if peer in accuracy.PEERS:  # those of the card
-        reports["accuracy"][peer.name] = answers
-        if NEITHER in peer.knows:
-            reports["timeline"] |= steps
+        reports["accuracy"].setdefault(peer.name, {"absent": str(reason)})
     return found
 
 
-def kept(peer: Peer, part: str, out: Path, ask: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """A peer's answers to what is in a folder of `out`: asked once for each set of clips. Raises AbsentError."""
+def kept(
+    peer: Peer, part: str, out: Path, ask: Callable[[], list[dict[str, Any]]] | Literal[False]
+) -> list[dict[str, Any]]:
+    """A peer's answers to what is in a folder of `out`: asked once for each set of clips.
+
+    Raises AbsentError where it does not run, or has not been asked and `ask` is False.
+    """
     listing = {"tests": "tests.tsv", "clips": LISTING, "splices": splices.TRUTH}[part]
     digest = hashlib.sha256((out / part / listing).read_bytes()).hexdigest()
     path = out / "answers" / f"{peer.name} {part}.json"
     found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if found.get("set") != digest:
+        if not ask:
+            raise AbsentError(f"not asked of {part}: --kept")
         print(f"asking {peer.name}: {part}", file=sys.stderr)
         found = {"set": digest, "answers": ask()}
         path.parent.mkdir(exist_ok=True)

@@ -269,7 +269,7 @@ def score(found, truth=TRUTH, seconds=16.0):
 def test_a_perfect_timeline_has_no_error():
     found = score(TRUTH)
     assert found["error_rate"] == {"value": 0, "low": 0, "high": 0}
-    assert found["boundaries"] == {"median_s": 0, "missed": 0, "false_per_minute": 0}
+    assert found["boundaries"] == {"median_s": 0, "median_s_95": [0, 0], "missed": 0, "false_per_minute": 0}
 
 
 def test_a_boundary_that_is_late_costs_what_it_is_late():
@@ -285,7 +285,7 @@ def test_a_boundary_that_is_late_costs_what_it_is_late():
 def test_nothing_found_misses_all_and_everything_found_is_false_where_it_is_not_true():
     nothing = score([(0.0, 16.0, "silence")])
     assert nothing["error_rate"]["value"] == 1
-    assert nothing["boundaries"] == {"median_s": None, "missed": 1, "false_per_minute": 0}
+    assert nothing["boundaries"] == {"median_s": None, "median_s_95": None, "missed": 1, "false_per_minute": 0}
     everything = score([(0.0, 16.0, "speech+music")])
     assert everything["labels"]["speech"] == {"false_alarm": 1, "miss": 0}
     swapped = score([(0.0, 4.0, "music"), (4.0, 8.0, "speech")], truth=TRUTH[:2], seconds=8.0)
@@ -801,6 +801,7 @@ def test_the_difference_to_the_best_peer_is_paired():
 
 def test_a_peer_is_asked_once_for_a_set_of_clips(tmp_path):
     from benchmarks.bars import kept
+    from benchmarks.systems import AbsentError
 
     peer, asked = SimpleNamespace(name="Peer"), []
     (tmp_path / "clips").mkdir()
@@ -815,6 +816,10 @@ def test_a_peer_is_asked_once_for_a_set_of_clips(tmp_path):
         [{"speech": 2}],
     ]
     assert asked == ["one", "two"]
+    assert kept(peer, "clips", tmp_path, False) == [{"speech": 2}]
+    (tmp_path / "clips" / "clips.tsv").write_text("three")
+    with pytest.raises(AbsentError, match="not asked of clips"):
+        kept(peer, "clips", tmp_path, False)
 
 
 def test_clips_in_rooms_are_right_where_they_are_called_by_their_label_alone():
