@@ -128,7 +128,8 @@ def test_a_run_that_differs_from_single_windows_is_found(stepped_run, stepped_mo
 
 def test_windows_at_no_even_distance_are_refused(stepped_run):
     inputs = keras.Input((None, 48), name="features")
-    x = keras.layers.Conv1D(2, 48, activation="sigmoid", name="window_scores", padding="same")(inputs)
+    x = keras.layers.Conv1D(2, 48, padding="same")(inputs)
+    x = keras.layers.Activation("sigmoid", name="window_scores")(x)
     network = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(x), name="padded")
     run = dataclasses.replace(stepped_run, network=with_logits(network, LABELS, "independent", (49, 48)))
     with pytest.raises(MsEdgeError, match="must give one answer for 49 frames"):
