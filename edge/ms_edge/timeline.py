@@ -43,9 +43,9 @@ class Prior:
     is heard before it begins and after it ends (0 where it is not named): a window that holds a little speech is speech.
     """
 
-    change: float = 7.0
+    change: float = 6.0
     to_silence: float = 1.0
-    beyond_s: Mapping[str, float] = field(default_factory=lambda: {"speech": 0.1, "music": -0.1})
+    beyond_s: Mapping[str, float] = field(default_factory=lambda: {"speech": 0.2, "music": 0.1})
 
 
 PRIOR = Prior()
