@@ -95,7 +95,7 @@ def test_frames_beyond_the_last_window_are_left_out(model):
 
 
 def test_a_model_of_single_windows_answers_no_runs():
-    model = Model.load(device="cpu")
+    model = Model.load("music-speech-0.1", "cpu")
     assert model.metadata.step_frames is None
     with pytest.raises(ValueError, match="no step_frames"):
         model.run_scores(np.zeros((60, 48), np.float32))
