@@ -114,7 +114,9 @@ def card(
         totals=_totals(parts),
         packages=_packages(parts),
         attributed=", ".join(sorted({row.package for rows in parts.values() for row in rows if "BY" in row.licence})),
-        languages=len({row.language for row in parts["train"] if row.language and row.label == "speech"}),
+        languages=len(
+            {re.split("[-_]", row.language)[0] for row in parts["train"] if row.language and row.label == "speech"}
+        ),
         method=_method(run),
         grown=_grown(parts, rows.values()),
         command=_command(run["run"].get("command", "")),

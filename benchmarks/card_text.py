@@ -38,7 +38,7 @@ The weights are under the MIT licence, although some of the audio is under the G
 that say how sounds of two kinds differ on the whole; they hold no recording, nothing that was heard can be had back from them, and they
 are distributed without any of the audio. So we hold that they are no copy and no adaptation of a recording, and that the licences of
 the recordings do not extend to them. Who trains a model anew gets the audio under its own licences. Sources whose licence asks for
-attribution (CC-BY, CC-BY-SA and the like) are named with gratitude: {attributed}.
+attribution (CC-BY, CC-BY-SA and the like) are: {attributed}.
 
 ## How it was trained
 

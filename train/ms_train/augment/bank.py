@@ -3,9 +3,9 @@
 FOLDER/bank-DIGEST/LENGTH.spectra.f16 (windows, frames, bins), LENGTH.peaks.f32 (windows, 2), LENGTH.targets.f32 (windows, labels),
 LENGTH.done (a byte a chunk)
 
-A window is stored as its spectrum (or mel bands) before the logarithm, where a gain is still a factor: a use costs a seventh of what
-it costs to compute the spectrum of its samples again, and a seventh of the disk. It is some frames longer than it is used (SLACK_S),
-and scaled to its own peak; beside it stand the peaks of its samples and of its spectrum. The name is the digest of everything that
+A window is stored as its spectrum (or mel bands) before the logarithm, where a gain is still a factor: a use transforms no samples,
+and 48 mel bands fill a seventh of the room of their samples. It is some frames longer than it is used (SLACK_S), and scaled to its
+own peak; beside it stand the peaks of its samples and of its spectrum. The name is the digest of everything that
 decides the windows, the text of what renders them included, so that no bank is ever out of date. A bank that was interrupted is
 finished where it was left; two processes may write the same bank, since they write the same.
 """
