@@ -9,22 +9,30 @@ Clips are drawn as those of `benchmarks.validation_set`, each source in turn, bu
 
 from __future__ import annotations
 
-import csv
-import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-import soundfile
-from tqdm import tqdm
 
 from benchmarks import conditions
 from benchmarks.testsets import RATE_HZ, Samples
-from benchmarks.validation_set import LISTING, Clip, Cut, _clip, clips_in, cuts_of, in_turn, part_of, source_of
+from benchmarks.validation_set import (
+    LISTING,
+    Clip,
+    Cut,
+    _clip,
+    clips_in,
+    cuts_of,
+    in_turn,
+    part_of,
+    source_of,
+    write_clips,
+    write_listing,
+)
 from ms_edge.errors import MsEdgeError
 from ms_train.augment import rooms as simulated
 from ms_train.augment.rooms import Room
@@ -46,15 +54,7 @@ def build(corpus: Path, out: Path) -> list[Clip]:
 
 def write(out: Path, recordings: Sequence[Recording], rooms: Sequence[Room]) -> None:
     """Write the clips into `out`. Raises MsEdgeError(`bad-data`) where there are no clips of a label."""
-    clips = []
-    for clip, samples in tqdm(
-        _all(recordings, rooms), desc="cutting clips", unit="clip", file=sys.stderr, disable=None
-    ):
-        (out / clip.file).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(out / clip.file, np.clip(samples, -1, 1), RATE_HZ, subtype="PCM_16")
-        clips.append(clip)
-    with (out / LISTING).open("w", encoding="utf-8", newline="") as file:  # last: where it is, all is
-        csv.writer(file, delimiter="\t").writerows(astuple(clip) for clip in clips)
+    write_listing(out, write_clips(out, _all(recordings, rooms)))
 
 
 def _all(recordings: Sequence[Recording], rooms: Sequence[Room]) -> Iterator[tuple[Clip, Samples]]:

@@ -95,18 +95,27 @@ def _read(recording: Recording) -> Samples:
     return recording.read(RATE_HZ)
 
 
-def build(corpus: Path, out: Path, recordings: Sequence[Recording], rooms: Rooms) -> list[Clip]:
-    """Write all clips into `out`. Raises MsEdgeError where audio lacks."""
+def write_clips(out: Path, cut: Iterable[tuple[Clip, Samples]]) -> list[Clip]:
+    """Write clips with their samples as WAV files below `out`."""
     clips = []
-    for clip, samples in tqdm(
-        _all(recordings, rooms), desc="cutting clips", unit="clip", file=sys.stderr, disable=None
-    ):
+    for clip, samples in tqdm(cut, desc="cutting clips", unit="clip", file=sys.stderr, disable=None):
         (out / clip.file).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(out / clip.file, np.clip(samples, -1, 1), RATE_HZ, subtype="PCM_16")
         clips.append(clip)
-    splices.write(out / "programmes", material(corpus, recordings), PROGRAMMES)
-    with (out / LISTING).open("w", encoding="utf-8", newline="") as file:  # last: where it is, all is
+    return clips
+
+
+def write_listing(out: Path, clips: Iterable[Clip]) -> None:
+    """Write the table of the clips in a folder, which `clips_in` reads."""
+    with (out / LISTING).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, delimiter="\t").writerows(astuple(clip) for clip in clips)
+
+
+def build(corpus: Path, out: Path, recordings: Sequence[Recording], rooms: Rooms) -> list[Clip]:
+    """Write all clips into `out`. Raises MsEdgeError where audio lacks."""
+    clips = write_clips(out, _all(recordings, rooms))
+    splices.write(out / "programmes", material(corpus, recordings), PROGRAMMES)
+    write_listing(out, clips)  # last: where it is, all is
     return clips
 
 
