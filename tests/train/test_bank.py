@@ -133,7 +133,9 @@ def test_features_are_those_of_what_was_rendered(plan, tmp_path, monkeypatch, re
         starts = range(0, plan.slack + 1, spec.frame_step)
         cuts = clip_features(layer, np.stack([window[at : at + spec.clip_samples] for at in starts]))
         assert features.shape == spec.feature_shape
-        np.testing.assert_allclose(min(np.abs(cuts - features).reshape(len(cuts), -1).max(axis=1)), 0, atol=4e-3)
+        np.testing.assert_allclose(
+            min(np.abs(cuts - features).reshape(len(cuts), -1).max(axis=1)), 0, atol=1e-3
+        )  # float16 has 5e-4
 
 
 def test_a_use_is_never_so_loud_that_its_samples_would_be_clipped(plan, tmp_path, monkeypatch):
