@@ -21,6 +21,7 @@ import dataclasses
 
 import keras
 
+from ms_train.outputs import WINDOW_SCORES
 from ms_train.ranges import Range
 from ms_train.recipes import mel_dscnn, mel_patches
 
@@ -71,7 +72,7 @@ def build_model(
     independent = decision == "independent"
     x = keras.layers.Conv2D(len(labels), 1)(x)
     x = keras.ops.squeeze(x, 2)
-    scores = keras.layers.Activation("sigmoid" if independent else "softmax", name="window_scores")(x)
+    scores = keras.layers.Activation("sigmoid" if independent else "softmax", name=WINDOW_SCORES)(x)
     model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(scores), name="mel_residual")
     mel_dscnn.compile_model(model, independent, epochs, learning_rate, weight_decay, average or None)
     return model
