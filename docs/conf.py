@@ -1,0 +1,29 @@
+"""Sphinx configuration of the documentation site: `make docs-site` builds it into build/docs-site."""
+
+from __future__ import annotations
+
+import ms_edge
+
+project = "ms-edge"
+author = "the authors of ms-edge"
+release = version = ms_edge.__version__
+copyright = "MIT licence"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["fieldlist", "colon_fence"]
+myst_heading_anchors = 4
+exclude_patterns = ["javascript/*"]
+
+nitpicky = True
+nitpick_ignore_regex = [
+    # The site links to no other site's index, since a build needs no network.
+    (r"py:.*", r"(numpy|np|onnxruntime|collections|os|pathlib|typing|dataclasses|IO)\b.*"),
+    (r"py:.*", r"(NDArray|ArrayLike|float32|Float32|Any|Exception)"),
+]
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_type_aliases = {"Source": "Source"}
+
+html_theme = "furo"
+html_title = f"ms-edge {release}"
+html_theme_options = {"navigation_with_keys": True}
