@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from sphinx.application import Sphinx
+
 import ms_edge
 
 project = "ms-edge"
@@ -10,7 +14,7 @@ release = version = ms_edge.__version__
 copyright = "MIT licence"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-myst_enable_extensions = ["fieldlist", "colon_fence"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 exclude_patterns = ["javascript/*"]
 
@@ -18,12 +22,21 @@ nitpicky = True
 nitpick_ignore_regex = [
     # The site links to no other site's index, since a build needs no network.
     (r"py:.*", r"(numpy|np|onnxruntime|collections|os|pathlib|typing|dataclasses|IO)\b.*"),
-    (r"py:.*", r"(NDArray|ArrayLike|float32|Float32|Any|Exception)"),
+    (r"py:.*", r"(NDArray|ArrayLike|float32|Float32|Any|Exception|Source)"),
 ]
+default_role = "code"  # docstrings mark code with single backticks
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_type_aliases = {"Source": "Source"}
 
 html_theme = "furo"
 html_title = f"ms-edge {release}"
 html_theme_options = {"navigation_with_keys": True}
+
+
+def setup(app: Sphinx) -> None:
+    """Name files outside docs/ instead of linking them: the site does not contain them."""
+
+    def named(app: Sphinx, page: str, source: list[str]) -> None:
+        source[0] = re.sub(r"\[([^\]]+)\]\(\.\./([^)#]+)[^)]*\)", r"\1 (`\2`)", source[0])
+
+    app.connect("source-read", named)

@@ -7,6 +7,7 @@ parts; `tests/test_docs.py` compares them.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import re
 import sys
@@ -122,6 +123,21 @@ def _plain(text: str, parser: argparse.ArgumentParser, action: argparse.Action |
     return re.sub(r"([<*])", r"\\\1", re.sub(r"\s+", " ", filled))
 
 
+# Packages, from their docstrings.
+
+
+def packages() -> str:
+    """Return the table of packages, each with the first sentence of its docstring."""
+    rows = []
+    for top in ("edge/ms_edge", "train/ms_train", "export/ms_export", "benchmarks"):
+        inits = sorted((ROOT / top).rglob("__init__.py"), key=lambda path: (len(path.parts), path))
+        for init in inits:
+            docstring = ast.get_docstring(ast.parse(init.read_text("utf-8"))) or ""
+            first = re.split(r"(?<=[.?])\s|\n\n", docstring)[0]
+            rows.append((f"`{init.parent.relative_to(ROOT).as_posix()}`", re.sub(r"\s+", " ", first)))
+    return table(("package", "purpose"), rows)
+
+
 # Records, from the result classes.
 
 
@@ -223,6 +239,7 @@ PARTS = {
     # README
     "docs/records.md": {"fields": fields},
     "docs/errors.md": {"warnings": warning_codes},
+    "docs/architecture.md": {"packages": packages},
     "docs/robustness.md": {"matrix": matrix},
     "docs/triton.md": {"scores": scores},
     "docs/javascript.md": {"scores": scores_json},

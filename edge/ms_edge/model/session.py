@@ -113,18 +113,19 @@ class Model:
         return cls(path, digest, len(content), metadata, session, model_input, device, provider, fallen, batch)
 
     def scores(self, inputs: Float32) -> Float32:
-        """Probabilities (windows, labels) float32 of what the model takes: features (windows, *spec.feature_shape) or
-        waveforms (windows, spec.clip_samples), float32. `ms_edge.features.frontend.model_input` makes either of samples.
+        """Return the probabilities of windows, float32 of shape `(windows, labels)`.
 
-        Raises ModelError where onnxruntime cannot compute them, or they are no probabilities.
+        `inputs` is what the model takes, float32: features of shape `(windows, *spec.feature_shape)` or waveforms of
+        shape `(windows, spec.clip_samples)`. `ms_edge.features.frontend.model_input` makes either from samples. Raises
+        ModelError if onnxruntime fails or its results are not probabilities.
         """
         return self._probabilities(inputs, len(inputs))
 
     def run_scores(self, features: Float32) -> Float32:
-        """Probabilities (windows, labels) float32 of a run of features (frames, spec.bins): of a window every
-        `metadata.step_frames` frames, as long as there are frames for one. What windows share is computed once.
+        """Return the probabilities of the windows of a run, float32 of shape `(windows, labels)`.
 
-        Only for models whose metadata has `step_frames`. Raises ModelError as `scores` does.
+        `features` are float32 of shape `(frames, spec.bins)`. A window starts every `metadata.step_frames` frames; what
+        windows share is computed once. Works only if the metadata has `step_frames`. Raises ModelError like `scores`.
         """
         spec, step = self.metadata.spec, self.metadata.step_frames
         if step is None:
