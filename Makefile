@@ -12,7 +12,7 @@ PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # [project] dependencies and the extra cpu, from where they are declared
 RUNTIME = $(shell $(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*("\"%s\"" % d for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
 
-.PHONY: help demo test test-slow parity test-edge test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs model lock clean
+.PHONY: help demo test test-slow parity test-edge test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -108,6 +108,9 @@ bench-baseline: .venv-dev/installed ## store the counts of the hot path as the n
 
 docs: .venv-dev/installed ## write anew what README and docs/ show of the program
 	.venv-dev/$(BIN)/python docs/refresh.py
+
+docs-site: .venv-dev/installed ## the documentation site in build/docs-site (a warning is an error)
+	.venv-dev/$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs-site
 
 lock: ## pin the development environment anew (needs uv)
 	uv export --quiet --upgrade --group dev --no-hashes --no-annotate --no-header --no-emit-project --output-file $(LOCK)

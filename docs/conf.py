@@ -18,6 +18,7 @@ myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 exclude_patterns = ["javascript/*"]
 
+smartquotes = False  # `--option` is no dash
 nitpicky = True
 nitpick_ignore_regex = [
     # The site links to no other site's index, since a build needs no network.
@@ -27,6 +28,7 @@ nitpick_ignore_regex = [
 default_role = "code"  # docstrings mark code with single backticks
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
+autodoc_type_aliases = {"Source": "Source"}  # not the long union of NumPy's ArrayLike
 
 html_theme = "furo"
 html_title = f"ms-edge {release}"

@@ -57,11 +57,11 @@ class Golden:
 
 @dataclass(frozen=True)
 class Metadata:
-    """Everything a model file says of itself.
+    """What a model file says about itself.
 
-    `step_frames` is None where the graph answers windows: features (windows, *spec.feature_shape) -> scores (windows, labels).
-    Otherwise it answers runs of windows that share their frames, one every `step_frames` frames: features (runs, frames, bins) ->
-    scores (runs, windows, labels), with n windows in a run of frames of a clip + (n - 1) * step_frames.
+    If `step_frames` is None, the graph takes features of shape `(windows, *spec.feature_shape)` and gives scores of shape
+    `(windows, labels)`. Otherwise it takes runs of frames, `(runs, frames, bins)`, and gives `(runs, windows, labels)`: a
+    window starts every `step_frames` frames, so the frames of one window and `(n - 1) * step_frames` more are n windows.
     """
 
     spec: FrontEndSpec
