@@ -42,6 +42,7 @@ from ms_train.datasets.cache import Cache, default_folder
 from ms_train.datasets.clips import read_all
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.open_corpus import open_corpus
+from ms_train.errors import DataError
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.recipes.by_name import get_recipe
 from ms_train.recipes.recipe import Recipe
@@ -174,7 +175,7 @@ def of_test(tests: Path, test: str, recipe: Recipe) -> Asked:
     """The clips of a test that `benchmarks.quality.accuracy` has cut."""
     listing = tests / "tests.tsv"
     if not listing.exists():
-        raise MsEdgeError(
+        raise DataError(
             "bad-data", f"{tests}: holds no tests; `python -m benchmarks.quality.accuracy` makes them in OUT/tests."
         )
     with listing.open(encoding="utf-8", newline="") as file:

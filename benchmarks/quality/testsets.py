@@ -36,9 +36,9 @@ from tqdm import tqdm
 
 from ms_edge.audio.file import read_mono
 from ms_edge.classifier import MIN_DURATION_S
-from ms_edge.errors import MsEdgeError
 from ms_edge.jobs.inputs import Inputs
 from ms_train.datasets.open_corpus import manifest
+from ms_train.errors import DataError
 
 Samples = NDArray[np.float32]
 RATE_HZ = 16_000
@@ -76,9 +76,9 @@ def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
 
 
 def require_test_a(corpus: Path) -> None:
-    """Raise MsEdgeError(`bad-data`) where nothing of test_a is in the corpus."""
+    """Raise DataError(`bad-data`) where nothing of test_a is in the corpus."""
     if not any(row.split == "test_a" and (corpus / row.flac).exists() for row in manifest()):
-        raise MsEdgeError(
+        raise DataError(
             "bad-data",
             f"{corpus}: holds nothing of test_a; type: ms-train data fetch open-corpus --splits test_a,hard --to {corpus}",
         )

@@ -28,10 +28,10 @@ from tqdm import tqdm
 
 from benchmarks.quality import conditions, splices
 from benchmarks.quality.testsets import BOTH, NEITHER, RATE_HZ, SILENT_RMS, Samples, rms, telephone
-from ms_edge.errors import MsEdgeError
 from ms_train.datasets.activity import activity, frame_samples
 from ms_train.datasets.dataset import Recording
 from ms_train.datasets.open_corpus import open_corpus
+from ms_train.errors import DataError
 
 PER_SOURCE = {1: 60, 5: 40}  # clips by their seconds
 PER_RECORDING = 20  # of each length at most
@@ -128,7 +128,7 @@ def clips_in(out: Path) -> list[Clip]:
 def part_of(corpus: Path, part: str, fold: int | None = None, packages: Sequence[str] = ()) -> list[Recording]:
     """The recordings of a part; with a fold, those of `train` in it too; where packages are named, all of theirs instead.
 
-    Raises MsEdgeError(`bad-data`) where there are none.
+    Raises DataError(`bad-data`) where there are none.
     """
     found = [
         recording
@@ -137,7 +137,7 @@ def part_of(corpus: Path, part: str, fold: int | None = None, packages: Sequence
         or (fold is not None and recording.split == "train" and recording.fold == fold)
     ]
     if not found:
-        raise MsEdgeError(
+        raise DataError(
             "bad-data", f"{corpus}: holds nothing of {' '.join(packages) or part}; type: ms-train data fetch"
         )
     return found

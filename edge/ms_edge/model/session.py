@@ -95,12 +95,12 @@ class Model:
         Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
         """
         if not isinstance(device, str):
-            raise UsageError("usage", f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
+            raise UsageError(f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
         try:
             path = os.fsdecode(_BUNDLED if path is None else path)
             path = os.path.join(_MODELS, f"{BEFORE}.onnx") if path == BEFORE else path
         except TypeError:
-            raise UsageError("usage", f"A model is given by its path, not by {path!r:.40}.") from None
+            raise UsageError(f"A model is given by its path, not by {path!r:.40}.") from None
         content = _read(path)
         with _naming(path):
             entries, window_values = read_contents(content)

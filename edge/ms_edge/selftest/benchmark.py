@@ -43,7 +43,7 @@ def measure(model: str | None = None, device: str = "auto", seconds: float = SEC
     be measured. Raises DeviceError where onnxruntime is missing, UsageError for seconds that cannot be.
     """
     if not MIN_SECONDS <= seconds <= MAX_SECONDS:
-        raise UsageError("usage", f"--seconds must be {MIN_SECONDS:g} to {MAX_SECONDS:g}, not {seconds:g}.")
+        raise UsageError(f"--seconds must be {MIN_SECONDS:g} to {MAX_SECONDS:g}, not {seconds:g}.")
     onnxruntime: Any = import_onnxruntime()
     available = onnxruntime.get_available_providers()
     others = [name for name in available if name not in (CPU, REMOTE)]

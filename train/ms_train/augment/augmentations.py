@@ -137,7 +137,7 @@ def chain(*steps: str | tuple[str, float]) -> Chain:
     for name, probability in named:
         require_known(name)
         if not 0 <= probability <= 1:
-            raise UsageError("usage", f"{name}: a probability lies between 0 and 1; {probability} does not.")
+            raise UsageError(f"{name}: a probability lies between 0 and 1; {probability} does not.")
     return Chain(named)
 
 
@@ -151,20 +151,18 @@ def parse_chain(texts: Sequence[str]) -> Chain:
         return chain()
     steps = []
     if "none" in texts:
-        raise UsageError("usage", "--augment none stands alone; leave it out, or leave out the others.")
+        raise UsageError("--augment none stands alone; leave it out, or leave out the others.")
     for text in texts:
         name, colon, share = text.partition(":")
         require_known(name)
         try:
             steps.append((name, float(share) if colon else 1.0))
         except ValueError:
-            raise UsageError("usage", f"{text}: after the colon comes a probability, as in {name}:0.5.") from None
+            raise UsageError(f"{text}: after the colon comes a probability, as in {name}:0.5.") from None
     return chain(*steps)
 
 
 def require_known(name: str) -> None:
     """Raise UsageError, naming those there are, where there is no augmentation of that name."""
     if name not in AUGMENTATIONS and name not in MASKS:
-        raise UsageError(
-            "usage", f"There is no augmentation {name!r}; there are {', '.join([*AUGMENTATIONS, *MASKS])}."
-        )
+        raise UsageError(f"There is no augmentation {name!r}; there are {', '.join([*AUGMENTATIONS, *MASKS])}.")
