@@ -31,8 +31,11 @@ class Command:
 
 def commands(block: str) -> list[Command]:
     """Return the commands of a console block."""
-    parts = re.split(r"^\$ ", block, flags=re.M)[1:]
-    return [Command(line, shown) for line, _, shown in (part.partition("\n") for part in parts)]
+    found = []
+    for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+        line = re.match(r"(?:[^\n]*\\\n)*[^\n]*", part)[0]  # a backslash continues a line
+        found.append(Command(line, part[len(line) + 1 :]))
+    return found
 
 
 def prepare(folder: Path) -> None:

@@ -236,9 +236,9 @@ def _timeline_errors(card: str) -> list[str]:
 
 
 PARTS = {
-    # README
+    "README.md": {"comparison": comparison},
     "docs/records.md": {"fields": fields},
-    "docs/errors.md": {"warnings": warning_codes},
+    "docs/errors.md": {"codes": error_codes, "warnings": warning_codes},
     "docs/architecture.md": {"packages": packages},
     "docs/robustness.md": {"matrix": matrix},
     "docs/triton.md": {"scores": scores},

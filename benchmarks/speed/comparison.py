@@ -4,7 +4,7 @@
 
 Each system runs as a whole command on the same file, on one core, with one thread in each library.
 Its answer is checked. The time is CPU time (user and system), which other programs on the machine
-hardly change; the memory is the largest resident set. `docs/refresh.py` puts the numbers, and the
+change less than the time on the clock; the memory is the largest resident set. `docs/refresh.py` puts the numbers, and the
 accuracy that the model card states, into the README.
 """
 
