@@ -90,7 +90,9 @@ def _command(name: str, helped: str, parser: argparse.ArgumentParser) -> str:
             for action in group._group_actions
             if not isinstance(action, argparse._HelpAction) and action.help != argparse.SUPPRESS
         ]
-        title = {"options": "option", "positional arguments": "argument"}.get(group.title or "", f"option: {group.title}")
+        title = {"options": "option", "positional arguments": "argument"}.get(
+            group.title or "", f"option: {group.title}"
+        )
         if rows:
             parts.append(table((title, "meaning"), rows))
     if parser.epilog:

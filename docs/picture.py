@@ -7,6 +7,7 @@ labels are known. `make docs` runs this file; `tests/test_docs.py` checks that t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def _waveform(samples: Float32, row: tuple[int, int]) -> str:
     """Draw the largest magnitude of each pixel, up and down from the middle of the row."""
     y, height = row
     edges = np.linspace(0, len(samples), WIDTH // 2 + 1).astype(int)
-    peaks = [float(np.abs(samples[start:end]).max()) for start, end in zip(edges, edges[1:], strict=False)]
+    peaks = [float(np.abs(samples[start:end]).max()) for start, end in pairwise(edges)]
     upper = [f"{LEFT + 2 * index},{y + height / 2 * (1 - peak):.1f}" for index, peak in enumerate(peaks)]
     lower = [f"{LEFT + 2 * index},{y + height / 2 * (1 + peak):.1f}" for index, peak in enumerate(peaks)]
     return f'<polygon points="{" ".join(upper + lower[::-1])}" fill="#9aa4ac"/>'

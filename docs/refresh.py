@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import shtab
@@ -38,16 +37,14 @@ def main() -> None:
 def refresh(slow: bool) -> None:
     """Write parts that are generated, outputs of commands, the picture, and the completion scripts."""
     for name, parts in generated.PARTS.items():
+        text = (ROOT / name).read_text("utf-8")
         for part, make in parts.items():
-            edit(ROOT / name, lambda text, part=part, make=make: generated.with_part(text, part, make()))
+            text = generated.with_part(text, part, make())
+        (ROOT / name).write_text(text, "utf-8")
     (ROOT / "docs" / "commands.md").write_text(generated.commands_page(), "utf-8")
     for page in pages():
-        if page in SLOW and not slow:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            console.prepare(Path(folder))
-            tutorial = page == TUTORIAL
-            edit(page, lambda text: console.refreshed(text, Path(folder), every=tutorial, digits=not tutorial))
+        if slow or page not in SLOW:
+            page.write_text(with_output(page), "utf-8")
     picture.PICTURE.write_text(picture.drawn(), "utf-8")
     for shell in ("bash", "zsh"):
         script = ROOT / "docs" / "completion" / f"ms-edge.{shell}"
@@ -59,9 +56,12 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def edit(page: Path, change: Callable[[str], str]) -> None:
-    """Replace the text of a page."""
-    page.write_text(change(page.read_text("utf-8")), "utf-8")
+def with_output(page: Path) -> str:
+    """Return the text of a page with the output that its commands print now."""
+    tutorial = page == TUTORIAL
+    with tempfile.TemporaryDirectory() as folder:
+        console.prepare(Path(folder))
+        return console.refreshed(page.read_text("utf-8"), Path(folder), every=tutorial, digits=not tutorial)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in QUICK if list(console.shown_commands(page.read_text("utf-8")))], ids=lambda page: page.name
+    "page",
+    [page for page in QUICK if list(console.shown_commands(page.read_text("utf-8")))],
+    ids=lambda page: page.name,
 )
 def test_commands_print_what_the_page_shows(page, folder):
     for each in console.shown_commands(page.read_text("utf-8")):

