@@ -6,6 +6,7 @@ BIN := bin
 endif
 LOCK := requirements-dev.lock
 RUNTIME_LOCK := requirements.lock
+BUILD_LOCK := requirements-build.lock
 DATA ?= data/open-corpus
 BENCH ?=
 EXPORT := --quiet --frozen --no-annotate --no-header --no-emit-project
@@ -129,14 +130,22 @@ docs: .venv-dev/installed ## write anew what README and docs/ show of the progra
 lock: ## pin the runtime and the development environment anew, with hashes (needs uv)
 	uv lock --quiet --upgrade
 	uv export $(EXPORT) --no-default-groups --extra cpu --output-file $(RUNTIME_LOCK)
+	uv export $(EXPORT) --only-group build --output-file $(BUILD_LOCK)
 	uv export $(EXPORT) --group dev --output-file $(LOCK)
 	rm uv.lock
 
-dist: ## the source distribution and the wheel, with its SBOM, in dist/
-	rm -rf dist
+# hatchling alone, by its lock. The wheel is built of the source distribution, as a user's pip does.
+build/venv-dist/installed: $(BUILD_LOCK)
 	$(PYTHON) -m venv build/venv-dist
-	build/venv-dist/$(BIN)/$(PIP_INSTALL) build
-	build/venv-dist/$(BIN)/python -m build --outdir dist
+	build/venv-dist/$(BIN)/$(PIP_INSTALL) --require-hashes --requirement $(BUILD_LOCK)
+	@touch $@
+
+dist: build/venv-dist/installed ## the source distribution and the wheel, with its SBOM, in dist/
+	rm -rf dist build/sdist
+	build/venv-dist/$(BIN)/python -m hatchling build --target sdist --directory dist
+	mkdir -p build/sdist
+	tar -xzf dist/*.tar.gz --strip-components 1 -C build/sdist
+	cd build/sdist && ../venv-dist/$(BIN)/python -m hatchling build --target wheel --directory ../../dist
 
 clean: ## remove environments and build products
 	rm -rf .venv .venv-edge .venv-lowest .venv-dev .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache
