@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quality import conditions
-from benchmarks.quality.testsets import RATE_HZ, Samples
+from benchmarks.quality.testsets import RATE_HZ
 from benchmarks.quality.validation_set import (
     LISTING,
     Clip,
@@ -33,6 +33,7 @@ from benchmarks.quality.validation_set import (
     write_clips,
     write_listing,
 )
+from ms_edge.arrays import Float32
 from ms_train.augment import rooms as simulated
 from ms_train.augment.rooms import Room
 from ms_train.datasets.cache import default_folder
@@ -57,7 +58,7 @@ def write(out: Path, recordings: Sequence[Recording], rooms: Sequence[Room]) -> 
     write_listing(out, write_clips(out, _all(recordings, rooms)))
 
 
-def _all(recordings: Sequence[Recording], rooms: Sequence[Room]) -> Iterator[tuple[Clip, Samples]]:
+def _all(recordings: Sequence[Recording], rooms: Sequence[Room]) -> Iterator[tuple[Clip, Float32]]:
     for seconds in SECONDS:
         for label in ("speech", "music"):
             cuts = _cuts(recordings, label, seconds)

@@ -32,9 +32,9 @@ from typing import Any
 import keras
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.quality.testsets import NEITHER, Clip
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
 from ms_edge.errors import MsEdgeError
 from ms_train.augment.pool import Pool
@@ -49,7 +49,6 @@ from ms_train.recipes.recipe import Recipe
 from ms_train.scores.metrics import predict
 from ms_train.training.fit import fit
 
-Float32 = NDArray[np.float32]
 Asked = tuple[Float32, Sequence[str]]  # windows (n, samples), and what is true of each
 
 RECIPE = "mel_residual"

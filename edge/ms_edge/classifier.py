@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ms_edge._version import __version__
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import open_audio
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioArrays, AudioSource
@@ -25,7 +26,6 @@ from ms_edge.model.session import Model
 from ms_edge.results import Classification, Segment
 from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
 
-Float32 = NDArray[np.float32]
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
 MIN_DURATION_S = 0.25  # of audio, to be classified at all

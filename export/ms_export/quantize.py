@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import UsageError
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.spec import FEATURES
@@ -35,8 +35,6 @@ from ms_train.datasets import clips
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.dataset import Recording
 from ms_train.scores.metrics import accuracy
-
-Float32 = NDArray[np.float32]
 
 MAX_LOSS_POINTS = 0.5  # of validation clips got right, in per cent of them
 

@@ -23,12 +23,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from ms_edge.arrays import Float32
 from ms_edge.features.frontend import hann_window, mel_filterbank
 from ms_edge.features.spec import FEATURES, WAVEFORM, FrontEndSpec
 from ms_edge.model.session import MAX_BYTES
 from ms_export.errors import ExportError
-
-Float32 = NDArray[np.float32]
 
 SPECTRUM = "spectrum"
 MAX_BLOCK = 4096  # samples; a clip is padded by fewer than one block

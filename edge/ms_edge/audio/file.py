@@ -10,8 +10,9 @@ from typing import IO
 
 import numpy as np
 import soundfile
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.containers import container_of
 from ms_edge.audio.opening import (
     STDIN,
@@ -30,8 +31,6 @@ from ms_edge.audio.riff import MPEG_CODINGS
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioArrays, AudioSource, Samples, as_float32, require_plausible
 from ms_edge.audio.streams import Section, Stream
 from ms_edge.errors import AudioError, UsageError
-
-Float32 = NDArray[np.float32]
 
 SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")  # libsndfile's subtypes whose samples are integers of at most 16 bits
 CAREFUL_FRAMES = 1024  # read at a time where a file is damaged

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import AudioError, UsageError
 
-Float32 = NDArray[np.float32]
 Samples = NDArray[Any]  # float32, or int16 of full scale 32,768
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000

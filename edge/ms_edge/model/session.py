@@ -16,8 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import DeviceError, ModelError, UsageError
 from ms_edge.features.spec import FEATURES, MAX_VALUES, WAVEFORM, FrontEndSpec
 from ms_edge.model.check import read_contents
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     BUNDLED: Path
 
-Float32 = NDArray[np.float32]
 
 _MODELS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
 _BUNDLED = os.path.join(_MODELS, "music-speech.onnx")

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ms_edge._version import __version__
+from ms_edge.arrays import Float32
 from ms_edge.audio.source import AudioArrays
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError, UsageError
@@ -31,8 +31,6 @@ SECONDS = 15.0  # of timing, by default: with imports and loading less than 20
 MIN_SECONDS, MAX_SECONDS = 0.1, 3600.0
 AUDIO_S = 60.0  # classified at a time
 PERCENTILES = (50, 95, 99)
-
-Float32 = NDArray[np.float32]
 
 
 def measure(model: str | None = None, device: str = "auto", seconds: float = SECONDS) -> dict[str, Any]:

@@ -16,12 +16,13 @@ import numpy as np
 import soxr
 from scipy.fft import irfft, next_fast_len, rfft
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import UsageError
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.augment import codecs, masks
 from ms_train.augment.channel import channel
 from ms_train.augment.masks import Mask
-from ms_train.signals import Augment, Float32, Range, Rng, coloured_noise, mix, rms
+from ms_train.signals import Augment, Range, Rng, coloured_noise, mix, rms
 
 
 def gain(samples: Float32, rng: Rng, sample_rate_hz: int, *, gain_db: Range = (-20.0, 6.0)) -> Float32:

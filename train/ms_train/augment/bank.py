@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.features import frontend
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.spec import FrontEndSpec
@@ -38,7 +39,7 @@ from ms_train.augment.scenes import Scenes, random_batch
 from ms_train.augment.store import Shapes, Store
 from ms_train.datasets import activity
 from ms_train.errors import RunError
-from ms_train.signals import Augment, Float32, Rng
+from ms_train.signals import Augment, Rng
 
 SLACK_S = 0.1  # by which a use may shift a window
 GAIN_DB = (-6.0, 6.0)  # of a use

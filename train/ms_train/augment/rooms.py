@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import UsageError
 from ms_train.errors import RunError
-from ms_train.signals import Float32, Rng
+from ms_train.signals import Rng
 
 ROOMS = {"train": 100, "val": 32, "test": 48}
 PLACES = 4  # of the microphone in each room

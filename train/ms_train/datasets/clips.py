@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import MsEdgeError
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import windows
 from ms_train.datasets.cache import Cache
 from ms_train.datasets.dataset import Recording
 from ms_train.errors import DataError
-from ms_train.signals import Audio, Float32
+from ms_train.signals import Audio
 
 Made = TypeVar("Made")
 

@@ -18,11 +18,12 @@ import tensorflow_datasets as tfds
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import AudioFile
 from ms_edge.audio.source import AudioArrays, require_plausible
 from ms_edge.errors import AudioError
 from ms_train.console import first_line
-from ms_train.datasets.dataset import Dataset, Recording, Samples
+from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import fit_for_training, say_left_out
 from ms_train.errors import DataError
 
@@ -221,7 +222,7 @@ class _Encoded(io.BytesIO):
 
 def _read(
     examples: Any, number: int, audio: str, name: str, rate_hz: int, scale: _Scale, sample_rate_hz: int
-) -> Samples:
+) -> Float32:
     samples = _example(examples, number, name)[audio]
     if isinstance(samples, bytes):
         encoded = _Encoded(samples)

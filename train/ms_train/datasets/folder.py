@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.opening import EXTENSIONS
 from ms_edge.errors import AudioError
 from ms_edge.jobs.inputs import Skipped, is_skipped
-from ms_train.datasets.dataset import Dataset, Recording, Samples
+from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import file_digest, read_for_training, say_left_out
 from ms_train.errors import DataError
 
@@ -66,5 +67,5 @@ def folder(root: Path) -> Dataset:
     return Dataset(root.name, tuple(path.name for path in classes), "exclusive", tuple(recordings))
 
 
-def _read(path: Path, sample_rate_hz: int) -> Samples:
+def _read(path: Path, sample_rate_hz: int) -> Float32:
     return read_for_training(path, sample_rate_hz)

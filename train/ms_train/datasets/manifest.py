@@ -9,8 +9,9 @@ import os
 from functools import partial
 from pathlib import Path
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import AudioError
-from ms_train.datasets.dataset import Dataset, Recording, Samples
+from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import file_digest, read_for_training, say_left_out
 from ms_train.errors import DataError
 
@@ -139,7 +140,7 @@ def _require_one_split(
         )
 
 
-def _read(line: str, path: Path, start_s: float, end_s: float | None, sample_rate_hz: int) -> Samples:
+def _read(line: str, path: Path, start_s: float, end_s: float | None, sample_rate_hz: int) -> Float32:
     try:
         return read_for_training(path, sample_rate_hz, start_s, end_s)
     except AudioError as error:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import AudioError
 from ms_edge.results import Classification
 from ms_edge.timeline import OTHER, SILENCE, window_label
@@ -19,8 +20,6 @@ from ms_train.errors import DataError
 from ms_train.evaluation.subject import Subject
 from ms_train.scores.calibration import log_loss
 from ms_train.scores.metrics import Answers, name_of
-
-Float32 = NDArray[np.float32]
 
 LENGTHS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
 CROPS_PER_RECORDING = 30  # of each length, evenly from the first to the last

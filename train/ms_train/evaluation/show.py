@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import AudioFile
 from ms_edge.audio.opening import STDIN
 from ms_edge.errors import AudioError, MsEdgeError, UsageError
@@ -20,7 +21,7 @@ from ms_train.augment.augmentations import AUGMENTATIONS, MASKS, require_known
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.errors import DataError
 from ms_train.recipes.recipe import Recipe
-from ms_train.signals import Float32, Rng, mix
+from ms_train.signals import Rng, mix
 
 PAGE_S = 300.0  # of a recording on one page: what lies beyond would be narrower than a pixel can show
 AUGMENTED_S = 30.0

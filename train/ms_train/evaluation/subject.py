@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.classifier import Classifier, WindowScores
 from ms_edge.errors import UsageError
 from ms_edge.features.spec import FEATURES, FrontEndSpec
@@ -25,8 +26,6 @@ from ms_train.errors import RunError
 from ms_train.training.runs import PARTS, TrainedRun
 
 UNLIMITED = 1 << 30  # windows at a time: a run of one's own asks for no more memory than its training did
-
-Float32 = NDArray[np.float32]
 
 
 class Listener(Classifier):

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import UsageError
 from ms_edge.timeline import OTHER
 from ms_train.augment.pool import Pool
@@ -47,7 +48,7 @@ from ms_train.recipes.recipe import Recipe
 from ms_train.scores.calibration import expected_calibration_error, reliability
 from ms_train.scores.metrics import accuracy, predict
 from ms_train.scores.outputs import with_logits
-from ms_train.signals import Float32, Rng, loudness
+from ms_train.signals import Rng, loudness
 from ms_train.training.rendering import pool_of, scenes_of
 from ms_train.training.runs import save_model, write_json
 
