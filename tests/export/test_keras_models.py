@@ -36,7 +36,7 @@ def network(*shape: int | None, columns: int = 3, activation: str | None = "soft
 
 
 @pytest.fixture(autouse=True)
-def _thin_grid(thin_grid):
+def _thin_grid_and_no_pictures(thin_grid, no_pictures):
     """For all tests but the one that asks for the whole grid."""
 
 

@@ -37,10 +37,11 @@ SAMPLES = sorted((Path(__file__).parent.parent / "data").glob("*.wav"))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_time_is_spent_on_timing_and_parity(thin_the_grid):
+def _no_time_is_spent_on_timing_parity_and_pictures(thin_the_grid, leave_out_pictures):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quantize, "TIMED_S", 0.0)
         thin_the_grid(patch)
+        leave_out_pictures(patch)
         yield
 
 

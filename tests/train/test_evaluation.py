@@ -129,11 +129,13 @@ def test_any_name_can_be_drawn_and_written_and_printed(samples, tmp_path, capfd,
     assert str(data).encode("ascii", "backslashreplace") in sys.stdout.buffer.getvalue()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_same_seed_gives_the_same_report(bundled, folder, tmp_path):
     assert evaluate(BUNDLED, "--data", f"folder:{folder}", "-o", tmp_path) == 0
     assert (tmp_path / "report.json").read_bytes() == (bundled / "report.json").read_bytes()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
     for name in ("speech", "music"):
         (tmp_path / name).mkdir()
@@ -145,6 +147,7 @@ def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
     assert next(line for line in lines if line.startswith("music ROC-AUC")).split()[-2:] == ["-", "-"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_temperature_is_fitted_on_no_recording_that_is_scored(folder, samples, tmp_path):
     others = tmp_path / "others"
     for path in samples:  # some are scored, the others are not: their last sample is missing
@@ -172,6 +175,7 @@ def run(folder, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_is_scored_on_what_it_held_out(run, capsys):
     assert evaluate(run, "-o", run.parent / "report") == 0
     found = json.loads((run.parent / "report" / "report.json").read_text())

@@ -32,8 +32,9 @@ KINDS = ("beep", "click", "hiss")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _short():
+def _short(leave_out_pictures):
     with pytest.MonkeyPatch.context() as patch:
+        leave_out_pictures(patch)
         patch.setattr(finetune, "STEPS_PER_EPOCH", 4)
         patch.setattr(finetune, "BATCH_S", 8.0)
         yield
