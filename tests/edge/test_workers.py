@@ -16,7 +16,7 @@ SCRIPT = """
 import os, signal, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from ms_edge.errors import ModelError
-from ms_edge.workers import WorkerError, Workers, can_fork
+from ms_edge.jobs.workers import WorkerError, Workers, can_fork
 
 def answer(item, on_audio):
     on_audio(2.5)
@@ -127,7 +127,7 @@ def test_processes_and_threads_write_the_same_bytes(samples, tmp_path):
 
 CRASH = """
 import os, sys
-from ms_edge import cli
+from ms_edge.cli import main as cli
 from ms_edge.classifier import Classifier
 
 classify = Classifier.classify
@@ -179,7 +179,7 @@ def test_what_is_asked_of_a_process_that_has_died_is_worked_on_once():
     """However large it is: the process that comes next is asked, and not both."""
     script = """
 import os, signal, time
-from ms_edge.workers import Workers
+from ms_edge.jobs.workers import Workers
 
 def answer(item, on_audio):
     os.write(1, item[:1].encode())
@@ -220,7 +220,7 @@ with Workers(1, answer) as workers:
 
 def test_what_hears_of_audio_may_fail_and_no_answer_goes_to_another_item():
     script = """
-from ms_edge.workers import Workers
+from ms_edge.jobs.workers import Workers
 
 def answer(item, on_audio):
     on_audio(1000.0)
@@ -243,7 +243,7 @@ def test_where_no_other_process_can_be_had_what_went_with_the_last_is_told_and_t
     script = (
         BEGINNING
         + """
-from ms_edge import workers as module
+from ms_edge.jobs import workers as module
 module.FORK_S, fork, here, begun = 0.2, os.fork, os.getpid(), []
 
 def fork_once():
@@ -284,9 +284,9 @@ with Workers(4, answer) as workers, ThreadPoolExecutor(4) as pool:
 
 FULL = """
 import time
-from ms_edge import cli
-from ms_edge.outputs import Output
-from ms_edge.workers import Workers
+from ms_edge.cli import main as cli
+from ms_edge.output.destination import Output
+from ms_edge.jobs.workers import Workers
 
 ask = Workers.__call__
 def asked_late(self, item, on_audio):
@@ -329,5 +329,5 @@ def test_a_reader_that_goes_away_ends_the_run(samples):
 
 def test_what_other_systems_lack_is_not_imported():
     script = "import sys, multiprocessing.context as c; del c.ForkContext, c.ForkProcess; sys.platform = 'win32'; "
-    script += "from ms_edge.workers import can_fork; print(can_fork())"
+    script += "from ms_edge.jobs.workers import can_fork; print(can_fork())"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"

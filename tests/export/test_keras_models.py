@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from ms_edge import cli as edge_cli
-from ms_edge.model import Model
-from ms_edge.spec import FrontEndSpec
+from ms_edge.cli import main as edge_cli
+from ms_edge.features.spec import FrontEndSpec
+from ms_edge.model.session import Model
 from ms_export import cli, waveform
-from ms_export.signals import grid
+from ms_export.cases import grid
 
 # The floor is high, so that what two transforms round differently is a tenth of what features may differ by.
 SPEC = FrontEndSpec(8_000, 256, 128, 256, clip_s=0.5, hop_s=0.5, log_floor=0.05)
