@@ -11,6 +11,7 @@ from hypothesis import settings
 
 # Machines differ and are busy: what has to end in time says so itself.
 settings.register_profile("ms-edge", deadline=None)
+settings.register_profile("nightly", deadline=None, max_examples=100 * settings.default.max_examples)
 settings.load_profile("ms-edge")
 
 ROOT = Path(__file__).parent.parent
