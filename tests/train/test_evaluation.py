@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from small_network import few_layers
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as edge_cli
@@ -33,11 +34,12 @@ def folder(tmp_path_factory, copy_by_label) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Recipes of two steps an epoch, and intervals from few rounds."""
+    """Recipes of two steps an epoch, mel_dscnn of few layers, and intervals from few rounds."""
     short = {
         name: dataclasses.replace(recipe, steps_per_epoch=recipe.steps_per_epoch and 2, batch_size=8)
         for name, recipe in recipes.recipes().items()
     }
+    short["mel_dscnn"] = few_layers(short["mel_dscnn"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes, "recipes", lambda: short)
         patch.setattr(metrics_module, "ROUNDS", 40)

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_network import few_layers
 
 from ms_edge.errors import MsEdgeError
 from ms_train.cli import main as cli
@@ -51,20 +52,7 @@ def recipe(name: str) -> Recipe:
         return dataclasses.replace(found, spec=spec, build_model=build_model, batch_size=4, clips_per_recording=2)
 
     average = 0.5 if name == "mel_residual" else None  # of two steps an epoch a slow one would see little
-
-    def few_layers(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
-        """One of each kind that `mel_dscnn` has thirty of, which take ten seconds to trace."""
-        inputs = keras.Input(found.spec.feature_shape)
-        x = keras.layers.Reshape((*found.spec.feature_shape, 1))(keras.layers.BatchNormalization()(inputs))
-        x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False)(x)
-        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
-        x = keras.layers.DepthwiseConv2D(3, strides=2)(x)
-        x = keras.layers.Dropout(0.3)(keras.layers.Flatten()(x))
-        model = keras.Model(inputs, keras.layers.Dense(len(labels), activation="softmax")(x))
-        mel_dscnn.compile_model(model, decision == "independent", epochs, 2e-3, 1e-3, average)
-        return model
-
-    return dataclasses.replace(found, build_model=few_layers, batch_size=4, steps_per_epoch=2)
+    return dataclasses.replace(few_layers(found, average), batch_size=4, steps_per_epoch=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
