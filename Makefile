@@ -64,7 +64,7 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 	@touch $@
 
 # As many at once as there are cores, at most four: each worker holds a TensorFlow of about 1 GB. Whole files, since their fixtures cost.
-test: .venv-dev/installed .venv-oldest/installed wheelhouse ## all tests but the slow ones
+test: .venv-dev/installed .venv-oldest/installed build/wheelhouse/filled ## all tests but the slow ones
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 test-slow: .venv-dev/installed ## those that take more than ten seconds each (about ten minutes)
