@@ -93,10 +93,16 @@ def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_end", on_epoch_end)
 
 
+SLOW = pytest.mark.slow
 # mel_residual is mel_dscnn's training here, and averages weights.
-@pytest.fixture(
-    scope="module", params=["resized_cnn", pytest.param("mel_dscnn", marks=pytest.mark.slow), "mel_residual"]
+all_but_one_slow = pytest.mark.parametrize(
+    "whole",
+    [pytest.param("resized_cnn", marks=SLOW), pytest.param("mel_dscnn", marks=SLOW), "mel_residual"],
+    indirect=True,
 )
+
+
+@pytest.fixture(scope="module", params=["resized_cnn", pytest.param("mel_dscnn", marks=SLOW), "mel_residual"])
 def whole(request, folder, tmp_path_factory) -> Path:
     """A run folder of a training that nothing interrupted: of fixed clips, of random windows, and with averaged weights."""
     out = tmp_path_factory.mktemp("whole") / request.param
@@ -110,11 +116,13 @@ def test_the_same_seed_gives_the_same_weights(whole, folder, tmp_path):
     assert_same(whole, tmp_path / "again")
 
 
+@all_but_one_slow
 def test_another_seed_gives_others(whole, folder, tmp_path):
     train(whole.name, folder, tmp_path / "other", seed=8)
     assert any((a != b).any() for a, b in zip(weights(whole), weights(tmp_path / "other"), strict=True))
 
 
+@all_but_one_slow
 def test_a_resumed_training_ends_with_the_weights_of_one_that_was_not_interrupted(
     whole, folder, tmp_path, monkeypatch, capsys
 ):
