@@ -11,6 +11,7 @@ import ast
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -140,6 +141,16 @@ def packages() -> str:
     return table(("package", "purpose"), rows)
 
 
+def layers() -> str:
+    """Return the layers that import-linter checks, the topmost first."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    blocks = []
+    for contract in tools["importlinter"]["contracts"]:
+        if contract["type"] == "layers":
+            blocks.append("\n".join([f"{contract['name']}:", *(f"    {layer}" for layer in contract["layers"])]))
+    return "```text\n" + "\n\n".join(blocks) + "\n```\n"
+
+
 # Records, from the result classes.
 
 
@@ -241,7 +252,7 @@ PARTS = {
     "README.md": {"comparison": comparison},
     "docs/records.md": {"fields": fields},
     "docs/errors.md": {"codes": error_codes, "warnings": warning_codes},
-    "docs/architecture.md": {"packages": packages},
+    "docs/architecture.md": {"packages": packages, "layers": layers},
     "docs/robustness.md": {"matrix": matrix},
     "docs/triton.md": {"scores": scores},
     "docs/javascript.md": {"scores": scores_json},
