@@ -33,8 +33,11 @@ def commands(block: str) -> list[Command]:
     """Return the commands of a console block."""
     found = []
     for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
-        line = re.match(r"(?:[^\n]*\\\n)*[^\n]*", part)[0]  # a backslash continues a line
-        found.append(Command(line, part[len(line) + 1 :]))
+        line, _, shown = part.partition("\n")
+        while line.endswith("\\"):  # the command continues on the next line
+            more, _, shown = shown.partition("\n")
+            line += f"\n{more}"
+        found.append(Command(line, shown))
     return found
 
 
@@ -62,7 +65,7 @@ def matches(shown: str, printed: str, digits: bool = True) -> bool:
     `digits=False` every number matches every other, for output of trainings.
     """
     if shown.lstrip().startswith(("{", "[")):
-        return _comparable(json.loads(shown)) == _comparable(json.loads(printed or "null"))
+        return bool(_comparable(json.loads(shown)) == _comparable(json.loads(printed or "null")))
     if not digits:
         shown, printed = _without_digits(shown), _without_digits(printed)
     lines = printed.splitlines()

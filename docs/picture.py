@@ -91,8 +91,9 @@ def _sample(name: str) -> Float32:
 def _mixed(speech: str, music: str) -> Float32:
     voice, under = _sample(speech), _sample(music)
     under = under * (np.std(voice) / np.std(under)) * np.float32(10 ** (MUSIC_UNDER_SPEECH_DB / 20))
-    mixed: Float32 = voice + under[: len(voice)]
-    return mixed / np.abs(mixed).max() * np.float32(0.9)
+    mixed = voice + under[: len(voice)]
+    scaled: Float32 = mixed / np.abs(mixed).max() * np.float32(0.9)
+    return scaled
 
 
 def _pink_noise(seconds: float) -> Float32:
