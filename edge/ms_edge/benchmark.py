@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ms_edge import __version__
-from ms_edge.batch import usable_cores
 from ms_edge.classifier import Classifier
 from ms_edge.compare import deviation
 from ms_edge.errors import MsEdgeError, UsageError
@@ -24,6 +23,7 @@ from ms_edge.golden import golden_deviations, golden_signal
 from ms_edge.model import Model, import_onnxruntime
 from ms_edge.providers import CPU, REMOTE, SUFFIX
 from ms_edge.sources import AudioArrays
+from ms_edge.workers import usable_cores
 from ms_edge.writers import printable
 
 SCHEMA = "ms-edge-benchmark/1"

@@ -143,7 +143,6 @@ def _ours(output: str | None) -> str | None:
 
 def _classify(args: argparse.Namespace) -> int:
     # Imported here, so that --help and --version do not pay for what they do not use.
-    from ms_edge.batch import most_jobs, usable_cores
     from ms_edge.classifier import MIN_SEGMENT_S, Classifier
     from ms_edge.inputs import Inputs, parse_shard
     from ms_edge.model import Model
@@ -152,6 +151,7 @@ def _classify(args: argparse.Namespace) -> int:
     from ms_edge.progress import Progress
     from ms_edge.resume import ResumableOutput
     from ms_edge.run import classify
+    from ms_edge.workers import most_jobs, usable_cores
     from ms_edge.writers import format_of, formats, wants_colour
 
     if not args.paths and args.files_from is None:
@@ -231,8 +231,9 @@ def _classify(args: argparse.Namespace) -> int:
         say = progress.complain if args.jobs else progress.tell
         say(f"{asked}working on {most} file{'' if most == 1 else 's'} at once: {why}.")
         jobs = most
-    # Nothing to wait for, and nothing at once: then this thread does it, without others to be woken by.
-    jobs = 0 if alone or (jobs == 1 and args.files_from is None) else jobs
+    # One file at a time needs no worker, unless that may wait for standard input when an interrupt comes.
+    if (alone or jobs == 1) and not inputs.may_wait():
+        jobs = 0
     return classify(inputs, classifier, output, progress, jobs=jobs, raw=raw)
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import soundfile
 
 from ms_edge import __version__
-from ms_edge.batch import usable_cores
 from ms_edge.compare import Deviation
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.frontend import model_input
 from ms_edge.golden import golden_deviations, golden_signal
 from ms_edge.model import Model, import_onnxruntime
 from ms_edge.providers import CUDA, SUFFIX
+from ms_edge.workers import usable_cores
 from ms_edge.writers import printable
 
 TIMED_RUNS = 50

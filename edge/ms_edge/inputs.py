@@ -7,6 +7,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -48,8 +50,15 @@ class Inputs:
 
     def __post_init__(self) -> None:
         self._list = None if self.files_from is None else _open(self.files_from)
+        self._list_may_wait = self._list is not None and not _is_regular(self._list.fileno())
+        # What to wait for, with multiprocessing.connection.wait, after None. Windows cannot wait for a list.
+        self.pending = [self._list.fileno()] if self._list and self._list_may_wait and os.name != "nt" else []
         self.tell: Callable[[str], None] = lambda sentence: None  # is called of each file that a directory's walk skips
         self._skipped, self._skipped_in, self._directories = Skipped(), "", 0  # the last directory, and how many
+
+    def may_wait(self) -> bool:
+        """Return whether standard input may be one of the inputs, and reading it may never end."""
+        return (STDIN in self.paths or self.files_from not in (None, STDIN)) and stdin_may_wait()
 
     def skipped(self) -> str:
         """Return a sentence about the files that were skipped so far in directories that hold recordings too; "" without any.
@@ -59,10 +68,16 @@ class Inputs:
         where = self._skipped_in if self._directories == 1 else f"{self._directories:,} directories"
         return f"{where}: skipped {self._skipped}." if self._directories else ""
 
-    def __iter__(self) -> Iterator[str | Failure]:
-        """Yield each file, and a Failure for each directory that holds none and for standard input the second time."""
+    def __iter__(self) -> Iterator[str | Failure | None]:
+        """Yield each file, and a Failure for each directory that holds none and for standard input the second time.
+
+        Yield None if the next name of a list has not come yet; `pending` then says what to wait for.
+        """
         stdin_is_taken = self.files_from == STDIN
         for given in self._given():
+            if given is None:
+                yield None
+                continue
             if given == STDIN and stdin_is_taken:
                 yield Failure(STDIN, "cannot-open", f"{STDIN}: standard input can be read only once.")
                 continue
@@ -71,11 +86,29 @@ class Inputs:
                 if _in_shard(found if isinstance(found, str) else found.path, self.shard):
                     yield found
 
-    def _given(self) -> Iterator[str]:
+    def _given(self) -> Iterator[str | None]:
         yield from self.paths
         if self._list is not None:
+            separator = b"\0" if self.null_separated else b"\n"
             with self._list:
-                yield from _names(self._list, str(self.files_from), b"\0" if self.null_separated else b"\n")
+                yield from _names(self._list, str(self.files_from), separator, self._has_come)
+
+    def _has_come(self) -> bool:
+        """Return whether reading the list would not wait."""
+        assert self._list
+        if not self._list_may_wait:
+            return True
+        if sys.platform == "win32":
+            import msvcrt
+            from _winapi import PeekNamedPipe
+
+            try:
+                return PeekNamedPipe(msvcrt.get_osfhandle(self._list.fileno()), 0)[0] > 0
+            except OSError:  # the end of the pipe, or a console, whose reading Ctrl-C interrupts
+                return True
+        from multiprocessing.connection import wait
+
+        return bool(wait(self.pending, 0))
 
     def _expanded(self, path: str) -> Iterator[str | Failure]:
         if path == STDIN or not os.path.isdir(path):
@@ -214,10 +247,26 @@ def _open(listing: str) -> IO[bytes]:
         raise _unreadable(listing, error) from None
 
 
-def _names(file: IO[bytes], listing: str, separator: bytes) -> Iterator[str]:
+def stdin_may_wait() -> bool:
+    """Return whether standard input is a pipe or a terminal, so that reading it may never end."""
+    return not _is_regular(0)
+
+
+def _is_regular(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
+def _names(
+    file: IO[bytes], listing: str, separator: bytes, has_come: Callable[[], bool] = lambda: True
+) -> Iterator[str | None]:
+    """Yield the names in a list, and None while reading would wait."""
     rest = b""
     try:
-        while chunk := file.read(MAX_NAME):
+        while True:
+            while not has_come():
+                yield None
+            if not (chunk := file.read(MAX_NAME)):
+                break
             *names, rest = (rest + chunk).split(separator)
             yield from _decoded(names, separator)
             if len(rest) > MAX_NAME:

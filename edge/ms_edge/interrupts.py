@@ -10,12 +10,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, TypeVar
-
-from ms_edge.batch import POLL_S
-from ms_edge.progress import Progress
+from typing import Any
 
 INTERRUPTED = 130  # the exit status
 GRACE_S = 1.0  # for standard input to end after an interrupt: who writes it was most likely interrupted too
@@ -23,51 +20,28 @@ GRACE_S = 1.0  # for standard input to end after an interrupt: who writes it was
 TOGETHER_S = 0.1
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-Result = TypeVar("Result")
-
 
 class Interrupts:
-    """While entered, the first interrupt (Ctrl-C, SIGTERM, SIGHUP) asks to stop, the second ends the process at once."""
+    """While entered, the first interrupt (Ctrl-C, SIGTERM, SIGHUP) asks to stop, the second ends the process at once.
 
-    def __init__(self, progress: Progress) -> None:
+    `unfinished` becomes true if something was left undone because of an interrupt.
+    """
+
+    def __init__(self) -> None:
         self.unfinished = False
-        self.written = 0
-        self.over = False  # nobody waits for results any more
-        self._progress = progress
-        self._asked = False
-        self._asked_at = 0.0
+        self._asked_at: float | None = None
         self._before: dict[int, Any] = {}
 
     def stopped(self) -> bool:
-        """Whether to begin nothing more; asked only where there is more to begin."""
-        self.unfinished |= self._asked
-        return self._asked
+        """Return whether to begin nothing more. Call it only if there is more to begin."""
+        self.unfinished |= self._asked_at is not None
+        return self._asked_at is not None
 
-    def limited(self, answer: Callable[[], Sequence[Result]]) -> Sequence[Result | None]:
-        """What comes of an input that may never end; None of it where it does not end in time after an interrupt, or all is over."""
-        from concurrent.futures import Future
-
-        found: Future[Sequence[Result]] = Future()
-
-        def run() -> None:
-            try:
-                found.set_result(answer())
-            except BaseException as error:
-                found.set_exception(error)
-
-        thread = threading.Thread(target=run, name="ms-edge-stdin", daemon=True)  # which may wait for input for ever
-        try:
-            thread.start()
-        except RuntimeError:  # the system grants no more threads
-            return answer()
-        left_s = GRACE_S
-        while thread.is_alive() and left_s > 0 and not self.over:
-            thread.join(POLL_S)
-            left_s -= POLL_S * self._asked
-        if found.done():
-            return found.result()
-        self.unfinished = True
-        return [None]
+    def gave_up(self) -> bool:
+        """Return whether to wait no longer for an input that may never end. Call it only if there is one."""
+        over = self._asked_at is not None and time.monotonic() > self._asked_at + GRACE_S
+        self.unfinished |= over
+        return over
 
     def __enter__(self) -> Interrupts:
         self._before = _handled_by(self._handle)
@@ -79,11 +53,11 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._asked:
+        if self._asked_at is not None:
             if now - self._asked_at > TOGETHER_S:
-                os._exit(INTERRUPTED)  # threads may be deep in a file of ten hours; what was written is flushed
+                os._exit(INTERRUPTED)  # a file of ten hours may be in progress; all results so far are flushed
             return
-        self._asked, self._asked_at = True, now
+        self._asked_at = now
         with contextlib.suppress(OSError):  # of a terminal that has been closed
             if sys.stderr.isatty():
                 os.write(sys.stderr.fileno(), b"\nms-edge: finishing what is in progress; once more to stop at once.\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -28,20 +27,17 @@ class Progress:
         self._began = time.monotonic()
         self._next = self._began + DELAY_S
         self._bar: tqdm[None] | None = None
-        self._lock = threading.Lock()
 
     def audio(self, seconds: float) -> None:
-        """So much more audio has been read, in whatever thread."""
-        with self._lock:
-            self.audio_s += seconds
-            self._refresh()
+        """Count so many more seconds of audio that have been read."""
+        self.audio_s += seconds
+        self._refresh()
 
     def file(self, failed: bool) -> None:
-        """One more file is done."""
-        with self._lock:
-            self.files += 1
-            self.failed += failed
-            self._refresh()
+        """Count one more file that is done."""
+        self.files += 1
+        self.failed += failed
+        self._refresh()
 
     def complain(self, message: str) -> None:
         """Print a line of trouble with one input."""
@@ -56,12 +52,11 @@ class Progress:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the bar away while something else is printed."""
-        with self._lock:
-            if self._bar is not None:
-                with self._while_shown():
-                    self._bar.clear()
-            yield
+        """Remove the bar while something else is printed."""
+        if self._bar is not None:
+            with self._while_shown():
+                self._bar.clear()
+        yield
 
     def finish(self) -> None:
         """Take the bar away for good, and sum up for those who asked for more."""
@@ -87,6 +82,7 @@ class Progress:
         if self._bar is None:
             from tqdm import tqdm
 
+            tqdm.monitor_interval = 0  # no thread: this process may still fork workers
             self._bar = tqdm(
                 total=self._total,
                 unit=" files",

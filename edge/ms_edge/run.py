@@ -7,15 +7,13 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
-from typing import TypeGuard
+from collections.abc import Callable, Iterator
 
 from ms_edge.audio import AudioFile
-from ms_edge.batch import in_order
+from ms_edge.batch import Finished, InOrder
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError
-from ms_edge.inputs import Inputs
+from ms_edge.inputs import Inputs, stdin_may_wait
 from ms_edge.interrupts import INTERRUPTED, Interrupts, raised_for_certain
 from ms_edge.opening import STDIN
 from ms_edge.outputs import Output, TreeOutput
@@ -24,13 +22,12 @@ from ms_edge.providers import CPU
 from ms_edge.raw import RawFormat
 from ms_edge.results import SCHEMA, Classification, Failure
 from ms_edge.resume import ResumableOutput
+from ms_edge.workers import Workers, can_fork
 from ms_edge.writers import LIVE_HEADER, live_line
 
 DONE, FAILED = 0, 1
-TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files that are asked of at once: so many, or so large
+TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files in one task: at most so many, of so many bytes
 Result = Classification | Failure
-# To paths and what hears of audio read: what is to be said of each, or raised.
-Answer = Callable[[Sequence[str], Callable[[float], None]], Sequence[Result | Exception]]
 
 
 def classify(
@@ -42,30 +39,28 @@ def classify(
     jobs: int,
     raw: RawFormat | None = None,
 ) -> int:
-    """Write one result for each input, in their order; returns the exit status.
+    """Write one result for each input, in the order of the inputs, and return the exit status.
 
-    The first interrupt (Ctrl-C, SIGTERM, SIGHUP) lets the files in progress finish, the second ends the process.
+    `jobs` workers classify the files; with 0 this process does. The first interrupt (Ctrl-C, SIGTERM,
+    SIGHUP) lets the files in progress finish, the second ends the process.
     """
-    interrupts = Interrupts(progress)
-    failed = False
+    interrupts = Interrupts()
     try:
-        undone = _undone(inputs, classifier, output, raw)
-        with interrupts:
-            with _answering(classifier, raw, jobs) as (answer, share):
-                work = partial(_work, answer, progress, interrupts)
-                results: Generator[Result | str, None, None] = in_order(work, undone, jobs, interrupts.stopped, share)
-                with contextlib.closing(results):  # before the processes end, which its threads may be waiting for
-                    try:
-                        for result in results:
-                            with progress.aside():
-                                result = output.write(result)
-                            if isinstance(result, Failure):
-                                failed = True
-                                progress.complain(result.message)
-                            progress.file(isinstance(result, Failure))
-                            interrupts.written += 1
-                    finally:
-                        interrupts.over = True
+        with interrupts, _workers(classifier, raw, jobs, progress) as workers:
+            results = InOrder(
+                workers,
+                _undone(inputs, classifier, output, raw),
+                stopped=interrupts.stopped,
+                give_up=lambda path: path == STDIN and stdin_may_wait() and interrupts.gave_up(),
+                share=_share if workers.count > 1 else lambda path: 1.0,
+                pending=inputs.pending,
+            )
+            for result in results:
+                with progress.aside():
+                    written = output.write(result)
+                if isinstance(written, Failure):
+                    progress.complain(written.message)
+                progress.file(isinstance(written, Failure))
             if not interrupts.unfinished:
                 output.finish()
         if skipped := inputs.skipped():
@@ -80,96 +75,57 @@ def classify(
     if interrupts.unfinished:
         resume = "; the same command with --resume does the rest" if isinstance(output, ResumableOutput) else ""
         kept = output.abandon() or "what was printed or written so far is complete"
-        progress.complain(f"interrupted after {interrupts.written} results: {kept}{resume}.")
+        progress.complain(f"interrupted after {progress.files} results: {kept}{resume}.")
         return INTERRUPTED
-    return FAILED if failed else DONE
+    return FAILED if progress.failed else DONE
 
 
 def _undone(
     inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, raw: RawFormat | None
-) -> Iterator[str | Result | _Line]:
+) -> Iterator[str | Finished[Result | str] | None]:
+    """Yield the paths to classify, and what is known already: failures and the lines of an earlier run."""
     settings = classifier.settings(raw)
-    for item in map(output.checked, inputs):
-        line = None
-        if isinstance(output, ResumableOutput) and isinstance(item, str):
+    for given in inputs:
+        item = None if given is None else output.checked(given)
+        if isinstance(item, Failure):
+            yield Finished(item)
+        elif item is not None and isinstance(output, ResumableOutput):
             line = output.done(item, settings, classifier.model.sha256, classifier.model.provider)
-        yield item if line is None else _Line(line)
+            yield item if line is None else Finished(line)
+        else:
+            yield item
 
 
-class _Line(str):
-    """A record line of an earlier run."""
+def _workers(
+    classifier: Classifier, raw: RawFormat | None, jobs: int, progress: Progress
+) -> Workers[str, Result | str]:
+    """Return workers that classify paths: processes for a model on the CPU, threads for one on a GPU."""
 
-
-@contextlib.contextmanager
-def _answering(
-    classifier: Classifier, raw: RawFormat | None, jobs: int
-) -> Iterator[tuple[Answer, Callable[[object], float]]]:
-    """What answers for some items, for up to `jobs` threads at once, and which part of them an item is: in processes, several at
-    once, where that can be and there is more than one.
-    """
-
-    def answer(item: str, on_audio: Callable[[float], None]) -> Result:
+    def answer(path: str, on_audio: Callable[[float], None]) -> Result:
         try:
-            return classifier.classify(item, raw=raw, on_audio=on_audio)
+            return classifier.classify(path, raw=raw, on_audio=on_audio)
         except AudioError as error:
-            return Failure(item, error.code, error.message)
+            return Failure(path, error.code, error.message)
 
-    def answer_here(items: Sequence[str], on_audio: Callable[[float], None]) -> Sequence[Result]:
-        return [answer(item, on_audio) for item in items]
+    def died(path: str, how: str) -> Result:
+        why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
+        return Failure(path, "worker-died", f"{path}: the process that read it ended ({how}), perhaps {why}.")
 
-    if jobs < 2 or classifier.model.provider != CPU:
-        yield answer_here, lambda item: 1.0
-        return
-    from ms_edge.workers import WorkerError, Workers, can_fork
-
-    if not can_fork():
-        yield answer_here, lambda item: 1.0
-        return
-    with Workers(jobs, answer) as workers:
-
-        def answer_elsewhere(items: Sequence[str], on_audio: Callable[[float], None]) -> Sequence[Result | Exception]:
-            if list(items) == [STDIN]:  # which copies of this process would share
-                return answer_here(items, on_audio)
-            found = workers(items, on_audio)
-            return [
-                died(item, each) if isinstance(each, WorkerError) else each
-                for item, each in zip(items, found, strict=True)
-            ]
-
-        def died(item: str, how: WorkerError) -> Failure:
-            why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
-            return Failure(item, "worker-died", f"{item}: the process that read it ended ({how}), perhaps {why}.")
-
-        yield answer_elsewhere, _share
+    fork = classifier.model.provider == CPU and can_fork()
+    return Workers(answer, jobs, died, progress.audio, fork=fork)
 
 
-def _is_path(item: object) -> TypeGuard[str]:
-    return isinstance(item, str) and not isinstance(item, _Line)
-
-
-def _share(item: object) -> float:
-    """Which part an item is of what is asked at once: small files go together, for to ask costs as much as a second of audio."""
-    if not _is_path(item):
-        return 1 / TOGETHER
-    if item == STDIN:
+def _share(path: str) -> float:
+    """Return the part of a task that a file makes up. Small files go together: a task costs as much as a second of audio."""
+    if path == STDIN:
         return 1.0
     try:
-        found = os.stat(item)
-    except (OSError, ValueError):  # which is about to be said
+        found = os.stat(path)
+    except (OSError, ValueError):  # which is about to become a result
         return 1 / TOGETHER
-    if not (stat.S_ISREG(found.st_mode) and found.st_size):  # it may take for ever, as what Linux has in /proc does
+    if not (stat.S_ISREG(found.st_mode) and found.st_size):  # what Linux has in /proc may never end
         return 1.0
     return min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
-
-
-def _work(
-    answer: Answer, progress: Progress, interrupts: Interrupts, items: Sequence[str | Result | _Line]
-) -> Sequence[Result | str | Exception | None]:
-    paths = list(filter(_is_path, items))
-    if paths == [STDIN] and not stat.S_ISREG(os.fstat(0).st_mode):
-        return interrupts.limited(lambda: answer(paths, progress.audio))
-    answers = iter(answer(paths, progress.audio) if paths else ())
-    return [next(answers) if _is_path(item) else item for item in items]
 
 
 def stream(
