@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
-from ms_edge.workers import Workers
+from ms_edge.results import Classification, Failure
+from ms_edge.workers import Task, Workers
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Result = Classification | Failure | str  # a str is the record line of an earlier run
 
 LOOK_AHEAD = 4  # tasks per worker that are taken before the result of the first one is yielded
 FINISHED_SHARE = 1 / 8  # of a task, for an input that needs no work
@@ -18,13 +17,13 @@ POLL_S = 0.1  # seconds between checks for a stop request
 
 
 @dataclass(frozen=True)
-class Finished(Generic[Result]):
+class Finished:
     """An input that needs no work because its result is known already."""
 
     result: Result
 
 
-class InOrder(Generic[Item, Result]):
+class InOrder:
     """Iterate over the results of `items`, in their order, computed by `workers`.
 
     `items` yields inputs, `Finished` for a known result, and None if the next input has not come yet; then
@@ -41,18 +40,18 @@ class InOrder(Generic[Item, Result]):
 
     def __init__(
         self,
-        workers: Workers[Item, Result],
-        items: Iterable[Item | Finished[Result] | None],
+        workers: Workers,
+        items: Iterable[str | Finished | None],
         *,
         stopped: Callable[[], bool] = lambda: False,
-        give_up: Callable[[Item], bool] = lambda item: False,
-        share: Callable[[Item], float] = lambda item: 1.0,
+        give_up: Callable[[str], bool] = lambda path: False,
+        share: Callable[[str], float] = lambda path: 1.0,
         pending: Sequence[int] = (),
     ) -> None:
         self._workers, self._items, self._pending = workers, iter(items), pending
         self._stopped, self._give_up, self._share = stopped, give_up, share
-        self._waiting: deque[tuple[int, Item, float]] = deque()  # with number and share
-        self._begun: dict[int, Item] = {}
+        self._waiting: deque[tuple[int, str, float]] = deque()  # with number and share
+        self._begun: Task = {}
         self._found: dict[int, Result | BaseException] = {}
         self._shares: deque[float] = deque()  # of all that is taken and not yielded
         self._room = float(workers.count * LOOK_AHEAD or 1)
@@ -75,9 +74,10 @@ class InOrder(Generic[Item, Result]):
                 return
             if self._yielded in self._begun and self._give_up(self._begun[self._yielded]):
                 return
-            for number, found in self._workers.collect(POLL_S, self._pending if self._blocked else ()):
+            found = self._workers.collect(POLL_S, self._pending if self._blocked else ())
+            self._found |= found
+            for number in found:
                 del self._begun[number]
-                self._found[number] = found
 
     def _take(self) -> None:
         """Take inputs while there is room for them and they do not have to be waited for."""
@@ -115,10 +115,10 @@ class InOrder(Generic[Item, Result]):
                 self._waiting.clear()
                 return
             most = -(-len(self._waiting) // (2 * max(self._workers.count, 1)))
-            number, item, together = self._waiting.popleft()
-            group = {number: item}
-            while len(group) < most and (together := together + self._waiting[0][2]) <= 1:
-                number, item, _ = self._waiting.popleft()
-                group[number] = item
-            self._begun |= group
-            self._workers.submit(group)
+            number, path, together = self._waiting.popleft()
+            task = {number: path}
+            while len(task) < most and (together := together + self._waiting[0][2]) <= 1:
+                number, path, _ = self._waiting.popleft()
+                task[number] = path
+            self._begun |= task
+            self._workers.submit(task)

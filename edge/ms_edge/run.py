@@ -27,7 +27,6 @@ from ms_edge.writers import LIVE_HEADER, live_line
 
 DONE, FAILED = 0, 1
 TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files in one task: at most so many, of so many bytes
-Result = Classification | Failure
 
 
 def classify(
@@ -82,7 +81,7 @@ def classify(
 
 def _undone(
     inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, raw: RawFormat | None
-) -> Iterator[str | Finished[Result | str] | None]:
+) -> Iterator[str | Finished | None]:
     """Yield the paths to classify, and what is known already: failures and the lines of an earlier run."""
     settings = classifier.settings(raw)
     for given in inputs:
@@ -96,23 +95,17 @@ def _undone(
             yield item
 
 
-def _workers(
-    classifier: Classifier, raw: RawFormat | None, jobs: int, progress: Progress
-) -> Workers[str, Result | str]:
+def _workers(classifier: Classifier, raw: RawFormat | None, jobs: int, progress: Progress) -> Workers:
     """Return workers that classify paths: processes for a model on the CPU, threads for one on a GPU."""
 
-    def answer(path: str, on_audio: Callable[[float], None]) -> Result:
+    def answer(path: str, on_audio: Callable[[float], None]) -> Classification | Failure:
         try:
             return classifier.classify(path, raw=raw, on_audio=on_audio)
         except AudioError as error:
             return Failure(path, error.code, error.message)
 
-    def died(path: str, how: str) -> Result:
-        why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
-        return Failure(path, "worker-died", f"{path}: the process that read it ended ({how}), perhaps {why}.")
-
     fork = classifier.model.provider == CPU and can_fork()
-    return Workers(answer, jobs, died, progress.audio, fork=fork)
+    return Workers(answer, jobs, progress.audio, fork=fork)
 
 
 def _share(path: str) -> float:

@@ -13,18 +13,19 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
 
 from ms_edge.errors import MsEdgeError, resource_error
+from ms_edge.results import Classification, Failure
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Answer = Callable[[Item, Callable[[float], None]], Result]
+Result = Classification | Failure
+Task = dict[int, str]  # paths by their numbers
+# Called with a path and a function that takes the seconds of audio read since its last call.
+Answer = Callable[[str, Callable[[float], None]], Result]
 
 JOBS_PER_CORE = 4  # more workers only cost time to start, even if files come from a slow network
 OWN_DESCRIPTORS, JOB_DESCRIPTORS = 16, 4  # open files of this process, and for each worker
@@ -64,247 +65,208 @@ def can_fork() -> bool:
 
 
 @dataclass
-class _Task(Generic[Item]):
-    """Items by their numbers. `killed_by` says how the worker ended that had the item before."""
+class Worker:
+    """A process or, if `process` is None, a thread of this process, at the other end of `pipe`."""
 
-    items: dict[int, Item]
-    killed_by: str = ""
-
-
-class _Worker(Generic[Item]):
-    """A process or, without `process`, a thread of this process, at the other end of `pipe`."""
-
-    def __init__(self, pipe: Connection, process: int | None) -> None:
-        self.pipe = pipe
-        self.task: _Task[Item] | None = None
-        self._process = process
+    pipe: Connection
+    process: int | None
+    task: Task = field(default_factory=dict)  # empty: idle
 
     def end(self) -> str:
-        """End the worker and return how it ended. A thread finishes its task first; do not wait for it."""
+        """End the worker and return how it ended. Do not wait for a thread, which finishes its task."""
         self.pipe.close()
-        if self._process is None:
+        if self.process is None:
             return ""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process, signal.SIGKILL)  # of no effect on a process that is ending already
+            os.kill(self.process, signal.SIGKILL)  # no effect on a process that has begun to end
         try:
-            status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+            status = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
         except ChildProcessError:  # SIGCHLD is ignored, so the system keeps no status
             return "killed"
         return f"signal {-status}" if status < 0 else f"status {status}"
 
 
-class Workers(Generic[Item, Result]):
-    """Up to `count` workers that compute `answer(item, on_audio)`; this process only waits for them.
+class Workers:
+    """Up to `count` workers that compute `answer(path, on_audio)`; this process only waits for them.
 
     A worker starts when there is a task and no idle worker. With `fork` the workers are copies of this
-    process, which share the loaded model; see `can_fork`. Otherwise they are threads. With a `count` of
-    0, or if the system grants no worker, `collect` computes the results itself.
+    process, which share the loaded model; see `can_fork`. Otherwise they are threads. If `count` is 0 or
+    the system grants no worker, `collect` computes the results itself.
 
-    If a worker dies, another one takes its place, and the result for the item that it worked on is
-    `died(item, how)`. Workers ignore interrupts, and end if this process ends in whatever way.
-    `on_audio` is called in this process with the seconds of audio that workers have read.
+    If a worker dies, another one takes its place, and the result of its path is a Failure. Workers
+    ignore interrupts. However this process ends, they end too. `on_audio` is called in this process.
     """
 
-    def __init__(
-        self,
-        answer: Answer[Item, Result],
-        count: int,
-        died: Callable[[Item, str], Result],
-        on_audio: Callable[[float], None],
-        *,
-        fork: bool = False,
-    ) -> None:
+    def __init__(self, answer: Answer, count: int, on_audio: Callable[[float], None], *, fork: bool) -> None:
         self.count = count
-        self._answer, self._died, self._on_audio = answer, died, on_audio
-        self._start = _fork if fork else _start_thread
-        self._workers: list[_Worker[Item]] = []
-        self._queue: deque[_Task[Item]] = deque()
+        self._answer, self._on_audio, self._fork = answer, on_audio, fork
+        self._workers: list[Worker] = []
+        self._queue: deque[tuple[Task, str]] = deque()  # with how the worker ended that had the task before
         self._last_death = float("-inf")
 
     @property
     def ready(self) -> bool:
-        """Return whether a further task could begin at once."""
-        busy = sum(worker.task is not None for worker in self._workers)
-        return busy + len(self._queue) < max(self.count, 1)
+        """Whether a further task would begin at once."""
+        return len(self._queue) + sum(bool(worker.task) for worker in self._workers) < max(self.count, 1)
 
-    def submit(self, items: dict[int, Item]) -> None:
-        """Give items, each with a number, to one worker."""
-        self._queue.append(_Task(items))
+    def submit(self, task: Task) -> None:
+        """Let one worker compute the results of these paths."""
+        self._queue.append((task, ""))
         self._assign()
 
-    def collect(self, timeout_s: float, also: Sequence[int] = ()) -> list[tuple[int, Result | Exception]]:
-        """Wait for results, until `timeout_s` has passed or one of the descriptors `also` can be read.
+    def collect(self, timeout_s: float, also: Sequence[int] = ()) -> dict[int, Result | Exception]:
+        """Wait for results, at most until `timeout_s` have passed or a descriptor of `also` can be read.
 
-        Return (number, result) of the items that are done. The result is the exception if `answer` raised one.
+        Return the results that have come, by number. A result is an exception if `answer` raised it.
         """
         self._assign()
-        if self.count == 0 and self._queue:
-            return self._answer_here(self._queue.popleft())
+        if not self.count and self._queue:
+            task, killed_by = self._queue.popleft()
+            if killed_by:  # it could kill this process too
+                return _died(task, killed_by)
+            return {number: self._answer(path, self._on_audio) for number, path in task.items()}
+        if not (self._workers or also):  # no process is granted just now, or Windows cannot wait for a list
+            time.sleep(timeout_s)
+            return {}
         from multiprocessing.connection import wait
 
-        if not (self._workers or also):  # the system has refused a process, or Windows cannot wait for a list
-            time.sleep(timeout_s)
-            return []
         ready = wait([*(worker.pipe for worker in self._workers), *also], timeout_s)
-        found = [self._receive(worker) for worker in list(self._workers) if worker.pipe in ready]
-        return [result for results in found for result in results]
-
-    def _answer_here(self, task: _Task[Item]) -> list[tuple[int, Result | Exception]]:
-        """Compute the results in this process, but not that of an item that may have killed a worker."""
-        if task.killed_by:
-            return self._dead(task, task.killed_by)
-        return [(number, self._answer(item, self._on_audio)) for number, item in task.items.items()]
-
-    def _dead(self, task: _Task[Item], how: str) -> list[tuple[int, Result | Exception]]:
-        return [(number, self._died(item, how)) for number, item in task.items.items()]
+        found: dict[int, Result | Exception] = {}
+        for worker in [worker for worker in self._workers if worker.pipe in ready]:
+            found |= self._receive(worker)
+        return found
 
     def _assign(self) -> None:
-        """Give queued tasks to idle workers; start a worker if there is none."""
+        """Give queued tasks to idle workers; start workers if necessary."""
         while self._queue and (worker := self._idle()):
             try:
-                worker.pipe.send(list(self._queue[0].items.values()))
+                worker.pipe.send(list(self._queue[0][0].values()))
             except OSError:  # it died while it was idle
                 self._remove(worker)
             else:
-                worker.task = self._queue.popleft()
+                worker.task, _ = self._queue.popleft()
 
-    def _idle(self) -> _Worker[Item] | None:
-        """Return a worker without a task, a new one if necessary; None if there can be none now."""
-        for worker in self._workers:
-            if worker.task is None:
-                return worker
-        if len(self._workers) >= self.count:
+    def _idle(self) -> Worker | None:
+        """Return a worker without a task, a new one if necessary; None if there is none."""
+        if idle := next((worker for worker in self._workers if not worker.task), None):
+            return idle
+        if len(self._workers) == self.count:
             return None
         try:
-            worker = self._start(self._answer, [worker.pipe for worker in self._workers])
-        except (OSError, RuntimeError):  # no more processes, threads or open files are granted
-            # After a death memory may be short for a moment, so the next call tries again.
+            self._workers.append(_start(self._answer, self._fork))
+        except (OSError, RuntimeError):  # the system grants no more processes, threads or open files
+            # After a death, memory may be short for a moment: the next call tries again.
             if time.monotonic() > self._last_death + RETRY_S:
                 self.count = len(self._workers)
             return None
-        self._workers.append(worker)
-        return worker
+        return self._workers[-1]
 
-    def _receive(self, worker: _Worker[Item]) -> list[tuple[int, Result | Exception]]:
-        """Read one message of a worker. If the worker has died, queue its items one by one, or
-        return the result of `died` for a single item.
+    def _receive(self, worker: Worker) -> dict[int, Result | Exception]:
+        """Read one message of a worker and return the results in it.
+
+        If the worker has died of one of several paths, queue each of them as a task of its own.
         """
-        task = worker.task
         try:
-            audio_s, answers = worker.pipe.recv()
+            audio_s, results = worker.pipe.recv()
         except (EOFError, OSError):
             how = self._remove(worker)
-            if task and len(task.items) == 1:
-                return self._dead(task, how)
-            if task:
-                self._queue.extendleft(_Task({number: item}, how) for number, item in reversed(task.items.items()))
-            return []
+            if len(worker.task) == 1:
+                return _died(worker.task, how)
+            self._queue.extendleft(({number: path}, how) for number, path in reversed(worker.task.items()))
+            return {}
         self._on_audio(audio_s)
-        if answers is None:
-            return []
-        assert task
-        worker.task = None
-        return list(zip(task.items, answers, strict=True))
+        if results is None:
+            return {}
+        task, worker.task = worker.task, {}
+        return dict(zip(task, results, strict=True))
 
-    def _remove(self, worker: _Worker[Item]) -> str:
+    def _remove(self, worker: Worker) -> str:
         self._workers.remove(worker)
         self._last_death = time.monotonic()
         return worker.end()
 
-    def __enter__(self) -> Workers[Item, Result]:
+    def __enter__(self) -> Workers:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End all workers at once, whatever they are doing."""
         while self._workers:
             self._workers.pop().end()
 
 
-def _fork(answer: Answer[Item, Result], others: Sequence[Connection]) -> _Worker[Item]:
-    """Start a worker process. `others` are this process's ends of the pipes to the other workers.
+def _died(task: Task, how: str) -> dict[int, Result | Exception]:
+    why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
+    return {
+        number: Failure(path, "worker-died", f"{path}: the process that read it ended ({how}), perhaps {why}.")
+        for number, path in task.items()
+    }
 
-    Raises OSError if the system grants no process.
-    """
+
+def _start(answer: Answer, fork: bool) -> Worker:
+    """Start a worker. Raises OSError or RuntimeError if the system grants none."""
     from multiprocessing.connection import Pipe
 
     ours, theirs = Pipe()
-    parent = os.getpid()
+    parent, process = os.getpid(), None
     try:
-        process = os.fork()
-    except OSError:
+        if fork:
+            process = os.fork()
+        else:
+            threading.Thread(target=_serve, args=(answer, theirs), daemon=True).start()
+    except (OSError, RuntimeError):
         ours.close()
         theirs.close()
         raise
+    if process == 0:
+        ours.close()
+        _be_worker(answer, theirs, parent)
     if process:
-        theirs.close()  # if the worker has the only copy, its death closes the pipe
-        return _Worker(ours, process)
+        theirs.close()  # the worker has the only copy, so that its death closes the pipe
+    return Worker(ours, process)
+
+
+def _be_worker(answer: Answer, pipe: Connection, parent: int) -> NoReturn:
+    """Serve in a worker process until the parent process ends or closes the pipe."""
     status = 1
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to the whole process group
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the parent process
             signal.signal(number, signal.SIG_IGN)
-        _end_with(parent)
-        for pipe in (ours, *others):
-            pipe.close()
-        _serve(answer, theirs)
+        with contextlib.suppress(OSError, AttributeError):  # without it, the pipe ends the worker after its task
+            import ctypes  # NumPy has imported it
+
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() == parent:
+            _serve(answer, pipe)
         status = 0
     finally:
         os._exit(status)
 
 
-def _end_with(parent: int) -> None:
-    """Let Linux kill this process when its parent ends."""
-    import ctypes  # NumPy has imported it
+def _serve(answer: Answer, pipe: Connection) -> None:
+    """Receive lists of paths and send their results, until the other end of the pipe is closed.
 
-    with contextlib.suppress(OSError, AttributeError):  # then the closed pipe ends it, after its task
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _start_thread(answer: Answer[Item, Result], others: Sequence[Connection]) -> _Worker[Item]:
-    """Start a worker thread. Raises OSError or RuntimeError if the system grants none."""
-    from multiprocessing.connection import Pipe
-
-    ours, theirs = Pipe()
-    try:
-        threading.Thread(target=_serve, args=(answer, theirs), name="ms-edge-worker", daemon=True).start()
-    except RuntimeError:
-        ours.close()
-        theirs.close()
-        raise
-    return _Worker(ours, None)
-
-
-def _serve(answer: Answer[Item, Result], pipe: Connection) -> None:
-    """Receive lists of items and send the results, until the other end of the pipe is closed.
-
-    A message is (seconds of audio read since the last message, results). The results are None in a
-    message about progress, which is sent only for a single item: a list may be repeated elsewhere.
+    A message is (seconds of audio since the last message, results); during a long file the results are None.
     """
-    unreported_s, alone = 0.0, True
+    unreported_s = 0.0
 
     def on_audio(seconds: float) -> None:
         nonlocal unreported_s
         unreported_s += seconds
-        if alone and unreported_s >= REPORT_S:
+        if unreported_s >= REPORT_S:
             pipe.send((unreported_s, None))
             unreported_s = 0.0
 
     with pipe, contextlib.suppress(EOFError, OSError):
         while True:
-            items = pipe.recv()
-            alone = len(items) == 1
-            results = [_outcome(answer, item, on_audio) for item in items]
+            results = [_outcome(answer, path, on_audio) for path in pipe.recv()]
             pipe.send((unreported_s, results))
             unreported_s = 0.0
 
 
-def _outcome(answer: Answer[Item, Result], item: Item, on_audio: Callable[[float], None]) -> Result | Exception:
-    """Return the answer or the exception that it raised, in a form that can be pickled."""
+def _outcome(answer: Answer, path: str, on_audio: Callable[[float], None]) -> Result | Exception:
+    """Return the answer or, in a form that can be pickled, the exception that was raised."""
     try:
-        return answer(item, on_audio)
+        return answer(path, on_audio)
     except MsEdgeError as error:
         return error
     except Exception as error:

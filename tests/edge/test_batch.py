@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -17,11 +16,12 @@ import hostile
 import pytest
 
 from ms_edge import cli
-from ms_edge.batch import in_order, usable_cores
+from ms_edge.batch import Finished, InOrder
 from ms_edge.errors import UsageError
 from ms_edge.inputs import Inputs, _names, parse_shard
 from ms_edge.outputs import mirrored
 from ms_edge.results import Failure
+from ms_edge.workers import Workers, usable_cores
 from ms_edge.writers import formats
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
@@ -224,13 +224,14 @@ def test_standard_input_is_read_once_also_if_a_list_names_it(tree):
 # Order and parallel work
 
 
-def singly(work):
-    """What works on one item, on as many as there are."""
-    return lambda items: [work(item) for item in items]
+def results(work, items, jobs, **options):
+    """Yield `work(item)` of each item in order, computed by so many worker threads; 0: by this process."""
+    with Workers(lambda item, on_audio: work(item), jobs, lambda seconds: None, fork=False) as workers:
+        yield from InOrder(workers, items, **options)
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 7])
-def test_results_come_in_order_and_little_is_begun_ahead(jobs):
+@pytest.mark.parametrize("jobs", [0, 1, 2, 7])
+def test_results_are_ordered_with_little_begun_ahead(jobs):
     begun = []
 
     def work(item):
@@ -239,15 +240,15 @@ def test_results_come_in_order_and_little_is_begun_ahead(jobs):
         return item * item
 
     taken = 0
-    for number, result in enumerate(in_order(singly(work), iter(range(100)), jobs, lambda: False)):
+    for number, result in enumerate(results(work, range(100), jobs)):
         assert result == number * number
         taken += 1
         assert len(begun) <= taken + 5 * jobs
     assert taken == 100
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_a_stop_finishes_what_is_begun_and_begins_no_more(jobs):
+@pytest.mark.parametrize("jobs", [0, 1, 3])
+def test_a_stop_finishes_begun_items_only(jobs):
     begun, stop = [], []
 
     def work(item):
@@ -256,90 +257,88 @@ def test_a_stop_finishes_what_is_begun_and_begins_no_more(jobs):
             stop.append(True)
         return item
 
-    found = list(in_order(singly(work), range(1000), jobs, lambda: bool(stop)))
+    found = list(results(work, range(1000), jobs, stopped=lambda: bool(stop)))
     assert found == list(range(len(found)))
     assert sorted(begun) == found
-    assert 11 <= len(found) < 11 + 5 * jobs
+    assert 11 <= len(found) < 11 + 5 * max(jobs, 1)
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_a_stop_after_the_last_item_is_none(jobs):
+    asked = []
+    assert list(results(lambda item: item, range(8), jobs, stopped=lambda: asked.append(True))) == list(range(8))
+    assert len(asked) == 8  # once before each item, and not after the last
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_an_item_that_never_ends_is_given_up(jobs):
+    def work(item):
+        return time.sleep(1000) if item == 5 else item
+
+    started = time.monotonic()
+
+    def give_up(item):
+        return item == 5 and time.monotonic() > started + 0.3
+
+    assert list(results(work, range(10), jobs, give_up=give_up)) == list(range(5))
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 7])
-def test_small_items_are_worked_on_together_and_large_ones_alone(jobs):
-    """Shares of fourths and a half, and of every tenth item more than one: in calls that are one together, but never made to wait."""
+def test_small_items_are_worked_on_together(jobs):
+    """Shares of a fourth and a half, and of every tenth item more than one task."""
     shares = [2.0 if item % 10 == 3 else 0.5 if item % 10 == 6 else 0.25 for item in range(200)]
-    calls = []
+    tasks = []
 
-    def work(group):
-        time.sleep(0.1 if len(calls) < jobs else 0)  # as many are taken as there is room for
-        calls.append(group)
-        return [item * item for item in group]
+    class Recorded(Workers):
+        def submit(self, task):
+            tasks.append(list(task))
+            super().submit(task)
 
-    results = in_order(work, iter(range(200)), jobs, lambda: False, shares.__getitem__)
-    assert list(results) == [item * item for item in range(200)]
-    assert sorted(item for group in calls for item in group) == list(range(200))
-    assert all(group == list(range(group[0], group[0] + len(group))) for group in calls)
-    assert all(len(group) == 1 or sum(shares[item] for item in group) <= 1 for group in calls)
-    assert any(len(group) > 2 for group in calls)
-    assert all(len(group) == 1 for group in sorted(calls)[-jobs:])  # none is left with many when the others have ended
-
-
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_a_small_item_does_not_wait_for_more_of_them(jobs):
-    more = threading.Event()
-
-    def items():
-        yield from range(9)
-        more.wait()
-        yield 9
-
-    results = in_order(singly(lambda item: item), items(), jobs, lambda: False, lambda item: 0.125)
-    assert [next(results) for _ in range(9)] == list(range(9))
-    more.set()
-    assert list(results) == [9]
-
-
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_an_error_of_ours_is_not_swallowed(jobs):
-    with pytest.raises(ZeroDivisionError):
-        list(in_order(singly(lambda item: 1 // (item - 20)), range(100), jobs, lambda: False))
+    with Recorded(lambda item, on_audio: item * item, jobs, lambda seconds: None, fork=False) as workers:
+        assert list(InOrder(workers, range(200), share=shares.__getitem__)) == [item * item for item in range(200)]
+    assert [item for task in tasks for item in task] == list(range(200))
+    assert all(len(task) == 1 or sum(shares[item] for item in task) <= 1 for task in tasks)
+    assert any(len(task) > 2 for task in tasks)
+    assert all(len(task) == 1 for task in tasks[-jobs:])  # so that all workers finish at about the same time
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 3])
-def test_an_error_of_one_item_loses_no_result_before_it(jobs):
-    def work(items):
-        return [ZeroDivisionError("of 20") if item == 20 else item for item in items]
-
-    results = in_order(work, range(100), jobs, lambda: False, lambda item: 0.125)
-    assert [next(results) for _ in range(20)] == list(range(20))
-    with pytest.raises(ZeroDivisionError, match="of 20"):
-        next(results)
+def test_an_error_is_raised_at_its_position(jobs):
+    found = results(lambda item: item // (item - 20), range(100), jobs, share=lambda item: 0.125)
+    assert [next(found) for _ in range(20)] == [item // (item - 20) for item in range(20)]
+    with pytest.raises(RuntimeError if jobs else ZeroDivisionError, match=r"ZeroDivisionError|by zero"):
+        next(found)
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_a_slow_list_delays_no_result(jobs):
-    asked, more = [], threading.Event()
+@pytest.mark.parametrize("jobs", [0, 1, 3])
+@pytest.mark.parametrize("share", [1.0, 0.125])
+def test_a_slow_list_delays_no_result(jobs, share):
+    ready, more = os.pipe()
 
     def items():
         yield from range(5)
-        asked.append(True)
-        more.wait()
+        while not select.select([ready], [], [], 0)[0]:
+            yield None
         yield 5
 
-    results = in_order(singly(lambda item: item), items(), jobs, lambda: False)
-    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]  # and not only when the next item has come
-    more.set()
-    assert list(results) == [5]
+    found = results(lambda item: item, items(), jobs, share=lambda item: share, pending=[ready])
+    assert [next(found) for _ in range(5)] == [0, 1, 2, 3, 4]  # before the next item has come
+    os.close(more)
+    assert list(found) == [5]
+    os.close(ready)
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_an_error_in_a_list_is_not_swallowed(jobs):
+@pytest.mark.parametrize("jobs", [0, 1, 3])
+def test_an_error_in_a_list_is_raised(jobs):
     def items():
         yield 1
+        yield Finished(2)
         raise UsageError("usage", "broken")
 
-    results = in_order(singly(lambda item: item), items(), jobs, lambda: False)
-    assert next(results) == 1
+    found = results(lambda item: item, items(), jobs)
+    assert (next(found), next(found)) == (1, 2)
     with pytest.raises(UsageError, match="broken"):
-        next(results)
+        next(found)
 
 
 def test_jobs_change_no_byte(samples, tmp_path):

@@ -16,7 +16,6 @@ import hostile
 import pytest
 
 from ms_edge.interrupts import INTERRUPTED, TOGETHER_S, Interrupts
-from ms_edge.progress import Progress
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows sends no signal to one process")
 PROGRAM = [sys.executable, "-m", "ms_edge.cli"]
@@ -142,7 +141,7 @@ def test_two_signals_in_one_moment_are_one(monkeypatch):
     ended, now = [], [0.0]
     monkeypatch.setattr(os, "_exit", ended.append)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with Interrupts(Progress(None)) as interrupts:
+    with Interrupts() as interrupts:
         assert not interrupts.stopped()
         signal.raise_signal(signal.SIGTERM)
         now[0] = TOGETHER_S / 2
