@@ -98,13 +98,13 @@ bench: .venv-dev/installed ## measure speed beside others, in build/bench (BENCH
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed -o build/bench $(BENCH)
 
 bench-docs: .venv-dev/installed ## docs/benchmarks.md of what `make bench` wrote (JSON=FILE)
-	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed_report $(JSON) --docs
+	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed.report $(JSON) --docs
 
-bench-check: .venv-dev/installed ## hold the counts of the hot path to benchmarks/baseline.json (with valgrind two minutes)
-	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.regression
+bench-check: .venv-dev/installed ## hold the counts of the hot path to benchmarks/speed/baseline.json (with valgrind two minutes)
+	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed.regression
 
 bench-baseline: .venv-dev/installed ## store the counts of the hot path as the new baseline
-	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.regression --update
+	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed.regression --update
 
 docs: .venv-dev/installed ## write anew what README and docs/ show of the program
 	.venv-dev/$(BIN)/python docs/refresh.py

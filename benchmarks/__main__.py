@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from scipy.fft import rfft
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.classifier import Classifier
-from ms_edge.golden import golden_deviations
-from ms_edge.inputs import Inputs
-from ms_edge.model import Model
+from ms_edge.jobs.inputs import Inputs
+from ms_edge.model.session import Model
+from ms_edge.selftest.golden import golden_deviations
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "tests" / "edge"))
 
 import hostile  # noqa: E402
 
-from ms_edge import arguments  # noqa: E402
+from ms_edge.cli import arguments  # noqa: E402
 
 
 def run(command: str) -> str:

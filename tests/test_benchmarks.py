@@ -18,9 +18,9 @@ import pytest
 import soundfile
 
 from ms_edge.errors import MsEdgeError
-from ms_edge.spec import FrontEndSpec
-from ms_train.datasets import Dataset, Recording
-from ms_train.recipes import get_recipe
+from ms_edge.features.spec import FrontEndSpec
+from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.recipes.by_name import get_recipe
 
 ROOT = Path(__file__).parent.parent
 RATE_HZ = 16_000
@@ -34,23 +34,30 @@ def _benchmarks(monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
+        "__main__",
+        "peers.systems",
         *(
-            "__main__",
-            "accuracy",
-            "bar_clips",
-            "bars",
-            "card",
-            "cleaning",
-            "conditions",
-            "learning",
-            "programmes",
-            "segment_prior",
-            "selection",
-            "shortcuts",
-            "splices",
-            "systems",
+            f"quality.{name}"
+            for name in (
+                "accuracy",
+                "bar_clips",
+                "bars",
+                "card",
+                "cleaning",
+                "conditions",
+                "learning",
+                "programmes",
+                "segment_prior",
+                "selection",
+                "shortcuts",
+                "splices",
+                "testsets",
+                "timelines",
+                "transfer",
+                "validation",
+                "validation_set",
+            )
         ),
-        *("testsets", "timeline", "transfer", "validation", "validation_set"),
     ],
 )
 def test_a_measurement_can_be_imported(name):
@@ -67,8 +74,8 @@ CLIPS = [
 
 def accuracy_of(answer, **options):
     """What is measured of a system that says `answer(truth)`: speech, music."""
-    from benchmarks.accuracy import _at, measured
-    from benchmarks.testsets import Clip
+    from benchmarks.quality.accuracy import _at, measured
+    from benchmarks.quality.testsets import Clip
 
     clips = [Clip(test, f"{test}/{number}.wav", truth, str(number)) for number, (test, truth) in enumerate(CLIPS)]
     answers = [dict(zip(("speech", "music"), answer(clip.truth), strict=True)) for clip in clips]
@@ -92,7 +99,7 @@ def test_a_system_that_says_nothing_is_right_of_nothing_but_noise():
 
 
 def test_a_system_that_knows_no_neither_is_not_asked_for_it():
-    from benchmarks.accuracy import markdown
+    from benchmarks.quality.accuracy import markdown
 
     right = accuracy_of(lambda truth: (float("speech" in truth), float("music" in truth)))
     found = accuracy_of(lambda truth: (float(truth == "speech"), float(truth != "speech")), knows=())
@@ -118,7 +125,7 @@ def test_a_system_of_one_label_at_a_time_is_not_asked_for_both():
 
 
 def test_a_peer_that_does_not_run_is_absent(tmp_path):
-    from benchmarks.systems import AbsentError, _json_lines
+    from benchmarks.peers.systems import AbsentError, _json_lines
 
     talkative = [sys.executable, "-c", "print('loading')"]
     for command in ([str(tmp_path / "nothing")], talkative):
@@ -127,7 +134,7 @@ def test_a_peer_that_does_not_run_is_absent(tmp_path):
 
 
 def test_every_means_gives_the_numbers_of_the_programs_way():
-    from benchmarks.means import SAME, front_ends
+    from benchmarks.speed.means import SAME, front_ends
 
     audio = np.random.default_rng(0).normal(0, 0.1, 3 * RATE_HZ).astype(np.float32)
     ways = front_ends(get_recipe("mel_residual").spec, audio)
@@ -154,7 +161,7 @@ def material(tmp_path):
 
 
 def test_spliced_segments_hold_what_the_truth_says(material):
-    from benchmarks.splices import splice
+    from benchmarks.quality.splices import splice
 
     samples, truth = splice(material, "x.wav", np.random.default_rng(3), seconds=120)
     assert len(samples) == 120 * RATE_HZ
@@ -182,7 +189,7 @@ def test_spliced_segments_hold_what_the_truth_says(material):
 
 @pytest.mark.parametrize("kind", ["broadcast", "podcast", "single"])
 def test_programmes_hold_what_the_truth_says(material, monkeypatch, kind):
-    from benchmarks import programmes
+    from benchmarks.quality import programmes
 
     monkeypatch.setattr(programmes, "PROGRAMME_S", 150.0)
     monkeypatch.setitem(programmes.CONDITION_SHARE, kind, 0.0)
@@ -214,10 +221,10 @@ def test_programmes_hold_what_the_truth_says(material, monkeypatch, kind):
 
 def test_a_prior_is_fitted_to_programmes_whose_best_one_is_known():
     """Doubtful windows flicker, blocks of 5 s do not; speech is heard for 0.2 s beyond itself."""
-    from benchmarks.segment_prior import Programme, fit, measures
-    from benchmarks.splices import Stretch
-    from benchmarks.timeline import steps_of
-    from ms_edge.metadata import Decision
+    from benchmarks.quality.segment_prior import Programme, fit, measures
+    from benchmarks.quality.splices import Stretch
+    from benchmarks.quality.timelines import steps_of
+    from ms_edge.model.metadata import Decision
     from ms_edge.timeline import Prior
 
     edges_s, labels = np.arange(0.0, 65.0, 5.0), ("speech", "other", "music") * 4
@@ -246,7 +253,7 @@ def test_a_prior_is_fitted_to_programmes_whose_best_one_is_known():
 
 
 def test_pauses_are_cut_to_a_fifth_of_a_second_and_the_ends_to_nothing():
-    from benchmarks.splices import without_pauses
+    from benchmarks.quality.splices import without_pauses
 
     tone = np.full(RATE_HZ, 0.1, np.float32)
     silence = np.zeros(RATE_HZ, np.float32)
@@ -261,7 +268,7 @@ TRUTH = [(0.0, 4.0, "speech"), (4.0, 8.0, "music"), (8.0, 12.0, "speech+music"),
 
 
 def score(found, truth=TRUTH, seconds=16.0):
-    from benchmarks.timeline import measured, steps_of
+    from benchmarks.quality.timelines import measured, steps_of
 
     return measured([steps_of(truth, seconds)] * 2, [steps_of(found, seconds)] * 2)
 
@@ -293,7 +300,7 @@ def test_nothing_found_misses_all_and_everything_found_is_false_where_it_is_not_
 
 
 def test_a_boundary_is_matched_once_and_only_within_two_seconds():
-    from benchmarks.timeline import matched
+    from benchmarks.quality.timelines import matched
 
     distances, missed, false = matched(np.array([10.0, 20.0]), np.array([9.5, 10.2, 22.0, 50.0]))
     assert sorted(distances) == pytest.approx([0.2, 2.0])
@@ -304,7 +311,7 @@ def test_a_boundary_is_matched_once_and_only_within_two_seconds():
 
 
 def test_scores_count_around_their_own_middle():
-    from benchmarks.timeline import boundaries, steps_of_scores
+    from benchmarks.quality.timelines import boundaries, steps_of_scores
 
     scores = {"first_s": 0.5, "step_s": 1.0, "speech": [0.9, 0.5, 0.1], "music": [0.0, 0.0, 0.7]}
     steps = steps_of_scores(scores, 4.0)
@@ -323,7 +330,7 @@ def spec() -> FrontEndSpec:
 
 
 def test_each_regression_is_shown_one_thing_alone(spec):
-    from benchmarks.shortcuts import features
+    from benchmarks.quality.shortcuts import features
 
     see = features(spec)
     rng = np.random.default_rng(0)
@@ -343,7 +350,7 @@ def test_each_regression_is_shown_one_thing_alone(spec):
 
 
 def test_a_shortcut_that_training_removes_is_seen_to_be_gone(spec):
-    from benchmarks.shortcuts import compared, features
+    from benchmarks.quality.shortcuts import compared, features
 
     def windows(loud_music, seed):
         rng = np.random.default_rng(seed)
@@ -358,7 +365,7 @@ def test_a_shortcut_that_training_removes_is_seen_to_be_gone(spec):
 
 
 def test_windows_as_heard_hold_speech_or_music_and_pass_the_augmentation(spec):
-    from benchmarks.shortcuts import draw
+    from benchmarks.quality.shortcuts import draw
 
     class Fake:
         """One window of each kind in turn, whose samples say what is in it; both a pool and its scenes."""
@@ -409,8 +416,8 @@ def recordings_of(source, label, audio_of, count, groups=1):
 
 
 def test_clips_have_sound_and_come_from_many_groups():
-    from benchmarks.validation_set import cuts_of
-    from ms_train.augment.activity import activity
+    from benchmarks.quality.validation_set import cuts_of
+    from ms_train.datasets.activity import activity
 
     recordings = recordings_of("a", "speech", lambda i: bursts(12, 0.8, 1.2, seed=i), 9, groups=3)
     cuts = cuts_of("a", recordings, 1, 6)
@@ -443,8 +450,8 @@ def small_corpus(tmp_path):
 
 
 def test_the_set_is_the_same_again_and_a_source_more_changes_no_other(small_corpus, tmp_path):
-    from benchmarks.validation import clip_set
-    from benchmarks.validation_set import build, part_of, source_of
+    from benchmarks.quality.validation import clip_set
+    from benchmarks.quality.validation_set import build, part_of, source_of
 
     rooms = {"small": [np.array([1, 0, 0.5], np.float32)]}
     recordings = part_of(small_corpus, "val")
@@ -478,7 +485,7 @@ def test_the_set_is_the_same_again_and_a_source_more_changes_no_other(small_corp
 
 
 def test_named_packages_are_measured_whatever_part_they_are_of(small_corpus):
-    from benchmarks.validation_set import part_of
+    from benchmarks.quality.validation_set import part_of
 
     assert {each.source for each in part_of(small_corpus, "val", packages=["three"])} == {"three"}
     assert {each.source for each in part_of(small_corpus, "val", fold=1)} == {"a/one", "two", "three"}
@@ -488,7 +495,7 @@ def test_named_packages_are_measured_whatever_part_they_are_of(small_corpus):
 
 
 def test_a_clip_in_a_room_is_a_cut_of_the_reverberated_recording():
-    from benchmarks.conditions import decaying_noise, in_room
+    from benchmarks.quality.conditions import decaying_noise, in_room
 
     audio = bursts(8)
     response = decaying_noise(0.8, -6, np.random.default_rng(0))
@@ -500,7 +507,7 @@ def test_a_clip_in_a_room_is_a_cut_of_the_reverberated_recording():
 
 
 def test_a_measured_response_begins_with_the_direct_sound():
-    from benchmarks.responses import begun
+    from benchmarks.quality.responses import begun
 
     response = np.zeros(8 * RATE_HZ, np.float32)
     response[1000], response[3000] = 1, 0.5
@@ -511,7 +518,7 @@ def test_a_measured_response_begins_with_the_direct_sound():
 
 
 def test_rests_and_gaps_leave_sound_and_the_level_of_a_mixture_is_right():
-    from benchmarks.conditions import mixture, old_recording, with_gaps, with_rests
+    from benchmarks.quality.conditions import mixture, old_recording, with_gaps, with_rests
 
     tone = (0.1 * np.sin(np.arange(20 * RATE_HZ) * 0.3)).astype(np.float32)
     for seed in range(5):
@@ -532,7 +539,7 @@ def test_rests_and_gaps_leave_sound_and_the_level_of_a_mixture_is_right():
 
 def clips_of(**counts):
     """Clips of each source: speech, but noise of sources so called; four of each recording."""
-    from benchmarks.validation_set import Clip
+    from benchmarks.quality.validation_set import Clip
 
     return [
         Clip(
@@ -549,7 +556,7 @@ def clips_of(**counts):
 
 
 def test_the_number_counts_sources_alike_and_the_worst_twice():
-    from benchmarks.selection import Measure, answers_of
+    from benchmarks.quality.selection import Measure, answers_of
 
     clips = clips_of(a=60, b=200, c=60, noise=60)
     wrong = {"c"}
@@ -567,7 +574,7 @@ def test_the_number_counts_sources_alike_and_the_worst_twice():
 
 
 def test_small_sources_share_a_line_and_half_right_is_half_a_credit():
-    from benchmarks.selection import answers_of, credits, line_of, targets
+    from benchmarks.quality.selection import answers_of, credits, line_of, targets
 
     clips = clips_of(a=60, b=10, c=20, noise=10)
     assert targets([clips[0], clips[-1]]).tolist() == [[True, False], [False, False]]
@@ -579,7 +586,7 @@ def test_small_sources_share_a_line_and_half_right_is_half_a_credit():
 
 
 def test_a_difference_is_paired_over_recordings():
-    from benchmarks.selection import Measure, answers_of
+    from benchmarks.quality.selection import Measure, answers_of
 
     clips = clips_of(a=80, b=80, c=80, d=80)
     rng = np.random.default_rng(0)
@@ -592,8 +599,8 @@ def test_a_difference_is_paired_over_recordings():
 
 
 def test_a_training_and_the_program_hear_the_same_windows(tmp_path):
-    from benchmarks.validation import heard, means, windows_of
-    from benchmarks.validation_set import Clip
+    from benchmarks.quality.validation import heard, means, windows_of
+    from benchmarks.quality.validation_set import Clip
     from ms_edge.classifier import Classifier
 
     clips = []
@@ -609,8 +616,8 @@ def test_a_training_and_the_program_hear_the_same_windows(tmp_path):
 
 
 def test_conditions_of_a_kind_share_a_line():
-    from benchmarks.kinds import kind_of_source
-    from benchmarks.selection import Measure, answers_of
+    from benchmarks.quality.kinds import kind_of_source
+    from benchmarks.quality.selection import Measure, answers_of
 
     clips = [
         dataclasses.replace(clip, condition=condition)
@@ -641,13 +648,13 @@ def test_conditions_of_a_kind_share_a_line():
     ],
 )  # fmt: skip
 def test_a_label_is_doubted_where_both_contradict_it(label, detector, tagger, doubt):
-    from benchmarks.cleaning import GROUPS, doubt_of
+    from benchmarks.quality.cleaning import GROUPS, doubt_of
 
     assert doubt_of(label, [dict(zip(GROUPS, said, strict=True)) for said in (detector, tagger)]) == doubt
 
 
 def test_what_was_heard_is_kept_and_doubts_are_shown(small_corpus, tmp_path, monkeypatch):
-    from benchmarks import cleaning
+    from benchmarks.quality import cleaning
 
     asked = []
 
@@ -655,7 +662,7 @@ def test_what_was_heard_is_kept_and_doubts_are_shown(small_corpus, tmp_path, mon
         asked.append((peer.script, len(paths)))
         return [{"speech": 0.5, "singing": 0.0, "music": 0.2, "tags": ["Speech"]} for _ in paths]
 
-    monkeypatch.setattr("benchmarks.systems.Peer.scores", scores)
+    monkeypatch.setattr("benchmarks.peers.systems.Peer.scores", scores)
     command = ["cleaning", "--corpus", str(small_corpus), "-o", str(tmp_path / "out")]
     for _ in range(2):
         monkeypatch.setattr(sys, "argv", command)
@@ -670,7 +677,7 @@ def test_what_was_heard_is_kept_and_doubts_are_shown(small_corpus, tmp_path, mon
 
 
 def test_an_interval_is_that_of_draws_of_recordings():
-    from benchmarks.accuracy import ratio
+    from benchmarks.quality.accuracy import ratio
 
     recordings = ["a"] * 10 + ["b"] * 10
     alike = ratio(np.array([1.0, 0.0] * 10), np.ones(20), recordings)
@@ -682,8 +689,8 @@ def test_an_interval_is_that_of_draws_of_recordings():
 
 
 def test_the_calibration_error_is_the_mean_gap_of_the_bins():
-    from benchmarks.accuracy import _calibration_error
-    from benchmarks.testsets import Clip
+    from benchmarks.quality.accuracy import _calibration_error
+    from benchmarks.quality.testsets import Clip
 
     clips = [Clip("test_a-1s", f"{index}.wav", "speech", str(index)) for index in range(4)]
     error = _calibration_error(clips, [{"speech": 0.95, "music": 0.15}] * 4)
@@ -692,7 +699,7 @@ def test_the_calibration_error_is_the_mean_gap_of_the_bins():
 
 def test_disputed_labels_are_settled_and_mixtures_keep_their_clips(tmp_path):
     """Merchants speak, boss tunes are music; the clips that mixtures are made of are those from before."""
-    from benchmarks.testsets import _test_a, fixed_clips
+    from benchmarks.quality.testsets import _test_a, fixed_clips
 
     rows = fixed_clips()
     corrected = [row for row in rows if row["label"] != row["called"]]
@@ -718,8 +725,8 @@ def test_disputed_labels_are_settled_and_mixtures_keep_their_clips(tmp_path):
 
 
 def test_every_place_of_every_room_has_a_clip_of_each_label(small_corpus, tmp_path):
-    from benchmarks import bar_clips
-    from benchmarks.validation_set import part_of
+    from benchmarks.quality import bar_clips
+    from benchmarks.quality.validation_set import part_of
     from ms_train.augment.rooms import Room
 
     echo = np.array([1, 0, 0.5], np.float32)
@@ -742,7 +749,7 @@ def test_every_place_of_every_room_has_a_clip_of_each_label(small_corpus, tmp_pa
 
 def bars_numbers(**changes):
     """What a table is made from: a model that is right everywhere, one before that is not, and a peer."""
-    from benchmarks.bars import BEFORE, OURS, ROWS
+    from benchmarks.quality.bars import BEFORE, OURS, ROWS
 
     perfect = {row.key: dict.fromkeys(("value", "low", "high"), 0.0 if row.most else 1.0) for row in ROWS}
     half = {row.key: dict.fromkeys(("value", "low", "high"), 0.5) for row in ROWS}
@@ -753,7 +760,7 @@ def bars_numbers(**changes):
 
 
 def test_a_bar_is_met_where_the_number_reaches_it():
-    from benchmarks.bars import markdown
+    from benchmarks.quality.bars import markdown
 
     def met(**changes):
         lines = markdown(bars_numbers(**changes)).splitlines()
@@ -781,8 +788,8 @@ def test_a_bar_is_met_where_the_number_reaches_it():
 
 
 def test_the_difference_to_the_best_peer_is_paired():
-    from benchmarks.bars import OURS, Measured, compared
-    from benchmarks.testsets import Clip
+    from benchmarks.quality.bars import OURS, Measured, compared
+    from benchmarks.quality.testsets import Clip
 
     clips = [Clip("test_a-1s", f"{index}.wav", "speech", str(index)) for index in range(20)]
     key = "test_a-1s binary"
@@ -800,8 +807,8 @@ def test_the_difference_to_the_best_peer_is_paired():
 
 
 def test_a_peer_is_asked_once_for_a_set_of_clips(tmp_path):
-    from benchmarks.bars import kept
-    from benchmarks.systems import AbsentError
+    from benchmarks.peers.systems import AbsentError
+    from benchmarks.quality.bars import kept
 
     peer, asked = SimpleNamespace(name="Peer"), []
     (tmp_path / "clips").mkdir()
@@ -823,8 +830,8 @@ def test_a_peer_is_asked_once_for_a_set_of_clips(tmp_path):
 
 
 def test_clips_in_rooms_are_right_where_they_are_called_by_their_label_alone():
-    from benchmarks.bars import Measured, _take_hard
-    from benchmarks.validation_set import Clip
+    from benchmarks.quality.bars import Measured, _take_hard
+    from benchmarks.quality.validation_set import Clip
 
     conditions = ["room 00 booth, place 0", "room 00 booth, place 1", "room 01 hall, place 0", "white noise 8 dB"]
     clips = [Clip(f"{i}.wav", 5, condition, "a", "speech", f"{i}") for i, condition in enumerate(conditions)]
@@ -841,7 +848,7 @@ def test_clips_in_rooms_are_right_where_they_are_called_by_their_label_alone():
 
 def test_an_hour_is_timed_after_its_answer_is_checked(tmp_path):
     """A minute here; both are the bundled model."""
-    from benchmarks.bars import timed
+    from benchmarks.quality.bars import timed
 
     found = timed({"ours": None, "before": None}, tmp_path, seconds=60, pairs=2)
     assert 0.3 < found["ratio"]["value"] < 3
@@ -856,8 +863,8 @@ def test_an_hour_is_timed_after_its_answer_is_checked(tmp_path):
 @pytest.fixture
 def measurements():
     """What a card is made from, of numbers that occur nowhere else."""
-    from ms_edge.metadata import Decision
-    from ms_edge.model import Model
+    from ms_edge.model.metadata import Decision
+    from ms_edge.model.session import Model
     from ms_train.datasets.open_corpus import Row
 
     rows = [
@@ -998,7 +1005,7 @@ SHOWN = """
 
 
 def test_every_number_of_the_card_is_from_its_files(measurements):
-    from benchmarks import card
+    from benchmarks.quality import card
 
     text = card.card(**measurements)
     written = set(NUMBER.findall(card.TEMPLATE + card.TIMELINE + card.SHORTCUTS))
@@ -1015,7 +1022,7 @@ def test_every_number_of_the_card_is_from_its_files(measurements):
 
 
 def test_a_card_without_the_rest_has_no_empty_parts(measurements):
-    from benchmarks.card import card
+    from benchmarks.quality.card import card
 
     text = card(**{name: measurements[name] for name in ("model", "run", "corpus", "accuracy")})
     assert "Timelines" not in text
@@ -1027,7 +1034,7 @@ def test_a_card_without_the_rest_has_no_empty_parts(measurements):
 
 @pytest.mark.parametrize("name", ["accuracy", "timeline", "shortcuts"])
 def test_a_card_refuses_what_was_measured_of_another_model(measurements, name):
-    from benchmarks.card import card
+    from benchmarks.quality.card import card
 
     measurements[name]["model"] = "of another"
     with pytest.raises(MsEdgeError, match=f"{name}: was measured of another model"):
@@ -1035,7 +1042,7 @@ def test_a_card_refuses_what_was_measured_of_another_model(measurements, name):
 
 
 def test_a_card_refuses_the_run_of_another_model(measurements):
-    from benchmarks.card import card
+    from benchmarks.quality.card import card
 
     measurements["run"]["data"]["one more"] = "digest"
     with pytest.raises(MsEdgeError, match="other recordings"):
@@ -1043,7 +1050,7 @@ def test_a_card_refuses_the_run_of_another_model(measurements):
 
 
 def test_a_card_refuses_the_learning_of_another_recipe(measurements):
-    from benchmarks.card import card
+    from benchmarks.quality.card import card
 
     with pytest.raises(MsEdgeError, match="of the recipe others"):
         card(**measurements, learning={"recipe": "others"})
@@ -1072,7 +1079,7 @@ def corpus() -> Dataset:
 
 
 def test_smaller_shares_lie_within_larger_ones_and_val_stays(corpus):
-    from benchmarks.learning import sources_of, with_share
+    from benchmarks.quality.learning import sources_of, with_share
 
     parts = [with_share(corpus, share, seed=3) for share in (0.25, 0.5, 1.0)]
     assert [list(sources_of(part).values()) for part in parts] == [[1, 1, 1], [2, 1, 1], [4, 2, 1]]
@@ -1083,7 +1090,7 @@ def test_smaller_shares_lie_within_larger_ones_and_val_stays(corpus):
 
 
 def test_what_is_left_out_is_not_heard(corpus):
-    from benchmarks.learning import without
+    from benchmarks.quality.learning import without
 
     part, left = without(corpus, 0)
     assert left == {"speech": "acted", "music": "rock"}  # of most recordings
@@ -1092,7 +1099,7 @@ def test_what_is_left_out_is_not_heard(corpus):
 
 
 def test_a_learning_curve_is_written_as_it_was_measured(tmp_path):
-    from benchmarks import learning
+    from benchmarks.quality import learning
 
     def training(share: float, seed: int, right: float) -> dict:
         sources = {"speech": round(8 * share), "music": round(4 * share), "neither": 1}

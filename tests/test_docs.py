@@ -14,7 +14,7 @@ import hostile
 import pytest
 import shtab
 
-from ms_edge import arguments
+from ms_edge.cli import arguments
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -128,7 +128,7 @@ def test_the_matrix_of_broken_files_is_the_one_that_is_tested():
 
 def test_every_code_is_explained():
     page = (DOCS / "robustness.md").read_text("utf-8")
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "edge" / "ms_edge").glob("*.py"))
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "edge" / "ms_edge").rglob("*.py"))
     codes = set(re.findall(r'(?:Audio|Model|Device)Error\(\s*"([a-z-]+)"', source))
     codes |= set(re.findall(r'_warn\("([a-z-]+)"\)|notes\.append\("([a-z-]+)"\)', source)[0])
     assert len(codes) > 20

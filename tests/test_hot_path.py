@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ms_edge.frontend import FrontEnd
+from ms_edge.features.frontend import FrontEnd
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,7 +22,7 @@ def _importable(monkeypatch):
 @pytest.fixture
 def baseline():
     """The stored counts, where they can be compared."""
-    from benchmarks.regression import BASELINE, setting
+    from benchmarks.speed.regression import BASELINE, setting
 
     stored = json.loads(BASELINE.read_text("utf-8"))
     if stored["setting"] != setting():
@@ -31,13 +31,13 @@ def baseline():
 
 
 def test_the_hot_path_makes_no_more_calls_and_holds_no_more_memory_than_before(baseline):
-    from benchmarks.regression import counts, grown
+    from benchmarks.speed.regression import counts, grown
 
     assert grown(counts(), baseline) == []
 
 
 def test_work_done_twice_is_a_regression(baseline, monkeypatch):
-    from benchmarks.regression import counts, grown
+    from benchmarks.speed.regression import counts, grown
 
     once = FrontEnd._frames
     monkeypatch.setattr(FrontEnd, "_frames", lambda self, samples: once(self, samples) + 0 * once(self, samples))
@@ -45,7 +45,7 @@ def test_work_done_twice_is_a_regression(baseline, monkeypatch):
 
 
 def test_growth_is_told_from_the_tenth_on_and_a_count_without_baseline_fails():
-    from benchmarks.regression import grown
+    from benchmarks.speed.regression import grown
 
     assert grown({"calls": 110, "peak_bytes": 50}, {"calls": 100, "peak_bytes": 100}) == []
     assert grown({"calls": 111}, {"calls": 100}) == ["calls: 111, +11.0% over the baseline's 100"]
@@ -56,7 +56,7 @@ def test_the_baseline_is_of_the_pinned_versions():
     """Else nothing is compared: `make bench-baseline` after `make lock`."""
     from packaging.requirements import Requirement
 
-    from benchmarks.regression import BASELINE
+    from benchmarks.speed.regression import BASELINE
 
     stored = json.loads(BASELINE.read_text("utf-8"))["setting"]
     pinned = {}
@@ -73,6 +73,6 @@ def test_the_baseline_is_of_the_pinned_versions():
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("valgrind"), reason="needs valgrind")
 def test_the_hot_path_and_the_start_take_no_more_instructions_than_before(baseline):
-    from benchmarks.regression import grown, instructions
+    from benchmarks.speed.regression import grown, instructions
 
     assert grown(instructions(), baseline) == []

@@ -29,7 +29,7 @@ def _importable(monkeypatch):
 
 
 def contender(name: str, more: str = ""):
-    from benchmarks.contenders import Contender, _check_scores
+    from benchmarks.speed.contenders import Contender, _check_scores
 
     command = (sys.executable, "-S", "-c", ANSWERS.replace("{more}", more))
     return Contender(name, command, _check_scores, versions={"python": "3"})
@@ -38,7 +38,7 @@ def contender(name: str, more: str = ""):
 @pytest.fixture
 def bench(monkeypatch, tmp_path):
     """Makes a Bench of contenders, of which the first is called ms-edge."""
-    from benchmarks import speed_cases
+    from benchmarks.speed import bench as speed_cases
 
     def make(*systems, absent=()):
         monkeypatch.setattr(speed_cases, "contenders", lambda *_: (list(systems), dict(absent)))
@@ -49,7 +49,7 @@ def bench(monkeypatch, tmp_path):
 
 
 def report(found):
-    from benchmarks.speed_report import markdown
+    from benchmarks.speed.report import markdown
 
     found["machine"]["load_after"] = 0.0
     return markdown(found)
@@ -59,7 +59,7 @@ def report(found):
     ("kind", "rate_hz", "channels"), [("wav", 16_000, 1), ("stereo44", 44_100, 2), ("mp3", 16_000, 1)]
 )
 def test_recordings_are_real_audio_without_silence_half_speech_half_music(tmp_path, kind, rate_hz, channels):
-    from benchmarks.recordings import both
+    from benchmarks.speed.recordings import both
 
     recording = both(tmp_path, 20.0, kind)
     audio, rate = soundfile.read(recording.path, always_2d=True)
@@ -73,7 +73,7 @@ def test_recordings_are_real_audio_without_silence_half_speech_half_music(tmp_pa
 
 
 def test_recordings_of_one_label_are_told_apart_by_their_seeds(tmp_path):
-    from benchmarks.recordings import one
+    from benchmarks.speed.recordings import one
 
     first, second = one(tmp_path, "speech"), one(tmp_path, "speech", seed=1)
     assert first.label == second.label == "speech"
@@ -81,7 +81,7 @@ def test_recordings_of_one_label_are_told_apart_by_their_seeds(tmp_path):
 
 
 def test_the_memory_of_a_command_is_its_own_and_a_failure_has_its_words():
-    from benchmarks.timing import BrokenError, environment, whole
+    from benchmarks.speed.timing import BrokenError, environment, whole
 
     held = np.ones(30_000_000)  # 240 MB here, of which the child must show nothing
     done = whole([sys.executable, "-S", "-c", "print(input())"], "hello\n", [0], environment())
@@ -136,7 +136,7 @@ def test_an_answer_without_scores_is_no_answer(bench):
 
 
 def test_what_never_ends_is_a_failure(monkeypatch):
-    from benchmarks import timing
+    from benchmarks.speed import timing
 
     monkeypatch.setattr(timing, "TIMEOUT_S", 0.2)
     sleep = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
@@ -148,7 +148,7 @@ def test_what_never_ends_is_a_failure(monkeypatch):
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema": "x"}', None])
 def test_a_file_of_something_else_is_one_sentence(tmp_path, monkeypatch, capsys, content):
-    from benchmarks import speed_report
+    from benchmarks.speed import report as speed_report
 
     path = tmp_path / "speed.json"
     if content:
@@ -166,7 +166,7 @@ def test_no_folder_of_this_machine_is_in_what_is_written(bench, tmp_path):
 
 
 def test_a_system_that_is_wrong_of_all_ends_the_run_where_it_is_ours(bench):
-    from benchmarks.timing import BrokenError
+    from benchmarks.speed.timing import BrokenError
 
     with pytest.raises(BrokenError, match="ms-edge says"):
         bench(contender("ms-edge", "scores = {'speech': 0.1, 'music': 0.9}"))
@@ -182,9 +182,9 @@ def test_a_system_that_is_wrong_of_all_ends_the_run_where_it_is_ours(bench):
     ],
 )
 def test_a_record_is_checked(tmp_path, answer, said):
-    from benchmarks.contenders import _check_record
-    from benchmarks.recordings import one
-    from benchmarks.timing import BrokenError
+    from benchmarks.speed.contenders import _check_record
+    from benchmarks.speed.recordings import one
+    from benchmarks.speed.timing import BrokenError
 
     if said is None:
         _check_record(one(tmp_path, "music"), answer)
@@ -194,7 +194,7 @@ def test_a_record_is_checked(tmp_path, answer, said):
 
 
 def test_a_comparison_is_ratios_of_the_same_work(bench):
-    from benchmarks.speed_report import comparison
+    from benchmarks.speed.report import comparison
 
     measured = bench(contender("ms-edge"))
     measured.measure("10s")
@@ -206,7 +206,7 @@ def test_a_comparison_is_ratios_of_the_same_work(bench):
 
 
 def test_plots_are_drawn_of_what_there_is(bench, tmp_path):
-    from benchmarks.speed_report import write
+    from benchmarks.speed.report import write
 
     measured = bench(contender("ms-edge"))
     measured.measure("10s")
@@ -217,7 +217,7 @@ def test_plots_are_drawn_of_what_there_is(bench, tmp_path):
 
 
 def test_a_machine_that_does_not_keep_its_pace_is_told_and_not_for_the_docs(bench, tmp_path, monkeypatch, capsys):
-    from benchmarks import speed_report
+    from benchmarks.speed import report as speed_report
 
     measured = bench(contender("ms-edge"))
     measured.measure("10s")
@@ -250,7 +250,7 @@ def test_the_operations_of_a_network_are_those_of_its_products(tmp_path):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from benchmarks.needed import operations
+    from benchmarks.speed.needed import operations
 
     weights = {"kernel": np.ones((3, 1, 2, 2)), "matrix": np.ones((7, 60)), "shape": np.array([-1, 60])}
     nodes = [
@@ -274,8 +274,8 @@ def test_the_operations_of_a_network_are_those_of_its_products(tmp_path):
 
 
 def test_windows_of_a_run_share_operations():
-    from benchmarks.needed import operations
-    from ms_edge.model import Model
+    from benchmarks.speed.needed import operations
+    from ms_edge.model.session import Model
 
     model = Model.load()
     spec, step = model.metadata.spec, model.metadata.step_frames
@@ -286,8 +286,8 @@ def test_windows_of_a_run_share_operations():
 
 
 def test_the_stages_are_those_of_the_program(tmp_path):
-    from benchmarks.needed import measured
-    from benchmarks.recordings import both
+    from benchmarks.speed.needed import measured
+    from benchmarks.speed.recordings import both
     from ms_edge.classifier import Classifier
 
     found = measured(Classifier(device="cpu"), both(tmp_path, 20.0).path, both(tmp_path, 20.0, "stereo44").path)
@@ -302,8 +302,8 @@ def test_the_keras_network_of_a_model_file_answers_as_the_file_does(tmp_path):
     """`rebuilt` compares scores itself; a file of another network than its recipe's is refused."""
     import onnx
 
-    from benchmarks.keras_model import rebuilt
-    from ms_edge.model import BEFORE, BUNDLED, Model
+    from benchmarks.speed.keras_model import rebuilt
+    from ms_edge.model.session import BEFORE, BUNDLED, Model
 
     assert rebuilt(Model.load(BEFORE)).count_params() > 30_000
     assert rebuilt(Model.load()).count_params() > 100_000
@@ -318,7 +318,7 @@ def test_the_keras_network_of_a_model_file_answers_as_the_file_does(tmp_path):
 
 
 def test_the_page_is_the_one_of_its_figures():
-    from benchmarks.speed_report import page
+    from benchmarks.speed.report import page
 
     found = json.loads((ROOT / "docs" / "benchmarks" / "speed.json").read_text("utf-8"))
     assert (ROOT / "docs" / "benchmarks.md").read_text("utf-8") == page(found)

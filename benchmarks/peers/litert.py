@@ -9,10 +9,10 @@ import sys
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from ms_edge.audio import AudioFile
-from ms_edge.frontend import model_inputs
-from ms_edge.model import Model
-from ms_edge.windows import batches
+from ms_edge.audio.file import AudioFile
+from ms_edge.features.frontend import model_inputs
+from ms_edge.features.windows import batches
+from ms_edge.model.session import Model
 
 model = Model.load(sys.argv[2] or None, "cpu")
 spec, labels = model.metadata.spec, model.metadata.labels

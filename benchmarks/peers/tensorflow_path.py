@@ -1,6 +1,6 @@
 """The way of training on WAV files (16 kHz mono): tf.signal and Keras. A JSON line a file.
 
-Arguments: the folder that benchmarks.keras_model wrote, and the labels, by commas.
+Arguments: the folder that benchmarks.speed.keras_model wrote, and the labels, by commas.
 Samples are read, and windows cut, as ms-edge does; 64 windows at a time go through one traced function.
 """
 
@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ms_edge.audio import read_mono
-from ms_edge.spec import FrontEndSpec
-from ms_edge.windows import batches
+from ms_edge.audio.file import read_mono
+from ms_edge.features.spec import FrontEndSpec
+from ms_edge.features.windows import batches
 from ms_train.frontend import FrontEndLayer
 
 tf.config.threading.set_intra_op_parallelism_threads(1)

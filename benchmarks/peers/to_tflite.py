@@ -1,4 +1,4 @@
-"""The network that benchmarks.keras_model wrote as .tflite. Arguments: its FOLDER, and the FILE to write."""
+"""The network that benchmarks.speed.keras_model wrote as .tflite. Arguments: its FOLDER, and the FILE to write."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from ms_edge.spec import FrontEndSpec
+from ms_edge.features.spec import FrontEndSpec
 
 folder = Path(sys.argv[1])
 network = keras.models.load_model(folder / "model.keras", compile=False)

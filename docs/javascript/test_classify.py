@@ -12,9 +12,9 @@ import onnx
 import pytest
 import soundfile
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.classifier import Classifier
-from ms_edge.model import BUNDLED, Model
+from ms_edge.model.session import BUNDLED, Model
 from ms_export.waveform import with_front_end
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ms_edge._version import __version__ as __version__
+
 __all__ = [
     "AudioError",
     "Classification",
@@ -27,10 +28,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from ms_edge.audio.raw import RawFormat
     from ms_edge.classifier import Classifier, Source
     from ms_edge.errors import AudioError, DeviceError, ModelError, MsEdgeError, UsageError
-    from ms_edge.model import Model
-    from ms_edge.raw import RawFormat
+    from ms_edge.model.session import Model
     from ms_edge.results import Classification, Segment
 
 # From 1.29 on, onnxruntime's packages keep an identifier in the home directory and report over the network what they are used for,
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _ROOMS = {
-    "RawFormat": "raw",
+    "RawFormat": "audio.raw",
     "Classifier": "classifier",
-    "Model": "model",
+    "Model": "model.session",
     "Classification": "results",
     "Segment": "results",
 }

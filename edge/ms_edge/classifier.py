@@ -12,18 +12,18 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ms_edge import __version__
-from ms_edge.audio import open_audio
+from ms_edge._version import __version__
+from ms_edge.audio.file import open_audio
+from ms_edge.audio.raw import RawFormat
+from ms_edge.audio.source import AudioArrays, AudioSource
 from ms_edge.errors import AudioError, UsageError
-from ms_edge.frontend import model_input, model_inputs
-from ms_edge.metadata import Decision
-from ms_edge.model import Model
-from ms_edge.raw import RawFormat
+from ms_edge.features.frontend import model_input, model_inputs
+from ms_edge.features.spec import BATCH_S, MIN_HOP_S
+from ms_edge.features.windows import Batch, batches, owned_samples, silent_windows
+from ms_edge.model.metadata import Decision
+from ms_edge.model.session import Model
 from ms_edge.results import Classification, Segment
-from ms_edge.sources import AudioArrays, AudioSource
-from ms_edge.spec import BATCH_S, MIN_HOP_S
 from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
-from ms_edge.windows import Batch, batches, owned_samples, silent_windows
 
 Float32 = NDArray[np.float32]
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_edge.metadata import Decision
+from ms_edge.model.metadata import Decision
 from ms_edge.results import Segment
 
 Float32 = NDArray[np.float32]
@@ -36,7 +36,7 @@ CHUNK = 4096  # windows whose numbers are Python's at a time
 
 @dataclass(frozen=True)
 class Prior:
-    """What is known of segments before a recording is heard; `python -m benchmarks.segment_prior` fits it.
+    """What is known of segments before a recording is heard; `python -m benchmarks.quality.segment_prior` fits it.
 
     `change` is what a change of label costs, in log-probabilities of windows times seconds, and `to_silence` the same to and
     from silence: from 2 s of silent windows on, a pause is a segment of its own. `beyond_s` says by how many seconds a label

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ms_edge.model import Model
-from ms_edge.providers import SUFFIX
+from ms_edge.model.providers import SUFFIX
+from ms_edge.model.session import Model
+from ms_export.cases import cases_digest
 from ms_export.parity import SERVED, STAGES, Finding, Report, nearness
-from ms_export.signals import cases_digest
 from ms_export.steps import RUNS, RUNS_OF_KERAS
 
 VERSIONS = ("ms-edge", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "scipy", "soxr")

@@ -13,7 +13,7 @@ from ms_edge.errors import UsageError
 from ms_train.console import add_data_arguments, run
 
 if TYPE_CHECKING:
-    from ms_export.run import Run
+    from ms_export.source import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,7 +113,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _load(path: Path, args: argparse.Namespace) -> Run:
-    from ms_export.run import Run
+    from ms_export.source import Run
 
     given = [name for name in ("spec", "labels", "decision") if getattr(args, name)]
     if path.is_dir():
@@ -145,7 +145,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from ms_edge.model import Model
+    from ms_edge.model.session import Model
     from ms_export import certificate
     from ms_export.convert import compare, require_golden, require_same, source_of
 

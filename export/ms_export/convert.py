@@ -10,20 +10,20 @@ from tempfile import TemporaryDirectory
 import tensorflow as tf
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_edge.golden import golden_deviations
-from ms_edge.model import Model
-from ms_edge.spec import FEATURES, WAVEFORM
+from ms_edge.features.spec import FEATURES, WAVEFORM
+from ms_edge.model.session import Model
+from ms_edge.selftest.golden import golden_deviations
 from ms_export import certificate, metadata, steps
-from ms_export.graph import to_onnx
+from ms_export.cases import clip_case, grid
 from ms_export.implementations import implementations
+from ms_export.network import to_onnx
 from ms_export.parity import Report, check
 from ms_export.reference import Reference
-from ms_export.run import Run
-from ms_export.signals import clip_case, grid
+from ms_export.source import Run
 from ms_export.tolerances import TOLERANCES
 from ms_export.waveform import with_front_end
 from ms_train.console import first_line
-from ms_train.datasets import Recording
+from ms_train.datasets.dataset import Recording
 
 
 def convert(

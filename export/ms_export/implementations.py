@@ -11,16 +11,16 @@ import onnx
 import onnxruntime
 import scipy.fft
 
+from ms_edge.audio.source import AudioArrays
 from ms_edge.errors import MsEdgeError
-from ms_edge.frontend import FrontEnd, hann_window, mel_filterbank
-from ms_edge.model import Model
-from ms_edge.providers import CPU, CUDA, CUDA_OPTIONS, obtained_provider
-from ms_edge.sources import AudioArrays
-from ms_edge.spec import WAVEFORM, FrontEndSpec
-from ms_edge.windows import windows
+from ms_edge.features.frontend import FrontEnd, hann_window, mel_filterbank
+from ms_edge.features.spec import WAVEFORM, FrontEndSpec
+from ms_edge.features.windows import windows
+from ms_edge.model.providers import CPU, CUDA, CUDA_OPTIONS, obtained_provider
+from ms_edge.model.session import Model
+from ms_export.cases import Case
 from ms_export.parity import SERVED, Array, Implementation, Stages
 from ms_export.reference import BATCH, Reference, batches, decide, in_batches
-from ms_export.signals import Case
 from ms_export.tolerances import DEVICE_TOLERANCES, NETWORK_TOLERANCES, RESAMPLED, TOLERANCES, VARIANT_TOLERANCES
 from ms_export.waveform import computed_features
 

@@ -1,4 +1,4 @@
-"""What ms-export writes into a model file, for `ms_edge.metadata` to read."""
+"""What ms-export writes into a model file, for `ms_edge.model.metadata` to read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 
 from ms_edge.errors import UsageError
-from ms_edge.golden import band_statistics, golden_signal
-from ms_edge.metadata import SCHEMA
-from ms_export.run import Run
+from ms_edge.model.metadata import SCHEMA
+from ms_edge.selftest.golden import band_statistics, golden_signal
+from ms_export.source import Run
 from ms_train.frontend import FrontEndLayer
 
 GOLDEN_SEED = 20_260_101

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_edge.compare import Deviation, deviation
-from ms_edge.frontend import mel_filterbank
-from ms_edge.spec import FrontEndSpec
-from ms_export.signals import Case
+from ms_edge.features.frontend import mel_filterbank
+from ms_edge.features.spec import FrontEndSpec
+from ms_edge.selftest.deviation import Deviation, deviation
+from ms_export.cases import Case
 from ms_export.tolerances import PASSBAND, RESAMPLED, SURE, TOLERANCES
 
 Array = NDArray[Any]

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ms_edge.spec import FrontEndSpec
-from ms_edge.windows import windows
-from ms_export.graph import canonical
-from ms_train import clips
-from ms_train.datasets import Recording
+from ms_edge.features.spec import FrontEndSpec
+from ms_edge.features.windows import windows
+from ms_export.network import canonical
+from ms_train.datasets import clips
+from ms_train.datasets.dataset import Recording
 
 Float32 = NDArray[np.float32]
 Item = TypeVar("Item")

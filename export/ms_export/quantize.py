@@ -19,21 +19,21 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ms_edge.compare import deviation
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_edge.frontend import FrontEnd
-from ms_edge.golden import golden_signal
-from ms_edge.model import Model, import_onnxruntime
-from ms_edge.spec import FEATURES
+from ms_edge.features.frontend import FrontEnd
+from ms_edge.features.spec import FEATURES
+from ms_edge.model.session import Model, import_onnxruntime
+from ms_edge.selftest.deviation import deviation
+from ms_edge.selftest.golden import golden_signal
 from ms_edge.timeline import window_label
 from ms_export import metadata
 from ms_export.convert import require_same
 from ms_export.precision import calibration_clips, to_fp16, to_int8
-from ms_export.run import Run
-from ms_train import clips
-from ms_train.datasets import Recording
+from ms_export.source import Run
+from ms_train.datasets import clips
 from ms_train.datasets.by_name import dataset_by_name
-from ms_train.metrics import accuracy
+from ms_train.datasets.dataset import Recording
+from ms_train.scores.metrics import accuracy
 
 Float32 = NDArray[np.float32]
 

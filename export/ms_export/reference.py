@@ -11,11 +11,11 @@ import soxr
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ms_edge.metadata import Decision
-from ms_edge.spec import FrontEndSpec
+from ms_edge.features.spec import FrontEndSpec
+from ms_edge.model.metadata import Decision
 from ms_edge.timeline import window_label
+from ms_export.cases import Case
 from ms_export.parity import Array, Stages
-from ms_export.signals import Case
 from ms_train.frontend import FrontEndLayer
 
 BATCH = 32
@@ -24,7 +24,7 @@ BATCH = 32
 class Reference:
     """The reference: float64 resampling at soxr's highest quality, windows of its own, tf.signal, and Keras where given.
 
-    `network` gives logits and scores (`ms_train.outputs.with_logits`). `dtype` is that of the transform: float32, as
+    `network` gives logits and scores (`ms_train.scores.outputs.with_logits`). `dtype` is that of the transform: float32, as
     models are trained.
     """
 

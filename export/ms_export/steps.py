@@ -1,6 +1,6 @@
 """Networks that answer runs of windows: what windows share is computed once.
 
-Such a network ends in the mean of its layer `window_scores` (`ms_train.outputs`), which gives one window every few frames of any
+Such a network ends in the mean of its layer `window_scores` (`ms_train.scores.outputs`), which gives one window every few frames of any
 number of them. Its model file is that layer: features (batch, frames, bins) -> scores (batch, windows, labels).
 """
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from ms_edge.compare import deviation
 from ms_edge.errors import MsEdgeError
-from ms_edge.frontend import FrontEnd
-from ms_edge.model import Model
+from ms_edge.features.frontend import FrontEnd
+from ms_edge.model.session import Model
+from ms_edge.selftest.deviation import deviation
+from ms_export.cases import Real, synthetic_signals
 from ms_export.implementations import OnnxNetwork
 from ms_export.parity import Finding, Report
 from ms_export.reference import BATCH, batches
-from ms_export.run import Run
-from ms_export.signals import Real, synthetic_signals
+from ms_export.source import Run
 from ms_export.tolerances import NETWORK_TOLERANCES, STEPS_TOLERANCE, TOLERANCES
-from ms_train.outputs import of_windows
+from ms_train.scores.outputs import of_windows
 
 RUNS, RUNS_OF_KERAS = "runs of windows", "runs of windows, Keras"
 # Frames after those of one window, in steps: none, one, some, and those of a batch as it is served.

@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 
 from ms_edge.errors import UsageError
-from ms_edge.model import Model
-from ms_edge.spec import WAVEFORM
+from ms_edge.features.spec import WAVEFORM
+from ms_edge.model.session import Model
 
 MAX_BATCH = 64
 # How long a window waits for others to share its batch; a model that takes under a millisecond need not wait longer.

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ms_edge.errors import MsEdgeError
-from ms_edge.frontend import hann_window, mel_filterbank
-from ms_edge.model import MAX_BYTES
-from ms_edge.spec import FEATURES, WAVEFORM, FrontEndSpec
+from ms_edge.features.frontend import hann_window, mel_filterbank
+from ms_edge.features.spec import FEATURES, WAVEFORM, FrontEndSpec
+from ms_edge.model.session import MAX_BYTES
 
 Float32 = NDArray[np.float32]
 
@@ -37,7 +37,7 @@ MAX_BLOCK = 4096  # samples; a clip is padded by fewer than one block
 def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelProto:
     """waveform float32 (batch, clip_samples) -> what `network` answers to its features, as ONNX.
 
-    `network` is `ms_export.graph.to_onnx`'s, features float32 (batch, *spec.feature_shape) -> scores; it is not changed, its
+    `network` is `ms_export.network.to_onnx`'s, features float32 (batch, *spec.feature_shape) -> scores; it is not changed, its
     names, opset, IR version and metadata are kept. One that answers runs of windows gets the frames of one window, and its metadata
     no longer says that it takes more. Float32 sums in
     another order than NumPy's transform do: scores are equal within 1e-4. Raises MsEdgeError(`too-large`) where the front end's

@@ -14,11 +14,12 @@ import pytest
 import soundfile
 import soxr
 
-from ms_edge import cli, opening, riff
-from ms_edge.audio import AudioFile, read_mono
-from ms_edge.containers import CONTAINERS, EXTENSIONS, READ
+from ms_edge.audio import opening, riff
+from ms_edge.audio.containers import CONTAINERS, EXTENSIONS, READ
+from ms_edge.audio.file import AudioFile, read_mono
+from ms_edge.audio.raw import RAW_FORMATS, RawFormat
+from ms_edge.cli import main as cli
 from ms_edge.errors import AudioError, UsageError
-from ms_edge.raw import RAW_FORMATS, RawFormat
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from pathlib import Path
 import hostile
 import pytest
 
-from ms_edge import cli
-from ms_edge.batch import Finished, InOrder
+from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
-from ms_edge.inputs import Inputs, _names, parse_shard
-from ms_edge.outputs import mirrored
+from ms_edge.jobs.inputs import Inputs, _names, parse_shard
+from ms_edge.jobs.ordered import Finished, InOrder
+from ms_edge.jobs.workers import Workers, usable_cores
+from ms_edge.output.destination import mirrored
+from ms_edge.output.writers import formats
 from ms_edge.results import Failure
-from ms_edge.workers import Workers, usable_cores
-from ms_edge.writers import formats
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 

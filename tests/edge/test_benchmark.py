@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import onnxruntime
 import pytest
 
-from ms_edge import benchmark, cli
-from ms_edge.model import BUNDLED, Model
-from ms_edge.providers import CPU, CUDA
+from ms_edge.cli import main as cli
+from ms_edge.model.providers import CPU, CUDA
+from ms_edge.model.session import BUNDLED, Model
+from ms_edge.selftest import benchmark
 
 SHORT = ["benchmark", "--seconds", "0.1"]
 

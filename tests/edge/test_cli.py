@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ms_edge import cli
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
+from ms_edge.cli import main as cli
 
 RECORD_KEYS = [
     "schema", "path", "label", "probability", "scores", "seconds", "duration_s", "sample_rate_hz", "channels",
@@ -300,7 +300,8 @@ def test_an_output_that_ends_or_is_full_is_no_traceback(arguments):
 
 PRINTING = """
 import os
-from ms_edge import audio, cli
+from ms_edge.audio import file as audio
+from ms_edge.cli import main as cli
 quiet = audio.open_sound
 def open_sound(*arguments):
     os.write(1, b"Error A : 00\\n")  # as libsndfile does
@@ -360,7 +361,7 @@ def test_what_a_command_does_not_use_it_does_not_import(tmp_path, samples):
     soundfile.write(path, read_mono(samples[0], 16_000), 16_000, "PCM_16")
     code = (
         "import sys, numpy, onnxruntime, soundfile; theirs = set(sys.modules)\n"
-        "from ms_edge import cli\n"
+        "from ms_edge.cli import main as cli\n"
         f"assert cli.main(['classify', {str(path)!r}]) == 0\n"
         "unused = {'scipy', 'soxr', 'tqdm', 'pathlib', 'csv', 'secrets', 'concurrent.futures', 'logging'}\n"
         "assert not unused & (set(sys.modules) - theirs), unused & set(sys.modules)"
@@ -370,7 +371,7 @@ def test_what_a_command_does_not_use_it_does_not_import(tmp_path, samples):
 
 def test_help_and_version_import_nothing_heavy():
     code = (
-        "import sys; from ms_edge import cli\n"
+        "import sys; from ms_edge.cli import main as cli\n"
         "try: cli.main(['--help'])\n"
         "except SystemExit: pass\n"
         "assert not {'numpy', 'scipy', 'onnxruntime', 'soundfile'} & set(sys.modules)"

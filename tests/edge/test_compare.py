@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ms_edge.compare import Deviation, deviation
+from ms_edge.selftest.deviation import Deviation, deviation
 
 
 def test_the_largest_difference_decides():

@@ -13,10 +13,11 @@ import onnxruntime
 import pytest
 
 import ms_edge
-from ms_edge import cli, doctor
+from ms_edge.cli import main as cli
 from ms_edge.errors import DeviceError
-from ms_edge.model import BUNDLED, Model
-from ms_edge.providers import CPU, CUDA
+from ms_edge.model.providers import CPU, CUDA
+from ms_edge.model.session import BUNDLED, Model
+from ms_edge.selftest import doctor
 
 
 class GpuBuild:
@@ -107,7 +108,7 @@ def test_without_onnxruntime_one_sentence_says_what_to_type(command):
         "    def find_spec(self, name, *rest):\n"
         "        if name == 'onnxruntime': raise ModuleNotFoundError('No module named onnxruntime', name=name)\n"
         "sys.meta_path.insert(0, Absent())\n"
-        "from ms_edge import cli\n"
+        "from ms_edge.cli import main as cli\n"
         f"sys.exit(cli.main({command!r}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

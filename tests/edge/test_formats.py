@@ -14,10 +14,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from ms_edge import cli
 from ms_edge.classifier import Classifier
+from ms_edge.cli import main as cli
+from ms_edge.output.writers import clock, duration, format_of, formats, printable
 from ms_edge.results import Classification, Failure, Segment
-from ms_edge.writers import clock, duration, format_of, formats, printable
 
 LONG = Classification(
     path="a b/é%.wav",

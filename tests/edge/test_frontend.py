@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ms_edge.audio import read_mono
-from ms_edge.frontend import FrontEnd, hann_window, mel_filterbank
-from ms_edge.spec import FrontEndSpec, MelSpec
-from ms_edge.windows import batches, windows
+from ms_edge.audio.file import read_mono
+from ms_edge.features.frontend import FrontEnd, hann_window, mel_filterbank
+from ms_edge.features.spec import FrontEndSpec, MelSpec
+from ms_edge.features.windows import batches, windows
 
 SPEC = FrontEndSpec(16_000, 400, 160, 512, clip_s=1.0, hop_s=1.0)
 

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ms_edge import cli
+from ms_edge.audio.parts import ogg_parts
 from ms_edge.classifier import Classifier
+from ms_edge.cli import main as cli
 from ms_edge.errors import AudioError
-from ms_edge.parts import ogg_parts
 from ms_edge.results import Classification, Failure
 
 CASES = {**hostile.CASES, **(hostile.POSIX_CASES if os.name == "posix" else {})}

@@ -15,7 +15,7 @@ from pathlib import Path
 import hostile
 import pytest
 
-from ms_edge.interrupts import INTERRUPTED, TOGETHER_S, Interrupts
+from ms_edge.jobs.interrupts import INTERRUPTED, TOGETHER_S, Interrupts
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows sends no signal to one process")
 PROGRAM = [sys.executable, "-m", "ms_edge.cli"]
@@ -178,7 +178,7 @@ def test_a_signal_that_is_ignored_stays_so(folder, name):
 def test_a_signal_before_the_first_result_is_a_sentence(folder, name):
     """While the model is loaded."""
     script = (
-        "import signal, sys, time; from ms_edge import cli; from ms_edge.model import Model\n"
+        "import signal, sys, time; from ms_edge.cli import main as cli; from ms_edge.model.session import Model\n"
         f"Model.load = lambda *_: (signal.raise_signal(signal.{name}), time.sleep(60))\n"
         "sys.argv[1:] = ['classify', 'a.wav', '-o', 'r.jsonl']; cli.command()"
     )

@@ -13,11 +13,11 @@ import pytest
 import soundfile
 
 from ms_edge import classifier as classifier_module
-from ms_edge.audio import AudioFile, read_mono
+from ms_edge.audio.file import AudioFile, read_mono
+from ms_edge.audio.raw import RawFormat
+from ms_edge.audio.source import AudioArrays
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, UsageError
-from ms_edge.raw import RawFormat
-from ms_edge.sources import AudioArrays
 
 SOUND = np.full(16_000, 0.1, np.float32)
 

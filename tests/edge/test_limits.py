@@ -12,11 +12,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from ms_edge import audio, cli, opening, resume, run, workers
-from ms_edge.batch import InOrder
+from ms_edge.audio import file as audio
+from ms_edge.audio import opening
 from ms_edge.classifier import Classifier
+from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError, resource_error
-from ms_edge.workers import Workers
+from ms_edge.jobs import classify as run
+from ms_edge.jobs import workers
+from ms_edge.jobs.ordered import InOrder
+from ms_edge.jobs.workers import Workers
+from ms_edge.output import journal as resume
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 
@@ -94,7 +99,7 @@ def test_few_threads_are_enough(monkeypatch, granted):
 
 NO_PROCESS = """
 import os, sys, threading
-from ms_edge import cli
+from ms_edge.cli import main as cli
 
 def none(*_, **__):
     raise BlockingIOError(11, "resource temporarily unavailable")
@@ -160,7 +165,7 @@ def test_a_default_that_is_too_many_says_nothing(samples, monkeypatch, capsys):
 
 NO_MEMORY = """
 import sys
-from ms_edge import cli
+from ms_edge.cli import main as cli
 from ms_edge.classifier import Classifier
 
 def full(*_, **__):
@@ -182,7 +187,7 @@ def test_too_little_memory_is_one_sentence(samples, jobs):
 
 
 def test_a_model_that_memory_has_no_room_for_is_not_called_broken(samples):
-    script = "import onnxruntime, sys; from ms_edge import cli\n"
+    script = "import onnxruntime, sys; from ms_edge.cli import main as cli\n"
     script += "def full(*_, **__): raise MemoryError('std::bad_alloc')\n"
     script += "onnxruntime.InferenceSession = full; sys.exit(cli.main(['classify', sys.argv[1]]))"
     done = subprocess.run([sys.executable, "-c", script, samples[0]], capture_output=True, text=True, timeout=60)
@@ -192,7 +197,7 @@ def test_a_model_that_memory_has_no_room_for_is_not_called_broken(samples):
 def test_memory_to_read_a_model_is_that_of_the_model(tmp_path):
     import tracemalloc
 
-    from ms_edge import model
+    from ms_edge.model import session as model
 
     tracemalloc.start()
     model._read(model._BUNDLED)

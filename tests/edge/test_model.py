@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_edge import cli
+from ms_edge.cli import main as cli
 from ms_edge.errors import DeviceError, ModelError
-from ms_edge.golden import golden_deviations, golden_signal
-from ms_edge.metadata import Metadata
-from ms_edge.model import BEFORE, BUNDLED, Model
+from ms_edge.model.metadata import Metadata
+from ms_edge.model.session import BEFORE, BUNDLED, Model
+from ms_edge.selftest.golden import golden_deviations, golden_signal
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_metadata_that_lies_is_refused(entries, key, lie):
         Metadata.parse(entries)
 
 
-@pytest.mark.parametrize("first", ["ms_edge.model", "ms_edge.doctor"])
+@pytest.mark.parametrize("first", ["ms_edge.model.session", "ms_edge.selftest.doctor"])
 def test_nothing_is_reported_to_anybody(tmp_path, first):
     require_no_report(tmp_path, first, threads=1 if sys.platform == "linux" else None)
 

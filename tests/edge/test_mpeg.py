@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ms_edge import mpeg
-from ms_edge.audio import AudioFile
+from ms_edge.audio import mpeg
+from ms_edge.audio.file import AudioFile
 from ms_edge.errors import AudioError
 
 # Samples that an encoder and a decoder of layer III put first; libsndfile cuts them off if it is told.

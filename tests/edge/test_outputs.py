@@ -18,11 +18,12 @@ from pathlib import Path
 import hostile
 import pytest
 
-from ms_edge import cli, resume
 from ms_edge.classifier import Classifier
-from ms_edge.outputs import FileOutput, is_answer
+from ms_edge.cli import main as cli
+from ms_edge.output import journal as resume
+from ms_edge.output.destination import FileOutput, is_answer
+from ms_edge.output.writers import formats, is_as_written, json_line
 from ms_edge.results import Failure
-from ms_edge.writers import formats, is_as_written, json_line
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli", "classify"]
 posix = pytest.mark.skipif(os.name != "posix", reason="of links, FIFOs and signals")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ms_edge.errors import DeviceError, UsageError
-from ms_edge.providers import CPU, CUDA, CUDA_OPTIONS, fell_back, obtained_provider, requested_providers
+from ms_edge.model.providers import CPU, CUDA, CUDA_OPTIONS, fell_back, obtained_provider, requested_providers
 
 VINO = "OpenVINOExecutionProvider"
 

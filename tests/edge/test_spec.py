@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ms_edge.errors import ModelError
-from ms_edge.spec import FrontEndSpec, MelSpec
+from ms_edge.features.spec import FrontEndSpec, MelSpec
 
 SPEC = FrontEndSpec(22_050, 2048, 512, 256, clip_s=5.0, hop_s=5.0, log_floor=1e-3)
 MEL = FrontEndSpec(

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from ms_edge.audio import AudioFile, read_mono
+from ms_edge.audio.file import AudioFile, read_mono
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError
-from ms_edge.interrupts import SIGNALS, raised_for_certain
+from ms_edge.jobs.interrupts import SIGNALS, raised_for_certain
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 
@@ -112,7 +112,8 @@ def test_a_stream_has_the_samples_of_the_file(recording, subtype, block_s, tmp_p
     expected = read_mono(path, rate)
     # As if it could only be read forward.
     monkeypatch.setattr(
-        "ms_edge.audio.open_descriptor", lambda name: (os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), None)
+        "ms_edge.audio.file.open_descriptor",
+        lambda name: (os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), None),
     )
     with AudioFile("-", block_s=block_s) as stream:
         found = np.concatenate(list(stream.blocks(rate)))

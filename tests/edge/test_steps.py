@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from ms_edge import classifier as classifier_module
-from ms_edge import cli
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.classifier import Classifier
+from ms_edge.cli import main as cli
 from ms_edge.errors import ModelError
-from ms_edge.frontend import FrontEnd
-from ms_edge.golden import golden_deviations
-from ms_edge.model import Model
-from ms_edge.windows import windows
+from ms_edge.features.frontend import FrontEnd
+from ms_edge.features.windows import windows
+from ms_edge.model.session import Model
+from ms_edge.selftest.golden import golden_deviations
 
 STEPPED = Path(__file__).parents[1] / "data" / "steps.onnx"
 

@@ -10,12 +10,12 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ms_edge import cli
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.classifier import Classifier, seconds_by_label
+from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
-from ms_edge.metadata import Decision
-from ms_edge.model import Model
+from ms_edge.model.metadata import Decision
+from ms_edge.model.session import Model
 from ms_edge.timeline import Prior, best_path, best_path_near, segments, window_label
 
 LABELS = ("speech", "music")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ms_edge.classifier import seconds_by_label, vote
-from ms_edge.metadata import Decision
+from ms_edge.model.metadata import Decision
 from ms_edge.timeline import probability_of, segments
 
 LABELS = ("speech", "music")

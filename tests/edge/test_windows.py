@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
-from ms_edge.spec import FrontEndSpec
-from ms_edge.windows import batches, is_silent, owned_samples, silent_windows, windows
+from ms_edge.features.spec import FrontEndSpec
+from ms_edge.features.windows import batches, is_silent, owned_samples, silent_windows, windows
 
 SPEC = FrontEndSpec(4_000, 64, 32, 64, clip_s=0.25, hop_s=0.25)  # clips of 1,000 samples
 OVERLAPPING = dataclasses.replace(SPEC, hop_s=0.1)

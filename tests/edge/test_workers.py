@@ -16,7 +16,7 @@ BEGINNING = """
 import os, signal, sys, time
 from ms_edge.errors import ModelError
 from ms_edge.results import Failure
-from ms_edge.workers import Workers, can_fork
+from ms_edge.jobs.workers import Workers, can_fork
 
 def answer(path, on_audio):
     on_audio(2.5)
@@ -146,7 +146,7 @@ def test_the_number_of_workers_changes_no_byte(samples, tmp_path):
 
 CRASH = """
 import os, sys
-from ms_edge import cli
+from ms_edge.cli import main as cli
 from ms_edge.classifier import Classifier
 
 classify = Classifier.classify
@@ -251,7 +251,7 @@ def test_without_a_replacement_this_process_does_the_rest():
     script = (
         BEGINNING
         + """
-from ms_edge import workers as module
+from ms_edge.jobs import workers as module
 module.RETRY_S, fork, begun = 0.2, os.fork, []
 
 def fork_once():
@@ -301,8 +301,8 @@ with Workers(answer, 2, heard.append, fork=True) as workers:
 
 FULL = """
 import sys, time
-from ms_edge import cli
-from ms_edge.outputs import Output
+from ms_edge.cli import main as cli
+from ms_edge.output.destination import Output
 
 def full(self, result):
     time.sleep(0.2)
@@ -333,5 +333,5 @@ def test_a_closed_pipe_ends_the_run(samples):
 
 def test_other_systems_import_no_fork():
     script = "import sys, multiprocessing.context as c; del c.ForkContext, c.ForkProcess; sys.platform = 'win32'; "
-    script += "from ms_edge.workers import can_fork; print(can_fork())"
+    script += "from ms_edge.jobs.workers import can_fork; print(can_fork())"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"

@@ -8,9 +8,9 @@ import keras
 import onnx
 import pytest
 
-from ms_edge.model import BUNDLED, Model
+from ms_edge.model.session import BUNDLED, Model
 from ms_export.convert import convert
-from ms_export.run import Run
+from ms_export.source import Run
 from ms_export.waveform import with_front_end
 from ms_train.recipes import mel_residual
 

@@ -8,8 +8,8 @@ import os
 import numpy as np
 import pytest
 
-from benchmarks import gpu
-from ms_edge.model import BUNDLED
+from benchmarks.speed import gpu
+from ms_edge.model.session import BUNDLED
 
 
 def test_bound_memory_gives_the_scores_that_a_plain_run_gives(waveform_model, tmp_path, capsys):

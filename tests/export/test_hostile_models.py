@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from ms_edge import cli
 from ms_edge.classifier import Classifier
+from ms_edge.cli import main as cli
 from ms_edge.errors import ModelError
-from ms_edge.graph import MAX_CONSTANTS, MAX_NODES, read_contents
-from ms_edge.metadata import Metadata
-from ms_edge.model import BEFORE, BUNDLED, Model
-from ms_edge.spec import MAX_VALUES
+from ms_edge.features.spec import MAX_VALUES
+from ms_edge.model.check import MAX_CONSTANTS, MAX_NODES, read_contents
+from ms_edge.model.metadata import Metadata
+from ms_edge.model.session import BEFORE, BUNDLED, Model
 
 SINGLE = BUNDLED.with_name(f"{BEFORE}.onnx")
 # The model that answers runs of windows of any length, and the one of single windows, whose values have fixed sizes.
@@ -198,7 +198,7 @@ GROWING = {
 def refused(path: Path, monkeypatch) -> ModelError:
     """The error of a model file that onnxruntime must not see."""
     with monkeypatch.context() as patch:
-        patch.setattr("ms_edge.model._session", lambda *_: pytest.fail("onnxruntime was asked"))
+        patch.setattr("ms_edge.model.session._session", lambda *_: pytest.fail("onnxruntime was asked"))
         with pytest.raises(ModelError) as caught:
             Model.load(path)
     assert caught.value.code == "bad-model"

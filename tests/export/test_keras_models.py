@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from ms_edge import cli as edge_cli
-from ms_edge.model import Model
-from ms_edge.spec import FrontEndSpec
+from ms_edge.cli import main as edge_cli
+from ms_edge.features.spec import FrontEndSpec
+from ms_edge.model.session import Model
 from ms_export import cli, waveform
 
 # The floor is high, so that what two transforms round differently is a tenth of what features may differ by.

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from ms_edge.frontend import model_input
-from ms_edge.golden import golden_signal
-from ms_edge.model import BEFORE, BUNDLED, Model
+from ms_edge.features.frontend import model_input
+from ms_edge.model.session import BEFORE, BUNDLED, Model
+from ms_edge.selftest.golden import golden_signal
 
 ROOT = Path(__file__).parent.parent.parent
 SINGLE = BUNDLED.with_name(f"{BEFORE}.onnx")  # answers single windows alone
@@ -66,7 +66,7 @@ def run_in_the_oldest(model: Model, inputs: np.ndarray, tmp_path: Path) -> np.nd
 LOAD = """
 import sys
 from ms_edge.errors import ModelError
-from ms_edge.model import Model
+from ms_edge.model.session import Model
 for path in sys.argv[1:]:
     try:
         Model.load(path, "cpu")

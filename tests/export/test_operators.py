@@ -9,14 +9,14 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ms_edge import graph
-from ms_edge.model import input_shape
-from ms_edge.operators import OPERATORS, Shape, broadcast
-from ms_export.graph import to_onnx
+from ms_edge.model import check as graph
+from ms_edge.model.operators import OPERATORS, Shape, broadcast
+from ms_edge.model.session import input_shape
+from ms_export.network import to_onnx
 from ms_export.waveform import with_front_end
-from ms_train import outputs
-from ms_train.outputs import with_logits
-from ms_train.recipes import recipes
+from ms_train.recipes.by_name import recipes
+from ms_train.scores import outputs
+from ms_train.scores.outputs import with_logits
 
 NODE = helper.make_node
 BATCH = 3

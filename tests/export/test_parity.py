@@ -10,20 +10,21 @@ import numpy as np
 import pytest
 import soxr
 
-from ms_edge import frontend, sources
-from ms_edge.audio import read_mono
-from ms_edge.frontend import FrontEnd
-from ms_edge.model import BUNDLED, Model
-from ms_edge.spec import FrontEndSpec, MelSpec
+from ms_edge.audio import source as sources
+from ms_edge.audio.file import read_mono
+from ms_edge.features import frontend
+from ms_edge.features.frontend import FrontEnd
+from ms_edge.features.spec import FrontEndSpec, MelSpec
+from ms_edge.model.session import BUNDLED, Model
 from ms_export import implementations
+from ms_export.cases import Real, clip_case, grid, lengths, synthetic_signals
 from ms_export.certificate import markdown, parity_entry
 from ms_export.implementations import OnnxNetwork, double_front_end, edge_front_end, served
 from ms_export.parity import SERVED, Implementation, check
 from ms_export.reference import Reference, decide
-from ms_export.signals import Real, clip_case, grid, lengths, synthetic_signals
 from ms_export.tolerances import NETWORK_TOLERANCES
 from ms_train.frontend import FrontEndLayer
-from ms_train.recipes import recipes
+from ms_train.recipes.by_name import recipes
 
 RECIPES = {name: recipe.spec for name, recipe in recipes().items()}
 SPECS = RECIPES | {

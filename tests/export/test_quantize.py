@@ -15,22 +15,22 @@ import numpy as np
 import onnx
 import pytest
 
-from ms_edge import cli as edge_cli
-from ms_edge.audio import read_mono
-from ms_edge.doctor import examine
-from ms_edge.frontend import FrontEnd
-from ms_edge.model import Model
-from ms_edge.windows import windows
+from ms_edge.audio.file import read_mono
+from ms_edge.cli import main as edge_cli
+from ms_edge.features.frontend import FrontEnd
+from ms_edge.features.windows import windows
+from ms_edge.model.session import Model
+from ms_edge.selftest.doctor import examine
 from ms_export import cli, precision, quantize
+from ms_export.cases import synthetic_signals
 from ms_export.convert import convert
-from ms_export.graph import IR_VERSION, OPSET, to_onnx
-from ms_export.run import Run
-from ms_export.signals import synthetic_signals
-from ms_train.datasets import Recording
+from ms_export.network import IR_VERSION, OPSET, to_onnx
+from ms_export.source import Run
 from ms_train.datasets.by_name import dataset_by_name
-from ms_train.fit import fit
-from ms_train.outputs import with_logits
+from ms_train.datasets.dataset import Recording
 from ms_train.recipes import logstft_cnn, mel_dscnn
+from ms_train.scores.outputs import with_logits
+from ms_train.training.fit import fit
 
 SAMPLES = sorted((Path(__file__).parent.parent / "data").glob("*.wav"))
 

@@ -12,21 +12,21 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.classifier import Classifier
 from ms_edge.errors import ModelError, MsEdgeError, UsageError
-from ms_edge.frontend import FrontEnd
-from ms_edge.golden import golden_deviations
-from ms_edge.model import Model
-from ms_edge.windows import windows
+from ms_edge.features.frontend import FrontEnd
+from ms_edge.features.windows import windows
+from ms_edge.model.session import Model
+from ms_edge.selftest.golden import golden_deviations
 from ms_export import metadata, steps
-from ms_export.graph import to_onnx
+from ms_export.cases import Real
+from ms_export.network import to_onnx
 from ms_export.precision import to_fp16, to_int8
-from ms_export.signals import Real
 from ms_export.waveform import with_front_end
-from ms_train.finetune import build_model, trunk
-from ms_train.outputs import of_windows, with_logits
 from ms_train.recipes import mel_residual
+from ms_train.scores.outputs import of_windows, with_logits
+from ms_train.training.finetune import build_model, trunk
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("speech", "music")

@@ -6,4 +6,4 @@ from test_model import require_no_report
 
 
 def test_nothing_is_reported_to_anybody(tmp_path):
-    require_no_report(tmp_path, "ms_export.graph")
+    require_no_report(tmp_path, "ms_export.network")

@@ -18,19 +18,20 @@ import onnxruntime
 import pytest
 import soundfile
 
-from ms_edge import cli as edge_cli
-from ms_edge.audio import read_mono
-from ms_edge.golden import golden_deviations
-from ms_edge.graph import read_contents
-from ms_edge.model import Model
+from ms_edge.audio.file import read_mono
+from ms_edge.cli import main as edge_cli
+from ms_edge.model.check import read_contents
+from ms_edge.model.session import Model
+from ms_edge.selftest.golden import golden_deviations
 from ms_export import cli as export_cli
+from ms_export.cases import grid
 from ms_export.convert import compare
-from ms_export.graph import to_onnx
-from ms_export.run import Run
-from ms_export.signals import grid
-from ms_train import cli as train_cli
-from ms_train.outputs import with_logits
-from ms_train.recipes import mel_residual, recipes
+from ms_export.network import to_onnx
+from ms_export.source import Run
+from ms_train.cli import main as train_cli
+from ms_train.recipes import mel_residual
+from ms_train.recipes.by_name import recipes
+from ms_train.scores.outputs import with_logits
 
 # Where nothing depends on the recipe: the quick one.
 only_one = pytest.mark.parametrize("run", ["mel_dscnn"], indirect=True)
@@ -46,8 +47,8 @@ def data(tmp_path_factory, copy_by_label) -> Path:
 @pytest.fixture(scope="module", params=["logstft_cnn", "mel_dscnn", "mel_residual"])
 def run(request, tmp_path_factory, data) -> Path:
     """A run folder after one epoch (of two steps, where the recipe draws random windows)."""
-    from ms_train import fit
-    from ms_train import recipes as module
+    from ms_train.recipes import by_name as module
+    from ms_train.training import fit
 
     short = {
         name: dataclasses.replace(recipe, steps_per_epoch=recipe.steps_per_epoch and 2, batch_size=8)
@@ -159,7 +160,7 @@ def test_golden_vector_agrees(exported):
 
 def test_served_scores_are_those_of_keras_through_the_whole_runtime(exported, run, samples, capsys):
     """From the WAV on: what `ms-edge classify` prints is what Keras says of tf.signal's features of the same windows."""
-    from ms_edge.windows import windows
+    from ms_edge.features.windows import windows
     from ms_train.frontend import FrontEndLayer
 
     loaded = Run.load(run)

@@ -20,10 +20,10 @@ import soundfile
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from ms_edge import cli as edge_cli
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.classifier import Classifier
-from ms_edge.model import BUNDLED, Model
+from ms_edge.cli import main as edge_cli
+from ms_edge.model.session import BUNDLED, Model
 from ms_export import cli
 
 NAME = Model.load().metadata.recipe

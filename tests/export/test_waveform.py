@@ -16,22 +16,22 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ms_edge import cli
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.classifier import Classifier
+from ms_edge.cli import main as cli
 from ms_edge.errors import ModelError, MsEdgeError
-from ms_edge.frontend import FrontEnd
-from ms_edge.golden import golden_deviations
-from ms_edge.graph import read_contents
-from ms_edge.model import BEFORE, BUNDLED, Model
-from ms_edge.operators import OPERATORS
-from ms_edge.spec import FrontEndSpec, MelSpec
-from ms_export.graph import to_onnx
-from ms_export.signals import synthetic_signals
+from ms_edge.features.frontend import FrontEnd
+from ms_edge.features.spec import FrontEndSpec, MelSpec
+from ms_edge.model.check import read_contents
+from ms_edge.model.operators import OPERATORS
+from ms_edge.model.session import BEFORE, BUNDLED, Model
+from ms_edge.selftest.golden import golden_deviations
+from ms_export.cases import synthetic_signals
+from ms_export.network import to_onnx
 from ms_export.tolerances import TOLERANCES
 from ms_export.waveform import with_front_end
-from ms_train.outputs import of_windows, with_logits
-from ms_train.recipes import recipes
+from ms_train.recipes.by_name import recipes
+from ms_train.scores.outputs import of_windows, with_logits
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -235,7 +235,7 @@ import hashlib, sys
 sys.path.insert(0, sys.argv[1])
 from test_waveform import untrained_network
 from ms_export.waveform import with_front_end
-from ms_train.recipes import recipes
+from ms_train.recipes.by_name import recipes
 for name in sys.argv[2:]:
     model = with_front_end(recipes()[name].spec, untrained_network(name))
     digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from scipy.signal import correlate, fftconvolve
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_train.augment import pool as pools
 from ms_train.augment import scenes as scenes_module
-from ms_train.augment.activity import Sound, activity
+from ms_train.augment.augmentations import chain
 from ms_train.augment.channel import channel
 from ms_train.augment.dynamics import compress, duck
 from ms_train.augment.pool import Pool, capped
 from ms_train.augment.rooms import Room
 from ms_train.augment.scenes import Scenes, presence, random_batch
-from ms_train.augment.signals import coloured_noise, loudness, mix, rms
-from ms_train.augmentations import chain
-from ms_train.datasets import Recording
-from ms_train.recipes import get_recipe
+from ms_train.datasets.activity import Sound, activity
+from ms_train.datasets.dataset import Recording
+from ms_train.recipes.by_name import get_recipe
+from ms_train.signals import coloured_noise, loudness, mix, rms
 
 RATE_HZ = 16_000
 LABELS = ("speech", "music")

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.errors import UsageError
-from ms_edge.frontend import FrontEnd
-from ms_train import augmentations, codecs
-from ms_train.augment.signals import rms
-from ms_train.augmentations import AUGMENTATIONS, MASKS, chain
-from ms_train.recipes import get_recipe
+from ms_edge.features.frontend import FrontEnd
+from ms_train.augment import augmentations, codecs
+from ms_train.augment.augmentations import AUGMENTATIONS, MASKS, chain
+from ms_train.recipes.by_name import get_recipe
+from ms_train.signals import rms
 
 RATE_HZ = 16_000
 CODECS = ["mp3", "vorbis", "opus", "gsm", "mu_law", "a_law", "ima_adpcm"]

@@ -11,20 +11,20 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.errors import MsEdgeError
 from ms_train.augment import bank as banks
 from ms_train.augment import store as stores
+from ms_train.augment.augmentations import chain
 from ms_train.augment.bank import Bank, Plan
 from ms_train.augment.pool import Pool
 from ms_train.augment.scenes import Scenes
-from ms_train.augmentations import chain
-from ms_train.batches import BankBatches, chances_of_lengths, counts_of, lengths_of_batches
-from ms_train.cache import Cache
-from ms_train.datasets import Dataset, Recording
+from ms_train.datasets.cache import Cache
+from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.frontend import FrontEndLayer, clip_features
-from ms_train.recipes import get_recipe
-from ms_train.rendering import batches_of
+from ms_train.recipes.by_name import get_recipe
+from ms_train.training.batches import BankBatches, chances_of_lengths, counts_of, lengths_of_batches
+from ms_train.training.rendering import batches_of
 
 RATE_HZ = 16_000
 SPEC = get_recipe("mel_patches").spec

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.errors import AudioError
-from ms_edge.spec import FrontEndSpec
-from ms_train import cache, clips
-from ms_train.cache import Cache
-from ms_train.datasets import Recording
-from ms_train.packs import in_16_bits, read_pack, write_pack
+from ms_edge.features.spec import FrontEndSpec
+from ms_train.datasets import cache, clips
+from ms_train.datasets.cache import Cache
+from ms_train.datasets.dataset import Recording
+from ms_train.datasets.packs import in_16_bits, read_pack, write_pack
 
 SPEC = FrontEndSpec(8_000, 256, 128, 256, clip_s=0.5, hop_s=0.5, log_floor=0.01)
 
@@ -277,7 +277,7 @@ def test_activity_is_found_once(samples, tmp_path, monkeypatch):
     assert found["a"].dtype == bool
     assert len(found["a"]) == len(audio) // 320
     assert len(found["short"]) == 0
-    monkeypatch.setattr("ms_train.augment.activity.activity", None)
+    monkeypatch.setattr("ms_train.datasets.activity.activity", None)
     again = Cache(tmp_path).activity(recordings, 16_000)
     for name, active in found.items():
         np.testing.assert_array_equal(again[name], active)

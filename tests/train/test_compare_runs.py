@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ms_edge.errors import MsEdgeError
-from ms_train import cli
-from ms_train.augmentations import parse_chain
-from ms_train.compare import compare
+from ms_train.augment.augmentations import parse_chain
+from ms_train.cli import main as cli
+from ms_train.evaluation.compare import compare
 
 
 @pytest.fixture(scope="module")

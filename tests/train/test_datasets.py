@@ -11,12 +11,12 @@ import pytest
 import soundfile
 
 from ms_edge.errors import MsEdgeError
-from ms_train import clips
-from ms_train.datasets import Dataset, Recording
+from ms_train.datasets import clips
 from ms_train.datasets.by_name import dataset_by_name
+from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.folder import folder
 from ms_train.datasets.splits import split
-from ms_train.recipes import get_recipe
+from ms_train.recipes.by_name import get_recipe
 
 
 def dataset(counts: dict[str, int], prescribed: bool = False) -> Dataset:

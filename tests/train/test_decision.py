@@ -14,14 +14,19 @@ import soundfile
 from scipy.special import expit, logit
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_edge.metadata import Decision
-from ms_edge.spec import FrontEndSpec
-from ms_train import decision
+from ms_edge.features.spec import FrontEndSpec
+from ms_edge.model.metadata import Decision
+from ms_train.augment.augmentations import chain
 from ms_train.augment.pool import Pool
-from ms_train.augmentations import chain
-from ms_train.cache import Cache
-from ms_train.datasets import Dataset, Recording
-from ms_train.decision import (
+from ms_train.datasets.cache import Cache
+from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.frontend import FrontEndLayer
+from ms_train.recipes.by_name import get_recipe
+from ms_train.recipes.recipe import Recipe
+from ms_train.scores.losses import compile_for
+from ms_train.scores.metrics import predict
+from ms_train.training import decision
+from ms_train.training.decision import (
     Held,
     choose_thresholds,
     decide,
@@ -33,12 +38,8 @@ from ms_train.decision import (
     kinds_of,
     read_held,
 )
-from ms_train.fit import fit
-from ms_train.frontend import FrontEndLayer
-from ms_train.losses import compile_for
-from ms_train.metrics import predict
-from ms_train.recipes import Recipe, get_recipe
-from ms_train.runs import TrainedRun, decision_of
+from ms_train.training.fit import fit
+from ms_train.training.runs import TrainedRun, decision_of
 
 SPEC = FrontEndSpec(8_000, 256, 128, 256, log_floor=0.05, clip_s=0.5, hop_s=0.5)
 LABELS = ("speech", "music")

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from ms_edge import cli as edge_cli
 from ms_edge.classifier import Classifier
-from ms_edge.model import BUNDLED
-from ms_train import cli, crossvalidate, recipes
-from ms_train import metrics as metrics_module
+from ms_edge.cli import main as edge_cli
+from ms_edge.model.session import BUNDLED
+from ms_train.cli import main as cli
+from ms_train.evaluation import crossvalidate
+from ms_train.recipes import by_name as recipes
+from ms_train.scores import metrics as metrics_module
 
 PICTURES = {f"{name}.png" for name in ("reliability", "roc", "confusion", "length", "snr", "mistakes")}
 
@@ -92,7 +94,7 @@ def test_what_is_scored_is_what_is_shipped(bundled, folder, samples, capsys):
 
 
 def test_clips_are_the_windows_of_the_runtime(bundled, samples):
-    from ms_edge.audio import read_mono
+    from ms_edge.audio.file import read_mono
 
     classifier = Classifier()
     windows = [classifier.window_scores([read_mono(path, 16_000)]) for path in map(str, samples)]

@@ -11,12 +11,13 @@ import pytest
 import soundfile
 import tensorflow_datasets as tfds
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.errors import AudioError, MsEdgeError
-from ms_train import cli, clips
+from ms_train.cli import main as cli
+from ms_train.datasets import clips
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.splits import split
-from ms_train.recipes import get_recipe
+from ms_train.recipes.by_name import get_recipe
 
 RATE_HZ = 16_000
 CLASSES = ("speech", "hum", "music")  # in neither alphabetical order nor all in use

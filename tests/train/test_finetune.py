@@ -14,18 +14,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from ms_edge import cli as edge_cli
+from ms_edge.cli import main as edge_cli
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_edge.model import Model
+from ms_edge.model.session import Model
 from ms_export import cli as export_cli
 from ms_export import convert
-from ms_train import checkpoint, cli, finetune
 from ms_train.augment.pool import Pool
-from ms_train.datasets import Recording
+from ms_train.cli import main as cli
 from ms_train.datasets.by_name import dataset_by_name
-from ms_train.finetune import recipe_from, trunk
-from ms_train.fit import fit
-from ms_train.recipes import get_recipe, recipes
+from ms_train.datasets.dataset import Recording
+from ms_train.recipes.by_name import get_recipe, recipes
+from ms_train.training import checkpoint, finetune
+from ms_train.training.finetune import recipe_from, trunk
+from ms_train.training.fit import fit
 
 RATE = 16_000
 KINDS = ("beep", "click", "hiss")

@@ -17,13 +17,16 @@ import pytest
 import tensorflow as tf
 
 from ms_edge.errors import MsEdgeError
-from ms_train import checkpoint, cli
-from ms_train import fit as fit_module
-from ms_train.batches import FixedBatches
+from ms_train.cli import main as cli
 from ms_train.datasets.by_name import dataset_by_name
-from ms_train.fit import TargetAccuracy, fit, settle
-from ms_train.recipes import Recipe, get_recipe, mel_dscnn, resized_cnn
-from ms_train.runs import save_model
+from ms_train.recipes import mel_dscnn, resized_cnn
+from ms_train.recipes.by_name import get_recipe
+from ms_train.recipes.recipe import Recipe
+from ms_train.training import checkpoint
+from ms_train.training import fit as fit_module
+from ms_train.training.batches import FixedBatches
+from ms_train.training.fit import TargetAccuracy, fit, settle
+from ms_train.training.runs import save_model
 
 EPOCHS = 3
 
@@ -335,7 +338,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 sys.path.insert(0, sys.argv[1])
-from ms_train import fit
+from ms_train.training import fit
 import test_fit
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert mirrored.num_replicas_in_sync == 2
@@ -354,7 +357,7 @@ def test_several_devices_train_one_network(folder, tmp_path):
 
 
 def test_one_device_needs_no_strategy():
-    from ms_train.fit import strategy
+    from ms_train.training.fit import strategy
 
     assert strategy() is tf.distribute.get_strategy()
 

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import tensorflow_datasets as tfds
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.errors import MsEdgeError
 from ms_train.datasets.gtzan import gtzan
 from ms_train.datasets.splits import split

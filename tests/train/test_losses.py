@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ms_train.losses import DecidableAccuracy, compile_for, decidable_crossentropy
-from ms_train.recipes import get_recipe
+from ms_train.recipes.by_name import get_recipe
+from ms_train.scores.losses import DecidableAccuracy, compile_for, decidable_crossentropy
 
 TARGETS = np.array([[1, 0], [np.nan, 1], [0, np.nan], [np.nan, np.nan]], np.float32)
 SCORES = np.array([[0.9, 0.2], [0.3, 0.4], [0.6, 0.9], [0.5, 0.5]], np.float32)

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.errors import AudioError, MsEdgeError
-from ms_train import cli
-from ms_train.checkpoint import Checkpoint
+from ms_train.cli import main as cli
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.folder import folder
 from ms_train.datasets.manifest import manifest
 from ms_train.datasets.splits import split
+from ms_train.training.checkpoint import Checkpoint
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from ms_edge.errors import MsEdgeError
-from ms_train.fit import TargetAccuracy
-from ms_train.outputs import WINDOW_SCORES
-from ms_train.recipes import get_recipe, mel_residual, recipes
+from ms_train.recipes import mel_residual
+from ms_train.recipes.by_name import get_recipe, recipes
+from ms_train.scores.outputs import WINDOW_SCORES
+from ms_train.training.fit import TargetAccuracy
 
 TWO = ("music", "speech")
 
@@ -121,7 +122,7 @@ def test_the_windows_of_a_run_of_mel_residual_score_as_alone(decision):
 
 
 def test_every_recipe_keeps_its_floor_where_parity_means_something():
-    from ms_edge.frontend import hann_window
+    from ms_edge.features.frontend import hann_window
 
     for recipe in recipes().values():
         spec = recipe.spec

@@ -9,11 +9,11 @@ import soundfile
 
 from ms_edge.errors import MsEdgeError
 from ms_train import plots
-from ms_train.augmentations import AUGMENTATIONS, MASKS
-from ms_train.cli import main
+from ms_train.augment.augmentations import AUGMENTATIONS, MASKS
+from ms_train.cli.main import main
 from ms_train.datasets.folder import folder
-from ms_train.recipes import get_recipe
-from ms_train.show import show_panels
+from ms_train.evaluation.show import show_panels
+from ms_train.recipes.by_name import get_recipe
 
 
 def size(png) -> tuple[int, int]:
@@ -62,7 +62,7 @@ def test_a_recipe_s_page_has_the_pictures_it_should_and_the_same_bytes(recipe, h
 def test_a_tone_and_a_click_are_drawn_where_they_are(recipe):
     from matplotlib.figure import Figure
 
-    from ms_edge.frontend import FrontEnd
+    from ms_edge.features.frontend import FrontEnd
 
     spec = get_recipe(recipe).spec
     time_s = np.arange(3 * spec.sample_rate_hz) / spec.sample_rate_hz
@@ -95,7 +95,7 @@ def test_no_peak_of_a_long_waveform_is_lost():
 
 
 def test_long_audio_is_shown_from_its_start(tmp_path, monkeypatch, samples, capsys):
-    monkeypatch.setattr("ms_train.show.PAGE_S", 2.0)
+    monkeypatch.setattr("ms_train.evaluation.show.PAGE_S", 2.0)
     assert main(["show", str(samples[0]), "-o", str(tmp_path)]) == 0
     assert size(tmp_path / f"{samples[0].stem}.png") == (1440, 888)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ms_edge import arguments as edge_arguments
+from ms_edge.cli import arguments as edge_arguments
 from ms_export import cli as export_cli
-from ms_train import arguments, cli
-from ms_train.recipes import recipes
+from ms_train.cli import arguments
+from ms_train.cli import main as cli
+from ms_train.recipes.by_name import recipes
 
 PARSERS = {"ms-edge": edge_arguments.parser, "ms-train": arguments.parser, "ms-export": export_cli._parser}
 
@@ -28,9 +29,7 @@ def test_recipes_are_named_as_their_modules():
 
 @pytest.mark.parametrize("command", ["fit", "tune", "show"])
 def test_a_wrong_recipe_is_refused_without_tensorflow(command):
-    code = (
-        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; from ms_train import cli; cli.command()"
-    )
+    code = "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; from ms_train.cli import main as cli; cli.command()"
     others = [] if command == "show" else ["--data", "folder:x", "--out", "y"]
     for name, status in (("resnet", 2), ("mel_dscnn", 3)):  # 3: TensorFlow is missing
         done = subprocess.run(
@@ -62,7 +61,7 @@ def test_no_help_shows_what_is_for_argparse(program):
 # TensorFlow's threads abort about one process in three that takes Python down while they make batches: too few to wait for here.
 ENDS = """
 import atexit, sys
-from ms_train import cli
+from ms_train.cli import main as cli
 
 def end(args):
     print("printed")
@@ -90,7 +89,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from ms_train.recipes import mel_dscnn
 
 mel_dscnn.RECIPE = dataclasses.replace(mel_dscnn.RECIPE, bank_windows=256, scenes=False)
-from ms_train import cli
+from ms_train.cli import main as cli
 
 cli.command()
 """

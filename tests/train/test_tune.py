@@ -18,15 +18,18 @@ import optuna
 import pytest
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_train import cli, tune_plots
-from ms_train.arguments import parser
-from ms_train.datasets import Dataset, Recording
+from ms_train.cli import main as cli
+from ms_train.cli.arguments import parser
 from ms_train.datasets.by_name import dataset_by_name
-from ms_train.fit import fit
-from ms_train.ranges import Range
-from ms_train.recipes import Recipe, get_recipe, recipes, resized_cnn
-from ms_train.tune import tune
-from ms_train.tune_report import Trial
+from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.recipes import resized_cnn
+from ms_train.recipes.by_name import get_recipe, recipes
+from ms_train.recipes.ranges import Range
+from ms_train.recipes.recipe import Recipe
+from ms_train.search import tune_plots
+from ms_train.search.trials import Trial
+from ms_train.search.tune import tune
+from ms_train.training.fit import fit
 
 COMMAND = ["ms-train", "fit", "--recipe", "resized_cnn", "--data", "folder:x", "--epochs", "1", "--seed", "7"]
 TRIALS = 3
@@ -130,7 +133,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from ms_train import checkpoint
+from ms_train.training import checkpoint
 import test_tune
 write = checkpoint.Checkpoint.on_epoch_end
 def on_epoch_end(self, epoch, logs=None):

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ms_edge.frontend import mel_filterbank
-from ms_edge.spec import FrontEndSpec
+from ms_edge.features.frontend import mel_filterbank
+from ms_edge.features.spec import FrontEndSpec
 
 
 def _hann_window(length: int, dtype: tf.DType) -> tf.Tensor:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_edge.frontend import FrontEnd
-from ms_edge.spec import FrontEndSpec, MelSpec
+from ms_edge.features.frontend import FrontEnd
+from ms_edge.features.spec import FrontEndSpec, MelSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -193,7 +193,7 @@ def spectrogram(axes: Axes, values: Float32, spec: FrontEndSpec, mel: MelSpec | 
 
 
 def _mel(hz: float) -> float:
-    return 1127 * float(np.log1p(hz / 700))  # the scale of ms_edge.frontend.mel_filterbank
+    return 1127 * float(np.log1p(hz / 700))  # the scale of ms_edge.features.frontend.mel_filterbank
 
 
 def _one_scale(images: Sequence[AxesImage], views: Sequence[Float32]) -> None:

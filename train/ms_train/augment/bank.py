@@ -30,13 +30,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-import ms_edge.frontend
 from ms_edge.errors import MsEdgeError
-from ms_edge.frontend import FrontEnd
-from ms_edge.spec import FrontEndSpec
+from ms_edge.features import frontend
+from ms_edge.features.frontend import FrontEnd
+from ms_edge.features.spec import FrontEndSpec
+from ms_train import signals
 from ms_train.augment.scenes import Scenes, random_batch
-from ms_train.augment.signals import Augment, Float32, Rng
 from ms_train.augment.store import Shapes, Store
+from ms_train.datasets import activity
+from ms_train.signals import Augment, Float32, Rng
 
 SLACK_S = 0.1  # by which a use may shift a window
 GAIN_DB = (-6.0, 6.0)  # of a use
@@ -87,9 +89,8 @@ class Plan:
 
 def digest(facts: Mapping[str, Any]) -> str:
     """SHA-256 of what decides a bank: facts about the data (JSON values), the text of what renders, and its libraries."""
-    package = Path(__file__).parent
-    code = [*sorted(package.glob("*.py")), package.parent / "codecs.py", package.parent / "augmentations.py"]
-    code.append(Path(ms_edge.frontend.__file__))
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    code += [Path(module.__file__) for module in (activity, signals, frontend)]
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     found = hashlib.sha256(json.dumps([facts, versions], sort_keys=True, default=str).encode())
     for path in code:

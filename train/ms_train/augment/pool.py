@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_edge.spec import FrontEndSpec
-from ms_train.augment.activity import Sound, activity
-from ms_train.augment.signals import Audio, Float32, Rng, bursts, coloured_noise, mix, rms
-from ms_train.datasets import Recording
+from ms_edge.features.spec import FrontEndSpec
+from ms_train.datasets.activity import Sound, activity
+from ms_train.datasets.dataset import Recording
+from ms_train.signals import Audio, Float32, Rng, bursts, coloured_noise, mix, rms
 
 SOURCE_CAP = 0.15  # of a label's windows are of one source, where there are enough others
 ACTIVE_S = 0.3  # of active sound in a window that is called by a label

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_train.augment.signals import Float32, Rng
+from ms_train.signals import Float32, Rng
 
 ROOMS = {"train": 100, "val": 32, "test": 48}
 PLACES = 4  # of the microphone in each room

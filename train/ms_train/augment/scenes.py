@@ -26,8 +26,8 @@ import soxr
 from ms_train.augment.dynamics import compress, duck
 from ms_train.augment.pool import Pool
 from ms_train.augment.rooms import Room
-from ms_train.augment.signals import Augment, Float32, Rng, coloured_noise, convolve, loudness, mix
-from ms_train.clips import target
+from ms_train.datasets.clips import target
+from ms_train.signals import Augment, Float32, Rng, coloured_noise, convolve, loudness, mix
 
 VOICE = "speech"
 # Where labels are independent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_train.datasets import Dataset
+from ms_train.datasets.dataset import Dataset
 
 KINDS = "folder:PATH, csv:FILE, tfds:NAME, open-corpus:PATH or gtzan"
 

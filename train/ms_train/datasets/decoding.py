@@ -12,7 +12,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from ms_edge.audio import AudioFile
+from ms_edge.audio.file import AudioFile
 from ms_edge.errors import AudioError
 
 RATE_HZ = 16_000

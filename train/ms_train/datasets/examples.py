@@ -18,11 +18,11 @@ import tensorflow_datasets as tfds
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ms_edge.audio import AudioFile
+from ms_edge.audio.file import AudioFile
+from ms_edge.audio.source import AudioArrays, require_plausible
 from ms_edge.errors import AudioError, MsEdgeError
-from ms_edge.sources import AudioArrays, require_plausible
 from ms_train.console import first_line
-from ms_train.datasets import Dataset, Recording, Samples
+from ms_train.datasets.dataset import Dataset, Recording, Samples
 from ms_train.datasets.reading import fit_for_training, say_left_out
 
 # What the house calls the parts of tensorflow-datasets; any other (`unlabelled`, `test_other`) keeps its name and is no part.

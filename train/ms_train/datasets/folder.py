@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ms_edge.audio.opening import EXTENSIONS
 from ms_edge.errors import AudioError, MsEdgeError
-from ms_edge.inputs import Skipped, is_skipped
-from ms_edge.opening import EXTENSIONS
-from ms_train.datasets import Dataset, Recording, Samples
+from ms_edge.jobs.inputs import Skipped, is_skipped
+from ms_train.datasets.dataset import Dataset, Recording, Samples
 from ms_train.datasets.reading import file_digest, read_for_training, say_left_out
 
 

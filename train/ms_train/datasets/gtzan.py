@@ -27,9 +27,9 @@ import soundfile
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
-from ms_edge.audio import AudioFile
+from ms_edge.audio.file import AudioFile
 from ms_edge.errors import MsEdgeError
-from ms_train.datasets import Dataset
+from ms_train.datasets.dataset import Dataset
 from ms_train.datasets.examples import dataset_of, first_line
 
 LABELS = ("music", "speech")

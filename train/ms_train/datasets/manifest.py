@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ms_edge.errors import AudioError, MsEdgeError
-from ms_train.datasets import Dataset, Recording, Samples
+from ms_train.datasets.dataset import Dataset, Recording, Samples
 from ms_train.datasets.reading import file_digest, read_for_training, say_left_out
 
 COLUMNS = ("path", "label", "split", "start", "end")

@@ -25,9 +25,10 @@ from tempfile import TemporaryDirectory
 import soundfile
 from tqdm import tqdm
 
-from ms_edge.audio import read_mono
+from ms_edge.audio.file import read_mono
 from ms_edge.errors import AudioError, MsEdgeError, UsageError
-from ms_train.datasets import Dataset, Recording, origins
+from ms_train.datasets import origins
+from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.decoding import RATE_HZ, decode, decode_sum, read_member
 from ms_train.datasets.reading import file_digest
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ms_edge.audio import AudioFile
+from ms_edge.audio.file import AudioFile
+from ms_edge.audio.source import AudioSource
 from ms_edge.classifier import MIN_DURATION_S
 from ms_edge.errors import AudioError
-from ms_edge.sources import AudioSource
-from ms_train.datasets import Samples
+from ms_train.datasets.dataset import Samples
 
 ROUNDING_S = 0.1  # by which an excerpt may end after its file: annotations are rounded
 

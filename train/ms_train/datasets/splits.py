@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ms_edge.errors import MsEdgeError, UsageError
-from ms_train.datasets import Dataset, Recording
+from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import say_left_out
 
 

@@ -27,9 +27,9 @@ from __future__ import annotations
 import keras
 
 from ms_edge.errors import UsageError
-from ms_edge.spec import FrontEndSpec
-from ms_train.ranges import Range
-from ms_train.recipes import Recipe
+from ms_edge.features.spec import FrontEndSpec
+from ms_train.recipes.ranges import Range
+from ms_train.recipes.recipe import Recipe
 
 SPEC = FrontEndSpec(
     sample_rate_hz=22_050,

@@ -11,8 +11,8 @@ import dataclasses
 
 import keras
 
-from ms_train.ranges import Range
 from ms_train.recipes import mel_dscnn
+from ms_train.recipes.ranges import Range
 
 HEADS = 4
 

@@ -16,11 +16,11 @@ from functools import partial
 
 import keras
 
-from ms_edge.spec import FrontEndSpec, MelSpec
-from ms_train.augmentations import chain
-from ms_train.losses import compile_for
-from ms_train.ranges import Range
-from ms_train.recipes import Recipe
+from ms_edge.features.spec import FrontEndSpec, MelSpec
+from ms_train.augment.augmentations import chain
+from ms_train.recipes.ranges import Range
+from ms_train.recipes.recipe import Recipe
+from ms_train.scores.losses import compile_for
 
 SPEC = FrontEndSpec(
     sample_rate_hz=16_000,
@@ -84,7 +84,7 @@ def compile_model(
 ) -> None:
     """AdamW along a cosine over all steps; binary cross-entropy where labels are independent, else categorical.
 
-    `average` is the momentum of an exponential average of the weights, which the model ends with (see `ms_train.fit.settle`).
+    `average` is the momentum of an exponential average of the weights, which the model ends with (see `ms_train.training.fit.settle`).
     """
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * STEPS_PER_EPOCH)
     averaging = {} if average is None else {"use_ema": True, "ema_momentum": average}

@@ -21,9 +21,9 @@ import dataclasses
 
 import keras
 
-from ms_train.outputs import WINDOW_SCORES
-from ms_train.ranges import Range
 from ms_train.recipes import mel_dscnn, mel_patches
+from ms_train.recipes.ranges import Range
+from ms_train.scores.outputs import WINDOW_SCORES
 
 SPEC = dataclasses.replace(mel_patches.SPEC, hop_s=0.16)
 STEP_FRAMES = 4  # between two windows that share convolutions

@@ -1,0 +1,92 @@
+"""The clips of `benchmarks.quality.bars` in rooms and in noise, cut from `val`, of which nothing was trained.
+
+*Rooms*: the simulated rooms `test` (see `ms_train.augment.rooms`), by which nothing is ever chosen: of speech and of music, of 1 s
+and of 5 s, one clip at each place of each room, put into the room before the cut. *Noise*: 100 clips of speech of each length,
+each with white and with pink noise 25, 15 and 8 dB below its RMS.
+
+Clips are drawn as those of `benchmarks.quality.validation_set`, each source in turn, but by another seed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.quality import conditions
+from benchmarks.quality.testsets import RATE_HZ, Samples
+from benchmarks.quality.validation_set import (
+    LISTING,
+    Clip,
+    Cut,
+    _clip,
+    clips_in,
+    cuts_of,
+    in_turn,
+    part_of,
+    source_of,
+    write_clips,
+    write_listing,
+)
+from ms_edge.errors import MsEdgeError
+from ms_train.augment import rooms as simulated
+from ms_train.augment.rooms import Room
+from ms_train.datasets.cache import default_folder
+from ms_train.datasets.dataset import Recording
+
+SECONDS = (5, 1)
+PER_SOURCE = 40
+NOISY = 100
+COLOURS, SNRS_DB = ("white", "pink"), (25, 15, 8)
+
+
+def build(corpus: Path, out: Path) -> list[Clip]:
+    """Write the clips into `out`, or take them from there. Raises MsEdgeError where audio lacks."""
+    if not (out / LISTING).exists():
+        write(out, part_of(corpus, "val"), simulated.load("test", RATE_HZ, default_folder()))
+    return clips_in(out)
+
+
+def write(out: Path, recordings: Sequence[Recording], rooms: Sequence[Room]) -> None:
+    """Write the clips into `out`. Raises MsEdgeError(`bad-data`) where there are no clips of a label."""
+    write_listing(out, write_clips(out, _all(recordings, rooms)))
+
+
+def _all(recordings: Sequence[Recording], rooms: Sequence[Room]) -> Iterator[tuple[Clip, Samples]]:
+    for seconds in SECONDS:
+        for label in ("speech", "music"):
+            cuts = _cuts(recordings, label, seconds)
+            endless = cycle(cuts)
+            for number, room in enumerate(rooms):
+                for place, response in enumerate(room.responses):
+                    cut = next(endless)
+                    clip = _clip(f"room {number:02} {room.kind}, place {place}", cut)
+                    yield clip, conditions.in_room(cut.audio, cut.start, cut.length, response)
+            for cut in cuts[:NOISY] if label == "speech" else ():
+                for colour in COLOURS:
+                    for snr_db in SNRS_DB:
+                        clip = _clip(f"{colour} noise {snr_db} dB", cut)
+                        rng = np.random.default_rng(zlib.crc32(clip.file.encode()))
+                        yield clip, conditions.noisy(cut.samples, colour, snr_db, rng)
+
+
+def _cuts(recordings: Sequence[Recording], label: str, seconds: int) -> list[Cut]:
+    """Clips of a label, of each source in turn. Raises MsEdgeError(`bad-data`) where there are none."""
+    sources: dict[str, list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        if recording.label == label:
+            sources[source_of(recording)].append(recording)
+    found = in_turn(
+        [
+            [replace(cut, source=source) for cut in cuts_of(f"bars {source}", members, seconds, PER_SOURCE)]
+            for source, members in sorted(sources.items())
+        ]
+    )
+    if not found:
+        raise MsEdgeError("bad-data", f"val: has no {label} of {seconds} s to put into rooms.")
+    return found

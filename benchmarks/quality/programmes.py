@@ -1,0 +1,299 @@
+"""Programmes as they are broadcast, made of recordings of the open corpus, with what is true at any time.
+
+OUT/KIND-NUMBER.wav are 16 kHz mono 16 bit; OUT/truth.tsv is as that of `benchmarks.quality.splices`. Every file has a generator of its
+own, seeded by its kind and number, and every source of a label is as likely as another.
+
+| kind | what |
+|---|---|
+| broadcast | ten minutes: talk (30-300 s), songs (60-240 s), jingles, talk over music, news, ambience; hard cuts, gaps, crossfades |
+| podcast | ten minutes: talk over an opening tune, then talk of one or two voices, with short tunes between |
+| single | 30 s to 5 min of one thing, as collections have them; every other one in a condition of `benchmarks.quality.conditions` |
+| blocks | three minutes of blocks of 2 to 20 s, cut hard: those of `benchmarks.quality.splices` |
+
+Talk is utterances of one source at one RMS with pauses of 0.1 to 1 s, at times up to 2.5 s, mostly over quiet noise; it is speech
+throughout. Music under talk is 10 dB louder to 20 dB quieter than it, and fades in and out. What fades counts as there while its gain is
+above -25 dB. A quarter of all parts of broadcasts and podcasts are in a condition too: a room, noise, a telephone, an old recording.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from benchmarks.quality import conditions
+from benchmarks.quality.splices import (
+    LABELS,
+    LEVEL_DB,
+    STEP,
+    STEP_S,
+    TRUTH,
+    Material,
+    Stretch,
+    splice,
+    truth_in,
+    without_pauses,
+)
+from benchmarks.quality.testsets import BOTH, NEITHER, RATE_HZ, SILENT_RMS, Samples, rms, telephone, unclipped
+from benchmarks.quality.validation_set import material
+from ms_edge.audio.file import read_mono
+from ms_train.datasets.dataset import Recording
+
+FILES = {"broadcast": 8, "podcast": 4, "single": 60, "blocks": 8}
+PROGRAMME_S = 600.0
+AUDIBLE = 10 ** (-25 / 20)  # the gain from which something counts as there
+HISS_DB = (-65.0, -45.0)  # of the noise under talk, relative to it
+CONDITION_SHARE = {"broadcast": 0.25, "podcast": 0.25, "single": 0.5}
+BED_BELOW_DB = (-10.0, 20.0)
+
+Rng = np.random.Generator
+Gain = Sequence[tuple[float, float]]  # seconds from the beginning of a part, gain
+
+
+def build(corpus: Path, out: Path, recordings: Iterable[Recording], seed: int) -> list[Stretch]:
+    """Write all programmes into `out`, or take them from there, where they have been written whole."""
+    if not (out / TRUTH).exists():
+        out.mkdir(parents=True, exist_ok=True)
+        of = material(corpus, recordings)
+        stretches: list[Stretch] = []
+        files = [(kind, number) for kind, count in FILES.items() for number in range(count)]
+        for kind, number in tqdm(files, desc="making programmes", unit="file", file=sys.stderr, disable=None):
+            name = f"{kind}-{number:02}.wav"
+            samples, found = programme(kind, name, of, np.random.default_rng([zlib.crc32(kind.encode()), number, seed]))
+            soundfile.write(out / name, samples, RATE_HZ, subtype="PCM_16")
+            stretches += found
+        with (out / TRUTH).open("w", encoding="utf-8", newline="") as file:  # last: where it is, all is
+            csv.writer(file, delimiter="\t").writerows(astuple(stretch) for stretch in stretches)
+    return truth_in(out)
+
+
+def programme(kind: str, name: str, of: Material, rng: Rng) -> tuple[Samples, list[Stretch]]:
+    """One file of a kind: its samples, and what they are."""
+    if kind == "blocks":
+        return splice(of, name, rng)
+    studio = Studio(of, rng, CONDITION_SHARE[kind])
+    {"broadcast": studio.broadcast, "podcast": studio.podcast, "single": studio.single}[kind]()
+    return studio.mixed(name)
+
+
+class Studio:
+    """Places parts one after another and over one another; `self.at` is where the next one begins, in seconds."""
+
+    def __init__(self, of: Material, rng: Rng, condition_share: float) -> None:
+        self.of, self.rng, self.condition_share = of, rng, condition_share
+        self.at = 0.0
+        self.parts: list[tuple[str, float, Samples, Gain]] = []
+
+    def broadcast(self) -> None:
+        """Ten minutes of everything."""
+        items: list[Callable[[], None]] = [self.talk, self.song, self.jingle, self.over_music, self.news, self.ambience]
+        while self.at < PROGRAMME_S:
+            items[self.rng.choice(len(items), p=(0.25, 0.25, 0.15, 0.15, 0.1, 0.1))]()
+            self.pass_over()
+
+    def podcast(self) -> None:
+        """Ten minutes of talk with few tunes."""
+        self.over_music()
+        while self.at < PROGRAMME_S:
+            self.talk()
+            self.pass_over()
+            if self.rng.random() < 0.5:
+                self.place("music", self.music(self.rng.uniform(5, 15)), (0.1, 1.5))
+                self.pass_over()
+
+    def single(self) -> None:
+        """One thing."""
+        seconds = 30.0 if self.rng.random() < 0.5 else self.rng.uniform(30, 300)
+        what = self.rng.choice(LABELS, p=(0.45, 0.4, 0.1, 0.05))
+        if what == "speech":
+            self.place("speech", self.speech(seconds), (0, 0))
+        elif what == BOTH:
+            self.bed(self.speech(seconds), (0, 0), lead_s=0)
+        else:
+            self.place("noise" if what == NEITHER else what, self.music(seconds, what), (0, 0))
+
+    def talk(self) -> None:
+        """One voice, or two in turn."""
+        ends = self.at + self.rng.uniform(30, 300)
+        voices = [self.source("speech") for _ in range(1 + (self.rng.random() < 0.4))]
+        turn = 0
+        while self.at < ends - 1:
+            left = ends - self.at
+            seconds = left if len(voices) == 1 else min(left, self.rng.uniform(5, 40))
+            self.place("speech", self.speech(seconds, voices[turn % len(voices)]), (0, 0))
+            turn += 1
+
+    def song(self) -> None:
+        """A long part of one recording."""
+        self.place("music", self.music(self.rng.uniform(60, 240)), (0.05, self.rng.choice((0.05, 4.0))))
+
+    def jingle(self) -> None:
+        """A short tune, half of them with a voice over it."""
+        tune = self.music(self.rng.uniform(3, 10))
+        if self.rng.random() < 0.5:
+            seconds = len(tune) / RATE_HZ
+            voice_s = self.rng.uniform(2, 0.8 * seconds) if seconds > 2.6 else seconds
+            start_s = self.at + self.rng.uniform(0, seconds - voice_s)
+            self.parts.append(("speech", start_s, self.speech(voice_s), ((0, 1),)))
+            tune = tune * np.float32(10 ** (-self.rng.uniform(0, 10) / 20))
+        self.place("music", tune, (0.02, self.rng.choice((0.02, 1.0))))
+
+    def over_music(self) -> None:
+        """Talk with music under it, which begins before and ends after it, or within it."""
+        self.bed(self.speech(self.rng.uniform(10, 90)), (self.rng.uniform(0.1, 3), self.rng.uniform(0.5, 4)), 5)
+
+    def bed(self, talk: Samples, fades_s: tuple[float, float], lead_s: float) -> None:
+        """Talk, and music under it from up to `lead_s` before it until so long after it."""
+        seconds, rng = len(talk) / RATE_HZ, self.rng
+        before, after = (max(0.0, rng.uniform(-lead_s, lead_s)) for _ in range(2))
+        gain = 10 ** (-rng.uniform(*BED_BELOW_DB) / 20)
+        alone = max(gain, 0.5)
+        total = before + seconds + after
+        music = self.music(total)
+        total = len(music) / RATE_HZ
+        points = [(0, 0 if fades_s[0] else gain), (fades_s[0], alone if before > fades_s[0] else gain)]
+        points += [(before + 0.5, gain)] if before > fades_s[0] else []
+        late = total - fades_s[1]
+        points += [(before + seconds, gain), (late, alone)] if after > fades_s[1] + 0.5 else [(late, gain)]
+        points += [(total, 0 if fades_s[1] else gain)]
+        self.parts.append(("music", self.at, music, tuple(sorted(points))))
+        self.parts.append(("speech", self.at + before, talk, ((0, 1),)))
+        self.at += total
+
+    def news(self) -> None:
+        """Short parts of several voices, some from outside, with a tune or the sound of a place between."""
+        reader = self.source("speech")
+        for _ in range(int(self.rng.integers(3, 9))):
+            self.place("speech", self.speech(self.rng.uniform(6, 20), reader), (0, 0))
+            what = self.rng.random()
+            if what < 0.5:
+                self.place("speech", self.speech(self.rng.uniform(4, 15)), (0, 0))
+            elif what < 0.75:
+                self.place("music", self.music(self.rng.uniform(1.5, 4)), (0.02, 0.1))
+            elif what < 0.9:
+                self.ambience(self.rng.uniform(2, 6))
+
+    def ambience(self, seconds: float | None = None) -> None:
+        """Noise, of one source."""
+        seconds = self.rng.uniform(5, 40) if seconds is None else seconds
+        self.place("noise", self.music(seconds, NEITHER), (0.2, 0.2))
+
+    def place(self, label: str, samples: Samples, fades_s: tuple[float, float]) -> None:
+        """Put a part where the last one ended, faded in and out."""
+        seconds = len(samples) / RATE_HZ
+        fade_in, fade_out = (min(fade, seconds / 2) for fade in fades_s)
+        points = ((0, 0.0 if fade_in else 1.0), (fade_in, 1.0), (seconds - fade_out, 1.0))
+        self.parts.append((label, self.at, samples, (*points, (seconds, 0.0 if fade_out else 1.0))))
+        self.at += seconds
+
+    def pass_over(self) -> None:
+        """Cut hard, leave a gap, or begin what follows before what was has ended."""
+        what = self.rng.random()
+        if what < 0.25:
+            self.at += self.rng.uniform(0.1, 1.5)
+        elif what < 0.5:
+            self.at = max(0.0, self.at - self.rng.uniform(0.3, 4))
+
+    def source(self, label: str) -> str:
+        """A source of a label."""
+        names = list(self.of[label])
+        return names[self.rng.integers(len(names))]
+
+    def speech(self, seconds: float, source: str | None = None) -> Samples:
+        """Talk of one source, with pauses, (n,)."""
+        rng, paths = self.rng, self.of["speech"][source or self.source("speech")]
+        length, filled = _samples(seconds), 0
+        pieces: list[Samples] = []
+        while filled < length:
+            audio = without_pauses(_read(paths[rng.integers(len(paths))]))
+            if not len(audio) or rms(audio) < SILENT_RMS:
+                continue
+            start = int(rng.integers(0, max(1, len(audio) - (length - filled) + 1)))
+            pause = rng.uniform(1, 2.5) if rng.random() < 0.05 else rng.uniform(0.1, 1)
+            piece = audio[start : start + length - filled]
+            pieces += [piece / np.float32(rms(piece) + 1e-9), np.zeros(round(pause * RATE_HZ), np.float32)]
+            filled += sum(map(len, pieces[-2:]))
+        found = np.concatenate(pieces)[:length]
+        if rng.random() < 0.8:
+            found = found + (10 ** (rng.uniform(*HISS_DB) / 20) * rng.standard_normal(length)).astype(np.float32)
+        return self.in_condition(found)
+
+    def music(self, seconds: float, label: str = "music") -> Samples:
+        """One recording of music, or of noise, and more of its source where it is shorter, (n,)."""
+        of = self.of["noise" if label == NEITHER else label]
+        paths = of[self.source("noise" if label == NEITHER else label)]
+        length, filled = _samples(seconds), 0
+        pieces = []
+        while filled < length:
+            audio = _read(paths[self.rng.integers(len(paths))])
+            start = int(self.rng.integers(0, max(1, len(audio) - (length - filled) + 1)))
+            piece = audio[start : start + length - filled]
+            if rms(piece) < SILENT_RMS:
+                continue
+            pieces.append(piece / np.float32(rms(piece)))
+            filled += len(piece)
+        return self.in_condition(np.concatenate(pieces))
+
+    def in_condition(self, samples: Samples) -> Samples:
+        """The samples at an RMS of one, some of them in a condition."""
+        rng = self.rng
+        if rng.random() < self.condition_share:
+            what = rng.integers(5)
+            if what == 0:
+                response = conditions.decaying_noise(rng.uniform(0.2, 1.5), rng.uniform(-8, 8), rng)
+                samples = conditions.in_room(samples, 0, len(samples), response)
+            elif what == 1:
+                samples = telephone(samples, rng.integers(0, 2**31, 4).tolist())
+            elif what == 2:
+                samples = conditions.old_recording(samples, rng)
+            else:
+                samples = conditions.noisy(samples, ("white", "pink")[what - 3], rng.uniform(8, 25), rng)
+        return samples / np.float32(rms(samples))
+
+    def mixed(self, name: str) -> tuple[Samples, list[Stretch]]:
+        """All parts together, and what is true of them."""
+        steps = max(round((at + len(samples) / RATE_HZ) / STEP_S) for _, at, samples, _ in self.parts)
+        total, there = np.zeros(steps * STEP, np.float32), np.zeros((steps, 2), bool)
+        level = np.float32(10 ** (self.rng.uniform(*LEVEL_DB) / 20))
+        for label, at, samples, gain in self.parts:
+            first = round(at / STEP_S)
+            own = samples[: (steps - first) * STEP]
+            seconds, gains = zip(*gain, strict=True)
+            total[first * STEP :][: len(own)] += own * np.interp(np.arange(len(own)) / RATE_HZ, seconds, gains).astype(
+                np.float32
+            )
+            middles = (np.arange(len(own) // STEP) + 0.5) * STEP_S
+            if label != "noise":
+                column = ("speech", "music").index(label)
+                there[first : first + len(middles), column] |= np.interp(middles, seconds, gains) >= AUDIBLE
+        changes = np.flatnonzero((there[1:] != there[:-1]).any(axis=1)) + 1
+        stretches = [
+            Stretch(name, round(start * STEP_S, 2), round(end * STEP_S, 2), _label(there[start]))
+            for start, end in pairwise([0, *changes.tolist(), steps])
+        ]
+        return unclipped(total * level), stretches
+
+
+def _samples(seconds: float) -> int:
+    """Of whole steps, at least one."""
+    return max(1, round(seconds / STEP_S)) * STEP
+
+
+def _label(there: NDArray[np.bool_]) -> str:
+    speech, music = there.tolist()
+    return BOTH if speech and music else "speech" if speech else "music" if music else NEITHER
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path) -> Samples:
+    return read_mono(path, RATE_HZ)

@@ -1,0 +1,51 @@
+"""Room responses that were measured in real rooms, of public repositories at a commit; nothing is trained in them.
+
+* QVbDev/quantumVerb: a hall, a small room, a chamber, a church; CC BY 3.0 and CC BY-SA 3.0, stated in
+  Resources/ImpulseResponses/CREDITS.md (the one in open air is NC and left out).
+* rerdavies/ToobAmp: two halls, a studio, a church, all of the OpenAir project; CC BY 4.0, stated in impulseFiles/reverb/LICENSE.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from benchmarks.quality.testsets import RATE_HZ, Samples
+from ms_edge.audio.file import read_mono
+from ms_train.datasets.origins import RepositoryTree
+
+FILES = {
+    ("QVbDev/quantumVerb", "6801e015091c182a70e26471d3b58ee736eac2b9"): [
+        f"Resources/ImpulseResponses/{name}.wav"
+        for name in ("large_church", "large_hall", "medium_chamber", "medium_hall")
+    ],
+    ("rerdavies/ToobAmp", "e1c7b03395afc3ba39d60c1b2b59ccb73f802828"): [
+        f"impulseFiles/reverb/{name}.wav"
+        for name in (
+            *("Arthur Sykes Rymer Auditorium", "Genesis 6 Studio Live Room"),
+            *("Jack Lyons Hall, University of York", "St. Margaret's Church"),
+        )
+    ],
+}
+LONGEST_S, LEAD = 3.0, 16  # samples before the direct sound
+
+
+def measured_responses(cache: Path, clones: Path | None) -> list[Samples]:
+    """Each response (n,), of energy 1, that begins with the direct sound.
+
+    Repositories are found in `clones` (as `ms-train data fetch --repositories`), or fetched into `cache`. Raises MsEdgeError.
+    """
+    found = []
+    for (name, commit), files in FILES.items():
+        with TemporaryDirectory() as folder:
+            RepositoryTree(Path(folder), name, commit, cache, clones).unpack(files)
+            found += [begun(read_mono(Path(folder) / file, RATE_HZ)) for file in files]
+    return found
+
+
+def begun(response: Samples) -> Samples:
+    """The response from its loudest sample on, the direct sound, of energy 1."""
+    response = response[max(0, int(np.abs(response).argmax()) - LEAD) :][: round(LONGEST_S * RATE_HZ)]
+    return (response / np.sqrt(np.sum(response**2))).astype(np.float32)

@@ -1,0 +1,231 @@
+"""Whether loudness, bandwidth, pauses or the mean spectrum alone tell speech from music in the data, and in what the network hears of it.
+
+    python -m benchmarks.quality.shortcuts --corpus DIR -o DIR [--model FILE] [--windows N]
+
+Windows are drawn in two ways, at the length the model is served with. *As recorded*: speech or music of a random source. *As heard*: as
+training draws them (`Scenes.draw` and the augmentation of the recipe `mel_residual`), without mixtures of the two and what is neither. From
+each, logistic regressions (scikit-learn's, on standardised numbers) see nothing but
+
+* *loudness*: the RMS, dB of full scale;
+* *loudness and peak*: the same and the peak, dB of full scale: together also how far peaks rise above the rest;
+* *bandwidth*: the shares of the energy above 2, 4 and 6 kHz, and the frequency under which 95 % of it lie;
+* *pauses*: the share of frames of 20 ms more than 20 dB below the window's RMS;
+* *mean spectrum*: the recipe's mel bands, averaged over time, the window at an RMS of -20 dB of full scale and the mean over bands removed.
+
+They learn from windows of the part `train` of the corpus, and are asked about those again (`train`, with so few weights no worse than
+others) and about windows of `val`: other packages, other speakers. Accuracy is at a probability of 0.5; speech and music are equally
+frequent. What can be learnt from windows as heard is what the augmentation leaves a network to go by: what it does not is a shortcut
+removed. The model's own answers, by the larger score, stand beside them.
+
+Decoded audio is cached where `ms-train fit` keeps its own. Writes shortcuts.json, shortcuts.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import rfft, rfftfreq
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
+
+from ms_edge.classifier import Classifier
+from ms_edge.errors import MsEdgeError
+from ms_edge.features.frontend import FrontEnd
+from ms_edge.features.spec import FrontEndSpec
+from ms_train.augment.scenes import Scenes
+from ms_train.datasets.cache import Cache, default_folder
+from ms_train.datasets.clips import read_all
+from ms_train.datasets.open_corpus import open_corpus
+from ms_train.recipes.by_name import get_recipe
+from ms_train.recipes.recipe import Recipe
+from ms_train.signals import Augment
+from ms_train.training.rendering import pool_of, scenes_of
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Windows = tuple[Float32, NDArray[np.bool_]]  # (n, samples), and whether each is music (n,)
+
+RECIPE = "mel_residual"
+WAYS = ("as recorded", "as heard")
+TRAIN_WINDOWS, VAL_SHARE = 10_000, 0.5
+QUIET_BELOW_DB, QUIET_FRAME_S = 20.0, 0.02
+ABOVE_HZ, ROLL_OFF = (2000, 4000, 6000), 0.95
+LEVEL = 0.1  # RMS of what the mean spectrum is of
+LEAST = 1e-6  # -120 dB
+
+
+def main() -> int:
+    """Measure, print the table, write the files."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality.shortcuts",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="instead of the bundled one")
+    parser.add_argument(
+        "--windows", type=int, default=TRAIN_WINDOWS, help="of each way to train on; half as many to test"
+    )
+    args = parser.parse_args()
+    recipe = get_recipe(RECIPE)
+    try:
+        classifier = Classifier(args.model, "cpu")
+        drawn = {}
+        for number, (part, count) in enumerate({"train": args.windows, "val": round(VAL_SHARE * args.windows)}.items()):
+            scenes = scenes_of_part(args.corpus, part, recipe)
+            drawn[part] = {way: draw(scenes, way, recipe.augment, count, seed=number) for way in WAYS}
+    except MsEdgeError as error:
+        print(f"shortcuts: {error}", file=sys.stderr)
+        return 1
+    numbers = {
+        "model": classifier.model.sha256,
+        "ms_edge": version("ms-edge"),
+        "recipe": RECIPE,
+        "windows": {part: len(next(iter(ways.values()))[1]) for part, ways in drawn.items()},
+        "features": {name: compared(see, drawn["train"], drawn["val"]) for name, see in features(recipe.spec).items()},
+        "network": {way: answered(classifier, windows) for way, windows in drawn["val"].items()},
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "shortcuts.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    text = markdown(numbers)
+    (args.out / "shortcuts.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def scenes_of_part(corpus: Path, part: str, recipe: Recipe) -> Scenes:
+    """The recordings and rooms of a part, ready to draw from."""
+    dataset, cache = open_corpus(corpus), Cache(default_folder())
+    chosen = [recording for recording in dataset.recordings if recording.split == part]
+    audio = list(read_all(chosen, recipe.spec.sample_rate_hz, f"the part {part}", cache))
+    return scenes_of(pool_of(audio, dataset, recipe, cache), recipe, part, cache)
+
+
+def draw(scenes: Scenes, way: str, augment: Augment, count: int, seed: int) -> Windows:
+    """So many windows of speech or music alone, as they were recorded or as training makes them."""
+    pool, rng = scenes.pool, np.random.default_rng([seed, WAYS.index(way)])
+    length, rate_hz = pool.spec.clip_samples, pool.spec.sample_rate_hz
+    music = pool.labels.index("music")
+    windows, targets = np.empty((count, length), np.float32), np.empty(count, bool)
+    for number in tqdm(range(count), desc=f"drawing {way}", unit="window", file=sys.stderr, disable=None):
+        if way == "as recorded":
+            label = pool.labels[rng.integers(len(pool.labels))]
+            windows[number], targets[number] = pool.window(label, length, rng), label == "music"
+            continue
+        window, target = scenes.draw(length, rng)
+        while target.sum() != 1:  # neither, both, or a label that nobody can decide (NaN)
+            window, target = scenes.draw(length, rng)
+        windows[number], targets[number] = augment(window, rng, rate_hz), target[music] > 0
+    return windows, targets
+
+
+def features(spec: FrontEndSpec) -> dict[str, Callable[[Float32], Float64]]:
+    """By name, what a regression is shown of a window (samples,): (numbers,)."""
+    front_end, rate_hz = FrontEnd(spec), spec.sample_rate_hz
+
+    def loudness(window: Float32) -> Float64:
+        return np.array([_db(_rms(window))])
+
+    def loudness_and_peak(window: Float32) -> Float64:
+        return np.array([_db(_rms(window)), _db(np.abs(window).max())])
+
+    def bandwidth(window: Float32) -> Float64:
+        energy, hz = np.abs(rfft(window)).astype(float) ** 2, rfftfreq(len(window), 1 / rate_hz)
+        share = np.cumsum(energy) / max(energy.sum(), LEAST)
+        above = [1 - share[np.searchsorted(hz, limit) - 1] for limit in ABOVE_HZ]
+        return np.array([*above, hz[min(np.searchsorted(share, ROLL_OFF), len(hz) - 1)] / 1000])
+
+    def pauses(window: Float32) -> Float64:
+        frame = round(QUIET_FRAME_S * rate_hz)
+        level = np.sqrt(np.mean(window[: len(window) // frame * frame].reshape(-1, frame).astype(float) ** 2, axis=1))
+        return np.array([np.mean(level < _rms(window) * 10 ** (-QUIET_BELOW_DB / 20))])
+
+    def mean_spectrum(window: Float32) -> Float64:
+        found = front_end.features(window * np.float32(LEVEL / max(_rms(window), LEAST))).astype(float)
+        bands = found.mean(axis=1 if spec.layout == "bins_frames" else 0)
+        return bands - bands.mean()
+
+    return {
+        "loudness": loudness,
+        "loudness and peak": loudness_and_peak,
+        "bandwidth": bandwidth,
+        "pauses": pauses,
+        "mean spectrum": mean_spectrum,
+    }
+
+
+def _rms(window: Float32) -> float:
+    return float(np.sqrt(np.mean(np.square(window, dtype=np.float64))))
+
+
+def _db(amplitude: float) -> float:
+    return 20 * np.log10(max(float(amplitude), LEAST))
+
+
+def compared(
+    see: Callable[[Float32], Float64], train: Mapping[str, Windows], val: Mapping[str, Windows]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """AUC and accuracy of what was learnt in each way: on what it learnt from (`train`), and on the windows of `val` of each way."""
+    asked = {way: (np.stack([see(window) for window in windows]), music) for way, (windows, music) in val.items()}
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for way, (windows, music) in train.items():
+        seen = np.stack([see(window) for window in windows])
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(seen, music)
+        found[way] = {
+            name: scored(model.predict_proba(numbers)[:, 1] - 0.5, truth)
+            for name, (numbers, truth) in {"train": (seen, music), **asked}.items()
+        }
+    return found
+
+
+def answered(classifier: Classifier, windows: Windows) -> dict[str, float]:
+    """The same of the model, whose answer is the larger of its two scores."""
+    labels = classifier.model.metadata.labels
+    scores = np.concatenate(
+        [classifier.window_scores([window]).scores.mean(axis=0, keepdims=True) for window in windows[0]]
+    )
+    return scored(scores[:, labels.index("music")] - scores[:, labels.index("speech")], windows[1])
+
+
+def scored(music_over_speech: NDArray[np.floating], music: NDArray[np.bool_]) -> dict[str, float]:
+    """Area under the ROC curve, and the share of windows right where what is over 0 is called music."""
+    return {
+        "auc": float(roc_auc_score(music, music_over_speech)),
+        "accuracy": float(np.mean((music_over_speech > 0) == music)),
+    }
+
+
+def markdown(numbers: Mapping[str, Any]) -> str:
+    """A line a regression, AUC / accuracy in %."""
+    cells = [(learnt, asked) for learnt in WAYS for asked in ("train", *WAYS)]
+    heads = [f"{learnt}: {asked if asked == 'train' else f'val {asked}'}" for learnt, asked in cells]
+    lines = [f"| seen; learnt | {' | '.join(heads)} |", "|---" * (1 + len(cells)) + "|"]
+    for name, found in numbers["features"].items():
+        lines.append(f"| {name} | {' | '.join(_cell(found[learnt][asked]) for learnt, asked in cells)} |")
+    network = {"train": None, **numbers["network"]}
+    lines.append(f"| the model | {' | '.join(_cell(network[asked]) for _, asked in cells)} |")
+    count = numbers["windows"]
+    lines.append(
+        f"\nAUC / accuracy in %, music against speech; {count['train']:,} windows learnt, {count['val']:,} asked."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(found: Mapping[str, float] | None) -> str:
+    return "" if found is None else f"{found['auc']:.3f} / {100 * found['accuracy']:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

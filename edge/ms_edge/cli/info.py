@@ -1,0 +1,52 @@
+"""What is in a model file, for people."""
+
+from __future__ import annotations
+
+import json
+
+from ms_edge.features.spec import FEATURES, WAVEFORM
+from ms_edge.model.session import Model
+from ms_edge.output.writers import printable
+
+
+def model_card(model: Model) -> str:
+    """What is in a model file, for people: one aligned line a fact."""
+    data, spec = model.metadata, model.metadata.spec
+    mel = f"{spec.mel.bands} mel bands {spec.mel.low_hz:g}-{spec.mel.high_hz:g} Hz" if spec.mel else f"{spec.bins} bins"
+    logarithm = f"log(x + {spec.log_floor:g})" if spec.log_floor else "linear"
+    thresholds = ", ".join(
+        f"{label} >= {value:g}" for label, value in zip(data.labels, data.decision.thresholds, strict=False)
+    )
+    facts: list[tuple[str, object]] = [
+        ("file", model.path),
+        ("sha256", model.sha256),
+        ("size", f"{model.size:,} bytes"),
+        ("recipe", data.recipe),
+        ("labels", ", ".join(data.labels)),
+        ("decision", f"{data.decision.kind} ({thresholds})" if thresholds else data.decision.kind),
+        ("audio", f"{spec.sample_rate_hz:,} Hz mono, windows of {spec.clip_s:g} s every {spec.hop_s:g} s"),
+        (
+            "frames",
+            f"{spec.frame_length} samples every {spec.frame_step}, FFT of {spec.fft_length}, {spec.window} window",
+        ),
+        (
+            "features",
+            f"{spec.magnitude}, {mel}, {logarithm}, {spec.feature_shape[0]} x {spec.feature_shape[1]} ({spec.layout})",
+        ),
+        (
+            "input",
+            f"waveform ({spec.clip_samples} samples): the front end is in the model"
+            if model.input == WAVEFORM
+            else FEATURES + (f", any number of frames: a window every {data.step_frames}" if data.step_frames else ""),
+        ),
+        ("frontend", spec.digest),
+        ("license", data.license),
+    ]
+    facts += [(f"training.{key}", _short(value)) for key, value in data.training.items()]
+    facts += [(f"parity.{key}", _short(value)) for key, value in data.parity.items()]
+    width = max(len(name) for name, _ in facts) + 2
+    return "\n".join(f"{printable(name):<{width}}{printable(str(value))}" for name, value in facts)
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

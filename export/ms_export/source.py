@@ -1,0 +1,168 @@
+"""What is exported: a run folder of `ms-train fit` read back, or any Keras model with a spec of ours."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.features.spec import FrontEndSpec
+from ms_edge.features.windows import windows
+from ms_export.cases import Real
+from ms_train.console import first_line
+from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
+from ms_train.datasets.clips import read_all
+from ms_train.datasets.dataset import Recording
+from ms_train.scores.outputs import of_windows, with_logits
+from ms_train.training.runs import TrainedRun, decision_of
+
+Item = TypeVar("Item")
+
+CLIPS_PER_LABEL = 100
+MIN_CLIPS_PER_LABEL = 20
+REAL_S = 60.0  # of a recording that goes through the grid
+
+
+class Run(TrainedRun):
+    """One trained model with everything that was recorded of its training, and the recordings to hold its export to."""
+
+    @classmethod
+    def of_keras(cls, path: Path, spec_path: Path, labels: tuple[str, ...], kind: str) -> Run:
+        """A Keras model trained elsewhere, on features of the front end that a spec file (JSON) describes.
+
+        `kind` is `exclusive` or `independent`. Raises MsEdgeError where the files cannot be read or do not fit each other.
+        """
+        if len(labels) < 2:
+            raise UsageError(
+                "usage", "Give --labels two names or more, in the order of the network's outputs: music,speech"
+            )
+        try:
+            spec = FrontEndSpec.from_json(spec_path.read_text("utf-8"))
+        except (OSError, ValueError, MsEdgeError) as error:
+            raise MsEdgeError(
+                "bad-spec", f"{spec_path}: cannot be read as a front-end spec ({first_line(error)})"
+            ) from None
+        try:
+            path.stem.encode()
+        except UnicodeEncodeError:
+            raise MsEdgeError(
+                "bad-keras", f"{path!s:.100}: rename it; its name goes into the model and is no Unicode."
+            ) from None
+        try:
+            content = path.read_bytes()
+            network = keras.models.load_model(path, compile=False)
+        except Exception as error:  # Keras raises what it likes
+            raise MsEdgeError("bad-keras", f"{path}: cannot be read as a Keras model ({first_line(error)}).") from None
+        facts = {
+            "dataset": "not recorded",
+            "sources": [],
+            "licences": [],
+            "seed": None,
+            "keras_sha256": hashlib.sha256(content).hexdigest(),
+            "versions": {},
+        }
+        try:
+            served = with_logits(network, labels, kind, spec.feature_shape)
+        except MsEdgeError:
+            raise
+        except Exception as error:
+            raise MsEdgeError("bad-network", f"{path}: cannot be exported ({first_line(error)}).") from None
+        return cls(
+            served,
+            spec,
+            path.stem,
+            labels,
+            decision_of(kind, labels),
+            facts,
+            {},
+            {"train": [], "val": [], "test": []},
+            {},
+            {},
+        )
+
+    @property
+    def any_length(self) -> bool:
+        """Whether the network can be served in windows of any length: it takes any number of frames, and is no mean over windows."""
+        if of_windows(self.network):
+            return False
+        return self.network.input_shape[1 if self.spec.layout == "frames_bins" else 2] is None
+
+    def in_windows_of(self, clip_s: float) -> Run:
+        """The same network, served in windows of another length. Raises UsageError where it takes one alone, or not that one."""
+        if clip_s == self.spec.clip_s:
+            return self
+        if not self.any_length:
+            raise UsageError(
+                "usage", f"{self.recipe}: its network takes windows of {self.spec.clip_s:g} s; leave out --window."
+            )
+        spec = replace(self.spec, clip_s=clip_s, hop_s=min(self.spec.hop_s, clip_s))
+        try:
+            _, scores = self.network(np.zeros((1, *spec.feature_shape), np.float32), training=False)
+            answered = bool(np.isfinite(scores).all())
+        except Exception:  # TensorFlow raises what it likes
+            answered = False
+        if not answered:
+            raise UsageError("usage", f"{self.recipe}: its network cannot answer windows as short as {clip_s:g} s.")
+        return replace(self, spec=spec)
+
+    def held_out(self, data: str | None, archive: Path | None) -> dict[str, list[Recording]]:
+        """Recordings of each label to compare with: those held out from training, unless `data` names others.
+
+        The held-out fold if there is one, else the validation part, of the dataset the run names; or all of `data`. Of a
+        Keras model without a run, where no data are named: none.
+        """
+        if not data and "data" not in self.facts:
+            return {}
+        dataset = dataset_by_name(data, archive) if data else dataset_of_run(self.facts["data"], archive)
+        names = set(self.split["test"] or self.split["val"])
+        return {
+            label: [
+                recording
+                for recording in dataset.recordings
+                if recording.label == label and (data or recording.name in names)
+            ]
+            for label in self.labels
+        }
+
+    def real_clips(self, recordings: dict[str, list[Recording]]) -> dict[str, NDArray[np.float32]]:
+        """Up to 100 named clips (clip_samples,) of each label, starting every sixteenth of a clip, evenly from all recordings.
+
+        Raises MsEdgeError(`too-few-clips`) where a label has under 20.
+        """
+        spec = replace(self.spec, hop_s=self.spec.clip_s / 16)
+        clips: dict[str, NDArray[np.float32]] = {}
+        for label, of_label in recordings.items():
+            found = {}
+            for recording, audio in read_all(_spread(of_label), spec.sample_rate_hz, f"{label} to compare"):
+                # Of one shorter than a clip there is one window as served; repeated twice as long, as many as of others.
+                whole = audio if len(audio) >= spec.clip_samples else np.resize(audio, 2 * spec.clip_samples)
+                for start, samples in windows([whole], spec):
+                    found[f"{recording.name} at {start / spec.sample_rate_hz:.2f} s"] = samples
+            if len(found) < MIN_CLIPS_PER_LABEL:
+                raise MsEdgeError(
+                    "too-few-clips",
+                    f"Only {len(found)} clips of {label!r} to compare with TensorFlow; {MIN_CLIPS_PER_LABEL} are needed: "
+                    "name more recordings with --data.",
+                )
+            clips |= {name: found[name] for name in _spread(list(found))}
+        return clips
+
+    def real_signals(self, recordings: dict[str, list[Recording]]) -> dict[str, Real]:
+        """One recording of each label, for the grid: the first of them that can be read."""
+        found = {}
+        for label, of_label in recordings.items():
+            for _, audio in read_all(of_label[:1], self.spec.sample_rate_hz, f"{label} for the grid"):
+                found[label] = Real(audio[: round(REAL_S * self.spec.sample_rate_hz)], self.spec.sample_rate_hz)
+        return found
+
+
+def _spread(items: list[Item]) -> list[Item]:
+    """At most CLIPS_PER_LABEL of them, evenly from the first to the last."""
+    count = min(len(items), CLIPS_PER_LABEL)
+    return [items[round(at)] for at in np.linspace(0, len(items) - 1, count)]

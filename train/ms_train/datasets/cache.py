@@ -1,0 +1,149 @@
+"""What is costly to make from a recording, on disk: decoded audio and where it sounds by sample rate, features by front-end spec.
+
+FOLDER/KIND/NAME.pack
+
+A pack holds the arrays of many recordings (`ms_train.datasets.packs`): a process holds one open file for each 128 MiB or more, not one for
+each recording. A pack appears whole or not at all, so a build that was interrupted goes on with the recordings that are in no pack
+yet. KIND names all that decides what an array holds but the recording, whose digest is in the pack: what has changed has another
+name, and nothing has to be declared stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ms_edge.features.spec import FrontEndSpec
+from ms_train.datasets import activity
+from ms_train.datasets.dataset import Recording
+from ms_train.datasets.packs import Packed, PackedAudio, in_16_bits, read_pack, write_pack
+from ms_train.signals import Audio, Float32
+
+Make = Callable[[Recording], NDArray[Any] | None]  # None: the recording is left out
+
+READING = 1  # of the code that reads a recording: raise it when the same file becomes other samples
+DECODED_BY = f"{READING}-sndfile-{soundfile.__libsndfile_version__}-soxr-{soxr.__libsoxr_version__}"
+PACK_BYTES = 256 << 20
+
+
+def default_folder() -> Path:
+    """`ms-edge` in the user's cache folder (XDG_CACHE_HOME, or ~/.cache)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms-edge"
+
+
+class Cache:
+    """Arrays on disk, made when they are first asked for. With no folder everything is made anew and kept by the caller alone."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._stored: dict[str, dict[str, Packed]] = {}  # by kind and SHA-256 of the recording
+        self._full = False
+
+    def audio(
+        self, recordings: Iterable[Recording], sample_rate_hz: int, make: Make
+    ) -> Iterator[tuple[Recording, Audio]]:
+        """Yield recordings with their samples (n,) at a sample rate; `make` is called for those that are not stored."""
+
+        def narrow(recording: Recording) -> NDArray[Any] | None:
+            return None if (samples := make(recording)) is None else in_16_bits(samples)
+
+        if self.folder is None:
+            for recording, packed in self._arrays("", recordings, make):
+                yield recording, packed.array
+            return
+        for recording, packed in self._arrays(f"audio-{sample_rate_hz}-{DECODED_BY}", recordings, narrow):
+            yield recording, PackedAudio(packed)
+
+    def activity(
+        self, recordings: Iterable[tuple[Recording, Audio]], sample_rate_hz: int
+    ) -> dict[str, NDArray[np.bool_]]:
+        """Return where each recording, given with its samples at a sample rate, is active (`ms_train.datasets.activity`), by name."""
+        given = {recording.sha256: (recording, audio) for recording, audio in recordings}
+        kind = f"activity-{activity.VERSION}-{sample_rate_hz}-{DECODED_BY}"
+
+        def make(recording: Recording) -> NDArray[np.bool_]:
+            return activity.activity(given[recording.sha256][1][:], sample_rate_hz)
+
+        found = self._arrays(kind, (recording for recording, _ in given.values()), make)
+        by_digest = {recording.sha256: packed.array for recording, packed in found}
+        return {recording.name: by_digest[recording.sha256] for recording, _ in recordings}
+
+    def features(
+        self, recordings: Iterable[Recording], spec: FrontEndSpec, limit: int, make: Make
+    ) -> Iterator[tuple[Recording, Float32]]:
+        """Yield recordings with the features of their first `limit` clips, (clips, *spec.feature_shape), as `audio` does."""
+        front_end = f"{spec.digest[:16]}-{spec.hop_s:g}-{limit}"
+        kind = f"features-{front_end}-{DECODED_BY}-tf-{version('tensorflow')}"
+        for recording, packed in self._arrays(kind, recordings, make):
+            yield recording, packed.array
+
+    def _arrays(self, kind: str, recordings: Iterable[Recording], make: Make) -> Iterator[tuple[Recording, Packed]]:
+        """Yield in the order of `recordings`, but none before all of them are stored: a pack is mapped when it is whole."""
+        if self.folder is None:
+            for recording in recordings:
+                if (made := make(recording)) is not None:
+                    yield recording, Packed(made)
+            return
+        stored = self._of_kind(self.folder / kind, kind)
+        present: list[Recording] = []
+        waiting: dict[str, NDArray[Any]] = {}
+        size = 0
+        try:
+            for recording in recordings:
+                if recording.sha256 not in stored and recording.sha256 not in waiting:
+                    if (made := make(recording)) is None:
+                        continue
+                    waiting[recording.sha256] = made
+                    size += made.nbytes
+                    if size >= PACK_BYTES:
+                        self._store(self.folder / kind, kind, waiting)
+                        waiting, size = {}, 0
+                present.append(recording)
+        finally:  # also when interrupted: what has been made is not made again
+            if waiting:
+                self._store(self.folder / kind, kind, waiting)
+        for recording in present:
+            yield recording, stored[recording.sha256]
+
+    def _of_kind(self, folder: Path, kind: str) -> dict[str, Packed]:
+        if kind not in self._stored:
+            self._stored[kind] = {}
+            for path in sorted(folder.glob("*.pack")):
+                with contextlib.suppress(OSError, ValueError):  # not a whole pack: its arrays are made again
+                    self._stored[kind] |= read_pack(path)
+        return self._stored[kind]
+
+    def _store(self, folder: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write arrays and those of small packs to one pack, and map it; if it cannot be written, keep the arrays in memory."""
+        stored = {name: Packed(array) for name, array in arrays.items()}
+        try:
+            if not self._full:
+                folder.mkdir(parents=True, exist_ok=True)
+                small = [path for path in folder.glob("*.pack") if path.stat().st_size < PACK_BYTES // 2]
+                for path in small:  # which a training on a few more recordings leaves each time
+                    with contextlib.suppress(OSError, ValueError):
+                        arrays = {name: each.array for name, each in read_pack(path).items()} | dict(arrays)
+                # Two processes that make the same arrays at the same time write the same file.
+                name = hashlib.sha256("\n".join(sorted(arrays)).encode()).hexdigest()[:16]
+                write_pack(folder / f"{name}.pack", arrays)
+                for path in small:
+                    if path.stem != name:
+                        with contextlib.suppress(OSError):  # a system that lets nobody remove what somebody has mapped
+                            path.unlink()
+                stored = read_pack(folder / f"{name}.pack")
+        except OSError as error:
+            self._full = True
+            tqdm.write(f"{self.folder}: not cached ({(error.strerror or str(error)).lower()}).", file=sys.stderr)
+        self._stored[kind] |= stored

@@ -1,0 +1,91 @@
+"""`ms-train evaluate`: what a model is asked, in which order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ms_edge.errors import MsEdgeError, UsageError
+from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
+from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.evaluation import report
+from ms_train.evaluation.report import Fitted
+from ms_train.evaluation.scoring import hear
+from ms_train.evaluation.subject import Subject
+
+
+def evaluate(
+    path: Path,
+    data: str | None,
+    out: Path | None,
+    *,
+    part: str | None = None,
+    archive: Path | None = None,
+    calibrate_on: str | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score a run folder or a model file on a part of a dataset; returns the numbers of the report (`ms_train.evaluation.report.numbers`).
+
+    With `out`, a folder, also in crops of several lengths and under noise, and the report is written there. Raises MsEdgeError
+    where the model or the data cannot be used.
+    """
+    subject = Subject.load(path)
+    if data is None and subject.data is None:
+        raise UsageError("usage", f"{path}: a model file names no dataset; give --data.")
+    dataset = dataset_by_name(data, archive) if data else dataset_of_run(str(subject.data), archive)
+    part, chosen = subject.choose(dataset, part)
+    _require_common_label(subject, chosen, dataset)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)  # now, not after minutes of listening
+    fitted = _fitted(subject, dataset, archive, calibrate_on, {recording.file_sha256 for recording in chosen})
+    heard = hear(subject, chosen, f"{dataset.name} ({part})", conditions=out is not None, seed=seed)
+    warnings = subject.warnings(dataset, chosen)
+    found = report.numbers(subject, heard, fitted, data=dataset.name, part=part, warnings=warnings, seed=seed)
+    if out:
+        report.write(found, heard, out)
+    return found
+
+
+def _require_common_label(subject: Subject, recordings: Sequence[Recording], dataset: Dataset) -> None:
+    if all(subject.target(recording.label) is None for recording in recordings):
+        raise UsageError(
+            "usage",
+            f"The model says {', '.join(subject.labels)}; {dataset.name} is of {', '.join(dataset.labels)}: no label in common.",
+        )
+
+
+def _fitted(
+    subject: Subject, dataset: Dataset, archive: Path | None, calibrate_on: str | None, scored: set[str]
+) -> Fitted:
+    """What the temperature is fitted on: recordings named for it, or those that a run was validated on; none of those scored."""
+    if calibrate_on:
+        other = dataset_by_name(calibrate_on, archive if calibrate_on == "gtzan" else None)
+        _require_common_label(subject, other.recordings, other)
+        name, recordings = other.name, other.recordings
+    elif subject.kind == "model":
+        return Fitted(None, "name recordings to fit it on with --calibrate-on.")
+    else:
+        name, recordings = "the run's validation part", _validated(subject, dataset)
+        if not recordings and subject.data:
+            with contextlib.suppress(MsEdgeError):
+                recordings = _validated(subject, dataset_by_name(subject.data, archive))
+        if not recordings:
+            return Fitted(None, "the recordings that the run was validated on are not at hand.")
+    others = tuple(recording for recording in recordings if recording.file_sha256 not in scored)
+    if not others:
+        return Fitted(
+            None, f"the {len(recordings):,} recordings of {name} are scored here; name others with --calibrate-on."
+        )
+    heard = hear(subject, others, f"{name}, for the temperature", conditions=False)
+    clips = heard.clips.part(~heard.silent)
+    same = len(recordings) - len(others)
+    what = f"{len(clips):,} clips from {len(heard.names):,} recordings of {name}" + (
+        f"; {same:,} more are scored here and left out." if same else "."
+    )
+    return Fitted(clips, what)
+
+
+def _validated(subject: Subject, dataset: Dataset) -> tuple[Recording, ...]:
+    return tuple(recording for recording in dataset.recordings if subject.part_of(recording) == "val")

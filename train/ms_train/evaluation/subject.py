@@ -1,0 +1,170 @@
+"""What is evaluated: an exported model, or a run folder's network, served by `ms_edge` either way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ms_edge.classifier import Classifier, WindowScores
+from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.features.spec import FEATURES, FrontEndSpec
+from ms_edge.model.metadata import Decision, Golden, Metadata
+from ms_edge.model.session import Model
+from ms_train.console import first_line
+from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.training.runs import PARTS, TrainedRun
+
+UNLIMITED = 1 << 30  # windows at a time: a run of one's own asks for no more memory than its training did
+
+Float32 = NDArray[np.float32]
+
+
+class Listener(Classifier):
+    """A Classifier that keeps what the model said of each window of what it classified last, as `last`."""
+
+    last: WindowScores
+
+    def window_scores(self, blocks: Any) -> WindowScores:
+        """As a Classifier's."""
+        self.last = super().window_scores(blocks)
+        return self.last
+
+
+class _NetworkSession:
+    """A Keras network where `Model` has an onnxruntime session."""
+
+    def __init__(self, network: keras.Model, spec: FrontEndSpec) -> None:
+        signature = [tf.TensorSpec((None, *spec.feature_shape), tf.float32)]
+        self._scores = tf.function(lambda features: network(features, training=False)[1], input_signature=signature)
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Float32]) -> list[Float32]:
+        return [self._scores(inputs[FEATURES]).numpy()]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model ready to be asked, and what is known of the recordings it was made with.
+
+    `parts` says of the SHA-256 of each recording of a run whether it trained, validated or tested (`train`, `val`, `test`);
+    `files` says it of the file that each was cut from, or is; `data` is how the run named its dataset. A model file knows none of it.
+    """
+
+    listener: Listener
+    kind: str  # "run" or "model"
+    training: Mapping[str, Any]
+    parts: Mapping[str, str] = field(default_factory=dict)
+    data: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> Subject:
+        """A run folder of `ms-train fit`, or a model file of `ms-export`. Raises MsEdgeError where it is neither."""
+        if not path.is_dir():
+            listener = Listener(Model.load(path, "cpu"))
+            return cls(listener, "model", listener.model.metadata.training)
+        try:
+            content = (path / "model.keras").read_bytes()
+        except OSError as error:
+            raise MsEdgeError("bad-run", f"{path}: not a run folder of ms-train fit ({first_line(error)}).") from None
+        run = TrainedRun.load(path)
+        training = {
+            **{name: run.facts[name] for name in ("dataset", "sources", "seed", "fold")},
+            "recordings": {part: len(names) for part, names in run.split.items()},
+        }
+        nothing = Golden(0, (), (), 0.0, (), 0.0)
+        metadata = Metadata(run.spec, run.labels, run.decision, run.recipe, "unspecified", training, {}, nothing)
+        digest = hashlib.sha256(content).hexdigest()
+        session: Any = _NetworkSession(run.network, run.spec)
+        model = Model(
+            str(path), digest, len(content), metadata, session, FEATURES, "cpu", "TensorFlow", False, UNLIMITED
+        )
+        parts = {run.sha256[name]: part for part, names in run.split.items() for name in names}
+        files = {run.files[name]: part for part, names in run.split.items() for name in names}
+        return cls(Listener(model), "run", training, parts, str(run.facts["data"]), files)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the scores."""
+        return self.listener.model.metadata.labels
+
+    @property
+    def decision(self) -> Decision:
+        """How scores become a label."""
+        return self.listener.model.metadata.decision
+
+    def target(self, label: str | None) -> NDArray[np.bool_] | None:
+        """Which of the model's labels (labels,) a recording of the dataset's label has; None where the model cannot say it.
+
+        Of independent labels, `speech+music` is both and `other` neither, as the runtime names its answers.
+        """
+        members = set() if label is None else {label}
+        if self.decision.kind == "independent" and label is not None and label not in self.labels:
+            members = set() if label == "other" else set(label.split("+"))
+        if not members <= set(self.labels) or (not members and self.decision.kind == "exclusive"):
+            return None
+        return np.array([name in members for name in self.labels], bool)
+
+    def part_of(self, recording: Recording) -> str | None:
+        """`train`, `val` or `test` of what the model was made with, it or another part of its file; None where that is not known."""
+        return self.files.get(recording.file_sha256)
+
+    def choose(self, dataset: Dataset, part: str | None) -> tuple[str, tuple[Recording, ...]]:
+        """The part to score, and its recordings: `part`, or what the run held out (else validated), or all of a dataset never seen.
+
+        The parts are the run's, by digest, or those that a dataset prescribes. Raises UsageError where there is none such.
+        """
+        by_run = any(self.part_of(recording) for recording in dataset.recordings)
+        by_part: dict[str, list[Recording]] = {name: [] for name in PARTS}
+        for recording in dataset.recordings:
+            name = self.part_of(recording) if by_run else recording.split
+            by_part.get(str(name), []).append(recording)
+        if part is None:
+            part = next((name for name in ("test", "val") if by_run and name in self.parts.values()), "all")
+        chosen = dataset.recordings if part == "all" else tuple(by_part[part])
+        if not chosen:
+            known = [name for name in PARTS if by_part[name]]
+            raise UsageError(
+                "usage",
+                f"{dataset.name}: has no part {part!r} of this model's; give --part {' or '.join([*known, 'all'])}.",
+            )
+        return part, chosen
+
+    def warnings(self, dataset: Dataset, chosen: Sequence[Recording]) -> list[str]:
+        """What a reader must know of the recordings scored: what the model has seen of them, what is not there, what nobody can tell."""
+        digests = {recording.name: recording.sha256 for recording in dataset.recordings}
+        same = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+        counts = {name: sum(self.part_of(recording) == name for recording in chosen) for name in PARTS}
+        if self.kind == "model":
+            prescribed = self.training.get("dataset") == dataset.name
+            counts = {name: sum(prescribed and recording.split == name for recording in chosen) for name in PARTS}
+            if self.training.get("data_sha256") == same and not any(counts.values()):
+                return ["The model was made with exactly these recordings: most of them it was trained on."]
+        found = []
+        there = set(digests.values()) & set(self.parts)
+        if self.parts and len(there) < len(self.parts) and (there or self.training.get("dataset") == dataset.name):
+            found.append(
+                f"{len(self.parts) - len(there)} of the {len(self.parts)} recordings that the run was made with are not in "
+                f"{dataset.name} as they were: they are gone or have changed since."
+            )
+        if counts["train"]:
+            found.append(f"The model was trained on {counts['train']} of the {len(chosen)} recordings scored.")
+        if counts["val"]:
+            found.append(
+                f"{counts['val']} of the {len(chosen)} recordings scored decided when its training stopped: the figures "
+                "are a little too good."
+            )
+        if self.kind == "model" and not any(counts.values()):
+            found.append(
+                "Whether the model was trained on any of these recordings cannot be told from its file, which says only that it "
+                f"was trained on {self.training.get('dataset', 'what is not recorded')}."
+            )
+        return found

@@ -1,0 +1,35 @@
+"""All recipes by name. This module imports neither TensorFlow nor Keras until a recipe is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ms_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from ms_train.recipes.recipe import Recipe
+
+# Each is a module of this package that holds the recipe of its name as RECIPE.
+NAMES = (
+    "logstft_cnn",
+    "resized_cnn",
+    "mel_dscnn",
+    "linear_dscnn",
+    "mel_patches",
+    "mel_residual",
+    "mel_attention",
+)
+
+
+def recipes() -> dict[str, Recipe]:
+    """All recipes by name."""
+    return {name: import_module(f"ms_train.recipes.{name}").RECIPE for name in NAMES}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises UsageError naming those there are."""
+    known = recipes()
+    if name not in known:
+        raise UsageError("usage", f"There is no recipe {name!r}; there are {', '.join(known)}.")
+    return known[name]

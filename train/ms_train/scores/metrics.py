@@ -1,0 +1,215 @@
+"""Metrics of scores against labels, per clip and per recording: functions of arrays, which read and write nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ms_edge.timeline import OTHER, SILENCE
+from ms_train.datasets.clips import Clips
+from ms_train.scores.outputs import with_logits
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+ROUNDS = 1000  # of the bootstrap
+
+
+def predict(
+    network: keras.Model, labels: tuple[str, ...], decision: str, features: Float32, batch_size: int = 64
+) -> Float32:
+    """Scores (n, labels) of features (n, ...): probabilities in label order, as they are served."""
+    _, scores = with_logits(network, labels, decision).predict(features, batch_size=batch_size, verbose=0)
+    return np.asarray(scores, np.float32)
+
+
+def accuracy(scores: Float32, clips: Clips) -> dict[str, Any]:
+    """Share of clips and of recordings whose largest score is the right label, and the recordings got wrong.
+
+    A recording's scores are the mean over its clips. Recordings with none of the labels are left out.
+    """
+    labelled = clips.targets.sum(axis=1) > 0
+    clip_right = scores.argmax(axis=1)[labelled] == clips.targets.argmax(axis=1)[labelled]
+    right, wrong = 0, []
+    for index in np.unique(clips.recording[labelled]):
+        mine = clips.recording == index
+        if scores[mine].mean(axis=0).argmax() == clips.targets[mine][0].argmax():
+            right += 1
+        else:
+            wrong.append(clips.names[index])
+    files = right + len(wrong)
+    return {
+        "clips": int(labelled.sum()),
+        "clip_accuracy": round(float(clip_right.mean()), 5),
+        "files": files,
+        "file_accuracy": round(right / files, 5),
+        "wrong_files": wrong,
+    }
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of n clips or n recordings, and what was true.
+
+    `scores` (n, labels) are probabilities, `targets` (n, labels) in {0, 1}, `answers` the n labels that are served (`speech`,
+    `speech+music`, `other`, `silence` ...), `recording` (n,) the index of what each belongs to, the unit of every interval.
+    """
+
+    scores: Float64
+    targets: NDArray[np.bool_]
+    answers: tuple[str, ...]
+    recording: NDArray[np.int64]
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def part(self, chosen: NDArray[np.bool_]) -> Answers:
+        """Those that are chosen, (n,)."""
+        answers = tuple(answer for answer, keep in zip(self.answers, chosen, strict=True) if keep)
+        return Answers(self.scores[chosen], self.targets[chosen], answers, self.recording[chosen], self.labels)
+
+    @property
+    def truths(self) -> tuple[str, ...]:
+        """The n labels that would have been right, named as the runtime names its answers."""
+        return tuple(name_of(row, self.labels) for row in self.targets)
+
+    @property
+    def given(self) -> NDArray[np.bool_]:
+        """Which labels each answer holds, (n, labels): `speech+music` holds both, `other` and `silence` none."""
+        rows = {answer: [label in answer.split("+") for label in self.labels] for answer in set(self.answers)}
+        return np.array([rows[answer] for answer in self.answers], bool).reshape(len(self), len(self.labels))
+
+
+def name_of(row: NDArray[np.bool_], labels: Sequence[str]) -> str:
+    """The answer that holds these labels (labels,) and no other."""
+    return "+".join(label for label, holds in zip(labels, row, strict=True) if holds) or OTHER
+
+
+def measures(found: Answers, seed: int, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Accuracy, and of each label precision, recall, F1 and ROC-AUC, each with a 95 % interval over recordings.
+
+    `accuracy`: the answer is the truth to the word. `largest_score_accuracy`: the largest score is of a true label,
+    whatever the rule (of those with any). Each label is a question of its own: does the answer hold it, and is its score higher
+    where it is true. A value is None where its question cannot be asked (AUC of one class only).
+    """
+    from sklearn.metrics import roc_auc_score
+
+    given, targets, accurate = found.given, found.targets, _accurate(found)
+
+    def of(weights: Float64) -> dict[str, float]:
+        values = accurate(weights)
+        for column, label in enumerate(found.labels):
+            held, true = given[:, column], targets[:, column]
+            hits = weights @ (held & true)
+            values |= {
+                f"{label}/precision": _ratio(hits, weights @ held),
+                f"{label}/recall": _ratio(hits, weights @ true),
+                f"{label}/f1": _ratio(2 * hits, weights @ held + weights @ true),
+            }
+            both = 0 < weights @ true < weights.sum()
+            auc = roc_auc_score(true, found.scores[:, column], sample_weight=weights) if both else np.nan
+            values[f"{label}/roc_auc"] = float(auc)
+        return values
+
+    intervals = bootstrap(of, found.recording, seed, rounds)
+    names = ("precision", "recall", "f1", "roc_auc")
+    return {
+        "count": len(found),
+        "accuracy": intervals["accuracy"],
+        "largest_score_accuracy": intervals["largest_score_accuracy"],
+        "labels": {
+            label: {
+                "count": int(targets[:, column].sum()),
+                **{name: intervals[f"{label}/{name}"] for name in names},
+            }
+            for column, label in enumerate(found.labels)
+        },
+        "confusion": confusion(found),
+    }
+
+
+def _share(right: NDArray[np.bool_], weights: Float64) -> float:
+    return _ratio(float(weights @ right), float(weights.sum()))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole else float("nan")
+
+
+def bootstrap(
+    of: Callable[[Float64], dict[str, float]], recording: NDArray[np.int64], seed: int, rounds: int = ROUNDS
+) -> dict[str, dict[str, float | None]]:
+    """Value and 95 % percentile interval of each number that `of(weights)` returns, resampling recordings with replacement.
+
+    `recording` (n,) says which recording each item belongs to, `weights` (n,) how often it was drawn: a recording's clips
+    come and go together, since they are no independent witnesses (the cluster bootstrap; Davison and Hinkley 1997, 3.8).
+    Rounds in which a number has no value (no recording of a class was drawn) are left out of its interval.
+    """
+    # Not scipy.stats.bootstrap: it draws items one by one, and one NaN in a thousand rounds makes its interval NaN.
+    value = of(np.ones(len(recording)))
+    groups, index = np.unique(recording, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    even = np.full(len(groups), 1 / max(1, len(groups)))
+    drawn = rng.multinomial(len(groups), even, size=rounds) if len(groups) else ()
+    found = [of(times[index].astype(float)) for times in drawn]
+    result = {}
+    for name, number in value.items():
+        numbers = np.array([one[name] for one in found])
+        numbers = numbers[~np.isnan(numbers)]
+        low, high = np.percentile(numbers, [2.5, 97.5]).tolist() if len(numbers) else (number, number)
+        if np.isnan(number):
+            low = high = number = None
+        result[name] = {"value": number, "low": low, "high": high}
+    return result
+
+
+def accuracies(found: Answers, seed: int, rounds: int = ROUNDS) -> dict[str, Any]:
+    """The two accuracies of `measures` alone, with how many were answered."""
+    return {"count": len(found), **bootstrap(_accurate(found), found.recording, seed, rounds)}
+
+
+def _accurate(found: Answers) -> Callable[[Float64], dict[str, float]]:
+    right = np.array([answer == truth for answer, truth in zip(found.answers, found.truths, strict=True)], bool)
+    asked = found.targets.any(axis=1)
+    largest = found.targets[np.arange(len(found)), found.scores.argmax(axis=1)]
+    return lambda weights: {
+        "accuracy": _share(right, weights),
+        "largest_score_accuracy": _share(largest[asked], weights[asked]),
+    }
+
+
+def confusion(found: Answers) -> dict[str, Any]:
+    """How often which truth (a row) got which answer (a column): {"truths", "answers", "counts" (truths, answers)}.
+
+    Rows are the truths that occur; columns those, the labels, and whatever else was answered, `silence` last.
+    """
+    truths = sorted(set(found.truths), key=lambda name: _place(name, found.labels))
+    answers = sorted({*truths, *found.labels, *found.answers}, key=lambda name: _place(name, found.labels))
+    counts = np.zeros((len(truths), len(answers)), int)
+    for truth, answer in zip(found.truths, found.answers, strict=True):
+        counts[truths.index(truth), answers.index(answer)] += 1
+    return {"truths": truths, "answers": answers, "counts": counts.tolist()}
+
+
+def _place(name: str, labels: tuple[str, ...]) -> tuple[int, int, str]:
+    if name in labels:
+        return 0, labels.index(name), name
+    return {OTHER: 2, SILENCE: 3}.get(name, 1), 0, name
+
+
+def roc(found: Answers) -> dict[str, tuple[Float64, Float64]]:
+    """Of each label that occurs and does not always: false positive rate and true positive rate by threshold, (points,) each."""
+    from sklearn.metrics import roc_curve
+
+    curves = {}
+    for column, label in enumerate(found.labels):
+        true = found.targets[:, column]
+        if true.any() and not true.all():
+            curves[label] = roc_curve(true, found.scores[:, column])[:2]
+    return curves

@@ -1,0 +1,115 @@
+"""Batches to train on, the same for the same seed, from any epoch on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ms_edge.features.spec import FrontEndSpec
+from ms_train.augment.bank import Bank
+from ms_train.signals import Float32
+
+
+class FixedBatches:
+    """The same clips every epoch, in another order: features (n, *feature_shape) and targets (n, ...)."""
+
+    def __init__(self, features: Float32, targets: Float32, batch_size: int, seed: int) -> None:
+        self.steps_per_epoch = -(-len(features) // batch_size)
+        self._parts = (features, targets, batch_size, seed)
+
+    def dataset(self, first_epoch: int) -> tf.data.Dataset:
+        """All epochs from `first_epoch` on, without end."""
+        features, targets, batch_size, seed = self._parts
+        everything = tf.constant(features), tf.constant(targets)
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            key = tf.stack([tf.constant(seed % (1 << 31), tf.int64), number])
+            order = tf.random.experimental.stateless_shuffle(tf.range(len(features)), seed=key)
+            return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+
+        batches = tf.data.Dataset.counter(first_epoch).flat_map(epoch)
+        batches = batches.map(lambda rows: tuple(tf.gather(part, rows) for part in everything))
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+
+class BankBatches:
+    """Windows of a bank: each once before any is used again, in another order every time, at another level and place.
+
+    `lengths` (batches,) says how long the windows of each batch are, in samples. `targets` makes of rows (batch, labels) in
+    {0, 1, NaN} what the network's loss wants.
+    """
+
+    def __init__(
+        self,
+        bank: Bank,
+        batch_size: int,
+        steps_per_epoch: int,
+        lengths: NDArray[np.int64],
+        targets: Callable[[Float32], Float32],
+    ) -> None:
+        self.steps_per_epoch = steps_per_epoch
+        self._bank, self._batch_size, self._targets = bank, batch_size, targets
+        self._lengths = lengths
+        # Of each batch, how many of its length came before it.
+        self._turns = np.zeros(len(lengths), np.int64)
+        for length in np.unique(lengths):
+            self._turns[lengths == length] = np.arange((lengths == length).sum())
+        self._order = lru_cache(16)(self._new_order)
+
+    def dataset(self, first_epoch: int) -> tf.data.Dataset:
+        """All epochs from `first_epoch` on, without end."""
+        plan = self._bank.plan
+        row = self._targets(np.zeros((1, len(plan.scenes.pool.labels)), np.float32))
+        frames = plan.spec.frames(int(self._lengths[0])) if len(set(self._lengths)) == 1 else None
+        shape = (plan.spec.bins, frames) if plan.spec.layout == "bins_frames" else (frames, plan.spec.bins)
+
+        def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            features, rows = tf.numpy_function(self._batch, [number], (tf.float32, tf.float32), stateful=False)
+            return tf.ensure_shape(features, (None, *shape)), tf.ensure_shape(rows, (None, *row.shape[1:]))
+
+        # In threads; in their order, whichever is done first.
+        numbers = tf.data.Dataset.counter(first_epoch * self.steps_per_epoch)
+        return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(8)
+
+    def _batch(self, number: np.int64) -> tuple[Float32, Float32]:
+        """The batch of that number: its random numbers follow from it, so that any epoch can be begun with."""
+        plan, number = self._bank.plan, int(number) % len(self._lengths)
+        length = int(self._lengths[number])
+        count = self._bank.counts[length]
+        uses = self._turns[number] * self._batch_size + np.arange(self._batch_size)
+        rows = [self._order(length, use // count)[use % count] for use in uses.tolist()]
+        rng = np.random.default_rng([plan.seed, 0, number])
+        features, targets = self._bank.features(length, rows, rng)
+        if getattr(plan.augment, "masks", ()):
+            features = np.stack([plan.augment.on_features(clip, rng, plan.spec) for clip in features])
+        return features, self._targets(targets)
+
+    def _new_order(self, length: int, turn: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self._bank.plan.seed, 2, length, turn]).permutation(self._bank.counts[length])
+
+
+def chances_of_lengths(spec: FrontEndSpec, lengths_s: Mapping[float, float] | None) -> dict[int, float]:
+    """The chance of each length of windows, in samples: of `lengths_s`, or the spec's clip alone."""
+    return {
+        round(length_s * spec.sample_rate_hz): chance for length_s, chance in (lengths_s or {spec.clip_s: 1.0}).items()
+    }
+
+
+def lengths_of_batches(batches: int, chances: Mapping[int, float], seed: int) -> NDArray[np.int64]:
+    """How long the windows of each batch are (batches,), in samples, by the chance of each length."""
+    return np.random.default_rng([seed, 3]).choice(list(chances), batches, p=list(chances.values()))
+
+
+def counts_of(lengths: NDArray[np.int64], chances: Mapping[int, float], batch_size: int, limit: int) -> dict[int, int]:
+    """How many windows of each length a bank holds: those that batches of these lengths (batches,) use, or about `limit` by chance.
+
+    The second where they would be more, so that trainings of many and of more epochs have the same bank.
+    """
+    uses = {int(length): int(count) for length, count in zip(*np.unique(lengths, return_counts=True), strict=True)}
+    if batch_size * len(lengths) > limit:
+        uses = {length: max(1, round(chance * limit / batch_size)) for length, chance in chances.items()}
+    return {length: batch_size * count for length, count in uses.items()}

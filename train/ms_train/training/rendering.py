@@ -1,0 +1,68 @@
+"""From recordings to batches of rendered windows: what a recipe with an augmentation is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ms_train.augment import rooms
+from ms_train.augment.augmentations import MASKS, Chain
+from ms_train.augment.bank import Bank, Plan, digest
+from ms_train.augment.pool import Pool
+from ms_train.augment.scenes import Scenes
+from ms_train.datasets.cache import Cache
+from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.recipes.recipe import Recipe
+from ms_train.signals import Audio, Float32
+from ms_train.training.batches import BankBatches, chances_of_lengths, counts_of, lengths_of_batches
+
+
+def pool_of(recordings: Sequence[tuple[Recording, Audio]], dataset: Dataset, recipe: Recipe, cache: Cache) -> Pool:
+    """The recordings, with their samples, ready to draw from; where they sound is taken from the cache."""
+    active = cache.activity(recordings, recipe.spec.sample_rate_hz)
+    return Pool(recordings, dataset.labels, dataset.decision, recipe.spec, recipe.apart, active)
+
+
+def scenes_of(pool: Pool, recipe: Recipe, split: str, cache: Cache) -> Scenes:
+    """What windows are made from: a pool, and the rooms of a split where the recipe wants scenes."""
+    return Scenes(pool, rooms.load(split, recipe.spec.sample_rate_hz, cache.folder) if recipe.scenes else ())
+
+
+def batches_of(
+    recordings: Sequence[tuple[Recording, Audio]],
+    dataset: Dataset,
+    recipe: Recipe,
+    targets: Callable[[Float32], Float32],
+    *,
+    epochs: int,
+    seed: int,
+    cache: Cache,
+    out: Path,
+) -> BankBatches:
+    """Batches of `epochs` epochs from a bank in the cache, rendered where it is not there; without a cache it lies in `out` meanwhile.
+
+    Raises MsEdgeError where there is no room for the bank, or where rooms cannot be simulated.
+    """
+    assert recipe.augment is not None
+    spec = recipe.spec
+    steps = recipe.steps_per_epoch or -(-len(recordings) * recipe.clips_per_recording // recipe.batch_size)
+    chances = chances_of_lengths(spec, recipe.clip_lengths_s)
+    lengths = lengths_of_batches(epochs * steps, chances, seed)
+    counts = counts_of(lengths, chances, recipe.batch_size, recipe.bank_windows)
+    scenes = scenes_of(pool_of(recordings, dataset, recipe, cache), recipe, "train", cache)
+    facts = {
+        "recordings": [(each.name, each.sha256, each.label, each.source, each.group) for each, _ in recordings],
+        "labels": dataset.labels,
+        "decision": dataset.decision,
+        "frontend_sha256": spec.digest,
+        "rooms": rooms.digest("train", spec.sample_rate_hz) if recipe.scenes else None,
+        "augment": [str(step) for step in getattr(recipe.augment, "steps", ()) if step[0] not in MASKS],
+        "apart": recipe.apart,
+        "counts": counts,
+        "seed": seed,
+    }
+    # Of an augmentation that is not made of ours the name does not say what it does.
+    kept = cache.folder if isinstance(recipe.augment, Chain) else None
+    folder = kept and kept / f"bank-{digest(facts)[:16]}"
+    bank = Bank(folder, Plan(scenes, recipe.augment, counts, seed), out)
+    return BankBatches(bank, recipe.batch_size, steps, lengths, targets)

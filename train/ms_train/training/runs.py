@@ -1,0 +1,208 @@
+"""Run folders: what `ms-train fit` writes, read back.
+
+model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions, command), split.json,
+data.json (SHA-256 of every recording used), recordings.json (its label, and the SHA-256 of the file it is from), history.csv, metrics.json,
+curves.png; while it is trained also checkpoint.npz
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import keras
+
+from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.features.spec import FrontEndSpec
+from ms_edge.model.metadata import Decision
+from ms_train.console import first_line
+from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.recipes.recipe import Recipe
+from ms_train.scores.outputs import with_logits
+
+PARTS = ("train", "val", "test")
+FACTS = ("dataset", "data", "sources", "licences", "seed", "fold")  # of run.json, that others go by
+INDEPENDENT_THRESHOLD = 0.5
+SOFTWARE = ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")
+
+
+class CompleteError(UsageError):
+    """Raised by `resume` of a training with the same settings that is finished: the commands report success."""
+
+
+def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
+    """Make the folder, or with `resume` see that it is a training of the same settings that was interrupted."""
+    if resume and (out / "run.json").exists():
+        try:
+            found = json.loads((out / "run.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            raise MsEdgeError("bad-run", f"{out}: its run.json cannot be read; give --out a new folder.") from None
+        for name, value in settings.items():
+            if found.get(name) != value:
+                raise UsageError(
+                    "usage",
+                    f"{out}: was begun with {name} {found.get(name)}, not {value}; --resume goes on with what was begun.",
+                )
+        if (out / "metrics.json").exists():
+            raise CompleteError("usage", f"{out}: this training is finished; there is nothing to resume.")
+        return
+    if out.exists() and any(out.iterdir()):
+        unfinished = (out / "run.json").exists() and not (out / "metrics.json").exists()
+        hint = "go on with --resume, or give --out a new folder" if unfinished else "give --out a new folder"
+        raise UsageError("usage", f"{out}: already holds files; {hint}.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # now, not after hours of training
+    except OSError as error:
+        raise UsageError("usage", f"{out}: cannot be made ({error.strerror}).") from None
+
+
+def describe(
+    out: Path,
+    recipe: Recipe,
+    dataset: Dataset,
+    train: tuple[Recording, ...],
+    used: dict[str, tuple[str, ...]],
+    settings: dict[str, Any],
+    command: Sequence[str],
+) -> None:
+    """Write what is trained on what, before it is."""
+    by_name = {recording.name: recording for recording in dataset.recordings}
+    sources = {recording.name: recording.source for recording in train}
+    listed = [by_name[name] for names in used.values() for name in names]
+    manifest = {
+        "split": {part: list(names) for part, names in used.items()},
+        "data": {recording.name: recording.sha256 for recording in listed},
+        "recordings": {
+            recording.name: {"label": recording.label, "file_sha256": recording.file_sha256} for recording in listed
+        },
+    }
+    for name, value in manifest.items():
+        path = out / f"{name}.json"
+        if path.exists() and json.loads(path.read_text("utf-8")) != value:
+            raise MsEdgeError(
+                "bad-data",
+                f"{out}: its recordings, their labels or their parts have changed since it was begun; give --out a new folder.",
+            )
+    write_json(out / "recipe.json", {**recipe.to_dict(), "epochs": settings["epochs"]})
+    write_json(out / "spec.json", json.loads(recipe.spec.to_json()))
+    for name, value in manifest.items():
+        write_json(out / f"{name}.json", value)
+    write_json(
+        out / "run.json",
+        {
+            **settings,
+            **({"command": shlex.join([*command, "--out", str(out)])} if command else {}),
+            **({"origin": recipe.origin} if recipe.origin else {}),
+            "licences": sorted({*dataset.licences, *(recipe.origin or {}).get("licences", ())}),
+            "sources": sorted({sources[name] for name in used["train"]}),
+            "versions": {name: version(name) for name in SOFTWARE},
+        },
+    )
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write a model whole or not at all. Raises MsEdgeError(`cannot-write`) if it cannot be written: the checkpoint stays."""
+    partial = path.with_name(f".{path.name}")
+    try:
+        model.save(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        first = {
+            errno.ENOSPC: "make room, and ",
+            errno.EDQUOT: "make room, and ",
+            errno.EMFILE: "allow more open files (ulimit -n), and ",
+        }.get(error.errno or 0, "")
+        raise MsEdgeError(
+            "cannot-write",
+            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); {first}go on with --resume.",
+        ) from None
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON whole or not at all."""
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
+    os.replace(unfinished, path)  # whole or not there: whether a run is at its end is read off what it holds
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A trained network and what its folder records of the training.
+
+    `network` has two outputs, logits and scores (`ms_train.scores.outputs.with_logits`). `facts` are run.json's, `split` names the
+    recordings of each part, `sha256` is the digest of each, `files` that of the file each was cut from, or is.
+    """
+
+    network: keras.Model
+    spec: FrontEndSpec
+    recipe: str
+    labels: tuple[str, ...]
+    decision: Decision
+    facts: dict[str, Any]
+    metrics: dict[str, Any]
+    split: dict[str, list[str]]
+    sha256: dict[str, str]
+    files: dict[str, str]
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a run folder. Raises MsEdgeError(`bad-run`) where it is not one of a training that came to its end."""
+        try:
+            facts, metrics, split, digests = (
+                json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("run", "metrics", "split", "data")
+            )
+            spec = FrontEndSpec.from_json((folder / "spec.json").read_text("utf-8"))
+            if facts["frontend_sha256"] != spec.digest:
+                raise ValueError("spec.json is not the spec it was trained with")
+            network = keras.models.load_model(folder / "model.keras", compile=False)
+            labels, kind = tuple(facts["labels"]), str(facts["decision"])
+            named = {part: list(split[part]) for part in PARTS}
+            for part in metrics["val"], *([metrics["test"]] if named["test"] else []):
+                float(part["clip_accuracy"])
+            {digests[name] for names in named.values() for name in names}
+            for name in FACTS:
+                facts[name]
+            return cls(
+                with_logits(network, labels, kind, spec.feature_shape),
+                spec,
+                str(facts["recipe"]),
+                labels,
+                decision_of(kind, labels, metrics.get("decision", {}).get("thresholds")),
+                facts,
+                metrics,
+                named,
+                dict(digests),
+                files_of(folder),
+            )
+        except Exception as error:  # Keras raises what it likes
+            raise MsEdgeError("bad-run", f"{folder}: not a run folder of ms-train fit ({first_line(error)}).") from None
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """The digest of the file that each recording of a run was cut from, or is."""
+    digests = json.loads((folder / "data.json").read_text("utf-8"))
+    path = folder / "recordings.json"
+    more = json.loads(path.read_text("utf-8")) if path.exists() else {}  # a run of an older version has none
+    return {name: more[name]["file_sha256"] if name in more else digest for name, digest in digests.items()}
+
+
+def decision_of(kind: str, labels: tuple[str, ...], thresholds: Sequence[float] | None = None) -> Decision:
+    """How scores become a label, `exclusive` or `independent` by name, each label from its threshold on, where there are some.
+
+    Raises MsEdgeError(`bad-run`) for another name.
+    """
+    if kind not in ("exclusive", "independent"):
+        raise MsEdgeError("bad-run", f"the decision must be 'exclusive' or 'independent', not {kind!r}")
+    if kind == "exclusive":
+        return Decision(kind, ())
+    return Decision(kind, tuple(map(float, thresholds or (INDEPENDENT_THRESHOLD,) * len(labels))))
