@@ -21,7 +21,7 @@ from ms_edge.jobs.inputs import Inputs, _names, parse_shard
 from ms_edge.jobs.ordered import Finished, InOrder
 from ms_edge.jobs.workers import Workers, usable_cores
 from ms_edge.output.destination import mirrored
-from ms_edge.output.writers import formats
+from ms_edge.output.formats import FORMATS
 from ms_edge.results import Failure
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
@@ -445,7 +445,7 @@ def test_a_name_that_cannot_be_written_fails_alone(tree, capsys, form):
     assert cli.main(["classify", *given, "-o", "out/", "--format", form]) == 1
     complaints = capsys.readouterr().err.splitlines()
     for path, complaint in zip([too_long, "b/a.wav", "directory.wav"], complaints, strict=True):
-        assert complaint.startswith(f"ms-edge: {path}: its answer cannot be written in out/")
+        assert complaint.startswith(f"ms-edge: {path}: its result cannot be written in out/")
     whole = {path.name for path in (tree / "out").iterdir() if path.is_file()}
     assert whole == {"b", *(f"{name}.{suffix}" for name in ("a.wav", fits, "file.wav"))}
 
@@ -486,7 +486,7 @@ def test_a_failure_leaves_no_misleading_track(tree, form):
 
 
 def test_no_format_replaces_another_in_a_tree(tree):
-    names = [name for name in formats() if name != "text-colour"]
+    names = [name for name in FORMATS if name != "text-colour"]
     for name in names:
         assert cli.main(["classify", "a.wav", "-o", "out/", "--format", name]) == 0
     assert len(list((tree / "out").iterdir())) == len(names)

@@ -16,7 +16,8 @@ import pytest
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
-from ms_edge.output.writers import clock, duration, format_of, formats, printable
+from ms_edge.output.formats import FORMATS, format_of
+from ms_edge.output.writers import clock, duration, printable
 from ms_edge.results import Classification, Failure, Segment
 
 LONG = Classification(
@@ -43,18 +44,14 @@ SPANS = [(part.start_s, part.end_s, part.label) for part in LONG.segments]
 
 
 def document(name, results, timeline=True, labels=("speech", "music")):
-    form = formats()[name]
-    return (
-        form.begin(labels, timeline)
-        + form.between.join(form.record(result, timeline, labels) for result in results)
-        + form.end
-    )
+    writer = FORMATS[name](labels, timeline)
+    return writer.begin() + writer.between.join(map(writer.record, results)) + writer.end()
 
 
 @pytest.fixture
 def written(tmp_path):
     def write(name, results=(LONG,), timeline=True):
-        path = tmp_path / f"out.{formats()[name].suffix}"
+        path = tmp_path / f"out.{FORMATS[name].suffix}"
         path.write_text(document(name, results, timeline), "utf-8", newline="")
         return path
 
@@ -176,7 +173,7 @@ def test_seconds_of_many_labels_at_once_are_one_column():
 
 
 def test_every_format_has_a_suffix_of_its_own_that_names_it():
-    suffixes = {name: form.suffix for name, form in formats().items() if name != "text-colour"}
+    suffixes = {name: form.suffix for name, form in FORMATS.items() if name != "text-colour"}
     assert len(set(suffixes.values())) == len(suffixes)
     for name, suffix in suffixes.items():
         assert format_of(f"a.b.{suffix.upper()}") == format_of(f"/x.y/.{suffix}") == name
@@ -195,7 +192,7 @@ def test_any_name_is_one_field(written, name, dialect, path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
-@pytest.mark.parametrize("name", sorted({*formats()} - {"text", "text-colour"}))
+@pytest.mark.parametrize("name", sorted({*FORMATS} - {"text", "text-colour"}))
 def test_standard_output_has_the_bytes_of_a_file(samples, tmp_path, name):
     path = tmp_path / os.fsdecode(b"\xc3\xa9\xff.wav")
     path.symlink_to(samples[0])

@@ -87,7 +87,7 @@ def test_a_signal_ends_a_run_with_a_sentence(folder, name, jobs, output):
         complaint = process.stderr.read().decode()
     assert complaint.startswith("ms-edge: interrupted after ")
     assert len(complaint.splitlines()) == 1
-    assert ("holds what was done" in complaint) is (output != "out/")
+    assert ("holds the results so far" in complaint) is (output != "out/")
     assert ("--resume" in complaint) is (output == "r.jsonl")
     if output == "r.jsonl":
         lines = Path("r.jsonl.part").read_text().splitlines(keepends=True)

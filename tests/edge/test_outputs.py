@@ -22,7 +22,8 @@ from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.output import journal as resume
 from ms_edge.output.destination import FileOutput, is_answer
-from ms_edge.output.writers import formats, is_as_written, json_line
+from ms_edge.output.formats import FORMATS
+from ms_edge.output.writers import is_as_written, json_line
 from ms_edge.results import Failure
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli", "classify"]
@@ -72,8 +73,8 @@ def test_no_answer_in_a_tree_replaces_a_recording(folder, capsys, how, jobs):
     given = tree_inputs(how)
     assert cli.main(["classify", *given, "-o", "./", "-j", jobs]) == 1
     (complaint,) = capsys.readouterr().err.splitlines()
-    assert "rec: its answer cannot be written in ./ (./" in complaint
-    assert "rec.txt exists and is an input or no answer of ms-edge" in complaint
+    assert "rec: its result cannot be written in ./ (./" in complaint
+    assert "rec.txt exists and is an input or not a result of ms-edge" in complaint
     assert {path.name for path in folder.iterdir()} == {"rec", "rec.txt", "rec.txt.txt"} | ({"list"} & set(given))
     assert Path("rec.txt").read_bytes() == hostile.plain()
 
@@ -133,13 +134,13 @@ def test_a_pipe_in_the_place_of_an_answer_is_not_waited_for(folder):
     assert "out/rec.txt exists" in run.stderr
 
 
-@pytest.mark.parametrize("name", sorted(formats()))
+@pytest.mark.parametrize("name", sorted(FORMATS))
 @pytest.mark.parametrize("timeline", [False, True])
 def test_answers_are_known_by_their_beginning(folder, samples, name, timeline):
-    form = formats()[name]
+    writer = FORMATS[name](("speech", "music"), timeline)
     found = Classifier(device="cpu").classify(samples[0])
     for result in (found, Failure("a b.wav", "not-found", "a b.wav: no such file.")):
-        text = form.begin(("speech", "music"), timeline) + form.record(result, timeline, ("speech", "music")) + form.end
+        text = writer.begin() + writer.record(result) + writer.end()
         Path("answer").write_text(text, "utf-8", newline="")
         assert is_answer("answer"), text[:80]
 
@@ -219,7 +220,7 @@ def test_what_comes_to_the_place_of_an_output_meanwhile(folder, monkeypatch, cap
     complaint = capsys.readouterr().err
     if status:
         assert "another program put a file there" in complaint
-        assert f"{parts[0]} holds what was done" in complaint
+        assert f"{parts[0]} holds the results so far" in complaint
     assert len(parts) == bool(status)
 
 
@@ -227,7 +228,7 @@ def test_what_comes_to_the_place_of_an_output_meanwhile(folder, monkeypatch, cap
 def test_another_part_is_neither_moved_nor_removed(folder):
     """As where somebody removed ours, and another run began."""
     for discard in (False, True):
-        output = FileOutput("r.csv", formats()["csv"], ("speech",), False)
+        output = FileOutput("r.csv", FORMATS["csv"](("speech",), timeline=False))
         Path(output.part).unlink()
         Path(output.part).write_text("of another run")
         if discard:
@@ -367,7 +368,7 @@ def test_what_no_run_left_is_not_changed(folder, capsys, stranger, name, options
     before = contents()
     assert cli.main(["classify", "a.wav", "-o", "r.jsonl", *options]) == 2
     (complaint,) = capsys.readouterr().err.splitlines()
-    assert f"{name}: is not what an earlier run left" in complaint
+    assert f"{name}: was not left by an earlier run" in complaint
     assert contents() == before
 
 
@@ -381,7 +382,7 @@ def test_a_pipe_that_no_run_left_is_not_waited_for(folder, name):
             [*COMMAND, "a.wav", "-o", "r.jsonl", *options], capture_output=True, text=True, timeout=60, check=False
         )
         assert run.returncode == 2
-        assert f"{name}: is not what an earlier run left" in run.stderr
+        assert f"{name}: was not left by an earlier run" in run.stderr
         assert set(contents()) == {"a.wav", name}
 
 
