@@ -46,7 +46,7 @@ def lines(path: Path) -> list[dict]:
 # Inputs
 
 
-def test_directories_are_read_sorted_and_deep_if_asked(tree):
+def test_directories_are_sorted_and_recursive_if_asked(tree):
     assert list(Inputs(["."])) == ["./a.wav"]
     assert list(Inputs(["b", "."], recursive=True))[:4] == ["b/a.wav", "b/c/a.flac", "./a.wav", "./b/a.wav"]
     assert list(Inputs(["."], recursive=True, pattern="*.txt")) == ["./notes.txt"]
@@ -64,7 +64,7 @@ def fill(directory: Path, *names: str) -> None:
 CONVERT = "convert them to WAV or FLAC first"
 
 
-def test_what_a_walk_skips_is_counted_by_type(tree, capsys):
+def test_skipped_files_are_counted_by_suffix(tree, capsys):
     fill(tree, "1.m4a", "2.M4A", "3.wma", "cover.jpg", "README", ".hidden.m4a", "talk.2026", "a.part")
     (tree / "d.m4a").mkdir()
     said = (
@@ -83,13 +83,13 @@ def test_what_a_walk_skips_is_counted_by_type(tree, capsys):
     assert said.strip() in complaints
 
 
-def test_a_walk_of_recordings_alone_says_nothing(tree, capsys):
+def test_a_directory_of_recordings_prints_no_message(tree, capsys):
     (tree / "notes.txt").unlink()
     assert cli.main(["classify", "-r", "."]) == 0
     assert capsys.readouterr().err == ""
 
 
-def test_a_directory_of_other_formats_says_what_it_holds(tree, capsys):
+def test_a_directory_of_other_formats_names_them(tree, capsys):
     fill(tree / "phone", *(f"{number}.m4a" for number in range(1_200)))
     fill(tree / "notes", "a.txt")
     found = {item.path: item for item in Inputs(["phone", "notes"], recursive=True)}
@@ -102,7 +102,7 @@ def test_a_directory_of_other_formats_says_what_it_holds(tree, capsys):
     assert capsys.readouterr().err.count("m4a") == 1
 
 
-def test_several_directories_are_summed_up_in_one_line(tree, capsys):
+def test_skipped_files_of_directories_are_one_line(tree, capsys):
     fill(tree / "b", "x.mp4")
     fill(tree / "b" / "c", "y.mp4", *(f"a.{letter}" for letter in "abcdefghij"))
     assert cli.main(["classify", "-r", "b", "a.wav", "b/c"]) == 0
@@ -113,7 +113,7 @@ def test_several_directories_are_summed_up_in_one_line(tree, capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
-def test_links_in_circles_end(tree):
+def test_circular_links_end(tree):
     (tree / "b" / "up").symlink_to("..")
     assert list(Inputs(["."], recursive=True)) == ["./a.wav", "./b/a.wav", "./b/c/a.flac"]
 
@@ -137,7 +137,7 @@ def test_a_list_from_standard_input(tree):
     assert [json.loads(line)["path"] for line in run.stdout.splitlines()] == ["b/a.wav", "a.wav"]
 
 
-def test_shards_are_stable_and_share_all_between_them():
+def test_shards_are_stable_and_cover_all_files():
     paths = [f"recordings/{number}.wav" for number in range(1000)]
     shards = [list(Inputs(paths, shard=(index, 3))) for index in (1, 2, 3)]
     assert sorted(path for shard in shards for path in shard) == sorted(paths)
@@ -166,7 +166,7 @@ def deep(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="paths on Windows are short")
-def test_a_tree_deeper_than_python_is_read(deep):
+def test_a_tree_deeper_than_the_recursion_limit(deep):
     assert list(Inputs(["d"], recursive=True)) == [str(deep)]
 
 
@@ -195,7 +195,7 @@ class Dribble:
 
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])
 @pytest.mark.parametrize("size", [1, 2, 7, 1 << 20])
-def test_a_list_is_read_as_it_comes(separator, size):
+def test_a_list_is_read_as_it_arrives(separator, size):
     listing = Dribble(b"".join(b"%d.wav" % number + separator for number in range(100_000)), size)
     names = _names(listing, "list", separator)
     for number in range(1_000):
@@ -203,13 +203,13 @@ def test_a_list_is_read_as_it_comes(separator, size):
         assert listing.given <= 9 * (number + 1) + min(size, 1 << 16)
 
 
-def test_a_list_without_an_end_of_a_name_is_refused(tree):
+def test_a_list_with_an_endless_name_is_refused(tree):
     (tree / "list").write_bytes(b"a.wav\n" * 100_000)
     with pytest.raises(UsageError, match="-0 is for lists that hold NUL"):
         list(Inputs([], "list", null_separated=True))
 
 
-def test_standard_input_is_read_once_also_if_a_list_names_it(tree):
+def test_standard_input_is_read_only_once(tree):
     (tree / "list").write_text("-\n-\n")
     assert [isinstance(item, Failure) for item in Inputs([], "list")] == [False, True]
     assert [isinstance(item, Failure) for item in Inputs(["-"], "list")] == [False, True, True]
@@ -264,7 +264,7 @@ def test_a_stop_finishes_begun_items_only(jobs):
 
 
 @pytest.mark.parametrize("jobs", [0, 2])
-def test_a_stop_after_the_last_item_is_none(jobs):
+def test_a_stop_after_the_last_item_is_ignored(jobs):
     asked = []
     assert list(results(lambda item: item, range(8), jobs, stopped=lambda: asked.append(True))) == list(range(8))
     assert len(asked) == 8  # once before each item, and not after the last
@@ -355,7 +355,7 @@ def test_jobs_change_no_byte(samples, tmp_path):
 # Outputs
 
 
-def test_a_tree_of_answers_mirrors_the_inputs(tree):
+def test_a_result_tree_mirrors_the_inputs(tree):
     assert cli.main(["classify", "-r", ".", "b/a.wav", str(tree / "a.wav"), "-o", "out/", "--format", "textgrid"]) == 0
     absolute = f"@{tree}/a.wav" if os.name == "posix" else None
     expected = {
@@ -370,7 +370,7 @@ def test_a_tree_of_answers_mirrors_the_inputs(tree):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="of paths with /")
-def test_where_in_the_tree_an_input_belongs(monkeypatch, tmp_path):
+def test_each_input_has_its_place_in_the_tree(monkeypatch, tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
@@ -394,7 +394,7 @@ def test_where_in_the_tree_an_input_belongs(monkeypatch, tmp_path):
     assert len(set(places.values())) == len(places)
 
 
-def test_a_file_appears_whole_or_not_at_all(tree, capsys):
+def test_an_output_file_is_written_atomically(tree, capsys):
     (tree / "answers.csv").write_text("old")
     assert cli.main(["classify", "a.wav", "b/a.wav", "-o", "answers.csv"]) == 0
     assert capsys.readouterr().out == ""
@@ -403,7 +403,7 @@ def test_a_file_appears_whole_or_not_at_all(tree, capsys):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here is there a device that is always full")
-def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(tree):
+def test_a_full_disk_is_one_sentence(tree):
     run = subprocess.run(
         [*COMMAND, "classify", "a.wav", "-o", "/dev/full"], capture_output=True, text=True, check=False
     )
@@ -412,7 +412,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(tree):
 
 
 @pytest.mark.parametrize("output", ["b/a.wav", "new.WAV", "bare", "link.csv", "list"])
-def test_no_recording_is_replaced_by_answers(tree, capsys, output):
+def test_no_recording_is_replaced(tree, capsys, output):
     """As with the slip `-o *.wav`."""
     shutil.copy("a.wav", "bare")
     (tree / "link.csv").symlink_to("b/a.wav")
@@ -423,7 +423,7 @@ def test_no_recording_is_replaced_by_answers(tree, capsys, output):
     assert {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()} == before
 
 
-def test_no_recording_of_a_list_is_replaced_by_answers(tree, capsys):
+def test_no_recording_of_a_list_is_replaced(tree, capsys):
     shutil.copy("a.wav", "bare")
     (tree / "list").write_text("bare\n")
     assert cli.main(["classify", "-o", "bare", "--files-from", "list"]) == 2
@@ -434,7 +434,7 @@ def test_no_recording_of_a_list_is_replaced_by_answers(tree, capsys):
 
 @pytest.mark.skipif(os.name != "posix", reason="of names with 255 bytes")
 @pytest.mark.parametrize("form", ["text", "rttm", "jsonl"])
-def test_a_name_that_cannot_be_written_fails_alone(tree, capsys, form):
+def test_an_impossible_output_name_fails_alone(tree, capsys, form):
     suffix = form.replace("text", "txt")
     fits, too_long = "f" * (255 - len(suffix) - 5) + ".wav", "t" * (255 - len(suffix) - 4) + ".wav"
     for name in (fits, too_long, "file.wav", "directory.wav"):
@@ -450,13 +450,13 @@ def test_a_name_that_cannot_be_written_fails_alone(tree, capsys, form):
     assert whole == {"b", *(f"{name}.{suffix}" for name in ("a.wav", fits, "file.wav"))}
 
 
-def test_a_directory_that_cannot_be_is_one_sentence(tree, capsys):
+def test_an_impossible_output_directory_is_one_sentence(tree, capsys):
     assert cli.main(["classify", "a.wav", "b/a.wav", "-o", "notes.txt/"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="of paths with /")
-def test_no_answer_in_a_tree_replaces_another(tree, samples, monkeypatch):
+def test_no_result_in_a_tree_replaces_another(tree, samples, monkeypatch):
     monkeypatch.chdir(tree / "b")
     inside = tree / "b" / str(tree).lstrip("/")
     inside.mkdir(parents=True)
@@ -494,7 +494,7 @@ def test_no_format_replaces_another_in_a_tree(tree):
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_a_link_stays_one(tree, suffix):
+def test_a_link_to_the_output_stays_a_link(tree, suffix):
     (tree / "real").mkdir()
     (tree / f"link.{suffix}").symlink_to(f"real/answers.{suffix}")
     for _ in range(2):
@@ -513,7 +513,7 @@ def test_a_link_stays_one(tree, suffix):
         (["p.jsonl", "--resume"], "p.jsonl.resume", 2),
     ],
 )
-def test_files_of_others_are_not_replaced(tree, capsys, arguments, name, status):
+def test_files_of_other_programs_are_not_replaced(tree, capsys, arguments, name, status):
     (tree / name).write_text("mine")
     assert cli.main(["classify", "a.wav", "-o", *arguments]) == status
     assert len(capsys.readouterr().err.splitlines()) == bool(status)
@@ -522,7 +522,7 @@ def test_files_of_others_are_not_replaced(tree, capsys, arguments, name, status)
 
 @pytest.mark.skipif(os.name != "posix", reason="of pipes and devices")
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_a_device_is_written_as_it_is(tree, form):
+def test_a_device_is_written_directly(tree, form):
     command = [*COMMAND, "classify", "a.wav", "--format", form]
     expected = subprocess.run(command, capture_output=True, check=True).stdout
     assert subprocess.run([*command, "-o", "/dev/stdout"], capture_output=True, check=True).stdout == expected
@@ -563,7 +563,7 @@ def resume(directory: Path, *options: str) -> tuple[int, list[str]]:
     return status, read
 
 
-def test_after_a_kill_only_what_is_missing_is_done_and_no_byte_differs(many):
+def test_resuming_after_a_kill_changes_no_byte(many):
     command = [*COMMAND, "classify", str(many / "in"), "-o", str(many / "r.jsonl"), "-j", "2"]
     part = many / "r.jsonl.part"
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
@@ -583,7 +583,7 @@ def test_after_a_kill_only_what_is_missing_is_done_and_no_byte_differs(many):
 
 @pytest.mark.parametrize("cut", [0, 1, 700, 5_000, -1])
 @pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.part", "r.jsonl.resume"])
-def test_a_torn_end_is_dropped(many, cut, name):
+def test_an_incomplete_last_line_is_dropped(many, cut, name):
     whole = (many / "whole.jsonl").read_bytes()
     torn = whole[:cut]
     (many / name).write_bytes(torn)
@@ -593,7 +593,7 @@ def test_a_torn_end_is_dropped(many, cut, name):
     assert sorted(path.name for path in many.glob("r.jsonl*")) == ["r.jsonl"]
 
 
-def test_it_may_be_killed_again_and_again(many):
+def test_a_run_may_be_killed_repeatedly(many):
     whole = (many / "whole.jsonl").read_bytes().splitlines(keepends=True)
     (many / "r.jsonl.resume").write_bytes(b"".join(whole[:10]))
     (many / "r.jsonl.part").write_bytes(b"".join(whole[5:20]) + whole[20][:50])
@@ -602,7 +602,7 @@ def test_it_may_be_killed_again_and_again(many):
     assert (many / "r.jsonl").read_bytes() == b"".join(whole)
 
 
-def test_garbage_in_an_earlier_output_is_no_obstacle(many):
+def test_garbage_in_an_earlier_output_is_ignored(many):
     whole = (many / "whole.jsonl").read_bytes()
     (many / "r.jsonl").write_bytes(
         b'\xff\n[]\nnull\n{"path": 1}\n{"path": "x", "file": 3}\n' + whole[:3_000] + b"\n" + b"[" * 100_000 + b"\n"
@@ -611,7 +611,7 @@ def test_garbage_in_an_earlier_output_is_no_obstacle(many):
     assert (many / "r.jsonl").read_bytes() == whole
 
 
-def test_what_changed_is_done_again(many, samples):
+def test_a_changed_file_is_classified_again(many, samples):
     _, read = resume(many)
     assert len(read) == 60
     assert resume(many)[1] == ["30.wav"]
@@ -626,7 +626,7 @@ def test_what_changed_is_done_again(many, samples):
     assert len(resume(many, "--min-confidence", "0.5")[1]) == 60
 
 
-def test_another_raw_format_is_another_answer(tmp_path, capsys):
+def test_another_raw_format_is_classified_again(tmp_path, capsys):
     (tmp_path / "a.raw").write_bytes(hostile.PCM * 4)
     command = ["classify", str(tmp_path / "a.raw"), "-o", str(tmp_path / "r.jsonl"), "--resume", "--raw"]
     for raw, rate in {"16000:1:s16le": 16_000, "8000:1:s16le": 8_000, "08000:1:s16le": 8_000}.items():
@@ -635,7 +635,7 @@ def test_another_raw_format_is_another_answer(tmp_path, capsys):
         assert (record["sample_rate_hz"], record["settings"]["raw"]) == (rate, f"{rate}:1:s16le")
 
 
-def test_what_another_tool_wrote_anew_is_done_again(many):
+def test_records_rewritten_by_another_tool_are_redone(many):
     whole = (many / "whole.jsonl").read_bytes()
     shutil.copy(many / "in" / "00.wav", many / "in" / "é.wav")
     resume(many)
@@ -650,7 +650,7 @@ def test_what_another_tool_wrote_anew_is_done_again(many):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
-def test_one_interrupt_finishes_flushes_and_says_how_to_go_on(many):
+def test_one_interrupt_names_the_option_to_resume(many):
     command = [*COMMAND, "classify", str(many / "in"), "-o", str(many / "r.jsonl"), "--resume", "-j", "2"]
     part = many / "r.jsonl.part"
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -702,7 +702,7 @@ def test_one_interrupt_ends_the_wait_for_input(tree, arguments, given, written):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
-def test_an_interrupt_that_ends_the_stream_has_its_answer(tmp_path):
+def test_an_interrupted_stream_that_ends_has_a_result(tmp_path):
     """As Ctrl-C does with `arecord | ms-edge classify -`: it goes to both."""
     command = [*COMMAND, "classify", "-v", "-", "--format", "jsonl"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -743,7 +743,7 @@ def test_two_interrupts_stop_at_once(tmp_path):
         assert b"Traceback" not in process.stderr.read()
 
 
-def test_a_failure_is_a_result_like_others():
+def test_a_failure_has_a_record():
     assert Failure("a", "b", "c").record() == {
         "schema": "ms-edge/1",
         "path": "a",
@@ -752,7 +752,7 @@ def test_a_failure_is_a_result_like_others():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
-def test_a_bar_is_for_terminals_and_long_work(tmp_path, samples):
+def test_a_bar_needs_a_terminal_and_long_work(tmp_path, samples):
     import pty
     import termios
 

@@ -76,7 +76,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("jobs", ["1", "3"])
 @pytest.mark.parametrize("output", ["r.jsonl", "r.csv", "out/"])
-def test_a_signal_ends_a_run_with_a_sentence(folder, name, jobs, output):
+def test_a_signal_ends_a_run_with_one_sentence(folder, name, jobs, output):
     with started("classify", "--files-from", "-", "-j", jobs, "-o", output, stdin=subprocess.PIPE) as process:
         process.stdin.write(b"a.wav\nb.wav\n")
         process.stdin.flush()
@@ -97,7 +97,7 @@ def test_a_signal_ends_a_run_with_a_sentence(folder, name, jobs, output):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are worked on in threads")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_signal_to_all_processes_of_a_run_costs_no_result(folder, name):
+def test_a_signal_to_all_processes_loses_no_result(folder, name):
     """As the terminal, `timeout` and systemd send it."""
     paths = [f"{number}.wav" for number in range(20)]
     for path in paths:
@@ -136,7 +136,7 @@ def test_the_second_signal_ends_all_processes_at_once(folder, name, jobs):
     assert records("r.jsonl.part") == 1
 
 
-def test_two_signals_in_one_moment_are_one(monkeypatch):
+def test_two_signals_at_once_count_as_one(monkeypatch):
     """`timeout` sends SIGTERM to a process and to its group, and so twice to the process."""
     ended, now = [], [0.0]
     monkeypatch.setattr(os, "_exit", ended.append)
@@ -154,7 +154,7 @@ def test_two_signals_in_one_moment_are_one(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])
-def test_a_signal_that_is_ignored_stays_so(folder, name):
+def test_an_ignored_signal_stays_ignored(folder, name):
     """As under nohup."""
     number = signal.Signals[name]
     before = signal.signal(number, signal.SIG_IGN)
@@ -175,7 +175,7 @@ def test_a_signal_that_is_ignored_stays_so(folder, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_signal_before_the_first_result_is_a_sentence(folder, name):
+def test_a_signal_while_loading_is_one_sentence(folder, name):
     """While the model is loaded."""
     script = (
         "import signal, sys, time; from ms_edge.cli import main as cli; from ms_edge.model.session import Model\n"
@@ -189,7 +189,7 @@ def test_a_signal_before_the_first_result_is_a_sentence(folder, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_signal_ends_a_stream_with_a_sentence(name):
+def test_a_signal_ends_a_stream_with_one_sentence(name):
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with started("stream", "--hop", "0.5", "--raw", "16000:1:s16le", "-", **options) as process:
         process.stdin.write(bytes(32_000 * 2))
@@ -203,7 +203,7 @@ def test_a_signal_ends_a_stream_with_a_sentence(name):
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_terminal_that_is_closed_ends_a_run_well(folder, jobs):
+def test_a_closed_terminal_loses_no_result(folder, jobs):
     """While it shows a bar: that nothing can be shown any more costs no result."""
     import pty
     import termios

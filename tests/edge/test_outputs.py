@@ -68,7 +68,7 @@ def tree_inputs(how: str) -> list[str]:
 
 @pytest.mark.parametrize("how", ["names", "directory", "list"])
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_no_answer_in_a_tree_replaces_a_recording(folder, capsys, how, jobs):
+def test_no_result_in_a_tree_replaces_a_recording(folder, capsys, how, jobs):
     recorded("rec", "rec.txt")
     given = tree_inputs(how)
     assert cli.main(["classify", *given, "-o", "./", "-j", jobs]) == 1
@@ -80,7 +80,7 @@ def test_no_answer_in_a_tree_replaces_a_recording(folder, capsys, how, jobs):
 
 
 @pytest.mark.parametrize("content", [hostile.PCM, bytes(64_000), b"\xff" * 64_000, hostile.encoded(form="FLAC")])
-def test_no_answer_in_a_tree_replaces_samples_without_a_header(folder, content):
+def test_no_result_in_a_tree_replaces_raw_samples(folder, content):
     Path("rec").write_bytes(content)
     Path("rec.txt").write_bytes(content)
     Path("list").write_text("rec\nrec.txt\n")
@@ -89,7 +89,7 @@ def test_no_answer_in_a_tree_replaces_samples_without_a_header(folder, content):
 
 
 @posix
-def test_no_answer_in_a_tree_replaces_what_a_link_leads_to(folder):
+def test_no_result_replaces_the_target_of_a_link(folder):
     recorded("a", "b", "deep/elsewhere")
     Path("a.txt").symlink_to("deep/elsewhere")
     os.link("b", "b.txt")
@@ -101,7 +101,7 @@ def test_no_answer_in_a_tree_replaces_what_a_link_leads_to(folder):
     assert set(after) - set(before) == {"a.txt.txt", "b.txt.txt"}
 
 
-def test_inputs_that_look_like_answers_are_not_replaced(folder, capsys):
+def test_inputs_that_look_like_results_are_kept(folder, capsys):
     """Those that are known from the beginning: names, the list, the model."""
     recorded("a", "b", "c")
     answer = f"{'LABEL':<13}{'PROBABILITY':>11}\n"
@@ -116,7 +116,7 @@ def test_inputs_that_look_like_answers_are_not_replaced(folder, capsys):
     assert Path("c.txt").read_text().startswith(answer.split()[0])
 
 
-def test_a_failure_removes_no_recording_in_the_place_of_a_track(folder):
+def test_a_failure_removes_no_recording(folder):
     recorded("rec.vtt")
     Path("rec").write_text("broken")
     assert cli.main(["classify", "-q", "rec", "rec.vtt", "-o", "./", "--format", "webvtt"]) == 1
@@ -125,7 +125,7 @@ def test_a_failure_removes_no_recording_in_the_place_of_a_track(folder):
 
 
 @posix
-def test_a_pipe_in_the_place_of_an_answer_is_not_waited_for(folder):
+def test_a_pipe_in_the_output_is_not_opened(folder):
     recorded("rec")
     Path("out").mkdir()
     os.mkfifo("out/rec.txt")
@@ -136,7 +136,7 @@ def test_a_pipe_in_the_place_of_an_answer_is_not_waited_for(folder):
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 @pytest.mark.parametrize("timeline", [False, True])
-def test_answers_are_known_by_their_beginning(folder, samples, name, timeline):
+def test_results_are_recognised_by_their_beginning(folder, samples, name, timeline):
     writer = FORMATS[name](("speech", "music"), timeline)
     found = Classifier(device="cpu").classify(samples[0])
     for result in (found, Failure("a b.wav", "not-found", "a b.wav: no such file.")):
@@ -145,7 +145,7 @@ def test_answers_are_known_by_their_beginning(folder, samples, name, timeline):
         assert is_answer("answer"), text[:80]
 
 
-def test_no_recording_looks_like_an_answer(tmp_path, samples):
+def test_no_recording_looks_like_a_result(tmp_path, samples):
     paths = list(samples)
     for number, case in enumerate(hostile.CASES.values()):
         case.make(tmp_path / str(number))
@@ -160,7 +160,7 @@ def test_no_recording_looks_like_an_answer(tmp_path, samples):
     "how", ["same", "directory", pytest.param("link", marks=posix), pytest.param("hard", marks=posix)]
 )
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_an_input_that_is_known_late_is_not_replaced(folder, capsys, how, jobs, suffix):
+def test_an_input_named_late_is_not_replaced(folder, capsys, how, jobs, suffix):
     """Also where it is no recording, or not one second of it."""
     recorded("a.wav")
     name = f"short.{suffix}"
@@ -179,7 +179,7 @@ def test_an_input_that_is_known_late_is_not_replaced(folder, capsys, how, jobs, 
 
 
 @pytest.mark.parametrize("name", ["list", "model", "a.jsonl.part", "a.jsonl.resume"])
-def test_a_list_a_model_and_a_part_that_are_inputs_are_not_replaced(folder, capsys, name):
+def test_lists_models_and_parts_are_not_replaced(folder, capsys, name):
     recorded("a.wav")
     Path(name).write_text('{"schema": "ms-edge/1", "path": "a"}\n')
     output = "a.jsonl" if name.startswith("a.") else name
@@ -191,7 +191,7 @@ def test_a_list_a_model_and_a_part_that_are_inputs_are_not_replaced(folder, caps
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_what_a_run_writes_is_not_read_by_it(folder, suffix):
+def test_a_run_does_not_read_its_output(folder, suffix):
     """As a directory holds it that is given with --glob '*'."""
     recorded("a.wav", "z.wav")
     output = f"r.{suffix}"
@@ -203,7 +203,7 @@ def test_what_a_run_writes_is_not_read_by_it(folder, suffix):
 
 
 @pytest.mark.parametrize(("content", "status"), [(hostile.plain(), 2), (b"mine", 2), (b"path,label\n", 0), (b"", 0)])
-def test_what_comes_to_the_place_of_an_output_meanwhile(folder, monkeypatch, capsys, content, status):
+def test_a_recording_that_appears_meanwhile_is_kept(folder, monkeypatch, capsys, content, status):
     """A recording stays; the answers of another run do not."""
     recorded("a.wav")
     Path("new").write_bytes(content)
@@ -225,7 +225,7 @@ def test_what_comes_to_the_place_of_an_output_meanwhile(folder, monkeypatch, cap
 
 
 @posix
-def test_another_part_is_neither_moved_nor_removed(folder):
+def test_the_part_of_another_run_is_kept(folder):
     """As where somebody removed ours, and another run began."""
     for discard in (False, True):
         output = FileOutput("r.csv", FORMATS["csv"](("speech",), timeline=False))
@@ -266,7 +266,7 @@ def wait_for_records(process: subprocess.Popen[bytes], count: int) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--resume"]])
-def test_a_second_run_into_the_same_file_ends_with_a_sentence(folder, options):
+def test_a_second_run_into_one_file_is_refused(folder, options):
     recorded("a.wav", "b.wav")
     Path("r.jsonl").write_text("old")
     with a_run_that_goes_on() as process:
@@ -286,7 +286,7 @@ def test_a_second_run_into_the_same_file_ends_with_a_sentence(folder, options):
 
 @posix
 @pytest.mark.parametrize("options", [[], ["-j", "2"]])
-def test_the_lock_goes_with_a_run_that_is_killed(folder, options):
+def test_a_killed_run_releases_its_lock(folder, options):
     """Though its workers may end after it."""
     recorded("a.wav", "b.wav")
     with a_run_that_goes_on(*options) as process:
@@ -296,7 +296,7 @@ def test_the_lock_goes_with_a_run_that_is_killed(folder, options):
     assert set(contents()) == {"a.wav", "b.wav", "r.jsonl"}
 
 
-def test_of_many_runs_that_begin_at_once_no_two_write_one_file(folder):
+def test_no_two_runs_write_one_file(folder):
     recorded(*(f"in/{number}.wav" for number in range(20)))
     command = [*COMMAND, "in", "-o", "r.jsonl", "-j", "1"]
     runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
@@ -308,7 +308,7 @@ def test_of_many_runs_that_begin_at_once_no_two_write_one_file(folder):
     assert not Path("r.jsonl.part").exists()
 
 
-def test_a_part_that_was_moved_before_it_was_locked_is_left_alone(folder, monkeypatch):
+def test_a_renamed_part_is_not_written(folder, monkeypatch):
     """The run that had it locked has just ended."""
     Path("r.jsonl.part").write_text('{"schema": "ms-edge/1", "path": "a"}\n')
     lock, before = resume._lock, contents()["r.jsonl.part"]
@@ -325,7 +325,7 @@ def test_a_part_that_was_moved_before_it_was_locked_is_left_alone(folder, monkey
     assert contents() == {"r.jsonl": before, "r.jsonl.part": b"new"}
 
 
-def test_where_a_file_system_has_no_locks_a_run_goes_on(folder, monkeypatch):
+def test_a_file_system_without_locks_is_enough(folder, monkeypatch):
     fcntl = pytest.importorskip("fcntl", reason="of POSIX")
 
     def no_locks(descriptor, how):
@@ -362,7 +362,7 @@ STRANGERS = {
 @pytest.mark.parametrize("stranger", STRANGERS)
 @pytest.mark.parametrize("name", ["r.jsonl.part", "r.jsonl.resume"])
 @pytest.mark.parametrize("options", [[], ["--resume"]])
-def test_what_no_run_left_is_not_changed(folder, capsys, stranger, name, options):
+def test_files_that_no_run_left_are_kept(folder, capsys, stranger, name, options):
     recorded("a.wav")
     STRANGERS[stranger](name)
     before = contents()
@@ -374,7 +374,7 @@ def test_what_no_run_left_is_not_changed(folder, capsys, stranger, name, options
 
 @posix
 @pytest.mark.parametrize("name", ["r.jsonl.part", "r.jsonl.resume"])
-def test_a_pipe_that_no_run_left_is_not_waited_for(folder, name):
+def test_a_pipe_named_like_a_part_is_refused(folder, name):
     recorded("a.wav")
     os.mkfifo(name)
     for options in ([], ["--resume"]):
@@ -388,7 +388,7 @@ def test_a_pipe_that_no_run_left_is_not_waited_for(folder, name):
 
 @pytest.mark.parametrize("left", [b"", OURS[:5], OURS[:-3], OURS * 3])
 @pytest.mark.parametrize("name", ["r.jsonl.part", "r.jsonl.resume"])
-def test_what_an_earlier_run_left_is_no_obstacle(folder, left, name):
+def test_files_that_a_run_left_are_used(folder, left, name):
     recorded("a.wav")
     for options in ([], ["--resume"]):
         Path(name).write_bytes(left)
@@ -463,7 +463,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_record_that_was_changed_is_done_again(earlier, change):
+def test_a_changed_record_is_done_again(earlier, change):
     changed = CHANGES[change](earlier[1])
     assert changed != earlier[1]
     Path("r.jsonl").write_bytes(b"".join([earlier[0], changed, *earlier[2:]]))
@@ -471,13 +471,13 @@ def test_a_record_that_was_changed_is_done_again(earlier, change):
     assert Path("r.jsonl").read_bytes() == b"".join(earlier)
 
 
-def test_an_earlier_record_stands_though_a_later_one_was_changed(earlier):
+def test_a_changed_record_leaves_earlier_ones_valid(earlier):
     Path("r.jsonl").write_bytes(b"".join([*earlier, CHANGES["label"](earlier[2])]))
     assert resumed() == []
     assert Path("r.jsonl").read_bytes() == b"".join(earlier)
 
 
-def test_records_that_were_written_by_something_else_are_done_again(earlier):
+def test_records_of_other_programs_are_done_again(earlier):
     """With every field that we would write, and a checksum that is right, but of another text."""
     others = [
         json.dumps({**json.loads(line), "label": "é"}, ensure_ascii=False).encode()
@@ -488,7 +488,7 @@ def test_records_that_were_written_by_something_else_are_done_again(earlier):
     assert resumed() == ["a.wav", "b.wav", "c.wav", "d.wav"]
 
 
-def test_no_byte_of_a_record_can_change_unseen(samples):
+def test_every_changed_byte_of_a_record_is_noticed(samples):
     line = json_line(Classifier(device="cpu").classify(samples[0]), timeline=True).encode()
     assert is_as_written(line)
     for at in range(len(line)):
@@ -496,7 +496,7 @@ def test_no_byte_of_a_record_can_change_unseen(samples):
         assert not is_as_written(line[:at] + line[at + 1 :])
 
 
-def test_a_checksum_is_of_the_line_without_it(samples, capsys):
+def test_a_checksum_covers_the_rest_of_its_line(samples, capsys):
     """So others can check it: each line of JSON Lines has one, as its last field."""
     cli.main(["classify", "--format", "jsonl", str(samples[0]), "missing.wav"])
     for line in capsys.readouterr().out.splitlines(keepends=True):

@@ -191,7 +191,7 @@ with Workers(answer, 1, heard.append, fork=True) as workers:
     assert printed(script) == "A\nB|C\nD|D|E|F\n"
 
 
-def test_a_task_for_a_dead_worker_is_done_once():
+def test_a_dead_workers_task_is_done_once():
     """Also if it is larger than what a pipe holds."""
     script = (
         BEGINNING
@@ -287,7 +287,7 @@ with Workers(answer, 4, heard.append, fork=True) as workers:
     assert printed(script, str(free)) == "A|B|C|D|" * 5 + f"{here}\n"
 
 
-def test_a_worker_ignores_an_ignored_child_signal():
+def test_workers_work_while_child_signals_are_ignored():
     script = (
         BEGINNING
         + """

@@ -1,4 +1,4 @@
-"""`ms-edge classify` and `ms-edge stream`: inputs through a classifier to an output, whatever comes in between."""
+"""`ms-edge classify` and `ms-edge stream`: run a classifier on inputs and write the results."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def classify(
 ) -> int:
     """Write one result for each input, in the order of the inputs, and return the exit status.
 
-    `jobs` workers classify the files; with 0 this process does. The first interrupt (Ctrl-C, SIGTERM,
-    SIGHUP) lets the files in progress finish, the second ends the process.
+    `jobs` workers classify the files; with 0 this process does. The first interrupt (Ctrl-C,
+    SIGTERM, SIGHUP) lets the files in progress finish, the second ends the process.
     """
     interrupts = Interrupts()
     try:
@@ -82,7 +82,7 @@ def classify(
 def _undone(
     inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, raw: RawFormat | None
 ) -> Iterator[str | Finished | None]:
-    """Yield the paths to classify, and what is known already: failures and the lines of an earlier run."""
+    """Yield the paths to classify, and known results: failures and records of an earlier run."""
     settings = classifier.settings(raw)
     for given in inputs:
         item = None if given is None else output.checked(given)
@@ -96,7 +96,7 @@ def _undone(
 
 
 def _workers(classifier: Classifier, raw: RawFormat | None, jobs: int, progress: Progress) -> Workers:
-    """Return workers that classify paths: processes for a model on the CPU, threads for one on a GPU."""
+    """Return workers: processes for a model on the CPU, threads for a model on a GPU."""
 
     def answer(path: str, on_audio: Callable[[float], None]) -> Classification | Failure:
         try:
@@ -109,14 +109,17 @@ def _workers(classifier: Classifier, raw: RawFormat | None, jobs: int, progress:
 
 
 def _share(path: str) -> float:
-    """Return the part of a task that a file makes up. Small files go together: a task costs as much as a second of audio."""
+    """Return which part of a task a file is.
+
+    Small files share a task, because a task costs as much as a second of audio.
+    """
     if path == STDIN:
         return 1.0
     try:
         found = os.stat(path)
-    except (OSError, ValueError):  # which is about to become a result
+    except (OSError, ValueError):  # classifying it gives a Failure
         return 1 / TOGETHER
-    if not (stat.S_ISREG(found.st_mode) and found.st_size):  # what Linux has in /proc may never end
+    if not (stat.S_ISREG(found.st_mode) and found.st_size):  # a file in /proc may never end
         return 1.0
     return min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
 
@@ -124,7 +127,7 @@ def _share(path: str) -> float:
 def stream(
     source: str, classifier: Classifier, progress: Progress, *, raw: RawFormat | None = None, json_lines: bool = False
 ) -> int:
-    """Print a line for each window of a live source as soon as it is decided; returns the exit status."""
+    """Print a line for each window of a live source without delay, and return the exit status."""
     try:
         with (
             raised_for_certain(),

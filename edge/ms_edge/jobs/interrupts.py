@@ -1,5 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first one lets what is in progress finish, the second ends the process; a live stream ends at
-once.
+"""Interrupts: Ctrl-C, SIGTERM and SIGHUP.
+
+During `ms-edge classify` the first one lets the files in progress finish, and the second ends the
+process. A live stream ends at the first one.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ from types import FrameType
 from typing import Any
 
 INTERRUPTED = 130  # the exit status
-GRACE_S = 1.0  # for standard input to end after an interrupt: who writes it was most likely interrupted too
-# Within this time, two signals are one: `timeout` and a terminal that closes send theirs to a process and to its group.
+GRACE_S = 1.0  # for standard input to end: its writer probably got the interrupt too
+# Two signals within this time count as one: `timeout` and a terminal that closes send a signal to
+# the process and again to its group.
 TOGETHER_S = 0.1
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Interrupts:
-    """While entered, the first interrupt (Ctrl-C, SIGTERM, SIGHUP) asks to stop, the second ends the process at once.
+    """While entered, the first interrupt (Ctrl-C, SIGTERM, SIGHUP) asks to stop, the second ends
+    the process at once.
 
     `unfinished` becomes true if something was left undone because of an interrupt.
     """
@@ -38,7 +42,7 @@ class Interrupts:
         return self._asked_at is not None
 
     def gave_up(self) -> bool:
-        """Return whether to wait no longer for an input that may never end. Call it only if there is one."""
+        """Return whether to stop waiting for an input that may never end. Call it only then."""
         over = self._asked_at is not None and time.monotonic() > self._asked_at + GRACE_S
         self.unfinished |= over
         return over
@@ -55,18 +59,20 @@ class Interrupts:
         now = time.monotonic()
         if self._asked_at is not None:
             if now - self._asked_at > TOGETHER_S:
-                os._exit(INTERRUPTED)  # a file of ten hours may be in progress; all results so far are flushed
+                os._exit(INTERRUPTED)  # a long file may be in progress; the results are flushed
             return
         self._asked_at = now
-        with contextlib.suppress(OSError):  # of a terminal that has been closed
+        with contextlib.suppress(OSError):  # the terminal has been closed
             if sys.stderr.isatty():
-                os.write(sys.stderr.fileno(), b"\nms-edge: finishing what is in progress; once more to stop at once.\n")
+                message = b"\nms-edge: finishing the files in progress; interrupt again to stop at once.\n"
+                os.write(sys.stderr.fileno(), message)
 
 
 def _handled_by(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Let a function handle the signals that ask to stop; return what handled them before.
+    """Let a function handle the signals that ask to stop. Return their handlers so far.
 
-    SIGTERM and SIGHUP stay ignored where they are (`nohup`). Outside the main thread nothing is done: no signal reaches it.
+    SIGTERM and SIGHUP stay ignored if they are (`nohup`). Outside the main thread this does
+    nothing, since Python handles signals in the main thread only.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -79,8 +85,12 @@ def _handled_by(handle: Callable[[int, FrameType | None], None]) -> dict[int, An
 
 @contextlib.contextmanager
 def raised_for_certain() -> Iterator[None]:
-    """An interrupt that comes in a callback of libsndfile is told there, lost, and ends the stream as its end would: raise it then."""
-    if threading.current_thread() is not threading.main_thread():  # which none comes to
+    """Raise KeyboardInterrupt at the end if a signal came, even if the exception was lost.
+
+    Python cannot raise it through a callback of libsndfile. It prints the exception there, and
+    libsndfile takes the failed read for the end of the stream.
+    """
+    if threading.current_thread() is not threading.main_thread():  # it gets no signals
         yield
         return
     came = False

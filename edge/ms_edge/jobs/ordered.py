@@ -1,4 +1,4 @@
-"""Results of many inputs in the order of the inputs, with a bounded number of them in memory."""
+"""Results in the order of the inputs, with a bounded number of them in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLL_S = 0.1  # seconds between checks for a stop request
 
 @dataclass(frozen=True)
 class Finished:
-    """An input that needs no work because its result is known already."""
+    """An input whose result is known already."""
 
     result: Result
 
@@ -26,16 +26,17 @@ class Finished:
 class InOrder:
     """Iterate over the results of `items`, in their order, computed by `workers`.
 
-    `items` yields inputs, `Finished` for a known result, and None if the next input has not come yet; then
-    the descriptors `pending` are waited for. An exception that `items` raises, or that is the result of an
-    input, is raised at its position.
+    `items` yields paths, `Finished` for a known result, and None if the next path has not arrived
+    yet. In that case the descriptors `pending` become readable when it has. An exception that
+    `items` raises, or that is the result of a path, is raised at its position.
 
-    `share(item)` is the part of a task that an item makes up: items whose shares sum to at most 1 are given
-    to a worker together, fewer towards the end, so that all workers finish at about the same time.
+    `share(path)` is the part of a task that a path makes up. Paths whose shares sum to at most 1
+    become one task, and tasks become smaller towards the end, so that all workers finish at about
+    the same time.
 
-    `stopped()` is asked only if there is more to begin. If it returns true, nothing more begins, and the
-    results of what has begun are still yielded. `give_up(item)` is asked while an item is worked on: if it
-    returns true, the iteration ends without that result.
+    `stopped()` is called before a task begins. If it returns true, no further task begins, and the
+    iteration ends after the results of the tasks that have begun. `give_up(path)` is called while
+    the next result is that of `path`. If it returns true, the iteration ends without that result.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class InOrder:
         self._waiting: deque[tuple[int, str, float]] = deque()  # with number and share
         self._begun: Task = {}
         self._found: dict[int, Result | BaseException] = {}
-        self._shares: deque[float] = deque()  # of all that is taken and not yielded
+        self._shares: deque[float] = deque()  # of the inputs that are taken and not yielded
         self._room = float(workers.count * LOOK_AHEAD or 1)
         self._taken = self._yielded = 0
         self._ended = self._blocked = self._stopping = False
@@ -80,7 +81,7 @@ class InOrder:
                 del self._begun[number]
 
     def _take(self) -> None:
-        """Take inputs while there is room for them and they do not have to be waited for."""
+        """Take inputs while there is room for them and the next one has arrived."""
         self._blocked = False
         while self._room > 0 and not (self._ended or self._stopping or self._blocked):
             try:
@@ -101,14 +102,14 @@ class InOrder:
                     self._add(share)
 
     def _add(self, share: float, *result: Result | BaseException) -> None:
-        """Count an input that has been taken, and store its result if it is known."""
+        """Count a taken input, and store its result if it is known."""
         self._found.update((self._taken, known) for known in result)
         self._shares.append(share)
         self._room -= share
         self._taken += 1
 
     def _submit(self) -> None:
-        """Give waiting items to the workers that can begin at once."""
+        """Make tasks of waiting paths for the workers that can begin at once."""
         while self._waiting and self._workers.ready:
             if self._stopped():
                 self._stopping = True

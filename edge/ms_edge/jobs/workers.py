@@ -34,7 +34,7 @@ RETRY_S = 5.0  # how long to retry if the system refuses a process after one has
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: its affinity, limited by its container (cgroup v2)."""
+    """Return how many cores this process may use: affinity and container limit (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
@@ -73,7 +73,7 @@ class Worker:
     task: Task = field(default_factory=dict)  # empty: idle
 
     def end(self) -> str:
-        """End the worker and return how it ended. Do not wait for a thread, which finishes its task."""
+        """End a process and return how it ended; let a thread finish without waiting for it."""
         self.pipe.close()
         if self.process is None:
             return ""
@@ -87,21 +87,23 @@ class Worker:
 
 
 class Workers:
-    """Up to `count` workers that compute `answer(path, on_audio)`; this process only waits for them.
+    """Up to `count` workers that compute `answer(path, on_audio)`; this process only waits for
+    them.
 
-    A worker starts when there is a task and no idle worker. With `fork` the workers are copies of this
-    process, which share the loaded model; see `can_fork`. Otherwise they are threads. If `count` is 0 or
-    the system grants no worker, `collect` computes the results itself.
+    A worker starts when there is a task and no idle worker. With `fork` the workers are copies of
+    this process, which share the loaded model; see `can_fork`. Otherwise they are threads. If
+    `count` is 0 or the system grants no worker, `collect` computes the results itself.
 
     If a worker dies, another one takes its place, and the result of its path is a Failure. Workers
-    ignore interrupts. However this process ends, they end too. `on_audio` is called in this process.
+    ignore interrupts. However this process ends, they end too. `on_audio` is called in this
+    process.
     """
 
     def __init__(self, answer: Answer, count: int, on_audio: Callable[[float], None], *, fork: bool) -> None:
         self.count = count
         self._answer, self._on_audio, self._fork = answer, on_audio, fork
         self._workers: list[Worker] = []
-        self._queue: deque[tuple[Task, str]] = deque()  # with how the worker ended that had the task before
+        self._queue: deque[tuple[Task, str]] = deque()  # and how the last worker of each died
         self._last_death = float("-inf")
 
     @property
@@ -115,9 +117,11 @@ class Workers:
         self._assign()
 
     def collect(self, timeout_s: float, also: Sequence[int] = ()) -> dict[int, Result | Exception]:
-        """Wait for results, at most until `timeout_s` have passed or a descriptor of `also` can be read.
+        """Wait for results, at most until `timeout_s` have passed or a descriptor of `also` can be
+        read.
 
-        Return the results that have come, by number. A result is an exception if `answer` raised it.
+        Return the results that have come, by number. A result is an exception if `answer` raised
+        it.
         """
         self._assign()
         if not self.count and self._queue:
@@ -125,7 +129,7 @@ class Workers:
             if killed_by:  # it could kill this process too
                 return _died(task, killed_by)
             return {number: self._answer(path, self._on_audio) for number, path in task.items()}
-        if not (self._workers or also):  # no process is granted just now, or Windows cannot wait for a list
+        if not (self._workers or also):  # no process is granted just now, or on Windows
             time.sleep(timeout_s)
             return {}
         from multiprocessing.connection import wait
@@ -154,7 +158,7 @@ class Workers:
             return None
         try:
             self._workers.append(_start(self._answer, self._fork))
-        except (OSError, RuntimeError):  # the system grants no more processes, threads or open files
+        except (OSError, RuntimeError):  # too many processes, threads or open files
             # After a death, memory may be short for a moment: the next call tries again.
             if time.monotonic() > self._last_death + RETRY_S:
                 self.count = len(self._workers)
@@ -229,9 +233,9 @@ def _be_worker(answer: Answer, pipe: Connection, parent: int) -> NoReturn:
     """Serve in a worker process until the parent process ends or closes the pipe."""
     status = 1
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the parent process
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # for the parent process
             signal.signal(number, signal.SIG_IGN)
-        with contextlib.suppress(OSError, AttributeError):  # without it, the pipe ends the worker after its task
+        with contextlib.suppress(OSError, AttributeError):  # then it finishes its task first
             import ctypes  # NumPy has imported it
 
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -245,7 +249,8 @@ def _be_worker(answer: Answer, pipe: Connection, parent: int) -> NoReturn:
 def _serve(answer: Answer, pipe: Connection) -> None:
     """Receive lists of paths and send their results, until the other end of the pipe is closed.
 
-    A message is (seconds of audio since the last message, results); during a long file the results are None.
+    A message is (seconds of audio since the last message, results); during a long file the results
+    are None.
     """
     unreported_s = 0.0
 

@@ -1,4 +1,4 @@
-"""Where results are written: standard output, one file (atomically), or a directory of small files."""
+"""Where results are written: standard output, one file (atomically), or a directory of files."""
 
 from __future__ import annotations
 
@@ -71,10 +71,11 @@ class Output:
 
 
 class FileOutput(Output):
-    """One file. It is written under another name in the same directory and renamed when it is complete.
+    """One file. It is written under another name in the same directory and renamed when it is
+    complete.
 
-    `part` is an open, empty file and its name, to be used instead of a unique name. A device or a pipe
-    is written directly. Raises OSError if the file cannot be written.
+    `part` is an open, empty file and its name, to be used instead of a unique name. A device or a
+    pipe is written directly. Raises OSError if the file cannot be written.
     """
 
     def __init__(self, path: str, writer: Writer, part: tuple[int, str] | None = None) -> None:
@@ -90,12 +91,15 @@ class FileOutput(Output):
             mode = "x"
         self._replaced = _identity(self.path)
         # Names of recordings that are not Unicode are written as their original bytes.
-        file = open(opened, mode, encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
+        file = open(  # noqa: SIM115
+            opened, mode, encoding="utf-8", errors="surrogateescape", newline=""
+        )
         self._status = os.fstat(file.fileno())
         super().__init__(writer, file)
 
     def checked(self, given: str | Failure) -> str | Failure:
-        """Return the input, or a Failure if it is a file that this run writes (a directory may contain it).
+        """Return the input, or a Failure if it is a file that this run writes (a directory may
+        contain it).
 
         Raises UsageError if it is the file that the results would replace.
         """
@@ -117,8 +121,8 @@ class FileOutput(Output):
     def finish(self) -> None:
         """Write the file to disk and rename it. An empty track replaces nothing and is removed.
 
-        Raises UsageError if another program has removed the incomplete file or has put a file in its
-        place that is not a result of ms-edge.
+        Raises UsageError if another program has removed the incomplete file or has put a file in
+        its place that is not a result of ms-edge.
         """
         super().finish()
         if self.part == self.path:
@@ -140,10 +144,10 @@ class FileOutput(Output):
             if os.name == "nt":  # Windows renames no open file
                 self.file.close()
             os.replace(self.part, self.path)
-            self.file.close()  # only now: the run that gets the lock next sees that the name is gone
+            self.file.close()  # not before: this releases the lock for the next run
 
     def abandon(self) -> str:
-        """Keep the incomplete file under its other name if it has results, and return a clause about it."""
+        """Keep the incomplete file if it has results, and return a clause that names it."""
         if not self._any:
             self.discard()
             return ""
@@ -171,17 +175,18 @@ class FileOutput(Output):
 
 
 class TreeOutput:
-    """One document per input, in a directory that mirrors the inputs: a/b.wav gives DIR/a/b.wav.SUFFIX.
+    """One document per input, in a directory that mirrors the inputs: a/b.wav gives
+    DIR/a/b.wav.SUFFIX.
 
-    A document replaces only a file that begins like a result of ms-edge: any other file may be an input
-    that is named later. `inputs` are the known inputs (recordings, the list of files, the model). They
-    are never replaced.
+    A document replaces only a file that begins like a result of ms-edge: any other file may be an
+    input that is named later. `inputs` are the known inputs (recordings, the list of files, the
+    model). They are never replaced.
     """
 
     def __init__(self, directory: str, writer: Writer, inputs: Sequence[str] = ()) -> None:
         self.directory, self.writer = directory, writer
         self._inputs = inputs
-        self._identities: set[tuple[int, int] | None] | None = None  # of the inputs, computed when needed
+        self._identities: set[tuple[int, int] | None] | None = None  # computed when needed
         os.makedirs(directory, exist_ok=True)
 
     def checked(self, given: str | Failure) -> str | Failure:
@@ -189,7 +194,7 @@ class TreeOutput:
         return given
 
     def write(self, result: Result | str) -> Result | str:
-        """Write one document atomically. Return the result, or a Failure if its name cannot be written."""
+        """Write one document atomically. Return the result, or a Failure if that is impossible."""
         assert not isinstance(result, str)
         try:
             self._write(result)
@@ -221,7 +226,7 @@ class TreeOutput:
             raise
 
     def _may_replace(self, path: str) -> bool:
-        # The system refuses to replace a directory. A link may lead to a file that does not exist yet.
+        # The system refuses to replace a directory. The target of a link may not exist yet.
         if os.path.isdir(path) or not os.path.exists(path):
             return True
         if self._identities is None:
@@ -239,9 +244,9 @@ class TreeOutput:
 def mirrored(path: str) -> str:
     """Return the path of an input's document relative to the output directory, without its suffix.
 
-    It is the path of the input as given. A path that is absolute or contains `..` becomes its full path
-    below `@`, and standard input becomes `@stdin`. Another name that begins with @ gets a second one, so
-    that no two inputs have the same document.
+    It is the path of the input as given. A path that is absolute or contains `..` becomes its full
+    path below `@`, and standard input becomes `@stdin`. Another name that begins with @ gets a
+    second one, so that no two inputs have the same document.
     """
     if path == STDIN:
         return "@stdin"
@@ -249,7 +254,7 @@ def mirrored(path: str) -> str:
 
     pure = PurePath(path)
     if pure.is_absolute() or os.pardir in pure.parts:
-        if os.pardir in pure.parts:  # the directory above a link is not the one before it in the path
+        if os.pardir in pure.parts:  # the parent of a link's target is not the link's
             pure = PurePath(os.path.realpath(pure.parent), pure.name)
         return os.path.join("@" + "".join(filter(str.isalnum, pure.drive)), *pure.parts[1:])
     return f"@{pure}" if str(pure).startswith("@") else str(pure)
@@ -265,7 +270,7 @@ def _is_special(path: str) -> bool:
 
 
 def is_answer(path: str) -> bool:
-    """Return whether a file is empty or begins like a result of ms-edge in any format. No recording does."""
+    """Return whether a file is empty or begins like a result of ms-edge, as no recording does."""
     if not os.path.isfile(path):
         return False
     try:
@@ -276,7 +281,7 @@ def is_answer(path: str) -> bool:
 
 
 def is_same_file(path: str, other: str) -> bool:
-    """Return whether two paths lead to the same file. `-` is the file that standard input is redirected from."""
+    """Return whether two paths lead to the same file. `-` is the file behind standard input."""
     found = _identity(path)
     return found is not None and found == _identity(other)
 

@@ -1,6 +1,7 @@
 """`--resume`: the records of a JSON Lines file say which recordings are done.
 
-An interrupted run leaves FILE.part. The next run with --resume copies the records that are still valid.
+An interrupted run leaves FILE.part. The next run with --resume copies the records that are still
+valid.
 """
 
 from __future__ import annotations
@@ -25,19 +26,20 @@ from ms_edge.output.writers import Writer, is_as_written
 from ms_edge.results import SCHEMA
 
 OUR_START = f'{{"schema": "{SCHEMA}"'.encode()
-LOCKED_BYTE = 0x7FFFFFFE  # Windows lets no other process read locked bytes, so this is the last one possible
+LOCKED_BYTE = 0x7FFFFFFE  # the last possible one: others cannot read a byte locked on Windows
 
 
 class ResumableOutput(FileOutput):
-    """A JSON Lines file that, with `resume`, continues where an earlier run ended, however it ended.
+    """A JSON Lines file that, with `resume`, continues where an earlier run ended, however it
+    ended.
 
-    The file is written as FILE.part, which is locked: two runs never write the same one. A record of an
-    earlier run is used again if the line is unchanged and the recording (size, modification time), the
-    model and the settings are the same. Records that an interrupted run left in FILE.part are kept in
-    FILE.resume until FILE is complete.
+    The file is written as FILE.part, which is locked: two runs never write the same one. A record
+    of an earlier run is used again if the line is unchanged and the recording (size, modification
+    time), the model and the settings are the same. Records that an interrupted run left in
+    FILE.part are kept in FILE.resume until FILE is complete.
 
-    Raises OSError if the file cannot be written. Raises UsageError if another run writes FILE.part, or if
-    FILE.part or FILE.resume was not left by an earlier run.
+    Raises OSError if the file cannot be written. Raises UsageError if another run writes FILE.part,
+    or if FILE.part or FILE.resume was not left by an earlier run.
     """
 
     def __init__(self, path: str, writer: Writer, *, resume: bool) -> None:
@@ -70,7 +72,8 @@ class ResumableOutput(FileOutput):
         return parts(self.path)
 
     def done(self, path: str, settings: dict[str, Any], model: str, provider: str) -> str | None:
-        """Return the record line of an earlier run that is still valid for this path; None if there is none.
+        """Return the record line of an earlier run that is still valid for this path; None if there
+        is none.
 
         `settings`, `model` (SHA-256) and `provider` are those of this run.
         """
@@ -100,7 +103,7 @@ class ResumableOutput(FileOutput):
 
 
 class EarlierRecords:
-    """An index of the records in a JSON Lines file by path. It needs 16 bytes of memory per record."""
+    """An index by path of the records in a JSON Lines file: 16 bytes of memory per record."""
 
     def __init__(self, name: str) -> None:
         self._file = open(name, "rb")  # noqa: SIM115
@@ -142,7 +145,7 @@ def _facts(path: str) -> dict[str, int | str] | None:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """Return the record of a classified file if the line is exactly as it was written; None for any other line."""
+    """Return the record of a classified file, None for any line that is not as it was written."""
     if not is_as_written(line):
         return None
     try:
@@ -159,7 +162,7 @@ def _key(path: str) -> int:
 
 
 def parts(path: str) -> tuple[str, str]:
-    """Return FILE.part, which a run writes, and FILE.resume, which holds the records of interrupted runs."""
+    """Return FILE.part, which a run writes, and FILE.resume, with records of interrupted runs."""
     return f"{path}.part", f"{path}.resume"
 
 
@@ -173,7 +176,7 @@ def _claimed(part: str) -> int:
         try:
             if not _lock(descriptor):
                 raise UsageError("usage", f"{part}: another run is writing it; wait for it, or give -o another name.")
-            # The run that had the lock may have renamed the file after we opened it and before we locked it.
+            # The run that had the lock may have renamed the file before we locked it.
             if os.path.samestat(os.lstat(part), os.fstat(descriptor)):
                 return descriptor
         except FileNotFoundError:
@@ -185,10 +188,11 @@ def _claimed(part: str) -> int:
 
 
 def _opened(name: str) -> int:
-    """Open FILE.part or FILE.resume for reading and writing, without changing it; create it if necessary.
+    """Open FILE.part or FILE.resume for reading and writing, without changing it; create it if
+    necessary.
 
-    Raises UsageError if no earlier run can have left it: if it is a link, a FIFO or a device, if it has a
-    second name, or if it contains something else than records.
+    Raises UsageError if no earlier run can have left it: if it is a link, a FIFO or a device, if it
+    has a second name, or if it contains something else than records.
     """
     flags = os.O_RDWR
     for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
@@ -197,7 +201,7 @@ def _opened(name: str) -> int:
         with contextlib.suppress(FileExistsError):
             return os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            # Check before opening: opening a device may have an effect, and opening a FIFO may wait.
+            # Checked before opening, because opening a device may have an effect.
             if _is_plain(os.lstat(name)):
                 descriptor = os.open(name, flags)
                 if _is_plain(os.fstat(descriptor)) and _begins_with_a_record(descriptor):
@@ -209,7 +213,7 @@ def _opened(name: str) -> int:
 
 
 def _is_plain(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1  # 0: the run that wrote it has just removed it
+    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1  # 0: just removed by its run
 
 
 def _begins_with_a_record(descriptor: int) -> bool:
@@ -220,11 +224,12 @@ def _begins_with_a_record(descriptor: int) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file until it is closed or this process ends. Return false if another process has locked it.
+    """Lock a file until it is closed or this process ends. Return false if another process has
+    locked it.
 
     If the file system has no locks, return true. This process must not open the file a second time,
-    because closing it would release the lock. (`flock` locks have no such rule, but worker processes
-    would share them, and workers end a little later than a run that is killed.)
+    because closing it would release the lock. (`flock` locks have no such rule, but worker
+    processes would share them, and workers end a little later than a run that is killed.)
     """
     try:
         if sys.platform == "win32":

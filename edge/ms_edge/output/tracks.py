@@ -25,7 +25,7 @@ class Track(Writer):
 
 
 class Audacity(Track):
-    """A label track of Audacity and Tenacity (File > Import > Labels): start, end and label, tab-separated."""
+    """A label track of Audacity: start, end and label between tabs (File > Import > Labels)."""
 
     suffix = "labels.txt"
 
@@ -85,8 +85,8 @@ class WebVtt(Track):
 class Rttm(Writer):
     """Rich Transcription Time Marked lines (NIST RT-09 evaluation plan, appendix A).
 
-    The label is in the speaker field. Fields cannot contain spaces, so spaces in paths and labels are
-    percent-encoded. A Failure is a comment.
+    The label is in the speaker field. Fields cannot contain spaces, so spaces in paths and labels
+    are percent-encoded. A Failure is a comment.
     """
 
     suffix = "rttm"

@@ -139,7 +139,7 @@ class Csv(Writer):
         return "".join(self._line(facts.get(column, "") for column in self._columns()) for facts in self._rows(result))
 
     def _columns(self) -> list[str]:
-        """Return the names of the columns. New ones go last, so that the others keep their place."""
+        """Return the column names. New columns go last, so that the others keep their place."""
         scores = [f"score_{label}" for label in self.labels]
         if self.timeline:
             return ["path", "start_s", "end_s", "label", "probability", *scores, "error", "message", "warnings"]
@@ -160,10 +160,11 @@ class Csv(Writer):
         return rows
 
     def _seconds(self, seconds: dict[str, float]) -> dict[str, float]:
-        """Return the columns of seconds, which are the same for every recording and sum to its duration.
+        """Return the columns of seconds, which are the same for every recording and sum to its
+        duration.
 
-        There is one for each label, one for several labels at once, and one for each label that is not
-        the model's.
+        There is one for each label, one for several labels at once, and one for each label that is
+        not the model's.
         """
         together = "+".join(self.labels) if len(self.labels) == 2 else "2+"  # no label contains a +
         found = {f"seconds_{name}": 0.0 for name in (*self.labels, together, "other", "silence", "uncertain")}
@@ -176,7 +177,7 @@ class Csv(Writer):
         import csv
 
         out = io.StringIO()
-        # The csv module quotes \r and \n only if its line end contains them, so \r\n is replaced here.
+        # csv quotes \r and \n in a cell only if the line end contains them, so it is replaced here.
         csv.writer(out, self.dialect).writerow(map(_not_a_formula, cells))
         return out.getvalue().removesuffix("\r\n") + "\n"
 
@@ -203,7 +204,7 @@ def json_line(result: Result, timeline: bool) -> str:
 
 
 def json_text(record: dict[str, Any]) -> str:
-    """Return a record as ASCII text. In names that are not Unicode, lone surrogates stand for bytes."""
+    """Return a record as ASCII text. Lone surrogates stand for undecodable bytes of names."""
     return json.dumps(record, separators=(", ", ": "), allow_nan=False)
 
 
@@ -221,8 +222,8 @@ def is_as_written(line: bytes) -> bool:
 def _not_a_formula(cell: object) -> object:
     """Put an apostrophe before text that a spreadsheet would run, so that it is only shown.
 
-    Text that begins with an apostrophe gets another one: removing the first apostrophe of a cell always
-    gives the original text. Numbers and `-` (standard input) stay as they are.
+    Text that begins with an apostrophe gets another one: removing the first apostrophe of a cell
+    always gives the original text. Numbers and `-` (standard input) stay as they are.
     """
     if isinstance(cell, str) and cell.startswith((*FORMULA, "'")) and cell != "-":
         return f"'{cell}"
@@ -249,7 +250,7 @@ def duration(seconds: float) -> str:
 
 
 def printable(path: str) -> str:
-    """Return a path for one line of any terminal: escape control characters and bytes that are not Unicode."""
+    """Return a path as one printable line: escape control characters and undecodable bytes."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in path
@@ -257,5 +258,5 @@ def printable(path: str) -> str:
 
 
 def wants_colour() -> bool:
-    """Return whether standard output is a terminal with colours and NO_COLOR is not set (no-color.org)."""
+    """Return whether standard output shows colours and NO_COLOR is not set (no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
