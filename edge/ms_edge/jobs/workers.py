@@ -125,10 +125,7 @@ class Workers:
         """
         self._assign()
         if not self.count and self._queue:
-            task, killed_by = self._queue.popleft()
-            if killed_by:  # it could kill this process too
-                return _died(task, killed_by)
-            return {number: self._answer(path, self._on_audio) for number, path in task.items()}
+            return self._answer_here(*self._queue.popleft())
         if not (self._workers or also):  # no process is granted just now, or on Windows
             time.sleep(timeout_s)
             return {}
@@ -138,6 +135,17 @@ class Workers:
         found: dict[int, Result | Exception] = {}
         for worker in [worker for worker in self._workers if worker.pipe in ready]:
             found |= self._receive(worker)
+        return found
+
+    def _answer_here(self, task: Task, killed_by: str) -> dict[int, Result | Exception]:
+        if killed_by:  # the task could kill this process too
+            return _died(task, killed_by)
+        found: dict[int, Result | Exception] = {}
+        for number, path in task.items():
+            try:
+                found[number] = self._answer(path, self._on_audio)
+            except Exception as error:
+                found[number] = error
         return found
 
     def _assign(self) -> None:
