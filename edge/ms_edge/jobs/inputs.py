@@ -35,10 +35,10 @@ TYPES = 6  # suffixes that a sentence names
 
 @dataclass
 class Inputs:
-    """Paths, a file with a list of further paths (`-`: standard input), and how to read
-    directories.
+    """Paths, a list of further paths, and how to read directories.
 
-    The constructor opens the list, so that an error comes before any output. The list may be a
+    `files_from` is a file with one path per line (`-`: standard input), or NUL-separated paths. The
+    constructor opens the list, so that an error comes before any output. The list may be a
     FIFO, so inputs can be iterated only once.
 
     `shard` = (i, n), with i from 1 to n, selects one of n parts of all files. A hash of the path

@@ -25,8 +25,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 class Interrupts:
-    """While entered, the first interrupt (Ctrl-C, SIGTERM, SIGHUP) asks to stop, the second ends
-    the process at once.
+    """A context in which the first interrupt asks to stop and the second ends the process.
 
     `unfinished` becomes true if something was left undone because of an interrupt.
     """

@@ -17,9 +17,9 @@ DELAY_S, INTERVAL_S = 1.0, 0.1
 
 
 class Progress:
-    """Counts of files and of the audio in them. `total` is the number of files, None if it is not
-    known.
+    """Counts of files and of the audio in them.
 
+    `total` is the number of files, None if it is not known.
     `quiet` hides everything, `verbose` shows a summary and the messages of `tell`.
     """
 

@@ -1,5 +1,7 @@
-"""Processes that classify files in parallel. Python runs one thread at a time, and a third of the
-time of a short file is spent in Python, so threads are used only where processes cannot be.
+"""Processes that classify files in parallel.
+
+Python runs one thread at a time, and a third of the time of a short file is spent in Python, so
+threads are used only where processes cannot be: for a model on a GPU, and outside Linux.
 """
 
 from __future__ import annotations
@@ -58,8 +60,9 @@ def most_jobs() -> tuple[int, str]:
 
 
 def can_fork() -> bool:
-    """Return whether a forked copy of this process works: on Linux, without a second Python thread,
-    which could hold a lock at the time of the fork.
+    """Return whether a forked copy of this process works.
+
+    It does on Linux, without a second Python thread, which could hold a lock during the fork.
     """
     return sys.platform == "linux" and threading.active_count() == 1
 
@@ -87,8 +90,7 @@ class Worker:
 
 
 class Workers:
-    """Up to `count` workers that compute `answer(path, on_audio)`; this process only waits for
-    them.
+    """Up to `count` workers that compute `answer(path, on_audio)`, while this process waits.
 
     A worker starts when there is a task and no idle worker. With `fork` the workers are copies of
     this process, which share the loaded model; see `can_fork`. Otherwise they are threads. If
@@ -117,11 +119,10 @@ class Workers:
         self._assign()
 
     def collect(self, timeout_s: float, also: Sequence[int] = ()) -> dict[int, Result | Exception]:
-        """Wait for results, at most until `timeout_s` have passed or a descriptor of `also` can be
-        read.
+        """Wait for results and return them by number.
 
-        Return the results that have come, by number. A result is an exception if `answer` raised
-        it.
+        Return earlier if `timeout_s` have passed or a descriptor of `also` can be read. A result is
+        an exception if `answer` raised it.
         """
         self._assign()
         if not self.count and self._queue:

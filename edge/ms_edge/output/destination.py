@@ -71,8 +71,7 @@ class Output:
 
 
 class FileOutput(Output):
-    """One file. It is written under another name in the same directory and renamed when it is
-    complete.
+    """One file, written under another name in the same directory and renamed when complete.
 
     `part` is an open, empty file and its name, to be used instead of a unique name. A device or a
     pipe is written directly. Raises OSError if the file cannot be written.
@@ -98,8 +97,7 @@ class FileOutput(Output):
         super().__init__(writer, file)
 
     def checked(self, given: str | Failure) -> str | Failure:
-        """Return the input, or a Failure if it is a file that this run writes (a directory may
-        contain it).
+        """Return the input, or a Failure if this run writes it (a directory may contain it).
 
         Raises UsageError if it is the file that the results would replace.
         """
@@ -175,12 +173,11 @@ class FileOutput(Output):
 
 
 class TreeOutput:
-    """One document per input, in a directory that mirrors the inputs: a/b.wav gives
-    DIR/a/b.wav.SUFFIX.
+    """One document per input, in a directory that mirrors the inputs.
 
-    A document replaces only a file that begins like a result of ms-edge: any other file may be an
-    input that is named later. `inputs` are the known inputs (recordings, the list of files, the
-    model). They are never replaced.
+    The document of a/b.wav is DIR/a/b.wav.SUFFIX. A document replaces only a file that begins like
+    a result of ms-edge: any other file may be an input that is named later. `inputs` are the known
+    inputs (recordings, the list of files, the model). They are never replaced.
     """
 
     def __init__(self, directory: str, writer: Writer, inputs: Sequence[str] = ()) -> None:

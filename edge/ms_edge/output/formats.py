@@ -24,8 +24,7 @@ FORMATS: dict[str, type[Writer]] = {
 
 
 def format_of(output: str) -> str:
-    """Return the name of the format that belongs to a file's suffix; `text` for a name without
-    suffix.
+    """Return the name of the format for a file's suffix; `text` for a name without suffix.
 
     Raises UsageError for a suffix that no format has.
     """

@@ -30,8 +30,7 @@ LOCKED_BYTE = 0x7FFFFFFE  # the last possible one: others cannot read a byte loc
 
 
 class ResumableOutput(FileOutput):
-    """A JSON Lines file that, with `resume`, continues where an earlier run ended, however it
-    ended.
+    """A JSON Lines file that, with `resume`, continues where an earlier run ended.
 
     The file is written as FILE.part, which is locked: two runs never write the same one. A record
     of an earlier run is used again if the line is unchanged and the recording (size, modification
@@ -72,8 +71,7 @@ class ResumableOutput(FileOutput):
         return parts(self.path)
 
     def done(self, path: str, settings: dict[str, Any], model: str, provider: str) -> str | None:
-        """Return the record line of an earlier run that is still valid for this path; None if there
-        is none.
+        """Return the valid record line of an earlier run for this path; None if there is none.
 
         `settings`, `model` (SHA-256) and `provider` are those of this run.
         """
@@ -188,8 +186,7 @@ def _claimed(part: str) -> int:
 
 
 def _opened(name: str) -> int:
-    """Open FILE.part or FILE.resume for reading and writing, without changing it; create it if
-    necessary.
+    """Open FILE.part or FILE.resume for reading and writing; create it if necessary.
 
     Raises UsageError if no earlier run can have left it: if it is a link, a FIFO or a device, if it
     has a second name, or if it contains something else than records.
@@ -224,12 +221,12 @@ def _begins_with_a_record(descriptor: int) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file until it is closed or this process ends. Return false if another process has
-    locked it.
+    """Lock a file until it is closed or this process ends.
 
-    If the file system has no locks, return true. This process must not open the file a second time,
-    because closing it would release the lock. (`flock` locks have no such rule, but worker
-    processes would share them, and workers end a little later than a run that is killed.)
+    Return false if another process has locked it. If the file system has no locks, return true.
+    This process must not open the file a second time, because closing it would release the lock.
+    (`flock` locks have no such rule, but worker processes would share them, and workers end a
+    little later than a run that is killed.)
     """
     try:
         if sys.platform == "win32":

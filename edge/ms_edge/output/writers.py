@@ -160,11 +160,10 @@ class Csv(Writer):
         return rows
 
     def _seconds(self, seconds: dict[str, float]) -> dict[str, float]:
-        """Return the columns of seconds, which are the same for every recording and sum to its
-        duration.
+        """Return the columns of seconds. They sum to the duration of the recording.
 
-        There is one for each label, one for several labels at once, and one for each label that is
-        not the model's.
+        Every recording has the same columns. There is one for each label, one for several labels at
+        once, and one for each label that is not the model's.
         """
         together = "+".join(self.labels) if len(self.labels) == 2 else "2+"  # no label contains a +
         found = {f"seconds_{name}": 0.0 for name in (*self.labels, together, "other", "silence", "uncertain")}
