@@ -1,4 +1,4 @@
-"""Many files: which, in what order, where the answers go, and what is left when something ends the run."""
+"""Many files: inputs, order of results, outputs, and what remains when a run is interrupted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 
 @pytest.fixture
 def tree(tmp_path, samples, monkeypatch):
-    """a.wav, b/a.wav, b/c/a.flac (a WAV file in truth), b/.hidden/a.wav, notes.txt; the working directory lies there."""
+    """The working directory: a.wav, b/a.wav, b/c/a.flac (a WAV file), b/.hidden/a.wav, notes.txt."""
     for number, name in enumerate(["a.wav", "b/a.wav", "b/c/a.flac", "b/.hidden/a.wav", "b/.a.wav"]):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(samples[-1 - number], tmp_path / name)
@@ -142,7 +142,7 @@ def test_shards_are_stable_and_cover_all_files():
     shards = [list(Inputs(paths, shard=(index, 3))) for index in (1, 2, 3)]
     assert sorted(path for shard in shards for path in shard) == sorted(paths)
     assert all(250 < len(shard) < 420 for shard in shards)
-    # On every machine, in every version:
+    # The same on every machine and in every version:
     assert shards[0][:3] == ["recordings/29.wav", "recordings/30.wav", "recordings/33.wav"]
     assert list(Inputs(paths[::-1], shard=(2, 3))) == shards[1][::-1]
     for text in ("", "0/2", "3/2", "1", "a/b", "-1/2", "1/0", "1/" + "9" * 5_000):
@@ -152,7 +152,7 @@ def test_shards_are_stable_and_cover_all_files():
 
 @pytest.fixture
 def deep(tmp_path, monkeypatch):
-    """A file below 1,200 directories, one in the other, in the working directory."""
+    """A file below 1,200 nested directories."""
     monkeypatch.chdir(tmp_path)
     directories = [Path("d/" * depth) for depth in range(1, 1_201)]
     for directory in directories:
@@ -161,7 +161,7 @@ def deep(tmp_path, monkeypatch):
     path.touch()
     yield path
     path.unlink()
-    for directory in reversed(directories):  # pytest could not
+    for directory in reversed(directories):  # pytest cannot remove a tree this deep
         directory.rmdir()
 
 
@@ -182,7 +182,7 @@ def test_a_list_may_be_a_fifo(tree):
 
 
 class Dribble:
-    """A list of which so many bytes have come at a time."""
+    """A list that arrives in pieces of `size` bytes."""
 
     def __init__(self, content: bytes, size: int) -> None:
         self.content, self.size, self.given = content, size, 0
@@ -225,7 +225,7 @@ def test_standard_input_is_read_only_once(tree):
 
 
 def results(work, items, jobs, **options):
-    """Yield `work(item)` of each item in order, computed by so many worker threads; 0: by this process."""
+    """Yield `work(item)` of each item in order, computed by `jobs` threads or, with 0, by this one."""
     with Workers(lambda item, on_audio: work(item), jobs, lambda seconds: None, fork=False) as workers:
         yield from InOrder(workers, items, **options)
 
@@ -285,7 +285,7 @@ def test_an_item_that_never_ends_is_given_up(jobs):
 
 @pytest.mark.parametrize("jobs", [1, 2, 7])
 def test_small_items_are_worked_on_together(jobs):
-    """Shares of a fourth and a half, and of every tenth item more than one task."""
+    """Shares of a quarter and a half; every tenth item is more than one task."""
     shares = [2.0 if item % 10 == 3 else 0.5 if item % 10 == 6 else 0.25 for item in range(200)]
     tasks = []
 
@@ -369,7 +369,7 @@ def test_a_result_tree_mirrors_the_inputs(tree):
     assert (tree / "out/b/a.wav.TextGrid").read_text().startswith('File type = "ooTextFile"')
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of paths with /")
+@pytest.mark.skipif(os.name != "posix", reason="the paths are those of POSIX")
 def test_each_input_has_its_place_in_the_tree(monkeypatch, tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
@@ -402,7 +402,7 @@ def test_an_output_file_is_written_atomically(tree, capsys):
     assert not (tree / "answers.csv.part").exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only here is there a device that is always full")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a device that is always full")
 def test_a_full_disk_is_one_sentence(tree):
     run = subprocess.run(
         [*COMMAND, "classify", "a.wav", "-o", "/dev/full"], capture_output=True, text=True, check=False
@@ -413,7 +413,7 @@ def test_a_full_disk_is_one_sentence(tree):
 
 @pytest.mark.parametrize("output", ["b/a.wav", "new.WAV", "bare", "link.csv", "list"])
 def test_no_recording_is_replaced(tree, capsys, output):
-    """As with the slip `-o *.wav`."""
+    """The user may type `-o *.wav` by mistake."""
     shutil.copy("a.wav", "bare")
     (tree / "link.csv").symlink_to("b/a.wav")
     (tree / "list").write_text("a.wav\nbare\n")
@@ -432,7 +432,7 @@ def test_no_recording_of_a_list_is_replaced(tree, capsys):
     assert not list(tree.glob("*.part"))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of names with 255 bytes")
+@pytest.mark.skipif(os.name != "posix", reason="the names have 255 bytes")
 @pytest.mark.parametrize("form", ["text", "rttm", "jsonl"])
 def test_an_impossible_output_name_fails_alone(tree, capsys, form):
     suffix = form.replace("text", "txt")
@@ -455,7 +455,7 @@ def test_an_impossible_output_directory_is_one_sentence(tree, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of paths with /")
+@pytest.mark.skipif(os.name != "posix", reason="the paths are those of POSIX")
 def test_no_result_in_a_tree_replaces_another(tree, samples, monkeypatch):
     monkeypatch.chdir(tree / "b")
     inside = tree / "b" / str(tree).lstrip("/")
@@ -478,7 +478,7 @@ def test_a_failure_leaves_no_misleading_track(tree, form):
     assert good == (tree / "out" / f"a.wav.{suffix}").read_bytes() != b""
     (tree / "a.wav").write_text("broken")
     assert cli.main(["classify", "a.wav", "-o", f"a.{suffix}", "--format", form]) == 1
-    assert (tree / f"a.{suffix}").read_bytes() == good  # an empty one is no track
+    assert (tree / f"a.{suffix}").read_bytes() == good  # an empty track replaces nothing
     for _ in range(2):
         assert cli.main(["classify", "a.wav", "-o", "out/", "--format", form]) == 1
         assert list((tree / "out").iterdir()) == []
@@ -520,7 +520,7 @@ def test_files_of_other_programs_are_not_replaced(tree, capsys, arguments, name,
     assert (tree / name).read_text() == "mine"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of pipes and devices")
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such devices")
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_a_device_is_written_directly(tree, form):
     command = [*COMMAND, "classify", "a.wav", "--format", form]
@@ -533,7 +533,7 @@ def test_a_device_is_written_directly(tree, form):
 
 @pytest.fixture
 def many(tmp_path, samples):
-    """60 recordings and the records of a run over them that nothing interrupted."""
+    """60 files, one of them broken, and the records of an uninterrupted run."""
     (tmp_path / "in").mkdir()
     for number in range(60):
         shutil.copy(samples[number % len(samples)], tmp_path / "in" / f"{number:02}.wav")
@@ -543,7 +543,7 @@ def many(tmp_path, samples):
 
 
 def resume(directory: Path, *options: str) -> tuple[int, list[str]]:
-    """Run with --resume; its exit status, and the files that were really read."""
+    """Run with --resume. Return the exit status and the files that were classified."""
     from ms_edge.classifier import Classifier
 
     read = []
@@ -576,7 +576,7 @@ def test_resuming_after_a_kill_changes_no_byte(many):
     assert 5 <= written < 60
     status, read = resume(many)
     assert status == 1
-    assert len(read) in (60 - written, 60 - written + (written > 30))  # what failed is tried again
+    assert len(read) in (60 - written, 60 - written + (written > 30))  # a failed file is tried again
     assert (many / "r.jsonl").read_bytes() == (many / "whole.jsonl").read_bytes()
     assert sorted(path.name for path in many.glob("r.jsonl*")) == ["r.jsonl"]
 
@@ -687,10 +687,10 @@ def test_one_interrupt_ends_the_wait_for_input(tree, arguments, given, written):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(given)
         process.stdin.flush()
-        for _ in range(written):  # they come though the next input has not
+        for _ in range(written):  # these arrive before the next input
             assert b'"label"' in process.stdout.readline()
         if not written:
-            process.stderr.readline()  # the model is there
+            process.stderr.readline()  # the model is loaded
             time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
@@ -703,7 +703,7 @@ def test_one_interrupt_ends_the_wait_for_input(tree, arguments, given, written):
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
 def test_an_interrupted_stream_that_ends_has_a_result(tmp_path):
-    """As Ctrl-C does with `arecord | ms-edge classify -`: it goes to both."""
+    """Ctrl-C in `arecord | ms-edge classify -` goes to both programs."""
     command = [*COMMAND, "classify", "-v", "-", "--format", "jsonl"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(hostile.plain())
@@ -717,7 +717,7 @@ def test_an_interrupted_stream_that_ends_has_a_result(tmp_path):
 
 
 def days_of_audio(folder: Path) -> Path:
-    """A sparse file that takes minutes."""
+    """Make a sparse recording that takes minutes."""
     path = folder / "days.wav"
     with open(path, "wb") as file:
         file.write(hostile.plain())
@@ -757,7 +757,7 @@ def test_a_bar_needs_a_terminal_and_long_work(tmp_path, samples):
     import termios
 
     def shown(*options: str, until: str = "x real time", seconds: float = 60) -> str:
-        """What a terminal is shown until the command ends, or prints that, or has run so long."""
+        """Return what a terminal shows until the command ends, prints `until`, or times out."""
         ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (25, 120))
         command = [*COMMAND, "classify", *options, "--hop", "0.05", "-j", "1", "-o", str(tmp_path / "out.csv")]
@@ -768,7 +768,7 @@ def test_a_bar_needs_a_terminal_and_long_work(tmp_path, samples):
             while until not in text and select.select([ours], [], [], max(ends - time.monotonic(), 0))[0]:
                 try:
                     text += os.read(ours, 1000).decode()
-                except OSError:  # all is said
+                except OSError:  # the terminal is closed
                     break
             else:
                 process.kill()

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: what is in progress is finished, no process stays, and a sentence says how to go on."""
+"""Ctrl-C, SIGTERM and SIGHUP: files in progress are finished, and no process remains."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ["SIGINT", "SIGTERM", "SIGHUP"]
 
 
 def started(*arguments: str, program: list[str] = PROGRAM, **options) -> subprocess.Popen[bytes]:
-    """A process that ignores no signal, though this one may (in the background, under nohup)."""
+    """Start a process that ignores no signal, even if this one does (under nohup)."""
     before = {number: signal.signal(number, lambda *_: None) for number in map(signal.Signals.__getitem__, NAMES)}
     try:
         return subprocess.Popen([*program, *arguments], stderr=subprocess.PIPE, **options)
@@ -54,7 +54,7 @@ def long(path: str = "days.wav") -> None:
 
 
 def group_of(process: subprocess.Popen[bytes]) -> list[int]:
-    """The processes of the group that a process leads, itself left out, and those that have ended and wait to be asked for."""
+    """Return the other processes in the group that a process leads, without zombies."""
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
@@ -81,7 +81,7 @@ def test_a_signal_ends_a_run_with_one_sentence(folder, name, jobs, output):
         process.stdin.write(b"a.wav\nb.wav\n")
         process.stdin.flush()
         wait_until(lambda: len(list(folder.glob("out/*"))) + sum(map(records, folder.glob("*.part"))) >= 2, process)
-        time.sleep(0.1)  # the second of both is there
+        time.sleep(0.1)  # for the second file
         process.send_signal(signal.Signals[name])
         assert process.wait(60) == 130
         complaint = process.stderr.read().decode()
@@ -98,7 +98,7 @@ def test_a_signal_ends_a_run_with_one_sentence(folder, name, jobs, output):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are worked on in threads")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signal_to_all_processes_loses_no_result(folder, name):
-    """As the terminal, `timeout` and systemd send it."""
+    """Terminals, `timeout` and systemd do this."""
     paths = [f"{number}.wav" for number in range(20)]
     for path in paths:
         Path(path).write_bytes(hostile.plain(hostile.PCM * 20))
@@ -124,7 +124,7 @@ def test_the_second_signal_ends_all_processes_at_once(folder, name, jobs):
     options = {"stdout": subprocess.PIPE, "start_new_session": True}
     with started("classify", "a.wav", "days.wav", "-j", jobs, "--hop", "0.05", "-o", "r.jsonl", **options) as process:
         wait_until(lambda: records("r.jsonl.part"), process)
-        time.sleep(1)  # the second is being read
+        time.sleep(1)  # now the second file is being read
         for _ in range(2):
             assert process.poll() is None
             process.send_signal(signal.Signals[name])
@@ -137,7 +137,7 @@ def test_the_second_signal_ends_all_processes_at_once(folder, name, jobs):
 
 
 def test_two_signals_at_once_count_as_one(monkeypatch):
-    """`timeout` sends SIGTERM to a process and to its group, and so twice to the process."""
+    """`timeout` sends SIGTERM to a process and to its group, so the process gets it twice."""
     ended, now = [], [0.0]
     monkeypatch.setattr(os, "_exit", ended.append)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -155,7 +155,7 @@ def test_two_signals_at_once_count_as_one(monkeypatch):
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])
 def test_an_ignored_signal_stays_ignored(folder, name):
-    """As under nohup."""
+    """nohup does this."""
     number = signal.Signals[name]
     before = signal.signal(number, signal.SIG_IGN)
     try:
@@ -176,7 +176,7 @@ def test_an_ignored_signal_stays_ignored(folder, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signal_while_loading_is_one_sentence(folder, name):
-    """While the model is loaded."""
+    """The signal comes while the model is loaded."""
     script = (
         "import signal, sys, time; from ms_edge.cli import main as cli; from ms_edge.model.session import Model\n"
         f"Model.load = lambda *_: (signal.raise_signal(signal.{name}), time.sleep(60))\n"
@@ -194,7 +194,7 @@ def test_a_signal_ends_a_stream_with_one_sentence(name):
     with started("stream", "--hop", "0.5", "--raw", "16000:1:s16le", "-", **options) as process:
         process.stdin.write(bytes(32_000 * 2))
         process.stdin.flush()
-        shown = [process.stdout.readline() for _ in range(4)]  # the head and three windows; the stream goes on
+        shown = [process.stdout.readline() for _ in range(4)]  # the header and three windows; the stream goes on
         process.send_signal(signal.Signals[name])
         assert process.wait(30) == 130
         assert process.stderr.read() == b"ms-edge: interrupted; what was printed so far is complete.\n"
@@ -204,7 +204,7 @@ def test_a_signal_ends_a_stream_with_one_sentence(name):
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_closed_terminal_loses_no_result(folder, jobs):
-    """While it shows a bar: that nothing can be shown any more costs no result."""
+    """It shows a progress bar, which cannot be shown any more."""
     import pty
     import termios
 

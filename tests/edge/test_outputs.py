@@ -1,4 +1,4 @@
-"""What an output may replace, whose a part file is, and which records of an earlier run stand."""
+"""Which files an output may replace, who owns a part file, which earlier records are valid."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ms_edge.output.writers import is_as_written, json_line
 from ms_edge.results import Failure
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli", "classify"]
-posix = pytest.mark.skipif(os.name != "posix", reason="of links, FIFOs and signals")
+posix = pytest.mark.skipif(os.name != "posix", reason="Windows lacks links, FIFOs and signals")
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """The working directory, empty."""
+    """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -45,7 +45,7 @@ def recorded(*names: str) -> None:
 
 
 def contents() -> dict[str, bytes]:
-    """Every file below the working directory; a link has the name that it points to, and a FIFO nothing."""
+    """Return the content of every file below the working directory, and the target of every link."""
     return {
         str(path): os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
         for path in Path().rglob("*")
@@ -53,11 +53,11 @@ def contents() -> dict[str, bytes]:
     }
 
 
-# No output is an input
+# No input is replaced
 
 
 def tree_inputs(how: str) -> list[str]:
-    """Arguments by which `rec` and then `rec.txt` become inputs."""
+    """Return arguments that make `rec` and then `rec.txt` inputs."""
     if how == "names":
         return ["rec", "rec.txt"]
     if how == "directory":
@@ -102,7 +102,7 @@ def test_no_result_replaces_the_target_of_a_link(folder):
 
 
 def test_inputs_that_look_like_results_are_kept(folder, capsys):
-    """Those that are known from the beginning: names, the list, the model."""
+    """These are known at the start: the paths, the list and the model."""
     recorded("a", "b", "c")
     answer = f"{'LABEL':<13}{'PROBABILITY':>11}\n"
     Path("a.txt").write_text(answer)
@@ -112,7 +112,7 @@ def test_inputs_that_look_like_results_are_kept(folder, capsys):
     assert cli.main(["classify", "a", "b", "a.txt", "--files-from", "c.txt", "-o", "./"]) == 1
     after = contents()
     assert {name: after[name] for name in before} == before
-    assert cli.main(["classify", "c", "-o", "./"]) == 0  # where it is none of the inputs, it is an answer
+    assert cli.main(["classify", "c", "-o", "./"]) == 0  # not an input now, so it counts as a result
     assert Path("c.txt").read_text().startswith(answer.split()[0])
 
 
@@ -161,7 +161,7 @@ def test_no_recording_looks_like_a_result(tmp_path, samples):
 )
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_an_input_named_late_is_not_replaced(folder, capsys, how, jobs, suffix):
-    """Also where it is no recording, or not one second of it."""
+    """Also if it is not a recording, or shorter than a second."""
     recorded("a.wav")
     name = f"short.{suffix}"
     Path(name).write_bytes(hostile.plain(hostile.PCM[:400]))
@@ -192,7 +192,7 @@ def test_lists_models_and_parts_are_not_replaced(folder, capsys, name):
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_a_run_does_not_read_its_output(folder, suffix):
-    """As a directory holds it that is given with --glob '*'."""
+    """A directory may contain the output, with --glob '*'."""
     recorded("a.wav", "z.wav")
     output = f"r.{suffix}"
     assert cli.main(["classify", "-q", ".", "--glob", "*", "-o", output]) == 1
@@ -204,7 +204,7 @@ def test_a_run_does_not_read_its_output(folder, suffix):
 
 @pytest.mark.parametrize(("content", "status"), [(hostile.plain(), 2), (b"mine", 2), (b"path,label\n", 0), (b"", 0)])
 def test_a_recording_that_appears_meanwhile_is_kept(folder, monkeypatch, capsys, content, status):
-    """A recording stays; the answers of another run do not."""
+    """The results of another run are replaced."""
     recorded("a.wav")
     Path("new").write_bytes(content)
     classify = Classifier.classify
@@ -226,7 +226,7 @@ def test_a_recording_that_appears_meanwhile_is_kept(folder, monkeypatch, capsys,
 
 @posix
 def test_the_part_of_another_run_is_kept(folder):
-    """As where somebody removed ours, and another run began."""
+    """Somebody removed our part, and another run began."""
     for discard in (False, True):
         output = FileOutput("r.csv", FORMATS["csv"](("speech",), timeline=False))
         Path(output.part).unlink()
@@ -247,7 +247,7 @@ def test_the_part_of_another_run_is_kept(folder):
 
 @contextlib.contextmanager
 def a_run_that_goes_on(*options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A run that has written one record to r.jsonl.part and waits for the name of another recording."""
+    """A run that has written one record to r.jsonl.part and waits for another path."""
     with subprocess.Popen([*COMMAND, "--files-from", "-", "-o", "r.jsonl", *options], stdin=subprocess.PIPE) as process:
         try:
             process.stdin.write(b"a.wav\n")
@@ -287,7 +287,7 @@ def test_a_second_run_into_one_file_is_refused(folder, options):
 @posix
 @pytest.mark.parametrize("options", [[], ["-j", "2"]])
 def test_a_killed_run_releases_its_lock(folder, options):
-    """Though its workers may end after it."""
+    """Its workers may end after it."""
     recorded("a.wav", "b.wav")
     with a_run_that_goes_on(*options) as process:
         os.kill(process.pid, signal.SIGKILL)
@@ -309,7 +309,7 @@ def test_no_two_runs_write_one_file(folder):
 
 
 def test_a_renamed_part_is_not_written(folder, monkeypatch):
-    """The run that had it locked has just ended."""
+    """The run that had locked it has just ended."""
     Path("r.jsonl.part").write_text('{"schema": "ms-edge/1", "path": "a"}\n')
     lock, before = resume._lock, contents()["r.jsonl.part"]
 
@@ -326,7 +326,7 @@ def test_a_renamed_part_is_not_written(folder, monkeypatch):
 
 
 def test_a_file_system_without_locks_is_enough(folder, monkeypatch):
-    fcntl = pytest.importorskip("fcntl", reason="of POSIX")
+    fcntl = pytest.importorskip("fcntl", reason="only POSIX has fcntl")
 
     def no_locks(descriptor, how):
         raise OSError(37, "no locks available")
@@ -336,7 +336,7 @@ def test_a_file_system_without_locks_is_enough(folder, monkeypatch):
     assert cli.main(["classify", "a.wav", "-o", "r.jsonl"]) == 0
 
 
-# What is not ours is neither waited for nor changed
+# Files that ms-edge did not write are not changed
 
 
 def _socket(path: str) -> None:
@@ -398,7 +398,7 @@ def test_files_that_a_run_left_are_used(folder, left, name):
 
 @pytest.mark.parametrize("before", [None, OURS])
 def test_an_interrupt_before_the_first_record_loses_nothing(folder, monkeypatch, before):
-    """While the index of earlier records is made, which may take long."""
+    """The interrupt comes while the earlier records are indexed."""
     recorded("a.wav")
     if before:
         Path("r.jsonl.part").write_bytes(before)
@@ -413,12 +413,12 @@ def test_an_interrupt_before_the_first_record_loses_nothing(folder, monkeypatch,
     assert contents() == {"a.wav": hostile.plain(), "r.jsonl": OURS, **kept}
 
 
-# Records that stand
+# Valid records
 
 
 @pytest.fixture
 def earlier(folder) -> list[bytes]:
-    """The lines of a finished run over four recordings into r.jsonl."""
+    """The lines in r.jsonl of a finished run over four recordings."""
     recorded("a.wav", "b.wav", "c.wav", "d.wav")
     assert resumed() == ["a.wav", "b.wav", "c.wav", "d.wav"]
     assert resumed() == []
@@ -426,7 +426,7 @@ def earlier(folder) -> list[bytes]:
 
 
 def resumed(*options: str) -> list[str]:
-    """Run with --resume; the recordings that were read."""
+    """Run with --resume. Return the recordings that were classified."""
     read = []
     with pytest.MonkeyPatch.context() as patch:
         classify = Classifier.classify
@@ -478,7 +478,7 @@ def test_a_changed_record_leaves_earlier_ones_valid(earlier):
 
 
 def test_records_of_other_programs_are_done_again(earlier):
-    """With every field that we would write, and a checksum that is right, but of another text."""
+    """They have all our fields and the checksum of another text."""
     others = [
         json.dumps({**json.loads(line), "label": "é"}, ensure_ascii=False).encode()
         for line in map(without_checksum, earlier)
@@ -497,7 +497,7 @@ def test_every_changed_byte_of_a_record_is_noticed(samples):
 
 
 def test_a_checksum_covers_the_rest_of_its_line(samples, capsys):
-    """So others can check it: each line of JSON Lines has one, as its last field."""
+    """Other programs can check it: it is the last field of each line."""
     cli.main(["classify", "--format", "jsonl", str(samples[0]), "missing.wav"])
     for line in capsys.readouterr().out.splitlines(keepends=True):
         record = json.loads(line)
@@ -508,7 +508,7 @@ def test_a_checksum_covers_the_rest_of_its_line(samples, capsys):
 
 
 def test_a_copy_of_a_finished_run_is_resumed(earlier, tmp_path):
-    """Nothing of a record depends on where it lies."""
+    """A record does not depend on the place of its file."""
     shutil.move("r.jsonl", "r.jsonl.part")
     assert resumed() == []
     assert Path("r.jsonl").read_bytes() == b"".join(earlier)
