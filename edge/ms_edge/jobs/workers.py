@@ -126,7 +126,10 @@ class Workers:
         """
         self._assign()
         if not self.count and self._queue:
-            return self._answer_here(*self._queue.popleft())
+            task, killed_by = self._queue.popleft()
+            if killed_by:  # the task could kill this process too
+                return _died(task, killed_by)
+            return {number: _outcome(self._answer, path, self._on_audio) for number, path in task.items()}
         if not (self._workers or also):  # no process is granted just now, or on Windows
             time.sleep(timeout_s)
             return {}
@@ -136,17 +139,6 @@ class Workers:
         found: dict[int, Result | Exception] = {}
         for worker in [worker for worker in self._workers if worker.pipe in ready]:
             found |= self._receive(worker)
-        return found
-
-    def _answer_here(self, task: Task, killed_by: str) -> dict[int, Result | Exception]:
-        if killed_by:  # the task could kill this process too
-            return _died(task, killed_by)
-        found: dict[int, Result | Exception] = {}
-        for number, path in task.items():
-            try:
-                found[number] = self._answer(path, self._on_audio)
-            except Exception as error:
-                found[number] = error
         return found
 
     def _assign(self) -> None:
@@ -272,16 +264,21 @@ def _serve(answer: Answer, pipe: Connection) -> None:
 
     with pipe, contextlib.suppress(EOFError, OSError):
         while True:
-            results = [_outcome(answer, path, on_audio) for path in pipe.recv()]
+            results = [_picklable(_outcome(answer, path, on_audio)) for path in pipe.recv()]
             pipe.send((unreported_s, results))
             unreported_s = 0.0
 
 
 def _outcome(answer: Answer, path: str, on_audio: Callable[[float], None]) -> Result | Exception:
-    """Return the answer or, in a form that can be pickled, the exception that was raised."""
+    """Return the answer or the exception that it raised."""
     try:
         return answer(path, on_audio)
-    except MsEdgeError as error:
-        return error
     except Exception as error:
-        return resource_error(error) or RuntimeError(traceback.format_exc())
+        return error
+
+
+def _picklable(result: Result | Exception) -> Result | Exception:
+    """Replace an exception that may not be picklable by one that has its traceback as a message."""
+    if isinstance(result, MsEdgeError) or not isinstance(result, Exception):
+        return result
+    return resource_error(result) or RuntimeError("".join(traceback.format_exception(result)))
