@@ -337,7 +337,7 @@ def test_an_error_in_a_list_is_raised(jobs):
     def items():
         yield 1
         yield Finished(2)
-        raise UsageError("usage", "broken")
+        raise UsageError("broken")
 
     found = results(lambda item: item, items(), jobs)
     assert (next(found), next(found)) == (1, 2)

@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from typing import IO
 
 from ms_edge.audio.opening import EXTENSIONS, STDIN
-from ms_edge.errors import AudioError, UsageError
+from ms_edge.errors import AudioError, UsageError, reason
 from ms_edge.results import Failure
 
 MAX_NAME = 1 << 16  # bytes of a path in a list: sixteen times the longest path of Linux
@@ -221,7 +221,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """Parse `I/N`. Raises UsageError."""
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UsageError("usage", f"A shard is given as I/N, with I from 1 to N, as in 2/8, not {text[:40]!r}.")
+        raise UsageError(f"A shard is given as I/N, with I from 1 to N, as in 2/8, not {text[:40]!r}.")
     return int(found[1]), int(found[2])
 
 
@@ -277,8 +277,7 @@ def _names(
             yield from _decoded(names, separator)
             if len(rest) > MAX_NAME:
                 raise UsageError(
-                    "usage",
-                    f"{listing}: a path in it is longer than {MAX_NAME:,} bytes; -0 is for lists that hold NUL.",
+                    f"{listing}: a path in it is longer than {MAX_NAME:,} bytes; -0 is for lists that hold NUL."
                 )
     except OSError as error:
         raise _unreadable(listing, error) from None
@@ -292,6 +291,4 @@ def _decoded(names: list[bytes], separator: bytes) -> Iterator[str]:
 
 
 def _unreadable(listing: str, error: OSError) -> UsageError:
-    return UsageError(
-        "usage", f"{listing}: the list of files cannot be read ({(error.strerror or str(error)).lower()})."
-    )
+    return UsageError(f"{listing}: the list of files cannot be read ({reason(error)}).")

@@ -105,9 +105,7 @@ class FileOutput(Output):
         if self.part == self.path or (found := _identity(path)) is None:
             return given
         if found == _identity(self.path):
-            raise UsageError(
-                "usage", f"{self.path}: is a recording or an input, and not replaced; give -o another name."
-            )
+            raise UsageError(f"{self.path}: is a recording or an input, and not replaced; give -o another name.")
         if found in map(_identity, self.beside()):
             return Failure(path, "cannot-open", f"{path}: is an output of this run.")
         return given
@@ -131,12 +129,10 @@ class FileOutput(Output):
             os.fsync(self.file.fileno())
             if not self._has_part():
                 raise UsageError(
-                    "usage",
                     f"{self.part}: another program removed or replaced it, so the results of this run are lost.",
                 )
             if _identity(self.path) not in (None, self._replaced) and not is_answer(self.path):
                 raise UsageError(
-                    "usage",
                     f"{self.path}: another program put a file there that is not a result of ms-edge; it is not replaced.",
                 )
             if os.name == "nt":  # Windows renames no open file

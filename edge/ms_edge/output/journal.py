@@ -173,7 +173,7 @@ def _claimed(part: str) -> int:
         descriptor = _opened(part)
         try:
             if not _lock(descriptor):
-                raise UsageError("usage", f"{part}: another run is writing it; wait for it, or give -o another name.")
+                raise UsageError(f"{part}: another run is writing it; wait for it, or give -o another name.")
             # The run that had the lock may have renamed the file before we locked it.
             if os.path.samestat(os.lstat(part), os.fstat(descriptor)):
                 return descriptor
@@ -206,7 +206,7 @@ def _opened(name: str) -> int:
                 os.close(descriptor)
         except FileNotFoundError:  # the run that wrote it has just ended
             continue
-        raise UsageError("usage", f"{name}: was not left by an earlier run; rename it, or give -o another name.")
+        raise UsageError(f"{name}: was not left by an earlier run; rename it, or give -o another name.")
 
 
 def _is_plain(status: os.stat_result) -> bool:

@@ -25,11 +25,13 @@ import soxr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
+from ms_edge.errors import reason
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.datasets import activity
 from ms_train.datasets.dataset import Recording
 from ms_train.datasets.packs import Packed, PackedAudio, in_16_bits, read_pack, write_pack
-from ms_train.signals import Audio, Float32
+from ms_train.signals import Audio
 
 Make = Callable[[Recording], NDArray[Any] | None]  # None: the recording is left out
 
@@ -145,5 +147,5 @@ class Cache:
                 stored = read_pack(folder / f"{name}.pack")
         except OSError as error:
             self._full = True
-            tqdm.write(f"{self.folder}: not cached ({(error.strerror or str(error)).lower()}).", file=sys.stderr)
+            tqdm.write(f"{self.folder}: not cached ({reason(error)}).", file=sys.stderr)
         self._stored[kind] |= stored
