@@ -143,7 +143,7 @@ def test_text_that_is_not_utf8_is_an_error_and_no_traceback(tmp_path, samples, c
     path.write_bytes(content.replace(text, text[: -len(wrong)] + wrong))
     assert cli.main(["classify", "--model", str(path), str(samples[0])]) == 3
     assert capsys.readouterr().err.endswith(
-        "a.onnx: not a model that onnxruntime can run: a name or an entry is not UTF-8.\n"
+        "a.onnx: onnxruntime cannot run this model: a name or an entry is not UTF-8.\n"
     )
 
 
@@ -266,7 +266,7 @@ def test_rounding_beyond_zero_and_one_is_no_error(answer, expected):
     model._session = type("Rounding", (), {"run": lambda *_: [np.array([[answer, 0.5]], np.float32)]})()
     inputs = np.zeros((1, *model.metadata.spec.feature_shape), np.float32)
     if expected is None:
-        with pytest.raises(ModelError, match="no probabilities"):
+        with pytest.raises(ModelError, match="not probabilities"):
             model.scores(inputs)
     else:
         assert model.scores(inputs).tolist() == [[expected, 0.5]]

@@ -103,7 +103,7 @@ def test_a_model_of_single_windows_answers_no_runs():
 
 def test_the_model_says_what_it_takes(model, capsys):
     assert all(found.passed for found in golden_deviations(model).values())
-    assert "takes    features (windows, 49, 48), or runs of frames: a window every 4" in repr(model)
+    assert "input    features (windows, 49, 48), or runs of frames: one window every 4 frames" in repr(model)
     assert cli.main(["info", str(STEPPED)]) == 0
     assert "features, any number of frames: a window every 4" in capsys.readouterr().out
 
@@ -111,7 +111,7 @@ def test_the_model_says_what_it_takes(model, capsys):
 @pytest.mark.parametrize(
     ("stated", "code", "message"),
     [
-        (b'{"step_frames":3}', "bad-shape", "does not answer a window every 3 frames"),
+        (b'{"step_frames":3}', "bad-shape", "does not give scores every 3 frames"),
         (b'{"step_frames":0}', "bad-metadata", "step_frames must be 1 to 49"),
         (b'{"step_frames":"}', "bad-metadata", "is not JSON"),
         (b'{"step_frames":{}', "bad-metadata", "is not JSON"),
@@ -132,5 +132,5 @@ def test_any_number_of_frames_without_steps_is_refused(tmp_path):
     content = STEPPED.read_bytes()
     assert content.count(b"ms_edge.steps") == 1
     (tmp_path / "a.onnx").write_bytes(content.replace(b"ms_edge.steps", b"ms_edge.other"))
-    with pytest.raises(ModelError, match="does not say how many frames are between two windows"):
+    with pytest.raises(ModelError, match="metadata has no number of frames between two windows"):
         Model.load(tmp_path / "a.onnx", "cpu")

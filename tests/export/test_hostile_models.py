@@ -57,7 +57,7 @@ def test_answers_that_are_no_probabilities_are_refused(tmp_path, samples, capsys
     path = changed(tmp_path, ending_in(operator, constant), base)
     assert cli.main(["classify", "--model", str(path), *map(str, samples)]) == 3
     captured = capsys.readouterr()
-    assert "no probabilities" in captured.err
+    assert "not probabilities" in captured.err
     assert len(captured.err.splitlines()) == 1
     assert len(captured.out.splitlines()) == 1  # the head of the table
 
@@ -90,7 +90,7 @@ def test_a_fixed_batch_is_refused(tmp_path, base):
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = 1
 
-    with pytest.raises(ModelError, match=r"1 windows at a time|does not answer a window every 4 frames"):
+    with pytest.raises(ModelError, match=r"fixed size of 1 windows|does not give scores every 4 frames"):
         Model.load(changed(tmp_path, change, base))
 
 
@@ -129,7 +129,7 @@ GROWING = {
     "the operator Concat on constants": added(
         NODE("Concat", ["one", "one"], ["1"], axis=0), NODE("Concat", ["1", "1"], ["grown"], axis=0), one=ONE
     ),
-    "the operator Concat before what it is given": added(
+    "the operator Concat before its input is made": added(
         NODE("Concat", ["1", "1"], ["grown"], axis=0), NODE("Identity", ["one"], ["1"]), one=ONE
     ),
     "the operator MatMul on constants": added(
@@ -141,7 +141,7 @@ GROWING = {
         NODE("Shape", ["features"], ["link"], start=1),
         *[NODE("Concat", [a, a], [b], axis=0) for a, b in (("link", "link1"), ("link1", "grown"))],
     ),
-    "constants of more than 67,108,864 values, or the same ones again and again": added(
+    "constants of more than 67,108,864 values, counted each time they are read": added(
         *[NODE("Reshape", ["big", f"shape{i}"], [f"row{i}"]) for i in range(9)],
         *[NODE("Cast", [f"row{i}"], [f"cast{i}"], to=TensorProto.FLOAT) for i in range(9)],
         *[NODE("MatMul", ["inner", f"cast{i}"], [f"product{i}"]) for i in range(9)],
@@ -167,7 +167,7 @@ GROWING = {
     ),
     "the operator Expand": added(NODE("Expand", ["inner", "size"], ["grown"]), size=[10_000, 10_000, 1, 2]),
     "the operator Tile": added(NODE("Tile", ["inner", "times"], ["grown"]), times=[1, 100_000_000]),
-    "the operator Resize in a way": added(
+    "the operator Resize with an output whose shape": added(
         NODE("Resize", ["inner", "", "scales"], ["grown"]), scales=np.float32([1, 1e8])
     ),
     "the operator Einsum": added(NODE("Einsum", ["inner", "one"], ["grown"], equation="ij,kl->ijkl"), one=ONE),
@@ -180,16 +180,16 @@ GROWING = {
         shape=[-1, 1, 1, 2],
         weight=np.zeros((1, 1, 1, 1), np.float32),
     ),
-    "the operator Pad in a way": added(
+    "the operator Pad with an output whose shape": added(
         NODE("Cast", ["inner"], ["pads"], to=TensorProto.INT64), NODE("Pad", ["inner", "pads"], ["grown"])
     ),
-    "the operator MatMul in a way": added(  # every window times every window
+    "the operator MatMul with an output whose shape": added(  # every window times every window
         NODE("Transpose", ["inner"], ["turned"]), NODE("MatMul", ["inner", "turned"], ["grown"])
     ),
-    "the operator Reshape in a way": added(  # a batch of 32, and of nothing else
+    "the operator Reshape with an output whose shape": added(  # a batch of 32, and of nothing else
         NODE("Reshape", ["inner", "shape"], ["grown"]), shape=[32, 2]
     ),
-    "the operator Slice in a way": added(  # what is 0 of 32 windows and 16 of 16
+    "the operator Slice with an output whose shape": added(  # what is 0 of 32 windows and 16 of 16
         NODE("Slice", ["inner", "begin", "end", "axis"], ["grown"]), begin=[-16], end=[16], axis=[0]
     ),
 }
@@ -208,7 +208,7 @@ def refused(path: Path, monkeypatch) -> ModelError:
 @pytest.mark.parametrize("what", GROWING)
 def test_operators_that_make_much_of_little_are_refused_before_onnxruntime_sees_them(tmp_path, monkeypatch, what):
     found = refused(changed(tmp_path, GROWING[what]), monkeypatch)
-    assert re.search(f"not a model that ms-export makes: it uses {re.escape(what)}", str(found))
+    assert re.search(f"ms-export does not write such a model: it uses {re.escape(what)}", str(found))
 
 
 @FORMS
