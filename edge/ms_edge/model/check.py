@@ -1,8 +1,9 @@
-"""Decide whether a model file may be given to onnxruntime. Only what ms-export writes is allowed.
+"""Decide whether a model file may be given to onnxruntime.
 
-onnxruntime reads other files, and any memory, if a model says that its constants are there. While it loads a model it
-also computes every value that depends on constants alone, so a model of a hundred bytes can fill the memory of any
-machine. The check therefore reads the bytes first (`protobuf`, `onnx_messages`), allows only the operators of
+Only what ms-export writes is allowed. onnxruntime reads other files, and any memory, if a model
+says that its constants are there. While it loads a model it also computes every value that depends
+on constants alone, so a model of a hundred bytes can fill the memory of any machine. The check
+therefore reads the bytes first (`protobuf`, `onnx_messages`), allows only the operators of
 `operators`, computes the shape of every value, and applies the limits below.
 """
 
@@ -27,22 +28,24 @@ from ms_edge.model.onnx_messages import (
 from ms_edge.model.operators import MAX_RANK, OF_CONSTANTS, OPERATORS, Attribute, Node, Shape, output_shapes
 from ms_edge.model.protobuf import Reader, TooManyFieldsError, UnknownFieldError, count, integers
 
-# These limits are far above what ms-export writes: its largest recipe has 253 nodes and 2.6 million constant values.
-# The time that onnxruntime takes to load a graph grows with the square of the number of nodes. With onnxruntime 1.20
-# a graph of MAX_NODES takes about a second.
+# These limits are far above what ms-export writes: its largest recipe has 253 nodes and 2.6 million
+# constant values. The time that onnxruntime takes to load a graph grows with the square of the
+# number of nodes. With onnxruntime 1.20 a graph of MAX_NODES takes about a second.
 MAX_NODES = 2_000
 MAX_CONSTANTS = 4_000
 MAX_FIELDS = 50_000  # in all messages of the file
-# The sum, over all nodes, of the constant values that a node reads and of those that it makes from constants alone.
-# While onnxruntime loads a model it rearranges the former and computes the latter, in version 1.20 once for each node.
-# A float32 network of 64 MiB (the largest file), stored with 8-bit weights that are widened, has 50 million.
+# The sum, over all nodes, of the constant values that a node reads and of those that it makes from
+# constants alone. While onnxruntime loads a model it rearranges the former and computes the latter,
+# in version 1.20 once for each node. A float32 network of 64 MiB (the largest file), stored with
+# 8-bit weights that are widened, has 50 million.
 MAX_CONSTANT_VALUES = 1 << 26
 MAX_NUMBERS = 4 * MAX_RANK  # in one attribute, and in one constant that determines a shape
 MAX_SIZE_BITS = 31  # of an axis of an input
 OPSET, IR_VERSION = 15, 8
 DOMAINS = ("", "ai.onnx")
 
-# For each data type of a constant: bytes per value, and the field that may hold the values instead of raw_data.
+# For each data type of a constant: bytes per value, and the field that may hold the values instead
+# of raw_data.
 STORAGE = {
     DataType.FLOAT: (4, "float_data"),
     DataType.UINT8: (1, "int32_data"),
@@ -78,8 +81,8 @@ USES = {
 class Contents(NamedTuple):
     """What the check found in a model file.
 
-    `entries` are the metadata entries. `window_values` is the largest count of values, constants excluded, that the
-    network holds at once for each window.
+    `entries` are the metadata entries. `window_values` is the largest count of values, constants
+    excluded, that the network holds at once for each window.
     """
 
     entries: dict[str, str]
@@ -89,8 +92,9 @@ class Contents(NamedTuple):
 def read_contents(content: bytes) -> Contents:
     """Check the bytes of a model file and return its metadata and its memory use.
 
-    Raises ModelError(`bad-model`) if the file holds anything that ms-export does not write, or exceeds a limit.
-    Raises ModelError with the codes of `Metadata.parse` and `bad-shape` for a model of runs of windows.
+    Raises ModelError(`bad-model`) if the file holds anything that ms-export does not write, or
+    exceeds a limit. Raises ModelError with the codes of `Metadata.parse` and `bad-shape` for a
+    model of runs of windows.
     """
     try:
         model = Reader(content, MAX_FIELDS).read(MODEL)
@@ -114,11 +118,12 @@ def read_contents(content: bytes) -> Contents:
 
 
 def _window_values(graph: GraphProto, entries: dict[str, str]) -> int:
-    """Return the largest count of values that a graph holds at once for each window. Raises ModelError.
+    """Return the largest count of values that a graph holds at once for each window.
 
-    A graph that takes any number of frames is checked twice: with the frames of one window, and with the frames of the
-    longest run of windows that it is given. The second must be within the limit too. The sizes of all values grow with
-    the number of frames, so a run of any length between the two needs no more memory.
+    Raises ModelError. A graph that takes any number of frames is checked twice: with the frames of
+    one window, and with the frames of the longest run of windows that it is given. The second must
+    be within the limit too. The sizes of all values grow with the number of frames, so a run of any
+    length between the two needs no more memory.
     """
     if not any(dim.dim_param is not None for given in graph.input for dim in given.dims[1:]):
         return _GraphSizes(graph, 0, "one window").most
@@ -142,9 +147,10 @@ def _window_values(graph: GraphProto, entries: dict[str, str]) -> int:
 class _GraphSizes:
     """The shapes of all values of a graph, and the largest count of values that exist at once.
 
-    The nodes are followed in order, as onnxruntime runs them, but only shapes are computed. `frames` is the number of
-    frames of the input; 0 for a graph whose inputs state all their sizes. `given` describes the input in an error.
-    Raises ModelError or ValueError for a graph that is not allowed.
+    The nodes are followed in order, as onnxruntime runs them, but only shapes are computed.
+    `frames` is the number of frames of the input; 0 for a graph whose inputs state all their sizes.
+    `given` describes the input in an error. Raises ModelError or ValueError for a graph that is not
+    allowed.
     """
 
     def __init__(self, graph: GraphProto, frames: int, given: str) -> None:
@@ -238,7 +244,10 @@ class _GraphSizes:
 
 
 def _attribute(attribute: AttributeProto) -> Attribute:
-    """Return the value of an attribute; None for a float. Raises ValueError for a value of another type than stated."""
+    """Return the value of an attribute; None for a float.
+
+    Raises ValueError for a value of another type than stated.
+    """
     field = ATTRIBUTE_FIELDS.get(attribute.type or 0)
     stored = [name for name in ("f", "i", "s") if getattr(attribute, name) is not None]
     if attribute.ints:
@@ -253,7 +262,10 @@ def _attribute(attribute: AttributeProto) -> Attribute:
 
 
 def _constant_shape(tensor: TensorProto) -> Shape:
-    """Return the shape of a constant. Raises if the file does not hold exactly the values of that shape."""
+    """Return the shape of a constant.
+
+    Raises if the file does not hold exactly the values of that shape.
+    """
     sizes = integers(tensor.dims, MAX_RANK)
     if tensor.data_location != 0:
         raise _refused("constants in another file")
@@ -276,7 +288,10 @@ def _constant_shape(tensor: TensorProto) -> Shape:
 
 
 def _few_values(tensor: TensorProto) -> bytes | list[int]:
-    """Return the values of a small constant: whole numbers decoded, float32 values as bytes. Raises ValueError."""
+    """Return the values of a small constant: whole numbers decoded, float32 values as bytes.
+
+    Raises ValueError.
+    """
     width, _ = STORAGE[tensor.data_type or 0]
     raw = bytes(tensor.raw_data or b"")
     if len(raw) > width * MAX_NUMBERS:
@@ -291,10 +306,10 @@ def _few_values(tensor: TensorProto) -> bytes | list[int]:
 
 
 def _input_shape(value: ValueInfoProto, frames: int) -> Shape:
-    """Return the shape of a graph's input for one window. Raises ValueError if a size is not known.
+    """Return the shape of a graph's input for one window.
 
-    The first axis is the windows, unless its size is a number too. If `frames` is more than 0, the second axis may
-    have any size, and has `frames`.
+    Raises ValueError if a size is not known. The first axis is the windows, unless its size is a
+    number too. If `frames` is more than 0, the second axis may have any size, and has `frames`.
     """
     dims = value.dims
     if any((dim.dim_value is None) == (dim.dim_param is None) for dim in dims) or not 0 < len(dims) <= MAX_RANK:

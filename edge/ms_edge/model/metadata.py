@@ -18,8 +18,8 @@ SCHEMA = f"{SCHEMA_MAJOR}.0"
 MAX_TEXT = 1 << 20
 MAX_LABELS = 1000
 MAX_LABEL = 100
-# A golden vector whose tolerances allow any result would prove nothing. The widest tolerances that ms-export writes are
-# 5e-2 (scores of int8) and 1e-3 (features).
+# A golden vector whose tolerances allow any result would prove nothing. The widest tolerances that
+# ms-export writes are 5e-2 (scores of int8) and 1e-3 (features).
 MAX_SCORE_TOLERANCE, MAX_FEATURE_TOLERANCE = 0.1, 0.01
 RESERVED_LABELS = ("silence", "other", "uncertain", "error")  # labels that the runtime itself gives
 LABEL_RULE = (
@@ -36,8 +36,9 @@ def is_label(name: str) -> bool:
 class Decision:
     """How the scores of a window become a label.
 
-    With the kind `exclusive`, the label with the largest score. With `independent`, every label whose score is at least
-    its threshold, or `other` if there is none. `thresholds` are in the order of the labels, empty for `exclusive`.
+    With the kind `exclusive`, the label with the largest score. With `independent`, every label
+    whose score is at least its threshold, or `other` if there is none. `thresholds` are in the
+    order of the labels, empty for `exclusive`.
     """
 
     kind: str
@@ -48,8 +49,9 @@ class Decision:
 class Golden:
     """The results of the model for a reproducible signal, as computed during the export.
 
-    The signal is one clip of `golden_signal(seed)`. `feature_mean` and `feature_max` (bins,) are taken over its frames;
-    `scores` are in the order of the labels. Each tolerance is the largest allowed absolute difference.
+    The signal is one clip of `golden_signal(seed)`. `feature_mean` and `feature_max` (bins,) are
+    taken over its frames; `scores` are in the order of the labels. Each tolerance is the largest
+    allowed absolute difference.
     """
 
     seed: int
@@ -64,10 +66,11 @@ class Golden:
 class Metadata:
     """The metadata of a model file.
 
-    `step_frames` is None if the graph takes single windows: features (windows, *spec.feature_shape), or waveforms, to
-    scores (windows, labels). Otherwise the graph takes runs of overlapping windows, one every `step_frames` frames:
-    features (runs, frames, bins) to scores (runs, windows, labels). A run of n windows has
-    spec.frames(spec.clip_samples) + (n - 1) * step_frames frames.
+    `step_frames` is None if the graph takes single windows: features (windows,
+    *spec.feature_shape), or waveforms, to scores (windows, labels). Otherwise the graph takes runs
+    of overlapping windows, one every `step_frames` frames: features (runs, frames, bins) to scores
+    (runs, windows, labels). A run of n windows has spec.frames(spec.clip_samples) + (n - 1) *
+    step_frames frames.
     """
 
     spec: FrontEndSpec
@@ -82,7 +85,10 @@ class Metadata:
 
     @classmethod
     def parse(cls, entries: Mapping[str, str]) -> Metadata:
-        """Parse the `ms_edge.*` entries of a model. Raises ModelError for anything missing, wrong or too large."""
+        """Parse the `ms_edge.*` entries of a model.
+
+        Raises ModelError for anything missing, wrong or too large.
+        """
         schema = _text(entries, "schema")
         if schema.partition(".")[0] != str(SCHEMA_MAJOR):
             raise ModelError(

@@ -1,8 +1,9 @@
-"""The messages of an ONNX file: the names and numbers of their fields, and one class for the values of each.
+"""The messages of an ONNX file: the fields of each, and a class for their values.
 
-Names and numbers are those of onnx.proto (github.com/onnx/onnx, IR version 8). Only the fields that ms-export writes
-are read. `REFUSED` fields are listed so that an error can name them. Any other field is refused by its number.
-The value of a field that does not occur is None, "" or an empty tuple.
+Names and numbers are those of onnx.proto (github.com/onnx/onnx, IR version 8). Only the fields that
+ms-export writes are read. `REFUSED` fields are listed so that an error can name them. Any other
+field is refused by its number. The value of a field that does not occur is None, "" or an empty
+tuple; `data_location` is then 0.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class TensorProto(NamedTuple):
 
 
 class AttributeProto(NamedTuple):
-    """A named value of a node. `type` is the AttributeType, which determines the field that holds the value."""
+    """A named value of a node.
+
+    `type` is the AttributeType, which determines the field that holds the value.
+    """
 
     name: str = ""
     type: int | None = None
@@ -64,7 +68,7 @@ class NodeProto(NamedTuple):
 
 
 class Dimension(NamedTuple):
-    """The size of one axis: a number (`dim_value`), or a name for a size that is not fixed (`dim_param`)."""
+    """The size of one axis: a number, or a name (`dim_param`) for a size that is not fixed."""
 
     dim_value: int | None = None
     dim_param: str | None = None

@@ -1,11 +1,13 @@
 """The operators that a model file may use, and a rule for the shape of the output of each.
 
-These are the operators of opset 15 that ms-export writes (features, waveform, int8, fp16) and that the usual layers of
-Keras become. The shape of each output follows from the shapes of the inputs and from constants in the file, so the
-memory that a graph needs is known before it runs. Operators are left out if they draw random numbers, contain graphs,
-or make an output whose shape depends on computed values.
+These are the operators of opset 15 that ms-export writes (features, waveform, int8, fp16) and that
+the usual layers of Keras become. The shape of each output follows from the shapes of the inputs and
+from constants in the file, so the memory that a graph needs is known before it runs. Operators are
+left out if they draw random numbers, contain graphs, or make an output whose shape depends on
+computed values.
 
-A rule raises ValueError if the node is invalid or the shape does not follow. `check` turns that into an error for users.
+A rule raises ValueError if the node is invalid or the shape does not follow. `check` turns that
+into an error for users.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ ALL_WINDOWS = 10**9  # a slice that ends here or later takes all windows
 
 
 class Shape(NamedTuple):
-    """The shape of a value for one window, and the axis along which the values of several windows are concatenated.
+    """The shape of a value for one window, and the axis that grows with the number of windows.
 
-    For n windows, the size of the axis `batch` is n times as large, so memory is proportional to the number of windows.
-    `batch` is None for a value that does not depend on the number of windows.
+    For n windows, the size of the axis `batch` is n times as large, so memory is proportional to
+    the number of windows. `batch` is None for a value that does not depend on the number of
+    windows.
     """
 
     sizes: tuple[int, ...]
@@ -42,10 +45,10 @@ Attribute = int | str | list[int] | None
 class Node:
     """One operator, with everything that the shape of its output depends on.
 
-    `inputs` are the shapes of the inputs; None for an optional input that is left out. `outputs` is the number of
-    outputs. `constant(i)` decodes input i, a constant of few numbers, and raises ValueError if it is anything else.
-    `any_frames` is true if the same graph also runs with fewer frames. A rule then raises ValueError if fewer frames
-    could make a larger output.
+    `inputs` are the shapes of the inputs; None for an optional input that is left out. `outputs` is
+    the number of outputs. `constant(i)` decodes input i, a constant of few numbers, and raises
+    ValueError if it is anything else. `any_frames` is true if the same graph also runs with fewer
+    frames. A rule then raises ValueError if fewer frames could make a larger output.
     """
 
     __slots__ = ("any_frames", "attributes", "constant", "inputs", "outputs")
@@ -76,14 +79,20 @@ class Node:
         return index < len(self.inputs) and self.inputs[index] is not None
 
     def integers(self, index: int) -> list[int]:
-        """Return the numbers of an input that is a constant of whole numbers. Raises ValueError for another input."""
+        """Return the numbers of an input that is a constant of whole numbers.
+
+        Raises ValueError for another input.
+        """
         found = self.constant(index)
         if not isinstance(found, list):
             raise ValueError("not whole numbers")
         return found
 
     def floats(self, index: int) -> tuple[float, ...]:
-        """Return the numbers of an input that is a constant of float32. Raises ValueError for another input."""
+        """Return the numbers of an input that is a constant of float32.
+
+        Raises ValueError for another input.
+        """
         found = self.constant(index)
         if not isinstance(found, bytes):
             raise ValueError("not floats")
@@ -97,7 +106,10 @@ class Node:
         return found
 
     def numbers(self, name: str, default: Sequence[int] | None = None) -> list[int]:
-        """Return an attribute that is a list of whole numbers. Raises ValueError for another type, or if it is required."""
+        """Return an attribute that is a list of whole numbers.
+
+        Raises ValueError for another type, or if it is required.
+        """
         found = self.attributes.get(name, None if default is None else list(default))
         if not isinstance(found, list):
             raise ValueError(f"{name} is not a list of numbers")
@@ -116,9 +128,10 @@ def _broadcast(node: Node) -> list[Shape]:
 
 
 def broadcast(shapes: Sequence[Shape]) -> Shape:
-    """Return the shape of values that are broadcast together as NumPy does it. Raises ValueError if they do not fit.
+    """Return the shape of values that are broadcast together as NumPy does it.
 
-    A value of one window may only be combined with other values of the same window, or with values of no window.
+    Raises ValueError if they do not fit. A value of one window may only be combined with other
+    values of the same window, or with values of no window.
     """
     if not shapes:
         raise ValueError("there are no values")
@@ -306,7 +319,10 @@ def _flatten(node: Node) -> list[Shape]:
 
 
 def _reshape(node: Node) -> list[Shape]:
-    """Reshape to constant sizes. 0 keeps a size and -1 takes the rest; the axis of the windows must be one of these."""
+    """Reshape to constant sizes, where 0 keeps a size and -1 takes the remaining values.
+
+    The axis of the windows must have one of these two sizes.
+    """
     shape, wanted = node.shape(0), node.integers(1)
     if node.number("allowzero", 0) or wanted.count(-1) > 1 or min(wanted, default=0) < -1:
         raise ValueError("not a valid shape")
@@ -428,15 +444,18 @@ _RULES: dict[Rule, str] = {
     _unsqueeze: "Unsqueeze",
 }
 OPERATORS: Mapping[str, Rule] = {name: rule for rule, names in _RULES.items() for name in names.split()}
-# Only these operators may have constants as their only inputs. onnxruntime computes them while it loads a model, and none
-# of them makes more values than it reads.
+# Only these operators may have constants as their only inputs. onnxruntime computes them while it
+# loads a model, and none of them makes more values than it reads.
 OF_CONSTANTS = frozenset(
     ("Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 )
 
 
 def output_shapes(operator: str, node: Node) -> list[Shape]:
-    """Return the shape of each output of a node. Raises ValueError if it is unknown or has more than MAX_RANK axes."""
+    """Return the shape of each output of a node.
+
+    Raises ValueError if it is unknown or has more than MAX_RANK axes.
+    """
     found = OPERATORS[operator](node)
     if len(found) != node.outputs or any(len(shape.sizes) > MAX_RANK for shape in found):
         raise ValueError("another number of outputs, or too many axes")

@@ -1,8 +1,9 @@
 """A strict reader of the wire format of Protocol Buffers. It knows nothing about ONNX.
 
-The format is described at protobuf.dev/programming-guides/encoding. Common readers skip unknown fields, merge a
-message that occurs twice, and keep the last of several numbers. This reader treats each of these cases as an error.
-A program that later reads the same bytes therefore finds what this reader found, and nothing else.
+The format is described at protobuf.dev/programming-guides/encoding. Common readers skip unknown
+fields, merge a message that occurs twice, and keep the last of several numbers. This reader treats
+each of these cases as an error. A program that later reads the same bytes therefore finds what this
+reader found, and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ INTS = "ints"  # any count of numbers, packed or not: `integers` decodes them, `
 FLOATS = "floats"  # any count of 4-byte values, packed or not, not decoded
 REFUSED = "refused"  # the field may not occur; it is listed so that an error can name it
 
-# Wire types: the low three bits of a tag. A group or a value of 8 bytes is in no field that we read.
+# Wire types: the low three bits of a tag. A group or a value of 8 bytes is in no field that we
+# read.
 VARINT, SIZED, FOUR_BYTES = 0, 2, 5
 WIRE_BITS, WIRE_MASK = 3, 7
 WIRE_TYPES = {
@@ -41,9 +43,10 @@ Ints = Sequence[int | memoryview]
 
 
 class Field(NamedTuple):
-    """One field of a message: its name, its number, the kind of its value, and whether it may occur more than once.
+    """One field of a message: its name, its number, and the kind of its value.
 
-    `kind` is one of the kinds above, or a `Message`.
+    `kind` is one of the kinds above, or a `Message`. A field may occur more than once if
+    `repeated`.
     """
 
     name: str
@@ -55,8 +58,9 @@ class Field(NamedTuple):
 class Message(Generic[T]):
     """A type of message: the class that holds its values, and its fields.
 
-    `values` is called with the fields that occur, by name: a list for a repeated field, otherwise one value.
-    A field that is not listed, or that has another wire type than its kind, may not occur.
+    `values` is called with the fields that occur, by name: a list for a repeated field, otherwise
+    one value. A field that is not listed, or that has another wire type than its kind, may not
+    occur.
     """
 
     def __init__(self, values: Callable[..., T], *fields: Field) -> None:
@@ -71,7 +75,10 @@ class Message(Generic[T]):
 
 
 class UnknownFieldError(ValueError):
-    """A message has a field that it may not have. `field` is its name if the message lists it, otherwise its number."""
+    """A message has a field that it may not have.
+
+    `field` is its name if the message lists it, otherwise its number.
+    """
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(f"the field {field} of {message}")
@@ -94,8 +101,8 @@ class Reader:
     def read(self, message: Message[T]) -> T:
         """Decode all of `data` as one message and return its values.
 
-        Raises UnknownFieldError for a field that is not allowed, TooManyFieldsError if there are more fields than
-        the limit, and ValueError for any other error in the format.
+        Raises UnknownFieldError for a field that is not allowed, TooManyFieldsError if there are
+        more fields than the limit, and ValueError for any other error in the format.
         """
         return self._read(message, 0, len(self._data))
 
@@ -142,7 +149,10 @@ class Reader:
 
 
 def integers(values: Ints, limit: int) -> list[int]:
-    """Decode a field of the kind INTS into signed 64-bit numbers. Raises ValueError for more than `limit` of them."""
+    """Decode a field of the kind INTS into signed 64-bit numbers.
+
+    Raises ValueError for more than `limit` of them.
+    """
     found: list[int] = []
     for value in values:
         if isinstance(value, int):
@@ -158,7 +168,10 @@ def integers(values: Ints, limit: int) -> list[int]:
 
 
 def count(values: Ints) -> int:
-    """Return how many numbers a field of the kind INTS holds. Only the last byte of a number is below 0x80."""
+    """Return how many numbers a field of the kind INTS holds.
+
+    Only the last byte of a number is below 0x80.
+    """
     return sum(
         1 if isinstance(value, int) else int(np.count_nonzero(np.frombuffer(value, np.uint8) < 0x80))
         for value in values
@@ -166,7 +179,10 @@ def count(values: Ints) -> int:
 
 
 def _varint(data: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
-    """Decode the unsigned number of up to 64 bits that begins at `at`. Return it and the offset after it."""
+    """Decode the unsigned number of up to 64 bits that begins at `at`.
+
+    Return it and the offset after it.
+    """
     value = shift = 0
     while at < end and shift < 70:
         byte = data[at]

@@ -14,16 +14,18 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 REMOTE = "AzureExecutionProvider"
 SUFFIX = "ExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
-# TF32 keeps 10 bits of each factor. Its error is a thousand times the difference that we allow between machines.
+# TF32 keeps 10 bits of each factor. Its error is a thousand times the difference that we allow
+# between machines.
 CUDA_OPTIONS = {"use_tf32": "0"}
 
 
 def requested_providers(device: str, available: Sequence[str]) -> list[Provider]:
     """Return the providers to create a session with, the preferred one first.
 
-    `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name of a provider, in any case, with or without
-    "ExecutionProvider". `available` are the providers of this build of onnxruntime. Only `auto` may fall back to the CPU.
-    Raises UsageError for a device that does not exist, DeviceError for one that this build does not support.
+    `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name of a provider, in any case, with or
+    without "ExecutionProvider". `available` are the providers of this build of onnxruntime. Only
+    `auto` may fall back to the CPU. Raises UsageError for a device that does not exist, DeviceError
+    for one that this build does not support.
     """
     kind, colon, index = device.lower().partition(":")
     if colon and not (kind == "cuda" and index.isascii() and index.isdecimal()):
@@ -49,10 +51,14 @@ def requested_providers(device: str, available: Sequence[str]) -> list[Provider]
 
 
 def obtained_provider(requested: Sequence[Provider], obtained: Sequence[str]) -> str:
-    """Return the provider that a session runs on. Raises DeviceError(`no-device`) if it is none of the requested ones."""
+    """Return the provider that a session runs on.
+
+    Raises DeviceError(`no-device`) if it is none of the requested ones.
+    """
     wanted = [provider if isinstance(provider, str) else provider[0] for provider in requested]
     if not obtained or obtained[0] not in wanted:
-        # onnxruntime falls back to the CPU silently, and it lists providers as available that do not work.
+        # onnxruntime falls back to the CPU silently, and it lists providers as available that do
+        # not work.
         raise DeviceError(
             "no-device",
             f"The device {wanted[0].removesuffix(SUFFIX)} is not available: onnxruntime runs on "

@@ -36,24 +36,27 @@ Float32 = NDArray[np.float32]
 
 _MODELS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
 _BUNDLED = os.path.join(_MODELS, "music-speech.onnx")
-# The name of the previous bundled model, which a user may give instead of a path. It stays for one release.
+# The name of the previous bundled model, which a user may give instead of a path. It stays for one
+# release.
 BEFORE = "music-speech-0.1"
 MAX_BYTES = 64 << 20
-# The sigmoid and softmax of onnxruntime may exceed 0 to 1 by this much in float32: real audio has given 1.0000001.
+# The sigmoid and softmax of onnxruntime may exceed 0 to 1 by this much in float32: real audio has
+# given 1.0000001.
 SCORE_ROUNDING = 1e-5
 
 
 class Model:
     """An exported model, ready to run. `Model.load` makes one.
 
-    `path`, `size` (bytes) and `sha256` identify the file. `metadata` holds the front-end spec, the labels, the decision
-    rule, the provenance and the golden vector. `input` is the name of the model's input, `features` or `waveform`.
-    `device` is the device that was requested, and `provider` the onnxruntime provider that runs the model; `fell_back`
-    is true if `auto` tried another provider first and failed. `max_batch` is the largest number of windows to give to
+    `path`, `size` (bytes) and `sha256` identify the file. `metadata` holds the front-end spec, the
+    labels, the decision rule, the provenance and the golden vector. `input` is the name of the
+    model's input, `features` or `waveform`. `device` is the device that was requested, and
+    `provider` the onnxruntime provider that runs the model; `fell_back` is true if `auto` tried
+    another provider first and failed. `max_batch` is the largest number of windows to give to
     `scores` at a time: the network then holds at most 64 MiB of float32 values.
 
-    Several threads may call `scores` and `run_scores`. Pickling keeps the path and the device; another process loads
-    the file again.
+    Several threads may call `scores` and `run_scores`. Pickling keeps the path and the device;
+    another process loads the file again.
 
     >>> Model.load()  # doctest: +ELLIPSIS
     <ms_edge.Model 'mel_residual' from ...music-speech.onnx
@@ -92,11 +95,13 @@ class Model:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
-        """Load a model file onto a device: `auto`, `cpu`, `cuda`, `cuda:N` or the name of an onnxruntime provider.
+        """Load a model file onto a device.
 
-        The default is the bundled model. The path `music-speech-0.1` selects the previous bundled model.
-        Raises ModelError if the file cannot be read, trusted or run; DeviceError if onnxruntime or the device is not
-        available; UsageError for an argument of the wrong type.
+        `path` is a model file; the default is the bundled model, and the name `music-speech-0.1`
+        selects the previous bundled model. `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name
+        of an onnxruntime provider. Raises ModelError if the file cannot be read, trusted or run;
+        DeviceError if onnxruntime or the device is not available; UsageError for an argument of the
+        wrong type.
         """
         if not isinstance(device, str):
             raise UsageError("usage", f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
@@ -117,27 +122,30 @@ class Model:
         return cls(path, digest, len(content), metadata, session, model_input, device, provider, fallen, batch)
 
     def scores(self, inputs: Float32) -> Float32:
-        """Compute the probability of each label for each window: (windows, labels) float32, from 0 to 1.
+        """Compute the probability of each label for each window, (windows, labels) float32.
 
-        `inputs` is float32: features (windows, *spec.feature_shape) or waveforms (windows, spec.clip_samples), as
-        `input` says. `ms_edge.features.frontend.model_inputs` computes either from samples.
-        Raises ModelError if onnxruntime fails (`model-failed`) or the results are not probabilities (`bad-scores`).
+        `inputs` is float32: features (windows, *spec.feature_shape) or waveforms (windows,
+        spec.clip_samples), as `input` says. `ms_edge.features.frontend.model_inputs` computes
+        either from samples. Raises ModelError if onnxruntime fails (`model-failed`) or the results
+        are not probabilities (`bad-scores`).
         """
         return self._probabilities(inputs, len(inputs))
 
     def run_scores(self, features: Float32) -> Float32:
-        """Compute the probabilities (windows, labels) float32 of overlapping windows from features (frames, spec.bins).
+        """Compute the probabilities of overlapping windows, (windows, labels) float32.
 
-        One window starts every `metadata.step_frames` frames, until fewer frames than a clip are left. The network
-        computes what windows share only once. Raises ValueError for a model without `step_frames`, and ModelError as
-        `scores` does.
+        `features` is (frames, spec.bins) float32. One window starts every `metadata.step_frames`
+        frames, until fewer frames than a clip are left. The network computes what windows share
+        only once. Raises ValueError for a model without `step_frames`, and ModelError as `scores`
+        does.
         """
         spec, step = self.metadata.spec, self.metadata.step_frames
         if step is None:
             raise ValueError("the model has no step_frames")
         clip = spec.frames(spec.clip_samples)
         windows = (len(features) - clip) // step + 1
-        # A network need not see all frames of a clip. Given the frames after the last window, it could add a window.
+        # A network need not see all frames of a clip. Given the frames after the last window, it
+        # could add a window.
         return self._probabilities(features[np.newaxis, : clip + (windows - 1) * step], windows)
 
     def _probabilities(self, inputs: Float32, windows: int) -> Float32:
@@ -213,21 +221,23 @@ def _without_waiting(path: str, flags: int) -> int:
 def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.InferenceSession, str, bool]:
     ort: Any = import_onnxruntime()
     options = ort.SessionOptions()
-    # The models are small: a second thread costs more time than it saves, and a spinning one slows other processes.
+    # The models are small: a second thread costs more time than it saves, and a spinning one slows
+    # other processes.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
 
     def session_on(providers: list[Provider]) -> onnxruntime.InferenceSession:
-        # The session is made from the bytes that were hashed, and reads no other file. onnxruntime's own fallback is off
-        # because it prints to standard output.
+        # The session is made from the bytes that were hashed, and reads no other file.
+        # onnxruntime's own fallback is off because it prints to standard output.
         return ort.InferenceSession(content, sess_options=options, providers=providers, enable_fallback=0)
 
     requested = requested_providers(device, ort.get_available_providers())
     if requested[0] != CPU:
         with quiet_stderr():
             if any(CUDA in provider for provider in requested) and hasattr(ort, "preload_dlls"):
-                # Load the CUDA libraries that pip installed. This prints the names of those that are missing.
+                # Load the CUDA libraries that pip installed. This prints the names of those that
+                # are missing.
                 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
                     ort.preload_dlls()
             try:
@@ -247,7 +257,10 @@ def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.Infere
 
 
 def import_onnxruntime() -> ModuleType:
-    """Import and return onnxruntime, without its warnings about missing GPUs. Raises DeviceError(`no-onnxruntime`)."""
+    """Import and return onnxruntime, without its warnings about missing GPUs.
+
+    Raises DeviceError(`no-onnxruntime`).
+    """
     if "onnxruntime" not in sys.modules:
         with quiet_stderr():
             try:
@@ -269,7 +282,10 @@ def input_shape(spec: FrontEndSpec, model_input: str) -> tuple[int, ...]:
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> str:
-    """Return the name of the model's input. Raises ModelError(`bad-shape`) if the metadata describes another graph."""
+    """Return the name of the model's input.
+
+    Raises ModelError(`bad-shape`) if the metadata describes another graph.
+    """
     found = [
         (value.name, value.type, [size if isinstance(size, int) else None for size in value.shape[1:]])
         for value in (*session.get_inputs(), *session.get_outputs())
