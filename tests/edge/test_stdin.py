@@ -200,7 +200,7 @@ def test_a_closed_standard_input_is_a_sentence():
         ["sh", "-c", '"$@" classify - <&-', "sh", *COMMAND], capture_output=True, text=True, check=False
     )
     assert run.returncode == 1
-    assert run.stderr == "ms-edge: -: the stream ended before it began.\n"
+    assert run.stderr == "ms-edge: -: the stream is empty.\n"
 
 
 def start_stream(*arguments: str) -> subprocess.Popen[bytes]:
