@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ms_edge._version import __version__
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import open_audio
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioArrays, AudioSource
@@ -25,7 +26,6 @@ from ms_edge.model.session import Model
 from ms_edge.results import Classification, Segment
 from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
 
-Float32 = NDArray[np.float32]
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
 MIN_DURATION_S = 0.25  # of audio, to be classified at all
@@ -80,14 +80,12 @@ class Classifier:
         min_confidence = _number("min_confidence", min_confidence)
         if hop_s is not None and not MIN_HOP_S <= hop_s <= spec.clip_s:
             raise UsageError(
-                "usage", f"The hop must be {MIN_HOP_S} s to the model's window of {spec.clip_s:g} s, not {hop_s:g} s."
+                f"The hop must be {MIN_HOP_S} s to the model's window of {spec.clip_s:g} s, not {hop_s:g} s."
             )
         if not 0 <= min_segment_s <= MAX_MIN_SEGMENT_S:
-            raise UsageError(
-                "usage", f"The minimum duration must be 0 to {MAX_MIN_SEGMENT_S:,.0f} s, not {min_segment_s:g} s."
-            )
+            raise UsageError(f"The minimum duration must be 0 to {MAX_MIN_SEGMENT_S:,.0f} s, not {min_segment_s:g} s.")
         if not 0 <= min_confidence <= 1:
-            raise UsageError("usage", f"The minimum confidence must be 0 to 1, not {min_confidence:g}.")
+            raise UsageError(f"The minimum confidence must be 0 to 1, not {min_confidence:g}.")
         self.spec = spec if hop_s is None else replace(spec, hop_s=hop_s)
         self.min_segment_s = min_segment_s
         self.min_confidence = min_confidence
@@ -296,27 +294,27 @@ def _with_thresholds(
 ) -> Decision:
     """The decision with other thresholds for some labels. Raises UsageError if the model has none, or for a wrong label or value."""
     if binary:
-        raise UsageError("usage", "Binary answers take the larger score and have no thresholds; give one of the two.")
+        raise UsageError("Binary answers take the larger score and have no thresholds; give one of the two.")
     if decision.kind == "exclusive":
         raise UsageError(
-            "usage", "This model's answer is the label with the largest score; only independent labels have thresholds."
+            "This model's answer is the label with the largest score; only independent labels have thresholds."
         )
     if not isinstance(thresholds, Mapping):
-        raise UsageError("usage", f"thresholds must be a mapping of labels to probabilities, not {thresholds!r}.")
+        raise UsageError(f"thresholds must be a mapping of labels to probabilities, not {thresholds!r}.")
     if unknown := [label for label in thresholds if label not in labels]:
         names = ", ".join(map(repr, unknown))
-        raise UsageError("usage", f"The model has no label {names} to set a threshold for; it has {', '.join(labels)}.")
+        raise UsageError(f"The model has no label {names} to set a threshold for; it has {', '.join(labels)}.")
     chosen = {label: _number(f"The threshold of {label}", value) for label, value in thresholds.items()}
     for label, value in chosen.items():
         if not 0 < value < 1:
-            raise UsageError("usage", f"The threshold of {label} must be more than 0 and less than 1, not {value:g}.")
+            raise UsageError(f"The threshold of {label} must be more than 0 and less than 1, not {value:g}.")
     current = zip(labels, decision.thresholds, strict=True)
     return Decision(decision.kind, tuple(chosen.get(label, value) for label, value in current))
 
 
 def _number(name: str, value: object) -> float:
     if not isinstance(value, Real):
-        raise UsageError("usage", f"{name} must be a number, not {value!r}.")
+        raise UsageError(f"{name} must be a number, not {value!r}.")
     try:
         return float(value)
     except OverflowError:  # an int too large for a float

@@ -200,8 +200,7 @@ class _Walk:
                 return at, frames
 
     def _search(self, at: int, limit: int) -> int | None:
-        """Return the offset before `limit` of the next frame that others follow; None without one.
-        """
+        """Return the offset before `limit` of the next frame that others follow; None without one."""
         limit = min(limit, self._end)
         while at < limit:
             block, i = self._load(at)

@@ -155,15 +155,15 @@ def _classify(args: argparse.Namespace) -> int:
     from ms_edge.output.writers import format_of, formats, wants_colour
 
     if not args.paths and args.files_from is None:
-        raise UsageError("usage", "Nothing to classify; name files or directories, or - for standard input.")
+        raise UsageError("Nothing to classify; name files or directories, or - for standard input.")
     if [*args.paths, args.files_from].count(STDIN) > 1:
-        raise UsageError("usage", "Standard input can be read only once.")
+        raise UsageError("Standard input can be read only once.")
     if args.null and args.files_from is None:
-        raise UsageError("usage", "-0 is about the list that --files-from names.")
+        raise UsageError("-0 is about the list that --files-from names.")
     if args.output == "":
-        raise UsageError("usage", "-o needs the name of a file or a directory.")
+        raise UsageError("-o needs the name of a file or a directory.")
     if args.jobs is not None and args.jobs < 1:
-        raise UsageError("usage", f"--jobs must be 1 or more, not {args.jobs}.")
+        raise UsageError(f"--jobs must be 1 or more, not {args.jobs}.")
     alone = len(args.paths) == 1 and args.files_from is None and not os.path.isdir(args.paths[0])
     into_tree = args.output is not None and (args.output.endswith(("/", os.sep)) or os.path.isdir(args.output))
     if args.output is not None and not into_tree:
@@ -172,9 +172,9 @@ def _classify(args: argparse.Namespace) -> int:
     form = formats()[name]
     timeline = args.timeline or form.timeline_only
     if form.single and not alone and not into_tree:
-        raise UsageError("usage", f"A {name} document is about one recording; for several give -o DIR/.")
+        raise UsageError(f"A {name} document is about one recording; for several give -o DIR/.")
     if args.resume and (args.output is None or into_tree or name != "jsonl"):
-        raise UsageError("usage", "--resume needs -o FILE in the format jsonl.")
+        raise UsageError("--resume needs -o FILE in the format jsonl.")
 
     raw = _raw(args)
     inputs = Inputs(
@@ -222,7 +222,7 @@ def _classify(args: argparse.Namespace) -> int:
         if args.output is None:
             raise
         reason = (error.strerror or str(error)).lower()
-        raise UsageError("usage", f"{args.output}: cannot be written ({reason}).") from None
+        raise UsageError(f"{args.output}: cannot be written ({reason}).") from None
     jobs = args.jobs or usable_cores()
     jobs = min(jobs, len(args.paths)) if known else jobs
     most, why = most_jobs()
@@ -257,7 +257,7 @@ def _require_no_recording(output: str, inputs: Sequence[str | None]) -> None:
     for name in (output, *parts(place(output))):
         replaced = os.path.exists(name) and any(path and is_same_file(path, name) for path in inputs)
         if replaced or place(name).lower().endswith(EXTENSIONS):
-            raise UsageError("usage", f"{name}: is a recording or an input, and not replaced; give -o another name.")
+            raise UsageError(f"{name}: is a recording or an input, and not replaced; give -o another name.")
 
 
 def _write_like_a_file(stream: object) -> None:
@@ -270,7 +270,7 @@ def _raw(args: argparse.Namespace) -> RawFormat | None:
     from ms_edge.audio.raw import RawFormat
 
     if args.raw and args.wav_only:
-        raise UsageError("usage", "--raw is audio without a header, and --wav-only refuses what is not WAV; give one.")
+        raise UsageError("--raw is audio without a header, and --wav-only refuses what is not WAV; give one.")
     return RawFormat.parse(args.raw) if args.raw else None
 
 
@@ -284,7 +284,7 @@ def _thresholds(args: argparse.Namespace) -> dict[str, float]:
         except ValueError:
             label = ""
         if not label:
-            raise UsageError("usage", f"--threshold takes LABEL=P, as in speech=0.6, not {text!r}.")
+            raise UsageError(f"--threshold takes LABEL=P, as in speech=0.6, not {text!r}.")
     return found
 
 

@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.features.spec import WAVEFORM, FrontEndSpec
-
-Float32 = NDArray[np.float32]
 
 BLOCK_SAMPLES = 1 << 15  # samples of frames transformed at a time: with their spectrum, about 250 kB
 # Mel bands computed by one matrix product. Neighbouring bands use neighbouring bins; nearly all

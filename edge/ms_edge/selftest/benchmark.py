@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ms_edge._version import __version__
+from ms_edge.arrays import Float32
 from ms_edge.audio.source import AudioArrays
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError, UsageError
@@ -32,8 +32,6 @@ MIN_SECONDS, MAX_SECONDS = 0.1, 3600.0
 AUDIO_S = 60.0  # classified at a time
 PERCENTILES = (50, 95, 99)
 
-Float32 = NDArray[np.float32]
-
 
 def measure(model: str | None = None, device: str = "auto", seconds: float = SECONDS) -> dict[str, Any]:
     """Latency and throughput on one thread of each device; `auto` measures every one at hand. Takes some `seconds` in all.
@@ -43,7 +41,7 @@ def measure(model: str | None = None, device: str = "auto", seconds: float = SEC
     be measured. Raises DeviceError where onnxruntime is missing, UsageError for seconds that cannot be.
     """
     if not MIN_SECONDS <= seconds <= MAX_SECONDS:
-        raise UsageError("usage", f"--seconds must be {MIN_SECONDS:g} to {MAX_SECONDS:g}, not {seconds:g}.")
+        raise UsageError(f"--seconds must be {MIN_SECONDS:g} to {MAX_SECONDS:g}, not {seconds:g}.")
     onnxruntime: Any = import_onnxruntime()
     available = onnxruntime.get_available_providers()
     others = [name for name in available if name not in (CPU, REMOTE)]

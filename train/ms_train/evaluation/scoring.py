@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ms_edge.errors import AudioError, MsEdgeError
+from ms_edge.arrays import Float32
+from ms_edge.errors import AudioError
 from ms_edge.results import Classification
 from ms_edge.timeline import OTHER, SILENCE, window_label
 from ms_train.datasets.dataset import Recording
+from ms_train.errors import DataError
 from ms_train.evaluation.subject import Subject
 from ms_train.scores.calibration import log_loss
 from ms_train.scores.metrics import Answers, name_of
-
-Float32 = NDArray[np.float32]
 
 LENGTHS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
 CROPS_PER_RECORDING = 30  # of each length, evenly from the first to the last
@@ -94,7 +94,7 @@ def hear(
     """Classify recordings; with `conditions` also in crops of LENGTHS_S and with NOISES at SNRS_DB (the same for a seed).
 
     Recordings that cannot be read are left out and listed with the reason, those whose label the model does not know are
-    counted. Raises MsEdgeError(`bad-data`) where none is left.
+    counted. Raises DataError(`bad-data`) where none is left.
     """
     labels, decision = subject.labels, subject.decision
     listener, rate = subject.listener, subject.listener.spec.sample_rate_hz
@@ -138,7 +138,7 @@ def hear(
             _under_noise(subject, samples, target, index, snrs, [seed, int(recording.sha256[:8], 16)])
     if not names:
         why = next(iter(unreadable.values()), "their labels are not the model's.")
-        raise MsEdgeError("bad-data", f"None of the {len(recordings)} recordings can be scored: {why}")
+        raise DataError("bad-data", f"None of the {len(recordings)} recordings can be scored: {why}")
     return Heard(
         tuple(names),
         seconds,
