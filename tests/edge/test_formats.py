@@ -69,7 +69,7 @@ def test_tgt_reads_the_textgrid(written):
 
 
 @pytest.mark.parametrize("label", ["two words", "a --> b", "<i> & </i>", "50%"])
-def test_any_label_of_a_model_can_be_read_back(written, label):
+def test_any_model_label_can_be_read_back(written, label):
     import webvtt
     from pyannote.database.util import load_rttm
 
@@ -120,7 +120,7 @@ def test_tables_are_read_by_csv(written, name, dialect):
 @pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'", "''", "\uff1d"])
 @pytest.mark.parametrize("timeline", [False, True])
-def test_no_cell_is_a_formula_and_its_text_can_be_had(written, name, dialect, start, timeline):
+def test_formulas_are_escaped_and_can_be_restored(written, name, dialect, start, timeline):
     path = f"{start}1+1.wav"
     named = replace(LONG, path=path, label="@x", segments=(replace(LONG.segments[0], start_s=-1.0, label="@x"),))
     with written(name, [named, Failure(path, "a", f"{path}: no.")], timeline).open(
@@ -137,7 +137,7 @@ def test_no_cell_is_a_formula_and_its_text_can_be_had(written, name, dialect, st
 
 @pytest.mark.parametrize("name", ["csv", "tsv"])
 @pytest.mark.parametrize("path", ["-", "a=b.wav", "a'b.wav", ""])
-def test_what_is_no_formula_stays(written, name, path):
+def test_other_text_is_not_escaped(written, name, path):
     assert f"{path}," in written(name, [replace(LONG, path=path)], timeline=False).read_text("utf-8").replace("\t", ",")
     assert "'" + path + "," not in written(name, [replace(LONG, path=path)], False).read_text("utf-8").replace(
         "\t", ","
@@ -145,7 +145,7 @@ def test_what_is_no_formula_stays(written, name, path):
 
 
 @pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
-def test_tables_have_seconds_and_timelines_warnings_at_their_end(written, name, dialect):
+def test_tables_end_with_seconds_and_timelines_with_warnings(written, name, dialect):
     with written(name, [LONG, Failure("b", "c", "d")], timeline=False).open(newline="", encoding="utf-8") as file:
         row, failed = csv.DictReader(file, dialect=dialect)
     columns = ["speech", "music", "speech+music", "other", "silence", "uncertain"]
@@ -160,7 +160,7 @@ def test_tables_have_seconds_and_timelines_warnings_at_their_end(written, name, 
     assert failed["warnings"] == ""
 
 
-def test_seconds_of_many_labels_at_once_are_one_column():
+def test_seconds_of_combined_labels_share_one_column():
     labels = ("a", "b", "c")
     many = replace(LONG, seconds={"a": 1.0, "a+b": 2.0, "a+b+c": 3.25, "other": 0.5}, scores=dict.fromkeys(labels, 0.5))
     (row,) = csv.DictReader(io.StringIO(document("csv", [many], timeline=False, labels=labels), newline=""))
@@ -175,7 +175,7 @@ def test_seconds_of_many_labels_at_once_are_one_column():
     }
 
 
-def test_every_format_has_a_suffix_of_its_own_that_names_it():
+def test_every_format_has_a_unique_suffix():
     suffixes = {name: form.suffix for name, form in formats().items() if name != "text-colour"}
     assert len(set(suffixes.values())) == len(suffixes)
     for name, suffix in suffixes.items():
@@ -196,7 +196,7 @@ def test_any_name_is_one_field(written, name, dialect, path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
 @pytest.mark.parametrize("name", sorted({*formats()} - {"text", "text-colour"}))
-def test_standard_output_has_the_bytes_of_a_file(samples, tmp_path, name):
+def test_standard_output_equals_the_file(samples, tmp_path, name):
     path = tmp_path / os.fsdecode(b"\xc3\xa9\xff.wav")
     path.symlink_to(samples[0])
     command = [sys.executable, "-m", "ms_edge.cli", "classify", "--format", name, path]
@@ -212,7 +212,7 @@ def test_json_is_one_document(written, count):
     assert found == [LONG.record(timeline=True)] * count
 
 
-def test_failures_have_their_place_in_every_format(tmp_path, capsys):
+def test_every_format_reports_failures(tmp_path, capsys):
     missing = str(tmp_path / "missing.wav")
     for name in ("text", "csv", "tsv", "json", "jsonl", "rttm"):
         assert cli.main(["classify", "--format", name, missing]) == 1
@@ -235,7 +235,7 @@ def test_a_timeline_prints_its_segments(samples, capsys):
     assert row.split()[:3] == ["0.000", "6.000", "speech"]
 
 
-def test_colour_is_for_terminals_and_those_who_want_it():
+def test_colour_needs_a_terminal_or_a_request():
     plain, coloured = (document(name, [LONG], timeline=False) for name in ("text", "text-colour"))
     assert "\x1b" not in plain
     assert coloured.replace("\x1b[36m", "").replace("\x1b[0m", "") == plain
@@ -246,7 +246,7 @@ def test_colour_is_for_terminals_and_those_who_want_it():
     ("environment", "colour"),
     [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
 )
-def test_no_color_and_dumb_terminals_are_respected(samples, environment, colour):
+def test_no_color_and_dumb_terminals_disable_colour(samples, environment, colour):
     pty = pytest.importorskip("pty", reason="no pseudo-terminals on Windows")
     ours, theirs = pty.openpty()
     base = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "TERM")}
@@ -277,9 +277,9 @@ def test_no_color_and_dumb_terminals_are_respected(samples, environment, colour)
         (360_000.25, "100:00:00.250", "100:00:00.2"),
     ],
 )
-def test_clocks(seconds, long, short):
+def test_clock_formats_seconds(seconds, long, short):
     assert (clock(seconds), duration(seconds)) == (long, short)
 
 
-def test_what_cannot_be_shown_is_escaped():
+def test_unprintable_characters_are_escaped():
     assert printable("a\n\x1b[31m\u202eb\udcff") == "a\\n\\x1b[31m\\u202eb\\udcff"

@@ -45,7 +45,7 @@ def answers(tmp_path_factory) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_case_is_marked_as_pinned(answers, name):
+def test_each_case_has_its_pinned_warnings(answers, name):
     record, expected = answers[name], CASES[name].expected
     if isinstance(expected, str):
         if name == "directory":  # the command line looks inside
@@ -63,7 +63,7 @@ def test_each_case_is_marked_as_pinned(answers, name):
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in {"directory", "missing", *hostile.POSIX_CASES}])
-def test_a_file_object_is_marked_as_its_file_is(answers, tmp_path, name):
+def test_file_object_has_the_warnings_of_its_file(answers, tmp_path, name):
     CASES[name].make(tmp_path / "a.wav")
     content = io.BytesIO((tmp_path / "a.wav").read_bytes())
     content.seek(7)  # it is read from its beginning all the same
@@ -77,11 +77,11 @@ def test_a_file_object_is_marked_as_its_file_is(answers, tmp_path, name):
     assert found == {key: value for key, value in answers[name].items() if key not in ("file", "settings", "checksum")}
 
 
-def test_the_matrix_is_whole():
+def test_every_case_of_the_matrix_runs():
     assert len(hostile.CASES) + len(hostile.POSIX_CASES) >= 80
 
 
-def test_no_permission(tmp_path, monkeypatch):
+def test_unreadable_file_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "a.wav").write_bytes(hostile.plain())
     opened = os.open
 
@@ -159,7 +159,7 @@ flips = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=4
 
 @settings(max_examples=300, deadline=20_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=files, flipped=flips, cut=st.one_of(st.none(), st.integers(0, 70_000)))
-def test_any_riff_file_ends_in_an_answer_or_a_sentence(tmp_path, content, flipped, cut):
+def test_any_riff_file_gives_result_or_error(tmp_path, content, flipped, cut):
     broken = bytearray(content)
     for place, value in flipped:
         if place < len(broken):
@@ -199,7 +199,7 @@ pieces = st.lists(
 
 @settings(max_examples=100, deadline=20_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(joined=pieces, flipped=st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 255)), max_size=4))
-def test_whatever_is_joined_ends_in_an_answer_or_a_sentence(tmp_path, joined, flipped):
+def test_any_joined_file_gives_result_or_error(tmp_path, joined, flipped):
     content = bytearray(b"".join(joined))
     for place, value in flipped:
         if place < len(content):
@@ -212,7 +212,7 @@ def test_whatever_is_joined_ends_in_an_answer_or_a_sentence(tmp_path, joined, fl
         assert found.segments[-1].end_s == found.duration_s
 
 
-def test_pages_that_lie_about_their_length_do_not_take_for_ever():
+def test_ogg_pages_of_wrong_length_end_quickly():
     content = (b"OggS" + bytes(22) + b"\xff" * 5) * 100_000
     assert ogg_parts(lambda offset, count: content[offset : offset + count]) == [0]
 

@@ -37,7 +37,7 @@ def stereo(samples, tmp_path_factory):
 
 
 @pytest.mark.parametrize("block_s", [1 / 44_100, 37 / 44_100, 0.02, 1.0, 600.0])
-def test_features_and_scores_are_the_same_bits_at_any_block_size(classifier, stereo, block_s):
+def test_block_size_changes_no_bit_of_scores(classifier, stereo, block_s):
     def scored(**options):
         with AudioFile(stereo, **options) as audio:
             return classifier.window_scores(audio.blocks(16_000))
@@ -49,7 +49,7 @@ def test_features_and_scores_are_the_same_bits_at_any_block_size(classifier, ste
 
 
 @pytest.mark.parametrize("batch_s", [0.1, 1.0, 7.0, 64.0])
-def test_scores_hardly_depend_on_the_batch_size(classifier, stereo, monkeypatch, batch_s):
+def test_scores_hardly_depend_on_batch_size(classifier, stereo, monkeypatch, batch_s):
     samples = read_mono(stereo, 16_000)
     expected = classifier.window_scores([samples])
     monkeypatch.setattr(classifier_module, "BATCH_S", batch_s)
@@ -62,7 +62,7 @@ def test_threads_share_a_classifier(classifier, samples):
         assert list(pool.map(classifier.classify, samples * 5)) == expected * 5
 
 
-def test_a_copy_in_another_process_answers_the_same(samples):
+def test_copy_in_another_process_gives_same_result(samples):
     original = Classifier(hop_s=0.25, min_segment_s=2.0, min_confidence=0.1, thresholds={"music": 0.9})
     copy = pickle.loads(pickle.dumps(original))
     assert copy.settings() == original.settings()
@@ -88,7 +88,7 @@ def test_files_objects_and_arrays_are_the_same_audio(classifier, samples):
 
 
 @pytest.mark.parametrize("count", [1, 100, 4_000, 1 << 20])
-def test_a_stream_gives_every_window_of_the_file_as_soon_as_it_can(classifier, samples, count):
+def test_stream_yields_each_window_when_complete(classifier, samples, count):
     audio, rate = soundfile.read(samples[0], dtype="float32", always_2d=True)
     audio = audio[: 3 * rate] if count > 1 else audio[: rate + 10]
     heard = 0
@@ -134,14 +134,14 @@ def test_a_stream_gives_every_window_of_the_file_as_soon_as_it_can(classifier, s
         lambda: RawFormat(16_000, 1.5, "s16le"),
     ],
 )
-def test_arguments_of_the_wrong_kind_are_a_sentence(call):
+def test_wrong_argument_types_are_usage_errors(call):
     with pytest.raises(UsageError) as caught:
         call()
     assert caught.value.message.endswith(".")
     assert "\n" not in caught.value.message
 
 
-def test_numbers_of_numpy_are_numbers(tmp_path):
+def test_numpy_numbers_are_accepted(tmp_path):
     classifier = Classifier(hop_s=np.float32(0.25), min_segment_s=np.int64(1), min_confidence=np.float32(0.5))
     found = classifier.classify(SOUND, np.int64(16_000))
     assert found == Classifier(hop_s=0.25, min_confidence=0.5).classify(SOUND, 16_000)
@@ -175,18 +175,18 @@ def test_arrays_that_cannot_be_audio_are_refused(classifier):
     "source", [b"RIFF", bytearray(b"RIFF"), 3, 1.5, True, None, object(), iter([[0.0]]), {}, {1.0}]
 )
 @pytest.mark.parametrize("sample_rate_hz", [None, 16_000])
-def test_what_is_no_recording_is_called_by_its_type(classifier, source, sample_rate_hz):
+def test_error_names_the_type_of_other_sources(classifier, source, sample_rate_hz):
     with pytest.raises(UsageError, match=f"not {type(source).__name__}"):
         classifier.classify(source, sample_rate_hz)
 
 
 @pytest.mark.parametrize("source", [["a.wav", "b.wav"], [1, 2], np.zeros(4, np.uint8), np.zeros((2, 2, 2))])
-def test_an_array_of_the_wrong_kind_is_not_asked_for_its_rate(classifier, source):
+def test_array_type_is_checked_before_its_rate(classifier, source):
     with pytest.raises(UsageError, match="Samples must be"):
         classifier.classify(source)
 
 
-def test_blocks_of_a_queue_end_with_its_sentinel(classifier):
+def test_queue_blocks_end_at_the_sentinel(classifier):
     def queued(*blocks):
         given = queue.SimpleQueue()
         for block in blocks:
@@ -205,7 +205,7 @@ def test_blocks_of_a_queue_end_with_its_sentinel(classifier):
         list(classifier.stream(ended, 16_000))
 
 
-def test_an_error_of_a_source_of_blocks_is_its_own(classifier):
+def test_error_in_block_iterator_is_not_translated(classifier):
     def broken():
         raise ValueError("closed")
 

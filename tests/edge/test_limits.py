@@ -44,12 +44,12 @@ def modified(seconds: int, nanoseconds: int = 0) -> object:
         (-62_167_219_201, "-000001-12-31T23:59:59.000000Z"),
     ],
 )
-def test_a_file_may_be_of_any_year(seconds, time):
+def test_file_time_may_have_any_year(seconds, time):
     assert modified(seconds) == time
     assert modified(seconds, 999_999_999) == time.replace(".000000Z", ".999999Z")
 
 
-def test_a_time_of_our_years_is_that_of_datetime():
+def test_usual_file_times_equal_datetime():
     for day in range(-700_000, 2_900_000, 9_973):
         seconds = day * 86_400 + day % 86_400
         assert modified(seconds) == datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace(
@@ -57,7 +57,7 @@ def test_a_time_of_our_years_is_that_of_datetime():
         )
 
 
-def test_resume_knows_a_file_of_the_year_11476(samples, tmp_path, monkeypatch):
+def test_resume_recognises_a_file_of_year_11476(samples, tmp_path, monkeypatch):
     facts = opening.file_facts
     later = 300_000_000_000_000_000_000
 
@@ -77,7 +77,7 @@ def test_resume_knows_a_file_of_the_year_11476(samples, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("granted", range(6))
-def test_as_many_threads_as_there_are_work(monkeypatch, granted):
+def test_fewer_threads_than_requested_still_work(monkeypatch, granted):
     start, started = threading.Thread.start, []
 
     def start_some(self):
@@ -109,7 +109,7 @@ sys.exit(cli.main(["classify", "--format", "tsv", "-j", "4", *sys.argv[1:]]))
 """
 
 
-def test_without_processes_and_threads_all_is_classified(samples):
+def test_all_is_classified_without_processes_and_threads(samples):
     command = [sys.executable, "-c", NO_PROCESS, *map(str, samples), "-"]
     with samples[0].open("rb") as file:
         done = subprocess.run(command, stdin=file, capture_output=True, text=True, timeout=60)
@@ -136,7 +136,7 @@ def test_few_open_files_are_enough(samples, limit):
     assert done.stderr == ("" if limit == 40 else f"ms-edge: -j 4: working on {jobs} at once: {why}.\n")
 
 
-def test_no_more_jobs_than_help(samples, monkeypatch, capsys):
+def test_number_of_jobs_is_limited(samples, monkeypatch, capsys):
     monkeypatch.setattr(batch, "usable_cores", lambda: 1)
     begun = []
     monkeypatch.setattr(batch.threading.Thread, "start", lambda self: begun.append(self))
@@ -149,7 +149,7 @@ def test_no_more_jobs_than_help(samples, monkeypatch, capsys):
         assert capsys.readouterr().err == (expected if said else "")
 
 
-def test_a_default_that_is_too_many_says_nothing(samples, monkeypatch, capsys):
+def test_too_large_default_jobs_print_nothing(samples, monkeypatch, capsys):
     monkeypatch.setattr(batch, "most_jobs", lambda: (1, "why"))
     assert cli.main(["classify", *map(str, samples[:2])]) == 0
     assert capsys.readouterr().err == ""
@@ -178,7 +178,7 @@ def test_too_little_memory_is_one_sentence(samples, jobs):
     )
 
 
-def test_a_model_that_memory_has_no_room_for_is_not_called_broken(samples):
+def test_out_of_memory_is_no_bad_model(samples):
     script = "import onnxruntime, sys; from ms_edge.cli import main as cli\n"
     script += "def full(*_, **__): raise MemoryError('std::bad_alloc')\n"
     script += "onnxruntime.InferenceSession = full; sys.exit(cli.main(['classify', sys.argv[1]]))"
@@ -186,7 +186,7 @@ def test_a_model_that_memory_has_no_room_for_is_not_called_broken(samples):
     assert (done.returncode, done.stderr.partition(";")[0]) == (3, "ms-edge: not enough memory")
 
 
-def test_memory_to_read_a_model_is_that_of_the_model(tmp_path):
+def test_reading_a_model_needs_only_its_size(tmp_path):
     import tracemalloc
 
     from ms_edge.model import session as model
@@ -205,7 +205,7 @@ def test_memory_to_read_a_model_is_that_of_the_model(tmp_path):
         ("soundfile", 'raise OSError("cannot load library libsndfile.so: failed to map segment")'),
     ],
 )
-def test_a_library_that_cannot_be_loaded_is_one_sentence(samples, tmp_path, module, raises):
+def test_unloadable_library_is_one_sentence(samples, tmp_path, module, raises):
     (tmp_path / f"{module}.py").write_text(raises)
     path = os.pathsep.join([str(tmp_path), *sys.path])
     run = [*COMMAND, "classify", str(samples[0])]
@@ -216,14 +216,14 @@ def test_a_library_that_cannot_be_loaded_is_one_sentence(samples, tmp_path, modu
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_error_of_an_output_is_not_one_of_the_system():
+def test_output_error_is_no_system_error():
     assert resource_error(OSError(28, "No space left on device")) is None
     assert resource_error(ValueError()) is None
     assert "too many open files" in str(resource_error(OSError(24, "Too many open files")))
 
 
 @pytest.mark.parametrize("seconds", [1e308, 1e7, float("inf"), float("nan"), -1e308, 10**400])
-def test_a_duration_that_nothing_has_is_refused(seconds):
+def test_impossible_duration_is_refused(seconds):
     with pytest.raises(UsageError, match="minimum duration must be 0 to 1,000,000 s"):
         Classifier(device="cpu", min_segment_s=seconds)
 

@@ -47,7 +47,7 @@ def recording(rate: int, channels: int = 1, mode: str = "VARIABLE", seconds: flo
 @pytest.mark.parametrize("rate", [44_100, 48_000, 32_000, 22_050, 16_000, 11_025, 8_000])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("mode", ["VARIABLE", "AVERAGE", "CONSTANT"])
-def test_an_mp3_that_states_no_length_is_decoded_whole(rate, channels, mode):
+def test_mp3_without_stated_length_is_decoded_completely(rate, channels, mode):
     stated = recording(rate, channels, mode, 3.0)
     expected, warnings = decoded(stated)
     assert (len(expected), warnings) == (3 * rate, [])
@@ -60,7 +60,7 @@ def test_an_mp3_that_states_no_length_is_decoded_whole(rate, channels, mode):
         same(found[DELAY : DELAY + len(expected)], expected)
 
 
-def test_the_length_that_libsndfile_estimates_is_far_too_short():
+def test_libsndfile_estimates_far_too_short_a_length():
     """Else the test above would show nothing."""
     bare = hostile.without_header(recording(44_100, 1))
     assert soundfile.info(io.BytesIO(bare)).duration < 5
@@ -68,13 +68,13 @@ def test_the_length_that_libsndfile_estimates_is_far_too_short():
 
 
 @pytest.mark.parametrize("block_s", [0.001, 0.05, None])
-def test_blocks_of_any_size_hold_the_same_samples(block_s):
+def test_block_size_does_not_change_samples(block_s):
     bare = hostile.without_header(recording(22_050))
     same(decoded(bare, block_s)[0], decoded(bare)[0])
 
 
 @pytest.mark.parametrize("size", [mpeg.AHEAD + 1, mpeg.AHEAD + 100, 3 * mpeg.AHEAD])
-def test_frames_are_found_whatever_is_read_at_once(monkeypatch, size):
+def test_read_size_does_not_change_frames(monkeypatch, size):
     one, other = recording(44_100, 1), recording(24_000, 2)
     bare = hostile.without_header(one)
     content = one + hostile.ID3 + other + bare[:20_000] + bytes(5_000) + bare[20_000:] + bytes(30_000)
@@ -96,7 +96,7 @@ def test_frames_are_found_whatever_is_read_at_once(monkeypatch, size):
         (b"\xff\xe5\x88\xc0", 64, 8_000, 1152),  # MPEG 2.5
     ],
 )
-def test_mp2_is_decoded_whole(header, kbit_s, rate, samples):
+def test_mp2_is_decoded_completely(header, kbit_s, rate, samples):
     content = hostile.silent_mp2(100, kbit_s, rate, header)
     found, warnings = decoded(content)
     assert (len(found), warnings) == (100 * samples, [])
@@ -104,14 +104,14 @@ def test_mp2_is_decoded_whole(header, kbit_s, rate, samples):
     assert (len(found), warnings) == (99 * samples, ["truncated"])
 
 
-def test_mp1_is_decoded_whole():
+def test_mp1_is_decoded_completely():
     frame = b"\xff\xff\x14\xc0" + bytes(28)  # layer I, 32 kbit/s, 48 kHz: 32 bytes for 384 samples
     found, warnings = decoded(frame * 100)
     assert (len(found), warnings) == (100 * 384, [])
 
 
 @pytest.mark.parametrize("size", [200, 1001, 3400])
-def test_free_format_is_decoded_whole(size):
+def test_free_format_is_decoded_completely(size):
     frame = b"\xff\xfd\x04\xc0" + bytes(size - 4)
     found, warnings = decoded(frame * 50)
     assert (len(found), warnings) == (50 * 1152, [])
@@ -120,7 +120,7 @@ def test_free_format_is_decoded_whole(size):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 100])
-def test_an_incomplete_last_frame_is_truncation(cut):
+def test_incomplete_last_frame_is_truncated(cut):
     bare = hostile.without_header(recording(44_100))
     (part,), _ = parts_of(bare)
     (start, end), last = part.stretches[0], bare.rindex(bare[:2])
@@ -130,7 +130,7 @@ def test_an_incomplete_last_frame_is_truncation(cut):
 
 
 @pytest.mark.parametrize("start", [1, 2, 50, 103, 1_000])
-def test_a_file_that_begins_within_a_frame_loses_that_frame_alone(start):
+def test_only_the_incomplete_first_frame_is_lost(start):
     bare = hostile.without_header(recording(44_100))
     whole, _ = decoded(bare)
     found, warnings = decoded(bare[start:])
@@ -140,7 +140,7 @@ def test_a_file_that_begins_within_a_frame_loses_that_frame_alone(start):
     same(found[4 * 1152 :], whole[lost + 4 * 1152 :])  # after what depends on the frames before
 
 
-def test_junk_between_frames_is_left_out():
+def test_junk_between_frames_is_skipped():
     bare = hostile.without_header(recording(44_100))
     whole, _ = decoded(bare)
     frame = next(place for place in _frames(bare) if place > 20_000)
@@ -165,7 +165,7 @@ def test_junk_between_frames_is_left_out():
     ],
     ids=["ID3v1", "ID3v1 extended", "Lyrics3", "APE 1", "APE 2"],
 )
-def test_tags_at_the_end_are_no_samples(tail):
+def test_tags_at_the_end_add_no_samples(tail):
     stated = recording(44_100)
     for content in (stated, hostile.without_header(stated)):
         expected, _ = decoded(content)
@@ -176,7 +176,7 @@ def test_tags_at_the_end_are_no_samples(tail):
 
 
 @pytest.mark.parametrize("extra", [b"", bytes(3_000), b"\xff\xd8" + bytes(range(256)) * 1_000])
-def test_a_tag_at_the_beginning_may_be_longer_than_it_says(extra):
+def test_first_tag_may_exceed_its_stated_length(extra):
     bare = hostile.without_header(recording(44_100))
     found, warnings = decoded(hostile.ID3 + extra + bare)
     same(found, decoded(bare)[0])
@@ -185,7 +185,7 @@ def test_a_tag_at_the_beginning_may_be_longer_than_it_says(extra):
     same(decoded(too_long + bare)[0], decoded(bare)[0])
 
 
-def test_a_header_that_states_less_hides_nothing():
+def test_header_with_too_few_frames_hides_nothing():
     stated = recording(44_100)
     bare = hostile.without_header(stated)
     at = max(stated[:50].find(b"Info"), stated[:50].find(b"Xing"))
@@ -196,7 +196,7 @@ def test_a_header_that_states_less_hides_nothing():
         assert warnings == []
 
 
-def test_a_file_without_length_joined_to_another_is_decoded_through():
+def test_joined_file_without_length_is_decoded_completely():
     one, other = recording(44_100), recording(44_100, seconds=5.0)
     lengths = {name: len(decoded(content)[0]) for name, content in _named(one, other).items()}
     for first, second in (("one", "bare other"), ("bare one", "other"), ("bare one", "bare other"), ("one", "other")):
@@ -207,14 +207,14 @@ def test_a_file_without_length_joined_to_another_is_decoded_through():
         assert len(found) == lengths[first] + lengths[second]
 
 
-def test_parts_of_another_rate_are_left_out_and_those_after_them_are_not():
+def test_only_parts_of_another_rate_are_skipped():
     one, other = recording(44_100), recording(24_000)
     found, warnings = decoded(one + other + one)
     assert warnings == ["truncated"]
     same(found, np.tile(decoded(one)[0], 2))
 
 
-def test_a_vbri_header_is_no_audio_and_counts_frames():
+def test_vbri_header_adds_no_samples():
     bare = hostile.silent_mp2(50, header=b"\xff\xfb\x50\xc0")  # layer III without side information is silence too
     vbri = bare[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 0, len(bare), 49) + bare[54:]
     found, warnings = decoded(vbri)
@@ -222,7 +222,7 @@ def test_a_vbri_header_is_no_audio_and_counts_frames():
     assert decoded(vbri[: 20 * 209])[1] == ["truncated"]
 
 
-def test_what_libsndfile_reads_rightly_it_reads_without_detour():
+def test_libsndfile_reads_correct_files_directly():
     """A call back for every frame makes decoding a fifth slower."""
     stated, constant = recording(44_100), recording(48_000, mode="CONSTANT")
     for content in (stated, hostile.ID3 + stated, stated + b"TAG" + bytes(125), hostile.without_header(constant)):
@@ -246,13 +246,13 @@ def test_what_libsndfile_reads_rightly_it_reads_without_detour():
         hostile.silent_mp2(10) + b"ID3\x04\0\0\0\0\0\0" * 200_000,
     ],
 )
-def test_no_bytes_take_long_to_look_through(content):
+def test_any_bytes_are_searched_quickly(content):
     began = time.process_time()
     parts_of(content)
     assert time.process_time() - began < 10
 
 
-def test_mpeg_within_a_wav_stream_is_one_sentence():
+def test_mpeg_in_a_wav_stream_is_one_sentence():
     content = hostile.wav(hostile.chunk(b"fmt ", hostile.fmt(tag=0x55)), hostile.chunk(b"data", bytes(1_000)))
 
     class Forward(io.RawIOBase):

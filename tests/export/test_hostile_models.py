@@ -53,7 +53,7 @@ def ending_in(operator: str, constant: float):
 
 @FORMS
 @pytest.mark.parametrize(("operator", "constant"), [("Mul", 7.0), ("Sub", 2.0), ("Mul", np.nan), ("Div", 0.0)])
-def test_answers_that_are_no_probabilities_are_refused(tmp_path, samples, capsys, base, operator, constant):
+def test_scores_outside_zero_to_one_are_refused(tmp_path, samples, capsys, base, operator, constant):
     path = changed(tmp_path, ending_in(operator, constant), base)
     assert cli.main(["classify", "--model", str(path), *map(str, samples)]) == 3
     captured = capsys.readouterr()
@@ -63,7 +63,7 @@ def test_answers_that_are_no_probabilities_are_refused(tmp_path, samples, capsys
 
 
 @FORMS
-def test_a_small_file_that_would_fill_the_memory_is_refused_before_it_does(tmp_path, base):
+def test_small_file_that_fills_memory_is_refused(tmp_path, base):
     def bomb(model: onnx.ModelProto) -> None:
         model.graph.initializer.append(numpy_helper.from_array(np.array([250_000_000]), "size"))
         model.graph.node.append(helper.make_node("ConstantOfShape", ["size"], ["filled"]))
@@ -74,7 +74,7 @@ def test_a_small_file_that_would_fill_the_memory_is_refused_before_it_does(tmp_p
 
 
 @FORMS
-def test_another_output_is_refused(tmp_path, base):
+def test_second_output_is_refused(tmp_path, base):
     def change(model: onnx.ModelProto) -> None:
         model.graph.node.append(helper.make_node("Identity", ["scores"], ["more"]))
         model.graph.output.append(model.graph.output[0])
@@ -85,7 +85,7 @@ def test_another_output_is_refused(tmp_path, base):
 
 
 @FORMS
-def test_a_fixed_batch_is_refused(tmp_path, base):
+def test_fixed_batch_size_is_refused(tmp_path, base):
     def change(model: onnx.ModelProto) -> None:
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = 1
@@ -206,13 +206,13 @@ def refused(path: Path, monkeypatch) -> ModelError:
 
 
 @pytest.mark.parametrize("what", GROWING)
-def test_operators_that_make_much_of_little_are_refused_before_onnxruntime_sees_them(tmp_path, monkeypatch, what):
+def test_memory_hungry_operators_never_reach_onnxruntime(tmp_path, monkeypatch, what):
     found = refused(changed(tmp_path, GROWING[what]), monkeypatch)
     assert re.search(f"ms-export does not write such a model: it uses {re.escape(what)}", str(found))
 
 
 @FORMS
-def test_limits_are_far_above_the_bundled_model(base):
+def test_limits_are_far_above_bundled_models(base):
     graph, (_, values) = onnx.load(base).graph, read_contents(base.read_bytes())
     assert 50 * len(graph.node) < MAX_NODES
     assert 100 * len(graph.initializer) < MAX_CONSTANTS
@@ -301,7 +301,7 @@ ELSEWHERE = {
 
 @FORMS
 @pytest.mark.parametrize("where", ELSEWHERE)
-def test_constants_elsewhere_are_refused_before_onnxruntime_sees_them(tmp_path, monkeypatch, where, base):
+def test_external_constants_never_reach_onnxruntime(tmp_path, monkeypatch, where, base):
     what, change = ELSEWHERE[where]
     assert f"it uses {what}." in str(refused(changed(tmp_path, change, base), monkeypatch))
 
@@ -338,7 +338,7 @@ WIRED = {
 
 @pytest.mark.parametrize("graph", ["the same graph", "another graph, to be merged"])
 @pytest.mark.parametrize("how", WIRED)
-def test_no_way_to_write_a_constant_elsewhere_is_overlooked(tmp_path, monkeypatch, how, graph):
+def test_every_encoding_of_external_constants_is_refused(tmp_path, monkeypatch, how, graph):
     model = onnx.load(BUNDLED)
     if graph == "the same graph":
         content = model.graph.SerializeToString() + sized(5, WIRED[how])
@@ -361,7 +361,7 @@ def test_no_way_to_write_a_constant_elsewhere_is_overlooked(tmp_path, monkeypatc
         sized(2, b"x")[:-1],
     ],
 )
-def test_fields_that_nobody_knows_or_that_come_twice_are_refused(tmp_path, monkeypatch, more):
+def test_unknown_and_repeated_fields_are_refused(tmp_path, monkeypatch, more):
     (tmp_path / "a.onnx").write_bytes(BUNDLED.read_bytes() + more)
     refused(tmp_path / "a.onnx", monkeypatch)
 
@@ -391,11 +391,11 @@ def attribute_of_another_type(model: onnx.ModelProto) -> None:
     "change",
     [duplicate_name, too_few_values, name_of_a_value_twice, another_opset, attribute_of_another_type],
 )
-def test_what_onnxruntime_may_read_otherwise_is_refused(tmp_path, monkeypatch, change, base):
+def test_ambiguous_models_are_refused(tmp_path, monkeypatch, change, base):
     refused(changed(tmp_path, change, base), monkeypatch)
 
 
-def test_padding_as_networks_have_it_is_not_refused(tmp_path):
+def test_usual_padding_is_accepted(tmp_path):
     change = added(NODE("Pad", ["inner", "pads"], ["grown"]), pads=[0, 2, 0, 510])
     assert Model.load(changed(tmp_path, change)).metadata.labels == ("speech", "music")
 
@@ -442,7 +442,7 @@ def averaging(tmp_path: Path, **front_end) -> Path:
         {"frame_length": 16_000, "frame_step": 1, "fft_length": 16_000, "clip_s": 1.0, "hop_s": 1.0},
     ],
 )
-def test_a_batch_takes_the_memory_of_its_values_not_of_its_seconds(tmp_path, front_end):
+def test_batch_memory_follows_values_not_seconds(tmp_path, front_end):
     classifier = Classifier(averaging(tmp_path, mel=None, **front_end), "cpu")
     rate = classifier.spec.sample_rate_hz
     samples = np.random.default_rng(0).uniform(-0.1, 0.1, int(rate * max(0.25, 2 * classifier.spec.clip_s)))
@@ -455,7 +455,7 @@ def test_a_batch_takes_the_memory_of_its_values_not_of_its_seconds(tmp_path, fro
     assert most < 3 * 4 * MAX_VALUES
 
 
-def test_a_hop_of_one_sample_is_refused(tmp_path):
+def test_hop_of_one_sample_is_refused(tmp_path):
     entries, _ = read_contents(BUNDLED.read_bytes())
     entries["ms_edge.frontend"] = dataclasses.replace(Metadata.parse(entries).spec, hop_s=1 / 16_000).to_json()
     with pytest.raises(ModelError, match=r"hop_s must be 0.01 or more, not 6.25e-05"):
@@ -465,7 +465,7 @@ def test_a_hop_of_one_sample_is_refused(tmp_path):
 @FORMS
 @settings(max_examples=300)
 @given(places=st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 255)), min_size=1, max_size=3))
-def test_flipped_bytes_of_a_graph_are_read_or_refused(base, places):
+def test_flipped_bytes_are_read_or_refused(base, places):
     content = bytearray(base.read_bytes())
     for place, value in places:
         content[place] ^= value

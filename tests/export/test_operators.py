@@ -142,7 +142,7 @@ def made_shapes(content: bytes, names: list[str], given: dict[str, np.ndarray]) 
 
 
 @pytest.mark.parametrize("nodes", CASES, ids=lambda nodes: str(nodes[-1].op_type))
-def test_a_shape_is_the_one_that_onnxruntime_makes(monkeypatch, nodes):
+def test_predicted_shape_equals_onnxruntime(monkeypatch, nodes):
     content = content_of(nodes)
     names = [name for node in nodes for name in node.output]
     x = np.random.default_rng(0).uniform(0.1, 1, (BATCH, *GIVEN)).astype(np.float32)
@@ -156,7 +156,7 @@ def test_every_operator_has_a_case():
 
 @pytest.mark.parametrize("form", ["features", "waveform"])
 @pytest.mark.parametrize("name", recipes())
-def test_shapes_of_every_recipe_are_those_that_onnxruntime_makes(monkeypatch, name, form):
+def test_predicted_recipe_shapes_equal_onnxruntime(monkeypatch, name, form):
     recipe, labels = recipes()[name], ("music", "speech")
     spec = recipe.spec
     network = with_logits(recipe.build_model(labels, "exclusive", 1), labels, "exclusive", spec.feature_shape)
@@ -175,7 +175,7 @@ def test_shapes_of_every_recipe_are_those_that_onnxruntime_makes(monkeypatch, na
     assert known == made_shapes(model.SerializeToString(), names, given)
 
 
-def test_shapes_that_keras_computes_become_constants():
+def test_shapes_computed_by_keras_become_constants():
     """Keras' attention reshapes to (2 x windows, ...), with a size that is left to follow already."""
     keras.utils.set_random_seed(0)
     features = keras.Input((49, 48))
@@ -204,7 +204,7 @@ def test_shapes_that_keras_computes_become_constants():
         ([], None),
     ],
 )
-def test_windows_are_combined_with_themselves_alone(shapes, expected):
+def test_broadcast_never_combines_different_windows(shapes, expected):
     given = [Shape(*shape) for shape in shapes]
     if expected is not None:
         assert broadcast(given) == Shape(*expected)

@@ -272,21 +272,23 @@ def open_audio(
     if isinstance(raw, str):
         raw = RawFormat.parse(raw)
     elif not isinstance(raw, RawFormat | None):
-        raise UsageError(f"raw must be a RawFormat or text as in '16000:1:s16le', not {raw!r}.")
+        raise UsageError(f"raw must be a RawFormat or text such as '16000:1:s16le', not {raw!r}.")
     if isinstance(source, str | os.PathLike) or hasattr(source, "read"):
         if sample_rate_hz is not None:
-            raise UsageError("sample_rate_hz is for arrays; a file says its own (or give raw).")
+            raise UsageError(
+                "sample_rate_hz is only for arrays: a file states its own rate, and raw states that of headerless PCM."
+            )
         return AudioFile(source, raw=raw, wav_only=wav_only)  # type: ignore[arg-type]
     if isinstance(source, bytes | bytearray) or not (hasattr(source, "__len__") or hasattr(source, "__array__")):
         raise UsageError(
-            "A recording is a path, a binary file object (io.BytesIO makes one of bytes) or an array of samples, "
+            "A recording must be a path, a binary file object (for bytes, use io.BytesIO) or an array of samples, "
             f"not {type(source).__name__}."
         )
     samples = as_float32(source)
     if sample_rate_hz is None:
-        raise UsageError("An array needs its sample_rate_hz.")
+        raise UsageError("An array of samples needs sample_rate_hz.")
     if raw is not None:
-        raise UsageError("raw is for files of headerless PCM; an array says what it holds.")
+        raise UsageError("raw is only for files of headerless PCM, not for arrays.")
     return AudioArrays([samples], sample_rate_hz)
 
 

@@ -56,7 +56,7 @@ class RawFormat:
         found = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\w+)", text)
         if not found or found[3] not in RAW_FORMATS:
             raise UsageError(
-                f"Raw audio is given as RATE:CHANNELS:FORMAT, as in 16000:1:s16le, not {text[:40]!r}; formats: {', '.join(RAW_FORMATS)}."
+                f"Raw audio must be RATE:CHANNELS:FORMAT, such as 16000:1:s16le, not {text[:40]!r}; formats: {', '.join(RAW_FORMATS)}."
             )
         return cls(int(found[1]), int(found[2]), found[3])
 

@@ -112,7 +112,7 @@ class AudioArrays(AudioSource):
             if isinstance(self._blocks, CALLABLE_ITERATOR):
                 self._blocks = _until_sentinel(self._blocks)
         except TypeError:
-            raise UsageError(f"Blocks of samples must be something to iterate over, not {blocks!r:.40}.") from None
+            raise UsageError(f"Blocks of samples must be an iterable of arrays, not {blocks!r:.40}.") from None
         self._first = next((block for given in self._blocks if len(block := as_float32(given))), None)
         if self._first is None:
             raise AudioError("no-samples", f"{name}: has no samples.")
@@ -123,7 +123,9 @@ class AudioArrays(AudioSource):
         for given in self._blocks:
             block = as_float32(given)
             if block.shape[1] != self.channels:
-                raise UsageError(f"{self.name}: a block of {block.shape[1]} channels after {self.channels}.")
+                raise UsageError(
+                    f"{self.name}: a block has {block.shape[1]} channels, but the first one had {self.channels}."
+                )
             yield from self._pieces(block)
 
     def _pieces(self, block: Float32 | None) -> Iterator[Float32]:

@@ -108,7 +108,7 @@ class Model:
             path = os.fsdecode(_BUNDLED if path is None else path)
             path = os.path.join(_MODELS, f"{BEFORE}.onnx") if path == BEFORE else path
         except TypeError:
-            raise UsageError(f"A model is given by its path, not by {path!r:.40}.") from None
+            raise UsageError(f"A model must be given as a path, not as {path!r:.40}.") from None
         content = _read(path)
         with _naming(path):
             entries, window_values = read_contents(content)
