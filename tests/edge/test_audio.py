@@ -47,7 +47,7 @@ def test_resampling_in_blocks_equals_resampling_the_whole_file(tmp_path, tone, r
     np.testing.assert_array_equal(found, soxr.resample(stereo.mean(axis=1), rate, 16_000, quality="HQ"))
 
 
-# What libsndfile writes of what the runtime promises to read: RMS within so much of the original's.
+# Every supported format, coding and byte order that libsndfile can write.
 DIALECTS = [
     *[(form, subtype, "FILE") for form in ("WAV", "WAVEX", "RF64", "W64") for subtype in
       ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")],
@@ -64,9 +64,9 @@ DIALECTS = [
 
 @pytest.mark.parametrize(("form", "subtype", "endian"), DIALECTS)
 def test_files_written_by_libsndfile_are_read(tmp_path, form, subtype, endian):
-    rate = 24_000  # the one that Opus, GSM and the rest share
+    rate = 24_000  # all formats support this rate
     tone = (0.5 * np.sin(np.arange(rate) / 10)).astype(np.float32)
-    path = tmp_path / "a.bin"  # the content decides, not the name
+    path = tmp_path / "a.bin"  # the content determines the format, not the name
     with soundfile.SoundFile(path, "w", rate, 1, subtype, endian, form) as file:
         file.write(tone)
     with AudioFile(path) as file:
@@ -111,9 +111,9 @@ def test_wav_only_refuses_other_formats(tmp_path, tone, form, wav):
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW", "FLAC", "RAW"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 9])
 def test_integers_equal_libsndfile_floats_bit_for_bit(samples, tmp_path, subtype, channels):
-    """16 bits and fewer are read as integers; what comes of them is what libsndfile makes floats of."""
+    """Samples of at most 16 bits are read as integers and converted to the floats of libsndfile."""
     recorded = [read_mono(sample, 16_000)[:40_000] for sample in samples]
-    loudest = np.clip(np.sum(recorded, axis=0), -1, 1)  # and full scale on either side
+    loudest = np.clip(np.sum(recorded, axis=0), -1, 1)  # includes both ends of the full scale
     channels = min(channels, 8) if subtype == "FLAC" else channels
     audio = np.stack([loudest, *recorded][:channels], axis=1)
     path = tmp_path / "a"
@@ -267,7 +267,7 @@ def test_damage_in_a_later_part_is_skipped(tmp_path, tone):
 
 
 class Forward(io.RawIOBase):
-    """Bytes that come once, a few at a time, as through a pipe."""
+    """A file object that can only be read forward, a few bytes at a time, as a pipe."""
 
     def __init__(self, content: bytes) -> None:
         self._content = io.BytesIO(content)
@@ -359,13 +359,13 @@ def test_wrong_size_neither_adds_nor_hides_samples(tmp_path, tone, subtype, size
         with AudioFile(source) as file:
             found = np.concatenate(list(file.blocks(8_000)))
             assert file.warnings == ["truncated" if size == b"\0\0\0\x40" else "stream-header"]
-        assert abs(len(found) - len(expected)) <= 1024  # the last block, of which not all may be samples
+        assert abs(len(found) - len(expected)) <= 1024  # the last block may be incomplete
         shorter = min(len(found), len(expected))
         np.testing.assert_array_equal(found[:shorter], expected[:shorter])
 
 
 def test_impossibly_long_audio_fails_only_its_file(tmp_path, monkeypatch, capsys):
-    """As of a coding in blocks that nobody here knew of, with which libsndfile never ends."""
+    """libsndfile decodes without end, as it does for a coding with blocks that ms-edge does not know."""
     monkeypatch.setattr(riff, "_block", lambda fields, order: None)
     (tmp_path / "a.wav").write_bytes(hostile.endless("G721_32"))
     (tmp_path / "b.wav").write_bytes(hostile.plain())
@@ -397,7 +397,7 @@ def test_minutes_of_digital_silence_are_accepted(tmp_path, form, subtype):
 
 
 def test_silence_in_longest_flac_frames_is_accepted():
-    """An hour at 8 kHz in 7 kB, 4,300 samples for a byte, as an encoder may write it."""
+    """An encoder may write an hour at 8 kHz in 7 kB: 4,300 samples per byte."""
     count, length = 440, 65_535
 
     def crc(content: bytes, polynomial: int, bits: int) -> int:
@@ -409,9 +409,9 @@ def test_silence_in_longest_flac_frames_is_accepted():
         return value
 
     def frame(number: int) -> bytes:
-        coded = chr(number).encode("utf-8")  # so FLAC counts frames
+        coded = chr(number).encode("utf-8")  # the frame number in the coding of FLAC
         head = b"\xff\xf8\x74\x08" + coded + struct.pack(">H", length - 1)
-        head += bytes([crc(head, 0x07, 8)]) + bytes(3)  # a constant, 0
+        head += bytes([crc(head, 0x07, 8)]) + bytes(3)  # a constant subframe of value 0
         return head + struct.pack(">H", crc(head, 0x8005, 16))
 
     info = struct.pack(">HH6x", length, length) + struct.pack(">Q", 8_000 << 44 | 15 << 36 | count * length) + bytes(16)
@@ -428,7 +428,7 @@ OTHERS = sorted(set(soundfile.available_formats()) - {name for one in CONTAINERS
 @pytest.mark.parametrize("form", OTHERS)
 def test_unsupported_formats_never_reach_libsndfile(tmp_path, tone, form, monkeypatch):
     path = tmp_path / "a.wav"
-    if form == "SD2":  # whose header is in another file, and whose own bytes may be any
+    if form == "SD2":  # the header is in another file, so the bytes may be anything
         path.write_bytes(bytes(1000))
     else:
         subtypes = soundfile.available_subtypes(form)
@@ -441,7 +441,7 @@ def test_unsupported_formats_never_reach_libsndfile(tmp_path, tone, form, monkey
             AudioFile(path)
         assert caught.value.code == "not-audio"
         assert READ in caught.value.message
-        assert prefix or form == "SD2" or " not audio of" not in caught.value.message  # it is named
+        assert prefix or form == "SD2" or " not audio of" not in caught.value.message  # the error names the format
 
 
 def test_formats_that_libsndfile_misreads_are_refused(tmp_path, tone, monkeypatch):

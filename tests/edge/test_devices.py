@@ -1,4 +1,4 @@
-"""Devices and trust: what is asked for, what is obtained, and whether it computes what it should."""
+"""The requested device, the obtained device, and whether its results are correct."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ms_edge.selftest import doctor
 
 
 class GpuBuild:
-    """onnxruntime as a GPU build shows itself on a machine where CUDA `works`, `raises` or silently does not come."""
+    """Imitate a GPU build of onnxruntime whose CUDA `works`, `raises` or falls back silently."""
 
     __version__ = onnxruntime.__version__
 
@@ -82,7 +82,7 @@ def test_record_names_the_provider_that_ran(gpu_build, samples, capsys, behaviou
     captured = capsys.readouterr()
     assert {json.loads(line)["provider"] for line in captured.out.splitlines()} == {provider}
     expected = "ms-edge: no CUDA device could be used; running on the CPU.\n" if fell_back else ""
-    assert captured.err == expected  # once, and nothing of onnxruntime's own
+    assert captured.err == expected  # one line, and nothing from onnxruntime
 
 
 @pytest.mark.parametrize("behaviour", ["raises", "silent"])
@@ -134,7 +134,7 @@ def test_doctor_passes_on_a_working_machine(capsys):
 
 
 def test_doctor_finds_wrong_scores(tmp_path, capsys):
-    """A model whose golden vector expects other scores: as if this processor computed something else."""
+    """A model whose golden vector has other scores, as if this processor computed wrong ones."""
     content = BUNDLED.read_bytes()
     at = content.index(b'"scores":', content.index(b"ms_edge.golden"))
     digits = content.index(b"0.", at) + 2

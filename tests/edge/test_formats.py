@@ -1,4 +1,4 @@
-"""Every format is read back by a reader that is not ours, where there is one."""
+"""Another project's reader reads each output format back, if such a reader exists."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_formulas_are_escaped_and_can_be_restored(written, name, dialect, start,
     assert second["message"] == f"'{path}: no."
     assert first["label"] == "'@x"
     assert first["score_music"] == ("0.1" if timeline else "0.25")
-    assert first.get("start_s", "-1.0") == "-1.0"  # numbers are not text
+    assert first.get("start_s", "-1.0") == "-1.0"  # numbers need no escape
     assert not any(cell[:1] in "=+@\t\r\n" for row in (first, second) for cell in row.values() if cell)
 
 
@@ -188,7 +188,7 @@ def test_every_format_has_a_unique_suffix():
 def test_any_name_is_one_field(written, name, dialect, path):
     content = written(name, [replace(LONG, path=path), Failure(path, "a", path)], timeline=False).read_bytes()
     rows = list(csv.DictReader(io.StringIO(content.decode(), newline=""), dialect=dialect))
-    cell = f"'{path}" if path == "\r" else path  # which a spreadsheet could take for the beginning of a formula
+    cell = f"'{path}" if path == "\r" else path  # a spreadsheet could read these as the beginning of a formula
     assert [row["path"] for row in rows] == [cell, cell]
     assert content.endswith(b"\n")
     assert not content.endswith(b"\r\n")
@@ -261,7 +261,7 @@ def test_no_color_and_dumb_terminals_disable_colour(samples, environment, colour
     try:
         while piece := os.read(ours, 1000):
             shown += piece
-    except OSError:  # Linux says so at the end of a terminal
+    except OSError:  # the error of Linux when a terminal has ended
         pass
     os.close(ours)
     assert (b"\x1b[33mmusic" in shown) is colour

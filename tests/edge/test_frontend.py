@@ -1,4 +1,4 @@
-"""The NumPy front end on its own: against the definition, in float64. Parity with TensorFlow is in tests/export."""
+"""Compare the NumPy front end with its definition in float64. tests/export compares it with TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Nothing hangs, crashes, or gives an unmarked wrong answer: the whole matrix of `hostile.py`, and files nobody thought of."""
+"""No file may hang or crash ms-edge, or give a wrong result without a warning.
+
+Tested with all cases of `hostile.py`, and with generated files.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,14 @@ CASES = {**hostile.CASES, **(hostile.POSIX_CASES if os.name == "posix" else {})}
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory) -> dict[str, dict]:
-    """The record of every case, from one run over all of them."""
+    """The record of every case, from one run on all files."""
     directory = tmp_path_factory.mktemp("hostile")
     home = Path.cwd()
     paths = {name: directory / f"{number:03}.wav" for number, name in enumerate(CASES)}
     for name, path in paths.items():
         CASES[name].make(path)
     os.chdir(home)
-    # Directories as they are: in a list of files they are no case of their own.
+    # Directories keep their own name; a list of files has the files inside them.
     (directory / "list").write_bytes(b"\0".join(os.fsencode(path) for path in paths.values()))
     out = directory / "records.jsonl"
     status = cli.main(["classify", "-q", "--jobs", "2", "-0", "--files-from", str(directory / "list"), "-o", str(out)])
@@ -66,7 +69,7 @@ def test_each_case_has_its_pinned_warnings(answers, name):
 def test_file_object_has_the_warnings_of_its_file(answers, tmp_path, name):
     CASES[name].make(tmp_path / "a.wav")
     content = io.BytesIO((tmp_path / "a.wav").read_bytes())
-    content.seek(7)  # it is read from its beginning all the same
+    content.seek(7)  # a file object is still read from its beginning
     content.name = answers[name]["path"]
     try:
         found = CLASSIFIER.classify(content).record()
@@ -86,7 +89,7 @@ def test_unreadable_file_is_an_error(tmp_path, monkeypatch):
     opened = os.open
 
     def refuse(path, *rest):
-        if str(path).endswith("a.wav"):  # the superuser, who may run these tests, is never refused
+        if str(path).endswith("a.wav"):  # these tests may run as root, who may read every file
             raise PermissionError(13, "Permission denied")
         return opened(path, *rest)
 
@@ -172,7 +175,7 @@ def test_any_riff_file_gives_result_or_error(tmp_path, content, flipped, cut):
         assert "\n" not in result.message
         return
     found = result
-    # No file this small is an hour long: memory and time are bounded by what is there, whatever is declared.
+    # No file of this size holds an hour: memory and time depend on its bytes, not on what it declares.
     assert found.duration_s < 3600
     assert all(0 <= score <= 1 for score in found.scores.values())
     assert found.segments[0].start_s == 0

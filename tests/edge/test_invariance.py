@@ -1,4 +1,4 @@
-"""The answer does not depend on how the audio came: block size, batch size, threads, file, stream or array."""
+"""The result does not depend on the source: block size, batch size, threads, file, stream or array."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def stereo(samples, tmp_path_factory):
-    """44.1 kHz stereo, 5.3 s of everything: resampled, mixed, with an end that fits no hop."""
+    """5.3 s of mixed audio in 44.1 kHz stereo, whose end is not a multiple of the hop."""
     path = tmp_path_factory.mktemp("stereo") / "stereo.wav"
     left = np.concatenate([read_mono(sample, 44_100) for sample in samples])[13 * 44_100 : round(18.3 * 44_100)]
     soundfile.write(path, np.stack([left, np.roll(left, 7) * 0.5], axis=1), 44_100, "PCM_16")
@@ -100,8 +100,8 @@ def test_stream_yields_each_window_when_complete(classifier, samples, count):
             yield audio[start : start + count]
 
     for part in classifier.stream(blocks(), rate):
-        if part.end_s < len(audio) / rate:  # the last window has to wait for the end
-            assert heard / rate - part.end_s < count / rate + 0.06  # the resampler's delay
+        if part.end_s < len(audio) / rate:  # the last window is known only at the end
+            assert heard / rate - part.end_s < count / rate + 0.06  # the delay of the resampler
         assert part.label in ("speech", "music", "speech+music", "other")
 
 
@@ -214,7 +214,7 @@ def test_error_in_block_iterator_is_not_translated(classifier):
 
 
 def test_memory_does_not_grow_with_duration(classifier):
-    """Ten hours as blocks: what is held at any time is a few clips and sixteen bytes a window."""
+    """Ten hours of blocks need the memory of a few clips and sixteen bytes per window."""
     import tracemalloc
 
     second = np.zeros(4_000, np.float32)
@@ -229,5 +229,5 @@ def test_memory_does_not_grow_with_duration(classifier):
         tracemalloc.stop()
     clip, hop = classifier.spec.clip_samples, classifier.spec.hop_samples
     for windows, seconds in ((longer, 3_600), (found, 600)):
-        assert len(windows.starts) == 1 - (clip - seconds * 16_000) // hop  # the last one ends where the stream does
-    assert an_hour - ten_minutes < 1_500_000  # ten hours: under 20 MB
+        assert len(windows.starts) == 1 - (clip - seconds * 16_000) // hop  # the last one ends with the stream
+    assert an_hour - ten_minutes < 1_500_000  # less than 20 MB for ten hours

@@ -1,4 +1,4 @@
-"""A system that grants little (processes, threads, open files, memory) and values that no clock or recording has."""
+"""Systems with few processes, threads, open files or little memory, and values at the limits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def modified(seconds: int, nanoseconds: int = 0) -> object:
         (1_763_702_206, "2025-11-21T05:16:46.000000Z"),
         (253_402_300_799, "9999-12-31T23:59:59.000000Z"),
         (253_402_300_800, "+010000-01-01T00:00:00.000000Z"),
-        (300_000_000_000, "+011476-08-15T05:20:00.000000Z"),  # as GNU date says
+        (300_000_000_000, "+011476-08-15T05:20:00.000000Z"),  # as GNU date prints it
         (9_000_000_000_000_000_000, "+285198648531-04-21T16:00:00.000000Z"),
         (-62_135_596_800, "0001-01-01T00:00:00.000000Z"),
         (-62_135_596_801, "0000-12-31T23:59:59.000000Z"),
@@ -69,10 +69,10 @@ def test_resume_recognises_a_file_of_year_11476(samples, tmp_path, monkeypatch):
     command = ["classify", "-q", str(samples[0]), "-o", str(tmp_path / "r.jsonl"), "--resume"]
     assert cli.main(command) == 0
     assert json.loads((tmp_path / "r.jsonl").read_text())["file"]["modified"].startswith("+0115")
-    monkeypatch.delattr(Classifier, "classify")  # it has nothing to do
+    monkeypatch.delattr(Classifier, "classify")  # nothing is left to do
     assert cli.main(command) == 0
     later += 1_000_000
-    with pytest.raises(AttributeError):  # it was changed
+    with pytest.raises(AttributeError):  # the file was changed
         cli.main(command)
 
 

@@ -24,7 +24,7 @@ def bundled() -> Model:
 
 @pytest.fixture(scope="module", params=[None, BEFORE])
 def shipped(request) -> Model:
-    """The bundled model, which answers runs of windows, and the one before, which answers single windows."""
+    """The bundled model, which takes runs of windows, and the previous one, which takes single windows."""
     return Model.load(request.param)
 
 
@@ -80,7 +80,7 @@ def test_golden_vector_matches_this_machine(shipped):
 
 
 def test_golden_signal_is_pinned():
-    states = [1015568748, 1586005467, 2165703038]  # the published sequence from 1
+    states = [1015568748, 1586005467, 2165703038]  # the published sequence that begins with 1
     np.testing.assert_array_equal(golden_signal(1, 3) * 65536 * 16, [(state >> 16) - 32768 for state in states])
     np.testing.assert_array_less(np.abs(golden_signal(1, 2048)[:1024]), 0.5 / 16 + 1e-9)
     assert np.abs(golden_signal(1, 2048)[1024:]).max() > 0.49
@@ -197,7 +197,7 @@ def _with(entries, key, **changes):
         ("schema", lambda e: "2.0"),
         ("schema", lambda e: ""),
         ("frontend", lambda e: _with(e, "frontend", frame_step=161)),
-        ("frontend", lambda e: _with(e, "frontend", hop_s=1 / 16_000)),  # which the digest does not cover
+        ("frontend", lambda e: _with(e, "frontend", hop_s=1 / 16_000)),  # not covered by the digest
         ("frontend_sha256", lambda e: "0" * 64),
         ("labels", lambda e: '["speech"]'),
         ("labels", lambda e: '["speech", "speech"]'),

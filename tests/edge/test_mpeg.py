@@ -1,4 +1,4 @@
-"""All audio of MPEG files is decoded, however little their headers say of it, and warnings are for what is missing."""
+"""All audio of MPEG files is decoded, whatever their headers state, and only missing audio causes warnings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ms_edge.audio import mpeg
 from ms_edge.audio.file import AudioFile
 from ms_edge.errors import AudioError
 
-# Samples that an encoder and a decoder of layer III put first; libsndfile cuts them off if it is told.
+# The delay of an encoder and a decoder of layer III. libsndfile removes it if a header states it.
 DELAY = 1105
 
 
@@ -33,7 +33,7 @@ def parts_of(content: bytes) -> tuple[list[mpeg.Part], list[str]]:
 
 
 def recording(rate: int, channels: int = 1, mode: str = "VARIABLE", seconds: float = 8.0) -> bytes:
-    """An MP3 file of loud noise for a second, then a soft tone: of variable rate, its first frames are its largest."""
+    """An MP3 file of variable bit rate: a second of loud noise, then a soft tone. Its first frames are the largest."""
     samples = 0.05 * np.sin(np.arange(round(seconds * rate)) / 9)
     samples[:rate] += np.random.default_rng(0).standard_normal(rate) * 0.2
     if channels == 2:
@@ -61,7 +61,7 @@ def test_mp3_without_stated_length_is_decoded_completely(rate, channels, mode):
 
 
 def test_libsndfile_estimates_far_too_short_a_length():
-    """Else the test above would show nothing."""
+    """Otherwise the test above would prove nothing."""
     bare = hostile.without_header(recording(44_100, 1))
     assert soundfile.info(io.BytesIO(bare)).duration < 5
     assert len(decoded(bare)[0]) > 8 * 44_100
@@ -88,7 +88,7 @@ def test_read_size_does_not_change_frames(monkeypatch, size):
 @pytest.mark.parametrize(
     ("header", "kbit_s", "rate", "samples"),
     [
-        (b"\xff\xfd\x40\xc0", 64, 44_100, 1152),  # MPEG 1, layer II, of which every 26th frame is not padded
+        (b"\xff\xfd\x40\xc0", 64, 44_100, 1152),  # MPEG 1, layer II, in which every 26th frame has no padding
         (b"\xff\xfd\x44\xc0", 64, 48_000, 1152),
         (b"\xff\xfd\x48\xc0", 64, 32_000, 1152),
         (b"\xff\xf5\x80\xc0", 64, 22_050, 1152),  # MPEG 2
@@ -126,7 +126,7 @@ def test_incomplete_last_frame_is_truncated(cut):
     (start, end), last = part.stretches[0], bare.rindex(bare[:2])
     assert (start, end) == (0, len(bare))
     assert decoded(bare[: last + cut])[1] == ["truncated"]
-    assert decoded(bare[:last])[1] == []  # nothing tells that there was more
+    assert decoded(bare[:last])[1] == []  # nothing shows that a frame is missing
 
 
 @pytest.mark.parametrize("start", [1, 2, 50, 103, 1_000])
@@ -137,7 +137,7 @@ def test_only_the_incomplete_first_frame_is_lost(start):
     assert warnings == ["damaged"]
     lost = len(whole) - len(found)
     assert lost in (1152, 2 * 1152)
-    same(found[4 * 1152 :], whole[lost + 4 * 1152 :])  # after what depends on the frames before
+    same(found[4 * 1152 :], whole[lost + 4 * 1152 :])  # after the samples that depend on earlier frames
 
 
 def test_junk_between_frames_is_skipped():
@@ -181,7 +181,7 @@ def test_first_tag_may_exceed_its_stated_length(extra):
     found, warnings = decoded(hostile.ID3 + extra + bare)
     same(found, decoded(bare)[0])
     assert warnings == (["damaged"] if any(extra) else [])
-    too_long = b"ID3\x04\0\0\x7f\x7f\x7f\x7f"  # and one that claims the whole file
+    too_long = b"ID3\x04\0\0\x7f\x7f\x7f\x7f"  # and a tag that declares the size of the whole file
     same(decoded(too_long + bare)[0], decoded(bare)[0])
 
 
@@ -202,7 +202,7 @@ def test_joined_file_without_length_is_decoded_completely():
     for first, second in (("one", "bare other"), ("bare one", "other"), ("bare one", "bare other"), ("one", "other")):
         found, warnings = decoded(_named(one, other)[first] + _named(one, other)[second])
         assert warnings == []
-        # Before a file without header, the header is left out, with what it states of the encoder's delay.
+        # The header is dropped before a file without one, and so is the encoder's delay that it states.
         first = "bare one" if second == "bare other" else first
         assert len(found) == lengths[first] + lengths[second]
 
@@ -215,7 +215,7 @@ def test_only_parts_of_another_rate_are_skipped():
 
 
 def test_vbri_header_adds_no_samples():
-    bare = hostile.silent_mp2(50, header=b"\xff\xfb\x50\xc0")  # layer III without side information is silence too
+    bare = hostile.silent_mp2(50, header=b"\xff\xfb\x50\xc0")  # a layer III frame without side information is silence
     vbri = bare[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 0, len(bare), 49) + bare[54:]
     found, warnings = decoded(vbri)
     assert (len(found), warnings) == (49 * 1152, [])
@@ -223,7 +223,7 @@ def test_vbri_header_adds_no_samples():
 
 
 def test_libsndfile_reads_correct_files_directly():
-    """A call back for every frame makes decoding a fifth slower."""
+    """A callback for every frame makes decoding a fifth slower."""
     stated, constant = recording(44_100), recording(48_000, mode="CONSTANT")
     for content in (stated, hostile.ID3 + stated, stated + b"TAG" + bytes(125), hostile.without_header(constant)):
         (part,), warnings = parts_of(content)
@@ -271,7 +271,7 @@ def test_mpeg_in_a_wav_stream_is_one_sentence():
 
 
 def _frames(bare: bytes) -> list[int]:
-    """Where the frames of a file begin that all have the same first two bytes, as their sizes say."""
+    """The offsets of frames with the same first two bytes, found by following their sizes."""
     rates = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
     places, at = [], 0
     while at + 4 <= len(bare):

@@ -1,4 +1,4 @@
-"""Models that answer runs of windows: what windows share is computed once, and no score changes by it."""
+"""Models that take runs of windows compute shared frames once, with the same scores."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def recording(samples) -> np.ndarray:
-    """All sample recordings, one after the other, and 0.013 s of silence: the last window is between two steps."""
+    """All sample recordings and 0.013 s of silence, so that the last window is between two steps."""
     return np.concatenate([*(read_mono(str(path), 16_000) for path in samples), np.zeros(208, np.float32)])
 
 
 def one_by_one(classifier: Classifier, samples: np.ndarray) -> np.ndarray:
-    """The scores of a recording's windows, each computed alone, (windows, labels)."""
+    """Return the scores of a recording's windows, computed one window at a time, (windows, labels)."""
     front_end = FrontEnd(classifier.spec)
     clips = [clip for _, clip in windows([samples], classifier.spec)]
     return np.concatenate([classifier.model.scores(front_end.features(clip)[np.newaxis]) for clip in clips])
@@ -74,7 +74,7 @@ def test_network_runs_once_per_batch(model, recording, monkeypatch, hop_s, runs,
 
         monkeypatch.setattr(Model, name, counted)
     Classifier(model, hop_s=hop_s).window_scores([recording[: 40 * 16_000 + 208]])
-    # Two runs of at most 32 s, and the last window, which is between two steps; or batches of 32 windows.
+    # Two runs of at most 32 s and the last window, which is between two steps; or batches of 32 windows.
     assert calls["run_scores"] == runs
     assert calls["scores"] == singles if runs else calls["scores"] >= singles
 

@@ -1,4 +1,4 @@
-"""Model files that onnxruntime would run, and we must not."""
+"""Model files that onnxruntime would run but ms-edge must refuse."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ from ms_edge.model.metadata import Metadata
 from ms_edge.model.session import BEFORE, BUNDLED, Model
 
 SINGLE = BUNDLED.with_name(f"{BEFORE}.onnx")
-# The model that answers runs of windows of any length, and the one of single windows, whose values have fixed sizes.
+# A model of runs of windows of any length, and a model of single windows, whose values have fixed sizes.
 FORMS = pytest.mark.parametrize("base", [BUNDLED, SINGLE], ids=["runs", "single windows"])
 
 
 def changed(tmp_path: Path, change, base: Path = SINGLE) -> Path:
-    """A model after `change(model)`."""
+    """Write the model after `change(model)` and return its path."""
     model = onnx.load(base)
     change(model)
-    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())  # onnx.save would write or refuse constants elsewhere
+    (tmp_path / "a.onnx").write_bytes(
+        model.SerializeToString()
+    )  # onnx.save would write external constants, or refuse them
     return tmp_path / "a.onnx"
 
 
 def ending_in(operator: str, constant: float):
-    """Put an operator with a constant between the network's answer and the output."""
+    """Put an operator with a constant between the network's scores and the output."""
 
     def change(model: onnx.ModelProto) -> None:
         graph = model.graph
@@ -59,7 +61,7 @@ def test_scores_outside_zero_to_one_are_refused(tmp_path, samples, capsys, base,
     captured = capsys.readouterr()
     assert "not probabilities" in captured.err
     assert len(captured.err.splitlines()) == 1
-    assert len(captured.out.splitlines()) == 1  # the head of the table
+    assert len(captured.out.splitlines()) == 1  # the heading of the table
 
 
 @FORMS
@@ -99,7 +101,7 @@ def constant(name: str, value) -> onnx.TensorProto:
 
 
 def added(*nodes, **constants):
-    """Add nodes, of whose result `grown` nothing depends but that it is there, and their constants."""
+    """Add nodes and their constants. The scores use their result `grown`, so it must be computed."""
 
     def change(model: onnx.ModelProto) -> None:
         for node in model.graph.node:
@@ -117,7 +119,7 @@ BODY = helper.make_graph([], "body", [], [helper.make_tensor_value_info("inner",
 
 
 def repeated(operator: str, count: int, first: str = "inner", more: tuple[str, ...] = (), **attributes):
-    """A chain of so many nodes, from `first` to `grown`."""
+    """Return a chain of `count` nodes, from `first` to `grown`."""
     names = [first, *(f"link{index}" for index in range(count - 1)), "grown"]
     return [NODE(operator, [a, *more], [b], **attributes) for a, b in pairwise(names)]
 
@@ -183,20 +185,20 @@ GROWING = {
     "the operator Pad with an output whose shape": added(
         NODE("Cast", ["inner"], ["pads"], to=TensorProto.INT64), NODE("Pad", ["inner", "pads"], ["grown"])
     ),
-    "the operator MatMul with an output whose shape": added(  # every window times every window
+    "the operator MatMul with an output whose shape": added(  # multiplies every window by every window
         NODE("Transpose", ["inner"], ["turned"]), NODE("MatMul", ["inner", "turned"], ["grown"])
     ),
-    "the operator Reshape with an output whose shape": added(  # a batch of 32, and of nothing else
+    "the operator Reshape with an output whose shape": added(  # requires exactly 32 windows
         NODE("Reshape", ["inner", "shape"], ["grown"]), shape=[32, 2]
     ),
-    "the operator Slice with an output whose shape": added(  # what is 0 of 32 windows and 16 of 16
+    "the operator Slice with an output whose shape": added(  # gives 0 of 32 windows, but 16 of 16
         NODE("Slice", ["inner", "begin", "end", "axis"], ["grown"]), begin=[-16], end=[16], axis=[0]
     ),
 }
 
 
 def refused(path: Path, monkeypatch) -> ModelError:
-    """The error of a model file that onnxruntime must not see."""
+    """Return the error for a model file, and assert that onnxruntime never sees it."""
     with monkeypatch.context() as patch:
         patch.setattr("ms_edge.model.session._session", lambda *_: pytest.fail("onnxruntime was asked"))
         with pytest.raises(ModelError) as caught:
@@ -220,11 +222,11 @@ def test_limits_are_far_above_bundled_models(base):
     assert Model.load(base).max_batch == MAX_VALUES // values
 
 
-# Constants elsewhere: in files, in memory.
+# Constants outside the file: in other files or in memory.
 
 
 def elsewhere(tensor: TensorProto, location: str = "weights.bin") -> TensorProto:
-    """The constant, said to be in another file."""
+    """Return the constant with its values in another file."""
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
@@ -240,7 +242,7 @@ def sparse(values: TensorProto, places: TensorProto) -> onnx.SparseTensorProto:
 
 
 def in_attribute(**value):
-    """Add an attribute with a value of some kind to a node."""
+    """Return a function that adds an attribute with a value of some kind to a node."""
 
     def change(model: onnx.ModelProto) -> None:
         model.graph.node[5].attribute.add(name="more", **value)
@@ -312,7 +314,7 @@ def varint(number: int) -> bytes:
 
 
 def sized(number: int, content: bytes) -> bytes:
-    """A field of bytes, as Protocol Buffers writes it."""
+    """Return a field of bytes in the format of Protocol Buffers."""
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
@@ -320,7 +322,7 @@ def numbered(number: int, value: int) -> bytes:
     return varint(number << 3) + varint(value)
 
 
-# A constant's name, type and sizes; where it is; and that it is not here.
+# HEAD has a constant's name, type and sizes; ENTRY says that its values are in another file.
 HEAD = TensorProto(name="weights", data_type=1, dims=[48, 2]).SerializeToString()
 ENTRY = sized(13, sized(1, b"location") + sized(2, b"weights.bin"))
 WIRED = {
@@ -354,7 +356,7 @@ def test_every_encoding_of_external_constants_is_refused(tmp_path, monkeypatch, 
     "more",
     [
         numbered(4095, 1),
-        numbered(1, 8),  # a version, again
+        numbered(1, 8),  # the version a second time
         sized(14, sized(1, b"ms_edge.license") + sized(2, b"another")),
         sized(7, b""),
         varint(7 << 3) + varint(1),
@@ -404,7 +406,7 @@ def test_usual_padding_is_accepted(tmp_path):
 
 
 def averaging(tmp_path: Path, **front_end) -> Path:
-    """A model of another front end, whose scores are the mean of its features."""
+    """Write a model of another front end whose scores are the mean of its features."""
     spec = dataclasses.replace(Model.load(SINGLE).metadata.spec, **front_end)
 
     def change(model: onnx.ModelProto) -> None:
@@ -429,7 +431,7 @@ def averaging(tmp_path: Path, **front_end) -> Path:
 @pytest.mark.parametrize(
     "front_end",
     [
-        # 4.2 million values a window of 10 ms, of which there are 3,200 in 32 s
+        # 4.2 million values per window of 10 ms; 32 s have 3,200 windows
         {
             "sample_rate_hz": 384_000,
             "frame_length": 1,
@@ -438,7 +440,7 @@ def averaging(tmp_path: Path, **front_end) -> Path:
             "clip_s": 0.01,
             "hop_s": 0.01,
         },
-        # One frame a window, and one for each sample of the hop, which nobody asks for
+        # One frame per window, but one per sample of the hop if frames are shared
         {"frame_length": 16_000, "frame_step": 1, "fft_length": 16_000, "clip_s": 1.0, "hop_s": 1.0},
     ],
 )

@@ -1,4 +1,4 @@
-"""The shapes that are known of a graph before it runs are those that onnxruntime makes."""
+"""The shapes that the model check predicts equal those that onnxruntime computes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ms_train.scores.outputs import with_logits
 
 NODE = helper.make_node
 BATCH = 3
-GIVEN = (4, 6, 5)  # of one window, in `x`
+GIVEN = (4, 6, 5)  # the shape of one window of the input `x`
 BOOL = NODE("Greater", ["x", "zero"], ["yes"])
 CONSTANTS = {
     "zero": np.float32(0),
@@ -56,7 +56,7 @@ FLAT = NODE("Reshape", ["x", "to_flat"], ["flat"])
 
 
 def one(operator: str, *inputs: str, outputs: int = 1, before: tuple[onnx.NodeProto, ...] = (), **attributes):
-    """A node, after those that make what it takes."""
+    """Return a node after the nodes that make its inputs."""
     return [*before, NODE(operator, inputs or ["x"], [f"y{index}" for index in range(outputs)], **attributes)]
 
 
@@ -103,7 +103,7 @@ CASES = [
 
 
 def content_of(nodes: list[onnx.NodeProto]) -> bytes:
-    """A model of these nodes, all of whose values are outputs."""
+    """Return the bytes of a model of these nodes, whose outputs are all values."""
     names = {name for node in nodes for name in node.input}
     made = [helper.make_empty_tensor_value_info(name) for node in nodes for name in node.output]
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *GIVEN])
@@ -114,7 +114,7 @@ def content_of(nodes: list[onnx.NodeProto]) -> bytes:
 
 
 def known_shapes(content: bytes, monkeypatch) -> list[Shape]:
-    """The shape of every output of every node, as it is known before the graph runs."""
+    """Return the shape of every output of every node, as the model check predicts it."""
     found: list[Shape] = []
     with monkeypatch.context() as patch:
 
@@ -176,7 +176,7 @@ def test_predicted_recipe_shapes_equal_onnxruntime(monkeypatch, name, form):
 
 
 def test_shapes_computed_by_keras_become_constants():
-    """Keras' attention reshapes to (2 x windows, ...), with a size that is left to follow already."""
+    """The attention of Keras reshapes to (2 x windows, ...), in which one size is -1 already."""
     keras.utils.set_random_seed(0)
     features = keras.Input((49, 48))
     attended = keras.layers.GlobalAveragePooling1D()(keras.layers.MultiHeadAttention(2, 8)(features, features))
@@ -196,9 +196,9 @@ def test_shapes_computed_by_keras_become_constants():
         ([((2, 3), 0), ((1, 3), None)], ((2, 3), 0)),
         ([((1, 3), 0), ((3,), None), ((5, 1, 1), None)], ((5, 1, 3), 1)),
         ([((3,), None), ((), None)], ((3,), None)),
-        ([((2, 3), 0), ((2, 3), None)], None),  # two windows would fit a size of 2, others not
+        ([((2, 3), 0), ((2, 3), None)], None),  # only two windows would match a size of 2
         ([((1, 3), 0), ((2, 3), 0)], None),
-        ([((1, 3), 0), ((3, 1), 1)], None),  # every window with every window
+        ([((1, 3), 0), ((3, 1), 1)], None),  # combines every window with every window
         ([((4,), 0), ((1, 4), 0)], None),
         ([((2,), None), ((3,), None)], None),
         ([], None),
