@@ -17,7 +17,7 @@ from ms_edge.audio.parts import Part, ogg_is_cut, ogg_parts
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import MPEG_CODINGS, Header, ReadAt, is_wav
 from ms_edge.audio.streams import Section, Stream
-from ms_edge.errors import AudioError, UsageError
+from ms_edge.errors import AudioError, UsageError, reason
 
 STDIN = "-"
 CYCLE_S = 146_097 * 86_400  # the Gregorian calendar repeats after 400 years
@@ -224,4 +224,4 @@ def header_warnings(start: bytes, header: Header | None) -> list[str]:
 
 def unreadable(name: str, error: OSError) -> AudioError:
     """Return the error for a source that is open but cannot be read."""
-    return AudioError("cannot-read", f"{name}: cannot be read ({(error.strerror or str(error)).lower()}).")
+    return AudioError("cannot-read", f"{name}: cannot be read ({reason(error)}).")
