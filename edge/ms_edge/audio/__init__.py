@@ -3,5 +3,6 @@
 `file` opens a path, a file object or an array, and `source` converts what it decodes to mono blocks
 at one sample rate. `opening` determines the format of a file; `riff`, `mpeg`, `parts`, `containers`
 and `raw` each know one format, and `streams` gives the bytes to libsndfile. These modules may
-import `ms_edge.errors` and each other. To support another format, begin with `containers`.
+import `ms_edge.arrays`, `ms_edge.errors` and each other. To support another format, begin with
+`containers`.
 """

@@ -210,7 +210,10 @@ class AudioFile(AudioSource):
             )
 
     def _read(self, buffer: Samples) -> int:
-        """Decode the next frames into `buffer` (frames, channels). Return how many; 0 at the end."""
+        """Decode the next frames into `buffer` (frames, channels).
+
+        Return how many; 0 at the end.
+        """
         done = self.frames - self._before
         if self._damaged:  # read to the next multiple, so that the result does not depend on the block size
             buffer = buffer[: CAREFUL_FRAMES - done % CAREFUL_FRAMES]

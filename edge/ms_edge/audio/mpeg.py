@@ -41,7 +41,7 @@ MAX_JUNK = 1 << 20  # bytes searched for the first frame after a tag, which may 
 MAX_TRIES = 200_000  # candidates checked between frames; 100 MB of noise have 20,000
 MAX_STRETCHES = 100_000  # in one file: each is a run of frames that follow one another
 MAX_TAGS = 10_000  # one after another
-MIN_REST = 4096  # as many bytes after the last frame cause a warning
+MIN_REST = 4096  # this many bytes after the last frame cause a warning
 
 
 def mpeg_parts(read_at: ReadAt, start: int, end: int) -> tuple[list[Part], list[str]]:

@@ -138,8 +138,8 @@ class AudioArrays(AudioSource):
 def _until_sentinel(blocks: Iterator[ArrayLike]) -> Iterator[ArrayLike]:
     """Yield the blocks of `iter(queue.get, None)`.
 
-    Python compares each block with None by `==`. For an array that is an array, and raises
-    ValueError.
+    Python compares each block with None by `==`. For an array the result is an array, whose truth
+    value raises ValueError.
     """
     parts: Any = blocks.__reduce__()
     function, *sentinel = parts[1]

@@ -36,8 +36,8 @@ MAX_CONSTANTS = 4_000
 MAX_FIELDS = 50_000  # in all messages of the file
 # The sum, over all nodes, of the constant values that a node reads and of those that it makes from
 # constants alone. While onnxruntime loads a model it rearranges the former and computes the latter,
-# in version 1.20 once for each node. A float32 network of 64 MiB (the largest file), stored with
-# 8-bit weights that are widened, has 50 million.
+# in version 1.20 once for each node. If the weights of the largest float32 network (64 MiB) are
+# quantised to 8 bits, a node reads them, widens them, and another reads the result: 50 million.
 MAX_CONSTANT_VALUES = 1 << 26
 MAX_NUMBERS = 4 * MAX_RANK  # in one attribute, and in one constant that determines a shape
 MAX_SIZE_BITS = 31  # of an axis of an input

@@ -108,7 +108,7 @@ class Node:
     def numbers(self, name: str, default: Sequence[int] | None = None) -> list[int]:
         """Return an attribute that is a list of whole numbers.
 
-        Raises ValueError for another type, or if it is required.
+        Raises ValueError for another type, or if it is missing and has no default.
         """
         found = self.attributes.get(name, None if default is None else list(default))
         if not isinstance(found, list):
