@@ -149,7 +149,7 @@ def test_headerless_pcm(recording):
 @pytest.mark.parametrize(
     ("content", "code", "says"),
     [
-        (b"", "empty-file", "ended before it began"),
+        (b"", "empty-file", "the stream is empty"),
         (b"RIFF", "not-audio", "not WAV"),
         (b"I am not audio.\n" * 1000, "not-audio", "--raw"),
         (hostile.encoded(form="FLAC"), "not-audio", "ffmpeg"),

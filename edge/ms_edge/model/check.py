@@ -331,4 +331,4 @@ def _shown(name: str) -> str:
 
 
 def _refused(what: str) -> ModelError:
-    return ModelError("bad-model", f"ms-export does not write such a model: it uses {what}.")
+    return ModelError("bad-model", f"not a model that ms-export writes: it uses {what}.")
