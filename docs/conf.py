@@ -36,9 +36,15 @@ html_theme_options = {"navigation_with_keys": True}
 
 
 def setup(app: Sphinx) -> None:
-    """Name files outside docs/ instead of linking them: the site does not contain them."""
+    """Prepare pages and docstrings for Sphinx."""
 
     def named(app: Sphinx, page: str, source: list[str]) -> None:
+        """Name files outside docs/ instead of linking them: the site does not contain them."""
         source[0] = re.sub(r"\[([^\]]+)\]\(\.\./([^)#]+)[^)]*\)", r"\1 (`\2`)", source[0])
 
+    def escaped(app: Sphinx, kind: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+        """Keep stars as they are: docstrings use them for shapes and products, not for emphasis."""
+        lines[:] = [re.sub(r"(`[^`]*`)|\*", lambda found: found[1] or r"\*", line) for line in lines]
+
     app.connect("source-read", named)
+    app.connect("autodoc-process-docstring", escaped)
