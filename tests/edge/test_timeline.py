@@ -328,7 +328,7 @@ def test_thresholds_apply_to_streams():
 
 def test_only_independent_labels_have_thresholds():
     exclusive = Scripted([(0.9, 0.1)], Decision("exclusive", ()))
-    with pytest.raises(UsageError, match="only independent labels have thresholds"):
+    with pytest.raises(UsageError, match="only models of independent labels have thresholds"):
         Classifier(exclusive, thresholds={"speech": 0.6})
     assert Classifier(exclusive).settings()["thresholds"] is None
     assert Classifier(binary=True).settings()["thresholds"] is None
@@ -341,3 +341,14 @@ def test_what_is_not_sure_enough_is_uncertain_but_keeps_its_scores(samples):
     assert set(unsure.seconds) == {"uncertain"}
     assert unsure.scores == sure.scores
     assert unsure.probability == sure.probability
+
+
+def test_analyse_returns_the_scores_of_every_window(samples):
+    classifier = Classifier()
+    found, windows = classifier.analyse(samples[0])
+    assert found == classifier.classify(samples[0])
+    expected = classifier.window_scores([read_mono(samples[0], classifier.spec.sample_rate_hz)])
+    np.testing.assert_array_equal(windows.starts, expected.starts)
+    np.testing.assert_array_equal(windows.scores, expected.scores)
+    np.testing.assert_array_equal(windows.silent, expected.silent)
+    assert found.scores == dict(zip(LABELS, windows.scores.mean(axis=0, dtype=np.float64).tolist(), strict=True))
