@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import soundfile
 
 from ms_edge.audio.file import read_mono
+from ms_edge.cli import arguments
 from ms_edge.cli import main as cli
 
 RECORD_KEYS = [
@@ -377,3 +380,12 @@ def test_help_and_version_import_nothing_heavy():
         "assert not {'numpy', 'scipy', 'onnxruntime', 'soundfile'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    "command", [["classify"], ["stream", "-"], ["info"], ["doctor"], ["benchmark"]], ids=lambda command: command[0]
+)
+def test_options_have_the_parsers_fields(command):
+    parsed = vars(arguments.parser().parse_args(command))
+    options = import_module(f"ms_edge.cli.{parsed.pop('command')}").Options
+    assert {field.name for field in dataclasses.fields(options)} == set(parsed)

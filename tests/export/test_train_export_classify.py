@@ -154,8 +154,8 @@ def test_every_recipe_becomes_a_graph_that_is_served_and_answers_as_keras_does(n
 
 def test_golden_vector_agrees(exported):
     found = golden_deviations(Model.load(exported))
-    assert found["features"].largest <= 1e-3
-    assert found["scores"].largest <= 1e-5
+    assert found.features.largest <= 1e-3
+    assert found.scores.largest <= 1e-5
 
 
 def test_served_scores_are_those_of_keras_through_the_whole_runtime(exported, run, samples, capsys):
