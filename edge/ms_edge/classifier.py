@@ -121,8 +121,8 @@ class Classifier:
             self.decision = _with_thresholds(self.decision, self.model.metadata.labels, thresholds, self.binary)
         self.wav_only = wav_only
         self._inputs = model_inputs(self.spec, self.model.input)
-        # Windows that start a multiple of `_step` samples apart share frames, which the model computes once.
-        # 0: the model cannot do it, or the hop is no multiple of its step.
+        # Windows that start a multiple of `_step` samples apart share frames, which the model computes
+        # once. 0: the model cannot do that, or the hop is no multiple of its step.
         step = (self.model.metadata.step_frames or 0) * self.spec.frame_step
         self._step = step if step and self.spec.hop_samples % step == 0 else 0
         self._features = model_input(self.spec, self.model.input) if self._step else None

@@ -1,4 +1,4 @@
-"""The one result shape: what was found in a recording, or why nothing could be."""
+"""The result for one recording: a `Classification`, or a `Failure` with the reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ SCHEMA = "ms-edge/1"
 
 @dataclass(frozen=True)
 class Segment:
-    """What one stretch of a recording is; `scores` are the mean probabilities of the model's labels in it."""
+    """A stretch of a recording with one label.
+
+    `scores` are the mean probabilities of the model's labels, `probability` that of `label`.
+    """
 
     start_s: float
     end_s: float
@@ -19,7 +22,7 @@ class Segment:
     scores: dict[str, float]
 
     def record(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the segment as a dictionary, ready for JSON."""
         return {
             "start_s": self.start_s,
             "end_s": self.end_s,
@@ -31,12 +34,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Classification:
-    """What one recording is.
+    """The answer for one recording.
 
-    `scores` are the mean probabilities of the model's labels over the windows that are not silent; `segments` cover the
-    recording without gaps, and `seconds` says how much of it they give to which label. `file` tells the bytes that were
-    read (size, time of change), where it is a file. `settings` is what the answer depends on beside the model, whose file
-    has the SHA-256 `model`; `provider` is what it ran on.
+    `scores` are the mean probabilities of the model's labels over the windows that are not silent.
+    `segments` cover the recording without gaps; `seconds` maps each label to its total duration.
+    `file` identifies the file that was read by its size and its time of change; it is None for other
+    sources. `settings` holds everything except the model that the answer depends on. `model` is the
+    SHA-256 of the model file, and `provider` the onnxruntime provider that ran it.
     """
 
     path: str
@@ -55,7 +59,7 @@ class Classification:
     provider: str
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
-        """The record of schema `ms-edge/1`, ready for JSON, with or without its segments."""
+        """Return the record of schema `ms-edge/1`, ready for JSON, with segments if `timeline` is set."""
         return {
             "schema": SCHEMA,
             "path": self.path,
@@ -77,14 +81,14 @@ class Classification:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why one recording could not be classified: a stable code and a sentence."""
+    """The reason why a recording could not be classified: a stable code and a sentence."""
 
     path: str
     code: str
     message: str
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
-        """The record of schema `ms-edge/1`, ready for JSON."""
+        """Return the record of schema `ms-edge/1`, ready for JSON."""
         return {"schema": SCHEMA, "path": self.path, "error": {"code": self.code, "message": self.message}}
 
 

@@ -19,7 +19,10 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Measure, print the report, and return the exit status: 3 if an answer is wrong or the model cannot be used."""
+    """Measure, print the report, and return the exit status.
+
+    It is 3 if an answer is wrong or the model cannot be used.
+    """
     found = measure(options.model, options.device, options.seconds)
     print(found.json() if options.json else found.text())
     return 0 if found.ok else UNUSABLE

@@ -22,7 +22,7 @@ from ms_edge.output.journal import ResumableOutput, parts
 from ms_edge.output.writers import format_of, formats, wants_colour
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
 class Options(ClassifierOptions):
     """The options of `ms-edge classify`; the fields are the options' names."""
 

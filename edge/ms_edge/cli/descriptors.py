@@ -23,7 +23,7 @@ def open_standard_descriptors() -> None:
 
 
 def hide_stderr_of_libraries() -> None:
-    """Discard what C libraries print to descriptor 2; `sys.stderr` gets a copy of the descriptor.
+    """Discard what C libraries print to descriptor 2; `sys.stderr` gets a copy of descriptor 2.
 
     mpg123 prints every bad frame, onnxruntime every GPU that is missing.
     """
@@ -38,7 +38,10 @@ def hide_stderr_of_libraries() -> None:
 
 
 def hide_stdout_of_libraries() -> None:
-    """Send what C libraries print to descriptor 1 to descriptor 2; `sys.stdout` gets a copy of the descriptor."""
+    """Send what C libraries print to descriptor 1 to descriptor 2.
+
+    `sys.stdout` gets a copy of descriptor 1.
+    """
     before = sys.stdout
     if not isinstance(before, io.TextIOWrapper):
         return
@@ -59,7 +62,10 @@ def hide_stdout_of_libraries() -> None:
 
 
 def path_of_our_copy(output: str | None) -> str | None:
-    """Return the path of our copy if `output` names descriptor 1 or 2, which now belong to the C libraries."""
+    """Return the path of our copy if `output` names descriptor 1 or 2.
+
+    Descriptors 1 and 2 themselves now belong to the C libraries.
+    """
     for number, name, stream in ((1, "stdout", sys.stdout), (2, "stderr", sys.stderr)):
         if output in (f"/dev/{name}", f"/dev/fd/{number}", f"/proc/self/fd/{number}"):
             return f"/dev/fd/{stream.fileno()}"
@@ -67,6 +73,9 @@ def path_of_our_copy(output: str | None) -> str | None:
 
 
 def write_like_a_file(stream: object) -> None:
-    """Let standard output carry the bytes that `-o FILE` would hold, also for names that are not Unicode."""
+    """Let standard output carry the bytes that `-o FILE` would hold.
+
+    They include file names that are not Unicode.
+    """
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")

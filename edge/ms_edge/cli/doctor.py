@@ -18,7 +18,10 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Print the report, and return the exit status: 3 if an answer is wrong or the model cannot be used."""
+    """Print the report, and return the exit status.
+
+    It is 3 if an answer is wrong or the model cannot be used.
+    """
     found = examine(options.model, options.device)
     print(found.json() if options.json else found.text())
     return 0 if found.ok else UNUSABLE

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         open_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # the terminal's encoding may lack a file name's characters
+        if isinstance(stream, io.TextIOWrapper):  # so that any file name can be printed
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
@@ -93,7 +93,10 @@ def _failed(error: Exception) -> int:
 
 
 def _interrupt_on_termination() -> None:
-    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, unless the process was started to ignore them (`nohup`)."""
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does.
+
+    A signal that the process was started to ignore (`nohup`) stays ignored.
+    """
     import signal
 
     for name in ("SIGTERM", "SIGHUP"):
@@ -104,7 +107,7 @@ def _interrupt_on_termination() -> None:
 
 def _complain(message: str) -> None:
     """Print one line on standard error."""
-    with contextlib.suppress(ImportError, OSError, MemoryError):  # the error may be that nothing can be imported
+    with contextlib.suppress(ImportError, OSError, MemoryError):  # the import may fail too
         from ms_edge.output.writers import printable
 
         message = printable(message)

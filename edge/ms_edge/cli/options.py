@@ -10,7 +10,9 @@ from ms_edge.errors import UsageError
 from ms_edge.model.session import Model
 
 
-@dataclass(frozen=True, kw_only=True)
+# Without the methods for freezing, comparing and printing: generating them takes a millisecond of
+# every start.
+@dataclass(kw_only=True, eq=False, repr=False)
 class ClassifierOptions:
     """How to read and judge audio; the fields are the options' names."""
 

@@ -10,7 +10,7 @@ from ms_edge.jobs.progress import Progress
 from ms_edge.model.session import Model
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
 class Options(ClassifierOptions):
     """The options of `ms-edge stream`; the fields are the options' names."""
 

@@ -85,7 +85,10 @@ class Timed:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A device that was not timed because its answers are wrong: `wrong` says at which stage and by how much."""
+    """A device that was not timed because its answers are wrong.
+
+    `wrong` maps each wrong stage to its deviation.
+    """
 
     device: str
     provider: str
@@ -95,7 +98,10 @@ class Wrong:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What `measure` found. `ok` is false if an answer is wrong or a device that must work is unusable."""
+    """What `measure` found.
+
+    `ok` is false if an answer is wrong or a device that must work is unusable.
+    """
 
     schema: str
     ok: bool

@@ -1,4 +1,7 @@
-"""How far one array differs from another: the comparison behind every statement that two systems agree."""
+"""How far one array differs from another.
+
+Every statement of this project that two systems agree rests on this comparison.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,12 @@ class Deviation:
 
     @property
     def passed(self) -> bool:
-        """True if the difference is within the tolerance. NaN and arrays of different shapes do not pass."""
+        """True if the difference is within the tolerance; never for NaN or arrays of different shapes."""
         return not self.problem and self.largest <= self.tolerance
 
     @property
     def shown(self) -> str:
-        """The largest difference with two digits, or more if they are needed to compare it with the tolerance."""
+        """The largest difference with two digits, or as many as a comparison with the tolerance needs."""
         for digits in range(1, 17):
             text = f"{self.largest:.{digits}e}"
             if (float(text) > self.tolerance) == (self.largest > self.tolerance):

@@ -1,4 +1,4 @@
-"""What `doctor` and `benchmark` have in common: which devices to examine, and which of them must work."""
+"""What `doctor` and `benchmark` have in common: the result of a device that cannot be used."""
 
 from __future__ import annotations
 
@@ -44,5 +44,8 @@ class Unusable:
 
 
 def all_ok(results: Iterable[DeviceResult], asked: str) -> bool:
-    """Return whether all devices are right. With `asked` = auto, a device other than the CPU may be unusable."""
+    """Return whether all devices are right.
+
+    A device may be unusable, unless it is the CPU or the device that the user asked for.
+    """
     return all(found.ok or (isinstance(found, Unusable) and found.device not in (asked, "cpu")) for found in results)

@@ -1,4 +1,4 @@
-"""`ms-edge doctor`: is everything installed, and does the model give its reference results on this machine?"""
+"""`ms-edge doctor`: what is installed, and does the model give its reference results here?"""
 
 from __future__ import annotations
 

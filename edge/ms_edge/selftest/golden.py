@@ -1,4 +1,4 @@
-"""The golden vector: a signal that every machine makes bit by bit, and the model's reference scores for it."""
+"""The golden vector: a signal that every machine makes bit by bit, and the model's scores for it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def golden_deviations(model: Model) -> GoldenDeviations:
 
 
 def band_statistics(features: Float32, layout: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean and the largest value of each band of one clip's features, (bins,) float64 each."""
+    """Return the mean and the maximum of each band of one clip's features, (bins,) float64 each."""
     frames_axis = 1 if layout == "bins_frames" else 0
     values = features.astype(np.float64)
     return values.mean(axis=frames_axis), values.max(axis=frames_axis)
