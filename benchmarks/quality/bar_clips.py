@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quality import conditions
-from benchmarks.quality.testsets import RATE_HZ, Samples
+from benchmarks.quality.testsets import RATE_HZ
 from benchmarks.quality.validation_set import (
     LISTING,
     Clip,
@@ -33,11 +33,12 @@ from benchmarks.quality.validation_set import (
     write_clips,
     write_listing,
 )
-from ms_edge.errors import MsEdgeError
+from ms_edge.arrays import Float32
 from ms_train.augment import rooms as simulated
 from ms_train.augment.rooms import Room
 from ms_train.datasets.cache import default_folder
 from ms_train.datasets.dataset import Recording
+from ms_train.errors import DataError
 
 SECONDS = (5, 1)
 PER_SOURCE = 40
@@ -53,11 +54,11 @@ def build(corpus: Path, out: Path) -> list[Clip]:
 
 
 def write(out: Path, recordings: Sequence[Recording], rooms: Sequence[Room]) -> None:
-    """Write the clips into `out`. Raises MsEdgeError(`bad-data`) where there are no clips of a label."""
+    """Write the clips into `out`. Raises DataError(`bad-data`) where there are no clips of a label."""
     write_listing(out, write_clips(out, _all(recordings, rooms)))
 
 
-def _all(recordings: Sequence[Recording], rooms: Sequence[Room]) -> Iterator[tuple[Clip, Samples]]:
+def _all(recordings: Sequence[Recording], rooms: Sequence[Room]) -> Iterator[tuple[Clip, Float32]]:
     for seconds in SECONDS:
         for label in ("speech", "music"):
             cuts = _cuts(recordings, label, seconds)
@@ -76,7 +77,7 @@ def _all(recordings: Sequence[Recording], rooms: Sequence[Room]) -> Iterator[tup
 
 
 def _cuts(recordings: Sequence[Recording], label: str, seconds: int) -> list[Cut]:
-    """Clips of a label, of each source in turn. Raises MsEdgeError(`bad-data`) where there are none."""
+    """Clips of a label, of each source in turn. Raises DataError(`bad-data`) where there are none."""
     sources: dict[str, list[Recording]] = defaultdict(list)
     for recording in recordings:
         if recording.label == label:
@@ -88,5 +89,5 @@ def _cuts(recordings: Sequence[Recording], label: str, seconds: int) -> list[Cut
         ]
     )
     if not found:
-        raise MsEdgeError("bad-data", f"val: has no {label} of {seconds} s to put into rooms.")
+        raise DataError("bad-data", f"val: has no {label} of {seconds} s to put into rooms.")
     return found

@@ -32,6 +32,7 @@ from benchmarks.quality.timelines import markdown as timeline_table
 from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
 from ms_train.datasets.open_corpus import Row, manifest
+from ms_train.errors import DataError
 
 PARTS = ("train", "val", "calib")
 KINDS = {"several": "both", "other": "neither"}  # of windows, as the card calls them
@@ -75,7 +76,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise MsEdgeError("bad-data", f"{path}: cannot be read ({error}).") from None
+        raise DataError("bad-data", f"{path}: cannot be read ({error}).") from None
     return found
 
 
@@ -90,20 +91,20 @@ def card(
 ) -> str:
     """The card of a model: of the JSON files of its run folder by name, the rows of the corpus, and what was measured of it.
 
-    Raises MsEdgeError(`bad-data`) where these are not of one model.
+    Raises DataError(`bad-data`) where these are not of one model.
     """
     metadata, spec = model.metadata, model.metadata.spec
     data = json.dumps(run["data"], sort_keys=True).encode()
     if metadata.training.get("data_sha256") != hashlib.sha256(data).hexdigest():
-        raise MsEdgeError("bad-data", f"{model.path}: was trained on other recordings than those of the run.")
+        raise DataError("bad-data", f"{model.path}: was trained on other recordings than those of the run.")
     for name, found in (("accuracy", accuracy), ("timeline", timeline), ("shortcuts", shortcuts)):
         if found and found["model"] != model.sha256:
-            raise MsEdgeError("bad-data", f"{name}: was measured of another model than {model.path}.")
+            raise DataError("bad-data", f"{name}: was measured of another model than {model.path}.")
     rows = {row.flac: row for row in corpus}
     try:
         parts = {part: [rows[name] for name in run["split"][part]] for part in PARTS if part in run["split"]}
     except KeyError as error:
-        raise MsEdgeError("bad-data", f"{error}: a recording of the run that is not in the open corpus.") from None
+        raise DataError("bad-data", f"{error}: a recording of the run that is not in the open corpus.") from None
     text = TEMPLATE.format(
         recipe=metadata.recipe,
         parameters=f"{metadata.training['parameters']:,}",
@@ -248,7 +249,7 @@ def _shortcuts(numbers: dict[str, Any] | None) -> str:
 
 def _learning(numbers: dict[str, Any] | None, recipe: str) -> str:
     if numbers and numbers["recipe"] != recipe:
-        raise MsEdgeError("bad-data", f"learning: was measured of the recipe {numbers['recipe']}, not of {recipe}.")
+        raise DataError("bad-data", f"learning: was measured of the recipe {numbers['recipe']}, not of {recipe}.")
     return LEARNING.format(table=learning_table(numbers), epochs=numbers["epochs"]) if numbers else ""
 
 

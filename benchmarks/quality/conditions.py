@@ -19,7 +19,8 @@ from collections import defaultdict
 import numpy as np
 from scipy.signal import butter, fftconvolve, sosfilt
 
-from benchmarks.quality.testsets import RATE_HZ, Samples, rms, unclipped
+from benchmarks.quality.testsets import RATE_HZ, rms, unclipped
+from ms_edge.arrays import Float32
 from ms_train.augment import rooms as simulated
 from ms_train.datasets.cache import default_folder
 
@@ -33,12 +34,12 @@ MUSIC_BELOW_DB = (-10, -5, 0, 5, 10, 15, 20)
 Rng = np.random.Generator
 
 
-def rooms(part: str) -> dict[str, list[Samples]]:
+def rooms(part: str) -> dict[str, list[Float32]]:
     """Impulse responses by size of the room and distance: other ones for each part.
 
     `val` has the simulated rooms of that name (see `ms_train.augment.rooms`), others have decaying noise.
     """
-    found: dict[str, list[Samples]] = defaultdict(list)
+    found: dict[str, list[Float32]] = defaultdict(list)
     if part == "val":
         for room in simulated.load(part, RATE_HZ, default_folder()):
             for direct_db, response in zip(room.direct_db, room.responses, strict=True):
@@ -53,7 +54,7 @@ def rooms(part: str) -> dict[str, list[Samples]]:
     return found
 
 
-def in_room(audio: Samples, start: int, length: int, response: Samples) -> Samples:
+def in_room(audio: Float32, start: int, length: int, response: Float32) -> Float32:
     """The clip of `length` samples at `start` of a recording played in a room.
 
     `response` (n,) is the room's impulse response, which begins with the direct sound.
@@ -63,7 +64,7 @@ def in_room(audio: Samples, start: int, length: int, response: Samples) -> Sampl
     return unclipped(wet[start - begin :][:length])
 
 
-def decaying_noise(decay_s: float, direct_to_reverberant_db: float, rng: Rng) -> Samples:
+def decaying_noise(decay_s: float, direct_to_reverberant_db: float, rng: Rng) -> Float32:
     """Response of a direct sound and of noise that decays by 60 dB in `decay_s`, (n,) float32."""
     times = np.arange(round(decay_s * RATE_HZ)) / RATE_HZ
     tail = rng.standard_normal(len(times)) * 10 ** (-3 * times / decay_s)
@@ -73,7 +74,7 @@ def decaying_noise(decay_s: float, direct_to_reverberant_db: float, rng: Rng) ->
     return tail.astype(np.float32)
 
 
-def noisy(samples: Samples, colour: str, snr_db: float, rng: Rng) -> Samples:
+def noisy(samples: Float32, colour: str, snr_db: float, rng: Rng) -> Float32:
     """The samples with steady noise of one colour, `snr_db` below their RMS."""
     from ms_train.evaluation.scoring import (
         with_noise,  # which imports TensorFlow: cutting takes that time, scoring does not
@@ -82,14 +83,14 @@ def noisy(samples: Samples, colour: str, snr_db: float, rng: Rng) -> Samples:
     return unclipped(with_noise(samples, colour, snr_db, rng))
 
 
-def mixture(speech: Samples, music: Samples, below_db: float) -> Samples:
+def mixture(speech: Float32, music: Float32, below_db: float) -> Float32:
     """Speech and music of equal length, the RMS of the music `below_db` below that of the speech."""
     return unclipped(speech + music * np.float32(rms(speech) / rms(music) * 10 ** (-below_db / 20)))
 
 
-def with_gaps(audio: Samples, length: int, rng: Rng) -> Samples:
+def with_gaps(audio: Float32, length: int, rng: Rng) -> Float32:
     """So many samples of hard-cut pieces of a recording with gaps between them; pieces are no quieter than -20 dB of its RMS."""
-    parts: list[Samples] = []
+    parts: list[Float32] = []
     level, filled = rms(audio), 0
     while filled < length:
         size = min(len(audio), round(rng.uniform(*PIECE_S) * RATE_HZ))
@@ -102,7 +103,7 @@ def with_gaps(audio: Samples, length: int, rng: Rng) -> Samples:
     return np.concatenate(parts)[:length]
 
 
-def with_rests(samples: Samples, rng: Rng) -> Samples:
+def with_rests(samples: Float32, rng: Rng) -> Float32:
     """The samples, faded out and in again for rests; they begin with sound."""
     gate, at = np.zeros(len(samples), np.float32), 0
     while at < len(gate):
@@ -111,15 +112,15 @@ def with_rests(samples: Samples, rng: Rng) -> Samples:
         at += sound + round(rng.uniform(*REST_S) * RATE_HZ)
     ramp = np.hanning(round(2 * RAMP_S * RATE_HZ)).astype(np.float32)
     gate = np.convolve(np.pad(gate, len(ramp), "edge"), ramp / ramp.sum(), "same")[len(ramp) : -len(ramp)]
-    faded: Samples = samples * gate + _quiet(len(samples), rms(samples), rng)
+    faded: Float32 = samples * gate + _quiet(len(samples), rms(samples), rng)
     return faded
 
 
-def _quiet(length: int, level: float, rng: Rng) -> Samples:
+def _quiet(length: int, level: float, rng: Rng) -> Float32:
     return (level * QUIET * rng.standard_normal(length)).astype(np.float32)
 
 
-def old_recording(samples: Samples, rng: Rng) -> Samples:
+def old_recording(samples: Float32, rng: Rng) -> Float32:
     """A narrow band, crackle, and noise: as a shellac disc sounds."""
     from ms_train.evaluation.scoring import noise
 

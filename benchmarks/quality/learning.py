@@ -32,9 +32,9 @@ from typing import Any
 import keras
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.quality.testsets import NEITHER, Clip
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
 from ms_edge.errors import MsEdgeError
 from ms_train.augment.pool import Pool
@@ -42,13 +42,13 @@ from ms_train.datasets.cache import Cache, default_folder
 from ms_train.datasets.clips import read_all
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.open_corpus import open_corpus
+from ms_train.errors import DataError
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.recipes.by_name import get_recipe
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.metrics import predict
 from ms_train.training.fit import fit
 
-Float32 = NDArray[np.float32]
 Asked = tuple[Float32, Sequence[str]]  # windows (n, samples), and what is true of each
 
 RECIPE = "mel_residual"
@@ -174,7 +174,7 @@ def of_test(tests: Path, test: str, recipe: Recipe) -> Asked:
     """The clips of a test that `benchmarks.quality.accuracy` has cut."""
     listing = tests / "tests.tsv"
     if not listing.exists():
-        raise MsEdgeError(
+        raise DataError(
             "bad-data", f"{tests}: holds no tests; `python -m benchmarks.quality.accuracy` makes them in OUT/tests."
         )
     with listing.open(encoding="utf-8", newline="") as file:

@@ -44,8 +44,9 @@ from benchmarks.quality.splices import (
     truth_in,
     without_pauses,
 )
-from benchmarks.quality.testsets import BOTH, NEITHER, RATE_HZ, SILENT_RMS, Samples, rms, telephone, unclipped
+from benchmarks.quality.testsets import BOTH, NEITHER, RATE_HZ, SILENT_RMS, rms, telephone, unclipped
 from benchmarks.quality.validation_set import material
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
 from ms_train.datasets.dataset import Recording
 
@@ -77,7 +78,7 @@ def build(corpus: Path, out: Path, recordings: Iterable[Recording], seed: int) -
     return truth_in(out)
 
 
-def programme(kind: str, name: str, of: Material, rng: Rng) -> tuple[Samples, list[Stretch]]:
+def programme(kind: str, name: str, of: Material, rng: Rng) -> tuple[Float32, list[Stretch]]:
     """One file of a kind: its samples, and what they are."""
     if kind == "blocks":
         return splice(of, name, rng)
@@ -92,7 +93,7 @@ class Studio:
     def __init__(self, of: Material, rng: Rng, condition_share: float) -> None:
         self.of, self.rng, self.condition_share = of, rng, condition_share
         self.at = 0.0
-        self.parts: list[tuple[str, float, Samples, Gain]] = []
+        self.parts: list[tuple[str, float, Float32, Gain]] = []
 
     def broadcast(self) -> None:
         """Ten minutes of everything."""
@@ -152,7 +153,7 @@ class Studio:
         """Talk with music under it, which begins before and ends after it, or within it."""
         self.bed(self.speech(self.rng.uniform(10, 90)), (self.rng.uniform(0.1, 3), self.rng.uniform(0.5, 4)), 5)
 
-    def bed(self, talk: Samples, fades_s: tuple[float, float], lead_s: float) -> None:
+    def bed(self, talk: Float32, fades_s: tuple[float, float], lead_s: float) -> None:
         """Talk, and music under it from up to `lead_s` before it until so long after it."""
         seconds, rng = len(talk) / RATE_HZ, self.rng
         before, after = (max(0.0, rng.uniform(-lead_s, lead_s)) for _ in range(2))
@@ -188,7 +189,7 @@ class Studio:
         seconds = self.rng.uniform(5, 40) if seconds is None else seconds
         self.place("noise", self.music(seconds, NEITHER), (0.2, 0.2))
 
-    def place(self, label: str, samples: Samples, fades_s: tuple[float, float]) -> None:
+    def place(self, label: str, samples: Float32, fades_s: tuple[float, float]) -> None:
         """Put a part where the last one ended, faded in and out."""
         seconds = len(samples) / RATE_HZ
         fade_in, fade_out = (min(fade, seconds / 2) for fade in fades_s)
@@ -209,11 +210,11 @@ class Studio:
         names = list(self.of[label])
         return names[self.rng.integers(len(names))]
 
-    def speech(self, seconds: float, source: str | None = None) -> Samples:
+    def speech(self, seconds: float, source: str | None = None) -> Float32:
         """Talk of one source, with pauses, (n,)."""
         rng, paths = self.rng, self.of["speech"][source or self.source("speech")]
         length, filled = _samples(seconds), 0
-        pieces: list[Samples] = []
+        pieces: list[Float32] = []
         while filled < length:
             audio = without_pauses(_read(paths[rng.integers(len(paths))]))
             if not len(audio) or rms(audio) < SILENT_RMS:
@@ -228,7 +229,7 @@ class Studio:
             found = found + (10 ** (rng.uniform(*HISS_DB) / 20) * rng.standard_normal(length)).astype(np.float32)
         return self.in_condition(found)
 
-    def music(self, seconds: float, label: str = "music") -> Samples:
+    def music(self, seconds: float, label: str = "music") -> Float32:
         """One recording of music, or of noise, and more of its source where it is shorter, (n,)."""
         of = self.of["noise" if label == NEITHER else label]
         paths = of[self.source("noise" if label == NEITHER else label)]
@@ -244,7 +245,7 @@ class Studio:
             filled += len(piece)
         return self.in_condition(np.concatenate(pieces))
 
-    def in_condition(self, samples: Samples) -> Samples:
+    def in_condition(self, samples: Float32) -> Float32:
         """The samples at an RMS of one, some of them in a condition."""
         rng = self.rng
         if rng.random() < self.condition_share:
@@ -260,7 +261,7 @@ class Studio:
                 samples = conditions.noisy(samples, ("white", "pink")[what - 3], rng.uniform(8, 25), rng)
         return samples / np.float32(rms(samples))
 
-    def mixed(self, name: str) -> tuple[Samples, list[Stretch]]:
+    def mixed(self, name: str) -> tuple[Float32, list[Stretch]]:
         """All parts together, and what is true of them."""
         steps = max(round((at + len(samples) / RATE_HZ) / STEP_S) for _, at, samples, _ in self.parts)
         total, there = np.zeros(steps * STEP, np.float32), np.zeros((steps, 2), bool)
@@ -295,5 +296,5 @@ def _label(there: NDArray[np.bool_]) -> str:
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path) -> Samples:
+def _read(path: Path) -> Float32:
     return read_mono(path, RATE_HZ)

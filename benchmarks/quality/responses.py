@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.quality.testsets import RATE_HZ, Samples
+from benchmarks.quality.testsets import RATE_HZ
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
 from ms_train.datasets.origins import RepositoryTree
 
@@ -32,7 +33,7 @@ FILES = {
 LONGEST_S, LEAD = 3.0, 16  # samples before the direct sound
 
 
-def measured_responses(cache: Path, clones: Path | None) -> list[Samples]:
+def measured_responses(cache: Path, clones: Path | None) -> list[Float32]:
     """Each response (n,), of energy 1, that begins with the direct sound.
 
     Repositories are found in `clones` (as `ms-train data fetch --repositories`), or fetched into `cache`. Raises MsEdgeError.
@@ -45,7 +46,7 @@ def measured_responses(cache: Path, clones: Path | None) -> list[Samples]:
     return found
 
 
-def begun(response: Samples) -> Samples:
+def begun(response: Float32) -> Float32:
     """The response from its loudest sample on, the direct sound, of energy 1."""
     response = response[max(0, int(np.abs(response).argmax()) - LEAD) :][: round(LONGEST_S * RATE_HZ)]
     return (response / np.sqrt(np.sum(response**2))).astype(np.float32)

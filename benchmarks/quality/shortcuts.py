@@ -39,6 +39,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
 from ms_edge.features.frontend import FrontEnd
@@ -52,7 +53,6 @@ from ms_train.recipes.recipe import Recipe
 from ms_train.signals import Augment
 from ms_train.training.rendering import pool_of, scenes_of
 
-Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Windows = tuple[Float32, NDArray[np.bool_]]  # (n, samples), and whether each is music (n,)
 

@@ -22,17 +22,8 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from benchmarks.quality.testsets import (
-    BOTH,
-    NEITHER,
-    RATE_HZ,
-    Samples,
-    fixed_clips,
-    require_test_a,
-    rms,
-    unclipped,
-    whole,
-)
+from benchmarks.quality.testsets import BOTH, NEITHER, RATE_HZ, fixed_clips, require_test_a, rms, unclipped, whole
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
 
 FILES, FILE_S = 20, 180.0
@@ -102,7 +93,7 @@ def _material(corpus: Path) -> Material:
     return {label: {name: paths for name, paths in of.items() if paths} for label, of in found.items()}
 
 
-def splice(material: Material, file: str, rng: Rng, seconds: float = FILE_S) -> tuple[Samples, list[Stretch]]:
+def splice(material: Material, file: str, rng: Rng, seconds: float = FILE_S) -> tuple[Float32, list[Stretch]]:
     """One file: its samples, and what they are."""
     parts, stretches, at, last = [], [], 0, ""
     total = round(seconds / STEP_S)  # steps, here and below
@@ -118,7 +109,7 @@ def splice(material: Material, file: str, rng: Rng, seconds: float = FILE_S) -> 
     return np.concatenate(parts), stretches
 
 
-def _segment(material: Material, label: str, length: int, rng: Rng) -> tuple[Samples, list[str]]:
+def _segment(material: Material, label: str, length: int, rng: Rng) -> tuple[Float32, list[str]]:
     samples, names = _of("noise" if label == NEITHER else label.split("+")[0], material, length, rng)
     if label == BOTH:
         music, more = _of("music", material, length, rng)
@@ -131,7 +122,7 @@ def _segment(material: Material, label: str, length: int, rng: Rng) -> tuple[Sam
     return samples, names
 
 
-def _of(label: str, material: Material, length: int, rng: Rng) -> tuple[Samples, list[str]]:
+def _of(label: str, material: Material, length: int, rng: Rng) -> tuple[Float32, list[str]]:
     """So many samples of recordings of one package, joined without pauses."""
     package = list(material[label])[rng.integers(len(material[label]))]
     paths, pieces, names, filled = material[label][package], [], [], 0
@@ -146,7 +137,7 @@ def _of(label: str, material: Material, length: int, rng: Rng) -> tuple[Samples,
     return np.concatenate(pieces), names
 
 
-def without_pauses(samples: Samples) -> Samples:
+def without_pauses(samples: Float32) -> Float32:
     """Whole steps from the first to the last that is no pause, longer pauses between them cut to the longest that may be."""
     steps = samples[: len(samples) // STEP * STEP].reshape(-1, STEP)
     if not len(steps):

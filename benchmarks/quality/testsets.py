@@ -34,13 +34,13 @@ from scipy.fft import irfft, rfft
 from scipy.signal import butter, sosfilt
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
 from ms_edge.classifier import MIN_DURATION_S
-from ms_edge.errors import MsEdgeError
 from ms_edge.jobs.inputs import Inputs
 from ms_train.datasets.open_corpus import manifest
+from ms_train.errors import DataError
 
-Samples = NDArray[np.float32]
 RATE_HZ = 16_000
 SILENT_RMS = 1e-3  # -60 dBFS
 NEITHER, BOTH, UNKNOWN = "neither", "speech+music", "-"
@@ -76,28 +76,28 @@ def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
 
 
 def require_test_a(corpus: Path) -> None:
-    """Raise MsEdgeError(`bad-data`) where nothing of test_a is in the corpus."""
+    """Raise DataError(`bad-data`) where nothing of test_a is in the corpus."""
     if not any(row.split == "test_a" and (corpus / row.flac).exists() for row in manifest()):
-        raise MsEdgeError(
+        raise DataError(
             "bad-data",
             f"{corpus}: holds nothing of test_a; type: ms-train data fetch open-corpus --splits test_a,hard --to {corpus}",
         )
 
 
-def _write(out: Path, clip: Clip, samples: Samples) -> Clip:
+def _write(out: Path, clip: Clip, samples: Float32) -> Clip:
     path = out / clip.file
     path.parent.mkdir(exist_ok=True)
     soundfile.write(path, np.clip(samples, -1, 1), RATE_HZ, subtype="PCM_16")
     return clip
 
 
-def _all(gtzan: Path, corpus: Path) -> Iterator[tuple[Clip, Samples]]:
+def _all(gtzan: Path, corpus: Path) -> Iterator[tuple[Clip, Float32]]:
     yield from _gtzan(gtzan)
     yield from _test_a(corpus)
     yield from _hard(corpus)
 
 
-def _gtzan(root: Path) -> Iterator[tuple[Clip, Samples]]:
+def _gtzan(root: Path) -> Iterator[tuple[Clip, Float32]]:
     for label in ("music", "speech"):
         for path in Inputs([str(root / label)]):
             audio, name = read_mono(path, RATE_HZ), f"{label}/{Path(path).stem}"
@@ -111,7 +111,7 @@ def _gtzan(root: Path) -> Iterator[tuple[Clip, Samples]]:
                 )
 
 
-def _crops(audio: Samples, seconds: int) -> Iterator[tuple[int, Samples]]:
+def _crops(audio: Float32, seconds: int) -> Iterator[tuple[int, Float32]]:
     length = seconds * RATE_HZ
     for start in range(0, len(audio) - length + 1, length):
         crop = audio[start : start + length]
@@ -119,7 +119,7 @@ def _crops(audio: Samples, seconds: int) -> Iterator[tuple[int, Samples]]:
             yield start // RATE_HZ, crop
 
 
-def telephone(audio: Samples, seed: list[int]) -> Samples:
+def telephone(audio: Float32, seed: list[int]) -> Float32:
     """Pink noise 5 dB below the audio, then the band of a telephone."""
     spectrum = rfft(np.random.default_rng(seed).standard_normal(len(audio)))
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
@@ -155,9 +155,9 @@ def whole(corpus: Path, row: Mapping[str, str]) -> bool:
     return path.exists() and soundfile.info(path).duration >= end_s - 1e-3
 
 
-def _test_a(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
-    audio: dict[str, Samples] = {}
-    long: dict[str, list[tuple[str, Samples]]] = {"speech": [], "music": []}
+def _test_a(corpus: Path) -> Iterator[tuple[Clip, Float32]]:
+    audio: dict[str, Float32] = {}
+    long: dict[str, list[tuple[str, Float32]]] = {"speech": [], "music": []}
     missing: dict[str, int] = {}
     for row in fixed_clips():
         file = row["file"]
@@ -184,7 +184,7 @@ def _test_a(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
         yield _clip("mixtures", BOTH, f"{name} {other}", index, str(below)), unclipped(mixture)
 
 
-def _hard(corpus: Path) -> Iterator[tuple[Clip, Samples]]:
+def _hard(corpus: Path) -> Iterator[tuple[Clip, Float32]]:
     for row in manifest():
         if row.split == "hard" and (corpus / row.flac).exists():
             samples = read_mono(corpus / row.flac, RATE_HZ)
@@ -200,7 +200,7 @@ def _clip(test: str, truth: str, recording: str, place: int, below: str = "") ->
     return Clip(test, f"{test}/{flat[:120]}-{place}.wav", truth, recording, below)
 
 
-def unclipped(samples: Iterable[float]) -> Samples:
+def unclipped(samples: Iterable[float]) -> Float32:
     """Quieter, where it is louder than full scale."""
     found = np.asarray(samples, np.float32)
     return found / max(1.0, float(np.abs(found).max()))

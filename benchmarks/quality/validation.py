@@ -42,6 +42,7 @@ from benchmarks.quality.selection import Measure
 from benchmarks.quality.splices import truth_in
 from benchmarks.quality.timelines import _lengths, measured, steps_of, steps_of_scores
 from benchmarks.quality.validation_set import LISTING, Clip, build, clips_in, part_of
+from ms_edge.arrays import Float32
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
 from ms_edge.features.frontend import model_inputs
@@ -49,7 +50,6 @@ from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import batches
 from ms_train.datasets.origins import find_clone
 
-Float32 = NDArray[np.float32]
 TVSM = "biboamy/TVSM-dataset"
 
 

@@ -27,11 +27,12 @@ import soundfile
 from tqdm import tqdm
 
 from benchmarks.quality import conditions, splices
-from benchmarks.quality.testsets import BOTH, NEITHER, RATE_HZ, SILENT_RMS, Samples, rms, telephone
-from ms_edge.errors import MsEdgeError
+from benchmarks.quality.testsets import BOTH, NEITHER, RATE_HZ, SILENT_RMS, rms, telephone
+from ms_edge.arrays import Float32
 from ms_train.datasets.activity import activity, frame_samples
 from ms_train.datasets.dataset import Recording
 from ms_train.datasets.open_corpus import open_corpus
+from ms_train.errors import DataError
 
 PER_SOURCE = {1: 60, 5: 40}  # clips by their seconds
 PER_RECORDING = 20  # of each length at most
@@ -42,7 +43,7 @@ LISTING = "clips.tsv"
 ACTIVE_S = 0.3
 BY_GROUP = ("omnilingo/",)  # of which each group is a source of its own
 
-Rooms = Mapping[str, Sequence[Samples]]  # impulse responses (n,) by kind of room
+Rooms = Mapping[str, Sequence[Float32]]  # impulse responses (n,) by kind of room
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,12 @@ class Cut:
         return self.seconds * RATE_HZ
 
     @property
-    def audio(self) -> Samples:
+    def audio(self) -> Float32:
         """The whole recording."""
         return _read(self.recording)
 
     @property
-    def samples(self) -> Samples:
+    def samples(self) -> Float32:
         """The clip, (length,)."""
         return self.audio[self.start : self.start + self.length]
 
@@ -91,11 +92,11 @@ class Cut:
 
 
 @lru_cache(maxsize=16)
-def _read(recording: Recording) -> Samples:
+def _read(recording: Recording) -> Float32:
     return recording.read(RATE_HZ)
 
 
-def write_clips(out: Path, cut: Iterable[tuple[Clip, Samples]]) -> list[Clip]:
+def write_clips(out: Path, cut: Iterable[tuple[Clip, Float32]]) -> list[Clip]:
     """Write clips with their samples as WAV files below `out`."""
     clips = []
     for clip, samples in tqdm(cut, desc="cutting clips", unit="clip", file=sys.stderr, disable=None):
@@ -128,7 +129,7 @@ def clips_in(out: Path) -> list[Clip]:
 def part_of(corpus: Path, part: str, fold: int | None = None, packages: Sequence[str] = ()) -> list[Recording]:
     """The recordings of a part; with a fold, those of `train` in it too; where packages are named, all of theirs instead.
 
-    Raises MsEdgeError(`bad-data`) where there are none.
+    Raises DataError(`bad-data`) where there are none.
     """
     found = [
         recording
@@ -137,7 +138,7 @@ def part_of(corpus: Path, part: str, fold: int | None = None, packages: Sequence
         or (fold is not None and recording.split == "train" and recording.fold == fold)
     ]
     if not found:
-        raise MsEdgeError(
+        raise DataError(
             "bad-data", f"{corpus}: holds nothing of {' '.join(packages) or part}; type: ms-train data fetch"
         )
     return found
@@ -157,7 +158,7 @@ def material(corpus: Path, recordings: Iterable[Recording]) -> splices.Material:
     return found
 
 
-def _all(recordings: Sequence[Recording], rooms: Rooms) -> Iterator[tuple[Clip, Samples]]:
+def _all(recordings: Sequence[Recording], rooms: Rooms) -> Iterator[tuple[Clip, Float32]]:
     units: dict[tuple[str, str], list[Recording]] = defaultdict(list)
     for recording in recordings:
         units[source_of(recording), recording.label or NEITHER].append(recording)
@@ -206,7 +207,7 @@ def in_turn(of_each: Iterable[Sequence[Cut]]) -> list[Cut]:
     return [cut for cut in chain.from_iterable(zip_longest(*of_each)) if cut is not None]
 
 
-def starts_of(audio: Samples, length: int, rng: np.random.Generator) -> list[int]:
+def starts_of(audio: Float32, length: int, rng: np.random.Generator) -> list[int]:
     """Where clips can begin that do not overlap, with active sound in each, in random order."""
     if len(audio) < length:
         return []
@@ -220,9 +221,9 @@ def starts_of(audio: Samples, length: int, rng: np.random.Generator) -> list[int
     ]
 
 
-def rendered(label: str, rooms: Rooms) -> Mapping[str, Callable[[Cut, np.random.Generator], Samples]]:
+def rendered(label: str, rooms: Rooms) -> Mapping[str, Callable[[Cut, np.random.Generator], Float32]]:
     """The conditions in which clips of a label are heard, and what makes them of a cut."""
-    found: dict[str, Callable[[Cut, np.random.Generator], Samples]] = {
+    found: dict[str, Callable[[Cut, np.random.Generator], Float32]] = {
         f"room {name}": partial(_in_room, responses) for name, responses in rooms.items()
     }
     if label == NEITHER:
@@ -238,11 +239,11 @@ def rendered(label: str, rooms: Rooms) -> Mapping[str, Callable[[Cut, np.random.
     return found
 
 
-def _in_room(responses: Sequence[Samples], cut: Cut, rng: np.random.Generator) -> Samples:
+def _in_room(responses: Sequence[Float32], cut: Cut, rng: np.random.Generator) -> Float32:
     return conditions.in_room(cut.audio, cut.start, cut.length, responses[rng.integers(len(responses))])
 
 
-def _noisy(colour: str, snr_db: float, cut: Cut, rng: np.random.Generator) -> Samples:
+def _noisy(colour: str, snr_db: float, cut: Cut, rng: np.random.Generator) -> Float32:
     return conditions.noisy(cut.samples, colour, snr_db, rng)
 
 

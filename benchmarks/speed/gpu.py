@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.speed.recordings import LABELS, one
 from benchmarks.speed.timing import machine
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
 from ms_edge.errors import MsEdgeError
 from ms_edge.features.spec import WAVEFORM
@@ -42,7 +42,6 @@ WARM_UP, SECONDS, TURNS = 5, 2.0, 10  # runs that are not counted; seconds of ea
 FEW = 1000  # runs under which there is no 99th percentile
 GRAPH = {"enable_cuda_graph": "1"}
 
-Float32 = NDArray[np.float32]
 Call = Callable[[Float32], Float32]
 
 

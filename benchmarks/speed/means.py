@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.speed.recordings import both
 from benchmarks.speed.tables import table
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
 from ms_edge.classifier import BATCH_S
 from ms_edge.features import frontend
@@ -33,7 +33,6 @@ from ms_edge.model.session import Model, import_onnxruntime
 AUDIO_S = 30.0
 SAME = 1e-4  # of features and of scores
 
-Float32 = NDArray[np.float32]
 Ways = dict[str, Callable[[], Any]]
 
 

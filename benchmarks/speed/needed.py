@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import onnx
 import soxr
-from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 from scipy.fft import rfft
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import AudioFile
 from ms_edge.classifier import Classifier
 from ms_edge.features.frontend import BLOCK_SAMPLES, FrontEnd, mel_filterbank
@@ -31,8 +31,6 @@ from ms_edge.features.windows import batches, silent_windows
 
 ROUNDS = 15
 MATRIX = 512  # rows and columns of the product that tells the core's speed
-
-Float32 = NDArray[np.float32]
 
 
 def operations(path: str, frames: int | None = None) -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
 
 SAMPLES = Path(__file__).parent.parent.parent / "tests" / "data"
@@ -24,8 +24,6 @@ SHORT_S = 10.0
 LEAST_SOUND = 0.95  # of the tenths of a second of each file have an RMS over QUIET_DBFS
 QUIET_DBFS = -60.0
 BLOCK_S = 60  # written at a time
-
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ms_edge._version import __version__
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import open_audio
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioArrays, AudioSource
@@ -25,7 +26,6 @@ from ms_edge.model.session import Model
 from ms_edge.results import Classification, Segment
 from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
 
-Float32 = NDArray[np.float32]
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
 MIN_DURATION_S = 0.25  # shorter audio is not classified
@@ -109,12 +109,11 @@ class Classifier:
         self.min_segment_s = _number("min_segment_s", min_segment_s)
         if not 0 <= self.min_segment_s <= MAX_MIN_SEGMENT_S:
             raise UsageError(
-                "usage",
                 f"The minimum duration must be 0 to {MAX_MIN_SEGMENT_S:,.0f} s, not {self.min_segment_s:g} s.",
             )
         self.min_confidence = _number("min_confidence", min_confidence)
         if not 0 <= self.min_confidence <= 1:
-            raise UsageError("usage", f"The minimum confidence must be 0 to 1, not {self.min_confidence:g}.")
+            raise UsageError(f"The minimum confidence must be 0 to 1, not {self.min_confidence:g}.")
         self.binary = bool(binary)
         self.decision = Decision("exclusive", ()) if binary else self.model.metadata.decision
         if thresholds:
@@ -348,7 +347,6 @@ def _valid_hop(hop_s: float, clip_s: float) -> float:
     hop_s = _number("hop_s", hop_s)
     if not MIN_HOP_S <= hop_s <= clip_s:
         raise UsageError(
-            "usage",
             f"The hop must be at least {MIN_HOP_S} s and at most the model's window of {clip_s:g} s, not {hop_s:g} s.",
         )
     return hop_s
@@ -363,30 +361,28 @@ def _with_thresholds(
     """
     if binary:
         raise UsageError(
-            "usage",
             "A binary answer is the most probable label, which needs no threshold; give one of the two.",
         )
     if decision.kind == "exclusive":
         raise UsageError(
-            "usage",
             "This model answers with its most probable label; only models of independent labels have thresholds.",
         )
     if not isinstance(thresholds, Mapping):
-        raise UsageError("usage", f"thresholds must be a mapping of labels to probabilities, not {thresholds!r}.")
+        raise UsageError(f"thresholds must be a mapping of labels to probabilities, not {thresholds!r}.")
     if unknown := [label for label in thresholds if label not in labels]:
         names = ", ".join(map(repr, unknown))
-        raise UsageError("usage", f"The model has no label {names} to set a threshold for; it has {', '.join(labels)}.")
+        raise UsageError(f"The model has no label {names} to set a threshold for; it has {', '.join(labels)}.")
     chosen = {label: _number(f"The threshold of {label}", value) for label, value in thresholds.items()}
     for label, value in chosen.items():
         if not 0 < value < 1:
-            raise UsageError("usage", f"The threshold of {label} must be more than 0 and less than 1, not {value:g}.")
+            raise UsageError(f"The threshold of {label} must be more than 0 and less than 1, not {value:g}.")
     current = zip(labels, decision.thresholds, strict=True)
     return Decision(decision.kind, tuple(chosen.get(label, value) for label, value in current))
 
 
 def _number(name: str, value: object) -> float:
     if not isinstance(value, Real):
-        raise UsageError("usage", f"{name} must be a number, not {value!r}.")
+        raise UsageError(f"{name} must be a number, not {value!r}.")
     try:
         return float(value)
     except OverflowError:  # an int that is too large for a float

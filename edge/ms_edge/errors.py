@@ -20,6 +20,10 @@ class MsEdgeError(Exception):
 class UsageError(MsEdgeError):
     """The command or call was given arguments that do not fit together."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__("usage", message)
+        self.args = (message,)  # pickle calls the class with these
+
 
 class AudioError(MsEdgeError):
     """An audio input cannot be read or used."""
@@ -47,3 +51,63 @@ def resource_error(error: BaseException) -> DeviceError | None:
     else:
         return None
     return DeviceError("no-resources", lack)
+
+
+# Every error code and what it means. The exit status goes with the class of the error, not with its code.
+ERROR_CODES: dict[str, str] = {
+    "bad-channels": "The recording states a number of channels outside 1 to 64.",
+    "bad-data": "The dataset or the list of recordings cannot be read, or lacks recordings that are needed.",
+    "bad-digest": "The content does not match the digest that was recorded for it.",
+    "bad-excerpt": "The excerpt does not lie within the recording.",
+    "bad-graph": "The ONNX model was not made by ms-export, or takes the waveform where features are needed.",
+    "bad-keras": "The file cannot be read as a Keras model.",
+    "bad-metadata": "The metadata of the model file cannot be read, or contradicts the model.",
+    "bad-model": "The file is no ONNX model, or holds something that ms-edge does not run.",
+    "bad-network": "The network does not have the inputs, outputs or layers that are needed.",
+    "bad-rate": "The recording states a sample rate outside 4 to 384 kHz.",
+    "bad-run": "The folder is no run folder, or the training in it did not finish.",
+    "bad-schema": "The model file has a metadata schema that this version of ms-edge does not read.",
+    "bad-scores": "The model returned scores that are not probabilities.",
+    "bad-shape": "An input or output of the model has another type or shape than its metadata states.",
+    "bad-spec": "The front-end specification cannot be read, or has a value that is not allowed.",
+    "cannot-open": "The input cannot be opened, was read before, or is the file that this run writes.",
+    "cannot-read": "Reading the file failed.",
+    "cannot-unpack": "The archive cannot be unpacked.",
+    "cannot-write": "The result cannot be written.",
+    "download-failed": "The download failed.",
+    "empty-file": "The file is empty (0 bytes).",
+    "git-failed": "A git command failed.",
+    "is-directory": "The path names a directory where a file is needed.",
+    "model-failed": "ONNX Runtime failed while it ran the model.",
+    "model-not-found": "The model file does not exist, is no regular file, or cannot be read.",
+    "model-too-large": "The model file is larger than ms-edge loads.",
+    "no-apt": "The program apt-get is not installed.",
+    "no-audio": "The directory holds no audio file.",
+    "no-commit": "The clone of the repository does not have the commit that is needed.",
+    "no-cuda": "CUDA was asked for, and the installed ONNX Runtime cannot use it on this machine.",
+    "no-device": "The device that was asked for is not available on this machine.",
+    "no-dpkg": "The program dpkg-deb is not installed.",
+    "no-git": "The program git is not installed.",
+    "no-label": "The example of the dataset has no label.",
+    "no-metadata": "The model file has no metadata of ms-edge.",
+    "no-onnxruntime": "ONNX Runtime is not installed or cannot be loaded.",
+    "no-package": "The package repository does not have this version of the package.",
+    "no-parity": "The model file does not give the scores of the network that it was made from.",
+    "no-permission": "The user may not read the file.",
+    "no-resources": "The process lacks memory, open files or a library.",
+    "no-room": "The disk has no room for the training windows.",
+    "no-rooms": "The package pyroomacoustics, which simulates rooms, is not installed.",
+    "no-samples": "The recording holds no samples.",
+    "non-finite": "The recording holds samples that are not finite numbers.",
+    "not-a-file": "The path names a pipe, a socket or a device.",
+    "not-audio": "The file is not audio, or is audio in a format that is not read.",
+    "not-found": "The file does not exist.",
+    "not-wav": "The file is not WAV, and only WAV is accepted (--wav-only).",
+    "too-few-clips": "Too few held-out recordings of a label can be read to test the model file.",
+    "too-large": "The model file would be larger than ms-edge loads; export it with features as its input.",
+    "too-long": "The file decodes to more audio than its size allows, so its header is wrong.",
+    "too-short": "The recording is too short to classify or to use.",
+    "usage": "The arguments of the command or the call are not valid together.",
+    "worker-died": "The process that read the recording ended before it gave an answer.",
+    "wrong-run": "The model file was not made from this run folder.",
+}

@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.model.metadata import Decision
 from ms_edge.results import Segment
-
-Float32 = NDArray[np.float32]
 
 SILENCE, UNCERTAIN, OTHER = "silence", "uncertain", "other"
 CLOSEST_TO_CERTAIN = 1e-6  # probabilities are clipped this far from 0 and 1

@@ -13,9 +13,9 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
 
-Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 SEED = 20_260_101

@@ -118,10 +118,10 @@ def _load(path: Path, args: argparse.Namespace) -> Run:
     given = [name for name in ("spec", "labels", "decision") if getattr(args, name)]
     if path.is_dir():
         if given:
-            raise UsageError("usage", f"{path}: a run folder says its spec and labels itself; leave out --{given[0]}.")
+            raise UsageError(f"{path}: a run folder says its spec and labels itself; leave out --{given[0]}.")
         return Run.load(path)
     if not (args.spec and args.labels):
-        raise UsageError("usage", f"{path}: not a run folder; of a Keras model, give --spec and --labels too.")
+        raise UsageError(f"{path}: not a run folder; of a Keras model, give --spec and --labels too.")
     labels = tuple(label.strip() for label in args.labels.split(","))
     return Run.of_keras(path, args.spec, labels, args.decision or "exclusive")
 
@@ -150,7 +150,7 @@ def _check(args: argparse.Namespace) -> int:
     from ms_export.convert import compare, require_golden, require_same, source_of
 
     if args.report and (args.report.suffix != ".md" or not args.report.parent.is_dir()):
-        raise UsageError("usage", f"{args.report}: give --report a file that ends in .md, in a folder that exists.")
+        raise UsageError(f"{args.report}: give --report a file that ends in .md, in a folder that exists.")
     run = _load(args.against, args)
     model = Model.load(args.model, "cpu")
     run = require_same(model, run)

@@ -15,6 +15,7 @@ from ms_edge.model.session import Model
 from ms_edge.selftest.golden import golden_deviations
 from ms_export import certificate, metadata, steps
 from ms_export.cases import clip_case, grid
+from ms_export.errors import ExportError
 from ms_export.implementations import implementations
 from ms_export.network import to_onnx
 from ms_export.parity import Report, check
@@ -39,13 +40,13 @@ def convert(
 
     `input` is what the model takes: `features`, or the `waveform`, with the front end in the graph.
     The file appears whole and only if every stage of every case is within its tolerance: real clips held out from training,
-    and the grid. Beside it a report, `NAME.parity.md` and `.parity.png`. Raises MsEdgeError(`no-parity`) otherwise; then
+    and the grid. Beside it a report, `NAME.parity.md` and `.parity.png`. Raises ExportError(`no-parity`) otherwise; then
     nothing is written.
     """
     report = out.with_name(f"{out.stem if out.suffix == '.onnx' else out.name}.parity.md")
     targets = (out, report, report.with_suffix(".png"))
     if any(path.is_dir() for path in targets) or not out.parent.is_dir():
-        raise UsageError("usage", f"{out}: give -o a file in a folder that exists.")
+        raise UsageError(f"{out}: give -o a file in a folder that exists.")
     try:
         stepped = steps.stepped(run)
         if stepped:
@@ -55,7 +56,7 @@ def convert(
     except MsEdgeError:
         raise
     except Exception as error:  # TensorFlow, tf2onnx, onnx and onnxruntime raise what they like
-        raise MsEdgeError("bad-network", f"{run.recipe}: cannot be converted to ONNX ({first_line(error)}).") from error
+        raise ExportError("bad-network", f"{run.recipe}: cannot be converted to ONNX ({first_line(error)}).") from error
     if input == WAVEFORM:
         graph = with_front_end(run.spec, graph)
     step_frames = stepped.step_frames if stepped and input == FEATURES else None
@@ -67,13 +68,14 @@ def convert(
             reports = compare(run, partial, recordings)
             for found in reports:
                 if not found.passed:
-                    raise MsEdgeError("no-parity", f"{found.describe()}; nothing was written.")
+                    raise ExportError("no-parity", f"{found.describe()}; nothing was written.")
             digests = {recording.name: recording.sha256 for group in recordings.values() for recording in group}
             parity = certificate.parity_entry(reports, digests)
             partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity, TOLERANCES, step_frames)))
             model = Model.load(partial, "cpu")
         except MsEdgeError as error:  # of the file that it would have become
-            raise type(error)(error.code, error.message.replace(str(partial), str(out))) from None
+            error.message = error.message.replace(str(partial), str(out))
+            raise
         require_golden(model)
         certificate.write(reports, model, Path(scratch) / report.name, source_of(recordings, data))
         for path in targets[1:]:  # no model ever stands beside the certificate of another
@@ -84,9 +86,9 @@ def convert(
 
 
 def require_golden(model: Model) -> None:
-    """Raise MsEdgeError(`no-parity`) where a model does not give its own golden vector's answers here."""
+    """Raise ExportError(`no-parity`) where a model does not give its own golden vector's answers here."""
     for stage, found in golden_deviations(model).failed.items():
-        raise MsEdgeError("no-parity", f"{model.path}: the golden vector's {stage} differ by {found}.")
+        raise ExportError("no-parity", f"{model.path}: the golden vector's {stage} differ by {found}.")
 
 
 def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, everything: bool = False) -> list[Report]:
@@ -109,7 +111,7 @@ def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, eve
 def require_same(model: Model, run: Run) -> Run:
     """The run, in the windows that a model file made from it is served in.
 
-    Raises MsEdgeError(`wrong-run`) where the file was not made from this run.
+    Raises ExportError(`wrong-run`) where the file was not made from this run.
     """
     if run.any_length:
         run = run.in_windows_of(model.metadata.spec.clip_s)
@@ -120,7 +122,7 @@ def require_same(model: Model, run: Run) -> Run:
         ("decision", model.metadata.decision.kind, run.decision.kind),
     ):
         if have != want:
-            raise MsEdgeError(
+            raise ExportError(
                 "wrong-run",
                 f"{model.path}: was not converted from this run: {what} {_text(have)}, in the run {_text(want)}; name its own run "
                 "with --against.",

@@ -12,13 +12,13 @@ import onnxruntime
 import scipy.fft
 
 from ms_edge.audio.source import AudioArrays
-from ms_edge.errors import MsEdgeError
 from ms_edge.features.frontend import FrontEnd, hann_window, mel_filterbank
 from ms_edge.features.spec import WAVEFORM, FrontEndSpec
 from ms_edge.features.windows import windows
 from ms_edge.model.providers import CPU, CUDA, CUDA_OPTIONS, obtained_provider
 from ms_edge.model.session import Model
 from ms_export.cases import Case
+from ms_export.errors import ExportError
 from ms_export.parity import SERVED, Array, Implementation, Stages
 from ms_export.reference import BATCH, Reference, batches, decide, in_batches
 from ms_export.tolerances import DEVICE_TOLERANCES, NETWORK_TOLERANCES, RESAMPLED, TOLERANCES, VARIANT_TOLERANCES
@@ -118,7 +118,7 @@ def with_logits_output(content: bytes) -> bytes:
     graph = onnx.load_from_string(content)
     last = next((node for node in reversed(graph.graph.node) if node.op_type in ("Sigmoid", "Softmax")), None)
     if last is None:
-        raise MsEdgeError("bad-graph", "The model ends in neither a sigmoid nor a softmax: ms-export did not make it.")
+        raise ExportError("bad-graph", "The model ends in neither a sigmoid nor a softmax: ms-export did not make it.")
     name = last.input[0]
     last.input[0] = "logits"
     for node in graph.graph.node:

@@ -29,7 +29,7 @@ def entries(
     Raises UsageError for a licence that is no line of text.
     """
     if not licence.isprintable():
-        raise UsageError("usage", f"--license {licence[:100]!a} is no line of text.")
+        raise UsageError(f"--license {licence[:100]!a} is no line of text.")
     texts = {
         "schema": SCHEMA,
         "frontend": run.spec.to_json(),

@@ -9,15 +9,14 @@ from typing import TypeVar
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import windows
 from ms_export.network import canonical
 from ms_train.datasets import clips
 from ms_train.datasets.dataset import Recording
 
-Float32 = NDArray[np.float32]
 Item = TypeVar("Item")
 
 CALIBRATION_CLIPS_PER_LABEL = 100

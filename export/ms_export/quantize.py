@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.arrays import Float32
+from ms_edge.errors import UsageError
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.spec import FEATURES
 from ms_edge.model.session import Model, import_onnxruntime
@@ -28,14 +28,13 @@ from ms_edge.selftest.golden import golden_signal
 from ms_edge.timeline import window_label
 from ms_export import metadata
 from ms_export.convert import require_same
+from ms_export.errors import ExportError
 from ms_export.precision import calibration_clips, to_fp16, to_int8
 from ms_export.source import Run
 from ms_train.datasets import clips
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.dataset import Recording
 from ms_train.scores.metrics import accuracy
-
-Float32 = NDArray[np.float32]
 
 MAX_LOSS_POINTS = 0.5  # of validation clips got right, in per cent of them
 
@@ -91,16 +90,16 @@ def quantize(
     data are not the run's, ModelError where a variant cannot be used; then nothing is written.
     """
     if (out.exists() and not out.is_dir()) or not out.parent.is_dir():
-        raise UsageError("usage", f"{out}: give -o a folder, in one that exists.")
+        raise UsageError(f"{out}: give -o a folder, in one that exists.")
     original = Model.load(model, "cpu")
     run = require_same(original, Run.load(folder))
     if original.input != FEATURES:
-        raise MsEdgeError(
+        raise ExportError(
             "bad-graph", f"{model}: takes the waveform; give the model of the same run that takes features."
         )
     train, val = _recordings(run, data, archive)
     if not train or not val:
-        raise MsEdgeError("bad-data", f"{folder}: names no training or no validation recordings; both are needed.")
+        raise ExportError("bad-data", f"{folder}: names no training or no validation recordings; both are needed.")
     front_end = FrontEnd(run.spec)
     calibration = _features(front_end, calibration_clips(train, run.spec))
     _require_same_weights(original, run, folder, calibration[:: max(1, len(calibration) // 16)])
@@ -186,7 +185,7 @@ def clips_per_s(models: dict[str, Model], features: Float32, batch: int) -> dict
 def _require_same_weights(model: Model, run: Run, folder: Path, features: Float32) -> None:
     _, expected = run.network(features, training=False)
     if not deviation(model.scores(features), expected, SAME_WEIGHTS_TOLERANCE).passed:
-        raise MsEdgeError(
+        raise ExportError(
             "wrong-run",
             f"{model.path}: was not converted from {folder}: its scores are not those of the run's network; name its own run "
             "with --against, and a model that ms-export convert wrote.",
@@ -200,7 +199,7 @@ def _recordings(run: Run, data: str | None, archive: Path | None) -> tuple[list[
     names = [*run.split["train"], *run.split["val"]]
     wrong = [name for name in names if name not in found or found[name].sha256 != run.sha256.get(name)]
     if wrong:
-        raise MsEdgeError(
+        raise ExportError(
             "bad-data",
             f"{data}: {len(wrong)} of the run's {len(names)} training and validation recordings are not in it or are not what "
             f"they were, {wrong[0]} among them; say with --data where its dataset is.",
@@ -212,7 +211,7 @@ def _clips_per_recording(folder: Path) -> int:
     try:
         return int(json.loads((folder / "recipe.json").read_text("utf-8"))["clips_per_recording"])
     except (OSError, ValueError, LookupError, TypeError):
-        raise MsEdgeError(
+        raise ExportError(
             "bad-run", f"{folder}: its recipe.json does not say how many clips a recording has."
         ) from None
 

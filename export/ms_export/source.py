@@ -15,6 +15,7 @@ from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import windows
 from ms_export.cases import Real
+from ms_export.errors import ExportError
 from ms_train.console import first_line
 from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
 from ms_train.datasets.clips import read_all
@@ -39,26 +40,24 @@ class Run(TrainedRun):
         `kind` is `exclusive` or `independent`. Raises MsEdgeError where the files cannot be read or do not fit each other.
         """
         if len(labels) < 2:
-            raise UsageError(
-                "usage", "Give --labels two names or more, in the order of the network's outputs: music,speech"
-            )
+            raise UsageError("Give --labels two names or more, in the order of the network's outputs: music,speech")
         try:
             spec = FrontEndSpec.from_json(spec_path.read_text("utf-8"))
         except (OSError, ValueError, MsEdgeError) as error:
-            raise MsEdgeError(
+            raise ExportError(
                 "bad-spec", f"{spec_path}: cannot be read as a front-end spec ({first_line(error)})"
             ) from None
         try:
             path.stem.encode()
         except UnicodeEncodeError:
-            raise MsEdgeError(
+            raise ExportError(
                 "bad-keras", f"{path!s:.100}: rename it; its name goes into the model and is no Unicode."
             ) from None
         try:
             content = path.read_bytes()
             network = keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras raises what it likes
-            raise MsEdgeError("bad-keras", f"{path}: cannot be read as a Keras model ({first_line(error)}).") from None
+            raise ExportError("bad-keras", f"{path}: cannot be read as a Keras model ({first_line(error)}).") from None
         facts = {
             "dataset": "not recorded",
             "sources": [],
@@ -72,7 +71,7 @@ class Run(TrainedRun):
         except MsEdgeError:
             raise
         except Exception as error:
-            raise MsEdgeError("bad-network", f"{path}: cannot be exported ({first_line(error)}).") from None
+            raise ExportError("bad-network", f"{path}: cannot be exported ({first_line(error)}).") from None
         return cls(
             served,
             spec,
@@ -98,9 +97,7 @@ class Run(TrainedRun):
         if clip_s == self.spec.clip_s:
             return self
         if not self.any_length:
-            raise UsageError(
-                "usage", f"{self.recipe}: its network takes windows of {self.spec.clip_s:g} s; leave out --window."
-            )
+            raise UsageError(f"{self.recipe}: its network takes windows of {self.spec.clip_s:g} s; leave out --window.")
         spec = replace(self.spec, clip_s=clip_s, hop_s=min(self.spec.hop_s, clip_s))
         try:
             _, scores = self.network(np.zeros((1, *spec.feature_shape), np.float32), training=False)
@@ -108,7 +105,7 @@ class Run(TrainedRun):
         except Exception:  # TensorFlow raises what it likes
             answered = False
         if not answered:
-            raise UsageError("usage", f"{self.recipe}: its network cannot answer windows as short as {clip_s:g} s.")
+            raise UsageError(f"{self.recipe}: its network cannot answer windows as short as {clip_s:g} s.")
         return replace(self, spec=spec)
 
     def held_out(self, data: str | None, archive: Path | None) -> dict[str, list[Recording]]:
@@ -133,7 +130,7 @@ class Run(TrainedRun):
     def real_clips(self, recordings: dict[str, list[Recording]]) -> dict[str, NDArray[np.float32]]:
         """Up to 100 named clips (clip_samples,) of each label, starting every sixteenth of a clip, evenly from all recordings.
 
-        Raises MsEdgeError(`too-few-clips`) where a label has under 20.
+        Raises ExportError(`too-few-clips`) where a label has under 20.
         """
         spec = replace(self.spec, hop_s=self.spec.clip_s / 16)
         clips: dict[str, NDArray[np.float32]] = {}
@@ -145,7 +142,7 @@ class Run(TrainedRun):
                 for start, samples in windows([whole], spec):
                     found[f"{recording.name} at {start / spec.sample_rate_hz:.2f} s"] = samples
             if len(found) < MIN_CLIPS_PER_LABEL:
-                raise MsEdgeError(
+                raise ExportError(
                     "too-few-clips",
                     f"Only {len(found)} clips of {label!r} to compare with TensorFlow; {MIN_CLIPS_PER_LABEL} are needed: "
                     "name more recordings with --data.",

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from ms_edge.errors import MsEdgeError
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.model.session import Model
 from ms_edge.selftest.deviation import deviation
 from ms_export.cases import Real, synthetic_signals
+from ms_export.errors import ExportError
 from ms_export.implementations import OnnxNetwork
 from ms_export.parity import Finding, Report
 from ms_export.reference import BATCH, batches
@@ -40,7 +40,7 @@ class Stepped:
 def stepped(run: Run) -> Stepped | None:
     """A run's network as one that answers runs of windows; None where it is not a mean over windows.
 
-    Raises MsEdgeError(`bad-network`) where its windows are not those of the run's spec, in steps of the same number of frames.
+    Raises ExportError(`bad-network`) where its windows are not those of the run's spec, in steps of the same number of frames.
     """
     network = of_windows(run.network)
     if network is None:
@@ -56,7 +56,7 @@ def stepped(run: Run) -> Stepped | None:
     )
     step = third - second
     if run.spec.layout != "frames_bins" or step < 1 or any(windows(clip + n * step) != n + 1 for n in (0, 1, 2, 10)):
-        raise MsEdgeError(
+        raise ExportError(
             "bad-network",
             f"{run.recipe}: its layer window_scores must give one answer for {clip} frames, and another one every so many more.",
         )

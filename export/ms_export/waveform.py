@@ -23,12 +23,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.arrays import Float32
 from ms_edge.features.frontend import hann_window, mel_filterbank
 from ms_edge.features.spec import FEATURES, WAVEFORM, FrontEndSpec
 from ms_edge.model.session import MAX_BYTES
-
-Float32 = NDArray[np.float32]
+from ms_export.errors import ExportError
 
 SPECTRUM = "spectrum"
 MAX_BLOCK = 4096  # samples; a clip is padded by fewer than one block
@@ -40,11 +39,11 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     `network` is `ms_export.network.to_onnx`'s, features float32 (batch, *spec.feature_shape) -> scores; it is not changed, its
     names, opset, IR version and metadata are kept. One that answers runs of windows gets the frames of one window, and its metadata
     no longer says that it takes more. Float32 sums in
-    another order than NumPy's transform do: scores are equal within 1e-4. Raises MsEdgeError(`too-large`) where the front end's
+    another order than NumPy's transform do: scores are equal within 1e-4. Raises ExportError(`too-large`) where the front end's
     constants would fill more than a model file may have.
     """
     if len(network.graph.input) != 1 or network.graph.input[0].name != FEATURES:
-        raise MsEdgeError("bad-graph", "The front end can only be put before a model that takes features.")
+        raise ExportError("bad-graph", "The front end can only be put before a model that takes features.")
     length, bins, frames = spec.fft_length, spec.fft_length // 2 + 1, spec.frames(spec.clip_samples)
     first_points = max(side for side in range(1, math.isqrt(length) + 1) if length % side == 0)
     second_points = length // first_points
@@ -56,7 +55,7 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
     blocks = -(-((frames - 1) * spec.frame_step + min(spec.frame_length, length)) // block)
     values = 2 * first_points**2 + 4 * length * second_bins + length + (bins * spec.mel.bands if spec.mel else 0)
     if 4 * values + 8 * frames * (length // block) + network.ByteSize() > MAX_BYTES:
-        raise MsEdgeError(
+        raise ExportError(
             "too-large",
             f"A transform of {spec.fft_length} points makes this model larger than the {MAX_BYTES >> 20} MiB that one may have; "
             "convert it with --input features.",

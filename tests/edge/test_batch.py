@@ -334,7 +334,7 @@ def test_a_slow_list_delays_no_result(jobs):
 def test_an_error_in_a_list_is_not_swallowed(jobs):
     def items():
         yield 1
-        raise UsageError("usage", "broken")
+        raise UsageError("broken")
 
     results = in_order(singly(lambda item: item), items(), jobs, lambda: False)
     assert next(results) == 1

@@ -22,6 +22,7 @@ from ms_train.cli import main as cli
 from ms_train.cli.arguments import parser
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.errors import DataError
 from ms_train.recipes import resized_cnn
 from ms_train.recipes.by_name import get_recipe, recipes
 from ms_train.recipes.ranges import Range
@@ -232,7 +233,7 @@ def test_a_failed_trial_does_not_end_the_search(tmp_path, capsys):
 
 def test_bad_data_ends_the_search(tmp_path):
     def loss(settings):
-        raise MsEdgeError("bad-data", "no recording of music is left for training.")
+        raise DataError("bad-data", "no recording of music is left for training.")
 
     with pytest.raises(MsEdgeError, match="no recording"):
         pretend(tmp_path / "search", loss)

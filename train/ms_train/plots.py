@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.spec import FrontEndSpec, MelSpec
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-Float32 = NDArray[np.float32]
 
 WAVE_COLUMNS = 2000  # as many as a page has pixels
 PICTURE_FLOOR = 1e-3  # of the logarithm, where a spec has none

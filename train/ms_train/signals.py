@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
-Float32 = NDArray[np.float32]
+from ms_edge.arrays import Float32
+
 Rng = np.random.Generator
 Range = tuple[float, float]
 Augment = Callable[[Float32, Rng, int], Float32]  # window, random numbers, sample rate in Hz

@@ -10,8 +10,9 @@ from typing import IO
 
 import numpy as np
 import soundfile
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.containers import container_of
 from ms_edge.audio.opening import (
     STDIN,
@@ -30,8 +31,6 @@ from ms_edge.audio.riff import MPEG_CODINGS
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioArrays, AudioSource, Samples, as_float32, require_plausible
 from ms_edge.audio.streams import Section, Stream
 from ms_edge.errors import AudioError, UsageError
-
-Float32 = NDArray[np.float32]
 
 SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")  # libsndfile's subtypes whose samples are integers of at most 16 bits
 CAREFUL_FRAMES = 1024  # read at a time where a file is damaged
@@ -261,22 +260,21 @@ def open_audio(
     if isinstance(raw, str):
         raw = RawFormat.parse(raw)
     elif not isinstance(raw, RawFormat | None):
-        raise UsageError("usage", f"raw must be a RawFormat or text as in '16000:1:s16le', not {raw!r}.")
+        raise UsageError(f"raw must be a RawFormat or text as in '16000:1:s16le', not {raw!r}.")
     if isinstance(source, str | os.PathLike) or hasattr(source, "read"):
         if sample_rate_hz is not None:
-            raise UsageError("usage", "sample_rate_hz is for arrays; a file says its own (or give raw).")
+            raise UsageError("sample_rate_hz is for arrays; a file says its own (or give raw).")
         return AudioFile(source, raw=raw, wav_only=wav_only)  # type: ignore[arg-type]
     if isinstance(source, bytes | bytearray) or not (hasattr(source, "__len__") or hasattr(source, "__array__")):
         raise UsageError(
-            "usage",
             "A recording is a path, a binary file object (io.BytesIO makes one of bytes) or an array of samples, "
-            f"not {type(source).__name__}.",
+            f"not {type(source).__name__}."
         )
     samples = as_float32(source)
     if sample_rate_hz is None:
-        raise UsageError("usage", "An array needs its sample_rate_hz.")
+        raise UsageError("An array needs its sample_rate_hz.")
     if raw is not None:
-        raise UsageError("usage", "raw is for files of headerless PCM; an array says what it holds.")
+        raise UsageError("raw is for files of headerless PCM; an array says what it holds.")
     return AudioArrays([samples], sample_rate_hz)
 
 

@@ -87,7 +87,7 @@ def size_of(name: str, source: IO[bytes]) -> int | None:
     except (OSError, ValueError):  # of another mode, or closed
         usable = False
     if not usable:
-        raise UsageError("usage", f"{name}: a file object must be open for reading, in binary mode ('rb').")
+        raise UsageError(f"{name}: a file object must be open for reading, in binary mode ('rb').")
     try:
         source.seek(0, os.SEEK_END)
         size = source.tell()

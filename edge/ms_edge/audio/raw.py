@@ -39,9 +39,7 @@ class RawFormat:
         for field in ("sample_rate_hz", "channels"):
             object.__setattr__(self, field, whole_number(field, getattr(self, field)))
         if self.sample_format not in RAW_FORMATS:
-            raise UsageError(
-                "usage", f"sample_format must be one of {', '.join(RAW_FORMATS)}, not {self.sample_format!r}."
-            )
+            raise UsageError(f"sample_format must be one of {', '.join(RAW_FORMATS)}, not {self.sample_format!r}.")
 
     @property
     def frame_bytes(self) -> int:
@@ -54,8 +52,7 @@ class RawFormat:
         found = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\w+)", text)
         if not found or found[3] not in RAW_FORMATS:
             raise UsageError(
-                "usage",
-                f"Raw audio is given as RATE:CHANNELS:FORMAT, as in 16000:1:s16le, not {text[:40]!r}; formats: {', '.join(RAW_FORMATS)}.",
+                f"Raw audio is given as RATE:CHANNELS:FORMAT, as in 16000:1:s16le, not {text[:40]!r}; formats: {', '.join(RAW_FORMATS)}."
             )
         return cls(int(found[1]), int(found[2]), found[3])
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import AudioError, UsageError
 
-Float32 = NDArray[np.float32]
 Samples = NDArray[Any]  # float32, or int16 of full scale 32,768
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
@@ -96,9 +96,7 @@ class AudioArrays(AudioSource):
             if isinstance(self._blocks, CALLABLE_ITERATOR):
                 self._blocks = _until_sentinel(self._blocks)
         except TypeError:
-            raise UsageError(
-                "usage", f"Blocks of samples must be something to iterate over, not {blocks!r:.40}."
-            ) from None
+            raise UsageError(f"Blocks of samples must be something to iterate over, not {blocks!r:.40}.") from None
         self._first = next((block for given in self._blocks if len(block := as_float32(given))), None)
         if self._first is None:
             raise AudioError("no-samples", f"{name}: holds no samples.")
@@ -109,7 +107,7 @@ class AudioArrays(AudioSource):
         for given in self._blocks:
             block = as_float32(given)
             if block.shape[1] != self.channels:
-                raise UsageError("usage", f"{self.name}: a block of {block.shape[1]} channels after {self.channels}.")
+                raise UsageError(f"{self.name}: a block of {block.shape[1]} channels after {self.channels}.")
             yield from self._pieces(block)
 
     def _pieces(self, block: Float32 | None) -> Iterator[Float32]:
@@ -163,15 +161,15 @@ def as_float32(block: ArrayLike) -> Float32:
     try:
         samples = np.asarray(block)
     except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths; tensors of other libraries
-        raise UsageError("usage", f"Samples must be (n,) or (n, channels): {str(error).rstrip('.')}.") from None
+        raise UsageError(f"Samples must be (n,) or (n, channels): {str(error).rstrip('.')}.") from None
     if samples.ndim == 0 or isinstance(block, bytes | bytearray):
-        raise UsageError("usage", f"Samples must be an array (n,) or (n, channels), not {type(block).__name__}.")
+        raise UsageError(f"Samples must be an array (n,) or (n, channels), not {type(block).__name__}.")
     if samples.ndim not in (1, 2):
-        raise UsageError("usage", f"Samples must be (n,) or (n, channels), not of shape {samples.shape}.")
+        raise UsageError(f"Samples must be (n,) or (n, channels), not of shape {samples.shape}.")
     if samples.dtype.kind == "i" and samples.dtype.itemsize in (2, 4):
         samples = samples / np.float64(-int(np.iinfo(samples.dtype).min))
     elif samples.dtype.kind != "f":
-        raise UsageError("usage", f"Samples must be floats, or integers of 16 or 32 bits, not {samples.dtype}.")
+        raise UsageError(f"Samples must be floats, or integers of 16 or 32 bits, not {samples.dtype}.")
     with np.errstate(over="ignore"):
         return np.asarray(samples if samples.ndim == 2 else samples[:, np.newaxis], np.float32)
 
@@ -181,7 +179,7 @@ def whole_number(name: str, value: object) -> int:
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise UsageError("usage", f"{name} must be a whole number, not {value!r}.") from None
+        raise UsageError(f"{name} must be a whole number, not {value!r}.") from None
 
 
 def require_plausible(name: str, sample_rate_hz: int, channels: int) -> None:

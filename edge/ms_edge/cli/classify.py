@@ -93,27 +93,27 @@ def run(options: Options) -> int:
 def _check_inputs(options: Options) -> None:
     """Raise UsageError if the inputs contradict each other."""
     if not options.paths and options.files_from is None:
-        raise UsageError("usage", "Nothing to classify; name files or directories, or - for standard input.")
+        raise UsageError("Nothing to classify; name files or directories, or - for standard input.")
     if [*options.paths, options.files_from].count(STDIN) > 1:
-        raise UsageError("usage", "Standard input can be read only once.")
+        raise UsageError("Standard input can be read only once.")
     if options.null and options.files_from is None:
-        raise UsageError("usage", "-0 needs --files-from: it says how the paths in that list end.")
+        raise UsageError("-0 needs --files-from: it says how the paths in that list end.")
     if options.jobs is not None and options.jobs < 1:
-        raise UsageError("usage", f"--jobs must be 1 or more, not {options.jobs}.")
+        raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
 
 
 def _output_format(options: Options) -> str:
     """Return the name of the output format. Raises UsageError if it does not suit the inputs or -o."""
     if options.output == "":
-        raise UsageError("usage", "-o needs the name of a file or a directory.")
+        raise UsageError("-o needs the name of a file or a directory.")
     into_file = options.output if not options.into_directory else None
     if into_file is not None:
         _require_no_recording(into_file, options.files_read)
     name = options.format or ("text" if into_file is None else format_of(into_file))
     if formats()[name].single and not options.one_file and not options.into_directory:
-        raise UsageError("usage", f"A {name} document describes one recording; for several give -o DIR/.")
+        raise UsageError(f"A {name} document describes one recording; for several give -o DIR/.")
     if options.resume and (into_file is None or name != "jsonl"):
-        raise UsageError("usage", "--resume needs -o FILE in the format jsonl.")
+        raise UsageError("--resume needs -o FILE in the format jsonl.")
     return name
 
 
@@ -122,7 +122,7 @@ def _require_no_recording(output: str, inputs: list[str]) -> None:
     for name in (output, *parts(place(output))):
         replaced = os.path.exists(name) and any(is_same_file(path, name) for path in inputs)
         if replaced or place(name).lower().endswith(EXTENSIONS):
-            raise UsageError("usage", f"{name}: is a recording or an input and is not replaced; give -o another name.")
+            raise UsageError(f"{name}: is a recording or an input and is not replaced; give -o another name.")
 
 
 def _output(options: Options, name: str, labels: tuple[str, ...]) -> Output | TreeOutput:
@@ -143,7 +143,7 @@ def _output(options: Options, name: str, labels: tuple[str, ...]) -> Output | Tr
         return FileOutput(options.output, form, labels, timeline)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UsageError("usage", f"{options.output}: cannot be written ({reason}).") from None
+        raise UsageError(f"{options.output}: cannot be written ({reason}).") from None
 
 
 def _jobs(options: Options, count: int | None, progress: Progress) -> int:

@@ -28,9 +28,7 @@ class ClassifierOptions:
     def raw_format(self) -> RawFormat | None:
         """Return the format that --raw states. Raises UsageError if it is invalid, or with --wav-only."""
         if self.raw and self.wav_only:
-            raise UsageError(
-                "usage", "--raw is audio without a header, and --wav-only refuses everything except WAV; give one."
-            )
+            raise UsageError("--raw is audio without a header, and --wav-only refuses everything except WAV; give one.")
         return RawFormat.parse(self.raw) if self.raw else None
 
     def classifier(self, model: Model, min_segment_s: float = MIN_SEGMENT_S) -> Classifier:
@@ -55,5 +53,5 @@ class ClassifierOptions:
             except ValueError:
                 label = ""
             if not label:
-                raise UsageError("usage", f"--threshold takes LABEL=P, as in speech=0.6, not {text!r}.")
+                raise UsageError(f"--threshold takes LABEL=P, as in speech=0.6, not {text!r}.")
         return found

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.features.spec import WAVEFORM, FrontEndSpec
-
-Float32 = NDArray[np.float32]
 
 BLOCK_SAMPLES = 1 << 15  # of frames transformed at a time: with what comes of them, some 250 kB
 # Mel bands of one product: they are made of neighbouring bins, and most of the weights of all bands are zero.

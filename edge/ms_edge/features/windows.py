@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
-
-Float32 = NDArray[np.float32]
 
 SILENCE_DBFS = -70.0
 SILENT_MEAN_SQUARE = 10 ** (SILENCE_DBFS / 10)

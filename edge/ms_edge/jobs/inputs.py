@@ -182,7 +182,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """Read `I/N`. Raises UsageError."""
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UsageError("usage", f"A shard is given as I/N, with I from 1 to N, as in 2/8, not {text[:40]!r}.")
+        raise UsageError(f"A shard is given as I/N, with I from 1 to N, as in 2/8, not {text[:40]!r}.")
     return int(found[1]), int(found[2])
 
 
@@ -222,8 +222,7 @@ def _names(file: IO[bytes], listing: str, separator: bytes) -> Iterator[str]:
             yield from _decoded(names, separator)
             if len(rest) > MAX_NAME:
                 raise UsageError(
-                    "usage",
-                    f"{listing}: a path in it is longer than {MAX_NAME:,} bytes; -0 is for lists that hold NUL.",
+                    f"{listing}: a path in it is longer than {MAX_NAME:,} bytes; -0 is for lists that hold NUL."
                 )
     except OSError as error:
         raise _unreadable(listing, error) from None
@@ -237,6 +236,4 @@ def _decoded(names: list[bytes], separator: bytes) -> Iterator[str]:
 
 
 def _unreadable(listing: str, error: OSError) -> UsageError:
-    return UsageError(
-        "usage", f"{listing}: the list of files cannot be read ({(error.strerror or str(error)).lower()})."
-    )
+    return UsageError(f"{listing}: the list of files cannot be read ({(error.strerror or str(error)).lower()}).")

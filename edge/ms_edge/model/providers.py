@@ -24,7 +24,7 @@ def requested_providers(device: str, available: Sequence[str]) -> list[Provider]
     """
     kind, colon, index = device.lower().partition(":")
     if colon and not (kind == "cuda" and index.isascii() and index.isdecimal()):
-        raise UsageError("usage", f"There is no device {device!r}; give auto, cpu, cuda, cuda:N or a provider's name.")
+        raise UsageError(f"There is no device {device!r}; give auto, cpu, cuda, cuda:N or a provider's name.")
     if kind == "cpu":
         return [CPU]
     if kind == "auto":

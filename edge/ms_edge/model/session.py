@@ -16,8 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import DeviceError, ModelError, UsageError
 from ms_edge.features.spec import FEATURES, MAX_VALUES, WAVEFORM, FrontEndSpec
 from ms_edge.model.check import read_contents
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     BUNDLED: Path
 
-Float32 = NDArray[np.float32]
 
 _MODELS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
 _BUNDLED = os.path.join(_MODELS, "music-speech.onnx")
@@ -95,12 +94,12 @@ class Model:
         Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
         """
         if not isinstance(device, str):
-            raise UsageError("usage", f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
+            raise UsageError(f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
         try:
             path = os.fsdecode(_BUNDLED if path is None else path)
             path = os.path.join(_MODELS, f"{BEFORE}.onnx") if path == BEFORE else path
         except TypeError:
-            raise UsageError("usage", f"A model is given by its path, not by {path!r:.40}.") from None
+            raise UsageError(f"A model is given by its path, not by {path!r:.40}.") from None
         content = _read(path)
         with _naming(path):
             entries, window_values = read_contents(content)

@@ -103,7 +103,7 @@ class FileOutput(Output):
         if self.part == self.path or (found := _identity(path)) is None:
             return given
         if found == _identity(self.path):
-            raise UsageError("usage", f"{self.path}: is a recording or an input, and not replaced by answers.")
+            raise UsageError(f"{self.path}: is a recording or an input, and not replaced by answers.")
         if found in map(_identity, self.beside()):
             return Failure(path, "cannot-open", f"{path}: is what this run writes.")
         return given
@@ -126,12 +126,11 @@ class FileOutput(Output):
             os.fsync(self.file.fileno())
             if not self._has_part():
                 raise UsageError(
-                    "usage",
-                    f"{self.part}: another program removed or replaced it, and with it the answers of this run.",
+                    f"{self.part}: another program removed or replaced it, and with it the answers of this run."
                 )
             if _identity(self.path) not in (None, self._replaced) and not is_answer(self.path):
                 raise UsageError(
-                    "usage", f"{self.path}: another program put a file there that is no answer, and it is not replaced."
+                    f"{self.path}: another program put a file there that is no answer, and it is not replaced."
                 )
             if os.name == "nt":  # where no open file can be moved
                 self.file.close()

@@ -165,7 +165,7 @@ def _claimed(part: str) -> int:
         descriptor = _opened(part)
         try:
             if not _lock(descriptor):
-                raise UsageError("usage", f"{part}: another run is writing it; wait for it, or give -o another name.")
+                raise UsageError(f"{part}: another run is writing it; wait for it, or give -o another name.")
             # The run that had the lock may have moved it into place between our opening and our locking it.
             if os.path.samestat(os.lstat(part), os.fstat(descriptor)):
                 return descriptor
@@ -198,7 +198,7 @@ def _opened(name: str) -> int:
                 os.close(descriptor)
         except FileNotFoundError:  # its run has just ended
             continue
-        raise UsageError("usage", f"{name}: is not what an earlier run left; rename it, or give -o another name.")
+        raise UsageError(f"{name}: is not what an earlier run left; rename it, or give -o another name.")
 
 
 def _is_plain(status: os.stat_result) -> bool:

@@ -227,7 +227,5 @@ def format_of(output: str) -> str:
             return suffixes[suffix]
     if unknown := os.path.splitext(output)[1]:
         known = ", ".join(suffixes)
-        raise UsageError(
-            "usage", f"{output}: no format has the suffix {unknown}; the suffixes are {known} (or give --format)."
-        )
+        raise UsageError(f"{output}: no format has the suffix {unknown}; the suffixes are {known} (or give --format).")
     return "text"

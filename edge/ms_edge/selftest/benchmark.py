@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ms_edge._version import __version__
+from ms_edge.arrays import Float32
 from ms_edge.audio.source import AudioArrays
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError, UsageError
@@ -34,8 +34,6 @@ SCHEMA = "ms-edge-benchmark/1"
 SECONDS = 15.0  # default time for all measurements; with imports and loading it stays below 20 s
 MIN_SECONDS, MAX_SECONDS = 0.1, 3600.0
 AUDIO_S = 60.0  # length of the recording whose classification is timed
-
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def measure(model: str | None = None, device: str = "auto", seconds: float = SEC
     onnxruntime is missing, UsageError if `seconds` is out of range or `device` is no device's name.
     """
     if not MIN_SECONDS <= seconds <= MAX_SECONDS:
-        raise UsageError("usage", f"--seconds must be {MIN_SECONDS:g} to {MAX_SECONDS:g}, not {seconds:g}.")
+        raise UsageError(f"--seconds must be {MIN_SECONDS:g} to {MAX_SECONDS:g}, not {seconds:g}.")
     onnxruntime: Any = import_onnxruntime()
     others = [name for name in onnxruntime.get_available_providers() if name not in (CPU, REMOTE)]
     devices = [device] if device != "auto" else ["cpu", *(name.removesuffix(SUFFIX).lower() for name in others)]

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.features.frontend import model_input
 from ms_edge.features.spec import FEATURES
 from ms_edge.model.session import Model
 from ms_edge.selftest.deviation import Deviation, deviation
-
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ import numpy as np
 import soxr
 from scipy.fft import irfft, next_fast_len, rfft
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import UsageError
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.augment import codecs, masks
 from ms_train.augment.channel import channel
 from ms_train.augment.masks import Mask
-from ms_train.signals import Augment, Float32, Range, Rng, coloured_noise, mix, rms
+from ms_train.signals import Augment, Range, Rng, coloured_noise, mix, rms
 
 
 def gain(samples: Float32, rng: Rng, sample_rate_hz: int, *, gain_db: Range = (-20.0, 6.0)) -> Float32:
@@ -137,7 +138,7 @@ def chain(*steps: str | tuple[str, float]) -> Chain:
     for name, probability in named:
         require_known(name)
         if not 0 <= probability <= 1:
-            raise UsageError("usage", f"{name}: a probability lies between 0 and 1; {probability} does not.")
+            raise UsageError(f"{name}: a probability lies between 0 and 1; {probability} does not.")
     return Chain(named)
 
 
@@ -151,20 +152,18 @@ def parse_chain(texts: Sequence[str]) -> Chain:
         return chain()
     steps = []
     if "none" in texts:
-        raise UsageError("usage", "--augment none stands alone; leave it out, or leave out the others.")
+        raise UsageError("--augment none stands alone; leave it out, or leave out the others.")
     for text in texts:
         name, colon, share = text.partition(":")
         require_known(name)
         try:
             steps.append((name, float(share) if colon else 1.0))
         except ValueError:
-            raise UsageError("usage", f"{text}: after the colon comes a probability, as in {name}:0.5.") from None
+            raise UsageError(f"{text}: after the colon comes a probability, as in {name}:0.5.") from None
     return chain(*steps)
 
 
 def require_known(name: str) -> None:
     """Raise UsageError, naming those there are, where there is no augmentation of that name."""
     if name not in AUGMENTATIONS and name not in MASKS:
-        raise UsageError(
-            "usage", f"There is no augmentation {name!r}; there are {', '.join([*AUGMENTATIONS, *MASKS])}."
-        )
+        raise UsageError(f"There is no augmentation {name!r}; there are {', '.join([*AUGMENTATIONS, *MASKS])}.")

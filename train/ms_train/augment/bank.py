@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ms_edge.errors import MsEdgeError
+from ms_edge.arrays import Float32
 from ms_edge.features import frontend
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.spec import FrontEndSpec
@@ -38,7 +38,8 @@ from ms_train import signals
 from ms_train.augment.scenes import Scenes, random_batch
 from ms_train.augment.store import Shapes, Store
 from ms_train.datasets import activity
-from ms_train.signals import Augment, Float32, Rng
+from ms_train.errors import RunError
+from ms_train.signals import Augment, Rng
 
 SLACK_S = 0.1  # by which a use may shift a window
 GAIN_DB = (-6.0, 6.0)  # of a use
@@ -101,7 +102,7 @@ def digest(facts: Mapping[str, Any]) -> str:
 class Bank:
     """The windows of a plan, rendered where they are not there yet: in `folder`, or without one in a nameless file under `other`.
 
-    The second also where the folder cannot be written; then one process renders. Raises MsEdgeError(`no-room`) where the disk is
+    The second also where the folder cannot be written; then one process renders. Raises RunError(`no-room`) where the disk is
     too full.
     """
 
@@ -113,7 +114,7 @@ class Bank:
             self._fill((processes or os.cpu_count() or 1) if self._store.folder else 1)
         except OSError as error:
             size = sum(2 * count * math.prod(self._stored(length)) for length, count in self.counts.items())
-            raise MsEdgeError(
+            raise RunError(
                 "no-room",
                 f"{folder or other}: {size / 1e9:.1f} GB of training windows cannot be written"
                 f" ({(error.strerror or str(error)).lower()}); make room, or give --cache DIR where there is some.",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.fft import irfft, rfft
 
-from ms_train.signals import Float32, Rng, rms
+from ms_edge.arrays import Float32
+from ms_train.signals import Rng, rms
 
 LEVEL_DB = (-45.0, -12.0)  # of full scale, RMS
 

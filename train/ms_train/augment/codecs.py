@@ -14,7 +14,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from ms_train.signals import Float32, Range, Rng
+from ms_edge.arrays import Float32
+from ms_train.signals import Range, Rng
 
 TELEPHONE_HZ = (8_000,)
 MP3_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)

@@ -9,7 +9,8 @@ from scipy.fft import irfft, rfft
 from scipy.ndimage import maximum_filter1d
 from scipy.signal import lfilter
 
-from ms_train.signals import Float32, Rng, rms
+from ms_edge.arrays import Float32
+from ms_train.signals import Rng, rms
 
 STEP_S = 0.005  # of gains
 CROSSOVERS_HZ = (250.0, 2500.0)

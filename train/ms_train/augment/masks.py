@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
-from ms_train.signals import Float32, Range, Rng
+from ms_train.signals import Range, Rng
 
 Mask = Callable[[Float32, Rng, FrontEndSpec], Float32]  # features, random numbers, the spec they were made by
 

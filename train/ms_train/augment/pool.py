@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.datasets.activity import Sound, activity
 from ms_train.datasets.dataset import Recording
-from ms_train.signals import Audio, Float32, Rng, bursts, coloured_noise, mix, rms
+from ms_train.signals import Audio, Rng, bursts, coloured_noise, mix, rms
 
 SOURCE_CAP = 0.15  # of a label's windows are of one source, where there are enough others
 ACTIVE_S = 0.3  # of active sound in a window that is called by a label

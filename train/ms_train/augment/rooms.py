@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ms_edge.errors import MsEdgeError, UsageError
-from ms_train.signals import Float32, Rng
+from ms_edge.arrays import Float32
+from ms_edge.errors import UsageError
+from ms_train.errors import RunError
+from ms_train.signals import Rng
 
 ROOMS = {"train": 100, "val": 32, "test": 48}
 PLACES = 4  # of the microphone in each room
@@ -62,10 +64,10 @@ class Room:
 def load(split: str, sample_rate_hz: int, folder: Path | None) -> tuple[Room, ...]:
     """The rooms of a split at a sample rate: from `folder`, or made (which takes a few minutes) and kept there.
 
-    Raises UsageError for a split there is none of, MsEdgeError(`no-rooms`) where pyroomacoustics is not installed.
+    Raises UsageError for a split there is none of, RunError(`no-rooms`) where pyroomacoustics is not installed.
     """
     if split not in ROOMS:
-        raise UsageError("usage", f"There are no rooms for {split!r}; there are {', '.join(ROOMS)}.")
+        raise UsageError(f"There are no rooms for {split!r}; there are {', '.join(ROOMS)}.")
     path = folder / f"rooms-{split}-{digest(split, sample_rate_hz)[:16]}.npz" if folder else None
     if path:
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -92,11 +94,11 @@ def digest(split: str, sample_rate_hz: int) -> str:
 
 
 def simulate(split: str, seed: Sequence[int], sample_rate_hz: int) -> Room:
-    """One room by its seed. Raises MsEdgeError(`no-rooms`) where pyroomacoustics is not installed."""
+    """One room by its seed. Raises RunError(`no-rooms`) where pyroomacoustics is not installed."""
     try:
         import pyroomacoustics as pra
     except ImportError:
-        raise MsEdgeError(
+        raise RunError(
             "no-rooms", "Rooms are simulated by pyroomacoustics, which is not installed: pip install pyroomacoustics."
         ) from None
     rng = np.random.default_rng(seed)

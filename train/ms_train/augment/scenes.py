@@ -23,11 +23,12 @@ from collections.abc import Sequence
 import numpy as np
 import soxr
 
+from ms_edge.arrays import Float32
 from ms_train.augment.dynamics import compress, duck
 from ms_train.augment.pool import Pool
 from ms_train.augment.rooms import Room
 from ms_train.datasets.clips import target
-from ms_train.signals import Augment, Float32, Rng, coloured_noise, convolve, loudness, mix
+from ms_train.signals import Augment, Rng, coloured_noise, convolve, loudness, mix
 
 VOICE = "speech"
 # Where labels are independent:

@@ -205,12 +205,12 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     if sum(map(bool, (args.data, args.summary, args.files))) > 1:
-        raise UsageError("usage", "show takes one of FILE..., --data and --summary at a time.")
+        raise UsageError("show takes one of FILE..., --data and --summary at a time.")
     augment = args.augment or args.augmentation or args.mix_with
     if augment and not args.files:
-        raise UsageError("usage", "--augment needs a recording to change; name a FILE.")
+        raise UsageError("--augment needs a recording to change; name a FILE.")
     if args.archive and not args.data:
-        raise UsageError("usage", "--archive goes with --data gtzan.")
+        raise UsageError("--archive goes with --data gtzan.")
     from ms_train.evaluation import show
     from ms_train.recipes.by_name import get_recipe
 

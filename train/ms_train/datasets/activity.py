@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_train.signals import Audio, Float32, Rng
+from ms_edge.arrays import Float32
+from ms_train.signals import Audio, Rng
 
 VERSION = 1  # raise it when the same recording gets another activity
 FRAME_S = 0.02

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_train.datasets.dataset import Dataset
+from ms_train.errors import DataError
 
 KINDS = "folder:PATH, csv:FILE, tfds:NAME, open-corpus:PATH or gtzan"
 
@@ -18,7 +19,7 @@ def dataset_of_run(data: str, archive: Path | None = None) -> Dataset:
         raise
     except MsEdgeError as error:
         reason = str(error).rstrip(".")
-        raise MsEdgeError(
+        raise DataError(
             error.code, f"{reason}; the run was made from {data}: say where that is now with --data."
         ) from None
 
@@ -27,7 +28,7 @@ def dataset_by_name(name: str, archive: Path | None = None) -> Dataset:
     """What --data says (`KINDS`), with `archive` a local copy of gtzan. Raises MsEdgeError where there is no such dataset."""
     kind, _, path = name.partition(":")
     if archive and kind != "gtzan":
-        raise UsageError("usage", "--archive goes with --data gtzan.")
+        raise UsageError("--archive goes with --data gtzan.")
     if kind == "folder" and path:
         from ms_train.datasets.folder import folder
 
@@ -48,4 +49,4 @@ def dataset_by_name(name: str, archive: Path | None = None) -> Dataset:
         from ms_train.datasets.gtzan import gtzan
 
         return gtzan(archive=archive)
-    raise UsageError("usage", f"--data {name!r}: give {KINDS}.")
+    raise UsageError(f"--data {name!r}: give {KINDS}.")

@@ -25,11 +25,12 @@ import soxr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.datasets import activity
 from ms_train.datasets.dataset import Recording
 from ms_train.datasets.packs import Packed, PackedAudio, in_16_bits, read_pack, write_pack
-from ms_train.signals import Audio, Float32
+from ms_train.signals import Audio
 
 Make = Callable[[Recording], NDArray[Any] | None]  # None: the recording is left out
 

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.errors import MsEdgeError
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import windows
 from ms_train.datasets.cache import Cache
 from ms_train.datasets.dataset import Recording
-from ms_train.signals import Audio, Float32
+from ms_train.errors import DataError
+from ms_train.signals import Audio
 
 Made = TypeVar("Made")
 
@@ -50,7 +52,7 @@ def load(
     """Read recordings and compute the features of at most `limit` clips from each, or take them from the cache.
 
     `features_of` makes (n, *feature_shape) of (n, clip_samples). A recording that cannot be read is named on stderr and left
-    out. Raises MsEdgeError(`bad-data`) if none is left of a label.
+    out. Raises DataError(`bad-data`) if none is left of a label.
     """
     kept = cache or Cache(None)
 
@@ -101,11 +103,9 @@ def _each(
 
 
 def require_labels(found: Iterable[str | None], labels: tuple[str, ...], what: str) -> None:
-    """Raise MsEdgeError(`bad-data`) where a label has no recording: a network that has seen one class is always right."""
+    """Raise DataError(`bad-data`) where a label has no recording: a network that has seen one class is always right."""
     if missing := sorted(set(labels) - set(found)):
-        raise MsEdgeError(
-            "bad-data", f"No recording of {', '.join(missing)} can be read for the {what}; add recordings."
-        )
+        raise DataError("bad-data", f"No recording of {', '.join(missing)} can be read for the {what}; add recordings.")
 
 
 def target(label: str | None, labels: tuple[str, ...]) -> Float32:

@@ -33,6 +33,7 @@ from ms_edge.errors import AudioError, MsEdgeError, UsageError
 from ms_train.datasets import open_corpus as corpus
 from ms_train.datasets import origins
 from ms_train.datasets.open_corpus import Row
+from ms_train.errors import DataError
 
 FOLDS = 4
 SHORTEST_S = 0.3  # of less, no window holds enough active sound
@@ -74,13 +75,13 @@ class Source:
 
 
 def sources() -> list[Source]:
-    """Every line of the table of sources. Raises MsEdgeError(`bad-data`) if a line is not one."""
+    """Every line of the table of sources. Raises DataError(`bad-data`) if a line is not one."""
     text = resources.files("ms_train.datasets").joinpath("open_corpus_sources.tsv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     found = []
     for cells in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
         if set(cells) != {field.name for field in fields(Source)} or None in cells.values():
-            raise MsEdgeError(
+            raise DataError(
                 "bad-data", f"open_corpus_sources.tsv: {cells['package']}: a line has too many or few cells."
             )
         found.append(Source(**cells))
@@ -184,7 +185,7 @@ def expand(package: str, root: Path, clones: Path | None = None) -> list[Row]:
     """
     lines = [line for line in sources() if line.package == package]
     if not lines:
-        raise UsageError("usage", f"{package}: open_corpus_sources.tsv has no such package or repository.")
+        raise UsageError(f"{package}: open_corpus_sources.tsv has no such package or repository.")
     index, skipped = corpus.read_tables(root)
     index = {path: line for path, line in index.items() if line["package"] != package}
     known = {line["sha256"]: path for path, line in index.items()}

@@ -9,10 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-Samples = NDArray[np.float32]
+from ms_edge.arrays import Float32
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Recording:
     label: str | None
     source: str
     sha256: str
-    read: Callable[[int], Samples]
+    read: Callable[[int], Float32]
     split: str | None = None
     excerpt_of: str | None = None
     group: str = ""

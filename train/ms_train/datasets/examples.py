@@ -18,12 +18,14 @@ import tensorflow_datasets as tfds
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import AudioFile
 from ms_edge.audio.source import AudioArrays, require_plausible
-from ms_edge.errors import AudioError, MsEdgeError
+from ms_edge.errors import AudioError
 from ms_train.console import first_line
-from ms_train.datasets.dataset import Dataset, Recording, Samples
+from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import fit_for_training, say_left_out
+from ms_train.errors import DataError
 
 # What the house calls the parts of tensorflow-datasets; any other (`unlabelled`, `test_other`) keeps its name and is no part.
 PARTS = {"train": "train", "validation": "val", "test": "test"}
@@ -33,7 +35,7 @@ def tfds_dataset(name: str) -> Dataset:
     """The dataset that tensorflow-datasets knows as `name` (NAME[/CONFIG][:VERSION]), or that lies prepared in a folder `name`.
 
     It is downloaded and prepared where it is not yet, in tensorflow-datasets' own folder (TFDS_DATA_DIR). Raises
-    MsEdgeError(`bad-data`) where it is unknown, cannot be had, or has no audio with a rate and a class each.
+    DataError(`bad-data`) where it is unknown, cannot be had, or has no audio with a rate and a class each.
     """
     given = f"tfds:{name}"
     prepared = (Path(name) / "dataset_info.json").is_file()
@@ -50,7 +52,7 @@ def tfds_dataset(name: str) -> Dataset:
 
 @contextmanager
 def one_sentence(before: str, after: str) -> Iterator[None]:
-    """Make one MsEdgeError(`bad-data`), `before (why)after`, of whatever tensorflow-datasets raises, and keep its announcements quiet."""
+    """Make one DataError(`bad-data`), `before (why)after`, of whatever tensorflow-datasets raises, and keep its announcements quiet."""
     loggers = [logging.getLogger("absl"), logging.getLogger("urllib3")]
     levels = [logger.level for logger in loggers]
     try:
@@ -59,7 +61,7 @@ def one_sentence(before: str, after: str) -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     except Exception as error:  # it raises what it likes: AssertionError, ValueError, requests' errors, ImportError ...
-        raise MsEdgeError("bad-data", f"{before} ({first_line(error)}){after}") from None
+        raise DataError("bad-data", f"{before} ({first_line(error)}){after}") from None
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -70,7 +72,7 @@ def dataset_of(builder: Any, given: str, name_of: Callable[[dict[str, Any]], str
 
     Recordings are named SPLIT/NUMBER, or by `name_of` (example). Labels are those of the classes that occur, in the order of
     their numbers. Examples that cannot be read or have no class are named on stderr and left out. Raises
-    MsEdgeError(`bad-data`) as `tfds_dataset`.
+    DataError(`bad-data`) as `tfds_dataset`.
     """
     audio, label = _features(builder.info, given)
     classes, rate_hz = builder.info.features[label].names, builder.info.features[audio].sample_rate
@@ -88,7 +90,7 @@ def dataset_of(builder: Any, given: str, name_of: Callable[[dict[str, Any]], str
                 example = _example(examples, number, name)
                 samples, index = example[audio], int(example[label])
                 if not rate_hz and not isinstance(samples, bytes):
-                    raise MsEdgeError(
+                    raise DataError(
                         "bad-data", f"{given}: does not say at what sample rate its audio is; it cannot be used."
                     )
                 if not 0 <= index < len(classes):
@@ -112,7 +114,7 @@ def dataset_of(builder: Any, given: str, name_of: Callable[[dict[str, Any]], str
     say_left_out(given, left_out, count, "examples")
     labels = tuple(name for name in classes if any(recording.label == name for recording in recordings))
     if len(labels) < 2:
-        raise MsEdgeError("bad-data", f"{given}: has {len(labels)} classes; at least two are needed to tell apart.")
+        raise DataError("bad-data", f"{given}: has {len(labels)} classes; at least two are needed to tell apart.")
     return Dataset(builder.info.full_name, labels, "exclusive", tuple(recordings))
 
 
@@ -126,7 +128,7 @@ def _features(info: Any, given: str) -> tuple[str, str]:
             chosen = names
         if len(chosen) != 1:
             which = f"{len(names)} of them ({', '.join(names)}) and does not say which to use" if names else "none"
-            raise MsEdgeError("bad-data", f"{given}: is to have one {what} and has {which}.")
+            raise DataError("bad-data", f"{given}: is to have one {what} and has {which}.")
         found += chosen
     return found[0], found[1]
 
@@ -220,7 +222,7 @@ class _Encoded(io.BytesIO):
 
 def _read(
     examples: Any, number: int, audio: str, name: str, rate_hz: int, scale: _Scale, sample_rate_hz: int
-) -> Samples:
+) -> Float32:
     samples = _example(examples, number, name)[audio]
     if isinstance(samples, bytes):
         encoded = _Encoded(samples)

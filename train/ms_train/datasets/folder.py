@@ -8,23 +8,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.opening import EXTENSIONS
-from ms_edge.errors import AudioError, MsEdgeError
+from ms_edge.errors import AudioError
 from ms_edge.jobs.inputs import Skipped, is_skipped
-from ms_train.datasets.dataset import Dataset, Recording, Samples
+from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import file_digest, read_for_training, say_left_out
+from ms_train.errors import DataError
 
 
 def folder(root: Path) -> Dataset:
     """Read `root/<class>/**/*.wav` (and FLAC, Ogg, MP3 ...): labels are the sub-folders' names in sorted order.
 
     A file that cannot be read is named on stderr and left out; files whose names are not those of audio are counted there. Raises
-    MsEdgeError(`bad-data`) where there are not at least two classes with audio in each.
+    DataError(`bad-data`) where there are not at least two classes with audio in each.
     """
     if not root.is_dir():
-        raise MsEdgeError(
-            "bad-data", f"{root}: no such folder; it should hold one sub-folder of audio files per class."
-        )
+        raise DataError("bad-data", f"{root}: no such folder; it should hold one sub-folder of audio files per class.")
     classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     recordings, left_out, count, skipped = [], [], 0, Skipped()
     for directory in classes:
@@ -38,7 +38,7 @@ def folder(root: Path) -> Dataset:
                 here.add(path.name)
         if not files:
             instead = f" that is read, but {here}" if here else ""
-            raise MsEdgeError(
+            raise DataError(
                 "bad-data", f"{directory}: the class has no audio file{instead}; remove the folder or fill it."
             )
         files.sort()
@@ -63,11 +63,9 @@ def folder(root: Path) -> Dataset:
     if skipped:
         tqdm.write(f"{root}: skipped {skipped}.", file=sys.stderr)
     if len(classes) < 2:
-        raise MsEdgeError(
-            "bad-data", f"{root}: has {len(classes)} class folders; at least two are needed to tell apart."
-        )
+        raise DataError("bad-data", f"{root}: has {len(classes)} class folders; at least two are needed to tell apart.")
     return Dataset(root.name, tuple(path.name for path in classes), "exclusive", tuple(recordings))
 
 
-def _read(path: Path, sample_rate_hz: int) -> Samples:
+def _read(path: Path, sample_rate_hz: int) -> Float32:
     return read_for_training(path, sample_rate_hz)

@@ -28,9 +28,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from ms_edge.audio.file import AudioFile
-from ms_edge.errors import MsEdgeError
 from ms_train.datasets.dataset import Dataset
 from ms_train.datasets.examples import dataset_of, first_line
+from ms_train.errors import DataError
 
 LABELS = ("music", "speech")
 SAMPLE_RATE_HZ = 22_050
@@ -42,7 +42,7 @@ def gtzan(archive: Path | None = None, data_dir: Path | None = None) -> Dataset:
 
     `archive` is a `music_speech.tar.gz`, its unpacked folder or the folder that holds that one; without it the builder
     downloads. What tensorflow-datasets prepares is kept in `data_dir` (its own default), a copy per archive. Raises
-    MsEdgeError(`bad-data`) where there is no collection to be had.
+    DataError(`bad-data`) where there is no collection to be had.
     """
     _require_pydub()
     builder = _downloaded(data_dir) if archive is None else _from_archive(archive, data_dir)
@@ -57,7 +57,7 @@ def _downloaded(data_dir: Path | None) -> Any:
             builder.download_and_prepare()
             return builder
     except (tfds.download.DownloadError, NonMatchingChecksumError, OSError) as error:
-        raise MsEdgeError(
+        raise DataError(
             "bad-data",
             f"tensorflow-datasets cannot download GTZAN music/speech ({first_line(error)}); "
             "get music_speech.tar.gz and pass it with --archive.",
@@ -84,22 +84,20 @@ def _from_archive(archive: Path, data_dir: Path | None) -> Any:
                 builder.download_and_prepare()
                 return builder
         except OSError as error:
-            raise MsEdgeError("bad-data", f"{root}: GTZAN cannot be prepared there ({first_line(error)}).") from None
+            raise DataError("bad-data", f"{root}: GTZAN cannot be prepared there ({first_line(error)}).") from None
 
 
 def _refuse_what_the_builder_misreads(archive: Path, folder: Path, files: list[Path]) -> None:
     """The builder itself drops other names, mixes up equal ones and takes any format for its own, all without a word."""
     for name in CLASS_FOLDERS:
         if not any(path.parent == folder / name for path in files):
-            raise MsEdgeError("bad-data", f"{archive}: no music_speech/{name}/*.wav in it; it is not the collection.")
+            raise DataError("bad-data", f"{archive}: no music_speech/{name}/*.wav in it; it is not the collection.")
     if len({path.name for path in files}) < len(files):
-        raise MsEdgeError(
-            "bad-data", f"{archive}: two files have the same name, by which the builder tells them apart."
-        )
+        raise DataError("bad-data", f"{archive}: two files have the same name, by which the builder tells them apart.")
     for path in files:
         name = path.relative_to(folder).as_posix()
         if not re.fullmatch(r"(music|speech)_wav/[\w-]+\.wav", name):
-            raise MsEdgeError(
+            raise DataError(
                 "bad-data",
                 f"{archive}: {name}: the builder reads music_wav/NAME.wav and speech_wav/NAME.wav, "
                 "NAME of letters, digits, _ and -; move or rename it.",
@@ -108,9 +106,9 @@ def _refuse_what_the_builder_misreads(archive: Path, folder: Path, files: list[P
             found = (audio.sample_rate_hz, audio.channels, soundfile.info(path).subtype)
             if soundfile.info(path).format != "WAV" or audio.warnings:
                 why = ", ".join(audio.warnings) or "not WAV"
-                raise MsEdgeError("bad-data", f"{archive}: {name}: the builder would misread it ({why}).")
+                raise DataError("bad-data", f"{archive}: {name}: the builder would misread it ({why}).")
         if found != (SAMPLE_RATE_HZ, 1, "PCM_16"):
-            raise MsEdgeError(
+            raise DataError(
                 "bad-data",
                 f"{archive}: {name}: {found[0]:,} Hz, {found[1]} channel(s), {found[2]}; the collection is "
                 f"{SAMPLE_RATE_HZ:,} Hz mono 16-bit PCM (--data folder:PATH reads any format).",
@@ -146,7 +144,7 @@ def _unpacked(archive: Path) -> Iterator[Path]:
             with tarfile.open(archive) as tar:
                 _unpack(tar, Path(folder))
         except (OSError, EOFError, zlib.error, tarfile.TarError) as error:  # the second is a download broken off
-            raise MsEdgeError("bad-data", f"{archive}: cannot be unpacked ({first_line(error)}).") from None
+            raise DataError("bad-data", f"{archive}: cannot be unpacked ({first_line(error)}).") from None
         yield Path(folder) / "music_speech"
 
 

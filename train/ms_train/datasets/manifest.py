@@ -9,9 +9,11 @@ import os
 from functools import partial
 from pathlib import Path
 
-from ms_edge.errors import AudioError, MsEdgeError
-from ms_train.datasets.dataset import Dataset, Recording, Samples
+from ms_edge.arrays import Float32
+from ms_edge.errors import AudioError
+from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import file_digest, read_for_training, say_left_out
+from ms_train.errors import DataError
 
 COLUMNS = ("path", "label", "split", "start", "end")
 SPLITS = ("train", "val", "test")
@@ -22,7 +24,7 @@ def manifest(path: Path) -> Dataset:
 
     Paths are relative to the CSV file's folder, `start` and `end` are seconds. Where a label is empty the recording has none of
     the labels (noise), and the labels are `independent`. A line that cannot be used is named on stderr and left out. Raises
-    MsEdgeError(`bad-data`) where there is no such table, under two labels, one excerpt with two labels, or one file in two
+    DataError(`bad-data`) where there is no such table, under two labels, one excerpt with two labels, or one file in two
     parts.
     """
     try:
@@ -32,9 +34,9 @@ def manifest(path: Path) -> Dataset:
             _require_columns(path, header)
             lines = [(rows.line_num, cells) for cells in rows if cells]
     except OSError as error:
-        raise MsEdgeError("bad-data", f"{path}: cannot be read ({(error.strerror or '').lower()}).") from None
+        raise DataError("bad-data", f"{path}: cannot be read ({(error.strerror or '').lower()}).") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise MsEdgeError("bad-data", f"{path}: is not CSV in UTF-8 ({error}).") from None
+        raise DataError("bad-data", f"{path}: is not CSV in UTF-8 ({error}).") from None
     digests: dict[str, str] = {}
     found: dict[str, tuple[int, Recording]] = {}
     first_of: dict[str, tuple[int, Recording]] = {}
@@ -46,7 +48,7 @@ def manifest(path: Path) -> Dataset:
             if recording.name in found:
                 other, same = found[recording.name]
                 if same.label != recording.label:
-                    raise MsEdgeError(
+                    raise DataError(
                         "bad-data",
                         f"{path}: line {number}: {recording.name} has another label than in line {other}; remove one.",
                     )
@@ -58,7 +60,7 @@ def manifest(path: Path) -> Dataset:
     recordings = tuple(recording for _, recording in found.values())
     labels = tuple(sorted({recording.label for recording in recordings if recording.label is not None}))
     if len(labels) < 2:
-        raise MsEdgeError(
+        raise DataError(
             "bad-data",
             f"{path}: has {len(labels)} labels in {len(recordings)} usable lines; at least two labels are needed to tell apart.",
         )
@@ -75,7 +77,7 @@ def _require_columns(path: Path, header: list[str]) -> None:
         what = f"no column {missing[0]!r}"
     else:
         return
-    raise MsEdgeError(
+    raise DataError(
         "bad-data",
         f"{path}: line 1: {what}; it names the columns, with commas between: path, label, split, start, end.",
     )
@@ -131,14 +133,14 @@ def _require_one_split(
     line, other = first_of.setdefault(str(recording.excerpt_of), (number, recording))
     if other.split != recording.split:
         here, there = (repr(split) if split else "no split" for split in (recording.split, other.split))
-        raise MsEdgeError(
+        raise DataError(
             "bad-data",
             f"{path}: line {number}: {recording.name} is in {here}, but line {line} has the same file in {there}; "
             "a file belongs to one part.",
         )
 
 
-def _read(line: str, path: Path, start_s: float, end_s: float | None, sample_rate_hz: int) -> Samples:
+def _read(line: str, path: Path, start_s: float, end_s: float | None, sample_rate_hz: int) -> Float32:
     try:
         return read_for_training(path, sample_rate_hz, start_s, end_s)
     except AudioError as error:

@@ -26,11 +26,12 @@ import soundfile
 from tqdm import tqdm
 
 from ms_edge.audio.file import read_mono
-from ms_edge.errors import AudioError, MsEdgeError, UsageError
+from ms_edge.errors import AudioError, UsageError
 from ms_train.datasets import origins
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.decoding import RATE_HZ, decode, decode_sum, read_member
 from ms_train.datasets.reading import file_digest
+from ms_train.errors import DataError
 
 LABELS = ("speech", "music")
 SPLITS = ("train", "calib", "val", "test_a", "hard")
@@ -100,14 +101,14 @@ def manifest() -> list[Row]:
 def wanted(rows: Sequence[Row], splits: Sequence[str]) -> list[Row]:
     """The rows of the splits, in the order of their decoded files. Raises UsageError if there is no such split."""
     if unknown := set(splits) - set(SPLITS):
-        raise UsageError("usage", f"{', '.join(sorted(unknown))}: no such split; give {', '.join(SPLITS)}.")
+        raise UsageError(f"{', '.join(sorted(unknown))}: no such split; give {', '.join(SPLITS)}.")
     return sorted((row for row in rows if row.split in splits), key=lambda row: row.flac)
 
 
 def listing(rows: Sequence[Row], by: Sequence[str]) -> str:
     """Return a Markdown table of the recordings and minutes with the same values in the columns `by`. Raises UsageError."""
     if unknown := set(by) - set(LISTED):
-        raise UsageError("usage", f"--by {', '.join(sorted(unknown))}: give {', '.join(LISTED)}.")
+        raise UsageError(f"--by {', '.join(sorted(unknown))}: give {', '.join(LISTED)}.")
     counts: Counter[tuple[str, ...]] = Counter()
     seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for row in rows:
@@ -186,7 +187,7 @@ def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, c
 
 
 def open_corpus(root: Path) -> Dataset:
-    """The corpus that `fetch` wrote into `root`. Raises MsEdgeError(`bad-data`) where there is none.
+    """The corpus that `fetch` wrote into `root`. Raises DataError(`bad-data`) where there is none.
 
     Effects from folders named after voices, speech or music are left out, and so is `mixed` material, which no single
     label describes; so are recordings of `train` that `open_corpus_dropped.tsv` drops, and it gives others another label.
@@ -198,7 +199,7 @@ def open_corpus(root: Path) -> Dataset:
     }
     if not rows or not all(column in row for row in rows.values() for column in INDEX):
         what = "was fetched by an older version" if rows else "holds no corpus"
-        raise MsEdgeError("bad-data", f"{root}: {what}; type: ms-train data fetch open-corpus --to {root}")
+        raise DataError("bad-data", f"{root}: {what}; type: ms-train data fetch open-corpus --to {root}")
     recordings = tuple(
         Recording(
             name=path,
@@ -250,7 +251,7 @@ def _decode(row: Row, tree: Path, target: Path) -> None:
             originals[0].write_bytes(read_member(tree / row.container, row.path))
         if row.sha256 and digest_of(originals) != row.sha256:
             advice = f"get {row.version} of it again."
-            raise MsEdgeError(
+            raise DataError(
                 "bad-digest", f"{row.package}: {row.path} has another SHA-256 than the manifest says; {advice}"
             )
         part = Path(work) / "part.flac"

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from ms_edge.errors import MsEdgeError
 from ms_train.datasets.reading import file_digest
+from ms_train.errors import DataError
 
 HOST = "https://github.com"
 # Nobody is there to type a password, and a clone must not download what it lacks one file at a time.
@@ -38,11 +39,11 @@ def get_package(name: str, version: str, sha256: str, folder: Path) -> Path:
         with TemporaryDirectory(prefix=".download-", dir=folder) as work:
             deb = _download(f"{name}={version}", Path(work))
             if file_digest(deb) != sha256:
-                raise MsEdgeError("bad-digest", f"{deb.name}: the download has another SHA-256 than the manifest says")
+                raise DataError("bad-digest", f"{deb.name}: the download has another SHA-256 than the manifest says")
             return deb.replace(folder / deb.name)
     except MsEdgeError as error:
         by_hand = f"or put {name} {version} (a .deb file) into {folder}."
-        raise MsEdgeError(error.code, f"{error}; try again on Debian 12 after `apt-get update`, {by_hand}") from None
+        raise DataError(error.code, f"{error}; try again on Debian 12 after `apt-get update`, {by_hand}") from None
 
 
 def _download(package: str, folder: Path) -> Path:
@@ -51,11 +52,11 @@ def _download(package: str, folder: Path) -> Path:
     try:
         result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     except FileNotFoundError:
-        raise MsEdgeError("no-apt", f"{package}: apt-get, which downloads it, is not on this machine") from None
+        raise DataError("no-apt", f"{package}: apt-get, which downloads it, is not on this machine") from None
     if result.returncode:
         problem = (re.findall(r"^E: (.*)$", result.stderr, re.MULTILINE) or ["no reason given"])[-1]
         code = "no-package" if "not found" in problem or "Unable to locate" in problem else "download-failed"
-        raise MsEdgeError(code, f"{package}: apt-get cannot download it ({problem})")
+        raise DataError(code, f"{package}: apt-get cannot download it ({problem})")
     return next(folder.glob("*.deb"))
 
 
@@ -64,9 +65,9 @@ def unpack_package(deb: Path, folder: Path) -> None:
     try:
         result = subprocess.run(["dpkg-deb", "-x", str(deb), str(folder)], capture_output=True, text=True)
     except FileNotFoundError:
-        raise MsEdgeError("no-dpkg", f"{deb}: dpkg-deb, which unpacks it, is not installed.") from None
+        raise DataError("no-dpkg", f"{deb}: dpkg-deb, which unpacks it, is not installed.") from None
     if result.returncode:
-        raise MsEdgeError("cannot-unpack", f"{deb}: cannot be unpacked ({result.stderr.strip()}); is the disk full?")
+        raise DataError("cannot-unpack", f"{deb}: cannot be unpacked ({result.stderr.strip()}); is the disk full?")
 
 
 class Tree(Protocol):
@@ -127,7 +128,7 @@ class RepositoryTree:
         if not self._has_commit():
             if self._clone:
                 command = f"git --git-dir {self._clone} fetch {self._url} {commit}"
-                raise MsEdgeError("no-commit", f"{name}: the clone lacks commit {commit}; type: {command}")
+                raise DataError("no-commit", f"{name}: the clone lacks commit {commit}; type: {command}")
             self._fetch_commit()
         listing = self._git("ls-tree", "-r", "-z", commit).decode("utf-8", "surrogateescape")
         entries = (line.split("\t", 1) for line in listing.split("\0") if line)
@@ -144,10 +145,10 @@ class RepositoryTree:
         """Write files into `folder`; content that is not here yet is fetched in one go."""
         blobs = {path: self._blobs.get(path, "") for path in paths}
         if absent := [path for path, blob in blobs.items() if not blob]:
-            raise MsEdgeError("not-found", f"{self._name}: {absent[0]!r} is not in commit {self._commit}.")
+            raise DataError("not-found", f"{self._name}: {absent[0]!r} is not in commit {self._commit}.")
         missing = set(blobs.values()) - self._present()
         if missing and self._clone:
-            raise MsEdgeError(
+            raise DataError(
                 "not-found",
                 f"{self._name}: the clone {self._clone} lacks the content of {len(missing)} files; move it away to have "
                 "them downloaded.",
@@ -164,7 +165,7 @@ class RepositoryTree:
                 git.stdin.flush()
                 header = git.stdout.readline().split()  # identifier, type, number of bytes
                 if len(header) != 3:
-                    raise MsEdgeError("cannot-read", f"{self._name}: git cannot read {path!r}; clone it again.")
+                    raise DataError("cannot-read", f"{self._name}: git cannot read {path!r}; clone it again.")
                 target = self.folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(git.stdout.read(int(header[2])))
@@ -200,7 +201,7 @@ class RepositoryTree:
         try:
             self._git(*options, *arguments, given=given)
         except MsEdgeError as error:
-            raise MsEdgeError(
+            raise DataError(
                 "download-failed",
                 f"{self._name}: git cannot fetch commit {self._commit} from {self._url} ({error}); try again, or clone the "
                 "repository by other means and name the folder it is in with --repositories.",
@@ -212,10 +213,10 @@ class RepositoryTree:
         try:
             result = subprocess.run(command, input=given.encode(), capture_output=True, env=environment)
         except FileNotFoundError:
-            raise MsEdgeError("no-git", f"{self._name}: git, which reads the repository, is not installed.") from None
+            raise DataError("no-git", f"{self._name}: git, which reads the repository, is not installed.") from None
         if result.returncode:
             problem = result.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-            raise MsEdgeError("git-failed", problem[-1].removeprefix("fatal: ").rstrip("."))
+            raise DataError("git-failed", problem[-1].removeprefix("fatal: ").rstrip("."))
         return result.stdout
 
 

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
+
 MAGIC = b"ms-edge pack 2\n\0"
 ALIGNMENT = 64
 FULL_SCALE = np.float32(1 << 15)
-
-Float32 = NDArray[np.float32]
 
 
 class Packed(NamedTuple):

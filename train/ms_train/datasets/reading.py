@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import AudioFile
 from ms_edge.audio.source import AudioSource
 from ms_edge.classifier import MIN_DURATION_S
 from ms_edge.errors import AudioError
-from ms_train.datasets.dataset import Samples
 
 ROUNDING_S = 0.1  # by which an excerpt may end after its file: annotations are rounded
 
 
-def read_for_training(path: Path, sample_rate_hz: int, start_s: float = 0.0, end_s: float | None = None) -> Samples:
+def read_for_training(path: Path, sample_rate_hz: int, start_s: float = 0.0, end_s: float | None = None) -> Float32:
     """A file, or its excerpt from `start_s` to `end_s`, as mono float32 (n,). Raises AudioError as `fit_for_training`."""
     with AudioFile(path) as file:
         return fit_for_training(file, sample_rate_hz, start_s, end_s)
@@ -27,7 +27,7 @@ def read_for_training(path: Path, sample_rate_hz: int, start_s: float = 0.0, end
 
 def fit_for_training(
     audio: AudioSource, sample_rate_hz: int, start_s: float = 0.0, end_s: float | None = None
-) -> Samples:
+) -> Float32:
     """Audio from `start_s` to `end_s` (None: its end) as mono float32 (n,); all of it is decoded, that much is kept.
 
     Raises AudioError also for what could be classified, but must not be learnt from: samples anywhere that are no numbers, less

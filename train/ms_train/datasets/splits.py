@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.errors import UsageError
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import say_left_out
+from ms_train.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,20 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
     that: training, and every decision taken while training, see nothing of it; and each fold validates on other recordings.
     Copies of one recording stay together, and so do excerpts of one file, which count as one recording, of all their labels. Of copies
     that the dataset itself has in several parts, those that test are kept, else those that validate; the others are named on stderr.
-    Raises MsEdgeError(`bad-data`) where a part would lack a label, or one recording has two.
+    Raises DataError(`bad-data`) where a part would lack a label, or one recording has two.
     """
     label_of: dict[str, Recording] = {}
     for recording in dataset.recordings:
         other = label_of.setdefault(recording.sha256, recording)
         if other.label != recording.label:
-            raise MsEdgeError(
+            raise DataError(
                 "bad-data", f"{recording.name} and {other.name} are the same recording with two labels; remove one."
             )
     parts: dict[str | None, list[Recording]] = defaultdict(list)
     for recording in dataset.recordings:
         parts[recording.split].append(recording)
     if fold and set(parts) != {None}:
-        raise UsageError("usage", f"{dataset.name} prescribes its own split; --fold does not apply.")
+        raise UsageError(f"{dataset.name} prescribes its own split; --fold does not apply.")
     left_open = parts.pop(None, [])
     if not left_open and not parts["val"]:
         left_open = parts.pop("train", [])
@@ -64,7 +65,7 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
             continue
         missing = set(dataset.labels) - {recording.label for recording in part}
         if missing:
-            raise MsEdgeError(
+            raise DataError(
                 "bad-data",
                 f"{dataset.name}: no recording of {', '.join(sorted(missing))} is left for {name}; add recordings.",
             )

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.errors import UsageError
 from ms_train import plots
+from ms_train.errors import RunError
 from ms_train.evaluation.markdown import grid
 from ms_train.recipes.by_name import recipes
 
@@ -31,7 +32,7 @@ def compare(folders: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
     nothing out is left out and named on stderr. Raises MsEdgeError where there is nothing to compare, or the recordings differ.
     """
     if out and out.exists() and any(out.iterdir()):
-        raise UsageError("usage", f"{out}: already holds files; give --out a new folder.")
+        raise UsageError(f"{out}: already holds files; give --out a new folder.")
     systems: dict[str, list[dict[str, Any]]] = defaultdict(list)
     tested: dict[tuple[int, str], tuple[Path, dict[str, str]]] = {}
     for folder in _run_folders(folders):
@@ -42,23 +43,23 @@ def compare(folders: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
         place = (run["seed"], run["fold"])
         first, recordings = tested.setdefault(place, (folder, run["recordings"]))
         if recordings != run["recordings"]:
-            raise MsEdgeError(
+            raise RunError(
                 "bad-run",
                 f"{folder}: was tested on other recordings than {first}, though both are fold {run['fold']} of seed {run['seed']}; "
                 "compare runs of one dataset.",
             )
         if any((other["seed"], other["fold"]) == place for other in systems[run["system"]]):
-            raise MsEdgeError(
+            raise RunError(
                 "bad-run",
                 f"{folder}: is a second run of {run['system']}, seed {run['seed']}, fold {run['fold']}; leave one out.",
             )
         systems[run["system"]].append(run)
     if not systems:
-        raise MsEdgeError("bad-run", "No run held anything out to be tested on; train with --fold I/N.")
+        raise RunError("bad-run", "No run held anything out to be tested on; train with --fold I/N.")
     common = set.intersection(*({(run["seed"], run["fold"]) for run in runs} for runs in systems.values()))
     if not common:
         name, fewest = min(systems.items(), key=lambda system: len(system[1]))
-        raise MsEdgeError(
+        raise RunError(
             "bad-run",
             f"No seed and fold was run by all {len(systems)} systems; {name} has the fewest runs ({fewest[0]['folder']}): leave it out, or "
             "train it on the seeds and folds of the others.",
@@ -97,7 +98,7 @@ def _run_folders(folders: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise MsEdgeError(
+            raise RunError(
                 "bad-run", f"{folder}: no such folder; give run folders of ms-train fit, or folders of them."
             )
         inside = sorted(path.parent for path in folder.rglob("metrics.json"))
@@ -112,7 +113,7 @@ def _run_folders(folders: Sequence[Path]) -> list[Path]:
             print(f"left out: {unfinished}: is not trained to its end.", file=sys.stderr)
         inside = [path for path in inside if path not in trials]
         if not inside:
-            raise MsEdgeError("bad-run", f"{folder}: there is no complete run in it.")
+            raise RunError("bad-run", f"{folder}: there is no complete run in it.")
         found |= dict.fromkeys(inside)
     return list(found)
 
@@ -153,7 +154,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
             "wrong": metrics["test"]["wrong_files"],
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise MsEdgeError("bad-run", f"{folder}: is not a complete run of ms-train fit; train it anew.") from None
+        raise RunError("bad-run", f"{folder}: is not a complete run of ms-train fit; train it anew.") from None
 
 
 def _summary(name: str, runs: Sequence[dict[str, Any]], common: Collection[tuple[int, str]]) -> dict[str, Any]:

@@ -15,9 +15,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.errors import UsageError
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.splits import split
+from ms_train.errors import DataError
 from ms_train.evaluation.markdown import HOW_RIGHT, grid, interval, kinds_of_accuracy, measured
 from ms_train.evaluation.scoring import score_recordings
 from ms_train.evaluation.subject import Subject
@@ -44,7 +45,7 @@ def crossvalidate(
     recording is answered once, by a model that never saw it. Raises MsEdgeError where the data or the folder cannot be used.
     """
     if not resume and out.exists() and any(not path.is_dir() for path in out.rglob("*")):
-        raise UsageError("usage", f"{out}: already holds files; go on with --resume, or give --out a new folder.")
+        raise UsageError(f"{out}: already holds files; go on with --resume, or give --out a new folder.")
     tf.get_logger().setLevel("ERROR")  # it warns of a new graph for each network: there is one
     found, clips, files, unreadable = [], [], [], {}
     for number in range(1, folds + 1):
@@ -104,7 +105,7 @@ def _require_same(subject: Subject, held_out: Sequence[Recording], folder: Path)
     tested = {digest for digest, part in subject.parts.items() if part == "test"}
     parts = {subject.part_of(recording) for recording in held_out}  # None: could not be read
     if not parts <= {"test", None} or not tested <= {recording.sha256 for recording in held_out}:
-        raise MsEdgeError(
+        raise DataError(
             "bad-data", f"{folder}: the recordings have changed since it was trained; give --out a new folder."
         )
 

@@ -33,7 +33,7 @@ def evaluate(
     """
     subject = Subject.load(path)
     if data is None and subject.data is None:
-        raise UsageError("usage", f"{path}: a model file names no dataset; give --data.")
+        raise UsageError(f"{path}: a model file names no dataset; give --data.")
     dataset = dataset_by_name(data, archive) if data else dataset_of_run(str(subject.data), archive)
     part, chosen = subject.choose(dataset, part)
     _require_common_label(subject, chosen, dataset)
@@ -51,8 +51,7 @@ def evaluate(
 def _require_common_label(subject: Subject, recordings: Sequence[Recording], dataset: Dataset) -> None:
     if all(subject.target(recording.label) is None for recording in recordings):
         raise UsageError(
-            "usage",
-            f"The model says {', '.join(subject.labels)}; {dataset.name} is of {', '.join(dataset.labels)}: no label in common.",
+            f"The model says {', '.join(subject.labels)}; {dataset.name} is of {', '.join(dataset.labels)}: no label in common."
         )
 
 

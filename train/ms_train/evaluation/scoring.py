@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.arrays import Float32
 from ms_edge.classifier import WindowScores
-from ms_edge.errors import AudioError, MsEdgeError
+from ms_edge.errors import AudioError
 from ms_edge.results import Classification
 from ms_edge.timeline import OTHER, SILENCE, window_label
 from ms_train.datasets.dataset import Recording
+from ms_train.errors import DataError
 from ms_train.evaluation.subject import Subject
 from ms_train.scores.calibration import log_loss
 from ms_train.scores.metrics import Answers, name_of
-
-Float32 = NDArray[np.float32]
 
 LENGTHS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
 CROPS_PER_RECORDING = 30  # of each length, spread evenly over the recording
@@ -107,14 +107,14 @@ def score_recordings(
     seed gives the same noise. `what` names the recordings in the progress bar.
 
     Recordings that cannot be read are listed with the reason, and recordings whose label the model
-    does not know are counted. Raises MsEdgeError(`bad-data`) if no other recording is left.
+    does not know are counted. Raises DataError(`bad-data`) if no other recording is left.
     """
     scorer = _Scorer(subject, conditions, seed)
     for recording in tqdm(recordings, desc=what, unit="file", file=sys.stderr, disable=None):
         scorer.add(recording)
     if not scorer.names:
         why = next(iter(scorer.unreadable.values()), "their labels are not the model's.")
-        raise MsEdgeError("bad-data", f"None of the {len(recordings)} recordings can be scored: {why}")
+        raise DataError("bad-data", f"None of the {len(recordings)} recordings can be scored: {why}")
     return scorer.scored()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from ms_edge.arrays import Float32
 from ms_edge.audio.file import AudioFile
 from ms_edge.audio.opening import STDIN
 from ms_edge.errors import AudioError, MsEdgeError, UsageError
@@ -18,8 +19,9 @@ from ms_edge.features.windows import windows
 from ms_train import plots
 from ms_train.augment.augmentations import AUGMENTATIONS, MASKS, require_known
 from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.errors import DataError
 from ms_train.recipes.recipe import Recipe
-from ms_train.signals import Float32, Rng, mix
+from ms_train.signals import Rng, mix
 
 PAGE_S = 300.0  # of a recording on one page: what lies beyond would be narrower than a pixel can show
 AUGMENTED_S = 30.0
@@ -48,7 +50,7 @@ def show_recordings(files: Sequence[str], recipe: Recipe, out: Path) -> int:
 def show_panels(dataset: Dataset, recipe: Recipe, out: Path, seed: int) -> Path:
     """Write `panels.png` into `out`: random clips of random recordings, one row a class, the same ones for the same seed.
 
-    A recording that cannot be read is named on stderr, and another is drawn. Raises MsEdgeError(`bad-data`) where a class has none.
+    A recording that cannot be read is named on stderr, and another is drawn. Raises DataError(`bad-data`) where a class has none.
     """
     (path,) = _Names(out, ()).new("panels", ".png")
     rows = []
@@ -60,7 +62,7 @@ def show_panels(dataset: Dataset, recipe: Recipe, out: Path, seed: int) -> Path:
             if len(clips) < PANELS and (clip := _random_clip(recordings[index], recipe, rng)):
                 clips.append((f"{label}\n{clip[0]}", clip[1]))
         if not clips:
-            raise MsEdgeError("bad-data", f"No recording of {label} can be read; add recordings.")
+            raise DataError("bad-data", f"No recording of {label} can be read; add recordings.")
         rows.append(clips)
     plots.panels(rows, recipe.spec, path, f"{plots.printable(dataset.name)}: clips of {recipe.spec.clip_s:g} s")
     return path
@@ -76,7 +78,7 @@ def show_augmentations(
     """
     for name in chosen:
         if name == MIXING and mixed_with is None:
-            raise UsageError("usage", "--augmentation mixing needs a second recording; give --mix-with FILE.")
+            raise UsageError("--augmentation mixing needs a second recording; give --mix-with FILE.")
         if name != MIXING:
             require_known(name)
     chosen = list(dict.fromkeys([*(chosen or [*AUGMENTATIONS, *MASKS]), *([MIXING] if mixed_with else [])]))
@@ -155,7 +157,7 @@ class _Names:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError("usage", f"{folder}: cannot be made ({(error.strerror or '').lower()}).") from None
+            raise UsageError(f"{folder}: cannot be made ({(error.strerror or '').lower()}).") from None
 
     def new(self, stem: str, *suffixes: str) -> tuple[Path, ...]:
         """One path for each suffix, of the same stem: as given, or with the first number that is free."""

@@ -13,19 +13,19 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.classifier import Classifier
-from ms_edge.errors import ModelError, MsEdgeError, UsageError
+from ms_edge.errors import ModelError, UsageError
 from ms_edge.features.spec import FEATURES
 from ms_edge.model.metadata import Decision, Golden, Metadata
 from ms_edge.model.session import Model
 from ms_train.console import first_line
 from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.errors import RunError
 from ms_train.training.runs import PARTS, TrainedRun
 
 UNLIMITED = 1 << 30  # windows at a time: scoring needs no more memory than the training did
 NO_GOLDEN = Golden(0, (), (), 0.0, (), 0.0)  # a network that is not exported has no golden vector
-
-Float32 = NDArray[np.float32]
 
 
 class NetworkModel:
@@ -83,7 +83,7 @@ class Subject:
         try:
             content = (path / "model.keras").read_bytes()
         except OSError as error:
-            raise MsEdgeError("bad-run", f"{path}: not a run folder of ms-train fit ({first_line(error)}).") from None
+            raise RunError("bad-run", f"{path}: not a run folder of ms-train fit ({first_line(error)}).") from None
         run = TrainedRun.load(path)
         training = {
             **{name: run.facts[name] for name in ("dataset", "sources", "seed", "fold")},
@@ -136,8 +136,7 @@ class Subject:
         if not chosen:
             known = [name for name in PARTS if by_part[name]]
             raise UsageError(
-                "usage",
-                f"{dataset.name}: has no part {part!r} of this model's; give --part {' or '.join([*known, 'all'])}.",
+                f"{dataset.name}: has no part {part!r} of this model's; give --part {' or '.join([*known, 'all'])}."
             )
         return part, chosen
 

@@ -31,5 +31,5 @@ def get_recipe(name: str) -> Recipe:
     """The recipe of that name. Raises UsageError naming those there are."""
     known = recipes()
     if name not in known:
-        raise UsageError("usage", f"There is no recipe {name!r}; there are {', '.join(known)}.")
+        raise UsageError(f"There is no recipe {name!r}; there are {', '.join(known)}.")
     return known[name]

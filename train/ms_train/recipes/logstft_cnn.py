@@ -58,7 +58,7 @@ def build_model(
     """(batch, 129, 212) -> (batch, 1): the probability of the second label. Raises UsageError for other than two."""
     if len(labels) != 2 or decision != "exclusive":
         raise UsageError(
-            "usage", f"logstft_cnn has one output neuron and tells two classes apart, not {len(labels)} ({decision})."
+            f"logstft_cnn has one output neuron and tells two classes apart, not {len(labels)} ({decision})."
         )
     inputs = keras.Input(SPEC.feature_shape, name="features")
     x = keras.layers.Reshape((*SPEC.feature_shape, 1))(inputs)

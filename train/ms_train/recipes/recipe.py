@@ -70,11 +70,11 @@ class Recipe:
         for name, value in chosen.items():
             if name not in self.settings:
                 known = f"it has {', '.join(self.settings)}" if self.settings else "it has none"
-                raise UsageError("usage", f"{self.name} has no setting {name!r}; {known}.")
+                raise UsageError(f"{self.name} has no setting {name!r}; {known}.")
             try:
                 values[name] = self.ranges[name].read(value)
             except ValueError:
-                raise UsageError("usage", f"{name} of {self.name} is {self.ranges[name]}, not {value!r}.") from None
+                raise UsageError(f"{name} of {self.name} is {self.ranges[name]}, not {value!r}.") from None
         return dataclasses.replace(self, build_model=partial(self.build_model, **values)) if values else self
 
     @property

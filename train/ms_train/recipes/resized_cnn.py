@@ -47,7 +47,7 @@ def build_model(
 ) -> keras.Model:
     """(batch, 5166, 129) -> logits (batch, labels). Raises UsageError where labels do not exclude one another."""
     if decision != "exclusive":
-        raise UsageError("usage", f"resized_cnn answers with one class of several; these labels are {decision}.")
+        raise UsageError(f"resized_cnn answers with one class of several; these labels are {decision}.")
     inputs = keras.Input(SPEC.feature_shape, name="features")
     x = keras.layers.Reshape((*SPEC.feature_shape, 1))(inputs)
     x = keras.layers.Resizing(32, 32)(x)

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.timeline import OTHER, SILENCE
 from ms_train.datasets.clips import Clips
 from ms_train.scores.outputs import with_logits
 
-Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 ROUNDS = 1000  # of the bootstrap

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from ms_edge.errors import MsEdgeError
+from ms_train.errors import RunError
 
 SAME = 1e-5  # scores of the same weights, computed in another order
 WINDOW_SCORES = (
@@ -24,11 +24,11 @@ def with_logits(
     sigmoid p that becomes the two columns 1 - p, p. A network that ends in that activation is split before it, one
     that ends in none gives logits already. With `feature_shape` its input must be that, or that and a channel, which
     the answer adds itself; then also a few batches must give the same scores as the network itself. Raises
-    MsEdgeError(`bad-network`) for any other end or beginning.
+    RunError(`bad-network`) for any other end or beginning.
     """
     plain = isinstance(network, keras.Sequential) or type(network).__name__ == "Functional"
     if not plain or not network.built or len(network.inputs) != 1 or len(network.outputs) != 1:
-        raise MsEdgeError(
+        raise RunError(
             "bad-network",
             f"{network.name!r}: only Sequential and functional networks of one input and one output can be exported.",
         )
@@ -40,7 +40,7 @@ def with_logits(
     columns = outputs.shape[-1]
     one_neuron = columns == 1 and decision == "exclusive" and len(labels) == 2
     if len(outputs.shape) != 2 or (columns != len(labels) and not one_neuron):
-        raise MsEdgeError(
+        raise RunError(
             "bad-network",
             f"{network.name!r}: gives {tuple(outputs.shape[1:])} values a clip, and there are {len(labels)} labels ({', '.join(labels)}).",
         )
@@ -49,7 +49,7 @@ def with_logits(
     end = outputs if windows is None else windows
     logits, activation = _before_activation(end, {layer.name for layer in network.layers})
     if activation not in ("linear", wanted):
-        raise MsEdgeError(
+        raise RunError(
             "bad-network",
             f"{network.name!r}: ends in {activation}; {decision} labels need {wanted}, or logits (no activation).",
         )
@@ -96,7 +96,7 @@ def _require_same(network: keras.Model, served: keras.Model, activation: str, cl
     """Refuse a network whose end was misread: an activation that is not where it was looked for would be applied twice."""
     low = {layer.compute_dtype for layer in network.layers} & {"float16", "bfloat16"}
     if low:
-        raise MsEdgeError(
+        raise RunError(
             "bad-network",
             f"{network.name!r}: computes in {low.pop()}; build it in float32 and give it the same weights (set_weights).",
         )
@@ -106,17 +106,17 @@ def _require_same(network: keras.Model, served: keras.Model, activation: str, cl
         _, scores = served(gain * probe, training=False)
         scores = np.asarray(scores, np.float64)
         if not np.isfinite(own).all():
-            raise MsEdgeError("bad-network", f"{network.name!r}: answers noise with what is no number.")
+            raise RunError("bad-network", f"{network.name!r}: answers noise with what is no number.")
         if activation == "linear":
             if own.min() < 0 or own.max() > 1:
                 return
         elif not np.abs(scores[:, -own.shape[1] :] - own).max() <= SAME:
-            raise MsEdgeError(
+            raise RunError(
                 "bad-network", f"{network.name!r}: its {activation} is not over the labels; let it end in one that is."
             )
     if activation == "linear":
         last = network.outputs[0]._keras_history.operation
-        raise MsEdgeError(
+        raise RunError(
             "bad-network",
             f"{network.name!r}: gives probabilities already, through a layer {type(last).__name__} that hides how; let it end in its"
             " softmax or sigmoid, or in logits.",
@@ -127,15 +127,13 @@ def _has_channel(network: keras.Model, feature_shape: tuple[int, ...]) -> bool:
     """Whether the network's clips have a channel axis after the features' own."""
     batch, *found = network.input_shape
     if batch is not None:
-        raise MsEdgeError("bad-network", f"{network.name!r}: has room for {batch} clips at a time, not for any number.")
+        raise RunError("bad-network", f"{network.name!r}: has room for {batch} clips at a time, not for any number.")
     if network.inputs[0].dtype != "float32":
-        raise MsEdgeError(
-            "bad-network", f"{network.name!r}: takes {network.inputs[0].dtype}, and features are float32."
-        )
+        raise RunError("bad-network", f"{network.name!r}: takes {network.inputs[0].dtype}, and features are float32.")
     for wanted in (feature_shape, (*feature_shape, 1)):
         if len(found) == len(wanted) and all(have in (None, want) for have, want in zip(found, wanted, strict=True)):
             return len(wanted) > len(feature_shape)
-    raise MsEdgeError(
+    raise RunError(
         "bad-network",
         f"{network.name!r}: takes clips of {_by(found)}, and the front end makes {_by(feature_shape)}.",
     )

@@ -38,6 +38,7 @@ from tqdm import tqdm
 
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_train.datasets.dataset import Dataset
+from ms_train.errors import RunError
 from ms_train.recipes.ranges import Range, Value
 from ms_train.recipes.recipe import Recipe
 from ms_train.search.trials import Trial
@@ -72,7 +73,7 @@ def tune(
     UsageError where `out` holds something else, and MsEdgeError where the data cannot be used or no training succeeded.
     """
     if not recipe.settings:
-        raise UsageError("usage", f"{recipe.name} declares no ranges; there is nothing to search.")
+        raise UsageError(f"{recipe.name} declares no ranges; there is nothing to search.")
     tf.get_logger().setLevel("ERROR")  # it warns of a new graph for each network: there is one
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = _open(out, _facts(recipe, dataset, command), resume)
@@ -146,7 +147,7 @@ def _open(out: Path, facts: dict[str, str], resume: bool) -> optuna.Study:
     journal = out / JOURNAL
     if not (resume and journal.exists()) and out.exists() and any(out.iterdir()):
         hint = "go on with --resume, or give --out a new folder" if journal.exists() else "give --out a new folder"
-        raise UsageError("usage", f"{out}: already holds files; {hint}.")
+        raise UsageError(f"{out}: already holds files; {hint}.")
     out.mkdir(parents=True, exist_ok=True)
     _cut_torn_line(journal)
     # The lock is a file, held for milliseconds at a time; one that a killed process left is taken over after half a minute.
@@ -156,12 +157,11 @@ def _open(out: Path, facts: dict[str, str], resume: bool) -> optuna.Study:
         study = optuna.create_study(storage=storage, study_name="tune", load_if_exists=True)
         begun = study.user_attrs
     except (ValueError, KeyError, TypeError, AssertionError):  # its reader has no error of its own
-        raise MsEdgeError("bad-run", f"{journal}: is not the journal of a search; give --out a new folder.") from None
+        raise RunError("bad-run", f"{journal}: is not the journal of a search; give --out a new folder.") from None
     for name, value in facts.items():
         if begun.get(name, value) != value:
             raise UsageError(
-                "usage",
-                f"{out}: was begun with {name} {begun[name]}, not {value}; --resume goes on with what was begun.",
+                f"{out}: was begun with {name} {begun[name]}, not {value}; --resume goes on with what was begun."
             )
         study.set_user_attr(name, value)
     return study

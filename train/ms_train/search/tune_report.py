@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ms_edge.errors import MsEdgeError
+from ms_train.errors import RunError
 from ms_train.recipes.ranges import Value
 from ms_train.recipes.recipe import Recipe
 from ms_train.search import tune_plots
@@ -28,7 +28,7 @@ def write(
     best = trials[0]
     if best.val_loss is None:
         error = out / f"trial-{best.number}" / "error.txt"
-        raise MsEdgeError("bad-run", f"{out}: no trial could be trained; {error} says why.")
+        raise RunError("bad-run", f"{out}: no trial could be trained; {error} says why.")
     facts = {
         "trial": best.number,
         "settings": best.settings,

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.augment.bank import Bank
-from ms_train.signals import Float32
 
 
 class FixedBatches:

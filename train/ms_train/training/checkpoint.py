@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from ms_edge.errors import MsEdgeError
+from ms_train.errors import RunError
 
 NAME = "checkpoint.npz"
 
@@ -63,7 +63,7 @@ def state_of(model: keras.Model) -> list[Any]:
 def restore(folder: Path, model: keras.Model) -> tuple[int, list[dict[str, float]]]:
     """Put a model where its checkpoint left it: epochs done, and their history.
 
-    (0, []) where there is no checkpoint. Raises MsEdgeError(`bad-run`) where it is not this model's.
+    (0, []) where there is no checkpoint. Raises RunError(`bad-run`) where it is not this model's.
     """
     path = folder / NAME
     if not path.exists():
@@ -74,9 +74,9 @@ def restore(folder: Path, model: keras.Model) -> tuple[int, list[dict[str, float
             variables = state_of(model)
             arrays = [found[f"v{index}"] for index in range(len(found.files) - 1)]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        raise MsEdgeError("bad-run", f"{path}: is not a checkpoint; remove it to begin anew.") from None
+        raise RunError("bad-run", f"{path}: is not a checkpoint; remove it to begin anew.") from None
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-        raise MsEdgeError("bad-run", f"{path}: is the checkpoint of another network; remove it to begin anew.")
+        raise RunError("bad-run", f"{path}: is the checkpoint of another network; remove it to begin anew.")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return facts["epochs"], facts["history"]

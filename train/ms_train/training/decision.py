@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.arrays import Float32
+from ms_edge.errors import UsageError
 from ms_edge.timeline import OTHER
 from ms_train.augment.pool import Pool
 from ms_train.augment.scenes import presence
@@ -40,13 +41,14 @@ from ms_train.datasets.by_name import dataset_of_run
 from ms_train.datasets.cache import Cache
 from ms_train.datasets.clips import target
 from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.errors import RunError
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.recipes.by_name import get_recipe
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.calibration import expected_calibration_error, reliability
 from ms_train.scores.metrics import accuracy, predict
 from ms_train.scores.outputs import with_logits
-from ms_train.signals import Float32, Rng, loudness
+from ms_train.signals import Rng, loudness
 from ms_train.training.rendering import pool_of, scenes_of
 from ms_train.training.runs import save_model, write_json
 
@@ -77,7 +79,7 @@ class Held:
 def read_held(dataset: Dataset, val: Sequence[Recording], recipe: Recipe, cache: Cache) -> Held:
     """Read the recordings of the dataset's part `calib`, or `val` if that part lacks a label.
 
-    Raises MsEdgeError(`bad-data`) if no recording of a label can be read or has enough sound.
+    Raises DataError(`bad-data`) if no recording of a label can be read or has enough sound.
     """
     calib = [recording for recording in dataset.recordings if recording.split == PART]
     complete = set(dataset.labels) <= {recording.label for recording in calib}
@@ -145,13 +147,13 @@ def decide_again(run: Path, data: str | None = None, cache: Path | None = None) 
         model = keras.models.load_model(run / "model.keras", compile=False)
         labels = tuple(facts["labels"])
     except Exception as error:  # Keras raises what it likes
-        raise MsEdgeError("bad-run", f"{run}: is no complete run folder ({first_line(error)}).") from None
+        raise RunError("bad-run", f"{run}: is no complete run folder ({first_line(error)}).") from None
     recipe, dataset, kept = get_recipe(facts["recipe"]), dataset_of_run(data or facts["data"]), Cache(cache)
     spec, layer = recipe.spec, FrontEndLayer(recipe.spec)
     if facts["decision"] != "independent" or (dataset.labels, dataset.decision) != (labels, "independent"):
-        raise UsageError("usage", f"{run}: only independent labels have thresholds, and only on the run's own data.")
+        raise UsageError(f"{run}: only independent labels have thresholds, and only on the run's own data.")
     if (facts["frontend_sha256"], facts["augment"]) != (spec.digest, recipe.augmentation):
-        raise UsageError("usage", f"{run}: was trained with another {recipe.name}; train it again.")
+        raise UsageError(f"{run}: was trained with another {recipe.name}; train it again.")
     by_name = {recording.name: recording for recording in dataset.recordings}
     parts = {part: [by_name[name] for name in used[0][part] if name in by_name] for part in ("val", "test")}
     held = read_held(dataset, parts["val"], recipe, kept)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import keras
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.errors import UsageError
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.augment.augmentations import chain
 from ms_train.console import first_line
+from ms_train.errors import RunError
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.losses import compile_for
 from ms_train.scores.outputs import WINDOW_SCORES, window_scores
@@ -35,12 +36,10 @@ AUGMENT = chain(("speed", 0.3), ("reverberation", 0.1), ("noise", 0.2), "gain")
 def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
     """The recipe that goes on from a run folder: its spec and trunk, a new head; `head_only` leaves the trunk as it is.
 
-    Raises UsageError for a model file, MsEdgeError(`bad-run`) where the folder is no run or its network has no trunk.
+    Raises UsageError for a model file, RunError(`bad-run`) where the folder is no run or its network has no trunk.
     """
     if run.suffix == ".onnx" and not run.is_dir():
-        raise UsageError(
-            "usage", f"{run}: a model file cannot be trained; give --from the run folder it was made from."
-        )
+        raise UsageError(f"{run}: a model file cannot be trained; give --from the run folder it was made from.")
     try:
         facts, recipe = (json.loads((run / f"{name}.json").read_text("utf-8")) for name in ("run", "recipe"))
         spec = FrontEndSpec.from_json((run / "spec.json").read_text("utf-8"))
@@ -58,7 +57,7 @@ def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
     except UsageError:
         raise
     except Exception as error:  # Keras raises what it likes
-        raise MsEdgeError(
+        raise RunError(
             "bad-run", f"{run}: not a run folder whose training is complete ({first_line(error)})."
         ) from None
     return Recipe(
@@ -98,7 +97,7 @@ def trunk(run: Path) -> keras.Model:
     while _of_head(layer := end._keras_history.operation, of_windows=windows is not None):
         (end,) = layer._inbound_nodes[0].input_tensors
     if end is outputs or end is network.inputs[0] or len(end.shape) != (2 if windows is None else 4):
-        raise MsEdgeError("bad-network", "its network does not end in dense layers on values without time")
+        raise RunError("bad-network", "its network does not end in dense layers on values without time")
     return keras.Model(network.inputs[0], end)
 
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
-from ms_edge.errors import MsEdgeError
 from ms_edge.model.metadata import LABEL_RULE, is_label
 from ms_train import plots
 from ms_train.datasets import clips
 from ms_train.datasets.cache import Cache
 from ms_train.datasets.dataset import Dataset
 from ms_train.datasets.splits import split
+from ms_train.errors import DataError
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.metrics import accuracy, predict
@@ -88,9 +88,7 @@ def fit(
     run folder keeps it. Raises MsEdgeError where the data or the folder cannot be used.
     """
     if wrong := [label for label in dataset.labels if not is_label(label)]:  # now, not when it is exported
-        raise MsEdgeError(
-            "bad-data", f"{dataset.name}: no model can call a class {wrong[0]!r}: {LABEL_RULE}; rename it."
-        )
+        raise DataError("bad-data", f"{dataset.name}: no model can call a class {wrong[0]!r}: {LABEL_RULE}; rename it.")
     began = time.monotonic()
     epochs = recipe.epochs if epochs is None else epochs
     settings = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ms_edge.arrays import Float32
 from ms_train.augment import rooms
 from ms_train.augment.augmentations import MASKS, Chain
 from ms_train.augment.bank import Bank, Plan, digest
@@ -13,7 +14,7 @@ from ms_train.augment.scenes import Scenes
 from ms_train.datasets.cache import Cache
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.recipes.recipe import Recipe
-from ms_train.signals import Audio, Float32
+from ms_train.signals import Audio
 from ms_train.training.batches import BankBatches, chances_of_lengths, counts_of, lengths_of_batches
 
 

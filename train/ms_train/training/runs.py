@@ -20,11 +20,12 @@ from typing import Any, Self
 
 import keras
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.errors import UsageError
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.model.metadata import Decision
 from ms_train.console import first_line
 from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.errors import DataError, RunError
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.outputs import with_logits
 
@@ -44,24 +45,23 @@ def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
         try:
             found = json.loads((out / "run.json").read_text("utf-8"))
         except (OSError, ValueError):
-            raise MsEdgeError("bad-run", f"{out}: its run.json cannot be read; give --out a new folder.") from None
+            raise RunError("bad-run", f"{out}: its run.json cannot be read; give --out a new folder.") from None
         for name, value in settings.items():
             if found.get(name) != value:
                 raise UsageError(
-                    "usage",
-                    f"{out}: was begun with {name} {found.get(name)}, not {value}; --resume goes on with what was begun.",
+                    f"{out}: was begun with {name} {found.get(name)}, not {value}; --resume goes on with what was begun."
                 )
         if (out / "metrics.json").exists():
-            raise CompleteError("usage", f"{out}: this training is finished; there is nothing to resume.")
+            raise CompleteError(f"{out}: this training is finished; there is nothing to resume.")
         return
     if out.exists() and any(out.iterdir()):
         unfinished = (out / "run.json").exists() and not (out / "metrics.json").exists()
         hint = "go on with --resume, or give --out a new folder" if unfinished else "give --out a new folder"
-        raise UsageError("usage", f"{out}: already holds files; {hint}.")
+        raise UsageError(f"{out}: already holds files; {hint}.")
     try:
         out.mkdir(parents=True, exist_ok=True)  # now, not after hours of training
     except OSError as error:
-        raise UsageError("usage", f"{out}: cannot be made ({error.strerror}).") from None
+        raise UsageError(f"{out}: cannot be made ({error.strerror}).") from None
 
 
 def describe(
@@ -87,7 +87,7 @@ def describe(
     for name, value in manifest.items():
         path = out / f"{name}.json"
         if path.exists() and json.loads(path.read_text("utf-8")) != value:
-            raise MsEdgeError(
+            raise DataError(
                 "bad-data",
                 f"{out}: its recordings, their labels or their parts have changed since it was begun; give --out a new folder.",
             )
@@ -109,7 +109,7 @@ def describe(
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write a model whole or not at all. Raises MsEdgeError(`cannot-write`) if it cannot be written: the checkpoint stays."""
+    """Write a model whole or not at all. Raises RunError(`cannot-write`) if it cannot be written: the checkpoint stays."""
     partial = path.with_name(f".{path.name}")
     try:
         model.save(partial)
@@ -122,7 +122,7 @@ def save_model(model: keras.Model, path: Path) -> None:
             errno.EDQUOT: "make room, and ",
             errno.EMFILE: "allow more open files (ulimit -n), and ",
         }.get(error.errno or 0, "")
-        raise MsEdgeError(
+        raise RunError(
             "cannot-write",
             f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); {first}go on with --resume.",
         ) from None
@@ -156,7 +156,7 @@ class TrainedRun:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a run folder. Raises MsEdgeError(`bad-run`) where it is not one of a training that came to its end."""
+        """Read a run folder. Raises RunError(`bad-run`) where it is not one of a training that came to its end."""
         try:
             facts, metrics, split, digests = (
                 json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("run", "metrics", "split", "data")
@@ -185,7 +185,7 @@ class TrainedRun:
                 files_of(folder),
             )
         except Exception as error:  # Keras raises what it likes
-            raise MsEdgeError("bad-run", f"{folder}: not a run folder of ms-train fit ({first_line(error)}).") from None
+            raise RunError("bad-run", f"{folder}: not a run folder of ms-train fit ({first_line(error)}).") from None
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -199,10 +199,10 @@ def files_of(folder: Path) -> dict[str, str]:
 def decision_of(kind: str, labels: tuple[str, ...], thresholds: Sequence[float] | None = None) -> Decision:
     """How scores become a label, `exclusive` or `independent` by name, each label from its threshold on, where there are some.
 
-    Raises MsEdgeError(`bad-run`) for another name.
+    Raises RunError(`bad-run`) for another name.
     """
     if kind not in ("exclusive", "independent"):
-        raise MsEdgeError("bad-run", f"the decision must be 'exclusive' or 'independent', not {kind!r}")
+        raise RunError("bad-run", f"the decision must be 'exclusive' or 'independent', not {kind!r}")
     if kind == "exclusive":
         return Decision(kind, ())
     return Decision(kind, tuple(map(float, thresholds or (INDEPENDENT_THRESHOLD,) * len(labels))))
