@@ -5,32 +5,50 @@ else
 BIN := bin
 endif
 LOCK := requirements-dev.lock
+RUNTIME_LOCK := requirements.lock
+BUILD_LOCK := requirements-build.lock
 DATA ?= data/open-corpus
 BENCH ?=
+EXPORT := --quiet --frozen --no-annotate --no-header --no-emit-project
 JSON ?= build/bench/speed.json
 PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-# [project] dependencies and the extra cpu, from where they are declared
-RUNTIME = $(shell $(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*("\"%s\"" % d for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
+# The oldest version of each package that pyproject.toml allows for the runtime and the extra cpu.
+LOWEST = $(shell $(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(re.sub(r">=([^,]+).*", r"==\1", d) for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
+PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity test-edge test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs model lock clean
+.PHONY: help demo test test-slow parity test-edge test-lowest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs model lock dist clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
 # The runtime alone, as a user gets it: no TensorFlow.
-.venv/installed: pyproject.toml $(LOCK)
+.venv/installed: pyproject.toml $(RUNTIME_LOCK)
 	$(PYTHON) -m venv .venv
-	.venv/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK) --editable '.[cpu]'
+	.venv/$(BIN)/$(PIP_INSTALL) --require-hashes --requirement $(RUNTIME_LOCK)
+	.venv/$(BIN)/$(PIP_INSTALL) --no-deps --editable .
 	@touch $@
 
 demo: .venv/installed ## classify the sample recordings with the bundled model
 	.venv/$(BIN)/ms-edge classify tests/data/*.wav
 
-# The runtime and what its own tests need.
+# The runtime and what its own tests need. pip demands a hash for everything, the editable install
+# too, if one constraint has a hash: the constraints are the lock without its hashes.
 .venv-edge/installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv .venv-edge
-	.venv-edge/$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'  # reads dependency groups
-	.venv-edge/$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK) --editable '.[cpu]' --group edge-test
+	.venv-edge/$(BIN)/$(PIP_INSTALL) --upgrade 'pip>=25.1'  # reads dependency groups
+	sed -e '/--hash/d' -e 's/ *\\$$//' $(LOCK) > .venv-edge/constraints.txt
+	.venv-edge/$(BIN)/$(PIP_INSTALL) --constraint .venv-edge/constraints.txt --editable '.[cpu]' --group edge-test
 	@touch $@
+
+# The oldest versions of the runtime's packages, and a Python that has wheels for them.
+.venv-lowest/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/$(BIN)/$(PIP_INSTALL) --upgrade 'pip>=25.1'
+	.venv-lowest/$(BIN)/$(PIP_INSTALL) --only-binary :all: $(LOWEST) --group edge-test
+	.venv-lowest/$(BIN)/$(PIP_INSTALL) --no-deps --editable .
+	@touch $@
+
+test-lowest: .venv-lowest/installed ## the tests of the runtime with the oldest packages that pyproject.toml allows (Python 3.11)
+	.venv-lowest/$(BIN)/python -m pytest tests/edge edge
 
 test-edge: .venv-edge/installed ## the tests of the runtime alone, on any platform
 	.venv-edge/$(BIN)/python -m pytest tests/edge edge
@@ -38,18 +56,18 @@ test-edge: .venv-edge/installed ## the tests of the runtime alone, on any platfo
 # Everything: TensorFlow, the exporter, the tools, and the runtime's wheels for the test of the installed package.
 .venv-dev/installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv .venv-dev
-	.venv-dev/$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $(LOCK)
-	.venv-dev/$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	.venv-dev/$(BIN)/$(PIP_INSTALL) --require-hashes --requirement $(LOCK)
+	.venv-dev/$(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # What a machine without network needs: ms-edge and its wheels for these Pythons, on x86-64 and arm64 Linux.
-build/wheelhouse/filled: pyproject.toml $(LOCK)
+build/wheelhouse/filled: pyproject.toml $(RUNTIME_LOCK)
 	for python in $(PYTHONS); do for machine in x86_64 aarch64; do \
-		$(PYTHON) -m pip download --quiet --disable-pip-version-check --dest build/wheelhouse --constraint $(LOCK) \
+		$(PYTHON) -m pip download --quiet --disable-pip-version-check --dest build/wheelhouse --require-hashes \
 			--only-binary :all: --python-version $$python \
 			--platform manylinux_2_28_$$machine --platform manylinux_2_27_$$machine --platform manylinux_2_17_$$machine \
 			--platform manylinux2014_$$machine \
-			$(RUNTIME) || exit 1; \
+			--requirement $(RUNTIME_LOCK) || exit 1; \
 	done; done
 	@touch $@
 
@@ -109,9 +127,25 @@ bench-baseline: .venv-dev/installed ## store the counts of the hot path as the n
 docs: .venv-dev/installed ## write anew what README and docs/ show of the program
 	.venv-dev/$(BIN)/python docs/refresh.py
 
-lock: ## pin the development environment anew (needs uv)
-	uv export --quiet --upgrade --group dev --no-hashes --no-annotate --no-header --no-emit-project --output-file $(LOCK)
+lock: ## pin the runtime and the development environment anew, with hashes (needs uv)
+	uv lock --quiet --upgrade
+	uv export $(EXPORT) --no-default-groups --extra cpu --output-file $(RUNTIME_LOCK)
+	uv export $(EXPORT) --only-group build --output-file $(BUILD_LOCK)
+	uv export $(EXPORT) --group dev --output-file $(LOCK)
 	rm uv.lock
 
+# hatchling alone, by its lock. The wheel is built of the source distribution, as a user's pip does.
+build/venv-dist/installed: $(BUILD_LOCK)
+	$(PYTHON) -m venv build/venv-dist
+	build/venv-dist/$(BIN)/$(PIP_INSTALL) --require-hashes --requirement $(BUILD_LOCK)
+	@touch $@
+
+dist: build/venv-dist/installed ## the source distribution and the wheel, with its SBOM, in dist/
+	rm -rf dist build/sdist
+	build/venv-dist/$(BIN)/python -m hatchling build --target sdist --directory dist
+	mkdir -p build/sdist
+	tar -xzf dist/*.tar.gz --strip-components 1 -C build/sdist
+	cd build/sdist && ../venv-dist/$(BIN)/python -m hatchling build --target wheel --directory ../../dist
+
 clean: ## remove environments and build products
-	rm -rf .venv .venv-edge .venv-dev .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-edge .venv-lowest .venv-dev .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache

@@ -62,7 +62,7 @@ def test_the_baseline_is_of_the_pinned_versions():
     pinned = {}
     for line in (ROOT / "requirements-dev.lock").read_text("utf-8").splitlines():
         if line.startswith(("numpy=", "onnxruntime=", "soundfile=", "soxr=")):
-            requirement = Requirement(line)
+            requirement = Requirement(line.removesuffix("\\"))  # hashes follow
             if not requirement.marker or requirement.marker.evaluate(
                 {"python_full_version": f"{stored['python']}.0", "python_version": stored["python"]}
             ):

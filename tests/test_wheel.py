@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -51,6 +54,40 @@ def test_wheel_holds_the_model_the_types_and_no_tests(wheel):
     }
     assert sources <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks")) or ".parity." in name]
+
+
+def test_wheel_has_the_version_of_the_version_file(wheel):
+    version = runpy.run_path(str(ROOT / "edge" / "ms_edge" / "_version.py"))["__version__"]
+    metadata = zipfile.ZipFile(wheel).read(f"ms_edge-{version}.dist-info/METADATA").decode()
+    assert f"\nVersion: {version}\n" in metadata
+
+
+def test_wheel_holds_an_sbom_of_its_contents(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if ".dist-info/sboms/" in name]
+    sbom = json.loads(archive.read(name))
+    assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.6")
+    assert f"ms_edge-{sbom['metadata']['component']['version']}.dist-info/" in name
+    components = sbom["components"]
+    models = {path: hashlib.sha256(archive.read(path)).hexdigest() for path in archive.namelist() if ".onnx" in path}
+    assert {
+        f"ms_edge/models/{part['name']}": part["hashes"][0]["content"] for part in components if "hashes" in part
+    } == models
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    packages = [f"{part['name']}=={part['version']}" for part in components if "purl" in part]
+    assert packages == [line.split()[0] for line in lock.splitlines() if "==" in line]
+
+
+@pytest.mark.slow
+def test_source_distribution_builds_the_same_wheel(wheel, tmp_path):
+    hatchling = [sys.executable, "-m", "hatchling", "build", "--directory", tmp_path]
+    subprocess.run([*hatchling, "--target", "sdist"], check=True, cwd=ROOT)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path)
+    tree = tmp_path / archive.name.removesuffix(".tar.gz")
+    subprocess.run([*hatchling, "--target", "wheel"], check=True, cwd=tree)
+    (built,) = tmp_path.glob("*.whl")
+    assert built.read_bytes() == wheel.read_bytes()
 
 
 def test_installed_command_classifies(installed, samples, tmp_path):

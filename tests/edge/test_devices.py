@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -183,7 +184,7 @@ def test_the_front_door_is_short():
         "try: ms_edge.nonsense\n"
         "except AttributeError as error: print(error)\n"
     )
-    root = BUNDLED.parents[3]
+    root = Path(__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert run.stdout.splitlines() == [
         "missing.wav: no such file or directory.",
