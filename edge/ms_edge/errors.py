@@ -37,6 +37,16 @@ class DeviceError(MsEdgeError):
     """The device or the software that is needed is not available on this machine."""
 
 
+def reason(error: OSError) -> str:
+    """Return the reason of an operating system error, in lower case and without the file's name."""
+    return (error.strerror or str(error)).lower()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error message, short enough for a sentence."""
+    return str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__
+
+
 def resource_error(error: BaseException) -> DeviceError | None:
     """Translate the error of a process that lacks memory, open files or a library.
 
@@ -45,14 +55,11 @@ def resource_error(error: BaseException) -> DeviceError | None:
     if isinstance(error, MemoryError):
         lack = "not enough memory; allow this process more (ulimit -v), or classify fewer files at a time (-j 1)."
     elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        reason = (error.strerror or str(error)).lower()
-        lack = (
-            f"{reason}; allow this process more (ulimit -a shows the limits), or classify fewer files at a time (-j 1)."
-        )
+        limits = "allow this process more (ulimit -a shows the limits), or classify fewer files at a time (-j 1)."
+        lack = f"{reason(error)}; {limits}"
     elif isinstance(error, ImportError) or (type(error) is OSError and error.errno is None):  # the second is cffi's
         # NumPy's own message is a page of advice. Its cause names the problem in one line.
-        reason = str(error.__cause__ or error).strip().partition("\n")[0][:200].rstrip(".")
-        lack = f"a library cannot be loaded ({reason})."
+        lack = f"a library cannot be loaded ({first_line(error.__cause__ or error)})."
     else:
         return None
     return DeviceError("no-resources", lack)

@@ -11,7 +11,7 @@ from ms_edge.audio.opening import EXTENSIONS, STDIN
 from ms_edge.classifier import MIN_SEGMENT_S
 from ms_edge.cli.descriptors import write_like_a_file
 from ms_edge.cli.options import ClassifierOptions
-from ms_edge.errors import UsageError
+from ms_edge.errors import UsageError, reason
 from ms_edge.jobs.classify import classify
 from ms_edge.jobs.inputs import Inputs, parse_shard
 from ms_edge.jobs.ordered import most_jobs, usable_cores
@@ -142,8 +142,7 @@ def _output(options: Options, name: str, labels: tuple[str, ...]) -> Output | Tr
             return ResumableOutput(options.output, form, labels, timeline, resume=options.resume)
         return FileOutput(options.output, form, labels, timeline)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"{options.output}: cannot be written ({reason}).") from None
+        raise UsageError(f"{options.output}: cannot be written ({reason(error)}).") from None
 
 
 def _jobs(options: Options, count: int | None, progress: Progress) -> int:

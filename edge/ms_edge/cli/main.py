@@ -18,7 +18,7 @@ from ms_edge.cli.descriptors import (
     open_standard_descriptors,
     path_of_our_copy,
 )
-from ms_edge.errors import DeviceError, ModelError, MsEdgeError, resource_error
+from ms_edge.errors import DeviceError, ModelError, MsEdgeError, reason, resource_error
 
 
 def command() -> None:
@@ -75,20 +75,19 @@ def _run(arguments: Sequence[str] | None) -> int:
     return code
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: MsEdgeError | ImportError | MemoryError | OSError) -> int:
     """Print an error in one sentence and return the exit code for it."""
-    if isinstance(error, MsEdgeError):
-        _complain(str(error))
-        return UNUSABLE if isinstance(error, ModelError | DeviceError) else USAGE
-    if lack := resource_error(error):
-        _complain(str(lack))
-        return UNUSABLE
-    # An OSError of the output: errors of inputs and models are MsEdgeErrors. Python flushes standard
-    # output again when it exits, which must not fail again.
+    known = error if isinstance(error, MsEdgeError) else resource_error(error)
+    if known:
+        _complain(str(known))
+        return UNUSABLE if isinstance(known, ModelError | DeviceError) else USAGE
+    # What remains are errors of the output: errors of inputs and models are MsEdgeErrors. Python
+    # flushes standard output again when it exits, which must not fail again.
+    assert isinstance(error, OSError)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if isinstance(error, BrokenPipeError) or (os.name == "nt" and getattr(error, "errno", 0) == errno.EINVAL):
+    if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
         return 0  # the reader wants no more (`| head -1`)
-    _complain(f"the output cannot be written ({(getattr(error, 'strerror', '') or str(error)).lower()}).")
+    _complain(f"the output cannot be written ({reason(error)}).")
     return FAILED
 
 

@@ -7,10 +7,8 @@ curves.png; while it is trained also checkpoint.npz
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +18,12 @@ from typing import Any, Self
 
 import keras
 
-from ms_edge.errors import UsageError
+from ms_edge.errors import UsageError, first_line, reason
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.model.metadata import Decision
-from ms_train.console import first_line
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.errors import DataError, RunError
+from ms_train.files import atomic_write
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.outputs import with_logits
 
@@ -61,7 +59,7 @@ def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)  # now, not after hours of training
     except OSError as error:
-        raise UsageError(f"{out}: cannot be made ({error.strerror}).") from None
+        raise UsageError(f"{out}: cannot be made ({reason(error)}).") from None
 
 
 def describe(
@@ -110,13 +108,10 @@ def describe(
 
 def save_model(model: keras.Model, path: Path) -> None:
     """Write a model whole or not at all. Raises RunError(`cannot-write`) if it cannot be written: the checkpoint stays."""
-    partial = path.with_name(f".{path.name}")
     try:
-        model.save(partial)
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            model.save(partial)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         first = {
             errno.ENOSPC: "make room, and ",
             errno.EDQUOT: "make room, and ",
@@ -124,15 +119,14 @@ def save_model(model: keras.Model, path: Path) -> None:
         }.get(error.errno or 0, "")
         raise RunError(
             "cannot-write",
-            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); {first}go on with --resume.",
+            f"{path}: cannot be written ({reason(error)}); {first}go on with --resume.",
         ) from None
 
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON whole or not at all."""
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
-    os.replace(unfinished, path)  # whole or not there: whether a run is at its end is read off what it holds
+    with atomic_write(path) as partial:  # whether a run is at its end is read off what it holds
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
 
 
 @dataclass(frozen=True)
