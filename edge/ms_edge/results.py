@@ -1,4 +1,4 @@
-"""The one result shape: what was found in a recording, or why nothing could be."""
+"""The result for one recording: a `Classification`, or a `Failure` with the reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Segment:
     scores: dict[str, float]
 
     def record(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the segment as a dictionary, ready for JSON."""
         return {
             "start_s": self.start_s,
             "end_s": self.end_s,
@@ -83,7 +83,7 @@ class Classification:
     provider: str
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
-        """The record of schema `ms-edge/1`, ready for JSON, with or without its segments."""
+        """Return the record of schema `ms-edge/1`, ready for JSON, with segments if `timeline` is set."""
         return {
             "schema": SCHEMA,
             "path": self.path,
@@ -105,14 +105,14 @@ class Classification:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why one recording could not be classified: a stable code and a sentence."""
+    """The reason why a recording could not be classified: a stable code and a sentence."""
 
     path: str
     code: str
     message: str
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
-        """The record of schema `ms-edge/1`, ready for JSON."""
+        """Return the record of schema `ms-edge/1`, ready for JSON."""
         return {"schema": SCHEMA, "path": self.path, "error": {"code": self.code, "message": self.message}}
 
 
