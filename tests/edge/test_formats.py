@@ -1,4 +1,4 @@
-"""Another project's reader reads each output format back, if such a reader exists."""
+"""Every format is read back by a reader that is not ours, where there is one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
-from ms_edge.output.writers import clock, duration, format_of, formats, printable
+from ms_edge.output.formats import FORMATS, format_of
+from ms_edge.output.writers import clock, duration, printable
 from ms_edge.results import Classification, Failure, Segment
 
 LONG = Classification(
@@ -43,18 +44,14 @@ SPANS = [(part.start_s, part.end_s, part.label) for part in LONG.segments]
 
 
 def document(name, results, timeline=True, labels=("speech", "music")):
-    form = formats()[name]
-    return (
-        form.begin(labels, timeline)
-        + form.between.join(form.record(result, timeline, labels) for result in results)
-        + form.end
-    )
+    writer = FORMATS[name](labels, timeline)
+    return writer.begin() + writer.between.join(map(writer.record, results)) + writer.end()
 
 
 @pytest.fixture
 def written(tmp_path):
     def write(name, results=(LONG,), timeline=True):
-        path = tmp_path / f"out.{formats()[name].suffix}"
+        path = tmp_path / f"out.{FORMATS[name].suffix}"
         path.write_text(document(name, results, timeline), "utf-8", newline="")
         return path
 
@@ -69,7 +66,7 @@ def test_tgt_reads_the_textgrid(written):
 
 
 @pytest.mark.parametrize("label", ["two words", "a --> b", "<i> & </i>", "50%"])
-def test_any_model_label_can_be_read_back(written, label):
+def test_any_label_can_be_read_back(written, label):
     import webvtt
     from pyannote.database.util import load_rttm
 
@@ -120,7 +117,7 @@ def test_tables_are_read_by_csv(written, name, dialect):
 @pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'", "''", "\uff1d"])
 @pytest.mark.parametrize("timeline", [False, True])
-def test_formulas_are_escaped_and_can_be_restored(written, name, dialect, start, timeline):
+def test_no_cell_is_a_formula(written, name, dialect, start, timeline):
     path = f"{start}1+1.wav"
     named = replace(LONG, path=path, label="@x", segments=(replace(LONG.segments[0], start_s=-1.0, label="@x"),))
     with written(name, [named, Failure(path, "a", f"{path}: no.")], timeline).open(
@@ -131,13 +128,13 @@ def test_formulas_are_escaped_and_can_be_restored(written, name, dialect, start,
     assert second["message"] == f"'{path}: no."
     assert first["label"] == "'@x"
     assert first["score_music"] == ("0.1" if timeline else "0.25")
-    assert first.get("start_s", "-1.0") == "-1.0"  # numbers need no escape
+    assert first.get("start_s", "-1.0") == "-1.0"  # numbers are not text
     assert not any(cell[:1] in "=+@\t\r\n" for row in (first, second) for cell in row.values() if cell)
 
 
 @pytest.mark.parametrize("name", ["csv", "tsv"])
 @pytest.mark.parametrize("path", ["-", "a=b.wav", "a'b.wav", ""])
-def test_other_text_is_not_escaped(written, name, path):
+def test_what_is_no_formula_stays(written, name, path):
     assert f"{path}," in written(name, [replace(LONG, path=path)], timeline=False).read_text("utf-8").replace("\t", ",")
     assert "'" + path + "," not in written(name, [replace(LONG, path=path)], False).read_text("utf-8").replace(
         "\t", ","
@@ -145,7 +142,7 @@ def test_other_text_is_not_escaped(written, name, path):
 
 
 @pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
-def test_tables_end_with_seconds_and_timelines_with_warnings(written, name, dialect):
+def test_new_columns_come_last(written, name, dialect):
     with written(name, [LONG, Failure("b", "c", "d")], timeline=False).open(newline="", encoding="utf-8") as file:
         row, failed = csv.DictReader(file, dialect=dialect)
     columns = ["speech", "music", "speech+music", "other", "silence", "uncertain"]
@@ -160,7 +157,7 @@ def test_tables_end_with_seconds_and_timelines_with_warnings(written, name, dial
     assert failed["warnings"] == ""
 
 
-def test_seconds_of_combined_labels_share_one_column():
+def test_seconds_of_several_labels_are_one_column():
     labels = ("a", "b", "c")
     many = replace(LONG, seconds={"a": 1.0, "a+b": 2.0, "a+b+c": 3.25, "other": 0.5}, scores=dict.fromkeys(labels, 0.5))
     (row,) = csv.DictReader(io.StringIO(document("csv", [many], timeline=False, labels=labels), newline=""))
@@ -175,8 +172,8 @@ def test_seconds_of_combined_labels_share_one_column():
     }
 
 
-def test_every_format_has_a_unique_suffix():
-    suffixes = {name: form.suffix for name, form in formats().items() if name != "text-colour"}
+def test_every_format_has_its_own_suffix():
+    suffixes = {name: form.suffix for name, form in FORMATS.items() if name != "text-colour"}
     assert len(set(suffixes.values())) == len(suffixes)
     for name, suffix in suffixes.items():
         assert format_of(f"a.b.{suffix.upper()}") == format_of(f"/x.y/.{suffix}") == name
@@ -188,15 +185,15 @@ def test_every_format_has_a_unique_suffix():
 def test_any_name_is_one_field(written, name, dialect, path):
     content = written(name, [replace(LONG, path=path), Failure(path, "a", path)], timeline=False).read_bytes()
     rows = list(csv.DictReader(io.StringIO(content.decode(), newline=""), dialect=dialect))
-    cell = f"'{path}" if path == "\r" else path  # a spreadsheet could read these as the beginning of a formula
+    cell = f"'{path}" if path == "\r" else path  # which a spreadsheet could take for the beginning of a formula
     assert [row["path"] for row in rows] == [cell, cell]
     assert content.endswith(b"\n")
     assert not content.endswith(b"\r\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
-@pytest.mark.parametrize("name", sorted({*formats()} - {"text", "text-colour"}))
-def test_standard_output_equals_the_file(samples, tmp_path, name):
+@pytest.mark.parametrize("name", sorted({*FORMATS} - {"text", "text-colour"}))
+def test_standard_output_has_the_bytes_of_a_file(samples, tmp_path, name):
     path = tmp_path / os.fsdecode(b"\xc3\xa9\xff.wav")
     path.symlink_to(samples[0])
     command = [sys.executable, "-m", "ms_edge.cli", "classify", "--format", name, path]
@@ -212,7 +209,7 @@ def test_json_is_one_document(written, count):
     assert found == [LONG.record(timeline=True)] * count
 
 
-def test_every_format_reports_failures(tmp_path, capsys):
+def test_failures_have_their_place_in_every_format(tmp_path, capsys):
     missing = str(tmp_path / "missing.wav")
     for name in ("text", "csv", "tsv", "json", "jsonl", "rttm"):
         assert cli.main(["classify", "--format", name, missing]) == 1
@@ -235,7 +232,7 @@ def test_a_timeline_prints_its_segments(samples, capsys):
     assert row.split()[:3] == ["0.000", "6.000", "speech"]
 
 
-def test_colour_needs_a_terminal_or_a_request():
+def test_colour_needs_a_terminal_and_no_refusal():
     plain, coloured = (document(name, [LONG], timeline=False) for name in ("text", "text-colour"))
     assert "\x1b" not in plain
     assert coloured.replace("\x1b[36m", "").replace("\x1b[0m", "") == plain
@@ -246,7 +243,7 @@ def test_colour_needs_a_terminal_or_a_request():
     ("environment", "colour"),
     [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
 )
-def test_no_color_and_dumb_terminals_disable_colour(samples, environment, colour):
+def test_no_color_and_dumb_terminals_are_respected(samples, environment, colour):
     pty = pytest.importorskip("pty", reason="no pseudo-terminals on Windows")
     ours, theirs = pty.openpty()
     base = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "TERM")}
@@ -261,7 +258,7 @@ def test_no_color_and_dumb_terminals_disable_colour(samples, environment, colour
     try:
         while piece := os.read(ours, 1000):
             shown += piece
-    except OSError:  # the error of Linux when a terminal has ended
+    except OSError:  # Linux says so at the end of a terminal
         pass
     os.close(ours)
     assert (b"\x1b[33mmusic" in shown) is colour
@@ -277,9 +274,9 @@ def test_no_color_and_dumb_terminals_disable_colour(samples, environment, colour
         (360_000.25, "100:00:00.250", "100:00:00.2"),
     ],
 )
-def test_clock_formats_seconds(seconds, long, short):
+def test_clocks(seconds, long, short):
     assert (clock(seconds), duration(seconds)) == (long, short)
 
 
-def test_unprintable_characters_are_escaped():
+def test_what_cannot_be_shown_is_escaped():
     assert printable("a\n\x1b[31m\u202eb\udcff") == "a\\n\\x1b[31m\\u202eb\\udcff"

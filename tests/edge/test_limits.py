@@ -1,4 +1,4 @@
-"""Systems with few processes, threads, open files or little memory, and values at the limits."""
+"""A system that grants little (processes, threads, open files, memory) and values that no clock or recording has."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from ms_edge.audio import opening
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError, resource_error
-from ms_edge.jobs import ordered as batch
-from ms_edge.jobs.ordered import in_order
+from ms_edge.jobs import classify as run
+from ms_edge.jobs import workers
+from ms_edge.jobs.ordered import InOrder
+from ms_edge.jobs.workers import Workers
 from ms_edge.output import journal as resume
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
@@ -37,19 +39,19 @@ def modified(seconds: int, nanoseconds: int = 0) -> object:
         (1_763_702_206, "2025-11-21T05:16:46.000000Z"),
         (253_402_300_799, "9999-12-31T23:59:59.000000Z"),
         (253_402_300_800, "+010000-01-01T00:00:00.000000Z"),
-        (300_000_000_000, "+011476-08-15T05:20:00.000000Z"),  # as GNU date prints it
+        (300_000_000_000, "+011476-08-15T05:20:00.000000Z"),  # as GNU date says
         (9_000_000_000_000_000_000, "+285198648531-04-21T16:00:00.000000Z"),
         (-62_135_596_800, "0001-01-01T00:00:00.000000Z"),
         (-62_135_596_801, "0000-12-31T23:59:59.000000Z"),
         (-62_167_219_201, "-000001-12-31T23:59:59.000000Z"),
     ],
 )
-def test_file_time_may_have_any_year(seconds, time):
+def test_a_file_may_be_of_any_year(seconds, time):
     assert modified(seconds) == time
     assert modified(seconds, 999_999_999) == time.replace(".000000Z", ".999999Z")
 
 
-def test_usual_file_times_equal_datetime():
+def test_a_time_of_our_years_is_that_of_datetime():
     for day in range(-700_000, 2_900_000, 9_973):
         seconds = day * 86_400 + day % 86_400
         assert modified(seconds) == datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace(
@@ -57,7 +59,7 @@ def test_usual_file_times_equal_datetime():
         )
 
 
-def test_resume_recognises_a_file_of_year_11476(samples, tmp_path, monkeypatch):
+def test_resume_knows_a_file_of_the_year_11476(samples, tmp_path, monkeypatch):
     facts = opening.file_facts
     later = 300_000_000_000_000_000_000
 
@@ -69,15 +71,15 @@ def test_resume_recognises_a_file_of_year_11476(samples, tmp_path, monkeypatch):
     command = ["classify", "-q", str(samples[0]), "-o", str(tmp_path / "r.jsonl"), "--resume"]
     assert cli.main(command) == 0
     assert json.loads((tmp_path / "r.jsonl").read_text())["file"]["modified"].startswith("+0115")
-    monkeypatch.delattr(Classifier, "classify")  # nothing is left to do
+    monkeypatch.delattr(Classifier, "classify")  # it has nothing to do
     assert cli.main(command) == 0
     later += 1_000_000
-    with pytest.raises(AttributeError):  # the file was changed
+    with pytest.raises(AttributeError):  # it was changed
         cli.main(command)
 
 
 @pytest.mark.parametrize("granted", range(6))
-def test_fewer_threads_than_requested_still_work(monkeypatch, granted):
+def test_few_threads_are_enough(monkeypatch, granted):
     start, started = threading.Thread.start, []
 
     def start_some(self):
@@ -87,10 +89,12 @@ def test_fewer_threads_than_requested_still_work(monkeypatch, granted):
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", start_some)
-    results = in_order(lambda items: [item * item for item in items], iter(range(100)), 4, lambda: False)
-    assert list(results) == [item * item for item in range(100)]
-    assert len(started) == min(granted, 5)
-    assert not any(thread.is_alive() for thread in started)
+    with Workers(lambda item, on_audio: item * item, 4, lambda seconds: None, fork=False) as workers:
+        assert list(InOrder(workers, range(100))) == [item * item for item in range(100)]
+    assert len(started) == min(granted, 4)
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 NO_PROCESS = """
@@ -109,7 +113,7 @@ sys.exit(cli.main(["classify", "--format", "tsv", "-j", "4", *sys.argv[1:]]))
 """
 
 
-def test_all_is_classified_without_processes_and_threads(samples):
+def test_a_run_needs_no_processes_or_threads(samples):
     command = [sys.executable, "-c", NO_PROCESS, *map(str, samples), "-"]
     with samples[0].open("rb") as file:
         done = subprocess.run(command, stdin=file, capture_output=True, text=True, timeout=60)
@@ -136,21 +140,25 @@ def test_few_open_files_are_enough(samples, limit):
     assert done.stderr == ("" if limit == 40 else f"ms-edge: -j 4: working on {jobs} at once: {why}.\n")
 
 
-def test_number_of_jobs_is_limited(samples, monkeypatch, capsys):
-    monkeypatch.setattr(batch, "usable_cores", lambda: 1)
-    begun = []
-    monkeypatch.setattr(batch.threading.Thread, "start", lambda self: begun.append(self))
-    monkeypatch.setattr(batch._Batch, "results", lambda self: iter(()))
+def test_no_more_jobs_than_help(samples, monkeypatch, capsys):
+    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
+    counts = []
+
+    class Counted(Workers):
+        def __init__(self, answer, count, on_audio, *, fork):
+            counts.append(count)
+            super().__init__(answer, 0, on_audio, fork=fork)
+
+    monkeypatch.setattr(run, "Workers", Counted)
     for option, said in (([], True), (["-q"], False)):
-        begun.clear()
         assert cli.main(["classify", "-j", "3000", *option, *map(str, samples)]) == 0
-        assert len(begun) == 4 + 1
+        assert counts.pop() == 4
         expected = "ms-edge: -j 3000: working on 4 files at once: more than 4 for each core take longer.\n"
         assert capsys.readouterr().err == (expected if said else "")
 
 
-def test_too_large_default_jobs_print_nothing(samples, monkeypatch, capsys):
-    monkeypatch.setattr(batch, "most_jobs", lambda: (1, "why"))
+def test_a_default_that_is_too_many_says_nothing(samples, monkeypatch, capsys):
+    monkeypatch.setattr(workers, "most_jobs", lambda: (1, "why"))
     assert cli.main(["classify", *map(str, samples[:2])]) == 0
     assert capsys.readouterr().err == ""
 
@@ -178,7 +186,7 @@ def test_too_little_memory_is_one_sentence(samples, jobs):
     )
 
 
-def test_out_of_memory_is_no_bad_model(samples):
+def test_a_model_that_memory_has_no_room_for_is_not_called_broken(samples):
     script = "import onnxruntime, sys; from ms_edge.cli import main as cli\n"
     script += "def full(*_, **__): raise MemoryError('std::bad_alloc')\n"
     script += "onnxruntime.InferenceSession = full; sys.exit(cli.main(['classify', sys.argv[1]]))"
@@ -186,7 +194,7 @@ def test_out_of_memory_is_no_bad_model(samples):
     assert (done.returncode, done.stderr.partition(";")[0]) == (3, "ms-edge: not enough memory")
 
 
-def test_reading_a_model_needs_only_its_size(tmp_path):
+def test_memory_to_read_a_model_is_that_of_the_model(tmp_path):
     import tracemalloc
 
     from ms_edge.model import session as model
@@ -205,7 +213,7 @@ def test_reading_a_model_needs_only_its_size(tmp_path):
         ("soundfile", 'raise OSError("cannot load library libsndfile.so: failed to map segment")'),
     ],
 )
-def test_unloadable_library_is_one_sentence(samples, tmp_path, module, raises):
+def test_a_library_that_cannot_be_loaded_is_one_sentence(samples, tmp_path, module, raises):
     (tmp_path / f"{module}.py").write_text(raises)
     path = os.pathsep.join([str(tmp_path), *sys.path])
     run = [*COMMAND, "classify", str(samples[0])]
@@ -216,14 +224,14 @@ def test_unloadable_library_is_one_sentence(samples, tmp_path, module, raises):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_output_error_is_no_system_error():
+def test_an_error_of_an_output_is_not_one_of_the_system():
     assert resource_error(OSError(28, "No space left on device")) is None
     assert resource_error(ValueError()) is None
     assert "too many open files" in str(resource_error(OSError(24, "Too many open files")))
 
 
 @pytest.mark.parametrize("seconds", [1e308, 1e7, float("inf"), float("nan"), -1e308, 10**400])
-def test_impossible_duration_is_refused(seconds):
+def test_a_duration_that_nothing_has_is_refused(seconds):
     with pytest.raises(UsageError, match="minimum duration must be 0 to 1,000,000 s"):
         Classifier(device="cpu", min_segment_s=seconds)
 

@@ -141,14 +141,14 @@ class FrontEndSpec:
 
     def to_json(self) -> str:
         """Return the spec as canonical JSON: sorted keys, no spaces."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return canonical_json(asdict(self))
 
     @property
     def digest(self) -> str:
         """The SHA-256, in hexadecimal, of the canonical JSON of the trained fields."""
         trained = asdict(self)
         del trained["hop_s"]
-        return hashlib.sha256(json.dumps(trained, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(canonical_json(trained).encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str) -> FrontEndSpec:
@@ -185,3 +185,8 @@ def _is_real(value: object) -> bool:
 def _require(condition: bool, what: str) -> None:
     if not condition:
         raise ModelError("bad-spec", f"The front-end spec is not usable: {what}.")
+
+
+def canonical_json(value: object) -> str:
+    """Return the one JSON text of a value: keys in order, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
