@@ -88,7 +88,7 @@ def run(options: Options) -> int:
         progress.complain("no CUDA device could be used; running on the CPU.")
     progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
     output = _output(options, name, model.metadata.labels)
-    return classify(inputs, classifier, output, progress, jobs=_jobs(options, inputs, progress), raw=raw)
+    return classify(inputs, classifier, output, progress, jobs=_jobs(options, inputs, count, progress), raw=raw)
 
 
 def _check_inputs(options: Options) -> None:
@@ -146,17 +146,18 @@ def _output(options: Options, name: str, labels: tuple[str, ...]) -> Output | Tr
         raise UsageError(f"{options.output}: cannot be written ({reason(error)}).") from None
 
 
-def _jobs(options: Options, inputs: Inputs, progress: Progress) -> int:
+def _jobs(options: Options, inputs: Inputs, count: int | None, progress: Progress) -> int:
     """Return the number of worker processes; 0 to classify in this process."""
     jobs = options.jobs or usable_cores()
-    jobs = jobs if options.count is None else min(jobs, options.count)
+    jobs = jobs if count is None else min(jobs, count)
     most, why = most_jobs()
     if jobs > most:
         asked = f"-j {options.jobs}: " if options.jobs else ""
         say = progress.complain if options.jobs else progress.tell
         say(f"{asked}working on {most} file{'' if most == 1 else 's'} at once: {why}.")
         jobs = most
-    # One file at a time needs no worker, unless that may wait for standard input when an interrupt comes.
+    # One file at a time needs no worker, unless this process may wait for standard input when an
+    # interrupt comes.
     return 0 if (options.one_file or jobs == 1) and not inputs.may_wait() else jobs
 
 
