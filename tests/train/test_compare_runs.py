@@ -13,7 +13,7 @@ import pytest
 from ms_edge.errors import MsEdgeError
 from ms_train.augment.augmentations import parse_chain
 from ms_train.cli import main as cli
-from ms_train.evaluation.compare import compare
+from ms_train.evaluation.compare import Spread, compare
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_an_unfinished_run_is_named_and_left_out(runs, tmp_path, capsys):
     shutil.copytree(runs, tmp_path / "runs")
     (tmp_path / "runs" / "masked-2" / "metrics.json").unlink()
     found = compare([tmp_path / "runs"])
-    assert sorted(len(system["runs"]) for system in found["systems"]) == [1, 2]
+    assert sorted(len(system.runs) for system in found.systems) == [1, 2]
     assert "masked-2: is not trained to its end" in capsys.readouterr().err
 
 
@@ -151,9 +151,9 @@ def test_means_are_over_the_tests_that_all_systems_have_run(runs, tmp_path, caps
         metrics = json.loads(path.read_text())
         metrics["test"]["file_accuracy"] = value
         path.write_text(json.dumps(metrics))
-    found = {system["name"]: system for system in compare([tmp_path / "runs"])["systems"]}
+    found = {system.name: system for system in compare([tmp_path / "runs"]).systems}
     plain = found["resized_cnn, 1 epoch"]
-    assert (plain["count"], len(plain["runs"]), plain["file"]) == (1, 2, {"mean": 1.0, "deviation": None})
+    assert (plain.count, len(plain.runs), plain.file) == (1, 2, Spread(1.0, None))
     assert "left out of the means: 1 of the 2 runs of resized_cnn, 1 epoch:" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "runs" / "plain-1")
     with pytest.raises(MsEdgeError, match="No seed and fold was run by all 2 systems"):
@@ -164,9 +164,9 @@ def test_trials_of_a_search_are_no_systems_unless_they_are_named(runs, tmp_path,
     shutil.copytree(runs / "plain-1", tmp_path / "runs" / "search" / "trial-1")
     shutil.copytree(runs / "plain-1", tmp_path / "runs" / "search" / "best")
     (tmp_path / "runs" / "search" / "study.log").touch()
-    assert [len(system["runs"]) for system in compare([tmp_path / "runs"])["systems"]] == [1]
+    assert [len(system.runs) for system in compare([tmp_path / "runs"]).systems] == [1]
     assert "search: the trials of a search; name one to compare it" in capsys.readouterr().err
-    assert compare([tmp_path / "runs" / "search" / "trial-1"])["systems"]
+    assert compare([tmp_path / "runs" / "search" / "trial-1"]).systems
 
 
 @pytest.mark.usefixtures("no_pictures")

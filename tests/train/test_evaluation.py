@@ -338,12 +338,14 @@ def test_a_fold_tested_on_silence_alone_has_no_accuracy_and_ruins_no_mean():
     silent = answers([], ())
     right, half = answers([[0.9, 0.1]], ("music",)), answers([[0.9, 0.1], [0.2, 0.8]], ("music", "speech"))
     folds = [
-        {"fold": number, "clips": crossvalidate._of_fold(clips), "files": crossvalidate._of_fold(right)}
+        crossvalidate.Fold(number, crossvalidate._of_fold(clips), crossvalidate._of_fold(right), [])
         for number, clips in enumerate((right, silent, half), 1)
     ]
     mean, deviation = crossvalidate._over(folds, np.mean), crossvalidate._over(folds, np.std)
-    assert (mean["clips"]["accuracy"], mean["files"]["accuracy"]) == (0.75, 1.0)
+    assert (mean.clips.accuracy, mean.files.accuracy) == (0.75, 1.0)
     everything = metrics_module.measures(half, 0, 10)
-    numbers = {"folds": folds, "mean": mean, "standard_deviation": deviation, "clips": everything, "files": everything}
+    data = crossvalidate.FoldsData("data", 3, 4, {})
+    model = crossvalidate.FoldsModel("mel_dscnn", ["music", "speech"], "exclusive")
+    numbers = crossvalidate.Folds(data, model, 0, folds, mean, deviation, everything, everything)
     lines = [line.split() for line in crossvalidate.table(numbers).splitlines() if line.startswith("fold")]
     assert [line[2] for line in lines] == ["100.0", "-", "50.0"]

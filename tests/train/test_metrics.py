@@ -11,7 +11,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from ms_train.evaluation.markdown import measured
 from ms_train.evaluation.scoring import noise, with_noise
 from ms_train.scores import calibration
-from ms_train.scores.metrics import Answers, accuracies, bootstrap, confusion, measures
+from ms_train.scores.metrics import Answers, Confusion, Interval, accuracies, bootstrap, confusion, measures
 
 LABELS = ("speech", "music")
 
@@ -32,40 +32,40 @@ BY_HAND = answers(
 
 def test_measures_are_those_worked_out_by_hand():
     found = measures(BY_HAND, seed=0, rounds=50)
-    assert found["count"] == 6
-    assert found["accuracy"]["value"] == 3 / 6
-    assert found["largest_score_accuracy"]["value"] == 4 / 5  # nothing of the last is right or wrong
-    speech, music = (found["labels"][label] for label in LABELS)
-    assert speech["count"] == 3
-    assert speech["precision"]["value"] == speech["recall"]["value"] == speech["f1"]["value"] == pytest.approx(2 / 3)
-    assert speech["roc_auc"]["value"] == pytest.approx((3 + 1 + 0 + 1) / 9)  # pairs in the right order
-    assert music["precision"]["value"] == 2 / 3
-    assert music["recall"]["value"] == 1
-    assert music["f1"]["value"] == 0.8
-    assert music["roc_auc"]["value"] == 1
-    for number in (found["accuracy"], speech["f1"], music["roc_auc"]):
-        assert number["low"] <= number["value"] <= number["high"]
+    assert found.count == 6
+    assert found.accuracy.value == 3 / 6
+    assert found.largest_score_accuracy.value == 4 / 5  # nothing of the last is right or wrong
+    speech, music = (found.labels[label] for label in LABELS)
+    assert speech.count == 3
+    assert speech.precision.value == speech.recall.value == speech.f1.value == pytest.approx(2 / 3)
+    assert speech.roc_auc.value == pytest.approx((3 + 1 + 0 + 1) / 9)  # pairs in the right order
+    assert music.precision.value == 2 / 3
+    assert music.recall.value == 1
+    assert music.f1.value == 0.8
+    assert music.roc_auc.value == 1
+    for number in (found.accuracy, speech.f1, music.roc_auc):
+        assert number.low <= number.value <= number.high
 
 
 def test_the_confusion_table_holds_what_the_runtime_answers():
-    assert confusion(BY_HAND) == {
-        "truths": ["speech", "music", "other"],
-        "answers": ["speech", "music", "speech+music", "other", "silence"],
-        "counts": [[1, 0, 1, 0, 1], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0]],
-    }
+    assert confusion(BY_HAND) == Confusion(
+        truths=["speech", "music", "other"],
+        answers=["speech", "music", "speech+music", "other", "silence"],
+        counts=[[1, 0, 1, 0, 1], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0]],
+    )
 
 
 def test_what_cannot_be_asked_has_no_value():
     found = measures(answers([[0.9, 0.1], [0.2, 0.8]], [[1, 0], [1, 0]]), seed=0, rounds=20)
-    none = {"value": None, "low": None, "high": None}
-    assert found["labels"]["speech"]["roc_auc"] == found["labels"]["music"]["recall"] == none
-    assert found["labels"]["speech"]["recall"]["value"] == 0.5
+    none = Interval(None, None, None)
+    assert found.labels["speech"].roc_auc == found.labels["music"].recall == none
+    assert found.labels["speech"].recall.value == 0.5
 
 
 def test_nothing_at_all_has_no_value_either():
     found = measures(answers(np.empty((0, 2)), np.empty((0, 2)), []), seed=0)
-    assert found["count"] == 0
-    assert found["accuracy"]["value"] is None
+    assert found.count == 0
+    assert found.accuracy.value is None
 
 
 def test_a_perfect_classifier_and_a_useless_one():
@@ -74,8 +74,8 @@ def test_a_perfect_classifier_and_a_useless_one():
     perfect = measures(answers(targets * 0.5 + 0.2, targets), seed=0, rounds=20)
     useless = measures(answers(rng.random((2000, 2)), targets), seed=0, rounds=20)
     for label in LABELS:
-        assert perfect["labels"][label]["roc_auc"] == {"value": 1, "low": 1, "high": 1}
-        assert useless["labels"][label]["roc_auc"]["value"] == pytest.approx(0.5, abs=0.05)
+        assert perfect.labels[label].roc_auc == Interval(1, 1, 1)
+        assert useless.labels[label].roc_auc.value == pytest.approx(0.5, abs=0.05)
 
 
 def test_intervals_by_recording_are_wider_than_by_clip():
@@ -84,10 +84,10 @@ def test_intervals_by_recording_are_wider_than_by_clip():
     right = np.repeat(rng.random(20) < 0.7, 40)
     scores = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
     targets = np.tile([1, 0], (800, 1))
-    by_recording = accuracies(answers(scores, targets, recording=np.repeat(np.arange(20), 40)), seed=0)["accuracy"]
-    by_clip = accuracies(answers(scores, targets), seed=0)["accuracy"]
-    assert by_recording["value"] == by_clip["value"] == right.mean()
-    assert by_recording["high"] - by_recording["low"] > 4 * (by_clip["high"] - by_clip["low"])
+    by_recording = accuracies(answers(scores, targets, recording=np.repeat(np.arange(20), 40)), seed=0).accuracy
+    by_clip = accuracies(answers(scores, targets), seed=0).accuracy
+    assert by_recording.value == by_clip.value == right.mean()
+    assert by_recording.high - by_recording.low > 4 * (by_clip.high - by_clip.low)
 
 
 def test_intervals_are_those_of_scipy_where_each_recording_has_one_clip():
@@ -96,8 +96,8 @@ def test_intervals_are_those_of_scipy_where_each_recording_has_one_clip():
         "mean"
     ]
     theirs = scipy_bootstrap((values,), np.mean, n_resamples=5000, method="percentile", rng=0).confidence_interval
-    assert ours["low"] == pytest.approx(theirs.low, abs=0.02)
-    assert ours["high"] == pytest.approx(theirs.high, abs=0.02)
+    assert ours.low == pytest.approx(theirs.low, abs=0.02)
+    assert ours.high == pytest.approx(theirs.high, abs=0.02)
 
 
 def test_intervals_are_the_same_for_a_seed():
@@ -112,17 +112,17 @@ PROBABILITY = st.floats(0, 1, width=32)
 def test_whatever_is_scored_the_numbers_are_shares(rows):
     found = answers([row[:2] for row in rows], [[row[2] == 0, row[2] == 1] for row in rows])
     result = measures(found, seed=0, rounds=3)
-    assert np.sum(result["confusion"]["counts"]) == len(rows)
-    numbers = [result["accuracy"], *(row[name] for row in result["labels"].values() for name in ("f1", "roc_auc"))]
+    assert np.sum(result.confusion.counts) == len(rows)
+    numbers = [result.accuracy, *(number for row in result.labels.values() for number in (row.f1, row.roc_auc))]
     for number in numbers:
-        assert number["value"] is None or 0 <= number["low"] <= number["high"] <= 1
+        assert number.value is None or 0 <= number.low <= number.high <= 1
 
 
 def test_reliability_and_its_error_are_those_worked_out_by_hand():
     curve = calibration.reliability(np.array([0.05, 0.15, 0.15, 1.0]), np.array([0, 1, 0, 1], bool))
-    assert curve["count"] == [1, 2, 1]
-    assert curve["probability"] == pytest.approx([0.05, 0.15, 1.0])
-    assert curve["share"] == [0, 0.5, 1]
+    assert curve.count == [1, 2, 1]
+    assert curve.probability == pytest.approx([0.05, 0.15, 1.0])
+    assert curve.share == [0, 0.5, 1]
     assert calibration.expected_calibration_error(curve) == pytest.approx((0.05 + 2 * 0.35 + 0) / 4)
 
 
@@ -184,7 +184,7 @@ def test_no_error_in_few_recordings_is_told_from_proof():
     right = measures(
         answers([[0.9, 0.2], [0.1, 0.8], [0.1, 0.2], [0.3, 0.9]], targets, ["speech", "music", "other", "music"]), 0, 5
     )
-    text = "\n".join(measured({"model": {"decision": "independent"}, "clips": right, "files": right}))
+    text = "\n".join(measured(right, right, "independent"))
     assert "No error of 2 recordings by larger score" in text  # two of four have no label that could score largest
     assert "77.6 %" in text  # two such are got right together one time in twenty: 0.224 ** 2 = 0.05
     assert "label as answered proves" not in text

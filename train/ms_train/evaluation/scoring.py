@@ -17,6 +17,7 @@ from ms_edge.results import Classification
 from ms_edge.timeline import OTHER, SILENCE, window_label
 from ms_train.datasets.dataset import Recording
 from ms_train.errors import DataError
+from ms_train.evaluation.results import Mistake
 from ms_train.evaluation.subject import Subject
 from ms_train.scores.calibration import log_loss
 from ms_train.scores.metrics import Answers, name_of
@@ -53,16 +54,11 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """The clip of a recording that was got most wrong, with a clip's length of what comes before and after."""
+class MistakeExcerpt:
+    """A mistake with its sound: `context` (n,) is the clip with up to a clip's length before and after it."""
 
-    name: str
-    start_s: float  # of the clip in the recording
+    mistake: Mistake
     clip_s: float
-    truth: str
-    answer: str
-    scores: dict[str, float]
-    log_loss: float
     context: Float32
     context_start_s: float
     sample_rate_hz: int
@@ -85,7 +81,7 @@ class Heard:
     unknown: dict[str, int]
     lengths: dict[float, Answers]
     snrs: dict[tuple[str, float], tuple[Answers, Answers]]
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[MistakeExcerpt, ...]
 
 
 def hear(
@@ -106,7 +102,7 @@ def hear(
     silent: list[NDArray[np.bool_]] = []
     unreadable: dict[str, str] = {}
     unknown: dict[str, int] = {}
-    mistakes: list[Mistake] = []
+    mistakes: list[MistakeExcerpt] = []
     seconds = 0.0
     for recording in tqdm(recordings, desc=what, unit="file", file=sys.stderr, disable=None):
         target = subject.target(recording.label)
@@ -129,7 +125,7 @@ def hear(
         for row, quiet in zip(found.scores, found.silent, strict=True):
             clips.add(index, target, row, SILENCE if quiet else window_label(row, labels, decision))
         mistakes += _worst(subject, recording.name, samples, target)
-        mistakes = sorted(mistakes, key=lambda mistake: -mistake.log_loss)[:MISTAKES]
+        mistakes = sorted(mistakes, key=lambda excerpt: -excerpt.mistake.log_loss)[:MISTAKES]
         for length, rows in lengths.items():
             for crop in _crops(samples, round(length * rate)):
                 piece = listener.classify(crop, rate)
@@ -186,7 +182,7 @@ def _under_noise(
             clips.add(index, target, row, window_label(row, subject.labels, subject.decision))
 
 
-def _worst(subject: Subject, name: str, samples: Float32, target: NDArray[np.bool_]) -> list[Mistake]:
+def _worst(subject: Subject, name: str, samples: Float32, target: NDArray[np.bool_]) -> list[MistakeExcerpt]:
     """The clip just heard that was got most wrong; none where all answers were right. At most one of a recording."""
     found, spec, labels = subject.listener.last, subject.listener.spec, subject.labels
     truth = name_of(target, labels)
@@ -198,18 +194,21 @@ def _worst(subject: Subject, name: str, samples: Float32, target: NDArray[np.boo
     worst = int(np.where(wrong, losses, -np.inf).argmax())
     start, clip = int(found.starts[worst]), spec.clip_samples
     first = max(0, start - clip)
+    mistake = Mistake(
+        name=name,
+        start_s=start / spec.sample_rate_hz,
+        truth=truth,
+        answer=names[worst],
+        scores=dict(zip(labels, found.scores[worst].astype(float).tolist(), strict=True)),
+        log_loss=float(losses[worst]),
+    )
     return [
-        Mistake(
-            name,
-            start / spec.sample_rate_hz,
-            min(clip, len(samples)) / spec.sample_rate_hz,
-            truth,
-            names[worst],
-            dict(zip(labels, found.scores[worst].astype(float).tolist(), strict=True)),
-            float(losses[worst]),
-            samples[first : start + 2 * clip].copy(),
-            first / spec.sample_rate_hz,
-            spec.sample_rate_hz,
+        MistakeExcerpt(
+            mistake,
+            clip_s=min(clip, len(samples)) / spec.sample_rate_hz,
+            context=samples[first : start + 2 * clip].copy(),
+            context_start_s=first / spec.sample_rate_hz,
+            sample_rate_hz=spec.sample_rate_hz,
         )
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
@@ -13,6 +15,15 @@ Float64 = NDArray[np.float64]
 
 BINS = 10  # of the reliability curve, equally wide
 TEMPERATURES = (0.05, 20.0)  # searched; a network outside needs more than a temperature
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A reliability curve: mean probability, share that came true and count of each bin that is not empty."""
+
+    probability: list[float]
+    share: list[float]
+    count: list[int]
 
 
 def questions(
@@ -29,19 +40,19 @@ def questions(
     return {label: (scores[:, column], targets[:, column]) for column, label in enumerate(labels)}
 
 
-def reliability(probabilities: Float64, true: NDArray[np.bool_], bins: int = BINS) -> dict[str, list[float]]:
+def reliability(probabilities: Float64, true: NDArray[np.bool_], bins: int = BINS) -> Curve:
     """Of each of the equally wide bins of probability that is not empty: mean probability, share that came true, and count."""
     index = np.minimum((probabilities * bins).astype(int), bins - 1)
     counts = np.bincount(index, minlength=bins)
     some = counts > 0
     mean = np.bincount(index, probabilities, bins)[some] / counts[some]
     share = np.bincount(index, true.astype(float), bins)[some] / counts[some]
-    return {"probability": mean.tolist(), "share": share.tolist(), "count": counts[some].tolist()}
+    return Curve(mean.tolist(), share.tolist(), counts[some].tolist())
 
 
-def expected_calibration_error(curve: dict[str, list[float]]) -> float:
+def expected_calibration_error(curve: Curve) -> float:
     """Mean distance between probability and share over a reliability curve, weighted by count (Naeini et al. 2015)."""
-    probability, share, count = (np.array(curve[name], float) for name in ("probability", "share", "count"))
+    probability, share, count = (np.array(of, float) for of in (curve.probability, curve.share, curve.count))
     return float(np.average(np.abs(probability - share), weights=count))
 
 
