@@ -33,6 +33,7 @@ from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
 from ms_train.datasets.open_corpus import Row, manifest
 from ms_train.errors import DataError
+from ms_train.tables import markdown_table
 
 PARTS = ("train", "val", "calib")
 KINDS = {"several": "both", "other": "neither"}  # of windows, as the card calls them
@@ -169,7 +170,7 @@ def _totals(parts: Mapping[str, Sequence[Row]]) -> str:
 
 
 def _packages(parts: Mapping[str, Sequence[Row]]) -> str:
-    lines = ["| package | part | minutes | licences |", "|---|---|---|---|"]
+    lines = []
     grouped: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for part, rows in parts.items():
         for row in rows:
@@ -181,8 +182,8 @@ def _packages(parts: Mapping[str, Sequence[Row]]) -> str:
             if (of := [row for row in rows if row.label == label])
         )
         licences = "; ".join(sorted({row.licence for row in rows}))
-        lines.append(f"| {package} | `{part}` | {minutes} | {licences} |")
-    return "\n".join(lines)
+        lines.append((package, f"`{part}`", minutes, licences))
+    return markdown_table(("package", "part", "minutes", "licences"), lines)
 
 
 def _grown(parts: Mapping[str, Sequence[Row]], corpus: Iterable[Row]) -> str:
@@ -263,10 +264,10 @@ def _mistakes(tests: Mapping[str, Any]) -> str:
             under = min((value for label, value in _scores(found).items() if label in true), default=0.0)
             recording = found["clip"].rpartition("-")[0].partition("/")[2]
             worst[recording] = max(worst.get(recording, (-1.0, found)), (over - under, found), key=lambda pair: pair[0])
-    lines = ["| clip | truth | speech | music |", "|---|---|---|---|"]
+    lines = []
     for _, found in sorted(worst.values(), key=lambda pair: -pair[0])[:MOST_MISTAKES]:
-        lines.append(f"| {found['clip']} | {found['truth']} | {found['speech']:.3f} | {found['music']:.3f} |")
-    return "\n".join(lines)
+        lines.append((found["clip"], found["truth"], f"{found['speech']:.3f}", f"{found['music']:.3f}"))
+    return markdown_table(("clip", "truth", "speech", "music"), lines)
 
 
 def _scores(found: Mapping[str, Any]) -> dict[str, float]:

@@ -149,7 +149,7 @@ def test_headerless_pcm(recording):
 @pytest.mark.parametrize(
     ("content", "code", "says"),
     [
-        (b"", "empty-file", "ended before it began"),
+        (b"", "empty-file", "the stream is empty"),
         (b"RIFF", "not-audio", "not WAV"),
         (b"I am not audio.\n" * 1000, "not-audio", "--raw"),
         (hostile.encoded(form="FLAC"), "not-audio", "ffmpeg"),
@@ -200,7 +200,7 @@ def test_a_closed_standard_input_is_a_sentence():
         ["sh", "-c", '"$@" classify - <&-', "sh", *COMMAND], capture_output=True, text=True, check=False
     )
     assert run.returncode == 1
-    assert run.stderr == "ms-edge: -: the stream ended before it began.\n"
+    assert run.stderr == "ms-edge: -: the stream is empty.\n"
 
 
 def start_stream(*arguments: str) -> subprocess.Popen[bytes]:

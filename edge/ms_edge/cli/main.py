@@ -147,12 +147,13 @@ def _classify(args: argparse.Namespace) -> int:
     from ms_edge.classifier import MIN_SEGMENT_S, Classifier
     from ms_edge.jobs.classify import classify
     from ms_edge.jobs.inputs import Inputs, parse_shard
-    from ms_edge.jobs.ordered import most_jobs, usable_cores
     from ms_edge.jobs.progress import Progress
+    from ms_edge.jobs.workers import most_jobs, usable_cores
     from ms_edge.model.session import Model
     from ms_edge.output.destination import FileOutput, Output, TreeOutput
+    from ms_edge.output.formats import FORMATS, format_of
     from ms_edge.output.journal import ResumableOutput
-    from ms_edge.output.writers import format_of, formats, wants_colour
+    from ms_edge.output.writers import wants_colour
 
     if not args.paths and args.files_from is None:
         raise UsageError("Nothing to classify; name files or directories, or - for standard input.")
@@ -169,7 +170,7 @@ def _classify(args: argparse.Namespace) -> int:
     if args.output is not None and not into_tree:
         _require_no_recording(args.output, [*args.paths, args.files_from, args.model])
     name = args.format or ("text" if args.output is None or into_tree else format_of(args.output))
-    form = formats()[name]
+    form = FORMATS[name]
     timeline = args.timeline or form.timeline_only
     if form.single and not alone and not into_tree:
         raise UsageError(f"A {name} document is about one recording; for several give -o DIR/.")
@@ -207,17 +208,17 @@ def _classify(args: argparse.Namespace) -> int:
     try:
         if args.output is None:
             if name == "text" and wants_colour():
-                form = formats()["text-colour"]
+                form = FORMATS["text-colour"]
             if name != "text":
                 _write_like_a_file(sys.stdout)
-            output = Output(form, labels, timeline)
+            output = Output(form(labels, timeline))
         elif into_tree:
             given = [path for path in (*args.paths, args.files_from, args.model) if path]
-            output = TreeOutput(args.output, form, labels, timeline, given)
+            output = TreeOutput(args.output, form(labels, timeline), given)
         elif name == "jsonl":
-            output = ResumableOutput(args.output, form, labels, timeline, resume=args.resume)
+            output = ResumableOutput(args.output, form(labels, timeline), resume=args.resume)
         else:
-            output = FileOutput(args.output, form, labels, timeline)
+            output = FileOutput(args.output, form(labels, timeline))
     except OSError as error:
         if args.output is None:
             raise
@@ -230,8 +231,9 @@ def _classify(args: argparse.Namespace) -> int:
         say = progress.complain if args.jobs else progress.tell
         say(f"{asked}working on {most} file{'' if most == 1 else 's'} at once: {why}.")
         jobs = most
-    # Nothing to wait for, and nothing at once: then this thread does it, without others to be woken by.
-    jobs = 0 if alone or (jobs == 1 and args.files_from is None) else jobs
+    # One file at a time needs no worker, unless that may wait for standard input when an interrupt comes.
+    if (alone or jobs == 1) and not inputs.may_wait():
+        jobs = 0
     return classify(inputs, classifier, output, progress, jobs=jobs, raw=raw)
 
 

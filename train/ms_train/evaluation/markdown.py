@@ -9,6 +9,7 @@ from ms_edge.timeline import OTHER
 from ms_train.evaluation.results import Calibration, Evaluation
 from ms_train.evaluation.scoring import EXCERPT_S
 from ms_train.scores.metrics import Accuracies, Interval, LabelMeasures, Measures
+from ms_train.tables import markdown_cell, markdown_table
 
 PERCENT = "{:.1%}"
 EXACT, LARGEST = "label as answered", "larger score"
@@ -129,7 +130,7 @@ def _described(found: Evaluation) -> list[str]:
         ("could not be read", str(len(data.unreadable))),
         ("of labels the model does not know", unknown or "0"),
     ]
-    listed = [f"* {_cell(why)}" for why in list(data.unreadable.values())[:MOST_LISTED]]
+    listed = [f"* {markdown_cell(why)}" for why in list(data.unreadable.values())[:MOST_LISTED]]
     return [grid(("", ""), facts), *(["Left out:", "\n".join(listed)] if listed else [])]
 
 
@@ -239,9 +240,4 @@ def _scores(scores: Mapping[str, float]) -> str:
 
 def grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a table in Markdown."""
-    whole = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in whole)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return markdown_table(head, lines, rule=" --- ")
