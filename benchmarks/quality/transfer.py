@@ -25,7 +25,7 @@ from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import read_for_training
 from ms_train.recipes.mel_dscnn import build_model
 from ms_train.training.finetune import STEPS_PER_EPOCH, recipe_from
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 
 NARRATORS = ("be", "da", "es", "es-CO", "fr-CA")  # one voice each in the part that validates, 270 recordings and more
 EFFECTS = {  # what a file's name says it is
@@ -100,7 +100,7 @@ def main() -> None:
         dataset = draw(args.task, args.corpus, seed)
         for way, recipe in ways.items():
             with TemporaryDirectory() as out:
-                right = fit(recipe, dataset, args.task, Path(out), seed=seed)["test"]
+                right = fit(recipe, dataset, args.task, Path(out), Options(seed=seed))["test"]
             found[way].append((right["file_accuracy"], right["clip_accuracy"]))
             print(f"{args.task} {seed} {way}: {found[way][-1]} of {right['files']} recordings", flush=True)
             keras.backend.clear_session()

@@ -38,7 +38,7 @@ from ms_train.training.decision import (
     kinds_of,
     read_held,
 )
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 from ms_train.training.runs import TrainedRun, decision_of
 
 SPEC = FrontEndSpec(8_000, 256, 128, 256, log_floor=0.05, clip_s=0.5, hop_s=0.5)
@@ -300,7 +300,7 @@ def test_a_run_is_calibrated_and_can_be_so_again(data, recipe, tmp_path, monkeyp
     labels = dataset.labels
     assert dataset.decision == "independent"
     out = tmp_path / "run"
-    metrics = fit(recipe, dataset, f"csv:{data}", out, epochs=1)
+    metrics = fit(recipe, dataset, f"csv:{data}", out, Options(epochs=1))
     found = TrainedRun.load(out)
     assert metrics["decision"]["part"] == "val"
     assert found.decision == Decision("independent", tuple(metrics["decision"]["thresholds"]))

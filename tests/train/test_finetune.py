@@ -27,7 +27,7 @@ from ms_train.datasets.dataset import Recording
 from ms_train.recipes.by_name import get_recipe, recipes
 from ms_train.training import checkpoint, finetune
 from ms_train.training.finetune import recipe_from, trunk
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 
 RATE = 16_000
 KINDS = ("beep", "click", "hiss")
@@ -49,7 +49,7 @@ def origin(tmp_path_factory, copy_by_label) -> Path:
     copy_by_label(root / "data")
     data = f"folder:{root / 'data'}"
     recipe = dataclasses.replace(few_layers(get_recipe("mel_dscnn")), batch_size=4, steps_per_epoch=2)
-    fit(recipe, dataset_by_name(data), data, root / "run", epochs=1)
+    fit(recipe, dataset_by_name(data), data, root / "run", Options(epochs=1))
     return root / "run"
 
 
@@ -82,7 +82,7 @@ def tuned(origin, sounds, tmp_path_factory) -> Path:
 def train(origin: Path, sounds: Path, out: Path, *, head_only: bool = False, **options: object) -> dict:
     data = f"folder:{sounds}"
     recipe = recipe_from(origin, head_only=head_only)
-    return fit(recipe, dataset_by_name(data), data, out, **{"epochs": 2, **options})
+    return fit(recipe, dataset_by_name(data), data, out, Options(**{"epochs": 2, **options}))
 
 
 def weights(model: keras.Model) -> list[np.ndarray]:

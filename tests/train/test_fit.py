@@ -27,7 +27,7 @@ from ms_train.recipes.recipe import Recipe
 from ms_train.training import checkpoint
 from ms_train.training import fit as fit_module
 from ms_train.training.batches import FixedBatches
-from ms_train.training.fit import TargetAccuracy, fit, settle
+from ms_train.training.fit import Options, TargetAccuracy, fit, settle
 from ms_train.training.runs import save_model
 
 EPOCHS = 3
@@ -65,7 +65,7 @@ def _few_batches_for_statistics_and_no_pictures(leave_out_pictures):
 
 def train(name: str, folder: Path, out: Path, **options: object) -> dict:
     data = f"folder:{folder}"
-    return fit(recipe(name), dataset_by_name(data), data, out, **{"seed": 7, "epochs": EPOCHS, **options})
+    return fit(recipe(name), dataset_by_name(data), data, out, Options(**{"seed": 7, "epochs": EPOCHS, **options}))
 
 
 def weights(out: Path) -> list[np.ndarray]:

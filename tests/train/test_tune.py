@@ -30,7 +30,7 @@ from ms_train.recipes.recipe import Recipe
 from ms_train.search import tune_plots
 from ms_train.search.trials import Trial
 from ms_train.search.tune import tune
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 
 COMMAND = ["ms-train", "fit", "--recipe", "resized_cnn", "--data", "folder:x", "--epochs", "1", "--seed", "7"]
 TRIALS = 3
@@ -61,7 +61,7 @@ def search(folder: Path, out: Path, *, resume: bool = False) -> dict[int, tuple[
     dataset = dataset_by_name(data)
 
     def train(chosen: Recipe, trial: Path) -> None:
-        fit(chosen, dataset, data, trial, seed=7, epochs=1, cache=folder.parent / "cache", resume=True)
+        fit(chosen, dataset, data, trial, Options(seed=7, epochs=1, cache=folder.parent / "cache", resume=True))
 
     return numbers(tune(recipe(), dataset, train, COMMAND, out, trials=TRIALS, seed=7, resume=resume))
 
@@ -118,7 +118,7 @@ def test_a_search_leaves_runs_a_table_a_picture_and_the_command_of_the_best(whol
     chosen = recipe().with_settings(dict(args.set))
     assert chosen.settings == best["settings"] == found[best["trial"]][0]
     data = f"folder:{folder}"
-    fit(chosen, dataset_by_name(data), data, tmp_path / "best", seed=args.seed, epochs=args.epochs)
+    fit(chosen, dataset_by_name(data), data, tmp_path / "best", Options(seed=args.seed, epochs=args.epochs))
     one, other = (
         keras.models.load_model(path / "model.keras", compile=False).get_weights()
         for path in (out / f"trial-{best['trial']}", tmp_path / "best")
@@ -314,13 +314,13 @@ def test_every_recipe_builds_with_all_it_declares(name):
 def test_a_run_records_its_settings_and_resumes_with_no_others(folder, tmp_path):
     data, out = f"folder:{folder}", tmp_path / "run"
     chosen = recipe().with_settings({"filters": "8", "dense": 16})
-    fit(chosen, dataset_by_name(data), data, out, epochs=1)
+    fit(chosen, dataset_by_name(data), data, out, Options(epochs=1))
     assert json.loads((out / "run.json").read_text())["settings"] == {
         "learning_rate": 1e-3, "filters": 8, "dense": 16, "dropout": 0.5,
     }  # fmt: skip
     (out / "metrics.json").unlink()
     with pytest.raises(UsageError, match=r"was begun with settings .*'filters': 8.*, not .*'filters': 32"):
-        fit(recipe(), dataset_by_name(data), data, out, epochs=1, resume=True)
+        fit(recipe(), dataset_by_name(data), data, out, Options(epochs=1, resume=True))
 
 
 @pytest.mark.parametrize("losses", [(0.5,), (None, 20.0, *(0.1 * n for n in range(1, 11)))])
