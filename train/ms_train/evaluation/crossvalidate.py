@@ -21,7 +21,7 @@ from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.splits import split
 from ms_train.errors import DataError
 from ms_train.evaluation.markdown import EXACT, HOW_RIGHT, LARGEST, grid, interval, measured
-from ms_train.evaluation.scoring import hear
+from ms_train.evaluation.scoring import score_recordings
 from ms_train.evaluation.subject import Subject
 from ms_train.scores import metrics
 from ms_train.scores.metrics import Answers, Measures
@@ -132,18 +132,18 @@ def crossvalidate(
         subject = Subject.load(folder)
         held_out = split(dataset, seed, (number, folds)).test
         _require_same(subject, held_out, folder)
-        heard = hear(subject, held_out, f"testing fold {number} of {folds}", conditions=False)
-        clips.append(heard.clips.part(~heard.silent))
-        files.append(heard.files)
-        unreadable |= heard.unreadable
-        rows = zip(heard.files.recording, heard.files.answers, heard.files.truths, strict=True)
-        wrong = [heard.names[index] for index, answer, truth in rows if answer != truth]
+        scored = score_recordings(subject, held_out, f"testing fold {number} of {folds}", conditions=False)
+        clips.append(scored.clips.part(~scored.silent))
+        files.append(scored.files)
+        unreadable |= scored.unreadable
+        rows = zip(scored.files.recording, scored.files.answers, scored.files.truths, strict=True)
+        wrong = [scored.names[index] for index, answer, truth in rows if answer != truth]
         found.append(Fold(number, _of_fold(clips[-1]), _of_fold(files[-1]), wrong))
         keras.backend.clear_session()
     pooled_clips, pooled_files = _pooled(clips), _pooled(files)
     numbers = Folds(
         data=FoldsData(dataset.name, len(pooled_files), len(pooled_clips), unreadable),
-        model=FoldsModel(subject.listener.model.metadata.recipe, list(subject.labels), subject.decision.kind),
+        model=FoldsModel(subject.classifier.model.metadata.recipe, list(subject.labels), subject.decision.kind),
         seed=seed,
         folds=found,
         mean=_over(found, np.mean),

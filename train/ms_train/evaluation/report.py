@@ -31,7 +31,7 @@ from ms_train.evaluation.results import (
     NoisePoint,
     Settings,
 )
-from ms_train.evaluation.scoring import Heard
+from ms_train.evaluation.scoring import Scored
 from ms_train.evaluation.subject import Subject
 from ms_train.scores import calibration, metrics
 from ms_train.scores.metrics import Answers
@@ -50,29 +50,29 @@ class Fitted:
 
 
 def numbers(
-    subject: Subject, heard: Heard, fitted: Fitted, *, data: str, part: str, warnings: Sequence[str], seed: int
+    subject: Subject, scored: Scored, fitted: Fitted, *, data: str, part: str, warnings: Sequence[str], seed: int
 ) -> Evaluation:
     """Return everything that is reported."""
     rounds, kind = metrics.ROUNDS, subject.decision.kind
-    clips = heard.clips.part(~heard.silent)
+    clips = scored.clips.part(~scored.silent)
     return Evaluation(
         model=_model_facts(subject),
         data=DataFacts(
             name=data,
             part=part,
-            recordings=len(heard.files),
-            recordings_by_label=dict(sorted(Counter(heard.files.truths).items())),
-            seconds=round(heard.seconds, 3),
+            recordings=len(scored.files),
+            recordings_by_label=dict(sorted(Counter(scored.files.truths).items())),
+            seconds=round(scored.seconds, 3),
             clips=len(clips),
-            silent_clips=int(heard.silent.sum()),
-            unreadable=heard.unreadable,
-            unknown_labels=heard.unknown,
+            silent_clips=int(scored.silent.sum()),
+            unreadable=scored.unreadable,
+            unknown_labels=scored.unknown,
         ),
         warnings=list(warnings),
-        clips=replace(metrics.measures(clips, seed, rounds), confusion=metrics.confusion(heard.clips)),
-        files=FileMeasures(**vars(metrics.measures(heard.files, seed, rounds)), answers=_answers(subject, heard)),
+        clips=replace(metrics.measures(clips, seed, rounds), confusion=metrics.confusion(scored.clips)),
+        files=FileMeasures(**vars(metrics.measures(scored.files, seed, rounds)), answers=_answers(subject, scored)),
         calibration=_calibration(clips, fitted, kind),
-        by_length=_by_length(heard, seed, rounds),
+        by_length=_by_length(scored, seed, rounds),
         by_snr=[
             NoisePoint(
                 noise,
@@ -80,16 +80,16 @@ def numbers(
                 metrics.accuracies(of_clips, seed, rounds),
                 metrics.accuracies(of_files, seed, rounds),
             )
-            for (noise, snr_db), (of_clips, of_files) in heard.snrs.items()
+            for (noise, snr_db), (of_clips, of_files) in scored.snrs.items()
         ],
-        mistakes=[excerpt.mistake for excerpt in heard.mistakes],
+        mistakes=[excerpt.mistake for excerpt in scored.mistakes],
         settings=Settings(seed, rounds, calibration.BINS),
         versions={name: version(name) for name in SOFTWARE},
     )
 
 
 def _model_facts(subject: Subject) -> ModelFacts:
-    model, spec, decision = subject.listener.model, subject.listener.spec, subject.decision
+    model, spec, decision = subject.classifier.model, subject.classifier.spec, subject.decision
     return ModelFacts(
         kind=subject.kind,
         name=Path(model.path).absolute().name,  # of `.` too
@@ -105,24 +105,24 @@ def _model_facts(subject: Subject) -> ModelFacts:
     )
 
 
-def _answers(subject: Subject, heard: Heard) -> list[FileAnswer]:
-    files = heard.files
+def _answers(subject: Subject, scored: Scored) -> list[FileAnswer]:
+    files = scored.files
     rows = zip(files.recording.tolist(), files.truths, files.answers, files.scores.tolist(), strict=True)
     return [
-        FileAnswer(heard.names[index], truth, answer, dict(zip(subject.labels, scores, strict=True)))
+        FileAnswer(scored.names[index], truth, answer, dict(zip(subject.labels, scores, strict=True)))
         for index, truth, answer, scores in rows
     ]
 
 
-def _by_length(heard: Heard, seed: int, rounds: int) -> list[LengthPoint]:
+def _by_length(scored: Scored, seed: int, rounds: int) -> list[LengthPoint]:
     """Return the accuracies over the pieces of each length that are not silent, and over whole recordings."""
     points = []
-    for length_s, pieces in heard.lengths.items():
+    for length_s, pieces in scored.lengths.items():
         silent = np.array([answer == SILENCE for answer in pieces.answers], bool)
         found = metrics.accuracies(pieces.part(~silent), seed, rounds)
         points.append(LengthPoint(length_s, int(silent.sum()), found))
-    silent_files = heard.files.answers.count(SILENCE)
-    return [*points, LengthPoint(None, silent_files, metrics.accuracies(heard.files, seed, rounds))]
+    silent_files = scored.files.answers.count(SILENCE)
+    return [*points, LengthPoint(None, silent_files, metrics.accuracies(scored.files, seed, rounds))]
 
 
 def _calibration(clips: Answers, fitted: Fitted, decision: str) -> Calibration:
@@ -147,15 +147,15 @@ def _calibration(clips: Answers, fitted: Fitted, decision: str) -> Calibration:
     return Calibration(what, temperature, of(asked.scores), tempered)
 
 
-def write(found: Evaluation, heard: Heard, out: Path) -> None:
+def write(found: Evaluation, scored: Scored, out: Path) -> None:
     """Write report.json, report.md and the pictures into a folder."""
     # ASCII: a file name may be no Unicode.
     (out / "report.json").write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="ascii")
-    _draw(found, heard, out)
+    _draw(found, scored, out)
     (out / "report.md").write_text(markdown(found), encoding="utf-8", errors="backslashreplace")
 
 
-def _draw(found: Evaluation, heard: Heard, out: Path) -> None:
+def _draw(found: Evaluation, scored: Scored, out: Path) -> None:
     title = f"{found.model.name} on {found.data.name}"
     calibrated, decision = found.calibration, found.model.decision
     kinds = {"as it is": calibrated.as_is, f"temperature {calibrated.temperature or 1:.2f}": calibrated.tempered}
@@ -164,7 +164,7 @@ def _draw(found: Evaluation, heard: Heard, out: Path) -> None:
         for name in (calibrated.as_is.curves if calibrated.as_is else ())
     }
     report_plots.reliability(curves, title, out / "reliability.png")
-    levels = {"clips": heard.clips.part(~heard.silent), "recordings": heard.files}
+    levels = {"clips": scored.clips.part(~scored.silent), "recordings": scored.files}
     areas = {
         level: {label: interval(row.roc_auc, "{:.3f}") for label, row in measures.labels.items()}
         for level, measures in (("clips", found.clips), ("recordings", found.files))
@@ -175,5 +175,5 @@ def _draw(found: Evaluation, heard: Heard, out: Path) -> None:
     report_plots.lengths(found.by_length, decision, found.model.clip_s, title, out / "length.png")
     report_plots.snrs(found.by_snr, decision, title, out / "snr.png")
     (out / "mistakes.png").unlink(missing_ok=True)  # of an earlier evaluation
-    if heard.mistakes:
-        report_plots.mistakes(heard.mistakes, f"{title}: the clips got most wrong", out / "mistakes.png")
+    if scored.mistakes:
+        report_plots.mistakes(scored.mistakes, f"{title}: the clips got most wrong", out / "mistakes.png")
