@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -55,7 +57,7 @@ class FrontEndLayer(keras.layers.Layer):
         return {**super().get_config(), "spec": self.spec.to_json()}
 
     @classmethod
-    def from_config(cls, config: dict[str, object]) -> FrontEndLayer:
+    def from_config(cls, config: dict[str, Any]) -> FrontEndLayer:
         """The layer that `get_config` described."""
         return cls(**{**config, "spec": FrontEndSpec.from_json(str(config["spec"]))})
 

@@ -59,7 +59,10 @@ def load(
     def make(recording: Recording) -> Float32:
         return features_of(cut(recording.read(spec.sample_rate_hz), spec, limit))
 
-    found, targets, index, names = [], [], [], []
+    found: list[Float32] = []
+    targets: list[Float32] = []
+    index: list[NDArray[np.int64]] = []
+    names: list[str] = []
     for recording, clips in _each(recordings, make, what, partial(kept.features, spec=spec, limit=limit)):
         found.append(clips)
         targets.append(np.tile(target(recording.label, labels), (len(clips), 1)))

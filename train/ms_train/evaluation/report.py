@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ms_edge.timeline import SILENCE
 from ms_train.evaluation import report_plots
@@ -118,7 +119,7 @@ def _by_length(scored: Scored, seed: int, rounds: int) -> list[LengthPoint]:
     """Return the accuracies over the pieces of each length that are not silent, and over whole recordings."""
     points = []
     for length_s, pieces in scored.lengths.items():
-        silent = np.array([answer == SILENCE for answer in pieces.answers], bool)
+        silent: NDArray[np.bool_] = np.array([answer == SILENCE for answer in pieces.answers], bool)
         found = metrics.accuracies(pieces.part(~silent), seed, rounds)
         points.append(LengthPoint(length_s, int(silent.sum()), found))
     silent_files = scored.files.answers.count(SILENCE)

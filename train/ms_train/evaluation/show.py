@@ -57,7 +57,7 @@ def show_panels(dataset: Dataset, recipe: Recipe, out: Path, seed: int) -> Path:
     for place, label in enumerate(dataset.labels):
         rng = np.random.default_rng([seed, place])
         recordings = [recording for recording in dataset.recordings if recording.label == label]
-        clips = []
+        clips: list[tuple[str, Float32]] = []
         for index in rng.permutation(len(recordings)):
             if len(clips) < PANELS and (clip := _random_clip(recordings[index], recipe, rng)):
                 clips.append((f"{label}\n{clip[0]}", clip[1]))
@@ -97,24 +97,27 @@ def show_augmentations(
         for name in chosen:
             rng = np.random.default_rng(seed)  # for each its own: one more in the list changes none of the others
             picture, sound = names.new(f"{_stem(file)}-{name}", ".png", ".wav")
-            heard = None
+            augmented: Float32 | None = None
             if name in MASKS:
                 after = MASKS[name](before, rng, recipe.spec)
             else:
-                heard = _mixed(samples, other, rng) if name == MIXING else AUGMENTATIONS[name](samples, rng, rate_hz)
-                after = front_end.features(heard)
+                if name == MIXING and other is not None:
+                    augmented = _mixed(samples, other, rng)
+                else:
+                    augmented = AUGMENTATIONS[name](samples, rng, rate_hz)
+                after = front_end.features(augmented)
                 wav = io.BytesIO()  # so that a full disk is an OSError
-                soundfile.write(wav, heard, rate_hz, "PCM_16", format="WAV")
+                soundfile.write(wav, augmented, rate_hz, "PCM_16", format="WAV")
                 sound.write_bytes(wav.getvalue())
             pictures = {"before": before, f"after: {name}": after}
             plots.above_each_other(pictures, recipe.spec, picture, plots.printable(file))
-            print(picture if heard is None else f"{picture}  {sound}")
+            print(picture if augmented is None else f"{picture}  {sound}")
     return failed
 
 
-def _mixed(samples: Float32, other: Float32 | None, rng: Rng) -> Float32:
+def _mixed(samples: Float32, other: Float32, rng: Rng) -> Float32:
     mixture = mix(samples, np.resize(other, len(samples)), rng.uniform(*MIXING_DB))
-    return mixture / max(np.float32(1), np.abs(mixture).max())
+    return np.asarray(mixture / max(np.float32(1), np.abs(mixture).max()))
 
 
 def _start_of(file: str, recipe: Recipe, limit_s: float) -> tuple[Float32, bool]:

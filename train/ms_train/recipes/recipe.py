@@ -80,7 +80,7 @@ class Recipe:
     @property
     def augmentation(self) -> str | None:
         """The name of what windows pass through, or None where clips are fixed."""
-        return self.augment and getattr(self.augment, "__name__", str(self.augment))
+        return None if self.augment is None else str(getattr(self.augment, "__name__", self.augment))
 
     def to_dict(self) -> dict[str, Any]:
         """What a run folder records of the recipe; the spec is recorded beside it."""

@@ -60,8 +60,8 @@ def log_loss(scores: Float64, targets: NDArray[np.bool_], decision: str) -> Floa
     """Negative log-likelihood of the truth in nats, (n,): `exclusive`, of the true label; `independent`, mean over the labels."""
     p = np.clip(scores, CLOSEST_TO_CERTAIN, 1 - CLOSEST_TO_CERTAIN)
     if decision == "exclusive":
-        return -np.log(p[np.arange(len(p)), targets.argmax(axis=1)])
-    return -np.where(targets, np.log(p), np.log1p(-p)).mean(axis=1)
+        return np.asarray(-np.log(p[np.arange(len(p)), targets.argmax(axis=1)]))
+    return np.asarray(-np.where(targets, np.log(p), np.log1p(-p)).mean(axis=1))
 
 
 def tempered(scores: Float64, temperature: float, decision: str) -> Float64:

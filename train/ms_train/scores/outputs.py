@@ -62,7 +62,7 @@ def with_logits(
     served = keras.Model(network.inputs[0], [logits, scores], name=network.name)
     if feature_shape is not None:
         _require_same(network, served, activation, (*feature_shape, 1) if channel else feature_shape)
-    if channel:
+    if feature_shape is not None and channel:
         features = keras.Input(feature_shape, name="features")
         served = keras.Model(features, served(keras.layers.Reshape((*feature_shape, 1))(features)), name=network.name)
     return served

@@ -58,7 +58,7 @@ def _history(axes: Axes, trials: Sequence[Trial], recipe: Recipe) -> None:
     _points(axes, numbers, trials)
     axes.set_xlabel("trial")
     axes.set_xlim(0.5, len(trials) + 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params("x", integer=True)
     done = [loss for loss in losses if np.isfinite(loss)]
     if max(done) > 10 * min(done):  # or the good ones would be one line at the foot
         axes.set_yscale("log")
@@ -82,7 +82,7 @@ def _setting(axes: Axes, trials: Sequence[Trial], name: str, recipe: Recipe) -> 
     else:
         margin = (known.high - known.low) / 20
         axes.set_xlim(known.low - margin, known.high + margin)
-    axes.axvline(default, color=DEFAULT, linestyle=":")
+    axes.axvline(float(default), color=DEFAULT, linestyle=":")
     _points(axes, values, trials)
     axes.set_xlabel(name)
 
@@ -90,12 +90,16 @@ def _setting(axes: Axes, trials: Sequence[Trial], name: str, recipe: Recipe) -> 
 def _points(axes: Axes, places: Sequence[float], trials: Sequence[Trial]) -> None:
     """Trials at places along the x axis, as high as their losses."""
     best = min(trials, key=lambda trial: trial.rank)
-    done = [(place, trial) for place, trial in zip(places, trials, strict=True) if trial.val_loss is not None]
+    done = [
+        (place, trial.val_loss, trial.number)
+        for place, trial in zip(places, trials, strict=True)
+        if trial.val_loss is not None
+    ]
     failed = [place for place, trial in zip(places, trials, strict=True) if trial.val_loss is None]
     axes.scatter(
-        [place for place, _ in done],
-        [trial.val_loss for _, trial in done],
-        c=[trial.number for _, trial in done],
+        [place for place, _, _ in done],
+        [loss for _, loss, _ in done],
+        c=[number for _, _, number in done],
         cmap="Blues",
         vmin=-len(trials) / 2,  # the first ones must be seen on white
         vmax=len(trials),

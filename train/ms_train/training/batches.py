@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
+from ms_train.augment.augmentations import Chain
 from ms_train.augment.bank import Bank
 
 
@@ -58,7 +59,7 @@ class BankBatches:
         self._turns = np.zeros(len(lengths), np.int64)
         for length in np.unique(lengths):
             self._turns[lengths == length] = np.arange((lengths == length).sum())
-        self._order = lru_cache(16)(self._new_order)
+        self._order: Callable[[int, int], NDArray[np.int64]] = lru_cache(16)(self._new_order)
 
     def dataset(self, first_epoch: int) -> tf.data.Dataset:
         """All epochs from `first_epoch` on, without end."""
@@ -77,14 +78,14 @@ class BankBatches:
 
     def _batch(self, number: np.int64) -> tuple[Float32, Float32]:
         """The batch of that number: its random numbers follow from it, so that any epoch can be begun with."""
-        plan, number = self._bank.plan, int(number) % len(self._lengths)
-        length = int(self._lengths[number])
+        plan, index = self._bank.plan, int(number) % len(self._lengths)
+        length = int(self._lengths[index])
         count = self._bank.counts[length]
-        uses = self._turns[number] * self._batch_size + np.arange(self._batch_size)
+        uses = self._turns[index] * self._batch_size + np.arange(self._batch_size)
         rows = [self._order(length, use // count)[use % count] for use in uses.tolist()]
-        rng = np.random.default_rng([plan.seed, 0, number])
+        rng = np.random.default_rng([plan.seed, 0, index])
         features, targets = self._bank.features(length, rows, rng)
-        if getattr(plan.augment, "masks", ()):
+        if isinstance(plan.augment, Chain) and plan.augment.masks:
             features = np.stack([plan.augment.on_features(clip, rng, plan.spec) for clip in features])
         return features, self._targets(targets)
 

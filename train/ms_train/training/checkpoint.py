@@ -37,10 +37,11 @@ class Checkpoint(keras.callbacks.Callback):
         """Called by Keras."""
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
         facts = {"epochs": epoch + 1, "history": self.history}
-        arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(state_of(self.model))}
+        arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts))}
+        arrays |= {f"v{index}": np.asarray(variable) for index, variable in enumerate(state_of(self.model))}
         try:
             with atomic_write(self._path) as partial, partial.open("wb") as file:
-                np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+                np.savez(file, **arrays)
         except OSError as error:
             if not self._said:
                 self._said = True
