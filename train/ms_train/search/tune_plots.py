@@ -105,9 +105,9 @@ def _points(axes: Axes, places: Sequence[float], trials: Sequence[Trial]) -> Non
         vmax=len(trials),
         zorder=2,
     )
-    place = places[trials.index(best)]
+    place, least = places[trials.index(best)], best.rank[0]
     axes.scatter(
-        [place], [best.val_loss], s=110, facecolors="none", edgecolors=BEST, linewidths=1.5, label="the best", zorder=3
+        [place], [least], s=110, facecolors="none", edgecolors=BEST, linewidths=1.5, label="the best", zorder=3
     )
     if failed:
         above = axes.get_xaxis_transform()
