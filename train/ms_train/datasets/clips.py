@@ -1,4 +1,4 @@
-"""Recordings to arrays a network can be trained on."""
+"""Cut recordings into clips, and compute the arrays a network is trained on."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Made = TypeVar("Made")
 
 
 def cut(samples: Float32, spec: FrontEndSpec, limit: int) -> Float32:
-    """The first `limit` windows of a recording, cut as the edge runtime cuts them: (clips, clip_samples) float32."""
+    """Return the first `limit` windows (clips, clip_samples) float32 of a recording, cut as the runtime cuts them."""
     return np.stack([window for _, window in islice(windows([samples], spec), limit)])
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of several recordings: features (n, *feature_shape), targets (n, labels) in {0, 1}, recording index (n,)."""
+    """Clips of several recordings: features (n, *feature_shape), targets (n, labels) in {0, 1}, indices of recordings (n,)."""
 
     features: Float32
     targets: Float32
@@ -106,11 +106,11 @@ def _each(
 
 
 def require_labels(found: Iterable[str | None], labels: tuple[str, ...], what: str) -> None:
-    """Raise DataError(`bad-data`) where a label has no recording: a network that has seen one class is always right."""
+    """Raise DataError(`bad-data`) if a label has no recording."""
     if missing := sorted(set(labels) - set(found)):
         raise DataError("bad-data", f"No recording of {', '.join(missing)} can be read for the {what}; add recordings.")
 
 
 def target(label: str | None, labels: tuple[str, ...]) -> Float32:
-    """One-hot row of a label; all zeros for None."""
+    """Return the one-hot row (labels,) of a label; all zeros for None."""
     return np.array([float(label == name) for name in labels], np.float32)

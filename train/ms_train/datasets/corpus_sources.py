@@ -1,11 +1,11 @@
-"""Make the open corpus's table of recordings from its table of sources: a source is added with a line and a command.
+"""Make the open corpus's table of recordings from its table of sources.
 
-`open_corpus_sources.tsv` has a line for each source, or for each part of one, and is written by people. This expands the
-sources named on the command line into `open_corpus.tsv.xz`, whose other lines it leaves as they are:
+`open_corpus_sources.tsv` has a line for each source, or for each part of one, and is written by hand. This command expands
+the sources named on the command line into `open_corpus.tsv.xz`, whose other lines it keeps:
 
     python -m ms_train.datasets.corpus_sources OWNER/NAME --to data/open-corpus
 
-It decodes what it lists, because lengths and duplicates are known only then: `ms-train data fetch` finds it there.
+It decodes the recordings, because their lengths and duplicates are known only then. `ms-train data fetch` reuses them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from ms_train.datasets.open_corpus import Row
 from ms_train.errors import DataError
 
 FOLDS = 4
-SHORTEST_S = 0.3  # of less, no window holds enough active sound
-BATCH = 64  # files decoded between two looks at whether the cap is reached
+SHORTEST_S = 0.3  # shorter recordings have no window with enough active sound
+BATCH = 64  # files decoded between two checks of the cap
 TAKEN_OVER = ("split", "label", "package", "version", "package_sha256", "licence_stated")
 
 Lines = Mapping[str, Mapping[str, str]]
@@ -46,7 +46,7 @@ ReadTable = Callable[[str], Lines]
 
 @dataclass(frozen=True)
 class Source:
-    """A line of the table of sources: files of one package or repository that have a label and a licence in common.
+    """A line of the table of sources: files of one package or repository with the same label and licence.
 
     `files` is a regular expression for whole paths; the first line of a package that matches a path decides. Its named
     groups can be used as `{name}` in `group`, `language`, `speaker`, `licence` and `table`. Files that agree in a group
@@ -54,8 +54,8 @@ class Source:
 
     `table` is the path of a table in the repository: tab-separated, with a header and a column `path` of file names. Its
     other columns can be used as well, and their values are replaced by serial numbers. In `licence`, `{copyright}` is what a
-    Debian package's copyright file states for the path. `cap_min` is the most minutes taken, from as many speakers as
-    possible. Without a `label` the files are left out, for the reason in `note`.
+    Debian package's copyright file states for the path. `cap_min` is the largest number of minutes taken, from as many
+    speakers as possible. Without a `label` the files are left out, for the reason in `note`.
     """
 
     package: str
@@ -75,7 +75,7 @@ class Source:
 
 
 def sources() -> list[Source]:
-    """Every line of the table of sources. Raises DataError(`bad-data`) if a line is not one."""
+    """Return every line of the table of sources. Raises DataError(`bad-data`) for an invalid line."""
     text = resources.files("ms_train.datasets").joinpath("open_corpus_sources.tsv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     found = []
@@ -93,9 +93,9 @@ def candidates(
 ) -> list[list[Row]]:
     """Return the recordings that each line of a source makes of its paths, without their lengths and digests.
 
-    `read_table` returns the lines of a table of the source, given its path, by their file names; `copyright_text` is that of
-    a Debian package's copyright file. Of speakers in several splits, the
-    recordings for training and calibration are left out, in this order.
+    `read_table` returns the lines of a table of the source, given its path, by their file names. `copyright_text` is the
+    content of a Debian package's copyright file. Of speakers in several splits, the recordings for training and then those
+    for calibration are left out.
     """
     patterns = [re.compile(line.files) for line in lines]
     found: list[list[Row]] = [[] for _ in lines]
@@ -116,7 +116,7 @@ def candidates(
             stems = sums[place, names["sum"]]
             stems.append(path)
             if len(stems) > 1:
-                continue  # the recording is there already, with its first stem
+                continue  # the recording was added with its first stem
         if line.table:
             for column, value in read_table(line.table.format_map(names)).get(Path(path).name, {}).items():
                 if value and column not in names:
@@ -163,7 +163,7 @@ def licence_in_copyright(text: str, path: str) -> str:
 
 
 def in_drawing_order(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows in the order in which a cap takes them: one of each speaker, then another of each, at random."""
+    """Return the rows in the order in which a cap takes them: one of each speaker at random, then another of each."""
     ranks: Counter[str] = Counter()
     keys = {}
     for row in sorted(rows, key=_random):
@@ -180,8 +180,8 @@ def _random(row: Row) -> bytes:
 def expand(package: str, root: Path, clones: Path | None = None) -> list[Row]:
     """Decode the recordings of a source into `root` and return their rows. Raises MsEdgeError.
 
-    Left out are files that cannot be decoded, that are shorter than `SHORTEST_S`, and those that are the same as another
-    recording in `root` once they are decoded; they are listed on stderr.
+    Files that cannot be decoded, files shorter than `SHORTEST_S` and files that decode to the same samples as another
+    recording in `root` are left out and listed on stderr.
     """
     lines = [line for line in sources() if line.package == package]
     if not lines:
@@ -232,7 +232,7 @@ def _decoded(
 
 
 def _unfit(result: dict[str, str] | AudioError, known: Mapping[str, str]) -> str:
-    """Return why a decoded file is no recording of the corpus; nothing if it is one."""
+    """Return why a decoded file is left out of the corpus; an empty string if it is not."""
     if isinstance(result, AudioError):
         return result.message
     if float(result["seconds"]) < SHORTEST_S:

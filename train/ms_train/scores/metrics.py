@@ -1,4 +1,4 @@
-"""Metrics of scores against labels, per clip and per recording: functions of arrays, which read and write nothing."""
+"""Metrics of scores against labels, per clip and per recording, as functions of arrays without input or output."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ROUNDS = 1000  # of the bootstrap
 def predict(
     network: keras.Model, labels: tuple[str, ...], decision: str, features: Float32, batch_size: int = 64
 ) -> Float32:
-    """Scores (n, labels) of features (n, ...): probabilities in label order, as they are served."""
+    """Return the scores (n, labels) of features (n, ...): probabilities in label order, as the exported model gives them."""
     _, scores = with_logits(network, labels, decision).predict(features, batch_size=batch_size, verbose=0)
     return np.asarray(scores, np.float32)
 
 
 def accuracy(scores: Float32, clips: Clips) -> dict[str, Any]:
-    """Share of clips and of recordings whose largest score is the right label, and the recordings got wrong.
+    """Return the share of clips and of recordings whose largest score is the correct label, and the wrong recordings.
 
     A recording's scores are the mean over its clips. Recordings with none of the labels are left out.
     """
@@ -54,10 +54,11 @@ def accuracy(scores: Float32, clips: Clips) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said of n clips or n recordings, and what was true.
+    """The answers of a model to n clips or n recordings, and the truth.
 
-    `scores` (n, labels) are probabilities, `targets` (n, labels) in {0, 1}, `answers` the n labels that are served (`speech`,
-    `speech+music`, `other`, `silence` ...), `recording` (n,) the index of what each belongs to, the unit of every interval.
+    `scores` (n, labels) are probabilities, `targets` (n, labels) are in {0, 1}. `answers` are n labels as `ms-edge classify`
+    gives them (`speech`, `speech+music`, `other`, `silence` ...). `recording` (n,) is the index of each one's recording,
+    over which intervals are computed.
     """
 
     scores: Float64
@@ -70,24 +71,24 @@ class Answers:
         return len(self.answers)
 
     def part(self, chosen: NDArray[np.bool_]) -> Answers:
-        """Those that are chosen, (n,)."""
+        """Return the chosen clips or recordings, (n,)."""
         answers = tuple(answer for answer, keep in zip(self.answers, chosen, strict=True) if keep)
         return Answers(self.scores[chosen], self.targets[chosen], answers, self.recording[chosen], self.labels)
 
     @property
     def truths(self) -> tuple[str, ...]:
-        """The n labels that would have been right, named as the runtime names its answers."""
+        """The n correct labels, named as the runtime names its answers."""
         return tuple(name_of(row, self.labels) for row in self.targets)
 
     @property
     def given(self) -> NDArray[np.bool_]:
-        """Which labels each answer holds, (n, labels): `speech+music` holds both, `other` and `silence` none."""
+        """The labels that each answer holds, (n, labels): `speech+music` holds both, `other` and `silence` none."""
         rows = {answer: [label in answer.split("+") for label in self.labels] for answer in set(self.answers)}
         return np.array([rows[answer] for answer in self.answers], bool).reshape(len(self), len(self.labels))
 
 
 def name_of(row: NDArray[np.bool_], labels: Sequence[str]) -> str:
-    """The answer that holds these labels (labels,) and no other."""
+    """Return the answer that holds these labels (labels,) and no other."""
     return "+".join(label for label, holds in zip(labels, row, strict=True) if holds) or OTHER
 
 
@@ -190,13 +191,14 @@ def _ratio(part: float, whole: float) -> float:
 def bootstrap(
     of: Callable[[Float64], dict[str, float]], recording: NDArray[np.int64], seed: int, rounds: int = ROUNDS
 ) -> dict[str, Interval]:
-    """Value and 95 % percentile interval of each number that `of(weights)` returns, resampling recordings with replacement.
+    """Return each number that `of(weights)` returns, with its 95 % percentile interval.
 
-    `recording` (n,) says which recording each item belongs to, `weights` (n,) how often it was drawn: a recording's clips
-    come and go together, since they are no independent witnesses (the cluster bootstrap; Davison and Hinkley 1997, 3.8).
-    Rounds in which a number has no value (no recording of a class was drawn) are left out of its interval.
+    Recordings are resampled with replacement. `recording` (n,) is the index of each item's recording, `weights` (n,) the
+    number of times it was drawn. The clips of a recording are drawn together, because they are not independent (the
+    cluster bootstrap; Davison and Hinkley 1997, 3.8). Rounds in which a number has no value, because no recording of a
+    class was drawn, are left out of its interval.
     """
-    # Not scipy.stats.bootstrap: it draws items one by one, and one NaN in a thousand rounds makes its interval NaN.
+    # scipy.stats.bootstrap draws single items, and one NaN in a thousand rounds makes its interval NaN.
     value = of(np.ones(len(recording)))
     groups, index = np.unique(recording, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -252,7 +254,10 @@ def _place(name: str, labels: tuple[str, ...]) -> tuple[int, int, str]:
 
 
 def roc(found: Answers) -> dict[str, tuple[Float64, Float64]]:
-    """Of each label that occurs and does not always: false positive rate and true positive rate by threshold, (points,) each."""
+    """Return the false and the true positive rate by threshold, (points,) each, of each label.
+
+    Labels that are never or always true have no curve.
+    """
     from sklearn.metrics import roc_curve
 
     curves = {}
