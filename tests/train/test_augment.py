@@ -134,7 +134,7 @@ def test_pauses_and_noise_are_not_active(real):
     assert not activity(np.zeros(RATE_HZ, np.float32), RATE_HZ).any()
 
 
-def test_starts_are_drawn_from_all_places_with_enough_sound():
+def test_starts_are_drawn_where_sound_suffices():
     active = np.zeros(500, bool)
     active[200:230] = True
     sound, rng = Sound(np.zeros(500 * 320, np.float32), active, RATE_HZ), np.random.default_rng(0)
@@ -183,7 +183,7 @@ def test_gaps_hold_room_noise_and_seldom_digital_silence(real, monkeypatch, labe
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_a_window_is_a_cut_of_the_reverberated_recording(real, decaying, only, label):
+def test_windows_are_cut_after_reverberation(real, decaying, only, label):
     only(WET=1.0)
     audio = np.concatenate([each for name, _, each in real if name == label])
     scenes, rng = Scenes(pool_of([(name, "a", audio) for name in LABELS]), [decaying]), np.random.default_rng(0)
@@ -205,7 +205,7 @@ def differences(whole: np.ndarray, window: np.ndarray) -> np.ndarray:
     return whole[best : best + len(window)] - window
 
 
-def test_one_of_two_sounds_may_be_in_a_room(decaying, only, monkeypatch):
+def test_one_of_two_sounds_may_reverberate(decaying, only, monkeypatch):
     """A presenter over dry music, and the other way round: speech is a tone, music another, a room spreads them over time."""
     only(WET=1.0, MIXTURE=1.0)
     rest = np.zeros(RATE_HZ, np.float32)
@@ -334,7 +334,7 @@ def test_same_seed_same_batches(real, decaying):
     assert not np.array_equal(one[0], different[0])
 
 
-def test_batches_have_every_kind_of_target_and_sane_samples(real, decaying):
+def test_batches_have_all_targets_and_finite_samples(real, decaying):
     samples, targets = random_batch(Scenes(pool_of(real), [decaying]), channel, RATE_HZ, 128, np.random.default_rng(0))
     assert samples.shape == (128, RATE_HZ)
     assert samples.dtype == targets.dtype == np.float32

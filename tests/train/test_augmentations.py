@@ -69,7 +69,7 @@ def hard(kind: str, length: int) -> np.ndarray:
     seed=st.integers(0, 2**32 - 1),
 )
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_length_and_scale_are_kept_and_the_same_seed_gives_the_same(name, kind, length, rate_hz, seed):
+def test_augmentations_keep_length_and_scale_and_repeat(name, kind, length, rate_hz, seed):
     samples = hard(kind, length)
     given_samples = samples.copy()
     out = AUGMENTATIONS[name](samples, rng(seed), rate_hz)
@@ -84,7 +84,7 @@ def test_length_and_scale_are_kept_and_the_same_seed_gives_the_same(name, kind, 
 @settings(max_examples=20)
 @given(recipe=st.sampled_from(["logstft_cnn", "mel_dscnn"]), seed=st.integers(0, 2**32 - 1))
 @pytest.mark.parametrize("name", MASKS)
-def test_masks_hide_whole_frames_or_bins_and_nothing_else(name, recipe, seed):
+def test_masks_change_whole_frames_or_bins_only(name, recipe, seed):
     spec = get_recipe(recipe).spec
     features = rng(1).standard_normal(spec.feature_shape).astype(np.float32)
     out = MASKS[name](features, rng(seed), spec)
@@ -150,7 +150,7 @@ def test_telephone_codecs_leave_nothing_above_4_khz(name):
 
 
 @pytest.mark.parametrize("decay_s", [0.3, 0.8])
-def test_reverberation_decays_in_the_time_asked_and_starts_with_the_sound(decay_s):
+def test_reverberation_starts_with_the_sound_and_decays(decay_s):
     impulse = np.zeros(2 * RATE_HZ, np.float32)
     impulse[100] = 0.5
     out = augmentations.reverberation(
@@ -178,7 +178,7 @@ def test_speed_changes_pitch_and_duration_by_the_factor(factor):
         np.testing.assert_allclose(repeated, out[100 : 100 + len(repeated)], atol=1e-3)
 
 
-def test_a_chain_applies_its_steps_in_order_with_their_probabilities(speech):
+def test_chain_applies_steps_in_order_with_probability(speech):
     both = chain("telephone", ("gain", 1.0))
     one_by_one = rng(5)
     one_by_one.random()
@@ -191,7 +191,7 @@ def test_a_chain_applies_its_steps_in_order_with_their_probabilities(speech):
     assert np.mean(changed) == pytest.approx(0.3, abs=0.07)
 
 
-def test_a_chain_masks_features_and_leaves_samples_to_the_others(speech):
+def test_chain_applies_masks_to_features_only(speech):
     spec = get_recipe("mel_dscnn").spec
     masking = chain("time_mask", "frequency_mask")
     np.testing.assert_array_equal(masking(speech, rng(), RATE_HZ), speech)

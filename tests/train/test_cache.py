@@ -113,7 +113,7 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, monkeypatch):
     assert corpus.reads[8:] == ["8", "9"]
 
 
-def test_a_build_holds_no_more_than_a_pack_in_memory(tmp_path, monkeypatch):
+def test_build_keeps_one_pack_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "PACK_BYTES", 100_000)
     corpus, packs = Corpus(20), []
     write = cache.write_pack
@@ -135,7 +135,7 @@ def test_a_build_holds_no_more_than_a_pack_in_memory(tmp_path, monkeypatch):
         lambda content: content.replace(b"{", b"[", 1),
     ],
 )
-def test_a_pack_that_is_not_whole_is_made_again(tmp_path, tear):
+def test_incomplete_pack_is_made_again(tmp_path, tear):
     corpus = Corpus(3)
     assert_right(corpus.read_all(tmp_path))
     (pack,) = tmp_path.glob("*/*.pack")
@@ -146,7 +146,7 @@ def test_a_pack_that_is_not_whole_is_made_again(tmp_path, tear):
     assert list(tmp_path.glob("*/*")) == [pack]
 
 
-def test_what_cannot_be_read_is_left_out_every_time(tmp_path, capsys):
+def test_unreadable_recording_is_left_out_every_time(tmp_path, capsys):
     corpus = Corpus(3)
 
     def missing(sample_rate_hz: int) -> np.ndarray:
@@ -170,7 +170,7 @@ def test_copies_of_one_recording_share_an_array(tmp_path):
     assert_right(found[2:])
 
 
-def test_another_rate_spec_limit_or_decoder_is_another_array(tmp_path, monkeypatch):
+def test_rate_spec_limit_and_decoder_decide_the_array(tmp_path, monkeypatch):
     corpus = Corpus(2)
     assert len(corpus.read_all(tmp_path, 4_000)[0]) == 4_000
     assert_right(corpus.read_all(tmp_path))
@@ -257,7 +257,7 @@ def test_another_process_maps_stored_audio_itself(tmp_path):
         np.testing.assert_array_equal(pickle.loads(sent)[:], Corpus.samples(index))
 
 
-def test_audio_of_a_pack_that_is_gone_is_sent_whole(tmp_path):
+def test_audio_of_a_removed_pack_is_pickled_whole(tmp_path):
     (audio, *_) = Corpus(1).read_all(tmp_path)
     for pack in tmp_path.glob("*/*.pack"):
         pack.unlink()

@@ -124,7 +124,7 @@ def test_an_unfinished_run_is_named_and_left_out(runs, tmp_path, capsys):
     assert "masked-2: is not trained to its end" in capsys.readouterr().err
 
 
-def test_a_run_that_held_nothing_out_is_named_and_left_out(runs, tmp_path, capsys):
+def test_run_without_held_out_part_is_left_out(runs, tmp_path, capsys):
     shutil.copytree(runs, tmp_path / "runs")
     for name in ("masked-1", "plain-1"):
         path = tmp_path / "runs" / name / "metrics.json"
@@ -143,7 +143,7 @@ def test_a_run_that_held_nothing_out_is_named_and_left_out(runs, tmp_path, capsy
     assert capsys.readouterr().err.splitlines()[-1].startswith("ms-train: No run held anything out to be tested on;")
 
 
-def test_means_are_over_the_tests_that_all_systems_have_run(runs, tmp_path, capsys):
+def test_means_are_over_tests_of_all_systems(runs, tmp_path, capsys):
     shutil.copytree(runs, tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs" / "masked-2")
     for name, value in (("plain-1", 1.0), ("plain-2", 0.0)):
@@ -160,7 +160,7 @@ def test_means_are_over_the_tests_that_all_systems_have_run(runs, tmp_path, caps
         compare([tmp_path / "runs"])
 
 
-def test_trials_of_a_search_are_no_systems_unless_they_are_named(runs, tmp_path, capsys):
+def test_search_trials_are_compared_only_if_named(runs, tmp_path, capsys):
     shutil.copytree(runs / "plain-1", tmp_path / "runs" / "search" / "trial-1")
     shutil.copytree(runs / "plain-1", tmp_path / "runs" / "search" / "best")
     (tmp_path / "runs" / "search" / "study.log").touch()
@@ -171,7 +171,7 @@ def test_trials_of_a_search_are_no_systems_unless_they_are_named(runs, tmp_path,
 
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("name", [pytest.param("plain-1", marks=pytest.mark.slow), "masked-1"])
-def test_the_command_in_a_run_folder_trains_it_again(runs, tmp_path, name):
+def test_recorded_command_repeats_the_training(runs, tmp_path, name):
     command = shlex.split(json.loads((runs / name / "run.json").read_text())["command"])
     assert command[:2] == ["ms-train", "fit"]
     assert command[-2:] == ["--out", str(runs / name)]

@@ -146,7 +146,7 @@ def test_undecidable_targets_change_nothing():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_thresholds_are_within_an_error_of_the_best_pair(seed):
+def test_thresholds_are_within_error_of_the_best(seed):
     z, targets = unsure(1_500, seed)
     scores, kinds = expit(z + np.array([1.5, -1.0])), kinds_of(targets, LABELS)
     grid = np.arange(5, 96, 5) / 100
@@ -161,7 +161,7 @@ def test_thresholds_are_within_an_error_of_the_best_pair(seed):
     np.testing.assert_allclose(chosen, expit([1.5, -1.0]), atol=0.15)  # what is a half without the shift
 
 
-def test_thresholds_stay_at_a_half_unless_others_are_better():
+def test_thresholds_stay_at_half_unless_others_improve():
     targets = np.array(list(product((0, 1), repeat=2)) * 50, np.float32)
     kinds = kinds_of(targets, LABELS)
     for yes, no, expected in (((0.9, 0.6), (0.4, 0.1), (0.5, 0.5)), ((0.9, 0.45), (0.7, 0.15), (0.71, 0.45))):
@@ -258,7 +258,7 @@ def test_a_network_that_is_too_sure_is_mended(pool, recipe):
     assert again == found
 
 
-def test_a_network_without_a_last_layer_gets_thresholds_alone(pool, recipe):
+def test_network_without_foldable_layer_gets_only_thresholds(pool, recipe):
     model = normalised()
     found = decide(model, Held("val", (), pool), recipe, FrontEndLayer(SPEC), 0, Cache(None))
     assert (found["scale"], found["offset"]) == ([1, 1], [0, 0])
@@ -266,7 +266,7 @@ def test_a_network_without_a_last_layer_gets_thresholds_alone(pool, recipe):
     assert len(found["thresholds"]) == 2
 
 
-def test_calibration_is_of_its_own_part_where_there_is_one(recipe, capsys):
+def test_calibration_part_is_used_if_there_is_one(recipe, capsys):
     val = [recording(label, 1, "val") for label in (*LABELS, None)]
     calib = [recording(label, 2, "calib") for label in (*LABELS, None)]
 
@@ -293,7 +293,7 @@ def data(tmp_path) -> Path:
     return tmp_path / "data.csv"
 
 
-def test_a_run_is_calibrated_and_can_be_so_again(data, recipe, tmp_path, monkeypatch):
+def test_run_can_be_calibrated_again(data, recipe, tmp_path, monkeypatch):
     from ms_train.datasets.by_name import dataset_by_name
 
     dataset = dataset_by_name(f"csv:{data}")

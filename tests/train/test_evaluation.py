@@ -115,7 +115,7 @@ def test_what_cannot_be_read_is_listed(bundled):
     assert why in (bundled / "report.md").read_text()
 
 
-def test_any_name_can_be_drawn_and_written_and_printed(samples, tmp_path, capfd, monkeypatch):
+def test_any_file_name_can_be_reported(samples, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     tmp_path = tmp_path / b"\xff".decode("utf-8", "surrogateescape")
     (tmp_path / "music").mkdir(parents=True)
@@ -152,7 +152,7 @@ def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_temperature_is_fitted_on_no_recording_that_is_scored(folder, samples, tmp_path):
+def test_temperature_is_not_fitted_on_scored_recordings(folder, samples, tmp_path):
     others = tmp_path / "others"
     for path in samples:  # some are scored, the others are not: their last sample is missing
         label = path.name.partition("_")[0]
@@ -180,7 +180,7 @@ def run(folder, tmp_path_factory) -> Path:
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_run_is_scored_on_what_it_held_out(run, capsys):
+def test_run_is_scored_on_its_held_out_part(run, capsys):
     assert evaluate(run, "-o", run.parent / "report") == 0
     found = json.loads((run.parent / "report" / "report.json").read_text())
     split = json.loads((run / "split.json").read_text())
@@ -200,12 +200,12 @@ def test_a_run_is_scored_on_what_it_held_out(run, capsys):
         ("all", "was trained on"),
     ],
 )
-def test_a_run_scored_on_what_it_has_seen_says_so(run, part, sentence, capsys):
+def test_scoring_training_recordings_gives_a_warning(run, part, sentence, capsys):
     assert evaluate(run, "--part", part) == 0
     assert sentence in capsys.readouterr().out
 
 
-def test_recordings_are_known_by_their_bytes_wherever_they_are_now(run, folder, tmp_path, capsys):
+def test_recordings_are_identified_by_their_bytes(run, folder, tmp_path, capsys):
     for number, path in enumerate(sorted(folder.rglob("*.wav"))):
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / path.parent.name / f"{number}.wav")
@@ -214,7 +214,7 @@ def test_recordings_are_known_by_their_bytes_wherever_they_are_now(run, folder, 
     assert f"was trained on {trained} of the 13 recordings" in capsys.readouterr().out
 
 
-def test_recordings_held_out_that_have_changed_are_not_replaced_by_others(run, folder, tmp_path, capsys):
+def test_changed_held_out_recordings_are_not_replaced(run, folder, tmp_path, capsys):
     changed = tmp_path / "changed"
     shutil.copytree(folder, changed)
     for name in json.loads((run / "split.json").read_text())["test"]:
@@ -224,7 +224,7 @@ def test_recordings_held_out_that_have_changed_are_not_replaced_by_others(run, f
     assert "no part 'test' of this model's; give --part train or val or all" in capsys.readouterr().err
 
 
-def test_a_run_folder_that_is_damaged_is_refused_in_a_sentence(run, folder, tmp_path, capsys):
+def test_damaged_run_folder_is_refused(run, folder, tmp_path, capsys):
     for damage in ("bytes", "spec"):
         broken = tmp_path / damage
         shutil.copytree(run, broken)
@@ -239,7 +239,7 @@ def test_a_run_folder_that_is_damaged_is_refused_in_a_sentence(run, folder, tmp_
         assert "not a run folder of ms-train fit (" in capsys.readouterr().err
 
 
-def test_recordings_that_have_changed_since_the_training_are_counted(run, folder, tmp_path, capsys):
+def test_recordings_changed_since_training_are_counted(run, folder, tmp_path, capsys):
     data = tmp_path / "samples"
     shutil.copytree(folder, data)
     assert evaluate(run, "--data", f"folder:{data}") == 0
@@ -328,7 +328,7 @@ def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
     assert "fold-1: the recordings have changed since it was trained" in capsys.readouterr().err
 
 
-def test_a_fold_tested_on_silence_alone_has_no_accuracy_and_ruins_no_mean():
+def test_silent_fold_has_no_accuracy():
     def answers(scores: list[list[float]], said: tuple[str, ...]) -> metrics_module.Answers:
         count = len(said)
         targets = np.tile([True, False], (count, 1))

@@ -92,7 +92,7 @@ def test_audio_and_labels_are_read_to_the_bit(examples, tmp_path, file_format):
     assert {recording.label for recording in split(found, 0).val} == {"speech", "music"}
 
 
-def test_its_own_splits_are_kept_and_others_are_in_no_part(examples, tmp_path):
+def test_known_splits_are_kept_others_unused(examples, tmp_path):
     splits = {"train": examples[::2], "validation": examples[1::2], "test": examples[:1], "unlabelled": examples[:3]}
     found = dataset_by_name(f"tfds:{written(tmp_path, splits)}")
     assert len({recording.name for recording in found.recordings}) == len(found.recordings)
@@ -122,7 +122,7 @@ def test_full_scale_is_that_of_the_whole_dataset(samples, tmp_path, dtype, full_
     np.testing.assert_allclose(peaks, np.linspace(0.01, 0.99, 12), atol=1.1 / full_scale if full_scale > 1 else 1e-6)
 
 
-def test_stereo_is_mixed_down_and_unsigned_numbers_are_centred(samples, tmp_path):
+def test_stereo_is_mixed_down_and_unsigned_centred(samples, tmp_path):
     stereo, _ = soundfile.read(next(path for path in samples if "stereo" in path.name), dtype="int16")
     features = {"audio": audio_feature(shape=(None, 2), dtype=np.int16, sample_rate=44_100), "label": label_feature()}
     rows = [{"audio": stereo, "label": "music"}, {"audio": stereo[::-1], "label": "speech"}]
@@ -137,7 +137,7 @@ def test_stereo_is_mixed_down_and_unsigned_numbers_are_centred(samples, tmp_path
         np.testing.assert_array_equal(recording.read(RATE_HZ), 0 if recording.label == "music" else -1)
 
 
-def test_files_that_are_decoded_when_they_are_read_have_their_own_rate(samples, tmp_path):
+def test_encoded_examples_have_their_own_rate(samples, tmp_path):
     features = {"audio": tfds.features.Audio(file_format="wav", lazy_decode=True), "label": label_feature()}
     rows = [{"audio": str(path), "label": path.name.partition("_")[0]} for path in samples]
     rows.append({"audio": str(Path(__file__)), "label": "music"})
@@ -226,7 +226,7 @@ def test_a_damaged_file_of_examples_gets_one_sentence(examples, tmp_path, damage
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_an_example_that_cannot_be_decoded_is_left_out(examples, tmp_path, capsys):
+def test_undecodable_example_is_left_out(examples, tmp_path, capsys):
     folder = written(tmp_path, {"train": examples})
     path = next(folder.glob("*.tfrecord*"))
     content = bytearray(path.read_bytes())
@@ -248,7 +248,7 @@ def test_an_unknown_name_gets_one_sentence(capfd, name):
     assert capfd.readouterr().out == ""
 
 
-def test_no_network_gets_one_sentence_and_exit_code_1(tmp_path, monkeypatch, capfd):
+def test_missing_network_exits_1_with_one_sentence(tmp_path, monkeypatch, capfd):
     def dead(self, urls):
         raise tfds.download.DownloadError("Failed to get url http://nowhere.\nTraceback ...")
 
@@ -261,7 +261,7 @@ def test_no_network_gets_one_sentence_and_exit_code_1(tmp_path, monkeypatch, cap
     )
 
 
-def test_a_dataset_that_is_prepared_is_found_by_its_name(examples, tmp_path, monkeypatch):
+def test_prepared_dataset_is_found_by_name(examples, tmp_path, monkeypatch):
     written(tmp_path, {"train": examples})
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
     assert len(dataset_by_name("tfds:toy").recordings) == len(examples)

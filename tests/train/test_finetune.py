@@ -127,7 +127,7 @@ def test_new_classes_are_exported_and_classified(tuned, sounds, tmp_path, monkey
     assert all(tuple(record["scores"]) == KINDS for record in records)
 
 
-def test_of_a_fine_tuned_run_others_can_be_made_and_the_trunk_left_as_it_was(tuned, origin, tmp_path):
+def test_fine_tuned_run_can_be_fine_tuned_again(tuned, origin, tmp_path):
     """Two classes where there were three; each run names the one before it."""
     train(tuned, origin.parent / "data", tmp_path / "again", head_only=True, epochs=1)
     facts = json.loads((tmp_path / "again" / "run.json").read_text())
@@ -139,7 +139,7 @@ def test_of_a_fine_tuned_run_others_can_be_made_and_the_trunk_left_as_it_was(tun
         np.testing.assert_array_equal(before, after)
 
 
-def test_else_all_of_it_learns_but_for_the_statistics(tuned, origin):
+def test_whole_network_learns_except_statistics(tuned, origin):
     before, after = trunk(origin), trunk(tuned)
     for one, other in zip(before.layers, after.layers, strict=True):
         same = all((a == b).all() for a, b in zip(weights(one), weights(other), strict=True))
@@ -207,7 +207,7 @@ def test_a_model_file_is_a_usage_error(tmp_path):
         recipe_from(tmp_path / "music-speech.onnx")
 
 
-def test_windows_of_recordings_apart_are_those_of_the_runtime():
+def test_windows_of_one_recording_match_the_runtime():
     """A short recording fills its window alone, over and over; joined, it is one of several."""
     spec = get_recipe("mel_dscnn").spec
     audio = {name: np.full(length, value, np.float32) for name, length, value in (("a", 3_000, 0.1), ("b", 5_000, 0.2))}

@@ -42,7 +42,7 @@ def archive(unpacked) -> Path:
 
 
 @pytest.mark.parametrize("form", ["archive", "folder", "parent"])
-def test_every_form_of_a_local_copy_is_read_to_the_bit(archive, unpacked, samples, tmp_path, form, capfd):
+def test_every_local_copy_is_read_exactly(archive, unpacked, samples, tmp_path, form, capfd):
     given = {"archive": archive, "folder": unpacked, "parent": unpacked.parent}[form]
     dataset = gtzan(given, data_dir=tmp_path)
     assert "ownload" not in "".join(capfd.readouterr()), "the builder speaks of a download that there is not"
@@ -59,7 +59,7 @@ def test_every_form_of_a_local_copy_is_read_to_the_bit(archive, unpacked, sample
     assert {recording.label for recording in split(dataset, 0).val} == {"music", "speech"}
 
 
-def test_the_folder_one_stands_in_is_a_local_copy(unpacked, tmp_path, monkeypatch):
+def test_working_directory_can_be_the_local_copy(unpacked, tmp_path, monkeypatch):
     monkeypatch.chdir(unpacked)
     assert len(gtzan(Path(), data_dir=tmp_path).recordings) == len(list(unpacked.rglob("*.wav")))
 
@@ -103,7 +103,7 @@ def test_what_is_not_the_collection_gets_a_sentence(tmp_path):
         ("../a.wav", 22_050, 1, "PCM_16", "move"),
     ],
 )
-def test_what_the_builder_would_misread_without_a_word_is_refused(tmp_path, name, rate, channels, subtype, message):
+def test_files_the_builder_misreads_are_refused(tmp_path, name, rate, channels, subtype, message):
     for path in ("music_wav/m.wav", "speech_wav/s.wav"):
         (tmp_path / "music_speech" / path).parent.mkdir(parents=True)
         soundfile.write(tmp_path / "music_speech" / path, np.zeros(100), 22_050)
@@ -122,7 +122,7 @@ def test_a_file_that_is_no_audio_is_named(tmp_path):
         gtzan(tmp_path, data_dir=tmp_path)
 
 
-def test_an_archive_whose_download_broke_off_gets_a_sentence(archive, tmp_path):
+def test_incomplete_archive_is_an_error(archive, tmp_path):
     cut = tmp_path / "cut.tar.gz"
     cut.write_bytes(archive.read_bytes()[:100_000])
     with pytest.raises(MsEdgeError, match=r"cut\.tar\.gz: cannot be unpacked"):
@@ -151,7 +151,7 @@ def test_links_in_an_archive_are_passed_over(unpacked, tmp_path, samples):
     assert len(gtzan(tmp_path / "links.tar", data_dir=tmp_path / "data").recordings) == len(samples)
 
 
-def test_a_place_that_cannot_be_written_is_not_taken_for_a_dead_address(unpacked, tmp_path):
+def test_unwritable_folder_is_no_download_error(unpacked, tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(MsEdgeError, match="cannot be prepared there") as refused:
         gtzan(unpacked, data_dir=tmp_path / "file")

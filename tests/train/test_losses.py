@@ -40,7 +40,7 @@ def test_accuracy_counts_decided_targets():
 
 
 @pytest.mark.parametrize("name", ["mel_patches", "mel_residual", "mel_dscnn", "mel_attention"])
-def test_recipes_learn_from_undecided_targets_and_are_loaded_again(name, tmp_path):
+def test_recipes_learn_from_undecidable_targets(name, tmp_path):
     recipe = get_recipe(name)
     model = recipe.build_model(("speech", "music"), "independent", 1)
     features = np.random.default_rng(0).standard_normal((4, *recipe.spec.feature_shape)).astype(np.float32)

@@ -90,7 +90,7 @@ def test_intervals_by_recording_are_wider_than_by_clip():
     assert by_recording.high - by_recording.low > 4 * (by_clip.high - by_clip.low)
 
 
-def test_intervals_are_those_of_scipy_where_each_recording_has_one_clip():
+def test_intervals_equal_scipy_with_single_clips():
     values = np.random.default_rng(1).exponential(size=60)
     ours = bootstrap(lambda weights: {"mean": np.average(values, weights=weights)}, np.arange(60), 0, rounds=5000)[
         "mean"
@@ -118,7 +118,7 @@ def test_whatever_is_scored_the_numbers_are_shares(rows):
         assert number.value is None or 0 <= number.low <= number.high <= 1
 
 
-def test_reliability_and_its_error_are_those_worked_out_by_hand():
+def test_reliability_equals_hand_calculation():
     curve = calibration.reliability(np.array([0.05, 0.15, 0.15, 1.0]), np.array([0, 1, 0, 1], bool))
     assert curve.count == [1, 2, 1]
     assert curve.probability == pytest.approx([0.05, 0.15, 1.0])
@@ -136,7 +136,7 @@ def test_log_loss_is_that_worked_out_by_hand():
 
 @pytest.mark.parametrize("decision", ["exclusive", "independent"])
 @given(seed=st.integers(0, 1000), sharpness=st.floats(0.2, 6))
-def test_a_temperature_changes_no_label_and_lowers_the_loss(decision, seed, sharpness):
+def test_temperature_keeps_labels_and_lowers_loss(decision, seed, sharpness):
     rng = np.random.default_rng(seed)
     targets = np.eye(2, dtype=bool)[rng.integers(0, 2, 60)]
     scores = calibration.tempered(
@@ -154,7 +154,7 @@ def test_a_temperature_changes_no_label_and_lowers_the_loss(decision, seed, shar
         assert loss <= before_loss + 1e-9
 
 
-def test_a_temperature_that_was_taken_away_is_found_again():
+def test_removed_temperature_is_recovered():
     rng = np.random.default_rng(0)
     honest = rng.random(20_000)
     targets = np.stack([rng.random(20_000) < honest, rng.random(20_000) < 1 - honest], axis=1)
@@ -162,14 +162,14 @@ def test_a_temperature_that_was_taken_away_is_found_again():
     assert calibration.fit_temperature(sharp, targets, "independent") == pytest.approx(2.5, rel=0.05)
 
 
-def test_no_temperature_follows_from_answers_that_are_all_right():
+def test_correct_answers_determine_no_temperature():
     targets = np.eye(2, dtype=bool)
     for decision in ("exclusive", "independent"):
         assert calibration.fit_temperature(targets * 0.4 + 0.3, targets, decision) is None
 
 
 @pytest.mark.parametrize("colour", ["white", "pink"])
-def test_noise_has_the_level_and_the_spectrum_asked_for(colour):
+def test_noise_has_requested_level_and_spectrum(colour):
     signal = np.sin(np.arange(160_000) / 9).astype(np.float32) * np.float32(0.1)
     for snr_db in (20, -5):
         added = with_noise(signal, colour, snr_db, np.random.default_rng(0)) - signal
@@ -179,7 +179,7 @@ def test_noise_has_the_level_and_the_spectrum_asked_for(colour):
     np.testing.assert_allclose(np.diff(octaves), {"white": 0, "pink": -6}[colour], atol=0.5)
 
 
-def test_no_error_in_few_recordings_is_told_from_proof():
+def test_report_says_few_recordings_prove_little():
     targets = [[1, 0], [0, 1], [0, 0], [0, 0]]
     right = measures(
         answers([[0.9, 0.2], [0.1, 0.8], [0.1, 0.2], [0.3, 0.9]], targets, ["speech", "music", "other", "music"]), 0, 5

@@ -106,7 +106,7 @@ def test_a_second_is_one_window_of_mel_residual(blocks):
 
 
 @pytest.mark.parametrize("decision", ["independent", "exclusive"])
-def test_the_windows_of_a_run_of_mel_residual_score_as_alone(decision):
+def test_windows_of_a_run_score_as_alone(decision):
     model = residual(decision)
     changing = np.random.default_rng(1).normal(0, 0.5, (3, 49 + 5 * mel_residual.STEP_FRAMES, 48))
     features = np.cumsum(changing, axis=1).astype(np.float32)
@@ -121,7 +121,7 @@ def test_the_windows_of_a_run_of_mel_residual_score_as_alone(decision):
         np.testing.assert_allclose(together.sum(axis=-1), 1, atol=1e-6)
 
 
-def test_every_recipe_keeps_its_floor_where_parity_means_something():
+def test_every_recipe_has_a_sufficient_floor():
     from ms_edge.features.frontend import hann_window
 
     for recipe in recipes().values():

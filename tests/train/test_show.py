@@ -29,7 +29,7 @@ def classes(tmp_path, copy_by_label):
     return copy_by_label(tmp_path / "classes")
 
 
-def test_files_of_one_name_get_a_picture_each_and_others_a_sentence(tmp_path, samples, capsys):
+def test_files_of_one_name_get_separate_pictures(tmp_path, samples, capsys):
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
         shutil.copy(samples[0], tmp_path / place / "x.wav")
@@ -50,7 +50,7 @@ def test_files_of_one_name_get_a_picture_each_and_others_a_sentence(tmp_path, sa
 
 
 @pytest.mark.parametrize(("recipe", "height"), [("logstft_cnn", 888), ("resized_cnn", 888), ("mel_dscnn", 1200)])
-def test_a_recipe_s_page_has_the_pictures_it_should_and_the_same_bytes(recipe, height, tmp_path, samples):
+def test_page_has_expected_pictures_and_same_bytes(recipe, height, tmp_path, samples):
     for place in ("a", "b"):
         assert main(["show", "--recipe", recipe, str(samples[0]), "-o", str(tmp_path / place)]) == 0
     name = f"{samples[0].stem}.png"
@@ -59,7 +59,7 @@ def test_a_recipe_s_page_has_the_pictures_it_should_and_the_same_bytes(recipe, h
 
 
 @pytest.mark.parametrize("recipe", ["logstft_cnn", "resized_cnn", "mel_dscnn"])
-def test_a_tone_and_a_click_are_drawn_where_they_are(recipe):
+def test_tone_and_click_are_drawn_in_place(recipe):
     from matplotlib.figure import Figure
 
     from ms_edge.features.frontend import FrontEnd
@@ -107,7 +107,7 @@ def test_names_that_are_hard_to_draw(tmp_path, samples):
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-def test_panels_are_random_clips_the_same_for_the_same_seed(tmp_path, classes, capsys):
+def test_same_seed_gives_the_same_panels(tmp_path, classes, capsys):
     pictures = []
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         out = tmp_path / name
@@ -129,7 +129,7 @@ def test_panels_leave_out_what_cannot_be_read(tmp_path, classes, capsys):
         show_panels(folder(classes), recipe, tmp_path / "out", 0)
 
 
-def test_every_augmentation_has_a_picture_and_a_sound_of_the_same_length(tmp_path, samples, capsys):
+def test_every_augmentation_has_picture_and_sound(tmp_path, samples, capsys):
     file, other = str(samples[0]), str(samples[-1])
     out = tmp_path / "out"
     assert main(["show", "--augment", file, "--mix-with", other, "--recipe", "mel_dscnn", "-o", str(out)]) == 0
@@ -153,7 +153,7 @@ def test_every_augmentation_has_a_picture_and_a_sound_of_the_same_length(tmp_pat
     assert len(set(found.values())) == len(found)
 
 
-def test_an_augmentation_sounds_the_same_alone_and_never_overwrites_its_input(tmp_path, samples):
+def test_augmentation_does_not_depend_on_the_others(tmp_path, samples):
     shutil.copy(samples[0], tmp_path / "x.wav")
     shutil.copy(samples[1], tmp_path / "x-gain.wav")
     kept = (tmp_path / "x-gain.wav").read_bytes()

@@ -97,7 +97,7 @@ cli.command()
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
-def test_ctrl_c_ends_a_training_with_130_and_it_goes_on(tmp_path, copy_by_label):
+def test_ctrl_c_exits_with_130(tmp_path, copy_by_label):
     data, out = copy_by_label(tmp_path / "data"), tmp_path / "run"
     command = [sys.executable, "-c", FEW_WINDOWS, "fit", "--recipe", "mel_dscnn", "--data", f"folder:{data}"]
     command += ["--out", str(out), "--cache", "none"]
