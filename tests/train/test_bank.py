@@ -87,7 +87,7 @@ def test_an_interrupted_bank_is_finished(plan, tmp_path, monkeypatch):
     assert len(again) + 5 == len(list(plan.chunks()))
 
 
-def test_a_torn_file_has_its_length_rendered_again(plan, tmp_path):
+def test_torn_bank_file_is_rendered_again(plan, tmp_path):
     Bank(tmp_path / "bank", plan, tmp_path)
     before = content(tmp_path / "bank")
     (tmp_path / "bank" / f"{ONE}.spectra.f16").write_bytes(b"some of it")
@@ -117,7 +117,7 @@ def test_each_use_has_another_place_and_level(plan, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["mel_patches", "logstft_cnn", "resized_cnn"])
-def test_features_are_those_of_what_was_rendered(plan, tmp_path, monkeypatch, recipe):
+def test_features_match_the_rendered_windows(plan, tmp_path, monkeypatch, recipe):
     """By TensorFlow's front end: mel bands and bins, with and without a logarithm, in both layouts."""
     monkeypatch.setattr(banks, "GAIN_DB", (0.0, 0.0))
     spec = get_recipe(recipe).spec
@@ -148,7 +148,7 @@ def test_levels_never_clip_samples(plan, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_a_full_disk_is_one_sentence(plan, tmp_path, monkeypatch, when):
+def test_full_disk_gives_one_sentence(plan, tmp_path, monkeypatch, when):
     if when == "before":
         monkeypatch.setattr(stores.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     else:
@@ -195,7 +195,7 @@ def test_every_window_is_used_before_any_repeats(plan, tmp_path, monkeypatch):
     assert set(used.values()) <= {1, 2, 3}
 
 
-def test_any_epoch_can_be_begun_with(plan, tmp_path):
+def test_training_can_start_at_any_epoch(plan, tmp_path):
     found = batches(plan, tmp_path, steps=4)
     whole = [tuple(part.numpy() for part in batch) for batch in found.dataset(0).take(8)]
     later = [tuple(part.numpy() for part in batch) for batch in found.dataset(1).take(4)]
@@ -236,7 +236,7 @@ def test_longer_trainings_and_other_masks_share_a_bank(samples, tmp_path):
     assert len(list(tmp_path.glob("bank-*"))) == 2
 
 
-def test_digests_tell_data_seeds_and_code_apart(monkeypatch):
+def test_digest_depends_on_data_seed_and_code(monkeypatch):
     one = banks.digest({"seed": 1})
     assert one == banks.digest({"seed": 1})
     assert one != banks.digest({"seed": 2})

@@ -53,7 +53,7 @@ def assert_right(found: list[np.ndarray]) -> None:
         assert audio[:].dtype == np.float32
 
 
-def test_what_is_stored_is_not_read_again(tmp_path):
+def test_stored_recording_is_not_read_again(tmp_path):
     corpus = Corpus(5)
     for reads in (5, 5):
         assert_right(corpus.read_all(tmp_path))
@@ -98,7 +98,7 @@ def test_many_recordings_need_few_open_files(tmp_path):
     assert "not cached" not in done.stderr
 
 
-def test_an_interrupted_build_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_interrupted_build_continues(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "PACK_BYTES", 100_000)  # three recordings
     corpus = Corpus(10)
 
@@ -206,7 +206,7 @@ def test_large_packs_are_left_alone(tmp_path, monkeypatch):
     assert before.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.pack")}.items()
 
 
-def test_two_builds_at_once_do_no_harm(tmp_path):
+def test_two_builds_at_once_are_safe(tmp_path):
     """Each finds nothing and makes everything; what the other has written in between is replaced by the same."""
     corpus = Corpus(4)
     builds = [clips.read_all(corpus.recordings, 8_000, "data", Cache(tmp_path)) for _ in range(2)]
@@ -283,7 +283,7 @@ def test_activity_is_found_once(samples, tmp_path, monkeypatch):
         np.testing.assert_array_equal(again[name], active)
 
 
-def test_samples_of_16_bits_are_told_from_others():
+def test_samples_of_16_bits_are_recognised():
     assert in_16_bits(np.float32([-1, 0, 32767 / 32768])).dtype == np.int16
     for more in ([1.0], [1e-6], [0.5 / 32768]):
         assert in_16_bits(np.float32(more)).dtype == np.float32

@@ -45,7 +45,7 @@ def train_all(root: Path) -> None:
             assert cli.main(["fit", *arguments, *chosen, *augment]) == 0
 
 
-def test_a_line_a_system_and_a_report(runs, tmp_path, capsys):
+def test_report_has_a_line_for_each_system(runs, tmp_path, capsys):
     assert cli.main(["compare", str(runs), "-o", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     numbers = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -109,7 +109,7 @@ def test_runs_of_other_recordings_are_refused(runs, tmp_path):
         (lambda root: [path.unlink() for path in root.rglob("metrics.json")], "no complete run"),
     ],
 )
-def test_what_cannot_be_compared_gets_one_sentence(runs, tmp_path, spoil, said, capsys):
+def test_incomparable_runs_give_one_sentence(runs, tmp_path, spoil, said, capsys):
     shutil.copytree(runs, tmp_path / "runs")
     spoil(tmp_path / "runs")
     assert cli.main(["compare", str(tmp_path / "runs")]) == 1
@@ -181,17 +181,17 @@ def test_recorded_command_repeats_the_training(runs, tmp_path, name):
 
 
 @pytest.mark.parametrize("text", ["nois", "noise:x", "noise:2", "none:1"])
-def test_augmentations_that_are_none_are_refused(text):
+def test_unknown_augmentations_are_refused(text):
     with pytest.raises(MsEdgeError):
         parse_chain([text])
 
 
-def test_no_augmentation_stands_alone():
+def test_none_cannot_be_combined():
     with pytest.raises(MsEdgeError, match="none stands alone"):
         parse_chain(["none", "gain"])
 
 
-def test_no_augmentation_is_an_empty_chain():
+def test_none_is_an_empty_chain():
     samples = np.ones(8, np.float32)
     chain = parse_chain(["none"])
     np.testing.assert_array_equal(chain(samples, np.random.default_rng(0), 8000), samples)

@@ -59,7 +59,7 @@ def test_folder_reads_every_format_and_sorts_its_classes(samples, tmp_path):
         assert np.abs(audio).max() > 0.01
 
 
-def test_folders_that_are_no_dataset_get_a_sentence(samples, tmp_path):
+def test_unusable_folder_gives_one_sentence(samples, tmp_path):
     with pytest.raises(MsEdgeError, match="no such folder"):
         folder(tmp_path / "missing")
     with pytest.raises(MsEdgeError, match="at least two"):
@@ -160,7 +160,7 @@ def test_one_file_in_many_excerpts_is_one_recording():
         split(excerpts({"a": ("music",), "b": ("speech",), "c": ("speech",)}), 0)
 
 
-def test_what_a_dataset_leaves_open_trains_or_validates():
+def test_recordings_without_split_train_or_validate():
     files = {f"{label}-{i}": (label,) for label in ("music", "speech") for i in range(10)}
     tested = {"music-0": "test", "speech-0": "test"}
     for prescribed in (tested, {file: tested.get(file, "train") for file in files}):
@@ -178,7 +178,7 @@ def test_fold_without_a_label_is_an_error():
         split(dataset({"music": 6, "speech": 1}), 0, (1, 2))
 
 
-def test_too_few_recordings_get_a_sentence():
+def test_too_few_recordings_give_one_sentence():
     with pytest.raises(MsEdgeError, match="no recording of speech is left for training"):
         split(dataset({"music": 5, "speech": 1}), seed=0)
 
@@ -205,7 +205,7 @@ def test_unreadable_recordings_are_left_out_and_named(samples, tmp_path, capsys)
     assert "bad.wav" in capsys.readouterr().err
 
 
-def test_copies_of_a_recording_never_part(samples, tmp_path):
+def test_copies_of_a_recording_stay_together(samples, tmp_path):
     for label in ("music", "speech"):
         (tmp_path / label).mkdir()
         for path in samples:
@@ -232,7 +232,7 @@ def test_fold_that_cannot_test_a_label_fails():
         split(dataset({"music": 6, "speech": 3}), 0, (5, 6))
 
 
-def test_what_is_no_file_is_no_recording(samples, tmp_path, capsys):
+def test_only_regular_files_are_recordings(samples, tmp_path, capsys):
     for label in ("music", "speech"):
         (tmp_path / label / "album.wav").mkdir(parents=True)
         (tmp_path / label / "a.wav").write_bytes(samples[0].read_bytes())

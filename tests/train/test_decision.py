@@ -219,7 +219,7 @@ def test_folded_weights_scale_and_shift_the_logits(build):
 
 
 @pytest.mark.parametrize("build", [dense_without_bias, curved, normalised])
-def test_what_cannot_be_folded_stays_as_it_was(build):
+def test_unfoldable_network_is_unchanged(build):
     model = build()
     before = [np.copy(each) for each in model.get_weights()]
     assert not fold(model, LABELS, np.array([0.4, 1.7]), np.array([0.9, -1.2]), SPEC.feature_shape)
@@ -228,7 +228,7 @@ def test_what_cannot_be_folded_stays_as_it_was(build):
 
 
 @pytest.mark.parametrize("augmented", [True, False])
-def test_windows_are_of_each_kind_alike(pool, recipe, augmented):
+def test_each_kind_has_equally_many_windows(pool, recipe, augmented):
     recipe = recipe if augmented else dataclasses.replace(recipe, augment=None, scenes=False)
     drawn = list(draw(pool, recipe, 3, Cache(None)))
     kinds = kinds_of(np.stack([row for _, row in drawn]), LABELS).tolist()
@@ -240,7 +240,7 @@ def test_windows_are_of_each_kind_alike(pool, recipe, augmented):
     np.testing.assert_array_equal(again[0], drawn[0][0])
 
 
-def test_a_network_that_is_too_sure_is_mended(pool, recipe):
+def test_overconfident_network_is_calibrated(pool, recipe):
     held, layer = Held("calib", ("a",), pool), FrontEndLayer(SPEC)
     model = telling(8.0, 12.0)
     features = np.random.default_rng(0).normal(-2, 1, (9, *SPEC.feature_shape)).astype(np.float32)

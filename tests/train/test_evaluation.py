@@ -65,7 +65,7 @@ def bundled(folder, tmp_path_factory) -> Path:
     return out
 
 
-def test_the_report_is_whole(bundled):
+def test_report_is_complete(bundled):
     assert {path.name for path in bundled.iterdir()} == PICTURES | {"report.md", "report.json"}
     for name in PICTURES:
         assert (bundled / name).read_bytes().startswith(b"\x89PNG")
@@ -81,7 +81,7 @@ def test_the_report_is_whole(bundled):
     assert "--calibrate-on" in (bundled / "report.md").read_text()
 
 
-def test_what_is_scored_is_what_is_shipped(bundled, folder, samples, capsys):
+def test_scores_match_ms_edge_classify(bundled, folder, samples, capsys):
     assert edge_cli.main(["classify", "--format", "jsonl", *map(str, samples)]) == 0
     records = {Path(record["path"]).name: record for record in map(json.loads, capsys.readouterr().out.splitlines())}
     found = json.loads((bundled / "report.json").read_text())
@@ -107,7 +107,7 @@ def test_clips_are_the_windows_of_the_runtime(bundled, samples):
     assert counts.sum() == sum(len(one.starts) for one in windows)
 
 
-def test_what_cannot_be_read_is_listed(bundled):
+def test_unreadable_recordings_are_listed(bundled):
     found = json.loads((bundled / "report.json").read_text())
     ((name, why),) = found["data"]["unreadable"].items()
     assert name == "music/broken.wav"
@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_report(bundled, folder, tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
+def test_one_class_has_no_roc_area(samples, tmp_path, capsys):
     for name in ("speech", "music"):
         (tmp_path / name).mkdir()
     for number, path in enumerate(path for path in samples if path.name.startswith("music")):
@@ -289,7 +289,7 @@ def test_refusals_are_one_sentence(run, folder, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
+def test_folds_test_every_recording_and_resume(folder, tmp_path, capsys):
     out = tmp_path / "folds"
     assert fit(folder, out, "--folds", "2") == 0
     printed = capsys.readouterr().out

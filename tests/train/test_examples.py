@@ -75,7 +75,7 @@ def digest_of(samples: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
-def test_audio_and_labels_are_read_to_the_bit(examples, tmp_path, file_format):
+def test_audio_and_labels_are_read_exactly(examples, tmp_path, file_format):
     folder = written(tmp_path, {"train": examples}, file_format=file_format)
     found = dataset_by_name(f"tfds:{folder}")
     assert (found.name, found.labels, found.decision) == ("toy/1.0.0", ("speech", "music"), "exclusive")
@@ -178,7 +178,7 @@ def test_supervised_keys_choose_among_several(examples, tmp_path):
         ({"audio": audio_feature(), "label": label_feature()}, {"label": -1}, "has 0 classes"),
     ],
 )
-def test_what_cannot_be_learnt_from_gets_one_sentence(tmp_path, features, row, sentence):
+def test_unusable_dataset_gives_one_sentence(tmp_path, features, row, sentence):
     if "audio" in features:
         row = {**row, "audio": np.zeros(8_000, np.int64)}
     with pytest.raises(MsEdgeError, match=sentence) as refused:
@@ -217,7 +217,7 @@ def test_bad_examples_are_left_out_counted_and_named(samples, tmp_path, capsys):
         (lambda content: b"", "should have"),
     ],
 )
-def test_a_damaged_file_of_examples_gets_one_sentence(examples, tmp_path, damage, sentence):
+def test_damaged_examples_give_one_sentence(examples, tmp_path, damage, sentence):
     folder = written(tmp_path, {"train": examples})
     path = next(folder.glob("*.tfrecord*"))
     path.write_bytes(damage(path.read_bytes()))
@@ -241,7 +241,7 @@ def test_undecodable_example_is_left_out(examples, tmp_path, capsys):
 @pytest.mark.parametrize(
     "name", ["nosuchdataset", "nosuch/config", "spoken_digit:9.9.9", "spoken_digit/x", "/none", "a b", "huggingface:x"]
 )
-def test_an_unknown_name_gets_one_sentence(capfd, name):
+def test_unknown_dataset_gives_one_sentence(capfd, name):
     with pytest.raises(MsEdgeError, match="has no such dataset") as refused:
         dataset_by_name(f"tfds:{name}")
     assert len(str(refused.value).splitlines()) == 1

@@ -89,7 +89,7 @@ def weights(model: keras.Model) -> list[np.ndarray]:
     return [np.asarray(weight) for weight in model.weights]
 
 
-def test_a_run_folder_says_what_it_came_from(tuned, origin):
+def test_run_folder_records_its_origin(tuned, origin):
     facts = json.loads((tuned / "run.json").read_text())
     assert (facts["recipe"], facts["labels"], facts["fold"]) == ("mel_dscnn_finetuned", list(KINDS), "1/4")
     digest = hashlib.sha256((origin / "model.keras").read_bytes()).hexdigest()
@@ -99,7 +99,7 @@ def test_a_run_folder_says_what_it_came_from(tuned, origin):
     assert json.loads((tuned / "metrics.json").read_text())["test"]["files"] == 3
 
 
-def test_what_the_origin_has_heard_is_no_test(origin, tmp_path, capsys):
+def test_recordings_of_the_origin_are_counted(origin, tmp_path, capsys):
     data = json.loads((origin / "run.json").read_text())["data"]
     chosen = ["--from", str(origin), "--data", data, "--fold", "1/3", "--epochs", "1", "--head-only"]
     assert cli.main(["finetune", *chosen, "--out", str(tmp_path / "run")]) == 0
@@ -193,7 +193,7 @@ def test_every_recipe_has_a_trunk(name, tmp_path):
         (lambda path: (path / "recipe.json").write_text("{}") and path, "not a run folder"),
     ],
 )
-def test_what_is_no_origin_gets_one_sentence(origin, sounds, tmp_path, capsys, make, sentence):
+def test_invalid_origin_gives_one_sentence(origin, sounds, tmp_path, capsys, make, sentence):
     path = make(shutil.copytree(origin, tmp_path / "origin"))
     arguments = ["finetune", "--from", str(path), "--data", f"folder:{sounds}", "--out", str(tmp_path / "out")]
     assert cli.main(arguments) in (1, 2)

@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_weights(whole, folder, tmp_path):
 
 
 @all_but_one_slow
-def test_another_seed_gives_others(whole, folder, tmp_path):
+def test_another_seed_gives_other_weights(whole, folder, tmp_path):
     train(whole.name, folder, tmp_path / "other", seed=8)
     assert any((a != b).any() for a, b in zip(weights(whole), weights(tmp_path / "other"), strict=True))
 
@@ -163,7 +163,7 @@ def stopped(folder, tmp_path_factory) -> tuple[Path, Path]:
         (lambda out, data: (out / "run.json").write_text("{") and {}, "run.json cannot be read"),
     ],
 )
-def test_what_cannot_be_resumed_gets_one_sentence(stopped, folder, tmp_path, change, sentence):
+def test_impossible_resume_gives_one_sentence(stopped, folder, tmp_path, change, sentence):
     data, out = stopped[0], tmp_path / "run"
     shutil.copytree(stopped[1], out)
     shutil.copytree(folder, data, dirs_exist_ok=True)  # all that another case has changed
@@ -184,7 +184,7 @@ def test_the_checkpoint_of_another_network_is_refused(folder, tmp_path):
     assert checkpoint.restore(tmp_path, model) == (1, [{"loss": 1.0}])
 
 
-def test_a_full_disk_ends_no_training(folder, tmp_path, monkeypatch, capsys):
+def test_full_disk_does_not_end_training(folder, tmp_path, monkeypatch, capsys):
     def full(file, **arrays):
         file.write(b"some of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -324,7 +324,7 @@ def test_model_without_averaging_is_unchanged(points):
         np.testing.assert_array_equal(a, b)
 
 
-def test_averaged_weights_are_those_of_16_bits_too(points, monkeypatch):
+def test_mixed_precision_keeps_averaged_weights(points, monkeypatch):
     model = normalising(0.8)
     model.compile(keras.optimizers.LossScaleOptimizer(model.optimizer), model.loss)
     model.train_on_batch(*points)

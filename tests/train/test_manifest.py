@@ -39,7 +39,7 @@ def lines(root: Path) -> list[str]:
     return [f"audio/{path.name},{path.name.partition('_')[0]},,," for path in sorted((root / "audio").iterdir())]
 
 
-def test_whole_files_are_those_of_a_folder(root, samples):
+def test_whole_files_equal_those_of_a_folder(root, samples):
     found = dataset_by_name(f"csv:{table(root, *lines(root))}")
     assert (found.name, found.labels, found.decision) == ("clips", ("music", "speech"), "exclusive")
     assert [recording.name for recording in found.recordings] == [f"audio/{path.name}" for path in samples]
@@ -192,7 +192,7 @@ def test_file_with_nan_samples_is_left_out(root):
         ("path,label", ['"audio'], "is not CSV in UTF-8"),
     ],
 )
-def test_what_is_no_manifest_gets_one_sentence(root, header, rows, sentence):
+def test_invalid_manifest_gives_one_sentence(root, header, rows, sentence):
     with pytest.raises(MsEdgeError, match=sentence) as refused:
         manifest(table(root, *rows, header=header))
     assert len(str(refused.value).splitlines()) == 1

@@ -30,7 +30,7 @@ BY_HAND = answers(
 )
 
 
-def test_measures_are_those_worked_out_by_hand():
+def test_measures_equal_hand_calculation():
     found = measures(BY_HAND, seed=0, rounds=50)
     assert found.count == 6
     assert found.accuracy.value == 3 / 6
@@ -47,7 +47,7 @@ def test_measures_are_those_worked_out_by_hand():
         assert number.low <= number.value <= number.high
 
 
-def test_the_confusion_table_holds_what_the_runtime_answers():
+def test_confusion_holds_the_answers_of_the_runtime():
     assert confusion(BY_HAND) == Confusion(
         truths=["speech", "music", "other"],
         answers=["speech", "music", "speech+music", "other", "silence"],
@@ -55,14 +55,14 @@ def test_the_confusion_table_holds_what_the_runtime_answers():
     )
 
 
-def test_what_cannot_be_asked_has_no_value():
+def test_undefined_measures_have_no_value():
     found = measures(answers([[0.9, 0.1], [0.2, 0.8]], [[1, 0], [1, 0]]), seed=0, rounds=20)
     none = Interval(None, None, None)
     assert found.labels["speech"].roc_auc == found.labels["music"].recall == none
     assert found.labels["speech"].recall.value == 0.5
 
 
-def test_nothing_at_all_has_no_value_either():
+def test_no_answers_have_no_value():
     found = measures(answers(np.empty((0, 2)), np.empty((0, 2)), []), seed=0)
     assert found.count == 0
     assert found.accuracy.value is None
@@ -109,7 +109,7 @@ PROBABILITY = st.floats(0, 1, width=32)
 
 
 @given(st.lists(st.tuples(PROBABILITY, PROBABILITY, st.integers(0, 2)), min_size=1, max_size=30))
-def test_whatever_is_scored_the_numbers_are_shares(rows):
+def test_measures_are_between_0_and_1(rows):
     found = answers([row[:2] for row in rows], [[row[2] == 0, row[2] == 1] for row in rows])
     result = measures(found, seed=0, rounds=3)
     assert np.sum(result.confusion.counts) == len(rows)
@@ -126,7 +126,7 @@ def test_reliability_equals_hand_calculation():
     assert calibration.expected_calibration_error(curve) == pytest.approx((0.05 + 2 * 0.35 + 0) / 4)
 
 
-def test_log_loss_is_that_worked_out_by_hand():
+def test_log_loss_equals_hand_calculation():
     scores, targets = np.array([[0.8, 0.2]]), np.array([[True, False]])
     assert calibration.log_loss(scores, targets, "exclusive")[0] == pytest.approx(-np.log(0.8))
     assert calibration.log_loss(scores, np.array([[True, True]]), "independent")[0] == pytest.approx(

@@ -152,7 +152,7 @@ def test_no_source_dominates_training(rows):
         assert max(minutes.values()) < share * sum(minutes.values()), label
 
 
-def test_rows_wanted_do_not_depend_on_their_order(rows):
+def test_wanted_rows_do_not_depend_on_order(rows):
     kept = corpus.wanted(rows, ["train", "val"])
     assert {row.split for row in kept} == {"train", "val"}
     assert corpus.wanted(rows[::-1], ["train", "val"]) == kept
@@ -199,7 +199,7 @@ def queen(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def test_queen_hands_out_each_entry_by_its_name(tmp_path):
+def test_queen_container_returns_entries_by_name(tmp_path):
     members = {"JOE0001.SB": b"first", "C103K043.SB": b"", "TWELVE.NAMES": b"last \0 one"}
     container = queen(tmp_path / "queen.1c", members)
     assert {name: corpus.read_member(container, name) for name in members} == members
@@ -218,7 +218,7 @@ def test_containers_of_two_engines_are_zip_files(tmp_path, name):
         corpus.read_member(container, "sound/b.wav")
 
 
-def test_als_is_unsigned_bytes_after_32_others(tmp_path):
+def test_als_is_unsigned_bytes_after_32_bytes(tmp_path):
     path = tmp_path / "30.ALS"
     samples = tone(rate_hz=11_025)
     # The header is loud: taken for audio, it would shift everything and click.
@@ -290,7 +290,7 @@ def test_header_decides_format_and_channels_are_averaged(tmp_path, name, form):
     assert_sounds_like(decoded(path), tone(amplitude=0.25), 0.02)
 
 
-def test_what_nothing_can_read_is_an_audio_error(tmp_path):
+def test_undecodable_file_is_an_audio_error(tmp_path):
     pytest.importorskip("av")
     path = tmp_path / "song.xm"
     path.write_bytes(b"Extended Module: " + bytes(range(256)) * 8)

@@ -82,7 +82,7 @@ def test_tone_and_click_are_drawn_in_place(recipe):
     assert unit.startswith("ln(")
 
 
-def test_no_peak_of_a_long_waveform_is_lost():
+def test_long_waveform_shows_every_peak():
     from matplotlib.figure import Figure
 
     samples = np.zeros(1_000_003, np.float32)
@@ -100,7 +100,7 @@ def test_long_audio_is_shown_from_its_start(tmp_path, monkeypatch, samples, caps
     assert size(tmp_path / f"{samples[0].stem}.png") == (1440, 888)
 
 
-def test_names_that_are_hard_to_draw(tmp_path, samples):
+def test_unusual_file_names_are_drawn(tmp_path, samples):
     name = b"$\\frac{$ \xff \xe6\x97\xa5.wav".decode("utf-8", "surrogateescape")
     shutil.copy(samples[0], tmp_path / name)
     assert main(["show", str(tmp_path / name), "-o", str(tmp_path / "out")]) == 0
@@ -118,7 +118,7 @@ def test_same_seed_gives_the_same_panels(tmp_path, classes, capsys):
     assert capsys.readouterr().out.split()[0] == str(tmp_path / "a" / "panels.png")
 
 
-def test_panels_leave_out_what_cannot_be_read(tmp_path, classes, capsys):
+def test_panels_leave_out_unreadable_recordings(tmp_path, classes, capsys):
     for path in sorted((classes / "music").iterdir())[1:]:
         path.write_bytes(b"no audio")
     recipe = get_recipe("mel_dscnn")
@@ -196,7 +196,7 @@ def test_an_unknown_recipe_is_named(capsys, tmp_path):
         (["x.wav", "--archive", "y"], "--archive goes with --data gtzan."),
     ],
 )
-def test_what_does_not_fit_together_is_one_sentence(arguments, says, capsys, tmp_path):
+def test_conflicting_options_give_one_sentence(arguments, says, capsys, tmp_path):
     assert main(["show", *arguments, "-o", str(tmp_path / "out")]) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith(f"ms-train: {says}")
@@ -205,7 +205,7 @@ def test_what_does_not_fit_together_is_one_sentence(arguments, says, capsys, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path, samples, capsys):
+def test_folder_that_cannot_be_made_is_named(tmp_path, samples, capsys):
     (tmp_path / "file").write_text("")
     assert main(["show", str(samples[0]), "-o", str(tmp_path / "file" / "out")]) == 2
     assert "cannot be made" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def helps(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("program", PARSERS)
-def test_no_help_shows_what_is_for_argparse(program):
+def test_help_has_no_argparse_placeholders(program):
     found = list(helps(PARSERS[program]()))
     assert len(found) > 4
     for text in found:
@@ -76,7 +76,7 @@ cli.command()
 
 
 @pytest.mark.parametrize(("how", "status"), [("well", 0), ("interrupted", 130)])
-def test_the_process_ends_without_taking_python_down(how, status):
+def test_process_ends_without_interpreter_shutdown(how, status):
     done = subprocess.run([sys.executable, "-c", ENDS, "compare", how], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (status, "printed\n"), done.stderr
     assert ("ms-train: interrupted." in done.stderr) == (status == 130)
@@ -113,7 +113,7 @@ def test_ctrl_c_exits_with_130(tmp_path, copy_by_label):
     assert not (out / "metrics.json").exists()
 
 
-def test_resuming_a_finished_training_is_no_failure(tmp_path, copy_by_label, capsys):
+def test_resuming_a_finished_training_succeeds(tmp_path, copy_by_label, capsys):
     data = copy_by_label(tmp_path / "data")
     arguments = ["fit", "--recipe", "resized_cnn", "--data", f"folder:{data}", "--out", str(tmp_path / "run")]
     arguments += ["--epochs", "1", "--cache", "none"]

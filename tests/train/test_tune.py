@@ -250,7 +250,7 @@ def test_bad_data_ends_the_search(tmp_path):
         ({"resume": True, "dataset": some("a", "c")}, "was begun with recordings"),
     ],
 )
-def test_what_cannot_go_on_gets_one_sentence(tmp_path, options, sentence):
+def test_impossible_search_resume_gives_one_sentence(tmp_path, options, sentence):
     pretend(tmp_path, trials=1)
     with pytest.raises(UsageError, match=sentence) as raised:
         pretend(tmp_path, **options)
@@ -258,13 +258,13 @@ def test_what_cannot_go_on_gets_one_sentence(tmp_path, options, sentence):
 
 
 @pytest.mark.parametrize("text", ["nonsense\n", '{"op_code":0}\n', "[]\n", '{"op_code":99,"worker_id":"x"}\n'])
-def test_what_is_no_journal_gets_one_sentence(tmp_path, text):
+def test_invalid_journal_gives_one_sentence(tmp_path, text):
     (tmp_path / "study.log").write_text(text * 2)
     with pytest.raises(MsEdgeError, match="is not the journal of a search"):
         pretend(tmp_path, resume=True)
 
 
-def test_a_folder_of_others_is_left_alone(tmp_path):
+def test_folder_with_other_files_is_unchanged(tmp_path):
     (tmp_path / "thesis.tex").touch()
     for resume in (False, True):
         with pytest.raises(UsageError, match="already holds files; give --out a new folder"):
@@ -280,7 +280,7 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
         ("colour=red", "resized_cnn has no setting 'colour'; it has learning_rate, filters, dense, dropout."),
     ],
 )
-def test_bad_settings_get_one_sentence(tmp_path, capsys, given, sentence):
+def test_bad_settings_give_one_sentence(tmp_path, capsys, given, sentence):
     arguments = ["fit", "--recipe", "resized_cnn", "--data", "folder:x", "--out", str(tmp_path / "run"), "--set", given]
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err == f"ms-train: {sentence}\n"
@@ -300,7 +300,7 @@ def test_range_reads_values_with_their_type():
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_every_recipe_builds_with_all_it_declares(name):
+def test_every_recipe_builds_with_every_setting(name):
     found = get_recipe(name)
     assert set(found.settings) == set(found.ranges)
     assert found.with_settings(found.settings).settings == found.settings
