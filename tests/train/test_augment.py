@@ -206,7 +206,9 @@ def differences(whole: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 
 def test_one_of_two_sounds_may_reverberate(decaying, only, monkeypatch):
-    """A presenter over dry music, and the other way round: speech is a tone, music another, a room spreads them over time."""
+    """A presenter over dry music, and the other way round: speech is a tone, music another, a room
+    spreads them over time.
+    """
     only(WET=1.0, MIXTURE=1.0)
     rest = np.zeros(RATE_HZ, np.float32)
     pieces = [
@@ -371,14 +373,18 @@ def test_mix_has_the_requested_level_difference():
 
 
 def test_loudness_is_a_weighted_level():
-    """A-weighting, IEC 61672-1, table 3: 0 dB at 1 kHz, -19.1 at 100 Hz, -1.1 at 8 kHz (here 6.3 kHz: -0.1)."""
+    """A-weighting, IEC 61672-1, table 3: 0 dB at 1 kHz, -19.1 at 100 Hz, -1.1 at 8 kHz (here 6.3
+    kHz: -0.1).
+    """
     full_db = 20 * np.log10(0.3 / np.sqrt(2))
     for hz, weight_db in ((1000, 0.0), (100, -19.1), (6300, -0.1)):
         assert loudness(tone(hz, 1), RATE_HZ) - full_db == pytest.approx(weight_db, abs=0.15)
 
 
 def test_channel_output_is_unchanged():
-    """The random stream to the bit, the samples to what processors may differ in: who changes it makes another model."""
+    """The random stream to the bit, the samples to what processors may differ in: who changes it
+    makes another model.
+    """
     rng = np.random.default_rng(42)
     samples = (0.1 * np.random.default_rng(7).standard_normal(RATE_HZ)).astype(np.float32)
     outs = np.stack([channel(samples, rng, RATE_HZ) for _ in range(60)])

@@ -1,4 +1,6 @@
-"""Rendered windows on disk: the same however they were rendered, each used before any is used again."""
+"""Rendered windows on disk: the same however they were rendered, each used before any is used
+again.
+"""
 
 from __future__ import annotations
 

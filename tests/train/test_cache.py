@@ -1,4 +1,6 @@
-"""The cache of decoded audio and features: few open files, complete after an interruption, never stale."""
+"""The cache of decoded audio and features: few open files, complete after an interruption, never
+stale.
+"""
 
 from __future__ import annotations
 
@@ -190,7 +192,9 @@ def test_rate_spec_limit_and_decoder_decide_the_array(tmp_path, monkeypatch):
 
 
 def test_small_packs_are_joined(tmp_path):
-    """A training on one recording more each time leaves not a file each time, each of which would be held open."""
+    """A training on one recording more each time leaves not a file each time, each of which would
+    be held open.
+    """
     for count in range(1, 8):
         corpus = Corpus(count)
         assert_right(corpus.read_all(tmp_path))
@@ -207,7 +211,9 @@ def test_large_packs_are_left_alone(tmp_path, monkeypatch):
 
 
 def test_two_builds_at_once_are_safe(tmp_path):
-    """Each finds nothing and makes everything; what the other has written in between is replaced by the same."""
+    """Each finds nothing and makes everything; what the other has written in between is replaced by
+    the same.
+    """
     corpus = Corpus(4)
     builds = [clips.read_all(corpus.recordings, 8_000, "data", Cache(tmp_path)) for _ in range(2)]
     first = [next(build)[1] for build in builds]

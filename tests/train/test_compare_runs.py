@@ -1,4 +1,6 @@
-"""Several systems on the same recordings: the table is what their runs wrote down, and what cannot be compared is refused."""
+"""Several systems on the same recordings: the table is what their runs wrote down, and what cannot
+be compared is refused.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from ms_train.evaluation.compare import Spread, compare
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, copy_by_label, leave_out_pictures) -> Path:
-    """Two systems of two runs each, trained through the command line on two folds of the sample recordings."""
+    """Two systems of two runs each, trained through the command line on two folds of the sample
+    recordings.
+    """
     root = tmp_path_factory.mktemp("runs")
     copy_by_label(root / "data")
     with pytest.MonkeyPatch.context() as patch:

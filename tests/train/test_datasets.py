@@ -151,7 +151,8 @@ def test_excerpts_of_one_file_stay_together(fold):
     files = [{recording.excerpt_of for recording in part} for part in (parts.train, parts.val, parts.test)]
     assert sum(map(len, files)) == len(set().union(*files)) == 19
     assert names(parts.train) | names(parts.val) | names(parts.test) == names(data.recordings)
-    # A fifth of the files validates, not of the excerpts: one of seven programmes, one of six of each label.
+    # A fifth of the files validates, not of the excerpts: one of seven programmes, one of six of
+    # each label.
     assert len(files[1]) == 3
 
 

@@ -1,4 +1,6 @@
-"""Calibration and thresholds of independent labels: fitted, folded into the network, written into runs."""
+"""Calibration and thresholds of independent labels: fitted, folded into the network, written into
+runs.
+"""
 
 from __future__ import annotations
 

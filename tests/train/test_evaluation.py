@@ -1,4 +1,6 @@
-"""`ms-train evaluate` and `ms-train fit --folds` on real recordings: the numbers are those that ms-edge gives."""
+"""`ms-train evaluate` and `ms-train fit --folds` on real recordings: the numbers are those that
+ms-edge gives.
+"""
 
 from __future__ import annotations
 
@@ -317,7 +319,8 @@ def test_folds_test_every_recording_and_resume(folder, tmp_path, capsys):
     shutil.rmtree(out / "fold-2")
     assert fit(folder, out, "--folds", "2", "--resume", "--recipe", "linear_dscnn") == 2
     assert "was begun with recipe mel_dscnn, not linear_dscnn" in capsys.readouterr().err
-    # Another recording, and the folds are others: some of what fold 2 is tested on would be tested twice, some never.
+    # Another recording, and the folds are others: some of what fold 2 is tested on would be tested
+    # twice, some never.
     more = tmp_path / "samples"
     shutil.copytree(folder, more)
     audio, rate = soundfile.read(folder / "music" / "music_zaz.wav")

@@ -1,4 +1,6 @@
-"""New classes on a trained trunk: learnt, resumed, exported and classified, and what cannot be gets one sentence."""
+"""New classes on a trained trunk: learnt, resumed, exported and classified, and what cannot be gets
+one sentence.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Runs that can be trusted: repeated and resumed to the last digit, cached without going stale, undisturbed by full disks."""
+"""Runs that can be trusted: repeated and resumed to the last digit, cached without going stale,
+undisturbed by full disks.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ all_but_one_slow = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module", params=["resized_cnn", pytest.param("mel_dscnn", marks=SLOW), "mel_residual"])
 def whole(request, folder, tmp_path_factory) -> Path:
-    """A run folder of a training that nothing interrupted: of fixed clips, of random windows, and with averaged weights."""
+    """A run folder of a training that nothing interrupted: of fixed clips, of random windows, and
+    with averaged weights.
+    """
     out = tmp_path_factory.mktemp("whole") / request.param
     train(request.param, folder, out)
     return out

@@ -582,7 +582,9 @@ CLIPS = {"nl/één clip.wav": tone(0.5, 8_000), "nl/b.wav": tone(0.6, 8_000), "n
 
 @pytest.fixture
 def talks(tmp_path):
-    """A repository `me/talks` of three recordings; returns its folder and the commit that has them, which is not its last."""
+    """A repository `me/talks` of three recordings; returns its folder and the commit that has them,
+    which is not its last.
+    """
     folder = tmp_path / "elsewhere" / "me" / "talks.git"
     folder.mkdir(parents=True)
     git(folder, "init", "--quiet")

@@ -1,4 +1,6 @@
-"""The command line of `ms-train`: what it says before TensorFlow is imported, and how the process ends."""
+"""The command line of `ms-train`: what it says before TensorFlow is imported, and how the process
+ends.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ def test_help_has_no_argparse_placeholders(program):
         assert "%(" not in text
 
 
-# TensorFlow's threads abort about one process in three that takes Python down while they make batches: too few to wait for here.
+# TensorFlow's threads abort about one process in three that takes Python down while they make
+# batches: too few to wait for here.
 ENDS = """
 import atexit, sys
 from ms_train.cli import main as cli
@@ -82,7 +85,8 @@ def test_process_ends_without_interpreter_shutdown(how, status):
     assert ("ms-train: interrupted." in done.stderr) == (status == 130)
 
 
-# SIGINT is ignored by what a shell starts in the background, and by its children: these tests too, if they run there.
+# SIGINT is ignored by what a shell starts in the background, and by its children: these tests too,
+# if they run there.
 FEW_WINDOWS = """
 import dataclasses, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)

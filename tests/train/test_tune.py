@@ -1,4 +1,6 @@
-"""A search that can be trusted: repeated and resumed to the last digit, killed or not; its trials are runs of `fit`."""
+"""A search that can be trusted: repeated and resumed to the last digit, killed or not; its trials
+are runs of `fit`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What `ms-train` and `ms-export` share: exit codes, one-sentence errors, a quiet start of TensorFlow."""
+"""What `ms-train` and `ms-export` share: exit codes, one-sentence errors, a quiet start of
+TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,15 @@ INTERRUPTED = 130
 
 
 def run(program: str, extras: str, command: Callable[[], int]) -> int:
-    """Call `command` and return the exit code: its own, or 1 error, 2 usage, 3 missing software, 130 interrupted."""
+    """Call `command` and return the exit code: its own, or 1 error, 2 usage, 3 missing software,
+    130 interrupted.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # so that a file name outside the terminal's encoding can be printed
             stream.reconfigure(errors="backslashreplace")
     try:
-        # TensorFlow writes messages about oneDNN and CUDA to descriptor 2 before any log level applies.
+        # TensorFlow writes messages about oneDNN and CUDA to descriptor 2 before any log level
+        # applies.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         sys.stderr.flush()
         with quiet_stderr():

@@ -1,4 +1,6 @@
-"""The front end in TensorFlow: models are trained with it, and the edge front end is compared with it."""
+"""The front end in TensorFlow: models are trained with it, and the edge front end is compared with
+it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from ms_edge.features.spec import FrontEndSpec
 
 
 def _hann_window(length: int, dtype: tf.DType) -> tf.Tensor:
-    # In float32 the smallest values of the window, 4e-5, have a relative error of a thousandth, and so has the spectrum there.
+    # In float32 the smallest values of the window, 4e-5, have a relative error of a thousandth, and
+    # so has the spectrum there.
     return tf.cast(tf.signal.hann_window(length, dtype=tf.float64), dtype)
 
 
@@ -22,8 +25,9 @@ def _hann_window(length: int, dtype: tf.DType) -> tf.Tensor:
 class FrontEndLayer(keras.layers.Layer):
     """Compute features from samples with `tf.signal`.
 
-    Samples are (batch, samples) float32; features are (batch, bins, frames) or (batch, frames, bins). Only the mel weights
-    come from `ms_edge`. The transform has two implementations, which the parity tests compare.
+    Samples are (batch, samples) float32; features are (batch, bins, frames) or (batch, frames,
+    bins). Only the mel weights come from `ms_edge`. The transform has two implementations, which
+    the parity tests compare.
     """
 
     def __init__(self, spec: FrontEndSpec, **kwargs: object) -> None:
@@ -63,7 +67,9 @@ class FrontEndLayer(keras.layers.Layer):
 
 
 def clip_features(layer: FrontEndLayer, clips: NDArray[np.float32], batch: int = 64) -> NDArray[np.float32]:
-    """Return the features (clips, *feature_shape) float32 of clips (clips, samples) float32, computed in batches."""
+    """Return the features (clips, *feature_shape) float32 of clips (clips, samples) float32,
+    computed in batches.
+    """
     out = np.empty((len(clips), *layer.spec.feature_shape), np.float32)
     for start in range(0, len(clips), batch):
         out[start : start + batch] = layer(clips[start : start + batch]).numpy()

@@ -1,4 +1,6 @@
-"""Pictures of recordings, of a network's input and of training: PNGs; the same numbers give the same bytes."""
+"""Pictures of recordings, of a network's input and of training: PNGs; the same numbers give the
+same bytes.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ def curves(history: Mapping[str, Sequence[float]], path: Path, title: str) -> No
 
 
 def comparison(systems: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str) -> None:
-    """Draw each run's accuracy in [0, 1] as a dot and the mean of a system's runs as a bar, as a PNG.
+    """Draw each run's accuracy in [0, 1] as a dot and the mean of a system's runs as a bar, as a
+    PNG.
 
     Each system has a row, each level (`clip`, `file`) a panel.
     """
@@ -67,10 +70,11 @@ def comparison(systems: Mapping[str, Mapping[str, Sequence[float]]], path: Path,
 
 
 def recording(samples: Float32, spec: FrontEndSpec, network: str, path: Path, title: str) -> None:
-    """Draw a page of one recording: waveform, linear and logarithmic spectrogram, and mel bands if the spec has them.
+    """Draw a page of one recording: waveform, linear and logarithmic spectrogram, and mel bands if
+    the spec has them.
 
-    `samples` (n,) float32 are at the spec's rate and hold at least one frame. The title of the picture that is the input of
-    `network` says so.
+    `samples` (n,) float32 are at the spec's rate and hold at least one frame. The title of the
+    picture that is the input of `network` says so.
     """
     front_end = FrontEnd(spec)
     floor = np.float32(spec.log_floor or PICTURE_FLOOR)
@@ -102,7 +106,9 @@ def recording(samples: Float32, spec: FrontEndSpec, network: str, path: Path, ti
 
 
 def panels(rows: Sequence[Sequence[tuple[str, Float32]]], spec: FrontEndSpec, path: Path, title: str) -> None:
-    """Draw spectrograms side by side as a PNG: a row for each class, a title and a clip (clip_samples,) float32 for each cell."""
+    """Draw spectrograms side by side as a PNG: a row for each class, a title and a clip
+    (clip_samples,) float32 for each cell.
+    """
     columns = max(map(len, rows))
     figure = _figure(1 + 3.4 * columns, 0.8 + 2.6 * len(rows))
     grid = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
@@ -142,7 +148,9 @@ def above_each_other(pictures: Mapping[str, Float32], spec: FrontEndSpec, path: 
 
 
 def view(features: Float32, spec: FrontEndSpec) -> tuple[Float32, str]:
-    """Return features in the spec's layout as a logarithmic picture (bins, frames), and the unit of its colours."""
+    """Return features in the spec's layout as a logarithmic picture (bins, frames), and the unit of
+    its colours.
+    """
     values = features if spec.layout == "bins_frames" else features.T
     if spec.log_floor is None:
         values = np.log(values + np.float32(PICTURE_FLOOR))
@@ -151,7 +159,9 @@ def view(features: Float32, spec: FrontEndSpec) -> tuple[Float32, str]:
 
 
 def waveform(axes: Axes, samples: Float32, sample_rate_hz: int) -> None:
-    """Draw the smallest and the largest sample of every column, so that every peak of a long recording is visible."""
+    """Draw the smallest and the largest sample of every column, so that every peak of a long
+    recording is visible.
+    """
     columns = min(WAVE_COLUMNS, len(samples))
     starts = np.arange(columns) * len(samples) // columns
     time_s = starts / sample_rate_hz
@@ -168,8 +178,11 @@ def waveform(axes: Axes, samples: Float32, sample_rate_hz: int) -> None:
 
 
 def spectrogram(axes: Axes, values: Float32, spec: FrontEndSpec, mel: MelSpec | None) -> AxesImage:
-    """Draw values (bins, frames) over seconds and Hz; with `mel`, the bins are its bands and the axis is linear in mel."""
-    # A frame is drawn at the middle of the samples that are transformed: the first fft_length if it is cropped.
+    """Draw values (bins, frames) over seconds and Hz; with `mel`, the bins are its bands and the
+    axis is linear in mel.
+    """
+    # A frame is drawn at the middle of the samples that are transformed: the first fft_length if it
+    # is cropped.
     seen = min(spec.frame_length, spec.fft_length)
     first_s = (seen - spec.frame_step) / 2 / spec.sample_rate_hz
     last_s = first_s + values.shape[1] * spec.frame_step / spec.sample_rate_hz
@@ -206,7 +219,9 @@ def _one_scale(images: Sequence[AxesImage], views: Sequence[Float32]) -> None:
 
 
 def printable(name: str, longest: int = 100) -> str:
-    """Return a file's name as matplotlib can draw it: only the end if it is long, invalid Unicode escaped."""
+    """Return a file's name as matplotlib can draw it: only the end if it is long, invalid Unicode
+    escaped.
+    """
     text = name.encode("utf-8", "backslashreplace").decode()
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= longest else f"…{text[1 - longest :]}"

@@ -36,7 +36,9 @@ def mix(loud: Float32, quiet: Float32, difference_db: float) -> Float32:
 
 
 def loudness(samples: Float32, sample_rate_hz: int) -> float:
-    """Level in dB by A-weighted power (IEC 61672-1), which rates rumble as the ear does; at least -120 dB."""
+    """Level in dB by A-weighted power (IEC 61672-1), which rates rumble as the ear does; at least
+    -120 dB.
+    """
     spectrum = np.abs(rfft(samples))
     weighted = float(np.sum(spectrum * spectrum * _a_weights(len(samples), sample_rate_hz))) * 2 / len(samples) ** 2
     return 10 * float(np.log10(weighted + 1e-12))
@@ -57,8 +59,11 @@ def convolve(samples: Float32, response: Float32) -> Float32:
 
 
 def coloured_noise(length: int, rng: Rng) -> Float32:
-    """Gaussian noise whose spectrum falls by a random 0 (white) to 9 dB (beyond brown) an octave, at -20 dB RMS."""
-    # A Gaussian spectrum is the spectrum of Gaussian noise; 0 Hz has none. A length that transforms fast is cut to the one asked for.
+    """Gaussian noise whose spectrum falls by a random 0 (white) to 9 dB (beyond brown) an octave,
+    at -20 dB RMS.
+    """
+    # A Gaussian spectrum is the spectrum of Gaussian noise; 0 Hz has none. A length that transforms
+    # fast is cut to the one asked for.
     size = next_fast_len(length, real=True)
     spectrum = rng.standard_normal(2 * (size // 2 + 1), np.float32).view(np.complex64)
     spectrum[1:] *= np.exp(np.float32(-rng.uniform(0, 1.5)) * np.log(np.arange(1, len(spectrum), dtype=np.float32)))
@@ -68,7 +73,9 @@ def coloured_noise(length: int, rng: Rng) -> Float32:
 
 
 def bursts(length: int, rng: Rng) -> Float32:
-    """Synthetic knocks, hisses and gusts: coloured noise in one to twelve strokes with a decay each, at -20 dB RMS."""
+    """Synthetic knocks, hisses and gusts: coloured noise in one to twelve strokes with a decay
+    each, at -20 dB RMS.
+    """
     envelope = np.full(length, rng.uniform(0, 0.05), np.float32)
     for _ in range(rng.integers(1, 13)):
         start, decay = rng.integers(length), length * 10 ** rng.uniform(-2.5, -0.3)
@@ -81,7 +88,9 @@ def bursts(length: int, rng: Rng) -> Float32:
 
 
 def noise(colour: str, length: int, rng: Rng) -> Float32:
-    """Gaussian noise (length,) float32 of RMS 1: `white`, or `pink`, whose power falls by 3 dB an octave."""
+    """Gaussian noise (length,) float32 of RMS 1: `white`, or `pink`, whose power falls by 3 dB an
+    octave.
+    """
     spectrum = np.fft.rfft(rng.standard_normal(length))
     if colour == "pink":
         spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of `ms-train`: `command` is the command's name, `options` the class of its options."""
+    """Return the parser of `ms-train`: `command` is the command's name, `options` the class of its
+    options.
+    """
     top = argparse.ArgumentParser(prog="ms-train", description="Train Keras models that tell speech from music.")
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_fit(commands)

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 def command() -> None:
     """Run the program `ms-train`: call `main`, then end the process at once.
 
-    Threads of TensorFlow may still be making batches in Python. If the interpreter shut down while they run, they would
-    wait for seconds or abort the process (SIGABRT). Everything is written by then, so nothing needs that shutdown.
+    Threads of TensorFlow may still be making batches in Python. If the interpreter shut down while
+    they run, they would wait for seconds or abort the process (SIGABRT). Everything is written by
+    then, so nothing needs that shutdown.
     """
     try:
         status = main()

@@ -1,11 +1,13 @@
-"""A cache on disk of decoded audio and its activity, by sample rate, and of features, by front-end spec.
+"""A cache on disk of decoded audio and its activity, by sample rate, and of features, by front-end
+spec.
 
 FOLDER/KIND/NAME.pack
 
-A pack holds the arrays of many recordings (`ms_train.datasets.packs`), so that a process needs one open file for 128 MiB or
-more, not one for each recording. Packs are written atomically, so an interrupted build continues with the recordings that
-are in no pack yet. KIND names everything that decides the content of an array, except the recording, whose digest is in the
-pack. Changed content therefore has another name, and no entry becomes invalid.
+A pack holds the arrays of many recordings (`ms_train.datasets.packs`), so that a process needs one
+open file for 128 MiB or more, not one for each recording. Packs are written atomically, so an
+interrupted build continues with the recordings that are in no pack yet. KIND names everything that
+decides the content of an array, except the recording, whose digest is in the pack. Changed content
+therefore has another name, and no entry becomes invalid.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ def default_folder() -> Path:
 
 
 class Cache:
-    """Arrays on disk, made at their first use. Without a folder, nothing is stored, and arrays are made at every use."""
+    """Arrays on disk, made at their first use.
+
+    Without a folder, nothing is stored, and arrays are made at every use.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -56,7 +61,9 @@ class Cache:
     def audio(
         self, recordings: Iterable[Recording], sample_rate_hz: int, make: Make
     ) -> Iterator[tuple[Recording, Audio]]:
-        """Yield recordings with their samples (n,) at a sample rate; `make` is called for recordings that are not stored."""
+        """Yield recordings with their samples (n,) at a sample rate; `make` is called for
+        recordings that are not stored.
+        """
 
         def narrow(recording: Recording) -> NDArray[Any] | None:
             return None if (samples := make(recording)) is None else in_16_bits(samples)
@@ -71,7 +78,9 @@ class Cache:
     def activity(
         self, recordings: Iterable[tuple[Recording, Audio]], sample_rate_hz: int
     ) -> dict[str, NDArray[np.bool_]]:
-        """Return the active frames (`ms_train.datasets.activity`) of recordings with samples at a sample rate, by name."""
+        """Return the active frames (`ms_train.datasets.activity`) of recordings with samples at a
+        sample rate, by name.
+        """
         given = {recording.sha256: (recording, audio) for recording, audio in recordings}
         kind = f"activity-{activity.VERSION}-{sample_rate_hz}-{DECODED_BY}"
 
@@ -85,14 +94,18 @@ class Cache:
     def features(
         self, recordings: Iterable[Recording], spec: FrontEndSpec, limit: int, make: Make
     ) -> Iterator[tuple[Recording, Float32]]:
-        """Yield recordings with the features (clips, *spec.feature_shape) of their first `limit` clips, as `audio` does."""
+        """Yield recordings with the features (clips, *spec.feature_shape) of their first `limit`
+        clips, as `audio` does.
+        """
         front_end = f"{spec.digest[:16]}-{spec.hop_s:g}-{limit}"
         kind = f"features-{front_end}-{DECODED_BY}-tf-{version('tensorflow')}"
         for recording, packed in self._arrays(kind, recordings, make):
             yield recording, packed.array
 
     def _arrays(self, kind: str, recordings: Iterable[Recording], make: Make) -> Iterator[tuple[Recording, Packed]]:
-        """Yield in the order of `recordings`, after all of them are stored, because only complete packs can be mapped."""
+        """Yield in the order of `recordings`, after all of them are stored, because only complete
+        packs can be mapped.
+        """
         if self.folder is None:
             for recording in recordings:
                 if (made := make(recording)) is not None:
@@ -128,7 +141,9 @@ class Cache:
         return self._stored[kind]
 
     def _store(self, folder: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write arrays and the arrays of small packs to one pack, and map it; if that fails, keep the arrays in memory."""
+        """Write arrays and the arrays of small packs to one pack, and map it; if that fails, keep
+        the arrays in memory.
+        """
         stored = {name: Packed(array) for name, array in arrays.items()}
         try:
             if not self._full:

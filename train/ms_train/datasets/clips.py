@@ -26,13 +26,17 @@ Made = TypeVar("Made")
 
 
 def cut(samples: Float32, spec: FrontEndSpec, limit: int) -> Float32:
-    """Return the first `limit` windows (clips, clip_samples) float32 of a recording, cut as the runtime cuts them."""
+    """Return the first `limit` windows (clips, clip_samples) float32 of a recording, cut as the
+    runtime cuts them.
+    """
     return np.stack([window for _, window in islice(windows([samples], spec), limit)])
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of several recordings: features (n, *feature_shape), targets (n, labels) in {0, 1}, indices of recordings (n,)."""
+    """Clips of several recordings: features (n, *feature_shape), targets (n, labels) in {0, 1},
+    indices of recordings (n,).
+    """
 
     features: Float32
     targets: Float32
@@ -49,10 +53,11 @@ def load(
     what: str,
     cache: Cache | None = None,
 ) -> Clips:
-    """Read recordings and compute the features of at most `limit` clips from each, or take them from the cache.
+    """Read recordings and compute the features of at most `limit` clips from each, or take them
+    from the cache.
 
-    `features_of` makes (n, *feature_shape) of (n, clip_samples). A recording that cannot be read is named on stderr and left
-    out. Raises DataError(`bad-data`) if none is left of a label.
+    `features_of` makes (n, *feature_shape) of (n, clip_samples). A recording that cannot be read is
+    named on stderr and left out. Raises DataError(`bad-data`) if none is left of a label.
     """
     kept = cache or Cache(None)
 
@@ -75,7 +80,9 @@ def load(
 def read_all(
     recordings: Sequence[Recording], sample_rate_hz: int, what: str, cache: Cache | None = None
 ) -> Iterator[tuple[Recording, Audio]]:
-    """Yield each recording that can be read, with its samples (in memory or on disk), under a progress bar."""
+    """Yield each recording that can be read, with its samples (in memory or on disk), under a
+    progress bar.
+    """
     kept = cache or Cache(None)
     through = partial(kept.audio, sample_rate_hz=sample_rate_hz)
     yield from _each(recordings, lambda recording: recording.read(sample_rate_hz), what, through)
@@ -87,7 +94,9 @@ def _each(
     what: str,
     through: Callable[..., Iterator[tuple[Recording, Made]]],
 ) -> Iterator[tuple[Recording, Made]]:
-    """Yield each recording with what `make` makes of it `through` the cache; name on stderr what cannot be read."""
+    """Yield each recording with what `make` makes of it `through` the cache; name on stderr what
+    cannot be read.
+    """
     left_out = 0
 
     def made(recording: Recording) -> Float32 | None:

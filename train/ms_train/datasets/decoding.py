@@ -1,4 +1,6 @@
-"""Decode every file of the open corpus to mono 16 kHz: game containers, headerless telephone formats, G.722."""
+"""Decode every file of the open corpus to mono 16 kHz: game containers, headerless telephone
+formats, G.722.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,18 @@ from ms_edge.audio.file import AudioFile
 from ms_edge.errors import AudioError
 
 RATE_HZ = 16_000
-# Formats without a header: rate in Hz, libsndfile's name of the coding, bytes before the first sample.
+# Formats without a header: rate in Hz, libsndfile's name of the coding, bytes before the first
+# sample.
 HEADERLESS = {".gsm": (8_000, "GSM610", 0), ".raw": (8_000, "PCM_16", 0), ".als": (11_025, "PCM_U8", 32)}
 
 Blocks = Iterator[NDArray[np.float32]]
 
 
 def read_member(container: Path, name: str) -> bytes:
-    """Return a file in a container: a `.pk3` or `.wz` (ZIP files) or `queen.1c`. Raises AudioError if it is not there."""
+    """Return a file in a container: a `.pk3` or `.wz` (ZIP files) or `queen.1c`.
+
+    Raises AudioError if it is not there.
+    """
     if container.suffix in (".pk3", ".wz"):
         with zipfile.ZipFile(container) as archive:
             if name in archive.namelist():
@@ -58,7 +64,8 @@ def decode(path: Path) -> Blocks:
 
 
 def decode_sum(paths: Sequence[Path]) -> Blocks:
-    """Yield the sum of a song's stems as one block (n,) at 16 kHz, as long as the longest stem, scaled to within [-1, 1].
+    """Yield the sum of a song's stems as one block (n,) at 16 kHz, as long as the longest stem,
+    scaled to within [-1, 1].
 
     Raises AudioError.
     """

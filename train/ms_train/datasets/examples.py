@@ -1,4 +1,6 @@
-"""Audio datasets of tensorflow-datasets, by name: each example is a recording, read from disk when it is used."""
+"""Audio datasets of tensorflow-datasets, by name: each example is a recording, read from disk when
+it is used.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,18 @@ from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import fit_for_training, say_left_out
 from ms_train.errors import DataError
 
-# Our names for the splits of tensorflow-datasets; other splits (`unlabelled`, `test_other`) keep their names and are not used.
+# Our names for the splits of tensorflow-datasets; other splits (`unlabelled`, `test_other`) keep
+# their names and are not used.
 PARTS = {"train": "train", "validation": "val", "test": "test"}
 
 
 def tfds_dataset(name: str) -> Dataset:
-    """Return the dataset with this name in tensorflow-datasets (NAME[/CONFIG][:VERSION]), or a prepared one in a folder.
+    """Return the dataset with this name in tensorflow-datasets (NAME[/CONFIG][:VERSION]), or a
+    prepared one in a folder.
 
-    If necessary, it is downloaded and prepared in tensorflow-datasets' own folder (TFDS_DATA_DIR). Raises
-    DataError(`bad-data`) if it is unknown or unavailable, or if its examples have no audio with a sample rate and a class.
+    If necessary, it is downloaded and prepared in tensorflow-datasets' own folder (TFDS_DATA_DIR).
+    Raises DataError(`bad-data`) if it is unknown or unavailable, or if its examples have no audio
+    with a sample rate and a class.
     """
     given = f"tfds:{name}"
     prepared = (Path(name) / "dataset_info.json").is_file()
@@ -51,7 +56,9 @@ def tfds_dataset(name: str) -> Dataset:
 
 @contextmanager
 def one_sentence(before: str, after: str) -> Iterator[None]:
-    """Translate every error of tensorflow-datasets to DataError(`bad-data`), `before (why)after`, and suppress its messages."""
+    """Translate every error of tensorflow-datasets to DataError(`bad-data`), `before (why)after`,
+    and suppress its messages.
+    """
     loggers = [logging.getLogger("absl"), logging.getLogger("urllib3")]
     levels = [logger.level for logger in loggers]
     try:
@@ -67,11 +74,12 @@ def one_sentence(before: str, after: str) -> Iterator[None]:
 
 
 def dataset_of(builder: Any, given: str, name_of: Callable[[dict[str, Any]], str] | None = None) -> Dataset:
-    """Return the dataset of a prepared builder (tfds.core.DatasetBuilder); `given` is its name in errors.
+    """Return the dataset of a prepared builder (tfds.core.DatasetBuilder); `given` is its name in
+    errors.
 
-    Recordings are named SPLIT/NUMBER, or by `name_of(example)`. The labels are the classes that occur, in the order of
-    their numbers. Examples that cannot be read or have no class are named on stderr and left out. Raises
-    DataError(`bad-data`) as `tfds_dataset` does.
+    Recordings are named SPLIT/NUMBER, or by `name_of(example)`. The labels are the classes that
+    occur, in the order of their numbers. Examples that cannot be read or have no class are named on
+    stderr and left out. Raises DataError(`bad-data`) as `tfds_dataset` does.
     """
     audio, label = _features(builder.info, given)
     classes, rate_hz = builder.info.features[label].names, builder.info.features[audio].sample_rate
@@ -118,7 +126,9 @@ def dataset_of(builder: Any, given: str, name_of: Callable[[dict[str, Any]], str
 
 
 def _features(info: Any, given: str) -> tuple[str, str]:
-    """Return the names of the audio feature and of the class label: the supervised keys, else the only candidates."""
+    """Return the names of the audio feature and of the class label: the supervised keys, else the
+    only candidates.
+    """
     found = []
     for kind, what in ((tfds.features.Audio, "audio feature"), (tfds.features.ClassLabel, "class label")):
         names = sorted(name for name, feature in dict(info.features or {}).items() if isinstance(feature, kind))
@@ -133,7 +143,9 @@ def _features(info: Any, given: str) -> tuple[str, str]:
 
 
 class _TfRecords:
-    """The examples of a split in TFRecord files, by number; only their positions are kept in memory."""
+    """The examples of a split in TFRecord files, by number; only their positions are kept in
+    memory.
+    """
 
     def __init__(self, builder: Any, split: str) -> None:
         self._features = builder.info.features
@@ -142,7 +154,8 @@ class _TfRecords:
             size, at = path.stat().st_size, 0
             with path.open("rb") as file:
                 while at < size:
-                    # A record: length (8 bytes, little-endian), its checksum (4), the example, its checksum (4).
+                    # A record: length (8 bytes, little-endian), its checksum (4), the example, its
+                    # checksum (4).
                     (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
                     if at + 16 + length > size:
                         raise ValueError(f"{path}: is cut off")
@@ -163,7 +176,9 @@ class _TfRecords:
 
 
 def _examples(builder: Any, split: str, given: str) -> Any:
-    """Return a sequence of the examples of a split: dictionaries of NumPy arrays, each read when it is used."""
+    """Return a sequence of the examples of a split: dictionaries of NumPy arrays, each read when it
+    is used.
+    """
     with one_sentence(f"{given}: {split} cannot be read", "; prepare it anew."):
         if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
             return _TfRecords(builder, split)
@@ -180,8 +195,9 @@ def _example(examples: Any, number: int, name: str) -> dict[str, Any]:
 class _Scale:
     """The full scale of a dataset's integer samples.
 
-    An Audio feature widens samples to 64 bits and does not record their original size. The size is taken to be the smallest
-    of 8, 16, 24 and 32 bits that holds every sample of the dataset, so that all recordings have the same scale.
+    An Audio feature widens samples to 64 bits and does not record their original size. The size is
+    taken to be the smallest of 8, 16, 24 and 32 bits that holds every sample of the dataset, so
+    that all recordings have the same scale.
     """
 
     def __init__(self) -> None:
@@ -204,7 +220,9 @@ class _Scale:
 
 
 def _digest(samples: Any) -> str:
-    """Return the SHA-256 of an encoded file, or of samples, as 16-bit numbers if they fit, whatever their type."""
+    """Return the SHA-256 of an encoded file, or of samples, as 16-bit numbers if they fit, whatever
+    their type.
+    """
     if isinstance(samples, bytes):
         return hashlib.sha256(samples).hexdigest()
     if samples.dtype.kind in "iu":

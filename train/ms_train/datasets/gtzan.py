@@ -1,7 +1,7 @@
 """GTZAN music/speech through tensorflow-datasets, from its own download or from a local copy.
 
-64 recordings of music and 64 of speech, 30 s each, 22,050 Hz mono 16-bit (Tzanetakis 1999). The builder's download address
-is reported dead, so a local copy of the archive can be used instead.
+64 recordings of music and 64 of speech, 30 s each, 22,050 Hz mono 16-bit (Tzanetakis 1999). The
+builder's download address is reported dead, so a local copy of the archive can be used instead.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ CLASS_FOLDERS = tuple(f"{label}_wav" for label in LABELS)
 def gtzan(archive: Path | None = None, data_dir: Path | None = None) -> Dataset:
     """Return the collection as a dataset; music is label 0, speech is label 1.
 
-    `archive` is a `music_speech.tar.gz`, its unpacked folder, or the parent of that folder. Without it, the builder
-    downloads the archive. tensorflow-datasets keeps the prepared data in `data_dir` (by default its own), one copy for each
-    archive. Raises DataError(`bad-data`) if the collection is unavailable.
+    `archive` is a `music_speech.tar.gz`, its unpacked folder, or the parent of that folder. Without
+    it, the builder downloads the archive. tensorflow-datasets keeps the prepared data in `data_dir`
+    (by default its own), one copy for each archive. Raises DataError(`bad-data`) if the collection
+    is unavailable.
     """
     _require_pydub()
     builder = _downloaded(data_dir) if archive is None else _from_archive(archive, data_dir)
@@ -89,7 +90,9 @@ def _from_archive(archive: Path, data_dir: Path | None) -> Any:
 
 
 def _refuse_what_the_builder_misreads(archive: Path, folder: Path, files: list[Path]) -> None:
-    """Raise DataError for files that the builder would silently drop, confuse with others or misread."""
+    """Raise DataError for files that the builder would silently drop, confuse with others or
+    misread.
+    """
     for name in CLASS_FOLDERS:
         if not any(path.parent == folder / name for path in files):
             raise DataError("bad-data", f"{archive}: no music_speech/{name}/*.wav in it; it is not the collection.")
@@ -135,7 +138,9 @@ def _local_builder(unpacked: Path, data_dir: Path) -> Any:
 
 @contextmanager
 def _unpacked(archive: Path) -> Iterator[Path]:
-    """Yield the folder `music_speech` of an archive: unpacked temporarily, or as it is if the archive is a folder."""
+    """Yield the folder `music_speech` of an archive: unpacked temporarily, or as it is if the
+    archive is a folder.
+    """
     if archive.is_dir():
         archive = Path(os.path.abspath(archive))  # so that `.` has a name
         yield archive if archive.name == "music_speech" else archive / "music_speech"
@@ -168,7 +173,8 @@ def _name(example: dict[str, Any]) -> str:
 
 
 def _require_pydub() -> None:
-    # tensorflow-datasets needs both, does not declare them as dependencies, and fails late without them.
+    # tensorflow-datasets needs both, does not declare them as dependencies, and fails late without
+    # them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydub warns of a missing ffmpeg, which WAV files do not need
         import importlib_resources  # noqa: F401
@@ -176,7 +182,9 @@ def _require_pydub() -> None:
 
 
 def _unpack(tar: tarfile.TarFile, folder: Path) -> None:
-    """Write the files of an archive below a folder. Raises TarError for a path that leads out of it.
+    """Write the files of an archive below a folder.
+
+    Raises TarError for a path that leads out of it.
 
     Python 3.11.0 has no extraction filter for this.
     """

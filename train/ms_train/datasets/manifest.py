@@ -20,12 +20,14 @@ SPLITS = ("train", "val", "test")
 
 
 def manifest(path: Path) -> Dataset:
-    """Read a CSV file with a header: `path` and `label`, and optionally `split`, `start` and `end`, in any order.
+    """Read a CSV file with a header: `path` and `label`, and optionally `split`, `start` and `end`,
+    in any order.
 
-    Paths are relative to the CSV file's folder, `start` and `end` are seconds. A recording with an empty label has none of
-    the labels (noise), and the labels are then `independent`. A line that cannot be used is named on stderr and left out.
-    Raises DataError(`bad-data`) if the table cannot be read, has fewer than two labels, has one excerpt with two labels, or
-    has one file in two parts.
+    Paths are relative to the CSV file's folder, `start` and `end` are seconds. A recording with an
+    empty label has none of the labels (noise), and the labels are then `independent`. A line that
+    cannot be used is named on stderr and left out. Raises DataError(`bad-data`) if the table cannot
+    be read, has fewer than two labels, has one excerpt with two labels, or has one file in two
+    parts.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
@@ -84,7 +86,10 @@ def _require_columns(path: Path, header: list[str]) -> None:
 
 
 def _recording(manifest: Path, number: int, header: list[str], cells: list[str], digests: dict[str, str]) -> Recording:
-    """Return the recording of a line; `digests` holds the digests of files by path. Raises ValueError or AudioError."""
+    """Return the recording of a line; `digests` holds the digests of files by path.
+
+    Raises ValueError or AudioError.
+    """
     if len(cells) != len(header):
         raise ValueError(f"{len(cells)} cells; the header has {len(header)}.")
     row = dict(zip(header, (cell.strip() for cell in cells), strict=True))

@@ -1,8 +1,9 @@
-"""The open corpus: freely licensed audio of Debian 12 packages and git repositories, verified and decoded on request.
+"""The open corpus: freely licensed audio of Debian 12 packages and git repositories, verified and
+decoded on request.
 
-`open_corpus.tsv.xz` names every file: its split, label, package or repository, place in it, SHA-256, language, speaker or
-composer, licence. `fetch` turns them into 16 kHz FLAC files and an `index.tsv`; `open_corpus` reads those. The table is
-made by `ms_train.datasets.corpus_sources`.
+`open_corpus.tsv.xz` names every file: its split, label, package or repository, place in it,
+SHA-256, language, speaker or composer, licence. `fetch` turns them into 16 kHz FLAC files and an
+`index.tsv`; `open_corpus` reads those. The table is made by `ms_train.datasets.corpus_sources`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ INDEX = (
 )
 SKIPPED = ("path", "package", "reason")
 LISTED = ("split", "label", "package", "version", "language", "group", "licence", "licence_stated", "fold")
-# Effects of games that the manifest labels as noise, but that are not: their names say so, and a voice activity detector agrees.
+# Effects of games that the manifest labels as noise, but that are not: their names say so, and a
+# voice activity detector agrees.
 NOT_NOISE = re.compile(
     r"_(voices?|speech|music)_|jingle|disco|boswars_(campaigns|intro)"
     r"|boswars_units_.*[._](ready|underattack|attacked|completed|action|select)\."
@@ -56,11 +58,13 @@ Table = dict[str, dict[str, str]]  # lines by their `path`
 class Row:
     """One recording of the corpus, a line of the manifest.
 
-    `package` is a Debian package, or a git repository as OWNER/NAME; `version` is the package's version or the commit.
-    `path` is in the package, or in its `container` if that is not empty. Several paths joined by `SUM` are stems that are
-    added. `group` is a language, an album or a kind of noise; training draws a group after it has drawn a package.
-    `sha256` is the digest of the original file, or of all stems, one after the other; it is empty if `package_sha256` is
-    sufficient. `fold`, 0 to 3, is the fold of `train` that the package belongs to in cross-validation.
+    `package` is a Debian package, or a git repository as OWNER/NAME; `version` is the package's
+    version or the commit. `path` is in the package, or in its `container` if that is not empty.
+    Several paths joined by `SUM` are stems that are added. `group` is a language, an album or a
+    kind of noise; training draws a group after it has drawn a package. `sha256` is the digest of
+    the original file, or of all stems, one after the other; it is empty if `package_sha256` is
+    sufficient. `fold`, 0 to 3, is the fold of `train` that the package belongs to in
+    cross-validation.
     """
 
     split: str
@@ -100,14 +104,19 @@ def manifest() -> list[Row]:
 
 
 def wanted(rows: Sequence[Row], splits: Sequence[str]) -> list[Row]:
-    """Return the rows of the splits, in the order of their decoded files. Raises UsageError for an unknown split."""
+    """Return the rows of the splits, in the order of their decoded files.
+
+    Raises UsageError for an unknown split.
+    """
     if unknown := set(splits) - set(SPLITS):
         raise UsageError(f"{', '.join(sorted(unknown))}: no such split; give {', '.join(SPLITS)}.")
     return sorted((row for row in rows if row.split in splits), key=lambda row: row.flac)
 
 
 def listing(rows: Sequence[Row], by: Sequence[str]) -> str:
-    """Return a Markdown table of the recordings and minutes with the same values in the columns `by`. Raises UsageError."""
+    """Return a Markdown table of the recordings and minutes with the same values in the columns
+    `by`. Raises UsageError.
+    """
     if unknown := set(by) - set(LISTED):
         raise UsageError(f"--by {', '.join(sorted(unknown))}: give {', '.join(LISTED)}.")
     counts: Counter[tuple[str, ...]] = Counter()
@@ -122,11 +131,13 @@ def listing(rows: Sequence[Row], by: Sequence[str]) -> str:
 
 
 def fetch(root: Path, splits: Sequence[str] = ("train", "val", "calib"), clones: Path | None = None) -> None:
-    """Download, verify and decode the splits into `root`; recordings that are already there are kept.
+    """Download, verify and decode the splits into `root`; recordings that are already there are
+    kept.
 
-    Repositories cloned in the folder `clones` are read from there. Files that cannot be decoded are listed on stderr and in
-    `root/skipped.tsv` (delete this file to try them again). `root/packages` and `root/repositories` are not needed
-    afterwards. Raises MsEdgeError if a package or a repository is unavailable or cannot be unpacked.
+    Repositories cloned in the folder `clones` are read from there. Files that cannot be decoded are
+    listed on stderr and in `root/skipped.tsv` (delete this file to try them again). `root/packages`
+    and `root/repositories` are not needed afterwards. Raises MsEdgeError if a package or a
+    repository is unavailable or cannot be unpacked.
     """
     everything = manifest()
     rows = wanted(everything, splits)
@@ -149,7 +160,8 @@ def fetch(root: Path, splits: Sequence[str] = ("train", "val", "calib"), clones:
 def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, clones: Path | None = None) -> int:
     """Decode the missing rows, enter them into `index` or `skipped`, and return their number.
 
-    Both tables are also written into `root`, after each source and when interrupted. Raises MsEdgeError as `fetch` does.
+    Both tables are also written into `root`, after each source and when interrupted. Raises
+    MsEdgeError as `fetch` does.
     """
     todo: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
@@ -188,11 +200,13 @@ def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, c
 
 
 def open_corpus(root: Path) -> Dataset:
-    """Return the corpus that `fetch` wrote into `root`. Raises DataError(`bad-data`) if there is none.
+    """Return the corpus that `fetch` wrote into `root`.
 
-    Left out are effects from folders named after voices, speech or music, `mixed` material, which no single label
-    describes, and the recordings of `train` that `open_corpus_dropped.tsv` drops. That file also changes the labels of some
-    recordings.
+    Raises DataError(`bad-data`) if there is none.
+
+    Left out are effects from folders named after voices, speech or music, `mixed` material, which
+    no single label describes, and the recordings of `train` that `open_corpus_dropped.tsv` drops.
+    That file also changes the labels of some recordings.
     """
     rows = {
         path: row
@@ -235,7 +249,9 @@ def _corrected(index: Table) -> Table:
 
 
 def store(root: Path, tree: Path, row: Row) -> dict[str, str] | AudioError:
-    """Decode the row's file into `root` unless it is there; return its line of the index, or the error if that fails."""
+    """Decode the row's file into `root` unless it is there; return its line of the index, or the
+    error if that fails.
+    """
     target = root / row.flac
     try:
         if not target.is_file():
@@ -267,7 +283,10 @@ def _decode(row: Row, tree: Path, target: Path) -> None:
 
 
 def digest_of(files: Sequence[Path]) -> str:
-    """Return the SHA-256 of the bytes of one or more files, one after the other. Raises AudioError if one cannot be read."""
+    """Return the SHA-256 of the bytes of one or more files, one after the other.
+
+    Raises AudioError if one cannot be read.
+    """
     if len(files) == 1:
         return file_digest(files[0])
     digest = hashlib.sha256()

@@ -1,9 +1,11 @@
 """Packs: many arrays in one memory-mapped file.
 
-A process needs one open file for a pack, not one for each array, and an array is read only when it is used.
+A process needs one open file for a pack, not one for each array, and an array is read only when it
+is used.
 
-A pack holds MAGIC, the length of the JSON in eight bytes (little-endian), a JSON object of names to types and shapes, and the
-values of the arrays in this order, little-endian. Each array begins at a multiple of 64 bytes.
+A pack holds MAGIC, the length of the JSON in eight bytes (little-endian), a JSON object of names to
+types and shapes, and the values of the arrays in this order, little-endian. Each array begins at a
+multiple of 64 bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Packed(NamedTuple):
 
 
 class PackedAudio:
-    """The samples (n,) float32 of a recording in a pack, stored as 16-bit numbers if these hold them exactly.
+    """The samples (n,) float32 of a recording in a pack, stored as 16-bit numbers if these hold
+    them exactly.
 
     Pickling passes the place in the file to another process instead of the samples.
     """
@@ -91,7 +94,10 @@ def write_pack(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_pack(path: Path) -> dict[str, Packed]:
-    """Map a pack and return its arrays by name, read-only. Raises ValueError if it is not a complete pack, and OSError."""
+    """Map a pack and return its arrays by name, read-only.
+
+    Raises ValueError if it is not a complete pack, and OSError.
+    """
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise ValueError(f"{path}: is not a pack of this version")

@@ -1,4 +1,6 @@
-"""Functions that datasets share: checked audio, digests of files, and messages about recordings that are left out."""
+"""Functions that datasets share: checked audio, digests of files, and messages about recordings
+that are left out.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ ROUNDING_S = 0.1  # an excerpt may end this much after its file, because annotat
 
 
 def read_for_training(path: Path, sample_rate_hz: int, start_s: float = 0.0, end_s: float | None = None) -> Float32:
-    """Return a file, or its excerpt from `start_s` to `end_s`, as mono float32 (n,). Raises AudioError as `fit_for_training`."""
+    """Return a file, or its excerpt from `start_s` to `end_s`, as mono float32 (n,).
+
+    Raises AudioError as `fit_for_training`.
+    """
     with AudioFile(path) as file:
         return fit_for_training(file, sample_rate_hz, start_s, end_s)
 
@@ -28,10 +33,13 @@ def read_for_training(path: Path, sample_rate_hz: int, start_s: float = 0.0, end
 def fit_for_training(
     audio: AudioSource, sample_rate_hz: int, start_s: float = 0.0, end_s: float | None = None
 ) -> Float32:
-    """Return audio from `start_s` to `end_s` (None: its end) as mono float32 (n,). All of it is decoded and checked.
+    """Return audio from `start_s` to `end_s` (None: its end) as mono float32 (n,).
 
-    Raises AudioError also for audio that can be classified but is unfit for training: with samples that are not finite, or
-    shorter than a quarter of a second; and for an excerpt that ends after the audio.
+    All of it is decoded and checked.
+
+    Raises AudioError also for audio that can be classified but is unfit for training: with samples
+    that are not finite, or shorter than a quarter of a second; and for an excerpt that ends after
+    the audio.
     """
     first, last = round(start_s * sample_rate_hz), None if end_s is None else round(end_s * sample_rate_hz)
     blocks, read = [], 0
@@ -57,7 +65,10 @@ def fit_for_training(
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes. Raises AudioError(`cannot-read`) if it cannot be read or is not a regular file."""
+    """Return the SHA-256 of a file's bytes.
+
+    Raises AudioError(`cannot-read`) if it cannot be read or is not a regular file.
+    """
     try:
         if path.exists() and not path.is_file():
             raise AudioError("cannot-read", f"{path}: is no file.")  # opening a pipe would block
@@ -69,7 +80,9 @@ def file_digest(path: Path) -> str:
 
 
 def say_left_out(name: str, sentences: Sequence[str], count: int, what: str) -> None:
-    """Print on stderr a sentence for each thing that is left out of a dataset, and how many of `count` (`what`) there are."""
+    """Print on stderr a sentence for each thing that is left out of a dataset, and how many of
+    `count` (`what`) there are.
+    """
     for sentence in sentences:
         tqdm.write(f"left out: {sentence}", file=sys.stderr)
     if sentences:

@@ -27,9 +27,11 @@ Place = tuple[int, str]  # the seed and the fold of a run, which decide what it 
 
 @dataclass(frozen=True)
 class Run:
-    """What `compare` reads from a run folder; `recordings` holds the SHA-256 of each recording tested on, by name.
+    """What `compare` reads from a run folder; `recordings` holds the SHA-256 of each recording
+    tested on, by name.
 
-    `clip` and `file` are the accuracies per clip and per recording, `wrong` the names of the recordings with a wrong answer.
+    `clip` and `file` are the accuracies per clip and per recording, `wrong` the names of the
+    recordings with a wrong answer.
     """
 
     folder: Path
@@ -120,13 +122,16 @@ class Comparison:
 
 
 def compare(folders: Sequence[Path], out: Path | None = None) -> Comparison:
-    """Return the numbers of all complete run folders in and under `folders`; with `out`, also write a report there.
+    """Return the numbers of all complete run folders in and under `folders`; with `out`, also write
+    a report there.
 
-    Runs of one system are taken together. A system is a recipe with its settings, augmentation and epochs, and the model
-    it was fine-tuned from. Means are over the seeds and folds that every system has run. For each of these all systems
-    must have been tested on the same recordings, because other splits are easier or harder. The accuracies are those that
-    the training wrote at its end, per clip of its own recipe and per recording. A run that held nothing out is left out and
-    named on stderr. Raises MsEdgeError if there is nothing to compare, or if the recordings differ.
+    Runs of one system are taken together. A system is a recipe with its settings, augmentation and
+    epochs, and the model it was fine-tuned from. Means are over the seeds and folds that every
+    system has run. For each of these all systems must have been tested on the same recordings,
+    because other splits are easier or harder. The accuracies are those that the training wrote at
+    its end, per clip of its own recipe and per recording. A run that held nothing out is left out
+    and named on stderr. Raises MsEdgeError if there is nothing to compare, or if the recordings
+    differ.
     """
     if out and out.exists() and any(out.iterdir()):
         raise UsageError(f"{out}: already holds files; give --out a new folder.")
@@ -167,7 +172,10 @@ def _runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _systems(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Return the runs of each system by its name. Raises RunError if two runs of one seed and fold cannot be compared."""
+    """Return the runs of each system by its name.
+
+    Raises RunError if two runs of one seed and fold cannot be compared.
+    """
     systems: dict[str, list[Run]] = defaultdict(list)
     first_of: dict[Place, Run] = {}
     for run in runs:
@@ -239,7 +247,10 @@ def _run_folders(folders: Sequence[Path]) -> list[Path]:
 
 
 def _read(folder: Path) -> Run | None:
-    """Read a run folder; return None if the run held nothing out to be tested on. Raises RunError(`bad-run`)."""
+    """Read a run folder; return None if the run held nothing out to be tested on.
+
+    Raises RunError(`bad-run`).
+    """
     try:
         metrics, run, recipe, split, digests = (
             json.loads((folder / f"{name}.json").read_text("utf-8"))
@@ -266,7 +277,9 @@ def _read(folder: Path) -> Run | None:
 
 
 def _system(run: dict[str, Any], recipe: dict[str, Any]) -> str:
-    """Return the name of a run's system: its recipe, and how it differs from the recipe as the code has it."""
+    """Return the name of a run's system: its recipe, and how it differs from the recipe as the code
+    has it.
+    """
     differences = [str(recipe["augment"])] if isinstance(recipe.get("augment"), str) else []
     usual = recipes()[run["recipe"]].settings if run["recipe"] in recipes() else {}
     settings = recipe.get("settings", {}).items()

@@ -1,6 +1,8 @@
-"""`ms-train fit --folds K`: train once for each fold of the recordings, and test each network on its held-out fold.
+"""`ms-train fit --folds K`: train once for each fold of the recordings, and test each network on
+its held-out fold.
 
-OUT/fold-1 ... fold-K are run folders of `ms-train fit --fold I/K`. OUT/report.json and OUT/report.md hold the results.
+OUT/fold-1 ... fold-K are run folders of `ms-train fit --fold I/K`. OUT/report.json and
+OUT/report.md hold the results.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ class FoldsModel:
 
 @dataclass(frozen=True)
 class Folds:
-    """All numbers of a cross-validation; `clips` and `files` are over the answers of all folds together."""
+    """All numbers of a cross-validation; `clips` and `files` are over the answers of all folds
+    together.
+    """
 
     data: FoldsData
     model: FoldsModel
@@ -113,10 +117,10 @@ def crossvalidate(
 ) -> Folds:
     """Train and test every fold, write the report, and return its numbers.
 
-    `fit(folder, (i, folds), resume)` trains one fold. With `resume`, complete folds are not trained again, and an
-    interrupted one continues. Every fold is tested as `ms-train evaluate` does it, per clip of the runtime and per
-    recording. Each recording is therefore answered once, by a model that was not trained on it. Raises MsEdgeError if the
-    data or the folder cannot be used.
+    `fit(folder, (i, folds), resume)` trains one fold. With `resume`, complete folds are not trained
+    again, and an interrupted one continues. Every fold is tested as `ms-train evaluate` does it,
+    per clip of the runtime and per recording. Each recording is therefore answered once, by a model
+    that was not trained on it. Raises MsEdgeError if the data or the folder cannot be used.
     """
     if not resume and out.exists() and any(not path.is_dir() for path in out.rglob("*")):
         raise UsageError(f"{out}: already holds files; go on with --resume, or give --out a new folder.")
@@ -157,7 +161,9 @@ def crossvalidate(
 
 
 def _require_same(subject: Subject, held_out: Sequence[Recording], folder: Path) -> None:
-    """Refuse a complete fold whose run was trained or tested on other recordings than this fold has."""
+    """Refuse a complete fold whose run was trained or tested on other recordings than this fold
+    has.
+    """
     tested = {digest for digest, part in subject.parts.items() if part == "test"}
     parts = {subject.part_of(recording) for recording in held_out}  # None: could not be read
     if not parts <= {"test", None} or not tested <= {recording.sha256 for recording in held_out}:
@@ -185,7 +191,9 @@ def _over(found: Sequence[Fold], of: Callable[[list[float]], Any]) -> Levels:
 
 
 def _by_heading(found: Shares | Tested, decision: str) -> dict[str, float | None]:
-    """Return the accuracies to show by their headings; with exclusive labels both are the same, and one is shown."""
+    """Return the accuracies to show by their headings; with exclusive labels both are the same, and
+    one is shown.
+    """
     shown = {EXACT: found.accuracy}
     return shown if decision == "exclusive" else shown | {LARGEST: found.largest_score_accuracy}
 
@@ -207,7 +215,9 @@ def _pooled(folds: Sequence[Answers]) -> Answers:
 
 
 def table(numbers: Folds) -> str:
-    """Return a line for each fold, for their mean and standard deviation, and for all recordings together."""
+    """Return a line for each fold, for their mean and standard deviation, and for all recordings
+    together.
+    """
     lines = [f"{'':<8}{'clips':>24}{'recordings':>26}"]
     for fold in numbers.folds:
         lines.append(f"fold {fold.fold:<3}{_percent(fold.clips.accuracy):>24}{_percent(fold.files.accuracy):>26}")

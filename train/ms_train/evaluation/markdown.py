@@ -30,7 +30,9 @@ CONDITIONS = (
 
 
 def kinds_of_accuracy(found: Accuracies, decision: str) -> dict[str, Interval]:
-    """Return the accuracies to show by their headings; with exclusive labels both are the same, and one is shown."""
+    """Return the accuracies to show by their headings; with exclusive labels both are the same, and
+    one is shown.
+    """
     kinds = {EXACT: found.accuracy}
     return kinds if decision == "exclusive" else kinds | {LARGEST: found.largest_score_accuracy}
 

@@ -1,7 +1,7 @@
-"""An evaluation as numbers, written with its pictures.
+"""Compute the numbers of an evaluation, and write the report with its pictures.
 
-DIR: report.json (all numbers, schema `ms-train/evaluation-1`), report.md, reliability.png, roc.png, confusion.png,
-length.png, snr.png, mistakes.png
+DIR: report.json (all numbers, schema `ms-train/evaluation-1`), report.md, reliability.png, roc.png,
+confusion.png, length.png, snr.png, mistakes.png
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ TRAINING = ("dataset", "sources", "licences", "recordings", "data_sha256", "seed
 
 @dataclass(frozen=True)
 class Fitted:
-    """Where a temperature comes from: answers to clips, and what they are of; none, and why not."""
+    """The answers that a temperature is fitted to, and what they are; None, and the reason, if
+    there are none.
+    """
 
     answers: Answers | None
     what: str
@@ -116,7 +118,9 @@ def _answers(subject: Subject, scored: Scored) -> list[FileAnswer]:
 
 
 def _by_length(scored: Scored, seed: int, rounds: int) -> list[LengthPoint]:
-    """Return the accuracies over the pieces of each length that are not silent, and over whole recordings."""
+    """Return the accuracies over the pieces of each length that are not silent, and over whole
+    recordings.
+    """
     points = []
     for length_s, pieces in scored.lengths.items():
         silent: NDArray[np.bool_] = np.array([answer == SILENCE for answer in pieces.answers], bool)

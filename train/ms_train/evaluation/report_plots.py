@@ -1,4 +1,7 @@
-"""Pictures of an evaluation: ROC, reliability, confusion, length, noise, mistakes. PNGs, the same bytes for the same numbers."""
+"""Pictures of an evaluation: ROC, reliability, confusion, length, noise, mistakes.
+
+The same numbers give the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,8 @@ def roc(
 ) -> None:
     """Draw the ROC curves of each level (clips, recordings) side by side, as a PNG.
 
-    A level holds (false positive rate, true positive rate) by label. `areas` are the areas under the curves, as text.
+    A level holds (false positive rate, true positive rate) by label. `areas` are the areas under
+    the curves, as text.
     """
     figure = _figure(5 * len(levels), 5.6)
     all_axes = figure.subplots(1, len(levels), squeeze=False)[0]
@@ -101,7 +105,9 @@ def lengths(points: Sequence[LengthPoint], decision: str, clip_s: float, title: 
 
 
 def snrs(points: Sequence[NoisePoint], decision: str, title: str, path: Path) -> None:
-    """Draw accuracy against the signal-to-noise ratio, with 95 % intervals, a panel for each noise, as a PNG."""
+    """Draw accuracy against the signal-to-noise ratio, with 95 % intervals, a panel for each noise,
+    as a PNG.
+    """
     noises = [*dict.fromkeys(point.noise for point in points if point.noise != "none")]
     figure = _figure(5 * len(noises), 4.5)
     all_axes = figure.subplots(1, len(noises), sharey=True, squeeze=False)[0]

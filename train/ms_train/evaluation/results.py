@@ -1,4 +1,6 @@
-"""The numbers of an evaluation, which `report` computes and writes, and `markdown` and `report_plots` show."""
+"""The numbers of an evaluation, which `report` computes and writes, and `markdown` and
+`report_plots` show.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ SCHEMA = "ms-train/evaluation-1"
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The model that was evaluated. `kind` is `run` or `model`; `training` holds what it records of its training."""
+    """The model that was evaluated.
+
+    `kind` is `run` or `model`; `training` holds what it records of its training.
+    """
 
     kind: str
     name: str
@@ -65,7 +70,9 @@ class FileMeasures(Measures):
 
 @dataclass(frozen=True)
 class Calibrated:
-    """How true the probabilities are: log loss in nats, expected calibration error, and a curve for each question."""
+    """How true the probabilities are: log loss in nats, expected calibration error, and a curve for
+    each question.
+    """
 
     log_loss: float
     expected_calibration_error: float
@@ -74,7 +81,8 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration of the scores as they are and at a fitted temperature; None where there is none.
+    """The calibration of the scores as they are and at a fitted temperature; None where there is
+    none.
 
     `fitted_on` says what the temperature was fitted on, or why there is none.
     """

@@ -62,7 +62,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class MistakeExcerpt:
-    """A mistake with its sound: `context` (n,) is the clip with up to one clip's length before and after it."""
+    """A mistake with its sound: `context` (n,) is the clip with up to one clip's length before and
+    after it.
+    """
 
     mistake: Mistake
     clip_s: float
@@ -97,8 +99,8 @@ def score_recordings(
 ) -> Scored:
     """Classify recordings and compare the answers with their labels.
 
-    With `conditions`, also classify crops of LENGTHS_S and excerpts with NOISES at SNRS_DB. The same
-    seed gives the same noise. `what` names the recordings in the progress bar.
+    With `conditions`, also classify crops of LENGTHS_S and excerpts with NOISES at SNRS_DB. The
+    same seed gives the same noise. `what` names the recordings in the progress bar.
 
     Recordings that cannot be read are listed with the reason, and recordings whose label the model
     does not know are counted. Raises DataError(`bad-data`) if no other recording is left.

@@ -1,4 +1,6 @@
-"""What is evaluated: an exported model, or a run folder's network, served by `ms_edge` either way."""
+"""The model to evaluate: an exported model, or the network of a run folder, both used through
+`ms_edge`.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ class NetworkModel:
         return scores.clip(0, 1)
 
     def run_scores(self, features: Float32) -> Float32:
-        """Raise NotImplementedError: the metadata has no `step_frames`, so windows do not share frames."""
+        """Raise NotImplementedError: the metadata has no `step_frames`, so windows do not share
+        frames.
+        """
         raise NotImplementedError
 
 
@@ -62,8 +66,9 @@ class NetworkModel:
 class Subject:
     """A model to evaluate, and what is known of the recordings it was trained with.
 
-    `parts` says of the SHA-256 of each recording of a run whether it trained, validated or tested (`train`, `val`, `test`);
-    `files` says it of the file that each was cut from, or is; `data` is how the run named its dataset. A model file knows none of it.
+    `parts` holds the part (`train`, `val`, `test`) of each recording of a run, by its SHA-256.
+    `files` holds the same by the SHA-256 of the file that the recording is, or is cut from. `data`
+    is the run's --data. All three are empty for a model file.
     """
 
     classifier: Classifier
@@ -75,7 +80,10 @@ class Subject:
 
     @classmethod
     def load(cls, path: Path) -> Subject:
-        """A run folder of `ms-train fit`, or a model file of `ms-export`. Raises MsEdgeError where it is neither."""
+        """Load a run folder of `ms-train fit`, or a model file of `ms-export`.
+
+        Raises MsEdgeError if it is neither.
+        """
         if not path.is_dir():
             model = Model.load(path, "cpu")
             return cls(Classifier(model), "model", model.metadata.training)
@@ -95,18 +103,20 @@ class Subject:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of the scores."""
+        """The labels, in the order of the scores."""
         return self.classifier.model.metadata.labels
 
     @property
     def decision(self) -> Decision:
-        """How scores become a label."""
+        """The rule that turns scores into a label."""
         return self.classifier.model.metadata.decision
 
     def target(self, label: str | None) -> NDArray[np.bool_] | None:
-        """Which of the model's labels (labels,) a recording of the dataset's label has; None where the model cannot say it.
+        """Return which of the model's labels (labels,) a label of the dataset stands for; None if
+        the model has no such answer.
 
-        Of independent labels, `speech+music` is both and `other` neither, as the runtime names its answers.
+        With independent labels, `speech+music` is both and `other` is neither, as in the answers of
+        the runtime.
         """
         members = set() if label is None else {label}
         if self.decision.kind == "independent" and label is not None and label not in self.labels:
@@ -116,13 +126,17 @@ class Subject:
         return np.array([name in members for name in self.labels], bool)
 
     def part_of(self, recording: Recording) -> str | None:
-        """`train`, `val` or `test` of what the model was made with, it or another part of its file; None where that is not known."""
+        """Return the part of the model's training data that holds the recording's file; None if
+        that is unknown.
+        """
         return self.files.get(recording.file_sha256)
 
     def choose(self, dataset: Dataset, part: str | None) -> tuple[str, tuple[Recording, ...]]:
-        """The part to score, and its recordings: `part`, or what the run held out (else validated), or all of a dataset never seen.
+        """Return the part to score and its recordings.
 
-        The parts are the run's, by digest, or those that a dataset prescribes. Raises UsageError where there is none such.
+        Without `part`, it is the held-out part of the run, else its validation part, or all
+        recordings if none is of the run. The parts are those of the run, by digest, or else those
+        that the dataset prescribes. Raises UsageError if the part is empty.
         """
         by_run = any(self.part_of(recording) for recording in dataset.recordings)
         by_part: dict[str, list[Recording]] = {name: [] for name in PARTS}
@@ -140,7 +154,9 @@ class Subject:
         return part, chosen
 
     def warnings(self, dataset: Dataset, chosen: Sequence[Recording]) -> list[str]:
-        """What a reader must know of the recordings scored: what the model has seen of them, what is not there, what nobody can tell."""
+        """Return warnings about the scored recordings: those used in training, missing or changed
+        ones, and what is unknown.
+        """
         digests = {recording.name: recording.sha256 for recording in dataset.recordings}
         same = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         counts = {name: sum(self.part_of(recording) == name for recording in chosen) for name in PARTS}

@@ -1,4 +1,6 @@
-"""Calibration of probabilities: reliability curve, expected calibration error and temperature, as functions of arrays."""
+"""Calibration of probabilities: reliability curve, expected calibration error and temperature, as
+functions of arrays.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ TEMPERATURES = (0.05, 20.0)  # the range that is searched
 
 @dataclass(frozen=True)
 class Curve:
-    """A reliability curve: mean probability, share that came true and count of each bin that is not empty."""
+    """A reliability curve: mean probability, share that came true and count of each bin that is not
+    empty.
+    """
 
     probability: list[float]
     share: list[float]
@@ -29,10 +33,11 @@ class Curve:
 def questions(
     scores: Float64, targets: NDArray[np.bool_], labels: tuple[str, ...], decision: str
 ) -> dict[str, tuple[Float64, NDArray[np.bool_]]]:
-    """Return probabilities (n,) and whether each came true (n,), for each question whose calibration is measured.
+    """Return probabilities (n,) and whether each came true (n,), for each question whose
+    calibration is measured.
 
-    With `exclusive` labels there is one question: is the largest score that of the correct label (Guo et al. 2017)? With
-    `independent` labels there is one question for each label.
+    With `exclusive` labels there is one question: is the largest score that of the correct label
+    (Guo et al. 2017)? With `independent` labels there is one question for each label.
     """
     if decision == "exclusive":
         largest = scores.argmax(axis=1)
@@ -52,7 +57,9 @@ def reliability(probabilities: Float64, true: NDArray[np.bool_], bins: int = BIN
 
 
 def expected_calibration_error(curve: Curve) -> float:
-    """Return the mean distance between probability and share over a curve, weighted by count (Naeini et al. 2015)."""
+    """Return the mean distance between probability and share over a curve, weighted by count
+    (Naeini et al. 2015).
+    """
     probability, share, count = (np.array(of, float) for of in (curve.probability, curve.share, curve.count))
     return float(np.average(np.abs(probability - share), weights=count))
 
@@ -60,7 +67,8 @@ def expected_calibration_error(curve: Curve) -> float:
 def log_loss(scores: Float64, targets: NDArray[np.bool_], decision: str) -> Float64:
     """Return the negative log-likelihood of the truth in nats, (n,).
 
-    With `exclusive` labels it is that of the true label, with `independent` labels the mean over the labels.
+    With `exclusive` labels it is that of the true label, with `independent` labels the mean over
+    the labels.
     """
     p = np.clip(scores, CLOSEST_TO_CERTAIN, 1 - CLOSEST_TO_CERTAIN)
     if decision == "exclusive":
@@ -69,7 +77,9 @@ def log_loss(scores: Float64, targets: NDArray[np.bool_], decision: str) -> Floa
 
 
 def tempered(scores: Float64, temperature: float, decision: str) -> Float64:
-    """Return probabilities (n, labels) with their logits divided by a temperature: a temperature over 1 makes them less extreme."""
+    """Return probabilities (n, labels) with their logits divided by a temperature: a temperature
+    over 1 makes them less extreme.
+    """
     p = np.clip(scores.astype(np.float64), CLOSEST_TO_CERTAIN, 1 - CLOSEST_TO_CERTAIN)
     if decision == "independent":
         return np.asarray(expit(logit(p) / temperature))
@@ -77,10 +87,12 @@ def tempered(scores: Float64, temperature: float, decision: str) -> Float64:
 
 
 def fit_temperature(scores: Float64, targets: NDArray[np.bool_], decision: str) -> float | None:
-    """Return the temperature between TEMPERATURES that minimises the log loss of (n, labels) scores (Guo et al. 2017).
+    """Return the temperature between TEMPERATURES that minimises the log loss of (n, labels) scores
+    (Guo et al. 2017).
 
-    `exclusive` rows without a true label are left out. Return None if every score is on the correct side, or if there are
-    no scores: the loss then decreases with the temperature without limit, and no temperature is best.
+    `exclusive` rows without a true label are left out. Return None if every score is on the correct
+    side, or if there are no scores: the loss then decreases with the temperature without limit, and
+    no temperature is best.
     """
     asked = targets.any(axis=1) if decision == "exclusive" else np.ones(len(targets), bool)
     scores, targets = scores[asked], targets[asked]

@@ -7,7 +7,9 @@ import keras
 
 @keras.saving.register_keras_serializable("ms_train")
 def decidable_crossentropy(targets: keras.KerasTensor, scores: keras.KerasTensor) -> keras.KerasTensor:
-    """Return the mean binary cross-entropy (batch,) of probabilities (batch, labels); a target of NaN counts as no error."""
+    """Return the mean binary cross-entropy (batch,) of probabilities (batch, labels); a target of
+    NaN counts as no error.
+    """
     known = keras.ops.isfinite(targets)
     targets = keras.ops.where(
         known, targets, keras.ops.zeros_like(targets)
@@ -30,7 +32,9 @@ class DecidableAccuracy(keras.metrics.Mean):
 
 
 def compile_for(model: keras.Model, independent: bool, optimizer: keras.Optimizer) -> None:
-    """Compile a network with `decidable_crossentropy` for independent labels, else with categorical cross-entropy."""
+    """Compile a network with `decidable_crossentropy` for independent labels, else with categorical
+    cross-entropy.
+    """
     model.compile(
         optimizer=optimizer,
         loss=decidable_crossentropy if independent else "categorical_crossentropy",

@@ -1,4 +1,6 @@
-"""Metrics of scores against labels, per clip and per recording, as functions of arrays without input or output."""
+"""Metrics of scores against labels, per clip and per recording, as functions of arrays without
+input or output.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,19 @@ ROUNDS = 1000  # of the bootstrap
 def predict(
     network: keras.Model, labels: tuple[str, ...], decision: str, features: Float32, batch_size: int = 64
 ) -> Float32:
-    """Return the scores (n, labels) of features (n, ...): probabilities in label order, as the exported model gives them."""
+    """Return the scores (n, labels) of features (n, ...): probabilities in label order, as the
+    exported model gives them.
+    """
     _, scores = with_logits(network, labels, decision).predict(features, batch_size=batch_size, verbose=0)
     return np.asarray(scores, np.float32)
 
 
 def accuracy(scores: Float32, clips: Clips) -> dict[str, Any]:
-    """Return the share of clips and of recordings whose largest score is the correct label, and the wrong recordings.
+    """Return the share of clips and of recordings whose largest score is the correct label, and the
+    wrong recordings.
 
-    A recording's scores are the mean over its clips. Recordings with none of the labels are left out.
+    A recording's scores are the mean over its clips. Recordings with none of the labels are left
+    out.
     """
     labelled = clips.targets.sum(axis=1) > 0
     clip_right = scores.argmax(axis=1)[labelled] == clips.targets.argmax(axis=1)[labelled]
@@ -56,9 +62,9 @@ def accuracy(scores: Float32, clips: Clips) -> dict[str, Any]:
 class Answers:
     """The answers of a model to n clips or n recordings, and the truth.
 
-    `scores` (n, labels) are probabilities, `targets` (n, labels) are in {0, 1}. `answers` are n labels as `ms-edge classify`
-    gives them (`speech`, `speech+music`, `other`, `silence` ...). `recording` (n,) is the index of each one's recording,
-    over which intervals are computed.
+    `scores` (n, labels) are probabilities, `targets` (n, labels) are in {0, 1}. `answers` are n
+    labels as `ms-edge classify` gives them (`speech`, `speech+music`, `other`, `silence` ...).
+    `recording` (n,) is the index of each one's recording, over which intervals are computed.
     """
 
     scores: Float64
@@ -82,7 +88,9 @@ class Answers:
 
     @property
     def given(self) -> NDArray[np.bool_]:
-        """The labels that each answer holds, (n, labels): `speech+music` holds both, `other` and `silence` none."""
+        """The labels that each answer holds, (n, labels): `speech+music` holds both, `other` and
+        `silence` none.
+        """
         rows = {answer: [label in answer.split("+") for label in self.labels] for answer in set(self.answers)}
         return np.array([rows[answer] for answer in self.answers], bool).reshape(len(self), len(self.labels))
 
@@ -94,7 +102,9 @@ def name_of(row: NDArray[np.bool_], labels: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and its 95 % interval, low and high; all three are None where the number has no value."""
+    """A number and its 95 % interval, low and high; all three are None where the number has no
+    value.
+    """
 
     value: float | None
     low: float | None
@@ -105,8 +115,9 @@ class Interval:
 class Accuracies:
     """Two accuracies over `count` clips or recordings.
 
-    `accuracy` is the share whose answer equals the truth. `largest_score_accuracy` is the share, of those with a true
-    label, whose largest score is of a true label; it does not depend on thresholds.
+    `accuracy` is the share whose answer equals the truth. `largest_score_accuracy` is the share, of
+    those with a true label, whose largest score is of a true label; it does not depend on
+    thresholds.
     """
 
     count: int
@@ -116,7 +127,9 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class LabelMeasures:
-    """How well one label is found: `count` of those where it is true, and the measures of its answers and scores."""
+    """How well one label is found: `count` of those where it is true, and the measures of its
+    answers and scores.
+    """
 
     count: int
     precision: Interval
@@ -143,11 +156,12 @@ class Measures(Accuracies):
 
 
 def measures(found: Answers, seed: int, rounds: int = ROUNDS) -> Measures:
-    """Return the accuracies and, of each label, precision, recall, F1 and ROC-AUC, with 95 % intervals over recordings.
+    """Return the accuracies and, of each label, precision, recall, F1 and ROC-AUC, with 95 %
+    intervals over recordings.
 
-    For precision, recall and F1 the question is whether the answer holds the label; for ROC-AUC, whether the label's
-    score is higher where the label is true. A value is None where its question cannot be asked: there is no ROC-AUC of
-    one class only.
+    For precision, recall and F1 the question is whether the answer holds the label; for ROC-AUC,
+    whether the label's score is higher where the label is true. A value is None where its question
+    cannot be asked: there is no ROC-AUC of one class only.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -193,12 +207,14 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Return each number that `of(weights)` returns, with its 95 % percentile interval.
 
-    Recordings are resampled with replacement. `recording` (n,) is the index of each item's recording, `weights` (n,) the
-    number of times it was drawn. The clips of a recording are drawn together, because they are not independent (the
-    cluster bootstrap; Davison and Hinkley 1997, 3.8). Rounds in which a number has no value, because no recording of a
-    class was drawn, are left out of its interval.
+    Recordings are resampled with replacement. `recording` (n,) is the index of each item's
+    recording, `weights` (n,) the number of times it was drawn. The clips of a recording are drawn
+    together, because they are not independent (the cluster bootstrap; Davison and Hinkley 1997,
+    3.8). Rounds in which a number has no value, because no recording of a class was drawn, are left
+    out of its interval.
     """
-    # scipy.stats.bootstrap draws single items, and one NaN in a thousand rounds makes its interval NaN.
+    # scipy.stats.bootstrap draws single items, and one NaN in a thousand rounds makes its interval
+    # NaN.
     value = of(np.ones(len(recording)))
     groups, index = np.unique(recording, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -236,8 +252,8 @@ def _accurate(found: Answers) -> Callable[[Float64], dict[str, float]]:
 def confusion(found: Answers) -> Confusion:
     """Count how often each truth got each answer.
 
-    The rows are the truths that occur. The columns are these, the labels, and every other answer that was given, with
-    `silence` last.
+    The rows are the truths that occur. The columns are these, the labels, and every other answer
+    that was given, with `silence` last.
     """
     truths = sorted(set(found.truths), key=lambda name: _place(name, found.labels))
     answers = sorted({*truths, *found.labels, *found.answers}, key=lambda name: _place(name, found.labels))

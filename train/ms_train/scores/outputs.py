@@ -1,4 +1,6 @@
-"""From a network's outputs to those of the exported model: logits, and one probability for each label."""
+"""From a network's outputs to those of the exported model: logits, and one probability for each
+label.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ def with_logits(
 ) -> keras.Model:
     """Return the same network with two outputs: logits (batch, outputs) and scores (batch, labels).
 
-    Scores are probabilities in label order. `independent` labels get a sigmoid each. `exclusive` labels get a softmax; two
-    exclusive labels from one neuron get a sigmoid p, which becomes the columns 1 - p and p. A network that ends in this
-    activation is split before it. A network that ends in no activation gives logits already. With `feature_shape`, the
-    network's input must have this shape, or this shape and a channel, which the returned network adds. Some batches must
-    then also give the same scores as the network itself. Raises RunError(`bad-network`) for any other input or output.
+    Scores are probabilities in label order. `independent` labels get a sigmoid each. `exclusive`
+    labels get a softmax; two exclusive labels from one neuron get a sigmoid p, which becomes the
+    columns 1 - p and p. A network that ends in this activation is split before it. A network that
+    ends in no activation gives logits already. With `feature_shape`, the network's input must have
+    this shape, or this shape and a channel, which the returned network adds. Some batches must then
+    also give the same scores as the network itself. Raises RunError(`bad-network`) for any other
+    input or output.
     """
     plain = isinstance(network, keras.Sequential) or type(network).__name__ == "Functional"
     if not plain or not network.built or len(network.inputs) != 1 or len(network.outputs) != 1:
@@ -69,13 +73,16 @@ def with_logits(
 
 
 def window_scores(network: keras.Model) -> keras.KerasTensor | None:
-    """Return the output of the layer `window_scores`, (batch, windows, outputs), if the network is its mean over windows."""
+    """Return the output of the layer `window_scores`, (batch, windows, outputs), if the network is
+    its mean over windows.
+    """
     windows = _averaged(network.outputs[0])
     return windows if windows is not None and windows._keras_history.operation.name == WINDOW_SCORES else None
 
 
 def of_windows(served: keras.Model) -> keras.Model | None:
-    """Return the network of `with_logits` without its mean over windows: logits and scores (batch, windows, ...).
+    """Return the network of `with_logits` without its mean over windows: logits and scores (batch,
+    windows, ...).
 
     Return None for a network without such a mean.
     """
@@ -84,7 +91,9 @@ def of_windows(served: keras.Model) -> keras.Model | None:
 
 
 def _averaged(outputs: keras.KerasTensor) -> keras.KerasTensor | None:
-    """Return the tensor whose mean along the second axis an output is; None if it is not such a mean."""
+    """Return the tensor whose mean along the second axis an output is; None if it is not such a
+    mean.
+    """
     layer, node, _ = outputs._keras_history
     if not isinstance(layer, keras.layers.GlobalAveragePooling1D):
         return None
@@ -93,7 +102,9 @@ def _averaged(outputs: keras.KerasTensor) -> keras.KerasTensor | None:
 
 
 def _require_same(network: keras.Model, served: keras.Model, activation: str, clip_shape: tuple[int, ...]) -> None:
-    """Raise RunError if the scores differ from the network's own, for example because its activation would be applied twice."""
+    """Raise RunError if the scores differ from the network's own, for example because its
+    activation would be applied twice.
+    """
     low = {layer.compute_dtype for layer in network.layers} & {"float16", "bfloat16"}
     if low:
         raise RunError(
@@ -155,7 +166,9 @@ def _free_name(wanted: str, taken: set[str]) -> str:
 
 
 def _before_activation(outputs: keras.KerasTensor, taken: set[str]) -> tuple[keras.KerasTensor, str]:
-    """Return the input of the last activation, and its name; the outputs and `linear` if there is none."""
+    """Return the input of the last activation, and its name; the outputs and `linear` if there is
+    none.
+    """
     layer, node, _ = outputs._keras_history
     before = layer._inbound_nodes[node].input_tensors[0] if layer._inbound_nodes else outputs
     if isinstance(layer, keras.layers.Softmax):

@@ -43,9 +43,10 @@ class FixedBatches:
 class BankBatches:
     """Batches of the windows of a bank.
 
-    Every window is used once before any is used again. Each time the order, the levels and the positions are different.
-    `lengths` (batches,) holds the length of the windows of each batch, in samples. `targets` converts rows
-    (batch, labels) in {0, 1, NaN} to the targets of the network's loss.
+    Every window is used once before any is used again. Each time the order, the levels and the
+    positions are different. `lengths` (batches,) holds the length of the windows of each batch, in
+    samples. `targets` converts rows (batch, labels) in {0, 1, NaN} to the targets of the network's
+    loss.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class BankBatches:
         return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(8)
 
     def _batch(self, number: np.int64) -> tuple[Float32, Float32]:
-        """Return the batch with this number; its random numbers follow from the number and the seed."""
+        """Return the batch with this number; its random numbers follow from the number and the
+        seed.
+        """
         plan, index = self._bank.plan, int(number) % len(self._lengths)
         length = int(self._lengths[index])
         count = self._bank.counts[length]
@@ -98,22 +101,27 @@ class BankBatches:
 
 
 def chances_of_lengths(spec: FrontEndSpec, lengths_s: Mapping[float, float] | None) -> dict[int, float]:
-    """Return the probability of each window length in samples: that of `lengths_s`, or only the spec's clip."""
+    """Return the probability of each window length in samples: that of `lengths_s`, or only the
+    spec's clip.
+    """
     return {
         round(length_s * spec.sample_rate_hz): chance for length_s, chance in (lengths_s or {spec.clip_s: 1.0}).items()
     }
 
 
 def lengths_of_batches(batches: int, chances: Mapping[int, float], seed: int) -> NDArray[np.int64]:
-    """Draw the window length of each batch (batches,), in samples, from the probabilities of the lengths."""
+    """Draw the window length of each batch (batches,), in samples, from the probabilities of the
+    lengths.
+    """
     return np.random.default_rng([seed, 3]).choice(list(chances), batches, p=list(chances.values()))
 
 
 def counts_of(lengths: NDArray[np.int64], chances: Mapping[int, float], batch_size: int, limit: int) -> dict[int, int]:
     """Return the number of windows of each length in a bank.
 
-    It is the number that batches of these lengths (batches,) use. If that is more than `limit` windows in total, it is
-    about `limit` times the probability of the length, so that long trainings share one bank.
+    It is the number that batches of these lengths (batches,) use. If that is more than `limit`
+    windows in total, it is about `limit` times the probability of the length, so that long
+    trainings share one bank.
     """
     uses = {int(length): int(count) for length, count in zip(*np.unique(lengths, return_counts=True), strict=True)}
     if batch_size * len(lengths) > limit:

@@ -1,4 +1,6 @@
-"""The state of a training between two epochs, on disk, from which the training continues with the same result."""
+"""The state of a training between two epochs, on disk, from which the training continues with the
+same result.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,11 @@ NAME = "checkpoint.npz"
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Write the state of the model, the optimizer and the random generators, and the history, after every epoch.
+    """Write the state of the model, the optimizer and the random generators, and the history, after
+    every epoch.
 
-    Batches have no state: each follows from its number. If the state cannot be written, a message is printed once, the last
-    written state stays, and training continues.
+    Batches have no state: each follows from its number. If the state cannot be written, a message
+    is printed once, the last written state stays, and training continues.
     """
 
     def __init__(self, folder: Path, history: list[dict[str, float]] | None = None) -> None:
@@ -52,15 +55,19 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def state_of(model: keras.Model) -> list[Any]:
-    """Return all variables that training changes: weights, statistics, random states and the optimizer's variables."""
+    """Return all variables that training changes: weights, statistics, random states and the
+    optimizer's variables.
+    """
     model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
 
 
 def restore(folder: Path, model: keras.Model) -> tuple[int, list[dict[str, float]]]:
-    """Set a model's variables from the checkpoint in `folder`; return the number of epochs done and their history.
+    """Set a model's variables from the checkpoint in `folder`; return the number of epochs done and
+    their history.
 
-    Return (0, []) if there is no checkpoint. Raises RunError(`bad-run`) if it belongs to another network.
+    Return (0, []) if there is no checkpoint. Raises RunError(`bad-run`) if it belongs to another
+    network.
     """
     path = folder / NAME
     if not path.exists():

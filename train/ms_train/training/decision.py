@@ -1,17 +1,19 @@
-"""How the scores of independent labels become answers: calibrated logits, and a threshold for each label.
+"""How the scores of independent labels become answers: calibrated logits, and a threshold for each
+label.
 
-Both are fitted after training, on windows of recordings that the network was not trained on: those of
-the dataset's part `calib`, or where it has none those that validate. Equally many windows hold each
-label alone, two labels, and none. Half of them are plain: as recorded, mixtures at MIXTURE_DB. The
-other half passes what training passes, in other rooms.
+Both are fitted after training, on windows of recordings that the network was not trained on: those
+of the dataset's part `calib`, or where it has none those that validate. Equally many windows hold
+each label alone, two labels, and none. Half of them are plain: as recorded, mixtures at MIXTURE_DB.
+The other half passes what training passes, in other rooms.
 
-1. A scale and an offset of each label's logit minimise the log loss (Platt 1999). They are folded into
-   the last layer, so that the network, and whatever is made from it, gives calibrated probabilities.
-2. The thresholds are chosen together by the share of windows whose labels are all right, the mean over
-   the kinds of windows. Of those within one standard error of the best, the ones nearest to a half are
-   taken: the best of a few sources is not the best of others. Measured, on the validation set, of three
-   networks: 83.3, 83.7 and 78.9 by the number that decides, 83.2, 83.0 and 78.9 with the middle of those
-   within the error, 83.2, 83.0 and 78.7 with the best.
+1. A scale and an offset of each label's logit minimise the log loss (Platt 1999). They are folded
+   into the last layer, so that the network, and whatever is made from it, gives calibrated
+   probabilities.
+2. The thresholds are chosen together by the share of windows whose labels are all right, the mean
+   over the kinds of windows. Of those within one standard error of the best, the ones nearest to a
+   half are taken: the best of a few sources is not the best of others. Measured, on the validation
+   set, of three networks: 83.3, 83.7 and 78.9 by the number that decides, 83.2, 83.0 and 78.9 with
+   the middle of those within the error, 83.2, 83.0 and 78.7 with the best.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ SAME = 1e-3  # logits of the same weights, of which some were scaled before
 
 @dataclass(frozen=True)
 class Held:
-    """Recordings to fit the decision on: the part of the dataset they are of, their names, and a pool of them."""
+    """Recordings to fit the decision on: the part of the dataset they are of, their names, and a
+    pool of them.
+    """
 
     part: str
     names: tuple[str, ...]
@@ -92,9 +96,11 @@ def read_held(dataset: Dataset, val: Sequence[Recording], recipe: Recipe, cache:
 def decide(
     model: keras.Model, held: Held, recipe: Recipe, layer: FrontEndLayer, seed: int, cache: Cache
 ) -> dict[str, Any]:
-    """Fold fitted scales and offsets into a network's last layer; return them, the thresholds, and what they bring.
+    """Fold fitted scales and offsets into a network's last layer; return them, the thresholds, and
+    what they bring.
 
-    A network into whose last layer they cannot be folded stays as it is: then the scales are 1 and the offsets 0.
+    A network into whose last layer they cannot be folded stays as it is: then the scales are 1 and
+    the offsets 0.
     """
     labels = held.pool.labels
     network = with_logits(model, labels, "independent")
@@ -134,10 +140,12 @@ def decide(
 
 
 def decide_again(run: Path, data: str | None = None, cache: Path | None = None) -> dict[str, Any]:
-    """Fit the decision of a complete run folder anew, without training: `model.keras` and `metrics.json` change.
+    """Fit the decision of a complete run folder anew, without training: `model.keras` and
+    `metrics.json` change.
 
-    `data` says where the run's data are now, as --data does; `cache` is the folder of a cache. Returns the metrics. Raises
-    MsEdgeError if the folder is no complete run, if its labels are not independent, or if its recipe has changed.
+    `data` says where the run's data are now, as --data does; `cache` is the folder of a cache.
+    Returns the metrics. Raises MsEdgeError if the folder is no complete run, if its labels are not
+    independent, or if its recipe has changed.
     """
     metrics: dict[str, Any]
     try:
@@ -177,7 +185,8 @@ def decide_again(run: Path, data: str | None = None, cache: Path | None = None) 
 
 
 def draw(pool: Pool, recipe: Recipe, seed: int, cache: Cache) -> Iterator[tuple[Float32, Float32]]:
-    """Yield about WINDOWS windows (clip_samples,) with their targets (labels,): equally many of each kind.
+    """Yield about WINDOWS windows (clip_samples,) with their targets (labels,): equally many of
+    each kind.
 
     Half of them are plain; all of them if the recipe trains on clips as they are.
     """
@@ -231,7 +240,9 @@ def _plain(pool: Pool, kind: str, rng: Rng) -> tuple[Float32, Float32]:
 
 
 def kinds_of(targets: Float32, labels: Sequence[str]) -> NDArray[np.str_]:
-    """The kind of each row of targets (n, labels): its label, SEVERAL, `other` for none, or nothing ("") if one is NaN."""
+    """The kind of each row of targets (n, labels): its label, SEVERAL, `other` for none, or nothing
+    ("") if one is NaN.
+    """
     names = np.array([*labels, SEVERAL, OTHER, ""])
     count = targets.sum(axis=1)
     place = np.where(count == 1, targets.argmax(axis=1), np.where(count > 1, len(labels), len(labels) + 1))
@@ -240,7 +251,8 @@ def kinds_of(targets: Float32, labels: Sequence[str]) -> NDArray[np.str_]:
 
 
 def fit_logits(logits: Float64, targets: Float32) -> tuple[Float64, Float64]:
-    """The scale and the offset of each label's logit (n, labels), (labels,) each, that minimise the log loss.
+    """The scale and the offset of each label's logit (n, labels), (labels,) each, that minimise the
+    log loss.
 
     Targets of NaN are left out. A label whose loss gets no smaller keeps its logit: 1 and 0.
     """
@@ -265,10 +277,12 @@ def fit_logits(logits: Float64, targets: Float32) -> tuple[Float64, Float64]:
 
 
 def fold(model: keras.Model, labels: tuple[str, ...], scale: Float64, offset: Float64, shape: tuple[int, ...]) -> bool:
-    """Multiply a network's logits by `scale` and add `offset`, (labels,) each, in the weights of its last layer.
+    """Multiply a network's logits by `scale` and add `offset`, (labels,) each, in the weights of
+    its last layer.
 
-    That layer must be dense or a convolution with a bias and an output for each label. Returns whether the logits of features
-    of that shape are then what they should be; if they are not, the network is left as it was.
+    That layer must be dense or a convolution with a bias and an output for each label. Returns
+    whether the logits of features of that shape are then what they should be; if they are not, the
+    network is left as it was.
     """
     last = next((layer for layer in reversed(model.layers) if layer.weights), None)
     if not isinstance(last, keras.layers.Dense | keras.layers.Conv1D | keras.layers.Conv2D):
@@ -288,10 +302,12 @@ def fold(model: keras.Model, labels: tuple[str, ...], scale: Float64, offset: Fl
 
 
 def choose_thresholds(scores: Float64, targets: Float32, kinds: NDArray[np.str_]) -> Float64:
-    """The thresholds (labels,) by the mean over the kinds of the share of rows (n, labels) whose labels are all right.
+    """The thresholds (labels,) by the mean over the kinds of the share of rows (n, labels) whose
+    labels are all right.
 
-    One label's threshold after the other is moved to the best place until none moves. On the line from a half to there, the first
-    is taken whose mean is within one standard error of the best. Rows with a NaN are left out.
+    One label's threshold after the other is moved to the best place until none moves. On the line
+    from a half to there, the first is taken whose mean is within one standard error of the best.
+    Rows with a NaN are left out.
     """
     known = kinds != ""
     scores, targets, kinds = scores[known], targets[known], kinds[known]
@@ -321,7 +337,9 @@ def choose_thresholds(scores: Float64, targets: Float32, kinds: NDArray[np.str_]
 
 
 def exact_by_kind(scores: Float64, targets: Float32, kinds: NDArray[np.str_], thresholds: Float64) -> dict[str, float]:
-    """The share of each kind's rows (n, labels) whose labels are all right at the thresholds; rows with a NaN are left out."""
+    """The share of each kind's rows (n, labels) whose labels are all right at the thresholds; rows
+    with a NaN are left out.
+    """
     right = ((scores >= thresholds) == (targets > 0.5)).all(axis=1)
     return {str(kind): float(right[kinds == kind].mean()) for kind in np.unique(kinds) if kind}
 

@@ -1,7 +1,8 @@
 """Train new classes on the trunk of a trained network, from few recordings.
 
-The trunk is the network before its last dense layers. It is taken from a run folder, and a new dense layer after it tells
-the new classes apart. The result is a `Recipe`, which `ms_train.training.fit` trains like any other.
+The trunk is the network before its last dense layers. It is taken from a run folder, and a new
+dense layer after it tells the new classes apart. The result is a `Recipe`, which
+`ms_train.training.fit` trains like any other.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ BATCH_S = 32.0  # seconds of audio in a batch, which has at least MIN_BATCH clip
 MIN_BATCH = 8
 EPOCHS, STEPS_PER_EPOCH = 10, 40
 RATE, HEAD_RATE = 1e-3, 5e-3  # largest learning rate: for all weights, and for the head only
-# Milder than the augmentation of a trunk: few recordings hold little information, and the trunk has already learnt channels.
+# Milder than the augmentation of a trunk: few recordings hold little information, and the trunk has
+# already learnt channels.
 AUGMENT = chain(("speed", 0.3), ("reverberation", 0.1), ("noise", 0.2), "gain")
 
 
 def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
-    """Return a recipe with the spec and the trunk of a run folder, and a new head; with `head_only`, the trunk is frozen.
+    """Return a recipe with the spec and the trunk of a run folder, and a new head; with
+    `head_only`, the trunk is frozen.
 
-    Raises UsageError for a model file, and RunError(`bad-run`) if the folder is not a run or its network has no trunk.
+    Raises UsageError for a model file, and RunError(`bad-run`) if the folder is not a run or its
+    network has no trunk.
     """
     if run.suffix == ".onnx" and not run.is_dir():
         raise UsageError(f"{run}: a model file cannot be trained; give --from the run folder it was made from.")
@@ -75,7 +79,9 @@ def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
 
 
 def heard_before(origin: Path, run: Path) -> tuple[int, int]:
-    """Return how many of the recordings that `run` held out were used to train or validate `origin`, and how many it held out."""
+    """Return how many of the recordings that `run` held out were used to train or validate
+    `origin`, and how many it held out.
+    """
     parts, tested = (json.loads((folder / "split.json").read_text("utf-8")) for folder in (origin, run))
     files, mine = files_of(origin), files_of(run)
     seen = {files[name] for part in ("train", "val") for name in parts[part]}
@@ -83,13 +89,15 @@ def heard_before(origin: Path, run: Path) -> tuple[int, int]:
 
 
 def trunk(run: Path) -> keras.Model:
-    """Return a run's network up to the input of its last dense layers (with dropout and activation), (batch, values).
+    """Return a run's network up to the input of its last dense layers (with dropout and
+    activation), (batch, values).
 
     For a network that is a mean over windows, the output is (batch, windows, 1, values).
 
-    All last dense layers are removed, not only the final one, because the values after the first describe the old classes.
-    Measured with a new head only, on five narrators unknown to the bundled model's trunk: 96 % of recordings are correct with
-    the values before all of these layers, 55 % with the 24 values before the final one.
+    All last dense layers are removed, not only the final one, because the values after the first
+    describe the old classes. Measured with a new head only, on five narrators unknown to the
+    bundled model's trunk: 96 % of recordings are correct with the values before all of these
+    layers, 55 % with the 24 values before the final one.
     """
     network = keras.models.load_model(run / "model.keras", compile=False)
     windows = window_scores(network)
@@ -102,7 +110,9 @@ def trunk(run: Path) -> keras.Model:
 
 
 def _of_head(layer: keras.Operation, *, of_windows: bool) -> bool:
-    """Return whether a layer may belong to a head; with windows, a dense layer is a 1 x 1 convolution."""
+    """Return whether a layer may belong to a head; with windows, a dense layer is a 1 x 1
+    convolution.
+    """
     if isinstance(layer, HEAD):
         return True
     pointwise = isinstance(layer, keras.layers.Conv2D) and tuple(layer.kernel_size) == (1, 1)
@@ -112,8 +122,8 @@ def _of_head(layer: keras.Operation, *, of_windows: bool) -> bool:
 def build_model(run: Path, head_only: bool, labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
     """Return a compiled network from features to scores (batch, labels).
 
-    Exclusive labels get a softmax, independent labels a sigmoid each. Batch normalisation keeps the statistics of the
-    trunk's own training, which had more data.
+    Exclusive labels get a softmax, independent labels a sigmoid each. Batch normalisation keeps the
+    statistics of the trunk's own training, which had more data.
     """
     base = trunk(run)
     for layer in base.layers:

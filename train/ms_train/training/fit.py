@@ -1,4 +1,6 @@
-"""Train a recipe on a dataset and write a run folder (`ms_train.training.runs`), which all other commands read."""
+"""Train a recipe on a dataset and write a run folder (`ms_train.training.runs`), which all other
+commands read.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,14 @@ from ms_train.training.decision import Held, decide, read_held
 from ms_train.training.rendering import batches_of
 from ms_train.training.runs import describe, open_folder, save_model, write_json
 
-# Used after weights are averaged: the momentum of the statistics, and the number of batches they are computed on.
+# Used after weights are averaged: the momentum of the statistics, and the number of batches they
+# are computed on.
 STATISTICS_MOMENTUM, STATISTICS_BATCHES = 0.98, 250
 
 
 class TargetAccuracy(keras.callbacks.Callback):
-    """Print a line every few epochs, and stop as soon as validation accuracy reaches a target, if there is one.
+    """Print a line every few epochs, and stop as soon as validation accuracy reaches a target, if
+    there is one.
 
     This is the callback of the article that `logstft_cnn` reproduces.
     """
@@ -74,10 +78,11 @@ class TargetAccuracy(keras.callbacks.Callback):
 class Options:
     """How to train; the defaults are those of `fit`.
 
-    `fold` is (i, n): the i-th of n folds is held out for testing. `epochs` replaces the recipe's number. `cache` is the
-    folder of a cache, None for no cache. With `resume`, training continues where a training with the same settings was
-    interrupted, and ends with the same weights. `mixed_precision` computes in 16 bits on GPUs. `command` is the command
-    line that trains the same, without --out; the run folder keeps it.
+    `fold` is (i, n): the i-th of n folds is held out for testing. `epochs` replaces the recipe's
+    number. `cache` is the folder of a cache, None for no cache. With `resume`, training continues
+    where a training with the same settings was interrupted, and ends with the same weights.
+    `mixed_precision` computes in 16 bits on GPUs. `command` is the command line that trains the
+    same, without --out; the run folder keeps it.
     """
 
     seed: int = 0
@@ -92,7 +97,9 @@ class Options:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What a training reads before it begins: batches, clips, and the names of the recordings of each part."""
+    """What a training reads before it begins: batches, clips, and the names of the recordings of
+    each part.
+    """
 
     batches: FixedBatches | BankBatches
     val: clips.Clips
@@ -102,10 +109,11 @@ class _Prepared:
 
 
 def fit(recipe: Recipe, dataset: Dataset, data: str, out: Path, options: Options | None = None) -> dict[str, Any]:
-    """Train `recipe` on `dataset` (named `data` on the command line) into the folder `out`, and return the metrics.
+    """Train `recipe` on `dataset` (named `data` on the command line) into the folder `out`, and
+    return the metrics.
 
-    The validation part decides when to stop. A held-out fold is used once, at the end. All GPUs that TensorFlow sees are
-    used. Raises MsEdgeError if the data or the folder cannot be used.
+    The validation part decides when to stop. A held-out fold is used once, at the end. All GPUs
+    that TensorFlow sees are used. Raises MsEdgeError if the data or the folder cannot be used.
     """
     if wrong := [label for label in dataset.labels if not is_label(label)]:  # now, not when it is exported
         raise DataError("bad-data", f"{dataset.name}: no model can call a class {wrong[0]!r}: {LABEL_RULE}; rename it.")
@@ -185,7 +193,9 @@ class _Training:
         return clips.load(recordings, self.dataset.labels, recipe.spec, features_of, limit, what, self.cache)
 
     def prepare(self, parts: Split, model: keras.Model) -> _Prepared:
-        """Read all data before the training starts, so that a problem with any of them is reported at once."""
+        """Read all data before the training starts, so that a problem with any of them is reported
+        at once.
+        """
         recipe, dataset = self.recipe, self.dataset
         val = self._load(parts.val, "validation data")
         test = self._load(parts.test, "held-out data") if parts.test else None
@@ -222,7 +232,9 @@ class _Training:
         return FixedBatches(found.features, targets, self.recipe.batch_size, self.options.seed), found.names
 
     def run(self, model: keras.Model, prepared: _Prepared) -> list[dict[str, float]]:
-        """Train the network from its checkpoint or from the start, and return its history, one dictionary an epoch."""
+        """Train the network from its checkpoint or from the start, and return its history, one
+        dictionary an epoch.
+        """
         recipe, options = self.recipe, self.options
         first_epoch, history = checkpoint.restore(self.out, model) if options.resume else (0, [])
         saving = checkpoint.Checkpoint(self.out, history)
@@ -266,9 +278,11 @@ class _Training:
 
 
 def targets_for(model: keras.Model) -> Callable[[Float32], Float32]:
-    """Return the function that converts one-hot rows (n, labels) to the targets of the network's loss.
+    """Return the function that converts one-hot rows (n, labels) to the targets of the network's
+    loss.
 
-    Sparse cross-entropy takes the index of the label, (n,). A network with one neuron takes the second column, (n, 1).
+    Sparse cross-entropy takes the index of the label, (n,). A network with one neuron takes the
+    second column, (n, 1).
     """
     one_neuron = model.output_shape[-1] == 1
     sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
@@ -282,10 +296,11 @@ def targets_for(model: keras.Model) -> Callable[[Float32], Float32]:
 
 
 def settle(model: keras.Model, batches: FixedBatches | BankBatches, epochs: int) -> None:
-    """Set the averaged weights in a model whose optimizer averages weights, and compute their normalisation statistics.
+    """Set the averaged weights in a model whose optimizer averages weights, and compute their
+    normalisation statistics.
 
-    The statistics are computed on the batches after the last epoch, because those gathered in training belong to other
-    weights (Izmailov et al. 2018).
+    The statistics are computed on the batches after the last epoch, because those gathered in
+    training belong to other weights (Izmailov et al. 2018).
     """
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if not optimizer.use_ema:
@@ -303,13 +318,16 @@ def settle(model: keras.Model, batches: FixedBatches | BankBatches, epochs: int)
 
 
 def strategy() -> tf.distribute.Strategy:
-    """Return a strategy over all GPUs if there are several, else TensorFlow's default: one GPU or the CPU."""
+    """Return a strategy over all GPUs if there are several, else TensorFlow's default: one GPU or
+    the CPU.
+    """
     gpus = tf.config.list_logical_devices("GPU")
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 
 
 def adapt(model: keras.Model, features: NDArray[np.float32]) -> None:
-    """Set the mean and variance of all features (n, ...) of the training set in every Normalization layer of a model.
+    """Set the mean and variance of all features (n, ...) of the training set in every Normalization
+    layer of a model.
 
     One mean and one variance are taken over all values.
     """

@@ -19,13 +19,17 @@ from ms_train.training.batches import BankBatches, chances_of_lengths, counts_of
 
 
 def pool_of(recordings: Sequence[tuple[Recording, Audio]], dataset: Dataset, recipe: Recipe, cache: Cache) -> Pool:
-    """Return a pool of the recordings to draw windows from; the cache holds where each recording is active."""
+    """Return a pool of the recordings to draw windows from; the cache holds where each recording is
+    active.
+    """
     active = cache.activity(recordings, recipe.spec.sample_rate_hz)
     return Pool(recordings, dataset.labels, dataset.decision, recipe.spec, recipe.apart, active)
 
 
 def scenes_of(pool: Pool, recipe: Recipe, split: str, cache: Cache) -> Scenes:
-    """Return the scenes that windows are drawn from: a pool, and the rooms of a split if the recipe uses scenes."""
+    """Return the scenes that windows are drawn from: a pool, and the rooms of a split if the recipe
+    uses scenes.
+    """
     return Scenes(pool, rooms.load(split, recipe.spec.sample_rate_hz, cache.folder) if recipe.scenes else ())
 
 
@@ -42,8 +46,9 @@ def batches_of(
 ) -> BankBatches:
     """Return the batches of `epochs` epochs, from a bank in the cache.
 
-    The bank is rendered if the cache does not hold it. Without a cache, the bank is a temporary file in `out`. Raises
-    MsEdgeError if the disk is too small for the bank, or if rooms cannot be simulated.
+    The bank is rendered if the cache does not hold it. Without a cache, the bank is a temporary
+    file in `out`. Raises MsEdgeError if the disk is too small for the bank, or if rooms cannot be
+    simulated.
     """
     assert recipe.augment is not None
     spec = recipe.spec

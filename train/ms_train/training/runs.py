@@ -1,8 +1,9 @@
 """Run folders: write and read what `ms-train fit` leaves.
 
-model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions, command), split.json,
-data.json (SHA-256 of every recording used), recordings.json (the label of each, and the SHA-256 of its file), history.csv,
-metrics.json, curves.png; during training also checkpoint.npz
+model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions,
+command), split.json, data.json (SHA-256 of every recording used), recordings.json (the label of
+each, and the SHA-256 of its file), history.csv, metrics.json, curves.png; during training also
+checkpoint.npz
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ class CompleteError(UsageError):
 
 
 def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
-    """Make the folder; with `resume`, check that it holds an interrupted training with the same settings.
+    """Make the folder; with `resume`, check that it holds an interrupted training with the same
+    settings.
 
-    Raises UsageError for other settings or a folder with files, RunError(`bad-run`) if run.json cannot be read.
+    Raises UsageError for other settings or a folder with files, RunError(`bad-run`) if run.json
+    cannot be read.
     """
     if resume and (out / "run.json").exists():
         try:
@@ -110,7 +113,10 @@ def describe(
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write a model atomically. Raises RunError(`cannot-write`) if that fails; the checkpoint then stays."""
+    """Write a model atomically.
+
+    Raises RunError(`cannot-write`) if that fails; the checkpoint then stays.
+    """
     try:
         with atomic_write(path) as partial:
             model.save(partial)
@@ -136,9 +142,10 @@ def write_json(path: Path, value: object) -> None:
 class TrainedRun:
     """A trained network and the records of its training in the run folder.
 
-    `network` has two outputs, logits and scores (`ms_train.scores.outputs.with_logits`). `facts` is the content of run.json.
-    `split` holds the names of the recordings of each part. By a recording's name, `sha256` holds its digest, and `files`
-    the digest of the file that it is, or is cut from.
+    `network` has two outputs, logits and scores (`ms_train.scores.outputs.with_logits`). `facts` is
+    the content of run.json. `split` holds the names of the recordings of each part. By a
+    recording's name, `sha256` holds its digest, and `files` the digest of the file that it is, or
+    is cut from.
     """
 
     network: keras.Model
@@ -154,7 +161,10 @@ class TrainedRun:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a run folder. Raises RunError(`bad-run`) if it is not the folder of a complete training."""
+        """Read a run folder.
+
+        Raises RunError(`bad-run`) if it is not the folder of a complete training.
+        """
         try:
             facts, metrics, split, digests = (
                 json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("run", "metrics", "split", "data")
@@ -187,7 +197,9 @@ class TrainedRun:
 
 
 def files_of(folder: Path) -> dict[str, str]:
-    """Return the digest of the file that each recording of a run is, or is cut from, by the recording's name."""
+    """Return the digest of the file that each recording of a run is, or is cut from, by the
+    recording's name.
+    """
     digests = json.loads((folder / "data.json").read_text("utf-8"))
     path = folder / "recordings.json"
     more = json.loads(path.read_text("utf-8")) if path.exists() else {}  # a run of an older version has none
@@ -195,7 +207,8 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 def decision_of(kind: str, labels: tuple[str, ...], thresholds: Sequence[float] | None = None) -> Decision:
-    """Return the rule that turns scores into a label, `exclusive` or `independent`, with thresholds for independent labels.
+    """Return the rule that turns scores into a label, `exclusive` or `independent`, with thresholds
+    for independent labels.
 
     Without `thresholds`, each label's is 0.5. Raises RunError(`bad-run`) for another rule.
     """
