@@ -36,7 +36,7 @@ def activity(samples: Float32, sample_rate_hz: int) -> NDArray[np.bool_]:
     level = 10 * np.log10(level + 1e-12)
     background, loud = np.percentile(level, [10, 95])
     limit = min(max(loud - BELOW_LOUD_DB, background + NOISE_MARGIN_DB), loud - LEAST_BELOW_DB)
-    return level > max(limit, FLOOR_DB)
+    return np.asarray(level > max(limit, FLOOR_DB))
 
 
 def frame_samples(sample_rate_hz: int) -> int:
