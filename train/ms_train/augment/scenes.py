@@ -37,11 +37,8 @@ from ms_train.signals import Augment, Rng, coloured_noise, convolve, loudness, m
 VOICE = "speech"
 # With independent labels:
 MIXTURE_SHARE = 0.22  # share of windows with two labels
-MIXTURE_DB = (
-    -10.0,
-    5.0,
-    22.0,
-)  # level of the first over the second, in the order of the labels: least, most probable, most
+# Level of the first over the second, in the order of the labels: least, most probable, most.
+MIXTURE_DB = (-10.0, 5.0, 22.0)
 DUCKED_SHARE, DUCK_DB = 0.4, (4.0, 18.0)  # share of mixtures that raise the second in the pauses of the first
 NEITHER_SHARE = 0.25  # share of windows with no label
 BABBLE_ALONE_SHARE = 0.06  # share of these that are babble
