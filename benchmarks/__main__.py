@@ -38,10 +38,9 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=5)
     args = parser.parse_args()
     model = Model.load(args.model, "cpu")
-    for stage, found in golden_deviations(model).items():
-        if not found.passed:
-            print(f"benchmarks: {model.path}: wrong on this machine: {stage} differ by {found}.", file=sys.stderr)
-            return 1
+    for stage, found in golden_deviations(model).failed.items():
+        print(f"benchmarks: {model.path}: wrong on this machine: {stage} differ by {found}.", file=sys.stderr)
+        return 1
     classifier = Classifier(model)
     labelled = {
         path: label.name for label in sorted(args.path.iterdir()) if label.is_dir() for path in Inputs([str(label)])

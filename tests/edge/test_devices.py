@@ -159,9 +159,9 @@ def test_doctor_warns_about_two_onnxruntimes(monkeypatch):
     ]
     monkeypatch.setattr(doctor, "distributions", lambda: both)
     found = doctor.examine()
-    assert found["onnxruntime_distributions"] == ["onnxruntime 1.22.0", "onnxruntime-gpu 1.22.0"]
-    assert "uninstall" in found["warnings"][0]
-    assert "uninstall" in doctor.report(found)
+    assert found.onnxruntime_distributions == ("onnxruntime 1.22.0", "onnxruntime-gpu 1.22.0")
+    assert "uninstall" in found.warnings[0]
+    assert "uninstall" in found.text()
 
 
 def test_doctor_fails_for_an_unusable_model(tmp_path, capsys):
@@ -204,6 +204,6 @@ def test_doctor_prints_one_line_per_check(tmp_path):
     path = tmp_path / "a\x1b[31m\n.onnx"
     shutil.copy(BUNDLED, path)
     found = doctor.examine(str(path), "cpu")
-    assert found["model"]["path"] == str(path)
-    assert all(line.isprintable() for line in doctor.report(found).split("\n"))
-    assert len(doctor.report(found).split("\n")) == len(doctor.report(doctor.examine(device="cpu")).split("\n"))
+    assert found.model.path == str(path)
+    assert all(line.isprintable() for line in found.text().split("\n"))
+    assert len(found.text().split("\n")) == len(doctor.examine(device="cpu").text().split("\n"))

@@ -182,7 +182,7 @@ def test_too_little_memory_is_one_sentence(samples, jobs):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert done.stderr == (
-        "ms-edge: not enough memory; allow this process more (ulimit -v), or work on fewer files at once (-j 1).\n"
+        "ms-edge: not enough memory; allow this process more (ulimit -v), or classify fewer files at a time (-j 1).\n"
     )
 
 

@@ -75,8 +75,8 @@ def test_other_names_are_paths_of_missing_files(name, samples, capsys):
 
 def test_golden_vector_matches_this_machine(shipped):
     found = golden_deviations(shipped)
-    assert found.keys() == {"features", "scores"}
-    assert all(stage.passed for stage in found.values())
+    assert found.features is not None
+    assert found.failed == {}
 
 
 def test_golden_signal_is_pinned():
