@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ms-export` and return its exit code."""
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     return run("ms-export", "cpu,export", partial(args.run, args))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ms-export", description="Turn trained models into ONNX files, with proof.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `ms-export`."""
+    whole = argparse.ArgumentParser(prog="ms-export", description="Turn trained models into ONNX files, with proof.")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
     convert = commands.add_parser(
         "convert",
         help="convert a run folder or a Keras model, and compare the result with TensorFlow",
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     triton.add_argument("--name", help="the model's name on the server (default: its recipe)")
     triton.set_defaults(run=_triton)
-    return parser
+    return whole
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser, name: str) -> None:

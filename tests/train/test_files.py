@@ -20,7 +20,12 @@ def test_file_is_replaced_when_whole(tmp_path):
 def test_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.npz"
     path.write_text("old")
-    with pytest.raises(OSError, match="disk"), atomic_write(path) as partial:
-        partial.write_text("ne")
-        raise OSError("disk is full")
+
+    def fail() -> None:
+        with atomic_write(path) as partial:
+            partial.write_text("ne")
+            raise OSError("disk is full")
+
+    with pytest.raises(OSError, match="disk"):
+        fail()
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.npz": "old"}

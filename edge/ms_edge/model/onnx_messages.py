@@ -9,9 +9,16 @@ tuple; `data_location` is then 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 from ms_edge.model.protobuf import BYTES, FLOAT, FLOATS, INT, INTS, REFUSED, TEXT, Field, Ints, Message
+
+
+class Values:
+    """The values of one message. An attribute of the class is the default of a field."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
 
 
 class DataType:
@@ -26,7 +33,7 @@ class AttributeType:
     FLOAT, INT, STRING, INTS = 1, 2, 3, 7
 
 
-class TensorProto(NamedTuple):
+class TensorProto(Values):
     """A constant: its shape, its data type, and its values in one of four fields."""
 
     name: str = ""
@@ -40,7 +47,7 @@ class TensorProto(NamedTuple):
     doc_string: str = ""
 
 
-class AttributeProto(NamedTuple):
+class AttributeProto(Values):
     """A named value of a node.
 
     `type` is the AttributeType, which determines the field that holds the value.
@@ -55,7 +62,7 @@ class AttributeProto(NamedTuple):
     doc_string: str = ""
 
 
-class NodeProto(NamedTuple):
+class NodeProto(Values):
     """One operator: the names of its inputs and outputs, and its attributes."""
 
     op_type: str = ""
@@ -67,33 +74,33 @@ class NodeProto(NamedTuple):
     doc_string: str = ""
 
 
-class Dimension(NamedTuple):
+class Dimension(Values):
     """The size of one axis: a number, or a name (`dim_param`) for a size that is not fixed."""
 
     dim_value: int | None = None
     dim_param: str | None = None
 
 
-class TensorShapeProto(NamedTuple):
+class TensorShapeProto(Values):
     """The sizes of all axes."""
 
     dim: Sequence[Dimension] = ()
 
 
-class TensorType(NamedTuple):
+class TensorType(Values):
     """The data type and the shape of a graph's input or output."""
 
     elem_type: int | None = None
     shape: TensorShapeProto = TensorShapeProto()
 
 
-class TypeProto(NamedTuple):
+class TypeProto(Values):
     """The type of a graph's input or output, which may only be a tensor."""
 
     tensor_type: TensorType = TensorType()
 
 
-class ValueInfoProto(NamedTuple):
+class ValueInfoProto(Values):
     """An input or output of a graph."""
 
     name: str = ""
@@ -106,7 +113,7 @@ class ValueInfoProto(NamedTuple):
         return self.type.tensor_type.shape.dim
 
 
-class GraphProto(NamedTuple):
+class GraphProto(Values):
     """The network: its nodes in the order in which they run, and its constants (`initializer`)."""
 
     node: Sequence[NodeProto] = ()
@@ -117,21 +124,21 @@ class GraphProto(NamedTuple):
     doc_string: str = ""
 
 
-class OperatorSetIdProto(NamedTuple):
+class OperatorSetIdProto(Values):
     """A version of a set of operators."""
 
     domain: str = ""
     version: int | None = None
 
 
-class StringStringEntryProto(NamedTuple):
+class StringStringEntryProto(Values):
     """One metadata entry."""
 
     key: str = ""
     value: str = ""
 
 
-class ModelProto(NamedTuple):
+class ModelProto(Values):
     """A whole model file."""
 
     ir_version: int | None = None

@@ -21,6 +21,7 @@ from ms_train.errors import DataError
 from ms_train.evaluation.subject import Subject
 from ms_train.scores.calibration import log_loss
 from ms_train.scores.metrics import Answers, name_of
+from ms_train.signals import with_noise
 
 LENGTHS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
 CROPS_PER_RECORDING = 30  # of each length, spread evenly over the recording
@@ -241,19 +242,3 @@ def _worst(
             spec.sample_rate_hz,
         )
     ]
-
-
-def noise(colour: str, length: int, rng: np.random.Generator) -> Float32:
-    """Gaussian noise (length,) float32 of RMS 1: `white`, or `pink`, whose power falls by 3 dB an octave."""
-    spectrum = np.fft.rfft(rng.standard_normal(length))
-    if colour == "pink":
-        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-        spectrum[0] = 0
-    samples = np.fft.irfft(spectrum, length)
-    return (samples / np.sqrt(np.mean(samples**2))).astype(np.float32)
-
-
-def with_noise(samples: Float32, colour: str, snr_db: float, rng: np.random.Generator) -> Float32:
-    """(n,) float32 samples at their own level, and noise `snr_db` below their RMS over the whole."""
-    level = np.sqrt(np.mean(samples.astype(np.float64) ** 2)) * 10 ** (-snr_db / 20)
-    return samples + np.float32(level) * noise(colour, len(samples), rng)
