@@ -87,7 +87,7 @@ def segments(
     starts, names = _own_runs(scores, silent, labels, decision)
     smooth = min_duration_s > 0 and len(starts) > 1
     if smooth:
-        starts, names = _smoothed(starts, names, scores, silent, borders_s, labels, decision, min_duration_s, prior)
+        starts, names = _smoothed(names, scores, silent, borders_s, labels, decision, min_duration_s, prior)
     edges_s = borders_s[[*starts, len(scores)]].tolist()
     if smooth:
         edges_s = _moved(edges_s, names, min_duration_s, prior)
@@ -145,7 +145,6 @@ def _changes(rows: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def _smoothed(
-    starts: NDArray[np.intp],
     names: list[str],
     scores: Float32,
     silent: NDArray[np.bool_],
@@ -159,8 +158,7 @@ def _smoothed(
     states = list(dict.fromkeys(names))
     evidence = _log_probabilities(states, scores, silent, borders_s, labels, decision)
     costs = [prior.to_silence if state == SILENCE else prior.change for state in states]
-    own = np.repeat([states.index(name) for name in names], np.diff([*starts, len(scores)]))
-    path = best_path_near(own, starts, evidence, borders_s, min_duration_s, costs)
+    path = best_path(evidence, borders_s, min_duration_s, costs)
     starts = _changes(path[:, np.newaxis])
     return starts, [states[state] for state in path[starts]]
 
@@ -182,51 +180,6 @@ def _moved(edges_s: list[float], names: list[str], min_duration_s: float, prior:
         shift = sum(begins) / max(1, len(begins)) - sum(ends) / max(1, len(ends))
         moved[place] = round(edges_s[place] + min(max(shift, -slack[place - 1]), slack[place]), 3)
     return moved
-
-
-def best_path_near(
-    own: NDArray[np.intp],
-    starts: NDArray[np.intp],
-    evidence: NDArray[np.floating[Any]],
-    borders: NDArray[np.float64],
-    min_duration: float,
-    costs: Sequence[float],
-) -> NDArray[np.intp]:
-    """`best_path` where each window's most likely state, `own` (windows,), is known, and where its runs start: in little
-    time where most of them are long and certain.
-
-    Any path that never has the run's state in a part of it whose evidence for that state is worth more than two changes
-    could change to it there at a gain, if no segment becomes too short: there is the minimum duration before and after
-    that part. So between the first and the last such part of a run a best path has the run's state, and it is sought
-    between these alone.
-    """
-    windows = len(own)
-    ends = np.append(starts[1:], windows)
-    longest = np.diff(borders).max()  # of a window: segments end where windows do
-    others = evidence.copy()
-    others[np.arange(windows), own] = -np.inf
-    ahead = evidence.max(axis=1) - others.max(axis=1)
-    gains = np.concatenate(([0.0], np.cumsum(np.maximum(ahead, 0), dtype=np.float64)))
-    worth = 2 * max(costs) + 1e-6
-
-    def first(values: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.intp]:
-        return np.minimum(np.searchsorted(values, least), windows)
-
-    def last(values: NDArray[np.float64], most: NDArray[np.float64]) -> NDArray[np.intp]:
-        return np.maximum(np.searchsorted(values, most, "right") - 1, 0)
-
-    at = first(borders, borders[starts] + min_duration + longest)
-    at = np.maximum(first(borders, borders[at] + min_duration), first(gains, gains[at] + worth))
-    enters = first(borders, borders[at] + min_duration)
-    at = last(borders, borders[ends] - min_duration - longest)
-    at = np.minimum(last(borders, borders[at] - min_duration), last(gains, gains[at] - worth))
-    leaves = last(borders, borders[at] - min_duration)
-    cuts = [cut for enter, leave in zip(enters, leaves, strict=True) if enter <= leave for cut in (enter, leave)]
-    path = own.copy()
-    around = [0, *cuts, len(own)]
-    for start, end in zip(around[::2], around[1::2], strict=True):
-        path[start:end] = best_path(evidence[start:end], borders[start : end + 1], min_duration, costs)
-    return path
 
 
 def _log_probabilities(
