@@ -16,7 +16,7 @@ PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 LOWEST = $(shell $(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(re.sub(r">=([^,]+).*", r"==\1", d) for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity test-edge test-lowest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs model lock dist clean
+.PHONY: help demo test test-slow parity fuzz nightly test-edge test-lowest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs model lock dist clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -82,14 +82,19 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 	@touch $@
 
 # As many at once as there are cores, at most four: each worker holds a TensorFlow of about 1 GB. Whole files, since their fixtures cost.
-test: .venv-dev/installed .venv-oldest/installed wheelhouse ## all tests but the slow ones
-	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not slow'
+test: .venv-dev/installed .venv-oldest/installed build/wheelhouse/filled ## all tests but the slow ones
+	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
-test-slow: .venv-dev/installed ## those that take more than ten seconds each (two to four minutes)
-	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m slow
+test-slow: .venv-dev/installed ## those that take more than ten seconds each (about ten minutes)
+	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m slow
 
 parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes a part (half an hour)
 	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py tests/export/test_train_export_classify.py
+
+fuzz: .venv-dev/installed ## the tests of random inputs, with a hundred times as many inputs as in `make test`
+	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m hypothesis --hypothesis-profile nightly
+
+nightly: parity fuzz ## what takes too long for every change: the whole parity grid, and fuzzing
 
 # onnxruntime for JavaScript; no scripts of packages are run.
 build/javascript/installed: docs/javascript/package.json

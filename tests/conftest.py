@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import settings
 
 # Machines differ and are busy: what has to end in time says so itself.
 settings.register_profile("ms-edge", deadline=None)
+settings.register_profile("nightly", deadline=None, max_examples=100 * settings.default.max_examples)
 settings.load_profile("ms-edge")
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +57,24 @@ def copy_by_label(samples):
         return root
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def leave_out_pictures() -> Callable[[pytest.MonkeyPatch], None]:
+    """A function that lets pictures be composed but not rendered, which takes a third of a second each: files are empty."""
+
+    def leave_out(patch: pytest.MonkeyPatch) -> None:
+        from matplotlib.figure import Figure
+
+        patch.setattr(Figure, "savefig", lambda self, path, **options: Path(path).write_bytes(b""))
+
+    return leave_out
+
+
+@pytest.fixture
+def no_pictures(leave_out_pictures, monkeypatch):
+    """Render no picture in one test."""
+    leave_out_pictures(monkeypatch)
 
 
 @pytest.fixture(scope="session")

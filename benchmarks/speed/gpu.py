@@ -30,7 +30,7 @@ from benchmarks.speed.recordings import LABELS, one
 from benchmarks.speed.timing import machine
 from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import MsEdgeError, first_line
 from ms_edge.features.spec import WAVEFORM
 from ms_edge.model.providers import obtained_provider, requested_providers
 from ms_edge.model.session import Model, import_onnxruntime
@@ -93,7 +93,7 @@ def ways(path: str, device: str, shape: tuple[int, int]) -> dict[str, Call | str
         try:
             found[name] = make()
         except Exception as error:  # onnxruntime's own exceptions have no common ancestor
-            found[name] = str(error).strip().splitlines()[0][:200]
+            found[name] = first_line(error)
     return found
 
 
@@ -116,7 +116,7 @@ def measure(path: str, device: str, windows: Float32, seconds: float = SECONDS) 
             for _ in range(WARM_UP):
                 call(windows)
         except Exception as error:  # a graph that cannot be captured is known when it is
-            found[name] = {"absent": str(error).strip().splitlines()[0][:200]}
+            found[name] = {"absent": first_line(error)}
             continue
         if not name.endswith("moving"):
             offs = [deviation(found, right, tolerance) for found, right in zip(answers, expected, strict=True)]

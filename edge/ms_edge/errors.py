@@ -37,17 +37,25 @@ class DeviceError(MsEdgeError):
     """The device or the software asked for is not to be had on this machine."""
 
 
+def reason(error: OSError) -> str:
+    """Return why the operating system refused something, in lower case and without the file's name."""
+    return (error.strerror or str(error)).lower()
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an exception of another library says, short enough for a sentence."""
+    return str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__
+
+
 def resource_error(error: BaseException) -> DeviceError | None:
     """Return the DeviceError for a process that lacks memory, open files or a library; None for any other error."""
     if isinstance(error, MemoryError):
         lack = "not enough memory; allow this process more (ulimit -v), or work on fewer files at once (-j 1)."
     elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        reason = (error.strerror or str(error)).lower()
-        lack = f"{reason}; allow this process more (ulimit -a shows its limits), or work on fewer files at once (-j 1)."
+        lack = f"{reason(error)}; allow this process more (ulimit -a shows its limits), or work on fewer files at once (-j 1)."
     elif isinstance(error, ImportError) or (type(error) is OSError and error.errno is None):  # the second: cffi's
         # The cause says it in a line where NumPy gives advice on a page.
-        reason = str(error.__cause__ or error).strip().partition("\n")[0][:200].rstrip(".")
-        lack = f"a library cannot be loaded ({reason})."
+        lack = f"a library cannot be loaded ({first_line(error.__cause__ or error)})."
     else:
         return None
     return DeviceError("no-resources", lack)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import tensorflow as tf
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.errors import MsEdgeError, UsageError, first_line
 from ms_edge.features.spec import FEATURES, WAVEFORM
 from ms_edge.model.session import Model
 from ms_edge.selftest.golden import golden_deviations
@@ -23,7 +23,6 @@ from ms_export.reference import Reference
 from ms_export.source import Run
 from ms_export.tolerances import TOLERANCES
 from ms_export.waveform import with_front_end
-from ms_train.console import first_line
 from ms_train.datasets.dataset import Recording
 
 

@@ -11,12 +11,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.errors import MsEdgeError, UsageError, first_line
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import windows
 from ms_export.cases import Real
 from ms_export.errors import ExportError
-from ms_train.console import first_line
 from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
 from ms_train.datasets.clips import read_all
 from ms_train.datasets.dataset import Recording

@@ -157,7 +157,11 @@ files = st.builds(
 flips = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=4)
 
 
-@settings(max_examples=300, deadline=20_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=3 * settings.default.max_examples,
+    deadline=20_000,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(content=files, flipped=flips, cut=st.one_of(st.none(), st.integers(0, 70_000)))
 def test_any_riff_file_ends_in_an_answer_or_a_sentence(tmp_path, content, flipped, cut):
     broken = bytearray(content)
@@ -197,7 +201,11 @@ pieces = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=20_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples,
+    deadline=20_000,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(joined=pieces, flipped=st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 255)), max_size=4))
 def test_whatever_is_joined_ends_in_an_answer_or_a_sentence(tmp_path, joined, flipped):
     content = bytearray(b"".join(joined))

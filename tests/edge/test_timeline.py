@@ -30,7 +30,7 @@ def worth(evidence, path, costs):
     return evidence[np.arange(len(path)), path].sum() - changes
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(
     evidence=st.lists(st.tuples(*[st.integers(-20, 0)] * 3), min_size=1, max_size=7),
     widths=st.lists(st.sampled_from([0.5, 0.75, 1.0]), min_size=7, max_size=7),
@@ -55,7 +55,7 @@ def test_the_best_path_is_the_best_of_all_paths(evidence, widths, minimum, costs
     assert worth(evidence, found, costs) == pytest.approx(best)
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(
     rows=st.lists(st.tuples(probabilities, probabilities, st.booleans()), min_size=1, max_size=30),
     minimum=st.sampled_from([0.0, 0.3, 1.0, 2.0, 50.0]),
@@ -199,7 +199,7 @@ def require_agreement(found, min_confidence):
         assert before.label != after.label
 
 
-@settings(max_examples=150)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(
     rows=st.lists(st.tuples(probabilities, probabilities), min_size=1, max_size=30),
     loud=st.lists(st.booleans(), min_size=1, max_size=12),

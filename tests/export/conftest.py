@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import keras
@@ -9,6 +11,7 @@ import onnx
 import pytest
 
 from ms_edge.model.session import BUNDLED, Model
+from ms_export.cases import grid
 from ms_export.convert import convert
 from ms_export.source import Run
 from ms_export.waveform import with_front_end
@@ -29,6 +32,23 @@ def _trained_in_few_rooms(few_rooms):
 
 
 @pytest.fixture(scope="session")
+def thin_the_grid(everything) -> Callable[[pytest.MonkeyPatch], None]:
+    """A function that lets conversions and checks compare a sixth of the grid; with --everything all of it."""
+
+    def thin(patch: pytest.MonkeyPatch) -> None:
+        if not everything:
+            patch.setattr("ms_export.convert.grid", lambda *args, **options: islice(grid(*args, **options), 0, None, 6))
+
+    return thin
+
+
+@pytest.fixture
+def thin_grid(thin_the_grid, monkeypatch):
+    """Compare a sixth of the grid in one test."""
+    thin_the_grid(monkeypatch)
+
+
+@pytest.fixture(scope="session")
 def stepped_run(tmp_path_factory) -> Run:
     """The network of tests/data/steps.onnx: a small untrained mel_residual, whose scores are spread."""
     folder = tmp_path_factory.mktemp("stepped")
@@ -43,8 +63,10 @@ def stepped_run(tmp_path_factory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def stepped_model(stepped_run, tmp_path_factory) -> Path:
+def stepped_model(stepped_run, thin_the_grid, tmp_path_factory) -> Path:
     """What `ms-export convert` writes of it."""
     path = tmp_path_factory.mktemp("stepped") / "steps.onnx"
-    convert(stepped_run, path, licence="MIT")
+    with pytest.MonkeyPatch.context() as patch:
+        thin_the_grid(patch)
+        convert(stepped_run, path, licence="MIT")
     return path

@@ -463,7 +463,7 @@ def test_a_hop_of_one_sample_is_refused(tmp_path):
 
 
 @FORMS
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(places=st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 255)), min_size=1, max_size=3))
 def test_flipped_bytes_of_a_graph_are_read_or_refused(base, places):
     content = bytearray(base.read_bytes())

@@ -15,6 +15,7 @@ from ms_edge.cli import main as edge_cli
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.model.session import Model
 from ms_export import cli, waveform
+from ms_export.cases import grid
 
 # The floor is high, so that what two transforms round differently is a tenth of what features may differ by.
 SPEC = FrontEndSpec(8_000, 256, 128, 256, clip_s=0.5, hop_s=0.5, log_floor=0.05)
@@ -32,6 +33,11 @@ def network(*shape: int | None, columns: int = 3, activation: str | None = "soft
         ],
         name="elsewhere",
     )
+
+
+@pytest.fixture(autouse=True)
+def _thin_grid_and_no_pictures(thin_grid, no_pictures):
+    """For all tests but the one that asks for the whole grid."""
 
 
 @pytest.fixture
@@ -130,7 +136,8 @@ def test_a_network_of_any_number_of_frames_is_served_in_windows_of_any_length(tm
     assert "takes windows of 0.5 s; leave out --window" in capsys.readouterr().err
 
 
-def test_real_audio_can_be_named_for_the_proof(tmp_path, spec, samples, capsys):
+def test_real_audio_can_be_named_for_the_proof(tmp_path, spec, samples, monkeypatch, capsys):
+    monkeypatch.setattr("ms_export.convert.grid", grid)  # the whole of it
     for path in samples:
         label = path.name.partition("_")[0]
         (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)

@@ -21,11 +21,12 @@ from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.windows import windows
 from ms_edge.model.session import Model
 from ms_edge.selftest.doctor import examine
-from ms_export import cli, precision, quantize
+from ms_export import cli, metadata, precision, quantize
 from ms_export.cases import synthetic_signals
 from ms_export.convert import convert
 from ms_export.network import IR_VERSION, OPSET, to_onnx
 from ms_export.source import Run
+from ms_export.waveform import with_front_end
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.dataset import Recording
 from ms_train.recipes import logstft_cnn, mel_dscnn
@@ -36,9 +37,11 @@ SAMPLES = sorted((Path(__file__).parent.parent / "data").glob("*.wav"))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_time_is_spent_on_timing():
+def _no_time_is_spent_on_timing_parity_and_pictures(thin_the_grid, leave_out_pictures):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quantize, "TIMED_S", 0.0)
+        thin_the_grid(patch)
+        leave_out_pictures(patch)
         yield
 
 
@@ -139,9 +142,10 @@ def test_a_variant_is_checked_by_its_labels_and_reported(variant, run, data, tmp
     assert "| label |" in (tmp_path / "report.md").read_text("utf-8")
 
 
-def test_a_waveform_model_is_not_quantised(run, data, tmp_path, capsys):
-    waveform = tmp_path / "waveform.onnx"
-    convert(Run.load(run), waveform, data=data, input="waveform")
+def test_a_waveform_model_is_not_quantised(exported, run, tmp_path, capsys):
+    model, waveform = onnx.load(exported), tmp_path / "waveform.onnx"
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    waveform.write_bytes(metadata.embed(with_front_end(mel_dscnn.SPEC, model), texts))
     assert cli.main(["quantize", str(waveform), "--against", str(run), "-o", str(tmp_path / "small")]) == 1
     assert "takes the waveform; give the model of the same run that takes features" in capsys.readouterr().err
 

@@ -125,7 +125,12 @@ def standardised(values: np.ndarray, kernel: np.ndarray, deviation: float) -> li
 CASES = {name: recipe.spec for name, recipe in recipes().items()} | SPECS
 
 
-@pytest.fixture(scope="module", params=CASES)
+QUICK = ("mel_dscnn", "mel_residual", *SPECS)
+
+
+@pytest.fixture(
+    scope="module", params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def case(request) -> tuple[FrontEndSpec, onnx.ModelProto]:
     name = request.param
     return CASES[name], untrained_network(name) if name in recipes() else linear_network(CASES[name])

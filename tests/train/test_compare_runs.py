@@ -17,10 +17,17 @@ from ms_train.evaluation.compare import compare
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, copy_by_label) -> Path:
+def runs(tmp_path_factory, copy_by_label, leave_out_pictures) -> Path:
     """Two systems of two runs each, trained through the command line on two folds of the sample recordings."""
     root = tmp_path_factory.mktemp("runs")
     copy_by_label(root / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_pictures(patch)
+        train_all(root)
+    return root / "runs"
+
+
+def train_all(root: Path) -> None:
     for seed in (1, 2):
         for name, augment in (("plain", []), ("masked", ["--augment", "gain", "--augment", "time_mask:0.5"])):
             out = root / "runs" / f"{name}-{seed}"
@@ -36,7 +43,6 @@ def runs(tmp_path_factory, copy_by_label) -> Path:
             ]
             chosen = ["--seed", str(seed), "--fold", f"{seed}/2", "--cache", str(root / "cache")]
             assert cli.main(["fit", *arguments, *chosen, *augment]) == 0
-    return root / "runs"
 
 
 def test_a_line_a_system_and_a_report(runs, tmp_path, capsys):
@@ -63,6 +69,7 @@ def test_a_line_a_system_and_a_report(runs, tmp_path, capsys):
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 5000
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_augmented_run_can_be_repeated(runs, tmp_path):
     """Masks are drawn by the batch's number and windows by the seed."""
     written = json.loads((runs / "masked-1" / "recipe.json").read_text())
@@ -162,7 +169,8 @@ def test_trials_of_a_search_are_no_systems_unless_they_are_named(runs, tmp_path,
     assert compare([tmp_path / "runs" / "search" / "trial-1"])["systems"]
 
 
-@pytest.mark.parametrize("name", ["plain-1", "masked-1"])
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("name", [pytest.param("plain-1", marks=pytest.mark.slow), "masked-1"])
 def test_the_command_in_a_run_folder_trains_it_again(runs, tmp_path, name):
     command = shlex.split(json.loads((runs / name / "run.json").read_text())["command"])
     assert command[:2] == ["ms-train", "fit"]

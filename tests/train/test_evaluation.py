@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from small_network import few_layers
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as edge_cli
@@ -33,11 +34,12 @@ def folder(tmp_path_factory, copy_by_label) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Recipes of two steps an epoch, and intervals from few rounds."""
+    """Recipes of two steps an epoch, mel_dscnn of few layers, and intervals from few rounds."""
     short = {
         name: dataclasses.replace(recipe, steps_per_epoch=recipe.steps_per_epoch and 2, batch_size=8)
         for name, recipe in recipes.recipes().items()
     }
+    short["mel_dscnn"] = few_layers(short["mel_dscnn"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes, "recipes", lambda: short)
         patch.setattr(metrics_module, "ROUNDS", 40)
@@ -131,11 +133,13 @@ def test_any_name_can_be_drawn_and_written_and_printed(samples, tmp_path, capfd,
     assert str(data).encode("ascii", "backslashreplace") in sys.stdout.buffer.getvalue()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_same_seed_gives_the_same_report(bundled, folder, tmp_path):
     assert evaluate(BUNDLED, "--data", f"folder:{folder}", "-o", tmp_path) == 0
     assert (tmp_path / "report.json").read_bytes() == (bundled / "report.json").read_bytes()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
     for name in ("speech", "music"):
         (tmp_path / name).mkdir()
@@ -147,6 +151,7 @@ def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
     assert next(line for line in lines if line.startswith("music ROC-AUC")).split()[-2:] == ["-", "-"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_temperature_is_fitted_on_no_recording_that_is_scored(folder, samples, tmp_path):
     others = tmp_path / "others"
     for path in samples:  # some are scored, the others are not: their last sample is missing
@@ -174,6 +179,7 @@ def run(folder, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_is_scored_on_what_it_held_out(run, capsys):
     assert evaluate(run, "-o", run.parent / "report") == 0
     found = json.loads((run.parent / "report" / "report.json").read_text())

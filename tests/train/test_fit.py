@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_network import few_layers
 
 from ms_edge.errors import MsEdgeError
 from ms_train.cli import main as cli
@@ -50,26 +52,14 @@ def recipe(name: str) -> Recipe:
         return dataclasses.replace(found, spec=spec, build_model=build_model, batch_size=4, clips_per_recording=2)
 
     average = 0.5 if name == "mel_residual" else None  # of two steps an epoch a slow one would see little
-
-    def few_layers(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
-        """One of each kind that `mel_dscnn` has thirty of, which take ten seconds to trace."""
-        inputs = keras.Input(found.spec.feature_shape)
-        x = keras.layers.Reshape((*found.spec.feature_shape, 1))(keras.layers.BatchNormalization()(inputs))
-        x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False)(x)
-        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
-        x = keras.layers.DepthwiseConv2D(3, strides=2)(x)
-        x = keras.layers.Dropout(0.3)(keras.layers.Flatten()(x))
-        model = keras.Model(inputs, keras.layers.Dense(len(labels), activation="softmax")(x))
-        mel_dscnn.compile_model(model, decision == "independent", epochs, 2e-3, 1e-3, average)
-        return model
-
-    return dataclasses.replace(found, build_model=few_layers, batch_size=4, steps_per_epoch=2)
+    return dataclasses.replace(few_layers(found, average), batch_size=4, steps_per_epoch=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _few_batches_for_statistics():
+def _few_batches_for_statistics_and_no_pictures(leave_out_pictures):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_module, "STATISTICS_BATCHES", 2)
+        leave_out_pictures(patch)
         yield
 
 
@@ -103,7 +93,16 @@ def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_end", on_epoch_end)
 
 
-@pytest.fixture(scope="module", params=["resized_cnn", "mel_dscnn", "mel_residual"])
+SLOW = pytest.mark.slow
+# mel_residual is mel_dscnn's training here, and averages weights.
+all_but_one_slow = pytest.mark.parametrize(
+    "whole",
+    [pytest.param("resized_cnn", marks=SLOW), pytest.param("mel_dscnn", marks=SLOW), "mel_residual"],
+    indirect=True,
+)
+
+
+@pytest.fixture(scope="module", params=["resized_cnn", pytest.param("mel_dscnn", marks=SLOW), "mel_residual"])
 def whole(request, folder, tmp_path_factory) -> Path:
     """A run folder of a training that nothing interrupted: of fixed clips, of random windows, and with averaged weights."""
     out = tmp_path_factory.mktemp("whole") / request.param
@@ -112,15 +111,18 @@ def whole(request, folder, tmp_path_factory) -> Path:
 
 
 def test_the_same_seed_gives_the_same_weights(whole, folder, tmp_path):
-    train(whole.name, folder, tmp_path / "again")
+    """With --resume too, where there is nothing yet."""
+    train(whole.name, folder, tmp_path / "again", resume=True)
     assert_same(whole, tmp_path / "again")
 
 
+@all_but_one_slow
 def test_another_seed_gives_others(whole, folder, tmp_path):
     train(whole.name, folder, tmp_path / "other", seed=8)
     assert any((a != b).any() for a, b in zip(weights(whole), weights(tmp_path / "other"), strict=True))
 
 
+@all_but_one_slow
 def test_a_resumed_training_ends_with_the_weights_of_one_that_was_not_interrupted(
     whole, folder, tmp_path, monkeypatch, capsys
 ):
@@ -140,9 +142,16 @@ def test_a_resumed_training_ends_with_the_weights_of_one_that_was_not_interrupte
         train(whole.name, folder, out, resume=True)
 
 
-def test_resume_begins_where_there_is_nothing_yet(whole, folder, tmp_path):
-    train(whole.name, folder, tmp_path / "new", resume=True)
-    assert_same(whole, tmp_path / "new")
+@pytest.fixture(scope="module")
+def stopped(folder, tmp_path_factory) -> tuple[Path, Path]:
+    """A folder of recordings, and the run folder of a training on them that was interrupted."""
+    root = tmp_path_factory.mktemp("stopped")
+    shutil.copytree(folder, root / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(PulledPlugError):
+            train("resized_cnn", root / "data", root / "run")
+    return root / "data", root / "run"
 
 
 @pytest.mark.parametrize(
@@ -156,13 +165,10 @@ def test_resume_begins_where_there_is_nothing_yet(whole, folder, tmp_path):
         (lambda out, data: (out / "run.json").write_text("{") and {}, "run.json cannot be read"),
     ],
 )
-def test_what_cannot_be_resumed_gets_one_sentence(folder, tmp_path, monkeypatch, change, sentence):
-    data, out = tmp_path / "data", tmp_path / "run"
-    shutil.copytree(folder, data)
-    with monkeypatch.context() as patch:
-        interrupt_after(1, patch)
-        with pytest.raises(PulledPlugError):
-            train("resized_cnn", data, out)
+def test_what_cannot_be_resumed_gets_one_sentence(stopped, folder, tmp_path, change, sentence):
+    data, out = stopped[0], tmp_path / "run"
+    shutil.copytree(stopped[1], out)
+    shutil.copytree(folder, data, dirs_exist_ok=True)  # all that another case has changed
     options = change(out, data)
     with pytest.raises(MsEdgeError, match=sentence) as raised:
         train("resized_cnn", data, out, resume=True, **options)
@@ -368,30 +374,31 @@ def test_a_target_that_was_reached_before_the_interruption_stays_reached():
     assert not TargetAccuracy(None, 5).reached({"val_accuracy": 1.0})
 
 
-@pytest.mark.parametrize(
-    ("spoil", "sentence"),
-    [
-        (lambda path: path.write_bytes(b"no audio"), "not audio"),
-        (lambda path: path.write_bytes(b""), "empty"),
-        (lambda path: spoil_with(path, np.full(16_000, np.nan, np.float32)), "no numbers"),
-        (lambda path: spoil_with(path, np.zeros(1_000, np.float32)), "at least 0.25 s"),
-    ],
-)
-def test_a_bad_recording_is_left_out_counted_and_named(folder, tmp_path, capsys, spoil, sentence):
+def test_bad_recordings_are_left_out_counted_and_named(folder, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(folder, data)
-    bad = data / "music" / "bad.wav"
-    spoil(bad)
+    spoilt = {
+        "text": (lambda path: path.write_bytes(b"no audio"), "not audio"),
+        "nothing": (lambda path: path.write_bytes(b""), "empty"),
+        "nan": (lambda path: spoil_with(path, np.full(16_000, np.nan, np.float32)), "no numbers"),
+        "short": (lambda path: spoil_with(path, np.zeros(1_000, np.float32)), "at least 0.25 s"),
+    }
+    for name, (spoil, _) in spoilt.items():
+        spoil(data / "music" / f"{name}.wav")
     assert cli.main(
         ["fit", "--recipe", "resized_cnn", "--data", f"folder:{data}", "--out", str(tmp_path / "run"), "--epochs", "1",
          "--cache", "none"]
     ) == 0  # fmt: skip
     errors = capsys.readouterr().err
-    assert "left out" in errors
-    assert "bad.wav" in errors
-    assert sentence in errors
-    assert "1 of" in errors
-    assert "music/bad.wav" not in (tmp_path / "run" / "data.json").read_text()
+    kept = (tmp_path / "run" / "data.json").read_text()
+    for name, (_, sentence) in spoilt.items():
+        assert [
+            line
+            for line in errors.splitlines()
+            if line.startswith("left out: ") and f"{name}.wav" in line and sentence in line
+        ]
+        assert f"music/{name}.wav" not in kept
+    assert re.search(r"[1-4] of \d+ recordings left out", errors)
 
 
 def spoil_with(path: Path, samples: np.ndarray) -> None:

@@ -6,11 +6,11 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from ms_edge.errors import DeviceError, MsEdgeError, UsageError
+from ms_edge.errors import DeviceError, MsEdgeError, UsageError, reason
+from ms_edge.model.quiet import quiet_stderr
 
 INTERRUPTED = 130
 
@@ -21,7 +21,10 @@ def run(program: str, extras: str, command: Callable[[], int]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file name the terminal's encoding lacks must not end the run
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _quiet_tensorflow():
+        # TensorFlow writes of oneDNN and missing CUDA drivers to descriptor 2 before any log level applies.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        sys.stderr.flush()
+        with quiet_stderr():
             import tensorflow  # noqa: F401  (here, so that its start-up messages are over before ours begin)
         status = command()
         sys.stdout.flush()  # here, so that a full disk is one sentence and a status
@@ -36,28 +39,11 @@ def run(program: str, extras: str, command: Callable[[], int]) -> int:
         print(f"{program}: {error}", file=sys.stderr)
         return {UsageError: 2, DeviceError: 3}.get(type(error), 1)
     except OSError as error:  # of what is written: what is read is translated where it is read
-        print(
-            f"{program}: {error.filename or 'the output'}: {(error.strerror or str(error)).lower()}.", file=sys.stderr
-        )
+        print(f"{program}: {error.filename or 'the output'}: {reason(error)}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted.", file=sys.stderr)
         return INTERRUPTED
-
-
-@contextmanager
-def _quiet_tensorflow() -> Iterator[None]:
-    # TensorFlow writes of oneDNN and missing CUDA drivers to descriptor 2 before any log level applies.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as devnull:
-            os.dup2(devnull.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
@@ -81,8 +67,3 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool, note:
         f"`ms-train data fetch` made), or gtzan{note}",
     )
     parser.add_argument("--archive", type=Path, help="gtzan: a local music_speech.tar.gz, or its unpacked folder")
-
-
-def first_line(error: Exception) -> str:
-    """What an exception of another library says, short enough for a sentence."""
-    return str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__

@@ -17,7 +17,7 @@ from ms_edge.audio.parts import Part, ReadAt, ogg_is_cut, ogg_parts
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import MPEG_CODINGS, Header, is_wav
 from ms_edge.audio.streams import Section, Stream
-from ms_edge.errors import AudioError, UsageError
+from ms_edge.errors import AudioError, UsageError, reason
 
 STDIN = "-"
 CYCLE_S = 146_097 * 86_400  # after 400 years the Gregorian calendar repeats itself
@@ -179,4 +179,4 @@ def require_wav(name: str, start: bytes) -> None:
 
 def unreadable(name: str, error: OSError) -> AudioError:
     """What the system said while a source that is open was read, as a sentence."""
-    return AudioError("cannot-read", f"{name}: cannot be read ({(error.strerror or str(error)).lower()}).")
+    return AudioError("cannot-read", f"{name}: cannot be read ({reason(error)}).")

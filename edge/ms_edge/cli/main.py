@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ms_edge.cli.arguments import parser
-from ms_edge.errors import DeviceError, ModelError, MsEdgeError, UsageError, resource_error
+from ms_edge.errors import DeviceError, ModelError, MsEdgeError, UsageError, reason, resource_error
 
 if TYPE_CHECKING:
     import argparse
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
             return 0  # the reader has had enough (`| head -1`)
-        _complain(f"the output cannot be written ({(error.strerror or str(error)).lower()}).")
+        _complain(f"the output cannot be written ({reason(error)}).")
         return FAILED
 
 
@@ -221,8 +221,7 @@ def _classify(args: argparse.Namespace) -> int:
     except OSError as error:
         if args.output is None:
             raise
-        reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"{args.output}: cannot be written ({reason}).") from None
+        raise UsageError(f"{args.output}: cannot be written ({reason(error)}).") from None
     jobs = args.jobs or usable_cores()
     jobs = min(jobs, len(args.paths)) if known else jobs
     most, why = most_jobs()

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from typing import IO
 
 from ms_edge.audio.opening import EXTENSIONS, STDIN
-from ms_edge.errors import AudioError, UsageError
+from ms_edge.errors import AudioError, UsageError, reason
 from ms_edge.results import Failure
 
 MAX_NAME = 1 << 16  # bytes of a path in a list: sixteen times what Linux opens
@@ -236,4 +236,4 @@ def _decoded(names: list[bytes], separator: bytes) -> Iterator[str]:
 
 
 def _unreadable(listing: str, error: OSError) -> UsageError:
-    return UsageError(f"{listing}: the list of files cannot be read ({(error.strerror or str(error)).lower()}).")
+    return UsageError(f"{listing}: the list of files cannot be read ({reason(error)}).")

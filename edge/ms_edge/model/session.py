@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ms_edge.arrays import Float32
-from ms_edge.errors import DeviceError, ModelError, UsageError
+from ms_edge.errors import DeviceError, ModelError, UsageError, first_line, reason
 from ms_edge.features.spec import FEATURES, MAX_VALUES, WAVEFORM, FrontEndSpec
 from ms_edge.model.check import read_contents
 from ms_edge.model.metadata import Metadata
@@ -140,7 +140,7 @@ class Model:
             raise
         except Exception as error:  # onnxruntime's own exceptions have no common ancestor
             raise ModelError(
-                "model-failed", f"{self.path}: onnxruntime could not run the model: {_first_line(error)}"
+                "model-failed", f"{self.path}: onnxruntime could not run the model: {first_line(error)}."
             ) from None
         if self.metadata.step_frames and scores.ndim == 3:  # (runs, windows, labels)
             scores = scores.reshape(-1, scores.shape[-1])
@@ -178,9 +178,7 @@ def _read(path: str) -> bytes:
                 raise ModelError("model-not-found", f"{path}: the model must be a regular file.")
             content = file.read(min(status.st_size, MAX_BYTES) + 1)  # room for so much is made before it is read
     except OSError as error:
-        raise ModelError(
-            "model-not-found", f"{path}: the model cannot be read ({(error.strerror or str(error)).lower()})."
-        ) from None
+        raise ModelError("model-not-found", f"{path}: the model cannot be read ({reason(error)}).") from None
     except ValueError:
         raise ModelError("model-not-found", f"{path!r}: not a usable file name.") from None
     if len(content) > MAX_BYTES:
@@ -227,7 +225,7 @@ def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.Infere
                 session = session_on(requested)
             except Exception as error:  # onnxruntime's own exceptions have no common ancestor
                 if CPU not in requested:
-                    raise DeviceError("no-device", f"{device} cannot be used: {_first_line(error)}") from None
+                    raise DeviceError("no-device", f"{device} cannot be used: {first_line(error)}.") from None
             else:
                 provider = obtained_provider(requested, session.get_providers())
                 return session, provider, fell_back(requested, provider)
@@ -236,7 +234,7 @@ def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.Infere
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime's own exceptions have no common ancestor
-        raise ModelError("bad-model", f"{path}: not a model that onnxruntime can run: {_first_line(error)}") from None
+        raise ModelError("bad-model", f"{path}: not a model that onnxruntime can run: {first_line(error)}.") from None
 
 
 def import_onnxruntime() -> ModuleType:
@@ -251,7 +249,7 @@ def import_onnxruntime() -> ModuleType:
                         "no-onnxruntime",
                         "onnxruntime is not installed; type in a clone of ms-edge: pip install '.[cpu]' (or '.[gpu]' for CUDA)",
                     ) from None
-                raise DeviceError("no-onnxruntime", f"onnxruntime cannot be loaded: {_first_line(error)}") from None
+                raise DeviceError("no-onnxruntime", f"onnxruntime cannot be loaded: {first_line(error)}.") from None
             onnxruntime.set_default_logger_severity(4)
     return sys.modules["onnxruntime"]
 
@@ -294,7 +292,3 @@ def __getattr__(name: str) -> Any:
     from pathlib import Path  # to import it takes as long as to load the model
 
     return Path(_BUNDLED)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

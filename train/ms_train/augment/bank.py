@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ms_edge.arrays import Float32
+from ms_edge.errors import reason
 from ms_edge.features import frontend
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.spec import FrontEndSpec
@@ -117,7 +118,7 @@ class Bank:
             raise RunError(
                 "no-room",
                 f"{folder or other}: {size / 1e9:.1f} GB of training windows cannot be written"
-                f" ({(error.strerror or str(error)).lower()}); make room, or give --cache DIR where there is some.",
+                f" ({reason(error)}); make room, or give --cache DIR where there is some.",
             ) from None
         self._maps = {length: [self._store.read(f"{length}.{name}") for name in NAMES] for length in self.counts}
 

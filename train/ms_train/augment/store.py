@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ms_edge.errors import reason
+
 Shapes = Mapping[str, tuple[Any, tuple[int, ...]]]  # of arrays by file name: type and shape
 
 
@@ -34,8 +36,7 @@ class Store:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                tqdm.write(f"{folder.parent}: windows are not kept ({reason}).", file=sys.stderr)
+                tqdm.write(f"{folder.parent}: windows are not kept ({reason(error)}).", file=sys.stderr)
                 self.folder = None
         missing = [name for shapes in sets if not all(map(self._is_whole, shapes)) for name in shapes]
         if shutil.disk_usage(self.folder or other).free < sum(map(self._size, missing)):

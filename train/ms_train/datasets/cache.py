@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ms_edge.arrays import Float32
+from ms_edge.errors import reason
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.datasets import activity
 from ms_train.datasets.dataset import Recording
@@ -146,5 +147,5 @@ class Cache:
                 stored = read_pack(folder / f"{name}.pack")
         except OSError as error:
             self._full = True
-            tqdm.write(f"{self.folder}: not cached ({(error.strerror or str(error)).lower()}).", file=sys.stderr)
+            tqdm.write(f"{self.folder}: not cached ({reason(error)}).", file=sys.stderr)
         self._stored[kind] |= stored

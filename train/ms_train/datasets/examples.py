@@ -21,8 +21,7 @@ from tqdm import tqdm
 from ms_edge.arrays import Float32
 from ms_edge.audio.file import AudioFile
 from ms_edge.audio.source import AudioArrays, require_plausible
-from ms_edge.errors import AudioError
-from ms_train.console import first_line
+from ms_edge.errors import AudioError, first_line
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import fit_for_training, say_left_out
 from ms_train.errors import DataError

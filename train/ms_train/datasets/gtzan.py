@@ -28,8 +28,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from ms_edge.audio.file import AudioFile
+from ms_edge.errors import first_line
 from ms_train.datasets.dataset import Dataset
-from ms_train.datasets.examples import dataset_of, first_line
+from ms_train.datasets.examples import dataset_of
 from ms_train.errors import DataError
 
 LABELS = ("music", "speech")

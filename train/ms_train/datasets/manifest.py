@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ms_edge.arrays import Float32
-from ms_edge.errors import AudioError
+from ms_edge.errors import AudioError, reason
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import file_digest, read_for_training, say_left_out
 from ms_train.errors import DataError
@@ -34,7 +34,7 @@ def manifest(path: Path) -> Dataset:
             _require_columns(path, header)
             lines = [(rows.line_num, cells) for cells in rows if cells]
     except OSError as error:
-        raise DataError("bad-data", f"{path}: cannot be read ({(error.strerror or '').lower()}).") from None
+        raise DataError("bad-data", f"{path}: cannot be read ({reason(error)}).") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError("bad-data", f"{path}: is not CSV in UTF-8 ({error}).") from None
     digests: dict[str, str] = {}

@@ -13,7 +13,7 @@ import soundfile
 from ms_edge.arrays import Float32
 from ms_edge.audio.file import AudioFile
 from ms_edge.audio.opening import STDIN
-from ms_edge.errors import AudioError, MsEdgeError, UsageError
+from ms_edge.errors import AudioError, MsEdgeError, UsageError, reason
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.windows import windows
 from ms_train import plots
@@ -157,7 +157,7 @@ class _Names:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"{folder}: cannot be made ({(error.strerror or '').lower()}).") from None
+            raise UsageError(f"{folder}: cannot be made ({reason(error)}).") from None
 
     def new(self, stem: str, *suffixes: str) -> tuple[Path, ...]:
         """One path for each suffix, of the same stem: as given, or with the first number that is free."""

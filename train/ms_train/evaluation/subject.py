@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from ms_edge.arrays import Float32
 from ms_edge.classifier import Classifier, WindowScores
-from ms_edge.errors import UsageError
+from ms_edge.errors import UsageError, first_line
 from ms_edge.features.spec import FEATURES, FrontEndSpec
 from ms_edge.model.metadata import Decision, Golden, Metadata
 from ms_edge.model.session import Model
-from ms_train.console import first_line
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.errors import RunError
 from ms_train.training.runs import PARTS, TrainedRun

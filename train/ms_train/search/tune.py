@@ -36,7 +36,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.errors import MsEdgeError, UsageError, first_line
 from ms_train.datasets.dataset import Dataset
 from ms_train.errors import RunError
 from ms_train.recipes.ranges import Range, Value
@@ -131,8 +131,7 @@ def _val_loss(
     except Exception as error:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        tqdm.write(f"{folder}: failed ({reason}); see error.txt there. The search goes on.", file=sys.stderr)
+        tqdm.write(f"{folder}: failed ({first_line(error)}); see error.txt there. The search goes on.", file=sys.stderr)
         return None
     return loss
 

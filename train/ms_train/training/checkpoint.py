@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from ms_edge.errors import reason
 from ms_train.errors import RunError
 
 NAME = "checkpoint.npz"
@@ -49,7 +50,7 @@ class Checkpoint(keras.callbacks.Callback):
             if not self._said:
                 self._said = True
                 tqdm.write(
-                    f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()}); training goes on.",
+                    f"{self._path}: cannot be written ({reason(error)}); training goes on.",
                     file=sys.stderr,
                 )
 

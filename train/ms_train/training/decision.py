@@ -31,11 +31,10 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from ms_edge.arrays import Float32
-from ms_edge.errors import UsageError
+from ms_edge.errors import UsageError, first_line
 from ms_edge.timeline import OTHER
 from ms_train.augment.pool import Pool
 from ms_train.augment.scenes import presence
-from ms_train.console import first_line
 from ms_train.datasets import clips
 from ms_train.datasets.by_name import dataset_of_run
 from ms_train.datasets.cache import Cache

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import keras
 
-from ms_edge.errors import UsageError
+from ms_edge.errors import UsageError, first_line
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.augment.augmentations import chain
-from ms_train.console import first_line
 from ms_train.errors import RunError
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.losses import compile_for

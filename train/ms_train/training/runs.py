@@ -20,10 +20,9 @@ from typing import Any, Self
 
 import keras
 
-from ms_edge.errors import UsageError
+from ms_edge.errors import UsageError, first_line, reason
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.model.metadata import Decision
-from ms_train.console import first_line
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.errors import DataError, RunError
 from ms_train.recipes.recipe import Recipe
@@ -61,7 +60,7 @@ def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)  # now, not after hours of training
     except OSError as error:
-        raise UsageError(f"{out}: cannot be made ({error.strerror}).") from None
+        raise UsageError(f"{out}: cannot be made ({reason(error)}).") from None
 
 
 def describe(
@@ -124,7 +123,7 @@ def save_model(model: keras.Model, path: Path) -> None:
         }.get(error.errno or 0, "")
         raise RunError(
             "cannot-write",
-            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); {first}go on with --resume.",
+            f"{path}: cannot be written ({reason(error)}); {first}go on with --resume.",
         ) from None
 
 
