@@ -34,7 +34,6 @@ def _benchmarks(monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        "__main__",
         "peers.systems",
         *(
             f"quality.{name}"
@@ -53,7 +52,6 @@ def _benchmarks(monkeypatch):
                 "splices",
                 "testsets",
                 "timelines",
-                "transfer",
                 "validation",
                 "validation_set",
             )
@@ -131,17 +129,6 @@ def test_a_peer_that_does_not_run_is_absent(tmp_path):
     for command in ([str(tmp_path / "nothing")], talkative):
         with pytest.raises(AbsentError, match="it does not run"):
             _json_lines(command, [tmp_path], "it")
-
-
-def test_every_means_gives_the_numbers_of_the_programs_way():
-    from benchmarks.speed.means import SAME, front_ends
-
-    audio = np.random.default_rng(0).normal(0, 0.1, 3 * RATE_HZ).astype(np.float32)
-    ways = front_ends(get_recipe("mel_residual").spec, audio)
-    ours, *others = (way() for name, way in ways.items() if not name.startswith("a frame every"))
-    assert len(others) >= 7
-    for other in others:
-        np.testing.assert_allclose(other, ours, atol=SAME)
 
 
 # Splices: what a file is said to be, it is.

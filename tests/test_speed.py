@@ -245,59 +245,6 @@ def test_goals_are_told_as_ratios_to_peers_too(bench):
     assert "ratios to these peers" not in report(measured.found)
 
 
-def test_the_operations_of_a_network_are_those_of_its_products(tmp_path):
-    """A convolution of 3 filters of 2 x 2 on one channel, at 4 x 5 places; then 60 values to 7."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    from benchmarks.speed.needed import operations
-
-    weights = {"kernel": np.ones((3, 1, 2, 2)), "matrix": np.ones((7, 60)), "shape": np.array([-1, 60])}
-    nodes = [
-        helper.make_node("Conv", ["image", "kernel"], ["places"]),
-        helper.make_node("Reshape", ["places", "shape"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "matrix"], ["logits"], transB=1),
-        helper.make_node("Sigmoid", ["logits"], ["scores"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "counted",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 5, 6])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 7])],
-        [
-            numpy_helper.from_array(value.astype(np.int64 if name == "shape" else np.float32), name)
-            for name, value in weights.items()
-        ],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), tmp_path / "a.onnx")
-    assert operations(str(tmp_path / "a.onnx")) == 2 * (3 * 4 * 5 * 4 + 60 * 7)
-
-
-def test_windows_of_a_run_share_operations():
-    from benchmarks.speed.needed import operations
-    from ms_edge.model.session import Model
-
-    model = Model.load()
-    spec, step = model.metadata.spec, model.metadata.step_frames
-    clip = spec.frames(spec.clip_samples)
-    alone, two, three = (operations(model.path, clip + more * step) for more in range(3))
-    assert 0 < two - alone == three - two < alone / 4
-    assert operations(Model.load("music-speech-0.1").path) > 0
-
-
-def test_the_stages_are_those_of_the_program(tmp_path):
-    from benchmarks.speed.needed import measured
-    from benchmarks.speed.recordings import both
-    from ms_edge.classifier import Classifier
-
-    found = measured(Classifier(device="cpu"), both(tmp_path, 20.0).path, both(tmp_path, 20.0, "stereo44").path)
-    stages = found["stages"]
-    assert found["gflops"] > 0
-    parts = [stage["us"] for name, stage in stages.items() if not name.startswith("all of") and "stereo" not in name]
-    assert sum(parts) == pytest.approx(stages["all of it"]["us"])
-    assert all(stage["needed_us"] >= 0 for stage in stages.values())
-
-
 def test_the_keras_network_of_a_model_file_answers_as_the_file_does(tmp_path):
     """`rebuilt` compares scores itself; a file of another network than its recipe's is refused."""
     import onnx

@@ -19,7 +19,7 @@ from benchmarks.speed.timing import BrokenError, Done, Worker, environment, mach
 from benchmarks.speed.words import SCHEMA
 from ms_edge.model.session import Model
 
-CASES = ("10s", "10min", "1h", "stereo", "flac", "mp3", "files", "start", "latency", "needed")
+CASES = ("10s", "10min", "1h", "stereo", "flac", "mp3", "files", "start", "latency")
 T = TypeVar("T")
 # What the machine gives: a command on each core, each with its share of the files.
 APART = """
@@ -309,16 +309,6 @@ class Bench:
         named = {name: found[f"file {index}"] for index, name in enumerate(recordings)}
         self.found["cases"]["latency"] = {**named, "streamed hop": found["hop"]}
 
-    def of_needed(self) -> None:
-        """Where the time goes, next to what is needed: in this environment, which has SciPy."""
-        recordings = (both(self.audio, self.scale.long_s, kind) for kind in ("wav", "stereo44"))
-        paths = [str(self.recording(each).path) for each in recordings]
-        command = [sys.executable, "-m", "benchmarks.speed.needed", *paths, *([str(self.model)] if self.model else [])]
-        done = whole(command, "", self.core, environment(PYTHONPATH=os.pathsep.join((str(ROOT), str(ROOT / "edge")))))
-        found = json.loads(done.lines[-1])
-        self.found["machine"]["gflops"] = found["gflops"]
-        self.found["cases"]["needed"] = found["stages"]
-
     def measure(self, case: str) -> None:
         """One case of CASES, between two looks at the machine's pace."""
         paces = self.found["machine"].setdefault("pace_s", [pace(self.core)])
@@ -340,7 +330,6 @@ class Bench:
                 "files": self.of_files,
                 "start": self.of_start,
                 "latency": self.of_latency,
-                "needed": self.of_needed,
             }[case]()
 
 

@@ -21,7 +21,6 @@ from benchmarks.speed.tables import (
     of_files,
     of_goals,
     of_latency,
-    of_needed,
     of_start,
     of_what_is_missing,
     table,
@@ -65,7 +64,7 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
             parts.append(f"{head}{title}, times real time:\n\n{cells}")
         parts.append(f"![Throughput]({plots}throughput.png)\n")
     parts += [*of_files(cases.get("files", {})), *of_start(cases.get("start", {}), plots)]
-    parts += [*of_latency(cases.get("latency", {}), plots), *of_needed(found)]
+    parts += [*of_latency(cases.get("latency", {}), plots)]
     if files:
         cells = by_system(found, lambda one: f"{one['peak_bytes'] / 1e6:,.0f}" if "peak_bytes" in one else "")
         parts.append(
@@ -99,7 +98,7 @@ def comparison(found: Found, old: Found) -> str:
     for case, systems in found["cases"].items():
         for name, one in systems.items():
             before = old["cases"].get(case, {}).get(name, {})
-            for kind in ("whole", "inside", "p50", "p99", "us", "peak_bytes"):
+            for kind in ("whole", "inside", "p50", "p99", "peak_bytes"):
                 if kind not in one or kind not in before or one.get("audio_s") != before.get("audio_s"):
                     continue
                 new, was = (

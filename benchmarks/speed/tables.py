@@ -206,22 +206,6 @@ def of_latency(latency: Found, plots: str) -> Iterator[str]:
     yield f"![Latency]({plots}latency.png)\n"
 
 
-def of_needed(found: Found) -> Iterator[str]:
-    """Stages next to what is needed."""
-    stages = {name: one for name, one in found["cases"].get("needed", {}).items() if "us" in one}
-    if not stages:
-        return
-    rows = [
-        [name, f"{one['us']:,.1f}", f"{one['needed_us']:,.1f}" if one["needed_us"] else "", one["needed"]]
-        for name, one in stages.items()
-    ]
-    yield (
-        "## Where the time goes\n\nOf a long recording, stage by stage, each alone: microseconds for a second of audio, next to the least "
-        f"that is needed on this core, whose large matrix product makes {found['machine']['gflops']:.0f} GFLOP/s:\n\n"
-        + table(["", "takes", "needed", "for"], rows)
-    )
-
-
 def of_environments(systems: Found) -> Iterator[str]:
     """Installed sizes and versions."""
     rows = []
