@@ -16,7 +16,7 @@ PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 LOWEST = $(shell $(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(re.sub(r">=([^,]+).*", r"==\1", d) for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity fuzz nightly test-edge test-lowest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs model lock dist clean
+.PHONY: help demo test test-slow parity fuzz nightly test-edge test-lowest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -131,6 +131,9 @@ bench-baseline: .venv-dev/installed ## store the counts of the hot path as the n
 
 docs: .venv-dev/installed ## write anew what README and docs/ show of the program
 	.venv-dev/$(BIN)/python docs/refresh.py
+
+docs-site: .venv-dev/installed ## the documentation site in build/docs-site (a warning is an error)
+	.venv-dev/$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs-site
 
 lock: ## pin the runtime and the development environment anew, with hashes (needs uv)
 	uv lock --quiet --upgrade

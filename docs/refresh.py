@@ -1,85 +1,68 @@
-"""Write anew what the pages show of the program: `make docs`. The tests check the same without writing."""
+"""Write again what the pages show of the program: `make docs`. The tests check the same without writing.
+
+    python docs/refresh.py [--quick]
+
+`--quick` leaves out the tutorial, whose training and export take some minutes.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
+import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 import shtab
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "edge"))
+sys.path[:0] = [str(Path(__file__).parent)]
 
-import hostile  # noqa: E402
+import console  # noqa: E402
+import generated  # noqa: E402
+import picture  # noqa: E402
 
 from ms_edge.cli import arguments  # noqa: E402
 
-
-def run(command: str) -> str:
-    """What `ms-edge ...` prints in the root of the repository, in a hundred columns."""
-    program = [sys.executable, "-m", "ms_edge.cli", *command.split()[1:]]
-    env = {**os.environ, "COLUMNS": "100"}
-    return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True, env=env).stdout
+ROOT = console.ROOT
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+SLOW = (TUTORIAL, ROOT / "docs" / "augmentation.md")  # pages whose commands train or draw
 
 
-def filled(block: re.Match[str]) -> str:
-    """A console block of the README with the output of its commands; lines that end in `...` stay as they are."""
-    parts = []
-    for part in re.split(r"^\$ ", block[1], flags=re.M)[1:]:
-        command, _, shown = part.partition("\n")
-        if command == "make demo":
-            samples = " ".join(sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "data").glob("*.wav")))
-            shown = ".venv/bin/ms-edge classify tests/data/*.wav\n" + run(f"ms-edge classify {samples}")
-        elif command.startswith("ms-edge ") and shown.strip():
-            printed = run(command)
-            if "..." in shown:
-                by_name = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
-                lines = [line if line.endswith("...") else by_name[line.split()[0]] for line in shown.splitlines()]
-                printed = "\n".join(lines) + "\n"
-            shown = printed
-        parts.append(f"$ {command}\n{shown}")
-    return f"```console\n{''.join(parts)}```"
+def main() -> None:
+    """Refresh the pages."""
+    parser = argparse.ArgumentParser(description="Write again what README.md and docs/ show of the program.")
+    parser.add_argument("--quick", action="store_true", help="without the tutorial and the pictures of ms-train show")
+    refresh(slow=not parser.parse_args().quick)
 
 
-def refresh() -> None:
-    """Write README.md, docs/commands.md, the matrix in docs/robustness.md, the scores in docs/triton.md, and the completion scripts."""
-    readme = ROOT / "README.md"
-    readme.write_text(re.sub(r"```console\n(.*?)```", filled, readme.read_text("utf-8"), flags=re.S), "utf-8")
-
-    pages = ["# Commands\n\nWhat `--help` says.\n"]
-    for command in ("", " classify", " stream", " info", " doctor", " benchmark"):
-        pages.append(
-            f"## ms-edge{command}\n\n```console\n$ ms-edge{command} --help\n{run(f'ms-edge{command} --help')}```\n"
-        )
-    (ROOT / "docs" / "commands.md").write_text("\n".join(pages), "utf-8")
-
-    rows = []
-    for name, case in {**hostile.CASES, **hostile.POSIX_CASES}.items():
-        expected = "no-audio" if name == "directory" else case.expected
-        answer = f"error `{expected}`" if isinstance(expected, str) else ", ".join(f"`{code}`" for code in expected)
-        rows.append(f"| {name} | {answer or 'classified'} |\n")
-    page = ROOT / "docs" / "robustness.md"
-    before, _, rest = page.read_text("utf-8").partition("| file | record |\n|---|---|\n")
-    after = rest[rest.index("\n\n") + 1 :]
-    page.write_text(f"{before}| file | record |\n|---|---|\n{''.join(rows)}{after}", "utf-8")
-
-    page = ROOT / "docs" / "triton.md"
-    (recording,) = set(re.findall(r"tests/data/\w+\.wav", page.read_text("utf-8")))
-    scores = json.loads(run(f"ms-edge classify --format jsonl {recording}"))["scores"]
-    shown = "".join(f"{label} {score:.4f}\n" for label, score in scores.items())
-    page.write_text(
-        re.sub(r"(prints\n\n```\n).*?```", rf"\g<1>{shown}```", page.read_text("utf-8"), flags=re.S), "utf-8"
-    )
-
+def refresh(slow: bool) -> None:
+    """Write parts that are generated, outputs of commands, the picture, and the completion scripts."""
+    for name, parts in generated.PARTS.items():
+        text = (ROOT / name).read_text("utf-8")
+        for part, make in parts.items():
+            text = generated.with_part(text, part, make())
+        (ROOT / name).write_text(text, "utf-8")
+    (ROOT / "docs" / "commands.md").write_text(generated.commands_page(), "utf-8")
+    for page in pages():
+        if slow or page not in SLOW:
+            page.write_text(with_output(page), "utf-8")
+    picture.PICTURE.write_text(picture.drawn(), "utf-8")
     for shell in ("bash", "zsh"):
-        (ROOT / "docs" / "completion" / f"ms-edge.{shell}").write_text(
-            shtab.complete(arguments.parser(), shell), "utf-8"
-        )
+        script = ROOT / "docs" / "completion" / f"ms-edge.{shell}"
+        script.write_text(shtab.complete(arguments.parser(), shell), "utf-8")
+
+
+def pages() -> list[Path]:
+    """Return the pages whose commands are run."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def with_output(page: Path) -> str:
+    """Return the text of a page with the output that its commands print now."""
+    tutorial = page == TUTORIAL
+    with tempfile.TemporaryDirectory() as folder:
+        console.prepare(Path(folder))
+        return console.refreshed(page.read_text("utf-8"), Path(folder), every=tutorial, digits=not tutorial)
 
 
 if __name__ == "__main__":
-    refresh()
+    main()

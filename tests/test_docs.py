@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import doctest
-import json
-import os
+import io
 import re
-import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
-import hostile
 import pytest
 import shtab
 
@@ -18,147 +16,157 @@ from ms_edge.cli import arguments
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+
+import console  # noqa: E402
+import generated  # noqa: E402
+import picture  # noqa: E402
+import refresh  # noqa: E402
+
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = [*refresh.pages(), ROOT / "CONTRIBUTING.md"]
+QUICK = [page for page in refresh.pages() if page not in refresh.SLOW]
+by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def blocks(text: str) -> dict[str, str]:
-    """Console blocks of a page: command -> what follows it."""
-    found = {}
-    for block in re.findall(r"```console\n(.*?)```", text, re.S):
-        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
-            command, _, output = part.partition("\n")
-            found[command] = output
-    return found
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """The folder in which commands of the pages run."""
+    console.prepare(tmp_path)
+    return tmp_path
 
 
-def run(*arguments: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "COLUMNS": "100"},
-    ).stdout
+@pytest.mark.parametrize(
+    "page",
+    [page for page in QUICK if list(console.shown_commands(page.read_text("utf-8")))],
+    ids=lambda page: page.name,
+)
+def test_commands_print_what_the_page_shows(page, folder):
+    for each in console.shown_commands(page.read_text("utf-8")):
+        printed = console.run(each.line, folder)
+        assert console.matches(each.shown, printed), f"{each.line}\n{printed}"
 
 
-def test_demo_output_is_real():
-    shown = blocks(README)["make demo"]
-    samples = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "data").glob("*.wav"))
-    printed = run("ms_edge.cli", "classify", *samples)
-    assert printed in shown
-    assert [line.split()[0] for line in printed.splitlines()[1:]] == [
-        Path(path).name.partition("_")[0] for path in samples
-    ]
+@pytest.mark.slow
+def test_draw_commands_print_what_is_shown(folder):
+    for each in console.shown_commands((DOCS / "augmentation.md").read_text("utf-8")):
+        assert console.matches(each.shown, console.run(each.line, folder)), each.line
 
 
-def test_other_ms_edge_output_is_real():
-    commands = {
-        command: output
-        for command, output in blocks(README).items()
-        if command.startswith("ms-edge ") and output.strip()
-    }
-    assert len(commands) == 5
-    for command, output in commands.items():
-        printed = run("ms_edge.cli", *command.split()[1:]).splitlines()
-        for line in output.splitlines():
-            if line.startswith("{"):  # the sixth digit of a probability differs between processors
-                assert comparable(json.loads(line)) in [comparable(json.loads(other)) for other in printed]
-            elif line.endswith("..."):
-                assert any(other.startswith(line.removesuffix("...").rstrip()) for other in printed), (
-                    f"{command}: {line}"
-                )
-            elif line.strip():
-                assert line in printed, f"{command}: {line}"
+@pytest.mark.slow
+def test_tutorial_runs_from_recordings_to_deployment(folder, monkeypatch):
+    text = refresh.TUTORIAL.read_text("utf-8")
+    for block in console.BLOCK.finditer(text):
+        for each in console.commands(block[1]):
+            if not each.line.startswith("pip "):
+                printed = console.run(each.line, folder)
+                assert console.matches(each.shown, printed, digits=False), f"{each.line}\n{printed}"
+    monkeypatch.chdir(folder)
+    _run_example(text)
 
 
-def comparable(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: comparable(item) for key, item in value.items() if key not in ("modified", "checksum")}
-    return round(value, 3) if isinstance(value, float) else value
-
-
-@pytest.mark.parametrize("command", ["", "classify", "stream", "info", "doctor", "benchmark"])
-def test_the_help_of_each_command_is_shown_as_it_is(command):
-    shown = blocks((DOCS / "commands.md").read_text("utf-8"))
-    printed = run("ms_edge.cli", *command.split(), "--help")
-    assert plain(shown[f"ms-edge {command + ' ' if command else ''}--help"]) == plain(printed)
-    assert "example: " in printed
-
-
-def plain(text: str) -> str:
-    """Help without what Python versions differ in: line breaks, and whether `-o FILE, --output FILE` repeats itself."""
-    text = re.sub(r"(-\w) (\S+), (--[\w-]+) \2", r"\1, \3 \2", text)
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def test_every_command_is_in_the_readme_and_every_option_there_or_on_its_page():
-    for module, program, commands, page in (
-        ("ms_edge.cli", "ms-edge", ["classify", "stream", "info", "doctor", "benchmark"], ""),
-        (
-            "ms_train.cli",
-            "ms-train",
-            ["fit", "tune", "evaluate", "show", "data fetch"],
-            (DOCS / "training.md").read_text("utf-8"),
-        ),
-        (
-            "ms_export.cli",
-            "ms-export",
-            ["convert", "check", "quantize", "triton"],
-            (DOCS / "export.md").read_text("utf-8"),
-        ),
-    ):
-        for command in commands:
-            help_text = run(module, *command.split(), "--help")
-            assert "example" in help_text
-            assert f"{program} {command}" in README
-            for option in set(re.findall(r"--[a-z-]+", help_text)) - {"--help", "--json"}:
-                assert option in README + page, f"{program} {command} {option}"
-
-
-def test_the_matrix_of_broken_files_is_the_one_that_is_tested():
-    page = (DOCS / "robustness.md").read_text("utf-8")
-    for name, case in {**hostile.CASES, **hostile.POSIX_CASES}.items():
-        if isinstance(case.expected, str):
-            what = f"error `{'no-audio' if name == 'directory' else case.expected}`"
-        else:
-            what = ", ".join(f"`{warning}`" for warning in case.expected) or "classified"
-        assert f"| {name} | {what} |" in page
-
-
-def test_every_code_is_explained():
-    page = (DOCS / "robustness.md").read_text("utf-8")
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "edge" / "ms_edge").rglob("*.py"))
-    codes = set(re.findall(r'(?:Audio|Model|Device)Error\(\s*"([a-z-]+)"', source))
-    codes |= set(re.findall(r'_warn\("([a-z-]+)"\)|notes\.append\("([a-z-]+)"\)', source)[0])
-    assert len(codes) > 20
-    for code in codes - {""}:
-        assert f"`{code}`" in page, code
-
-
-def test_python_examples_run(monkeypatch):
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "index.md"], ids=lambda page: page.name)
+def test_example_prints_what_its_comment_says(page, monkeypatch):
     monkeypatch.chdir(ROOT)
-    failed, tried = doctest.testfile(str(DOCS / "python.md"), module_relative=False, optionflags=doctest.ELLIPSIS)
+    _run_example(page.read_text("utf-8"))
+
+
+def _run_example(text: str) -> None:
+    """Run the Python block of a page and compare its output with the comment at its end."""
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(compile(example, "example", "exec"), {})
+    assert printed.getvalue().splitlines() == re.findall(r"  # (.*)$", example, re.M)
+
+
+@pytest.mark.parametrize("page", ["python.md", "augmentation.md"])
+def test_python_sessions_run(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    failed, tried = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert failed == 0
-    assert tried > 10
+    assert tried > 1
+
+
+def test_imports_of_python_blocks_exist():
+    for page in DOCS.glob("*.md"):
+        for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S):
+            for line in re.findall(r"^(?:from ms_|import ms_).*$", block, re.M):
+                exec(compile(line.partition("#")[0], page.name, "exec"), {})
+
+
+@pytest.mark.parametrize(
+    ("page", "part"), [(page, part) for page, parts in generated.PARTS.items() for part in parts], ids=str
+)
+def test_generated_part_is_current(page, part):
+    text = (ROOT / page).read_text("utf-8")
+    made = generated.PARTS[page][part]()
+    if part == "scores":  # the fourth digit of a probability differs between processors
+        shown = text.partition(f"<!-- {part} -->")[2].partition(f"<!-- /{part} -->")[0]
+        numbers = [[float(each) for each in re.findall(r"0\.\d+", each)] for each in (shown, made)]
+        assert numbers[0] == pytest.approx(numbers[1], abs=1e-3)
+    else:
+        assert generated.with_part(text, part, made) == text
+
+
+def test_commands_page_is_current():
+    assert (DOCS / "commands.md").read_text("utf-8") == generated.commands_page()
+
+
+def test_every_command_has_an_example():
+    page = (DOCS / "commands.md").read_text("utf-8")
+    sections = re.split(r"^### ", page, flags=re.M)[1:]
+    assert len(sections) == 17
+    for section in sections:
+        assert re.search(r"^examples?: ", section, re.M), section.partition("\n")[0]
+
+
+def test_picture_shows_the_current_timeline():
+    samples, truth = picture.programme()
+    segments = picture.ms_edge.Classifier(device="cpu").classify(samples, picture.RATE_HZ).segments
+    assert [each.label for each in segments] == [label for _, _, label in truth]
+    assert f"<desc>{picture.labels(segments)}</desc>" in picture.PICTURE.read_text("utf-8")
+
+
+def test_every_warning_is_raised_and_listed():
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "edge" / "ms_edge").rglob("*.py"))
+    raised = {a or b for a, b in re.findall(r'_warn\("([a-z-]+)"\)|notes\.append\("([a-z-]+)"\)', sources)}
+    assert raised == set(generated.results.WARNINGS)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion_scripts_are_those_of_the_command_line(shell):
+def test_completion_scripts_match_the_command_line(shell):
     script = (DOCS / "completion" / f"ms-edge.{shell}").read_text("utf-8")
     assert script == shtab.complete(arguments.parser(), shell)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+@by_name
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
-        assert (page.parent / target).exists(), target
+    text = page.read_text("utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)", text):
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text("utf-8"), re.M)
+            assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
-def test_nothing_says_to_install_what_is_not_published():
-    """Until a package index has ms-edge, pip finds it in a clone or a folder of wheels alone."""
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+def test_files_named_in_architecture_exist():
+    text = (DOCS / "architecture.md").read_text("utf-8")
+    named = re.findall(r"`((?:edge|train|export|tests|docs|benchmarks)/[\w/.-]*)`", text)
+    assert len(named) > 30
+    for path in named:
+        assert (ROOT / path).exists(), path
+
+
+def test_readme_fits_two_screens():
+    assert len(README.splitlines()) <= 100
+    assert README.index("$ make demo") < README.index("$ make test") < README.index("## Use")
+
+
+def test_nothing_asks_to_install_an_unpublished_package():
+    """Until a package index has ms-edge, pip finds it only in a clone or in a folder of wheels."""
     sources = [path for package in ("edge", "train", "export", "benchmarks") for path in (ROOT / package).rglob("*.py")]
-    for path in (*pages, *sources):
+    for path in (*PAGES, *DOCS.rglob("*.md"), *sources):
         for line in path.read_text("utf-8").splitlines():
-            assert not re.search(r"install .*ms-edge\[", line) or "--find-links" in line, f"{path}: {line}"
+            assert not re.search(r"install .*ms-edge(\[|$)", line) or "--find-links" in line, f"{path}: {line}"

@@ -33,12 +33,13 @@ from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
 from ms_train.datasets.open_corpus import Row, manifest
 from ms_train.errors import DataError
+from ms_train.tables import markdown_table
 
 PARTS = ("train", "val", "calib")
 KINDS = {"several": "both", "other": "neither"}  # of windows, as the card calls them
 LABELS = {"speech": "speech", "music": "music", "noise": "neither"}  # as the corpus names them: as the card does
 MOST_MISTAKES = 10
-WIDTH = 140
+WIDTH = 100
 FILES = ("run", "recipe", "metrics", "split", "data")  # of a run folder
 
 
@@ -149,10 +150,11 @@ def _chosen(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
         for when in ("before", "after")
     }
     sentences = (
-        f"Probabilities and thresholds were fitted on {found['windows']:,} random windows of `{found['part']}`, half of them as recorded,"
-        " half in rooms and channels. First a scale and an offset of each logit, which are part of the weights: the expected calibration"
-        f" error was {of['before']} before, and is {of['after']}. Then the thresholds, by the share of windows whose labels are all right:"
-        f" {100 * exact['chosen']:.1f} %, the mean over kinds ({kinds}); with thresholds of a half {100 * exact['at_half']:.1f} %."
+        f"Probabilities and thresholds were fitted on {found['windows']:,} random windows of `{found['part']}`, half of them as"
+        " recorded, half in rooms and channels. The first step fits a scale and an offset of each logit, which are part of the"
+        f" weights: the expected calibration error was {of['before']} before, and is {of['after']} now. The second step chooses"
+        " the thresholds by the share of windows with exactly the right labels:"
+        f" {100 * exact['chosen']:.1f} %, the mean over kinds ({kinds}). Thresholds of a half give {100 * exact['at_half']:.1f} %."
     )
     return fill(sentences, WIDTH)
 
@@ -169,7 +171,7 @@ def _totals(parts: Mapping[str, Sequence[Row]]) -> str:
 
 
 def _packages(parts: Mapping[str, Sequence[Row]]) -> str:
-    lines = ["| package | part | minutes | licences |", "|---|---|---|---|"]
+    lines = []
     grouped: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for part, rows in parts.items():
         for row in rows:
@@ -181,8 +183,8 @@ def _packages(parts: Mapping[str, Sequence[Row]]) -> str:
             if (of := [row for row in rows if row.label == label])
         )
         licences = "; ".join(sorted({row.licence for row in rows}))
-        lines.append(f"| {package} | `{part}` | {minutes} | {licences} |")
-    return "\n".join(lines)
+        lines.append((package, f"`{part}`", minutes, licences))
+    return markdown_table(("package", "part", "minutes", "licences"), lines)
 
 
 def _grown(parts: Mapping[str, Sequence[Row]], corpus: Iterable[Row]) -> str:
@@ -197,8 +199,8 @@ def _grown(parts: Mapping[str, Sequence[Row]], corpus: Iterable[Row]) -> str:
         if (of := [row for row in more if row.label == label])
     )
     sentence = (
-        f"The corpus has grown since this model was trained ({minutes}, in minutes), and the windows are drawn otherwise: what it makes"
-        " now is the same recipe's next model."
+        f"The corpus has grown since this model was trained ({minutes}, in minutes), and windows are drawn in another way."
+        " So the command now makes the next model of the same recipe."
     )
     return "\n" + fill(sentence, WIDTH)
 
@@ -215,7 +217,7 @@ def _method(run: Mapping[str, dict[str, Any]]) -> str:
         f"{run['metrics']['epochs']} epochs of {windows:,} windows, in batches of {recipe['batch_size']}, seed {facts['seed']}."
     ]
     if isinstance(recipe["augment"], str):
-        lines.append(f"Augmentations and the probability of each: {recipe['augment']}.")
+        lines.append(f"Augmentations, each with its probability: {recipe['augment']}.")
     if recipe.get("settings"):
         lines.append(f"Settings: {', '.join(f'{name} {value:g}' for name, value in recipe['settings'].items())}.")
     lines.append(f"Versions: {', '.join(f'{name} {number}' for name, number in facts['versions'].items())}.")
@@ -232,7 +234,7 @@ def _command(command: str) -> str:
 
 def _validation(found: Mapping[str, Any]) -> str:
     return (
-        f"On `val`, by the larger probability: {100 * found['clip_accuracy']:.2f} % of {found['clips']:,} windows,"
+        f"On `val`, the larger probability is right for {100 * found['clip_accuracy']:.2f} % of {found['clips']:,} windows,"
         f" {100 * found['file_accuracy']:.2f} % of {found['files']:,} recordings."
     )
 
@@ -263,10 +265,10 @@ def _mistakes(tests: Mapping[str, Any]) -> str:
             under = min((value for label, value in _scores(found).items() if label in true), default=0.0)
             recording = found["clip"].rpartition("-")[0].partition("/")[2]
             worst[recording] = max(worst.get(recording, (-1.0, found)), (over - under, found), key=lambda pair: pair[0])
-    lines = ["| clip | truth | speech | music |", "|---|---|---|---|"]
+    lines = []
     for _, found in sorted(worst.values(), key=lambda pair: -pair[0])[:MOST_MISTAKES]:
-        lines.append(f"| {found['clip']} | {found['truth']} | {found['speech']:.3f} | {found['music']:.3f} |")
-    return "\n".join(lines)
+        lines.append((found["clip"], found["truth"], f"{found['speech']:.3f}", f"{found['music']:.3f}"))
+    return markdown_table(("clip", "truth", "speech", "music"), lines)
 
 
 def _scores(found: Mapping[str, Any]) -> dict[str, float]:
@@ -281,14 +283,15 @@ def _weak(numbers: Mapping[str, Any]) -> str:
         return f"{100 * tests[test][rule]['value']:.1f} %"
 
     lines = [
-        f"* One second of noise or of a sound effect is called neither in {percent('noise-1s', 'as_shipped')} of the cases, five seconds in"
-        f" {percent('noise-5s', 'as_shipped')}.",
-        f"* One second of GTZAN, other music and speech than games have, is right in {percent('gtzan-1s', 'binary')} of the cases;"
-        f" ten seconds in the band of a telephone, under noise, in {percent('gtzan-telephone', 'binary')}.",
-        "* Speech under or over music: F1 of speech {speech:.3f}, of music {music:.3f}, as shipped, over mixtures and pure clips.".format(
+        f"* One second of noise or of a sound effect gets `other` in {percent('noise-1s', 'as_shipped')} of the cases, five seconds"
+        f" in {percent('noise-5s', 'as_shipped')}.",
+        "* One second of GTZAN, whose music and speech differ from those of games, is right in"
+        f" {percent('gtzan-1s', 'binary')} of the cases; ten seconds in the band of a telephone, with noise, in"
+        f" {percent('gtzan-telephone', 'binary')}.",
+        "* Speech under or over music: F1 of speech {speech:.3f}, of music {music:.3f}, as shipped, on mixtures and pure clips.".format(
             **{label: tests["mixtures"][label]["as_shipped"] for label in ("speech", "music")}
         ),
-        f"* Its probabilities are off by {numbers['calibration_error']:.3f} on the average (expected calibration error).",
+        f"* The expected calibration error of its probabilities is {numbers['calibration_error']:.3f}.",
     ]
     return "\n".join(fill(line, WIDTH, subsequent_indent="  ") for line in lines)
 

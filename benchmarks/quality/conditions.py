@@ -23,6 +23,7 @@ from benchmarks.quality.testsets import RATE_HZ, rms, unclipped
 from ms_edge.arrays import Float32
 from ms_train.augment import rooms as simulated
 from ms_train.datasets.cache import default_folder
+from ms_train.signals import noise, with_noise
 
 SIZES = {"booth": "small", "room": "small", "classroom": "middle", "hall": "large", "church": "large"}
 CONTEXT_S = 1.0  # beside the decay of a room, before a clip
@@ -76,10 +77,6 @@ def decaying_noise(decay_s: float, direct_to_reverberant_db: float, rng: Rng) ->
 
 def noisy(samples: Float32, colour: str, snr_db: float, rng: Rng) -> Float32:
     """The samples with steady noise of one colour, `snr_db` below their RMS."""
-    from ms_train.evaluation.scoring import (
-        with_noise,  # which imports TensorFlow: cutting takes that time, scoring does not
-    )
-
     return unclipped(with_noise(samples, colour, snr_db, rng))
 
 
@@ -122,8 +119,6 @@ def _quiet(length: int, level: float, rng: Rng) -> Float32:
 
 def old_recording(samples: Float32, rng: Rng) -> Float32:
     """A narrow band, crackle, and noise: as a shellac disc sounds."""
-    from ms_train.evaluation.scoring import noise
-
     level = rms(samples)
     crackle = np.zeros(len(samples))
     strokes = rng.integers(0, len(samples), rng.poisson(15 * len(samples) / RATE_HZ))

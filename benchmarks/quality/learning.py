@@ -47,6 +47,7 @@ from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.recipes.by_name import get_recipe
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.metrics import predict
+from ms_train.tables import markdown_table
 from ms_train.training.fit import fit
 
 Asked = tuple[Float32, Sequence[str]]  # windows (n, samples), and what is true of each
@@ -233,21 +234,23 @@ def markdown(found: Mapping[str, Any]) -> str:
     """A line a test, a column a share; then a line a fold."""
     shares = {each["share"]: each["sources"] for each in found["shares"]}
     heads = [f"{' / '.join(map(str, sources.values()))}" for sources in shares.values()]
-    lines = [f"| sources of speech / music / neither | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    tests = []
     for test, curve in means(found).items():
         cells = [
             f"{mean:.1f}" + (f" ({least:.1f} to {most:.1f})" if least < most else "") for mean, least, most in curve
         ]
-        lines.append(f"| {test} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "| left out | speech of it | the same, heard | music of it | the same, heard |",
-        "|---|---|---|---|---|",
-    ]
+        tests.append([test, *cells])
+    folds = []
     for fold in found["folds"]:
         cells = [f"{each[f'held {label}']:.1f}" for label in ("speech", "music") for each in (fold, fold["heard"])]
-        lines.append(f"| {', '.join(fold['left'].values())} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        folds.append([", ".join(fold["left"].values()), *cells])
+    left_out = ("left out", "speech of it", "the same, heard", "music of it", "the same, heard")
+    return (
+        markdown_table(["sources of speech / music / neither", *heads], tests)
+        + "\n\n"
+        + markdown_table(left_out, folds)
+        + "\n"
+    )
 
 
 def plot(found: Mapping[str, Any], path: Path) -> None:

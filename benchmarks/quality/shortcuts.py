@@ -51,6 +51,7 @@ from ms_train.datasets.open_corpus import open_corpus
 from ms_train.recipes.by_name import get_recipe
 from ms_train.recipes.recipe import Recipe
 from ms_train.signals import Augment
+from ms_train.tables import markdown_table
 from ms_train.training.rendering import pool_of, scenes_of
 
 Float64 = NDArray[np.float64]
@@ -211,12 +212,13 @@ def markdown(numbers: Mapping[str, Any]) -> str:
     """A line a regression, AUC / accuracy in %."""
     cells = [(learnt, asked) for learnt in WAYS for asked in ("train", *WAYS)]
     heads = [f"{learnt}: {asked if asked == 'train' else f'val {asked}'}" for learnt, asked in cells]
-    lines = [f"| seen; learnt | {' | '.join(heads)} |", "|---" * (1 + len(cells)) + "|"]
-    for name, found in numbers["features"].items():
-        lines.append(f"| {name} | {' | '.join(_cell(found[learnt][asked]) for learnt, asked in cells)} |")
+    rows = [
+        [name, *(_cell(found[learnt][asked]) for learnt, asked in cells)] for name, found in numbers["features"].items()
+    ]
     network = {"train": None, **numbers["network"]}
-    lines.append(f"| the model | {' | '.join(_cell(network[asked]) for _, asked in cells)} |")
+    rows.append(["the model", *(_cell(network[asked]) for _, asked in cells)])
     count = numbers["windows"]
+    lines = [markdown_table(["seen; learnt", *heads], rows)]
     lines.append(
         f"\nAUC / accuracy in %, music against speech; {count['train']:,} windows learnt, {count['val']:,} asked."
     )

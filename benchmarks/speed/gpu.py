@@ -35,6 +35,7 @@ from ms_edge.features.spec import WAVEFORM
 from ms_edge.model.providers import obtained_provider, requested_providers
 from ms_edge.model.session import Model, import_onnxruntime
 from ms_edge.selftest.deviation import deviation
+from ms_train.tables import markdown_table
 
 SCHEMA = "ms-edge-gpu/1"
 BATCHES = (1, 16, 256, 4096)
@@ -154,16 +155,16 @@ def real_windows(model: Model, count: int, folder: Path) -> Float32:
 
 def table(found: dict[str, Any]) -> str:
     """Markdown: a row for each batch size and way."""
-    lines = ["| windows | way | runs | ms, median | p99 | x real time |", "|---|---|---|---|---|---|"]
+    lines = []
     for batch, of_batch in found["batches"].items():
         for name, one_way in of_batch.items():
             if "p50_ms" in one_way:
                 late = f"{one_way['p99_ms']:.3f}" if one_way["n"] >= FEW else ""
-                cells = f"{one_way['n']:,} | {one_way['p50_ms']:.3f} | {late} | {one_way['times_real_time']:,}"
+                cells = [f"{one_way['n']:,}", f"{one_way['p50_ms']:.3f}", late, f"{one_way['times_real_time']:,}"]
             else:
-                cells = " | ".join([" ".join(f"{what}: {why}" for what, why in one_way.items()), "", "", ""])
-            lines.append(f"| {batch} | {name} | {cells} |")
-    return "\n".join(lines)
+                cells = [" ".join(f"{what}: {why}" for what, why in one_way.items()), "", "", ""]
+            lines.append([batch, name, *cells])
+    return markdown_table(("windows", "way", "runs", "ms, median", "p99", "x real time"), lines)
 
 
 def gpu() -> str:

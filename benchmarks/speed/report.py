@@ -33,14 +33,17 @@ DOCS = ROOT / "docs"
 BUSY = 0.5  # a load over this: others were using the machine
 # Times as long for one and the same work between two cases as between two others: others were using its cores.
 UNSTEADY = 1.25
-HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: of a process that has answered once,
-from the path to the answer. *Floor*: read the file, mix and resample what is not 16 kHz mono, and transform every frame once
-with `scipy.fft`, whose import is most of what a short file takes it. Medians and, in brackets, quartiles; of under five runs,
-how many there were. One core, one thread in each library, files in the page cache; systems take turns, each for at most ten
-seconds of a case, and the first run of each counts only where it is the only one. The audio is real: the sample clips in
-`tests/data` one after another at changing levels, at least 95 % of its tenths of a second over -60 dBFS; what is over 10 s is
-speech in its first half and music in its second. What answers wrongly is not timed: the label of one clip; of two halves, that
-each label is there. Of many files a quarter may be wrong, and how many are is shown.
+HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: a process that has
+answered once, from the path to the answer. *Floor*: read the file, mix and resample it to 16 kHz mono, and
+transform every frame once with `scipy.fft`; importing SciPy takes most of its time on a short file. Values are
+medians, with quartiles in brackets, or the number of runs if there were fewer than five.
+
+Each process has one core and one thread per library, and files are in the page cache. Systems take turns, each
+for at most ten seconds per case. The first run of each counts only if it is the only one. The audio is real: the
+sample clips in `tests/data`, one after another at changing levels, at least 95 % of its tenths of a second above
+-60 dBFS. Files longer than 10 s are speech in their first half and music in their second. A wrong answer is not
+timed: the label of one clip must be right, and of two halves both labels must be found. Of many files a quarter
+may be wrong, and the number of wrong labels is shown.
 """
 
 
@@ -124,11 +127,11 @@ def write(found: Found, folder: Path, old: Found | None = None) -> str:
 
 PAGE = """# Benchmarks
 
-Made by `make bench-docs JSON=speed.json` of what `make bench` wrote. To repeat it: `make bench`, which takes about half an hour, on a
-machine that does nothing else. `make bench BENCH=--quick` shows in minutes that it runs, `BENCH=--no-peers` leaves the others out,
-`BENCH='--against old.json'` compares with an earlier run. `ms-edge benchmark` is the short one for a deployed machine, `python -m
-benchmarks.speed.gpu` the one for a CUDA device; `python -m benchmarks.speed.means` shows what each means of being fast brings. That
-nothing gets slower is held by counts and not by times: `make bench-check`.
+`make bench` measures for about half an hour, on a machine that does nothing else, and `make bench-docs
+JSON=speed.json` writes this page from the result. `make bench BENCH=--quick` shows in minutes that everything
+runs, `BENCH=--no-peers` leaves the other systems out, and `BENCH='--against old.json'` compares with an earlier
+run. On a deployed machine, run `ms-edge benchmark`; for a CUDA device, `python -m benchmarks.speed.gpu`.
+`make bench-check` holds the speed of the code: it compares counts, not times.
 
 """
 

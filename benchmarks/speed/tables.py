@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.speed.words import FILES, OURS, STAGES, Found, enough, label_of
+from ms_train.tables import markdown_table
 
 FLOOR, IMPORTS = "floor", "import numpy, onnxruntime, soundfile"
 FEW = 5  # runs under which there are no quartiles
@@ -14,7 +15,7 @@ THERE = {"10min": {"Opus analysis": 1705.0, "YAMNet": 885.0}, "1h": {"Opus analy
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)) + "\n"
+    return markdown_table(head, rows, rule=" --- ") + "\n"
 
 
 def times_real(found: Found, kind: str) -> str:

@@ -10,11 +10,11 @@
 
 _shtab_ms_edge_commands() {
   local _commands=(
-    benchmark:'Time the model on every device, once its answers are right: latency of one window and of one streamed hop, and throughput, on one core and from memory. Exit status 3 if an answer is wrong.'
-    classify:'Print the label, probability, duration and path of each file; with --timeline, what is where in it.'
-    doctor:'Show versions, devices and the model; run its golden vector on every device. Exit status 3 if an answer is wrong.'
-    info:'Show what a model hears, how it decides, what it was trained on and how it was proven.'
-    stream:'Print a line for each window of a stream as soon as it is decided.'
+    benchmark:'Time the model on every device whose results are right: the latency of one window and of one streamed hop, and the throughput, on one core with audio in memory. Exit status 3 if a result is wrong.'
+    classify:'Print the label, probability, duration and path of each file; with --timeline, print its segments.'
+    doctor:'Show versions, devices and the model, and compare the model'"'"'s results on every device with its reference results. Exit status 3 if a result is wrong.'
+    info:'Show what audio a model takes, how it decides, what it was trained on and how its export was verified.'
+    stream:'Print a line for each window of a stream as soon as its last sample arrives.'
   )
   _describe 'ms-edge commands' _commands
 }
@@ -29,9 +29,9 @@ _shtab_ms_edge_defaults_added=0
 
 _shtab_ms_edge_benchmark_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model made by ms-export, or music-speech-0.1, which was bundled before (default\: the bundled one)]:FILE:"
-  "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
-  "--seconds[how long to measure (default\: 15)]:S:"
+  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--seconds[how long to measure, in seconds (default\: 15)]:S:"
   "--json[print JSON]"
 )
 
@@ -40,28 +40,28 @@ _shtab_ms_edge_benchmark_defaults_added=0
 
 _shtab_ms_edge_classify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--raw[headerless PCM, as in 16000\:1\:s16le (ffmpeg\'s names)]:RATE:CHANNELS:FORMAT:"
-  "--wav-only[refuse everything that is not WAV]"
-  "--model[a model made by ms-export, or music-speech-0.1, which was bundled before (default\: the bundled one)]:FILE:"
-  "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
-  "--hop[seconds from window to window (default\: the model\'s\; the bundled one\'s is 0.16)]:S:"
-  "--min-confidence[label what is less probable \`uncertain\`]:P:"
-  "*--threshold[give LABEL from the probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
-  "--binary[the likelier of speech and music, never both and never neither]"
-  "--timeline[segments with start and end instead of one label a file]"
-  "--min-duration[the shortest segment (default\: 1)\; with 0, nothing is smoothed and every window keeps its own label]:S:"
-  "--format[default\: what the suffix of -o FILE says, else text\; audacity, rttm, textgrid, webvtt are timelines]:format:(text jsonl json csv tsv audacity rttm textgrid webvtt)"
-  {-o,--output}"[write a file, moved into place when whole, or one file an input]:FILE|DIR/:"
-  "--resume[with -o FILE.jsonl\: do only what an earlier run left undone]"
-  {-q,--quiet}"[no lines on stderr about single files, no progress bar]"
-  {-v,--verbose}"[say what runs on what, how fast, and what is skipped]"
-  {-r,--recursive}"[also the directories within directories]"
-  "--glob[names to take from directories (default\: those of audio files)]:PATTERN:"
-  "--files-from[read paths from a file, one a line\; - is standard input]:FILE:"
-  {-0,--null}"[paths of --files-from end with NUL (find -print0)]"
-  {-j,--jobs}"[files at once (default\: the cores this process may use\; four times as many at most)]:N:"
-  "--shard[only the I-th of N shares of the files, the same on every machine]:I/N:"
-  "(*)::a file, a directory of them, or - for a WAV stream:"
+  "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
+  "--wav-only[refuse formats other than WAV]"
+  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
+  "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
+  "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
+  "--binary[always answer speech or music, even for noise]"
+  "--timeline[print segments with start and end instead of one label per file]"
+  "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
+  "--format[the output format (default\: from the suffix of -o FILE, otherwise text)\; audacity, rttm, textgrid, webvtt always hold segments]:format:(text jsonl json csv tsv audacity rttm textgrid webvtt)"
+  {-o,--output}"[write all results to FILE (atomically), or one file per input into DIR\/]:FILE|DIR/:"
+  "--resume[with -o FILE.jsonl\: classify only what an earlier run did not finish]"
+  {-q,--quiet}"[no messages on stderr about single files, no progress bar]"
+  {-v,--verbose}"[also report the device, the speed and skipped files on stderr]"
+  {-r,--recursive}"[search directories inside directories too]"
+  "--glob[names of files to read in directories (default\: names of audio files)]:PATTERN:"
+  "--files-from[read paths from FILE, one per line\; - is standard input]:FILE:"
+  {-0,--null}"[paths in --files-from end with NUL (find -print0)]"
+  {-j,--jobs}"[files to classify at a time (default\: the number of cores this process may use\; at most four times that number)]:N:"
+  "--shard[classify only share I of N of the files\; every machine divides them in the same way]:I/N:"
+  "(*)::an audio file, a directory of audio files, or - for standard input:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -69,8 +69,8 @@ _shtab_ms_edge_classify_defaults_added=0
 
 _shtab_ms_edge_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model made by ms-export, or music-speech-0.1, which was bundled before (default\: the bundled one)]:FILE:"
-  "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
+  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--json[print JSON]"
 )
 
@@ -79,8 +79,8 @@ _shtab_ms_edge_doctor_defaults_added=0
 
 _shtab_ms_edge_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
-  ":a model made by ms-export, or music-speech-0.1, which was bundled before (default\: the bundled one):"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  ":a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model):"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -88,16 +88,16 @@ _shtab_ms_edge_info_defaults_added=0
 
 _shtab_ms_edge_stream_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--format[rows (default) or JSON Lines]:format:(text jsonl)"
-  {-v,--verbose}"[say what was odd about the stream]"
-  "--raw[headerless PCM, as in 16000\:1\:s16le (ffmpeg\'s names)]:RATE:CHANNELS:FORMAT:"
-  "--wav-only[refuse everything that is not WAV]"
-  "--model[a model made by ms-export, or music-speech-0.1, which was bundled before (default\: the bundled one)]:FILE:"
-  "--device[auto (default), cpu, cuda, cuda\:N or a provider of onnxruntime]:device:"
-  "--hop[seconds from window to window (default\: the model\'s\; the bundled one\'s is 0.16)]:S:"
-  "--min-confidence[label what is less probable \`uncertain\`]:P:"
-  "*--threshold[give LABEL from the probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
-  "--binary[the likelier of speech and music, never both and never neither]"
+  "--format[a table (text, default) or JSON Lines (jsonl)]:format:(text jsonl)"
+  {-v,--verbose}"[also print what libraries report about the stream]"
+  "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
+  "--wav-only[refuse formats other than WAV]"
+  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
+  "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
+  "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
+  "--binary[always answer speech or music, even for noise]"
   ":- for standard input (WAV, or --raw), or a file:"
 )
 

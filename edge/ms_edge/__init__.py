@@ -24,12 +24,13 @@ __all__ = [
     "RawFormat",
     "Segment",
     "UsageError",
+    "WindowScores",
     "classify",
 ]
 
 if TYPE_CHECKING:
     from ms_edge.audio.raw import RawFormat
-    from ms_edge.classifier import Classifier, Source
+    from ms_edge.classifier import Classifier, Source, WindowScores
     from ms_edge.errors import AudioError, DeviceError, ModelError, MsEdgeError, UsageError
     from ms_edge.model.session import Model
     from ms_edge.results import Classification, Segment
@@ -41,6 +42,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _ROOMS = {
     "RawFormat": "audio.raw",
     "Classifier": "classifier",
+    "WindowScores": "classifier",
     "Model": "model.session",
     "Classification": "results",
     "Segment": "results",

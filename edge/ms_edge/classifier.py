@@ -1,4 +1,4 @@
-"""Audio in, `Classification` out: decode, window, front end, model, vote."""
+"""Audio in, `Classification` out: decode, cut windows, compute features, score, decide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
-from typing import IO, Any
+from typing import IO, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,39 +21,68 @@ from ms_edge.errors import AudioError, UsageError
 from ms_edge.features.frontend import model_input, model_inputs
 from ms_edge.features.spec import BATCH_S, MIN_HOP_S
 from ms_edge.features.windows import Batch, batches, owned_samples, silent_windows
-from ms_edge.model.metadata import Decision
+from ms_edge.model.metadata import Decision, Metadata
 from ms_edge.model.session import Model
 from ms_edge.results import Classification, Segment
 from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
 
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
-MIN_DURATION_S = 0.25  # of audio, to be classified at all
-MIN_SEGMENT_S = 1.0  # the default
-MAX_MIN_SEGMENT_S = 1e6  # the largest value accepted for it: eleven days, longer than a recording
+MIN_DURATION_S = 0.25  # shorter audio is not classified
+MIN_SEGMENT_S = 1.0  # default of `min_segment_s`
+MAX_MIN_SEGMENT_S = 1e6  # largest accepted `min_segment_s`: eleven days, longer than any recording
 
 
 @dataclass(frozen=True)
 class WindowScores:
-    """What the model said of each window of a stream: start in samples, scores (windows, labels), and whether silent."""
+    """What the model computed for each window of a recording, in order of time.
+
+    `starts` (windows,) int64 are the windows' first samples, at the model's sample rate;
+    `scores` (windows, labels) float32 are probabilities, with the labels in the model's order;
+    `silent` (windows,) bool is true for a window whose level is below -70 dBFS.
+    """
 
     starts: NDArray[np.int64]
     scores: Float32
     silent: NDArray[np.bool_]
 
 
+@runtime_checkable
+class Scorer(Protocol):
+    """What a `Classifier` needs of a model. `Model` provides it; so can a network in training.
+
+    `input` is "features" or "waveform". `max_batch` is the largest number of windows that `scores`
+    gets at a time. `run_scores` is called only if `metadata.step_frames` is set. See `Model`.
+    """
+
+    path: str
+    metadata: Metadata
+    input: str
+    max_batch: int
+    sha256: str
+    provider: str
+
+    def scores(self, inputs: Float32) -> Float32:
+        """Return the probabilities (windows, labels) of one input per window."""
+
+    def run_scores(self, features: Float32) -> Float32:
+        """Return the probabilities (windows, labels) of overlapping windows (frames, bins)."""
+
+
 class Classifier:
-    """Classifies recordings, arrays and live streams with one model.
+    """Classify recordings, arrays and live streams with one model.
 
-    `model` is the path of a model file (default: the bundled one) or a loaded `Model`; `device` is `auto`, `cpu`, `cuda`,
-    `cuda:N` or the name of an execution provider. `hop_s` says how often a window starts (default: what the model says),
-    `min_segment_s` how short a segment may be (0: every window keeps its own label), `min_confidence` under which
-    probability a label is `uncertain`.
-    `binary` answers with the likeliest of the model's labels alone, never two or none of them, whatever the model's own rule.
-    `thresholds` replaces, by label, the probability from which a model of independent labels gives that label.
-    `wav_only` refuses other formats. Threads may share a classifier; a copy in another process loads the model again.
+    `model` is the path of a model file (default: the bundled model) or a loaded `Model`.
+    `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name of an onnxruntime execution provider.
+    `hop_s` is the time between window starts, in seconds (default: the model's own).
+    `min_segment_s` is the shortest segment, in seconds; with 0 every window keeps its own label.
+    `min_confidence` is a probability: a less probable label becomes `uncertain`.
+    `binary` always answers with the single most probable label, whatever the model's decision rule.
+    `thresholds` maps labels to the probability from which a model of independent labels gives them.
+    `wav_only` refuses formats other than WAV.
 
-    Raises ModelError, DeviceError, or UsageError for settings that cannot be.
+    Threads can share a classifier. A pickled classifier loads its model again in the other process.
+    Raises ModelError, DeviceError, or UsageError for invalid settings.
 
     >>> classifier = Classifier()
     >>> found = classifier.classify("tests/data/speech_french_woman.wav")
@@ -63,7 +92,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Model | None = None,
+        model: str | os.PathLike[str] | Scorer | None = None,
         device: str = "auto",
         *,
         hop_s: float | None = None,
@@ -73,60 +102,49 @@ class Classifier:
         thresholds: Mapping[str, float] | None = None,
         wav_only: bool = False,
     ) -> None:
-        self.model = model if isinstance(model, Model) else Model.load(model, device)
-        spec = self.model.metadata.spec
-        hop_s = None if hop_s is None else _number("hop_s", hop_s)
-        min_segment_s = _number("min_segment_s", min_segment_s)
-        min_confidence = _number("min_confidence", min_confidence)
-        if hop_s is not None and not MIN_HOP_S <= hop_s <= spec.clip_s:
+        self.model: Scorer = model if isinstance(model, Scorer) else Model.load(model, device)
+        self.spec = self.model.metadata.spec
+        if hop_s is not None:
+            self.spec = replace(self.spec, hop_s=_valid_hop(hop_s, self.spec.clip_s))
+        self.min_segment_s = _number("min_segment_s", min_segment_s)
+        if not 0 <= self.min_segment_s <= MAX_MIN_SEGMENT_S:
             raise UsageError(
-                f"The hop must be {MIN_HOP_S} s to the model's window of {spec.clip_s:g} s, not {hop_s:g} s."
+                f"The minimum duration must be 0 to {MAX_MIN_SEGMENT_S:,.0f} s, not {self.min_segment_s:g} s.",
             )
-        if not 0 <= min_segment_s <= MAX_MIN_SEGMENT_S:
-            raise UsageError(f"The minimum duration must be 0 to {MAX_MIN_SEGMENT_S:,.0f} s, not {min_segment_s:g} s.")
-        if not 0 <= min_confidence <= 1:
-            raise UsageError(f"The minimum confidence must be 0 to 1, not {min_confidence:g}.")
-        self.spec = spec if hop_s is None else replace(spec, hop_s=hop_s)
-        self.min_segment_s = min_segment_s
-        self.min_confidence = min_confidence
+        self.min_confidence = _number("min_confidence", min_confidence)
+        if not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"The minimum confidence must be 0 to 1, not {self.min_confidence:g}.")
         self.binary = bool(binary)
         self.decision = Decision("exclusive", ()) if binary else self.model.metadata.decision
         if thresholds:
             self.decision = _with_thresholds(self.decision, self.model.metadata.labels, thresholds, self.binary)
         self.wav_only = wav_only
         self._inputs = model_inputs(self.spec, self.model.input)
-        # Samples between two windows of which the model computes what they share once; 0 where the hop is no multiple of it.
+        # Windows that start a multiple of `_step` samples apart share frames, which the model computes
+        # once. 0: the model cannot do that, or the hop is no multiple of its step.
         step = (self.model.metadata.step_frames or 0) * self.spec.frame_step
         self._step = step if step and self.spec.hop_samples % step == 0 else 0
         self._features = model_input(self.spec, self.model.input) if self._step else None
-        options = {
-            "hop_s": hop_s,
-            "min_segment_s": min_segment_s,
-            "min_confidence": min_confidence,
-            "binary": binary,
-            "thresholds": thresholds and dict(thresholds),
-            "wav_only": wav_only,
-        }
-        self._again = partial(Classifier, self.model.path, self.model.device, **options)  # type: ignore[arg-type]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._again, ()
+        return partial(Classifier, self.model, **self._options()), ()
 
     def __repr__(self) -> str:
         return f"<ms_edge.Classifier of {self.model!r}>"
 
-    def settings(self, raw: RawFormat | str | None = None) -> dict[str, Any]:
-        """What an answer depends on beside the audio and the model."""
+    def _options(self) -> dict[str, Any]:
         return {
-            "version": __version__,
             "hop_s": self.spec.hop_s,
             "min_segment_s": self.min_segment_s,
             "min_confidence": self.min_confidence,
             "binary": self.binary,
             "thresholds": dict(zip(self.model.metadata.labels, self.decision.thresholds, strict=False)) or None,
             "wav_only": self.wav_only,
-            "raw": None if raw is None else str(raw),
         }
+
+    def settings(self, raw: RawFormat | str | None = None) -> dict[str, Any]:
+        """Return everything except the audio and the model that a result depends on, ready for JSON."""
+        return {"version": __version__, **self._options(), "raw": None if raw is None else str(raw)}
 
     def classify(
         self,
@@ -136,23 +154,45 @@ class Classifier:
         raw: RawFormat | str | None = None,
         on_audio: Callable[[float], None] | None = None,
     ) -> Classification:
-        """Classify a path, `-` (standard input), a binary file object, or an array of samples at `sample_rate_hz`.
+        """Classify a path, `-` (standard input), a binary file object, or an array of samples.
 
-        An array is (n,) or (n, channels), floats in [-1, 1] or integers of 16 or 32 bits. A file object that can seek is read
-        from its beginning, another one as it comes. `raw` says what headerless PCM is: a `RawFormat`, or text as in
-        `16000:1:s16le`. `on_audio` is called with the seconds of audio read since its last call. Memory does not grow with
-        duration. Raises AudioError where the audio cannot be decoded or is too short, UsageError where arguments do not fit.
+        An array is (samples,) or (samples, channels) at `sample_rate_hz`: floats in [-1, 1] or
+        integers of 16 or 32 bits. A seekable file object is read from its beginning, any other file
+        object from where it is. `raw` describes headerless PCM: a `RawFormat`, or text such as
+        `16000:1:s16le`. `on_audio` is called with the seconds of audio read since its last call.
+        Memory does not grow with duration.
+
+        Raises AudioError if the audio cannot be decoded or is too short, UsageError for invalid
+        arguments.
 
         >>> tone = 0.1 * np.sin(np.arange(32_000) / 10)
         >>> Classifier().classify(tone, sample_rate_hz=16_000).duration_s
         2.0
         """
+        return self.analyse(source, sample_rate_hz, raw=raw, on_audio=on_audio)[0]
+
+    def analyse(
+        self,
+        source: Source,
+        sample_rate_hz: int | None = None,
+        *,
+        raw: RawFormat | str | None = None,
+        on_audio: Callable[[float], None] | None = None,
+    ) -> tuple[Classification, WindowScores]:
+        """Classify, and return the scores of every window beside the classification.
+
+        Arguments and errors are those of `classify`. The scores take 4 bytes per window and label.
+
+        >>> found, windows = Classifier().analyse("tests/data/music_zaz.wav")
+        >>> found.label, windows.scores.shape
+        ('music', (33, 2))
+        """
         with open_audio(source, sample_rate_hz, raw=raw, wav_only=self.wav_only) as audio:
             found = self.window_scores(_counted(audio, self.spec.sample_rate_hz, on_audio))
-            return self._judge(audio, found, self.settings(raw))
+            return self._classification(audio, found, self.settings(raw)), found
 
     def timeline(self, source: Source, sample_rate_hz: int | None = None) -> tuple[Segment, ...]:
-        """The segments of `classify`: what is where in a recording, from its start to its end without gaps.
+        """Return the segments that `classify` finds. They cover the recording without gaps.
 
         >>> [(s.start_s, s.end_s, s.label) for s in Classifier().timeline("tests/data/music_zaz.wav")]
         [(0.0, 6.0, 'music')]
@@ -160,10 +200,11 @@ class Classifier:
         return self.classify(source, sample_rate_hz).segments
 
     def stream(self, blocks: Iterable[ArrayLike], sample_rate_hz: int) -> Iterator[Segment]:
-        """Yield each window as a Segment as soon as its last sample has come; blocks are arrays as `classify` takes.
+        """Yield each window as a Segment as soon as its last sample arrives.
 
-        Windows overlap where the hop is shorter than the clip, and are not smoothed: their labels are what is known now.
-        Raises AudioError where the blocks end before there is enough to classify.
+        `blocks` are arrays of any length, of the shapes and types that `classify` accepts. Windows
+        overlap if the hop is shorter than the window. They are not smoothed: a label depends on its
+        own window only. Raises AudioError if the blocks end before there is enough audio.
 
         >>> silence = [np.zeros(4_000, np.float32)] * 6
         >>> [(s.start_s, s.end_s, s.label) for s in Classifier(hop_s=0.5).stream(silence, 16_000)]
@@ -172,10 +213,13 @@ class Classifier:
         yield from self.live(AudioArrays(blocks, sample_rate_hz))
 
     def live(self, audio: AudioSource) -> Iterator[Segment]:
-        """`stream` for an open source of audio; nothing is read before the window before it has been yielded."""
+        """Do what `stream` does for an open audio source.
+
+        A window is yielded before any audio after it is read.
+        """
         rate, labels = self.spec.sample_rate_hz, self.model.metadata.labels
         for batch in batches(audio.blocks(rate), self.spec, 1):
-            # A window of less than itself is tiled, and comes only at the end.
+            # A stream shorter than a window has one window, which repeats the samples.
             if audio.frames < min(MIN_DURATION_S, self.spec.clip_s) * audio.sample_rate_hz:
                 raise _too_short(audio)
             found = self._scored(batch)
@@ -188,7 +232,10 @@ class Classifier:
             yield Segment(start / rate, end_s, label, probability, scores)
 
     def window_scores(self, blocks: Iterable[Float32]) -> WindowScores:
-        """Score every window of a stream of mono blocks at the model's sample rate, in bounded memory."""
+        """Score every window of a stream, in bounded memory.
+
+        `blocks` are mono samples (n,) at the model's sample rate; n can vary.
+        """
         none = WindowScores(
             np.empty(0, np.int64), np.empty((0, len(self.model.metadata.labels)), np.float32), np.empty(0, bool)
         )
@@ -201,9 +248,9 @@ class Classifier:
 
     @property
     def windows_at_a_time(self) -> int:
-        """How many windows of a recording are scored together."""
+        """The number of windows of a recording that are scored together."""
         spec = self.spec
-        if self._step:  # as many as start and end within a run of so much audio
+        if self._step:  # the windows that lie inside BATCH_S seconds of audio
             return 1 + max(0, int(BATCH_S * spec.sample_rate_hz) - spec.clip_samples) // spec.hop_samples
         return max(1, min(int(BATCH_S / spec.clip_s), self.model.max_batch))
 
@@ -211,11 +258,12 @@ class Classifier:
         return WindowScores(batch.starts, self._scores(batch), silent_windows(batch))
 
     def _scores(self, batch: Batch) -> Float32:
-        """The scores of a batch's windows, (windows, labels)."""
+        """Return the scores of a batch's windows, (windows, labels)."""
         offsets = batch.offsets
         if self._features is None or len(offsets) == 1:
             return self.model.scores(self._inputs(batch.samples, offsets))
-        # Only the last window of a stream, which ends where it does, may lie between two steps.
+        # The last window of a stream is aligned to its end, which may lie between two steps. It is
+        # then scored on its own.
         shared = offsets if offsets[-1] % self._step == 0 else offsets[:-1]
         run = batch.samples[: int(shared[-1]) + self.spec.clip_samples]
         scores = self.model.run_scores(self._features(run))[shared // self._step]
@@ -223,13 +271,15 @@ class Classifier:
             return scores
         return np.concatenate([scores, self.model.scores(self._inputs(batch.samples, offsets[-1:]))])
 
-    def _judge(self, audio: AudioSource, found: WindowScores, settings: dict[str, Any]) -> Classification:
+    def _classification(self, audio: AudioSource, found: WindowScores, settings: dict[str, Any]) -> Classification:
+        """Turn the scores of a recording's windows into segments and one label."""
         duration_s = audio.frames / audio.sample_rate_hz
         if duration_s < MIN_DURATION_S:
             raise _too_short(audio)
         labels, decision, rate = self.model.metadata.labels, self.decision, self.spec.sample_rate_hz
         owned = owned_samples(found.starts, self.spec.clip_samples, audio.frames * rate // audio.sample_rate_hz)
-        # In milliseconds, as they are printed: so that printed segments leave no gap, and sum to what is printed of them.
+        # Rounded to milliseconds, as they are printed. Then printed segments have no gaps, and their
+        # durations add up to the printed seconds of each label.
         borders_s = np.concatenate(([0.0], np.round(owned.cumsum() / rate, 3)))
         borders_s[-1] = round(duration_s, 3)
         parts = segments(found.scores, found.silent, borders_s, labels, decision, self.min_segment_s)
@@ -257,17 +307,13 @@ class Classifier:
         )
 
 
-def _too_short(audio: AudioSource) -> AudioError:
-    duration_s = audio.frames / audio.sample_rate_hz
-    return AudioError(
-        "too-short", f"{audio.name}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
-    )
-
-
 def vote(parts: Iterable[Segment], scores: dict[str, float], decision: Decision) -> str:
-    """The label of a recording: of those its segments carry, silence aside, `exclusive`: the one with the largest mean score;
-    `independent`: the one with most seconds, ties to the larger probability. Where all is silent, `silence`; where more is
-    uncertain than is of any other label, `uncertain`.
+    """Choose the label of a recording from its segments and its mean scores.
+
+    Only labels of segments that are not silent can win. If labels are exclusive, the label with the
+    largest mean score wins. If labels are independent, the label with the most seconds wins; of two
+    with equal seconds, the more probable one. The answer is `silence` if every segment is silent, and
+    `uncertain` if more seconds are uncertain than have any other label.
     """
     seconds = seconds_by_label(parts)
     seconds.pop(SILENCE, None)
@@ -282,22 +328,44 @@ def vote(parts: Iterable[Segment], scores: dict[str, float], decision: Decision)
 
 
 def seconds_by_label(parts: Iterable[Segment]) -> dict[str, float]:
-    """How many seconds the segments give to each label, to the millisecond."""
+    """Return the total duration of the segments of each label, in seconds to the millisecond."""
     seconds: dict[str, float] = {}
     for part in parts:
         seconds[part.label] = seconds.get(part.label, 0.0) + part.end_s - part.start_s
     return {label: round(value, 3) for label, value in seconds.items()}
 
 
+def _too_short(audio: AudioSource) -> AudioError:
+    duration_s = audio.frames / audio.sample_rate_hz
+    return AudioError(
+        "too-short", f"{audio.name}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."
+    )
+
+
+def _valid_hop(hop_s: float, clip_s: float) -> float:
+    """Return the hop as a float. Raises UsageError if it is too short, or longer than a window."""
+    hop_s = _number("hop_s", hop_s)
+    if not MIN_HOP_S <= hop_s <= clip_s:
+        raise UsageError(
+            f"The hop must be at least {MIN_HOP_S} s and at most the model's window of {clip_s:g} s, not {hop_s:g} s.",
+        )
+    return hop_s
+
+
 def _with_thresholds(
     decision: Decision, labels: tuple[str, ...], thresholds: Mapping[str, float], binary: bool
 ) -> Decision:
-    """The decision with other thresholds for some labels. Raises UsageError if the model has none, or for a wrong label or value."""
+    """Return the decision rule with other thresholds for some labels.
+
+    Raises UsageError if the model has no thresholds, or if a label or a value is invalid.
+    """
     if binary:
-        raise UsageError("Binary answers take the larger score and have no thresholds; give one of the two.")
+        raise UsageError(
+            "A binary answer is the most probable label, which needs no threshold; give one of the two.",
+        )
     if decision.kind == "exclusive":
         raise UsageError(
-            "This model's answer is the label with the largest score; only independent labels have thresholds."
+            "This model answers with its most probable label; only models of independent labels have thresholds.",
         )
     if not isinstance(thresholds, Mapping):
         raise UsageError(f"thresholds must be a mapping of labels to probabilities, not {thresholds!r}.")
@@ -317,11 +385,12 @@ def _number(name: str, value: object) -> float:
         raise UsageError(f"{name} must be a number, not {value!r}.")
     try:
         return float(value)
-    except OverflowError:  # an int too large for a float
+    except OverflowError:  # an int that is too large for a float
         return float("inf")
 
 
 def _counted(audio: AudioSource, sample_rate_hz: int, on_audio: Callable[[float], None] | None) -> Iterator[Float32]:
+    """Yield the blocks of a source, and tell `on_audio` how many seconds each block holds."""
     before = 0
     for block in audio.blocks(sample_rate_hz):
         if on_audio:

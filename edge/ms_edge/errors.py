@@ -1,4 +1,4 @@
-"""What can go wrong, in the user's terms: each error has a stable `code` and one sentence for a person."""
+"""The errors of ms-edge. Each has a stable `code` and a message of one sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 
 
 class MsEdgeError(Exception):
-    """Something ms-edge can name went wrong; `code` is stable, the message says what to do."""
+    """An error that ms-edge explains. Programs can rely on `code`; the message says what to do."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
@@ -18,7 +18,7 @@ class MsEdgeError(Exception):
 
 
 class UsageError(MsEdgeError):
-    """The command or call was given arguments that do not fit together."""
+    """The arguments of the command or the call are invalid, or contradict each other."""
 
     def __init__(self, message: str) -> None:
         super().__init__("usage", message)
@@ -26,35 +26,39 @@ class UsageError(MsEdgeError):
 
 
 class AudioError(MsEdgeError):
-    """An audio input cannot be read or used."""
+    """The audio cannot be read or used."""
 
 
 class ModelError(MsEdgeError):
-    """A model file cannot be read, trusted or run."""
+    """The model file cannot be read, trusted or run."""
 
 
 class DeviceError(MsEdgeError):
-    """The device or the software asked for is not to be had on this machine."""
+    """The device or the software that is needed is not available on this machine."""
 
 
 def reason(error: OSError) -> str:
-    """Return why the operating system refused something, in lower case and without the file's name."""
+    """Return the reason of an operating system error, in lower case and without the file's name."""
     return (error.strerror or str(error)).lower()
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an exception of another library says, short enough for a sentence."""
+    """Return the first line of another library's error message, short enough for a sentence."""
     return str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__
 
 
 def resource_error(error: BaseException) -> DeviceError | None:
-    """Return the DeviceError for a process that lacks memory, open files or a library; None for any other error."""
+    """Translate the error of a process that lacks memory, open files or a library.
+
+    Return None for any other error.
+    """
     if isinstance(error, MemoryError):
-        lack = "not enough memory; allow this process more (ulimit -v), or work on fewer files at once (-j 1)."
+        lack = "not enough memory; allow this process more (ulimit -v), or classify fewer files at a time (-j 1)."
     elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        lack = f"{reason(error)}; allow this process more (ulimit -a shows its limits), or work on fewer files at once (-j 1)."
-    elif isinstance(error, ImportError) or (type(error) is OSError and error.errno is None):  # the second: cffi's
-        # The cause says it in a line where NumPy gives advice on a page.
+        limits = "allow this process more (ulimit -a shows the limits), or classify fewer files at a time (-j 1)."
+        lack = f"{reason(error)}; {limits}"
+    elif isinstance(error, ImportError) or (type(error) is OSError and error.errno is None):  # the second is cffi's
+        # NumPy's own message is a page of advice. Its cause names the problem in one line.
         lack = f"a library cannot be loaded ({first_line(error.__cause__ or error)})."
     else:
         return None

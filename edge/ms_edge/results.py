@@ -1,4 +1,4 @@
-"""The one result shape: what was found in a recording, or why nothing could be."""
+"""The result for one recording: a `Classification`, or a `Failure` with the reason."""
 
 from __future__ import annotations
 
@@ -6,20 +6,40 @@ from dataclasses import dataclass
 from typing import Any
 
 SCHEMA = "ms-edge/1"
+# What `Classification.warnings` may contain: code, and what is odd about the input.
+WARNINGS = {
+    "truncated": "ends too early: its last frame is incomplete, its header states more than there is, it cannot be "
+    "decoded to its end, or a part of a joined file has another rate or number of channels. What is there is "
+    "classified.",
+    "damaged": "has holes: pages of an Ogg file were changed, or something that is no frame lies before or between "
+    "the frames of an MP3 file.",
+    "stream-header": "has a WAV or FLAC header without a size, as a pipe or a killed recorder leaves it. It is read "
+    "to its end.",
+    "bad-header": "has a WAV header that contradicts itself, or bytes after the samples (or after the last MP3 frame) "
+    "that belong to nothing.",
+    "non-finite": "contains samples that are not numbers (NaN, infinity). They count as silence.",
+    "out-of-range": "contains samples over +18 dB of full scale, for example 16-bit numbers stored as floats. Samples "
+    "over 65,536 are clipped.",
+}
 
 
 @dataclass(frozen=True)
 class Segment:
-    """What one stretch of a recording is; `scores` are the mean probabilities of the model's labels in it."""
+    """One stretch of a recording and its label."""
 
+    #: start, in seconds
     start_s: float
+    #: end, in seconds
     end_s: float
+    #: label of the segment
     label: str
+    #: probability of that label
     probability: float
+    #: mean probability of each label of the model, over the windows that are not silent
     scores: dict[str, float]
 
     def record(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the segment as a dictionary, ready for JSON."""
         return {
             "start_s": self.start_s,
             "end_s": self.end_s,
@@ -31,31 +51,39 @@ class Segment:
 
 @dataclass(frozen=True)
 class Classification:
-    """What one recording is.
+    """The label of one recording, and what it was computed from."""
 
-    `scores` are the mean probabilities of the model's labels over the windows that are not silent; `segments` cover the
-    recording without gaps, and `seconds` says how much of it they give to which label. `file` tells the bytes that were
-    read (size, time of change), where it is a file. `settings` is what the answer depends on beside the model, whose file
-    has the SHA-256 `model`; `provider` is what it ran on.
-    """
-
+    #: the input as given; `-` is standard input
     path: str
+    #: label of the recording
     label: str
+    #: probability of that label
     probability: float
+    #: mean probability of each label of the model, over the windows that are not silent
     scores: dict[str, float]
+    #: seconds of the recording for each label that occurs
     seconds: dict[str, float]
+    #: duration of the recording, in seconds
     duration_s: float
+    #: sample rate of the recording, in Hz
     sample_rate_hz: int
+    #: channels of the recording
     channels: int
+    #: segments, which cover the recording without gaps (in records only with `--timeline`)
     segments: tuple[Segment, ...]
+    #: codes of what is odd about the input, empty if nothing is
     warnings: tuple[str, ...]
+    #: size in bytes and time of change of the file, by which `--resume` recognises it; null if the input is no file
     file: dict[str, int | str] | None
+    #: settings that the result depends on; `thresholds` are those that were used
     settings: dict[str, Any]
+    #: SHA-256 of the model file
     model: str
+    #: execution provider of onnxruntime that ran the network
     provider: str
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
-        """The record of schema `ms-edge/1`, ready for JSON, with or without its segments."""
+        """Return the record of schema `ms-edge/1`, ready for JSON, with segments if `timeline` is set."""
         return {
             "schema": SCHEMA,
             "path": self.path,
@@ -77,14 +105,14 @@ class Classification:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why one recording could not be classified: a stable code and a sentence."""
+    """The reason why a recording could not be classified: a stable code and a sentence."""
 
     path: str
     code: str
     message: str
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
-        """The record of schema `ms-edge/1`, ready for JSON."""
+        """Return the record of schema `ms-edge/1`, ready for JSON."""
         return {"schema": SCHEMA, "path": self.path, "error": {"code": self.code, "message": self.message}}
 
 

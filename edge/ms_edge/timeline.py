@@ -1,14 +1,15 @@
-"""From the scores of windows to segments that cover a recording without gaps.
+"""Turn the scores of windows into segments that cover a recording without gaps.
 
-A window's label follows the model's decision rule; a silent window is `silence`. Of all ways to cut
-a recording into segments of at least the minimum duration, the one is taken that is most probable:
-the sum of the windows' log-probabilities, less a cost for each change of label, is largest. It is
-found exactly, by dynamic programming (the Viterbi algorithm for a hidden semi-Markov model whose
-durations have a hard minimum and are geometric beyond it; Levinson 1986, Ferguson 1980).
+The label of a window follows the model's decision rule; a silent window has the label `silence`.
+There are many ways to cut a recording into segments of at least the minimum duration. The most
+probable one is chosen: the one with the largest sum of the windows' log-probabilities, minus a cost
+for each change of label. It is found exactly, by dynamic programming. (This is the Viterbi algorithm
+for a hidden semi-Markov model. Durations have a hard minimum and a geometric distribution beyond it;
+Levinson 1986, Ferguson 1980.)
 
-Neighbouring windows overlap and come from one recording, so they are no independent evidence: their
-log-probabilities are multiplied by the seconds that each window answers for. A second counts once,
-however short the hop. With a minimum of 0 every window keeps its own label.
+Neighbouring windows overlap and come from one recording, so they are not independent evidence. The
+log-probabilities of a window are therefore multiplied by the seconds that it stands for. Each second
+of audio counts once, however short the hop is. With a minimum of 0 every window keeps its own label.
 """
 
 from __future__ import annotations
@@ -27,19 +28,21 @@ from ms_edge.model.metadata import Decision
 from ms_edge.results import Segment
 
 SILENCE, UNCERTAIN, OTHER = "silence", "uncertain", "other"
-CLOSEST_TO_CERTAIN = 1e-6  # probabilities are kept this far from 0 and 1 before their logarithm is taken
-LOG_SILENT_SOUND = -1e4  # a window with sound in it is never silence; a silent one may be a pause in anything:
-LOG_PAUSE = -1.0  # for a second
-CHUNK = 4096  # windows whose numbers are Python's at a time
+CLOSEST_TO_CERTAIN = 1e-6  # probabilities are clipped this far from 0 and 1
+LOG_SILENT_SOUND = -1e4  # log-probability per window that sound is `silence`: never
+LOG_PAUSE = -1.0  # log-probability per second that silence is a pause inside a segment of sound
+CHUNK = 4096  # windows that are converted to Python numbers at a time
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What is known of segments before a recording is heard; `python -m benchmarks.quality.segment_prior` fits it.
+    """What is known about segments before any audio is scored.
 
-    `change` is what a change of label costs, in log-probabilities of windows times seconds, and `to_silence` the same to and
-    from silence: from 2 s of silent windows on, a pause is a segment of its own. `beyond_s` says by how many seconds a label
-    is heard before it begins and after it ends (0 where it is not named): a window that holds a little speech is speech.
+    `change` is the cost of a change of label, in log-probability times seconds. `to_silence` is the
+    cost of a change to or from silence: a pause becomes a segment of its own from 2 s of silent
+    windows on. `beyond_s` maps a label to the seconds for which windows have it before its sound
+    begins and after it ends (0 for other labels): a window with a little speech is labelled speech.
+    `python -m benchmarks.quality.segment_prior` fits these values.
     """
 
     change: float = 6.0
@@ -51,7 +54,11 @@ PRIOR = Prior()
 
 
 def window_label(row: Float32, labels: tuple[str, ...], decision: Decision) -> str:
-    """The label of one window's scores (labels,): the largest, or every one that reaches its threshold, or `other`."""
+    """Return the label for the scores (labels,) of one window.
+
+    With exclusive labels it is the one with the largest score. With independent labels it is every
+    label that reaches its threshold, joined by `+`, or `other` if none does.
+    """
     if decision.kind == "exclusive":
         return labels[int(row.argmax())]
     over = [name for name, score, threshold in zip(labels, row, decision.thresholds, strict=True) if score >= threshold]
@@ -59,7 +66,11 @@ def window_label(row: Float32, labels: tuple[str, ...], decision: Decision) -> s
 
 
 def probability_of(label: str, scores: dict[str, float]) -> float:
-    """Probability of a label: its score; of several joined by `+`, the smallest; of `other`, 1 - the largest; of silence, 1."""
+    """Return the probability of a label, given the scores of the model's labels.
+
+    For labels joined by `+` it is the smallest of their scores; for `other` it is 1 minus the largest
+    score; for `silence` it is 1.
+    """
     if label in scores:
         return scores[label]
     if label == SILENCE:
@@ -78,11 +89,14 @@ def segments(
     min_duration_s: float,
     prior: Prior = PRIOR,
 ) -> tuple[Segment, ...]:
-    """Segments of a recording from its windows' scores (windows, labels) and whether they are silent.
+    """Return the segments of a recording.
 
-    Window i answers for `borders_s[i]` to `borders_s[i + 1]`, (windows + 1,). No segment is shorter than `min_duration_s`
-    (unless the recording is); with 0 every window keeps its own label. A segment's scores are the means over its
-    windows that are not silent, weighted by the time they answer for (over all, where all are silent).
+    `scores` (windows, labels) are probabilities; `silent` (windows,) says which windows are silent.
+    Window i stands for the time from `borders_s[i]` to `borders_s[i + 1]`, (windows + 1,).
+
+    No segment is shorter than `min_duration_s`, unless the recording is. With 0 every window keeps
+    its own label. The scores of a segment are the means over its windows that are not silent (over
+    all windows if all are silent), weighted by the time that each window stands for.
     """
     starts, names = _own_runs(scores, silent, labels, decision)
     smooth = min_duration_s > 0 and len(starts) > 1
@@ -92,7 +106,7 @@ def segments(
     if smooth:
         edges_s = _moved(edges_s, names, min_duration_s, prior)
     weights = np.diff(borders_s) * ~silent
-    # Of silent windows alone, the plain mean.
+    # A segment of silent windows only has the unweighted mean.
     weights[np.repeat(np.add.reduceat(weights, starts) == 0, np.diff([*starts, len(scores)]))] = 1
     sums = np.add.reduceat(scores * weights[:, np.newaxis], starts)
     means = (sums / np.add.reduceat(weights, starts)[:, np.newaxis]).tolist()
@@ -104,8 +118,10 @@ def segments(
 
 
 def doubted(parts: Iterable[Segment], min_confidence: float) -> tuple[Segment, ...]:
-    """The segments with those less probable than that called `uncertain`; neighbours that both are become one, whose
-    probability and scores are their means over time.
+    """Relabel segments that are less probable than `min_confidence` as `uncertain`.
+
+    Neighbours that become uncertain are merged. The probability and scores of a merged segment are
+    means weighted by time.
     """
     found: list[Segment] = []
     for part in parts:
@@ -131,7 +147,10 @@ def doubted(parts: Iterable[Segment], min_confidence: float) -> tuple[Segment, .
 def _own_runs(
     scores: Float32, silent: NDArray[np.bool_], labels: tuple[str, ...], decision: Decision
 ) -> tuple[NDArray[np.intp], list[str]]:
-    """Where runs of windows with one label of their own begin, (runs,), and that label."""
+    """Group neighbouring windows of the same label into runs.
+
+    Return the first window of each run, (runs,), and the label of each run.
+    """
     thresholds = np.array(decision.thresholds, np.float32)
     answers = scores.argmax(axis=1)[:, np.newaxis] if decision.kind == "exclusive" else scores >= thresholds
     starts = _changes(np.column_stack((silent, answers * ~silent[:, np.newaxis])))
@@ -140,7 +159,7 @@ def _own_runs(
 
 
 def _changes(rows: NDArray[Any]) -> NDArray[np.intp]:
-    """Where rows (n, values) begin that differ from those before them, (changes,); the first is one."""
+    """Return the indices (changes,) of rows (n, values) that differ from the row before; the first is 0."""
     return np.flatnonzero(np.concatenate(([True], (rows[1:] != rows[:-1]).any(axis=1))))
 
 
@@ -154,7 +173,7 @@ def _smoothed(
     min_duration_s: float,
     prior: Prior,
 ) -> tuple[NDArray[np.intp], list[str]]:
-    """Runs of the best path, as `_own_runs` gives those of its own."""
+    """Return the runs of the most probable path, in the form of `_own_runs`."""
     states = list(dict.fromkeys(names))
     evidence = _log_probabilities(states, scores, silent, borders_s, labels, decision)
     costs = [prior.to_silence if state == SILENCE else prior.change for state in states]
@@ -164,9 +183,10 @@ def _smoothed(
 
 
 def _moved(edges_s: list[float], names: list[str], min_duration_s: float, prior: Prior) -> list[float]:
-    """The edges of segments, (segments + 1,), moved by how far their labels are heard beyond them.
+    """Correct the edges of segments, (segments + 1,), in seconds.
 
-    No segment becomes too short by that, and the edges of silence stay.
+    Windows have a label shortly before its sound begins and after it ends, by `prior.beyond_s`. The
+    correction leaves every segment at least `min_duration_s` long, and the edges of silence in place.
     """
     slack = [max(0.0, end - start - min_duration_s) / 2 for start, end in pairwise(edges_s)]
     moved = edges_s.copy()
@@ -190,14 +210,15 @@ def _log_probabilities(
     labels: tuple[str, ...],
     decision: Decision,
 ) -> Float32:
-    """How well each label that occurs fits each window, (windows, states): the largest is the window's own label.
+    """Return how well each label in `states` fits each window, (windows, states) float32.
 
-    These are log-probabilities times the seconds that a window answers for.
+    The values are log-probabilities times the seconds that a window stands for. The largest value of
+    a window belongs to its own label.
     """
     p = np.clip(scores, np.float32(CLOSEST_TO_CERTAIN), np.float32(1 - CLOSEST_TO_CERTAIN))
     yes, no = np.log(p), np.log1p(-p)
     if decision.kind == "independent":
-        # Shifted so that a score on its threshold is as likely as not.
+        # Shift the scores so that a score equal to its threshold has the probability 0.5.
         at = np.array(decision.thresholds)
         logit = yes - no - (np.log(at) - np.log1p(-at)).astype(np.float32)
         yes, no = -np.logaddexp(np.float32(0), -logit), -np.logaddexp(np.float32(0), logit)
@@ -217,23 +238,28 @@ def _log_probabilities(
 def best_path(
     evidence: NDArray[np.floating[Any]], borders: NDArray[np.float64], min_duration: float, costs: Sequence[float]
 ) -> NDArray[np.intp]:
-    """The state of each window, (windows,), so that the sum of evidence (windows, states) less the costs of changes is the
-    largest, in runs of at least so long.
+    """Return the state of each window, (windows,), on the most probable path.
 
-    A change from one state to another costs the smaller of their two `costs` (states,). `borders` (windows + 1,) are where
-    windows begin and end. Where even the whole is shorter than the minimum, it is one run. Time is O(windows x states).
+    It has the largest sum of `evidence` (windows, states) minus the costs of its changes, among the
+    paths whose runs of one state last at least `min_duration`. A change between two states costs the
+    smaller of their `costs` (states,). `borders` (windows + 1,) are the times at which windows begin
+    and end. If the recording is shorter than `min_duration`, it is one run. The time is
+    O(windows x states).
     """
     windows, states = evidence.shape
     none = float("-inf")
     every = range(states)
-    sums = [0.0] * states  # of the evidence up to here
-    # Borders too near for a run to begin there: where, index, best sum of all ways after which a run of each state may begin
-    # there, sums up to there.
+    sums = [0.0] * states  # sum of the evidence for each state up to the current border
+    # Borders that are too near for a run from there to end here. For each: its time, its index, the
+    # best total of a path after which a run of each state can begin there, and `sums` at the border.
     near = deque([(float(borders[0]), 0, sums, sums)])
-    lead = [none] * states  # the most that a run of this state may have ahead of its evidence,
-    lead_from = [0] * states  # and the border it begins at
-    # Of the best way up to each border whose last run is of a state: where that run begins; and after which state a run
-    # begins there, if the change costs what the one before asks, or the one after.
+    # For each state, the largest total before a run of it, less the evidence for the state before the
+    # run; and the border where that run begins.
+    lead = [none] * states
+    lead_from = [0] * states
+    # `begins`: for the best path up to each border that ends with a run of each state, the border
+    # where that run begins. `before`: the state that a run from each border follows, if the change
+    # costs what the later state asks, or what the earlier state asks; and the difference of the two.
     begins = np.empty((windows + 1, states), np.int32)
     before = np.zeros((windows + 1, 3))
     for chunk in range(0, windows, CHUNK):

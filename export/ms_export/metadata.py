@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from ms_edge.errors import UsageError
+from ms_edge.features.spec import canonical_json
 from ms_edge.model.metadata import SCHEMA
 from ms_edge.selftest.golden import band_statistics, golden_signal
 from ms_export.source import Run
@@ -34,14 +35,14 @@ def entries(
         "schema": SCHEMA,
         "frontend": run.spec.to_json(),
         "frontend_sha256": run.spec.digest,
-        "labels": _json(run.labels),
-        "decision": _json({"kind": run.decision.kind, "thresholds": run.decision.thresholds}),
+        "labels": canonical_json(run.labels),
+        "decision": canonical_json({"kind": run.decision.kind, "thresholds": run.decision.thresholds}),
         "recipe": run.recipe,
-        "training": _json(_training(run)),
-        "parity": _json(parity),
-        "golden": _json(_golden(run, tolerances)),
+        "training": canonical_json(_training(run)),
+        "parity": canonical_json(parity),
+        "golden": canonical_json(_golden(run, tolerances)),
         "license": licence,
-        **({"steps": _json({"step_frames": step_frames})} if step_frames else {}),
+        **({"steps": canonical_json({"step_frames": step_frames})} if step_frames else {}),
     }
     return {f"ms_edge.{key}": text for key, text in texts.items()}
 
@@ -105,7 +106,3 @@ def _golden(run: Run, tolerances: Mapping[str, float]) -> dict[str, Any]:
         "scores": [round(float(value), 7) for value in scores.numpy()[0]],
         "score_tolerance": tolerances["scores"],
     }
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))

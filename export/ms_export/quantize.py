@@ -6,7 +6,6 @@ Both keep the model's input, output, decision and front end, so whatever serves 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -21,7 +20,7 @@ import onnx
 from ms_edge.arrays import Float32
 from ms_edge.errors import UsageError
 from ms_edge.features.frontend import FrontEnd
-from ms_edge.features.spec import FEATURES
+from ms_edge.features.spec import FEATURES, canonical_json
 from ms_edge.model.session import Model, import_onnxruntime
 from ms_edge.selftest.deviation import deviation
 from ms_edge.selftest.golden import golden_signal
@@ -34,6 +33,7 @@ from ms_export.source import Run
 from ms_train.datasets import clips
 from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.dataset import Recording
+from ms_train.files import atomic_write
 from ms_train.scores.metrics import accuracy
 
 MAX_LOSS_POINTS = 0.5  # of validation clips got right, in per cent of them
@@ -141,7 +141,9 @@ def quantize(
                     "score_tolerance": tolerance,
                 },
             }
-            path.write_bytes(metadata.embed(variant, texts | {key: _json(value) for key, value in own.items()}))
+            path.write_bytes(
+                metadata.embed(variant, texts | {key: canonical_json(value) for key, value in own.items()})
+            )
             models[name] = Model.load(path, "cpu")
         speeds = [clips_per_s(models, features, batch) for batch in TIMED_BATCHES]
         paths = {"fp32": model}
@@ -239,14 +241,6 @@ def _placed(model: Model, out: Path) -> Path:
     content = Path(model.path).read_bytes()
     out.mkdir(exist_ok=True)
     path = out / Path(model.path).name
-    partial = out / f".{path.name}.{os.getpid()}.partial"
-    try:
+    with atomic_write(path) as partial:
         partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))

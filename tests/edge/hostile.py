@@ -1,7 +1,7 @@
-"""The malformed and the hostile: one maker for each class of file that is not the recording it seems to be.
+"""Make malformed and hostile audio files, one function for each kind.
 
-`CASES` pins what the record of each carries: the code of its error, or the warnings of its classification.
-Every file is made from the same two seconds of speech-like noise, so that what is left of it can be classified.
+`CASES` states the expected record of each file: the code of its error, or the warnings of its classification.
+All files contain the same two seconds of speech-like noise, so that the readable part can be classified.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PCM = (SOUND * 32767).astype("<i2").tobytes()
 
 
 def chunk(name: bytes, body: bytes, size: int | None = None) -> bytes:
-    """A RIFF chunk, whose size may lie."""
+    """Return a RIFF chunk, whose declared size may be wrong."""
     return name + struct.pack("<I", len(body) if size is None else size) + body + b"\0" * (len(body) % 2)
 
 
@@ -37,25 +37,25 @@ def fmt(
     frame_bytes: int | None = None,
     byte_rate: int | None = None,
 ) -> bytes:
-    """The body of a format chunk."""
+    """Return the body of a format chunk."""
     frame_bytes = channels * bits // 8 if frame_bytes is None else frame_bytes
     byte_rate = rate * frame_bytes if byte_rate is None else byte_rate
     return struct.pack("<HHIIHH", tag, channels, rate & 0xFFFFFFFF, byte_rate & 0xFFFFFFFF, frame_bytes & 0xFFFF, bits)
 
 
 def wav(*chunks: bytes, size: int | None = None, magic: bytes = b"RIFF", kind: bytes = b"WAVE") -> bytes:
-    """A RIFF file of these chunks, whose size may lie."""
+    """Return a RIFF file of these chunks, whose declared size may be wrong."""
     body = kind + b"".join(chunks)
     return magic + struct.pack("<I", len(body) if size is None else size) + body
 
 
 def plain(body: bytes = PCM, **fields: int) -> bytes:
-    """A sound WAV file, but for the fields of its format."""
+    """Return a valid WAV file except for the given fields of its format."""
     return wav(chunk(b"fmt ", fmt(**fields)), chunk(b"data", body))
 
 
 def encoded(samples: np.ndarray = SOUND, form: str = "WAV", subtype: str | None = None, rate: int = RATE) -> bytes:
-    """What libsndfile writes."""
+    """Return a file as libsndfile writes it."""
     out = io.BytesIO()
     soundfile.write(out, samples, rate, format=form, subtype=subtype)
     return out.getvalue()
@@ -70,7 +70,7 @@ def floats(**changes: float) -> bytes:
 
 @dataclass(frozen=True)
 class Case:
-    """`make` writes the file; `expected` is an error code, or a tuple of warnings."""
+    """A file that `make` writes, and the `expected` error code or tuple of warnings."""
 
     make: Callable[[Path], object]
     expected: str | tuple[str, ...]
@@ -81,7 +81,7 @@ def holding(content: bytes | Callable[[], bytes], expected: str | tuple[str, ...
 
 
 def _bind(path: Path) -> None:
-    os.chdir(path.parent)  # the path of a socket may have 107 bytes
+    os.chdir(path.parent)  # the path of a socket has at most 107 bytes
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path.name)
 
@@ -102,7 +102,7 @@ PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 ID3 = b"ID3\x04\0\0\0\0\x01\0" + bytes(128)
 
 CASES: dict[str, Case] = {
-    # sound ones, for comparison: what a recorder may rightly write
+    # valid files, for comparison
     "plain": holding(plain(), ()),
     "list before the samples": holding(wav(FMT, LIST, DATA), ()),
     "list after the samples": holding(wav(FMT, DATA, LIST), ()),
@@ -111,7 +111,7 @@ CASES: dict[str, Case] = {
     "big-endian": holding(lambda: _rifx(), ()),
     "rf64": holding(lambda: encoded(form="RF64"), ()),
     "a flac named .wav": holding(lambda: encoded(form="FLAC"), ()),
-    # not what they seem
+    # files whose content differs from their name
     "empty": holding(b"", "empty-file"),
     "one byte": holding(b"R", "not-audio"),
     "only RIFF": holding(b"RIFF", "not-audio"),
@@ -163,7 +163,7 @@ CASES: dict[str, Case] = {
     "65 channels": holding(plain(channels=65), "bad-channels"),
     "65,535 channels": holding(plain(channels=65_535), "not-audio"),
     "0 bits": holding(plain(bits=0, frame_bytes=2), "not-audio"),
-    "17 bits": holding(plain(bits=17, frame_bytes=3), ()),  # in the upper bits of 24, as the specification has it
+    "17 bits": holding(plain(bits=17, frame_bytes=3), ()),  # in the upper bits of 24, as the specification requires
     "64-bit integers": holding(plain(bits=64), "not-audio"),
     "frame size 0": holding(plain(frame_bytes=0), ("bad-header",)),
     "frame size of another format": holding(plain(frame_bytes=4), ("bad-header",)),
@@ -229,7 +229,7 @@ CASES: dict[str, Case] = {
     "flac of unknown length, cut": holding(
         lambda: _of_unknown_length(encoded(form="FLAC"))[:20_000], ("stream-header", "truncated")
     ),
-    # several in one: what decoders take for the whole is the first
+    # several recordings in one file, of which most decoders read the first
     "ogg, chained": holding(lambda: encoded(form="OGG") + encoded(SOUND[:20_000], form="OGG"), ()),
     "ogg, twice": holding(lambda: encoded(form="OGG") * 2, ()),
     "ogg, chained, the first cut": holding(lambda: encoded(form="OGG")[:-3_000] + encoded(form="OGG"), ("truncated",)),
@@ -275,29 +275,29 @@ def _mp3(samples: np.ndarray = SOUND, rate: int = RATE) -> bytes:
 
 
 def without_header(mp3: bytes) -> bytes:
-    """The frames of an MP3 file that libsndfile wrote, without the first, which states how many there are."""
+    """Return the frames of an MP3 file without the first, which states the number of frames."""
     assert b"Info" in mp3[:50] or b"Xing" in mp3[:50]
     return mp3[mp3.index(mp3[:2], 4) :]
 
 
 def _stating(mp3: bytes, frames: int) -> bytes:
-    """The same file with another number of frames in its header, and no number of bytes."""
+    """Return the file with another number of frames in its header, and no number of bytes."""
     at = max(mp3[:50].find(b"Info"), mp3[:50].find(b"Xing"))
     return mp3[: at + 4] + struct.pack(">II", 1, frames) + mp3[at + 12 :]
 
 
 def silent_mp2(frames: int, kbit_s: int = 64, rate: int = 44_100, header: bytes = b"\xff\xfd\x40\xc0") -> bytes:
-    """Frames of MPEG 1, layer II, mono: what no bits are allocated to is silence."""
+    """Return frames of MPEG 1, layer II, mono, that are silent because no bits are allocated."""
     made, over = [], 0
     for _ in range(frames):
-        size, over = divmod(144_000 * kbit_s + over, rate)  # padded wherever the remainders have come to a byte
+        size, over = divmod(144_000 * kbit_s + over, rate)  # a padding byte whenever the remainders add up to one
         padding = size - 144_000 * kbit_s // rate
         made.append(header[:2] + bytes([header[2] | padding << 1, header[3]]) + bytes(size - 4))
     return b"".join(made)
 
 
 def endless(subtype: str) -> bytes:
-    """A WAV file whose samples have the size that a pipe leaves."""
+    """Return a WAV file with the data size that a program writes to a pipe."""
     content = bytearray(encoded(subtype=subtype, rate=8_000))
     at = content.index(b"data") + 4
     content[at : at + 4] = b"\xff" * 4
@@ -305,7 +305,7 @@ def endless(subtype: str) -> bytes:
 
 
 def _of_unknown_length(flac: bytes) -> bytes:
-    """As an encoder leaves it that writes to a pipe: 36 bits of STREAMINFO are 0."""
+    """Return a FLAC file as an encoder writes it to a pipe: 36 bits of STREAMINFO are 0."""
     changed = bytearray(flac)
     changed[21] &= 0xF0
     changed[22:26] = bytes(4)

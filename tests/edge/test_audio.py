@@ -37,7 +37,7 @@ def code_of(path) -> str:
 
 @pytest.mark.parametrize("block_s", [1e-6, 37 / 44_100, 0.01, 1.0, None])
 @pytest.mark.parametrize("rate", [8_000, 11_025, 44_100])
-def test_resampled_blocks_are_the_whole_file_resampled(tmp_path, tone, rate, block_s):
+def test_resampling_in_blocks_equals_resampling_the_whole_file(tmp_path, tone, rate, block_s):
     path = tmp_path / "a.wav"
     stereo = np.stack([tone, tone * 0.5], axis=1)
     soundfile.write(path, stereo, rate, subtype="FLOAT")
@@ -47,7 +47,7 @@ def test_resampled_blocks_are_the_whole_file_resampled(tmp_path, tone, rate, blo
     np.testing.assert_array_equal(found, soxr.resample(stereo.mean(axis=1), rate, 16_000, quality="HQ"))
 
 
-# What libsndfile writes of what the runtime promises to read: RMS within so much of the original's.
+# Every supported format, coding and byte order that libsndfile can write.
 DIALECTS = [
     *[(form, subtype, "FILE") for form in ("WAV", "WAVEX", "RF64", "W64") for subtype in
       ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")],
@@ -63,10 +63,10 @@ DIALECTS = [
 
 
 @pytest.mark.parametrize(("form", "subtype", "endian"), DIALECTS)
-def test_what_libsndfile_writes_is_read(tmp_path, form, subtype, endian):
-    rate = 24_000  # the one that Opus, GSM and the rest share
+def test_files_written_by_libsndfile_are_read(tmp_path, form, subtype, endian):
+    rate = 24_000  # all formats support this rate
     tone = (0.5 * np.sin(np.arange(rate) / 10)).astype(np.float32)
-    path = tmp_path / "a.bin"  # the content decides, not the name
+    path = tmp_path / "a.bin"  # the content determines the format, not the name
     with soundfile.SoundFile(path, "w", rate, 1, subtype, endian, form) as file:
         file.write(tone)
     with AudioFile(path) as file:
@@ -78,7 +78,7 @@ def test_what_libsndfile_writes_is_read(tmp_path, form, subtype, endian):
 
 @pytest.mark.parametrize("rate", [4_000, 11_025, 48_000, 96_000, 384_000])
 @pytest.mark.parametrize("channels", [1, 2, 3, 9, 64])
-def test_any_rate_and_any_channels_become_mono_at_the_rate_of_the_model(tmp_path, rate, channels):
+def test_any_rate_and_channels_become_model_mono(tmp_path, rate, channels):
     time_s = np.arange(rate // 2) / rate
     tone = 0.5 * np.sin(2 * np.pi * 440 * time_s)
     path = tmp_path / "a.wav"
@@ -95,7 +95,7 @@ def test_any_rate_and_any_channels_become_mono_at_the_rate_of_the_model(tmp_path
     ("form", "wav"),
     [("WAV", True), ("WAVEX", True), ("RF64", True), ("W64", True), ("FLAC", False), ("OGG", False), ("AIFF", False)],
 )
-def test_wav_only_refuses_the_rest(tmp_path, tone, form, wav):
+def test_wav_only_refuses_other_formats(tmp_path, tone, form, wav):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone, 22_050, format=form)
     if wav:
@@ -110,10 +110,10 @@ def test_wav_only_refuses_the_rest(tmp_path, tone, form, wav):
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW", "FLAC", "RAW"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 9])
-def test_integers_are_the_floats_of_libsndfile_to_the_bit(samples, tmp_path, subtype, channels):
-    """16 bits and fewer are read as integers; what comes of them is what libsndfile makes floats of."""
+def test_integers_equal_libsndfile_floats_bit_for_bit(samples, tmp_path, subtype, channels):
+    """Samples of at most 16 bits are read as integers and converted to the floats of libsndfile."""
     recorded = [read_mono(sample, 16_000)[:40_000] for sample in samples]
-    loudest = np.clip(np.sum(recorded, axis=0), -1, 1)  # and full scale on either side
+    loudest = np.clip(np.sum(recorded, axis=0), -1, 1)  # includes both ends of the full scale
     channels = min(channels, 8) if subtype == "FLAC" else channels
     audio = np.stack([loudest, *recorded][:channels], axis=1)
     path = tmp_path / "a"
@@ -131,7 +131,7 @@ def test_integers_are_the_floats_of_libsndfile_to_the_bit(samples, tmp_path, sub
 
 
 @pytest.mark.parametrize("name", RAW_FORMATS)
-def test_headerless_pcm_is_read_as_it_is_said_to_be(tmp_path, tone, name):
+def test_headerless_pcm_is_read_as_described(tmp_path, tone, name):
     subtype, endian = RAW_FORMATS[name]
     path = tmp_path / "a.pcm"
     stereo = np.stack([tone, -tone / 2], axis=1)
@@ -144,7 +144,7 @@ def test_headerless_pcm_is_read_as_it_is_said_to_be(tmp_path, tone, name):
 @pytest.mark.parametrize(
     "text", ["", "16000", "16000:1", "16000:1:wav", "16000:one:s16le", "16 kHz:1:s16le", "-1:1:u8"]
 )
-def test_what_is_no_raw_format_is_refused(text):
+def test_invalid_raw_formats_are_refused(text):
     with pytest.raises(UsageError, match="RATE:CHANNELS:FORMAT"):
         RawFormat.parse(text)
 
@@ -152,14 +152,14 @@ def test_what_is_no_raw_format_is_refused(text):
 @pytest.mark.parametrize(
     ("text", "code"), [("1:1:s16le", "bad-rate"), ("16000:0:s16le", "bad-channels"), ("16000:65:u8", "bad-channels")]
 )
-def test_absurd_raw_formats_are_refused(tmp_path, text, code):
+def test_implausible_raw_formats_are_refused(tmp_path, text, code):
     (tmp_path / "a.pcm").write_bytes(bytes(1000))
     with pytest.raises(AudioError) as caught:
         AudioFile(tmp_path / "a.pcm", raw=RawFormat.parse(text))
     assert caught.value.code == code
 
 
-def test_missing_empty_text_and_directory_are_told_apart(tmp_path):
+def test_missing_empty_text_and_directory_have_different_errors(tmp_path):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("I am not audio.\n" * 100)
     assert code_of(tmp_path / "missing.wav") == "not-found"
@@ -175,7 +175,7 @@ def test_a_fifo_does_not_hang(tmp_path):
     assert code_of(tmp_path / "fifo.wav") == "not-a-file"
 
 
-def test_a_header_without_samples_is_an_error(tmp_path):
+def test_header_without_samples_is_an_error(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(0, np.float32), 16_000)
     assert code_of(tmp_path / "a.wav") == "no-samples"
 
@@ -184,12 +184,12 @@ def test_a_header_without_samples_is_an_error(tmp_path):
     ("rate", "channels", "code"),
     [(1, 1, "bad-rate"), (3_999, 1, "bad-rate"), (2_000_000_000, 1, "bad-rate"), (16_000, 65, "bad-channels")],
 )
-def test_absurd_formats_are_refused(tmp_path, rate, channels, code):
+def test_implausible_formats_are_refused(tmp_path, rate, channels, code):
     soundfile.write(tmp_path / "a.wav", np.zeros((100, channels), np.float32), rate)
     assert code_of(tmp_path / "a.wav") == code
 
 
-def test_a_truncated_file_is_read_and_said_to_be_truncated(tmp_path, tone):
+def test_truncated_file_is_read_with_a_warning(tmp_path, tone):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone, 22_050)
     path.write_bytes(path.read_bytes()[:20_000])
@@ -198,7 +198,7 @@ def test_a_truncated_file_is_read_and_said_to_be_truncated(tmp_path, tone):
         assert file.warnings == ["truncated"]
 
 
-def test_a_file_that_shrinks_while_it_is_read_gives_no_stale_samples(tmp_path, tone):
+def test_shrinking_file_gives_no_stale_samples(tmp_path, tone):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.tile(tone, 20), 22_050)
     with AudioFile(path, block_s=0.1) as file:
@@ -210,7 +210,7 @@ def test_a_file_that_shrinks_while_it_is_read_gives_no_stale_samples(tmp_path, t
         assert file.warnings == ["truncated"]
 
 
-def test_samples_that_are_no_numbers_become_silence_and_are_said(tmp_path, tone):
+def test_non_finite_samples_become_silence_with_a_warning(tmp_path, tone):
     tone[100], tone[200], tone[300] = np.nan, np.inf, -np.inf
     soundfile.write(tmp_path / "a.wav", tone, 22_050, subtype="FLOAT")
     with AudioFile(tmp_path / "a.wav") as file:
@@ -221,7 +221,7 @@ def test_samples_that_are_no_numbers_become_silence_and_are_said(tmp_path, tone)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows does not list open descriptors")
-def test_no_descriptor_is_left_open(tmp_path, tone):
+def test_no_descriptor_stays_open(tmp_path, tone):
     soundfile.write(tmp_path / "a.wav", tone, 22_050)
     (tmp_path / "text.wav").write_text("I am not audio.")
     before = os.listdir("/dev/fd")
@@ -236,7 +236,7 @@ def test_no_descriptor_is_left_open(tmp_path, tone):
     "form", [("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")], ids=lambda form: form[1]
 )
 @pytest.mark.parametrize("block_s", [0.003, None])
-def test_all_of_a_file_of_several_recordings_is_decoded(tmp_path, tone, form, block_s):
+def test_all_recordings_in_one_file_are_decoded(tmp_path, tone, form, block_s):
     pieces, expected = [], []
     for number, gain in enumerate((1.0, 0.5, 0.25)):
         path = tmp_path / str(number)
@@ -251,7 +251,7 @@ def test_all_of_a_file_of_several_recordings_is_decoded(tmp_path, tone, form, bl
         np.testing.assert_array_equal(found, np.concatenate(expected))
 
 
-def test_a_joined_file_damaged_in_a_later_part_is_decoded_around_the_damage(tmp_path, tone):
+def test_damage_in_a_later_part_is_skipped(tmp_path, tone):
     path = tmp_path / "a.mp3"
     soundfile.write(path, np.tile(tone, 8), 24_000, "MPEG_LAYER_III", format="MP3")
     whole = path.read_bytes()
@@ -267,7 +267,7 @@ def test_a_joined_file_damaged_in_a_later_part_is_decoded_around_the_damage(tmp_
 
 
 class Forward(io.RawIOBase):
-    """Bytes that come once, a few at a time, as through a pipe."""
+    """A file object that can only be read forward, a few bytes at a time, as a pipe."""
 
     def __init__(self, content: bytes) -> None:
         self._content = io.BytesIO(content)
@@ -279,7 +279,7 @@ class Forward(io.RawIOBase):
         return self._content.readinto(memoryview(buffer)[:1000])
 
 
-def test_a_file_object_that_cannot_seek_is_read_as_it_comes(tmp_path, tone):
+def test_file_object_without_seek_is_read_forward(tmp_path, tone):
     soundfile.write(tmp_path / "a.wav", tone, 22_050, "FLOAT")
     content = (tmp_path / "a.wav").read_bytes()
     for source in (Forward(content), io.BufferedReader(Forward(content))):
@@ -293,7 +293,7 @@ def test_a_file_object_that_cannot_seek_is_read_as_it_comes(tmp_path, tone):
         AudioFile(Forward(b"OggS" + bytes(1000)))
 
 
-def test_a_compressed_file_object_is_read_decompressed(tmp_path, tone):
+def test_compressed_file_object_is_read_decompressed(tmp_path, tone):
     soundfile.write(tmp_path / "a.wav", tone, 22_050, "FLOAT")
     with gzip.open(tmp_path / "a.wav.gz", "wb") as file:
         file.write((tmp_path / "a.wav").read_bytes())
@@ -301,7 +301,7 @@ def test_a_compressed_file_object_is_read_decompressed(tmp_path, tone):
         np.testing.assert_array_equal(np.concatenate(list(audio.blocks(22_050))), tone)
 
 
-def test_file_objects_that_give_no_bytes_are_a_sentence(tmp_path, capfd):
+def test_file_objects_without_bytes_are_a_usage_error(tmp_path, capfd):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros(22_050, np.float32), 22_050)
     closed = path.open("rb")
@@ -313,7 +313,7 @@ def test_file_objects_that_give_no_bytes_are_a_sentence(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_file_object_that_fails_is_an_error_and_prints_nothing(tmp_path, capfd):
+def test_failing_file_object_is_an_error_without_output(tmp_path, capfd):
     class Failing(io.BytesIO):
         def read(self, count=-1):
             if self.tell() > 20_000:
@@ -331,7 +331,7 @@ def test_a_file_object_that_fails_is_an_error_and_prints_nothing(tmp_path, capfd
 @pytest.mark.parametrize(
     ("name", "size"), [("u8", 2), ("alaw", 2), ("s16le", 4), ("s24be", 6), ("f32le", 8), ("f64be", 16)]
 )
-def test_raw_samples_that_end_within_a_frame_are_truncated(tmp_path, name, size):
+def test_raw_samples_with_incomplete_frame_are_truncated(tmp_path, name, size):
     raw = RawFormat(16_000, 2, name)
     assert raw.frame_bytes == size
     for extra in (0, 1, size - 1):
@@ -347,7 +347,7 @@ ADPCM = ["IMA_ADPCM", "MS_ADPCM", "GSM610", "G721_32", "NMS_ADPCM_16", "NMS_ADPC
 
 @pytest.mark.parametrize("subtype", ADPCM)
 @pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", bytes(4), b"\0\0\0\x40"])
-def test_a_wrong_size_neither_adds_nor_hides_samples_of_any_coding(tmp_path, tone, subtype, size):
+def test_wrong_size_neither_adds_nor_hides_samples(tmp_path, tone, subtype, size):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone, 8_000, subtype)
     expected = read_mono(path, 8_000)
@@ -359,13 +359,13 @@ def test_a_wrong_size_neither_adds_nor_hides_samples_of_any_coding(tmp_path, ton
         with AudioFile(source) as file:
             found = np.concatenate(list(file.blocks(8_000)))
             assert file.warnings == ["truncated" if size == b"\0\0\0\x40" else "stream-header"]
-        assert abs(len(found) - len(expected)) <= 1024  # the last block, of which not all may be samples
+        assert abs(len(found) - len(expected)) <= 1024  # the last block may be incomplete
         shorter = min(len(found), len(expected))
         np.testing.assert_array_equal(found[:shorter], expected[:shorter])
 
 
-def test_more_audio_than_the_bytes_can_hold_is_an_error_and_the_next_file_goes_on(tmp_path, monkeypatch, capsys):
-    """As of a coding in blocks that nobody here knew of, with which libsndfile never ends."""
+def test_impossibly_long_audio_fails_only_its_file(tmp_path, monkeypatch, capsys):
+    """libsndfile decodes without end, as it does for a coding with blocks that ms-edge does not know."""
     monkeypatch.setattr(riff, "_block", lambda fields, order: None)
     (tmp_path / "a.wav").write_bytes(hostile.endless("G721_32"))
     (tmp_path / "b.wav").write_bytes(hostile.plain())
@@ -386,7 +386,7 @@ def test_more_audio_than_the_bytes_can_hold_is_an_error_and_the_next_file_goes_o
         ("MP3", "MPEG_LAYER_III"), ("WAV", "GSM610"), ("WAV", "NMS_ADPCM_16"), ("AU", "G723_24"),
     ],
 )  # fmt: skip
-def test_minutes_of_digital_silence_are_not_too_long(tmp_path, form, subtype):
+def test_minutes_of_digital_silence_are_accepted(tmp_path, form, subtype):
     path = tmp_path / "a"
     with soundfile.SoundFile(path, "w", 8_000, 1, subtype, format=form) as file:
         for _ in range(4):
@@ -396,8 +396,8 @@ def test_minutes_of_digital_silence_are_not_too_long(tmp_path, form, subtype):
         assert file.warnings == []
 
 
-def test_silence_in_the_longest_frames_of_flac_is_not_too_long():
-    """An hour at 8 kHz in 7 kB, 4,300 samples for a byte, as an encoder may write it."""
+def test_silence_in_longest_flac_frames_is_accepted():
+    """An encoder may write an hour at 8 kHz in 7 kB: 4,300 samples per byte."""
     count, length = 440, 65_535
 
     def crc(content: bytes, polynomial: int, bits: int) -> int:
@@ -409,9 +409,9 @@ def test_silence_in_the_longest_frames_of_flac_is_not_too_long():
         return value
 
     def frame(number: int) -> bytes:
-        coded = chr(number).encode("utf-8")  # so FLAC counts frames
+        coded = chr(number).encode("utf-8")  # the frame number in the coding of FLAC
         head = b"\xff\xf8\x74\x08" + coded + struct.pack(">H", length - 1)
-        head += bytes([crc(head, 0x07, 8)]) + bytes(3)  # a constant, 0
+        head += bytes([crc(head, 0x07, 8)]) + bytes(3)  # a constant subframe of value 0
         return head + struct.pack(">H", crc(head, 0x8005, 16))
 
     info = struct.pack(">HH6x", length, length) + struct.pack(">Q", 8_000 << 44 | 15 << 36 | count * length) + bytes(16)
@@ -426,9 +426,9 @@ OTHERS = sorted(set(soundfile.available_formats()) - {name for one in CONTAINERS
 
 
 @pytest.mark.parametrize("form", OTHERS)
-def test_what_is_not_in_the_list_is_refused_before_libsndfile_sees_it(tmp_path, tone, form, monkeypatch):
+def test_unsupported_formats_never_reach_libsndfile(tmp_path, tone, form, monkeypatch):
     path = tmp_path / "a.wav"
-    if form == "SD2":  # whose header is in another file, and whose own bytes may be any
+    if form == "SD2":  # the header is in another file, so the bytes may be anything
         path.write_bytes(bytes(1000))
     else:
         subtypes = soundfile.available_subtypes(form)
@@ -441,10 +441,10 @@ def test_what_is_not_in_the_list_is_refused_before_libsndfile_sees_it(tmp_path, 
             AudioFile(path)
         assert caught.value.code == "not-audio"
         assert READ in caught.value.message
-        assert prefix or form == "SD2" or " not audio of" not in caught.value.message  # it is named
+        assert prefix or form == "SD2" or " not audio of" not in caught.value.message  # the error names the format
 
 
-def test_what_libsndfile_takes_for_another_format_is_refused(tmp_path, tone, monkeypatch):
+def test_formats_that_libsndfile_misreads_are_refused(tmp_path, tone, monkeypatch):
     soundfile.write(tmp_path / "a.wav", tone, 16_000, format="VOC")
     monkeypatch.setattr(opening, "begins_as_read", lambda start: True)
     with pytest.raises(AudioError, match=r"Creative.*not supported") as caught:
@@ -452,7 +452,7 @@ def test_what_libsndfile_takes_for_another_format_is_refused(tmp_path, tone, mon
     assert caught.value.code == "not-audio"
 
 
-def test_the_documents_list_the_formats_that_are_read():
+def test_documents_list_the_supported_formats():
     page = (hostile.Path(__file__).parents[2] / "docs" / "robustness.md").read_text("utf-8")
     for container in CONTAINERS:
         assert f"| {container.name} | `{'`, `'.join(container.extensions)}` |" in page

@@ -1,4 +1,4 @@
-"""Many files: which, in what order, where the answers go, and what is left when something ends the run."""
+"""Many files: inputs, order of results, outputs, and what remains when a run is interrupted."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ import pytest
 
 from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
+from ms_edge.jobs import classify
 from ms_edge.jobs.inputs import Inputs, _names, parse_shard
-from ms_edge.jobs.ordered import in_order, usable_cores
+from ms_edge.jobs.ordered import Finished, InOrder
+from ms_edge.jobs.workers import Workers, usable_cores
 from ms_edge.output.destination import mirrored
-from ms_edge.output.writers import formats
+from ms_edge.output.formats import FORMATS
 from ms_edge.results import Failure
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
@@ -29,7 +31,7 @@ COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 
 @pytest.fixture
 def tree(tmp_path, samples, monkeypatch):
-    """a.wav, b/a.wav, b/c/a.flac (a WAV file in truth), b/.hidden/a.wav, notes.txt; the working directory lies there."""
+    """The working directory: a.wav, b/a.wav, b/c/a.flac (a WAV file), b/.hidden/a.wav, notes.txt."""
     for number, name in enumerate(["a.wav", "b/a.wav", "b/c/a.flac", "b/.hidden/a.wav", "b/.a.wav"]):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(samples[-1 - number], tmp_path / name)
@@ -46,7 +48,7 @@ def lines(path: Path) -> list[dict]:
 # Inputs
 
 
-def test_directories_are_read_sorted_and_deep_if_asked(tree):
+def test_directories_are_sorted_and_recursive_if_asked(tree):
     assert list(Inputs(["."])) == ["./a.wav"]
     assert list(Inputs(["b", "."], recursive=True))[:4] == ["b/a.wav", "b/c/a.flac", "./a.wav", "./b/a.wav"]
     assert list(Inputs(["."], recursive=True, pattern="*.txt")) == ["./notes.txt"]
@@ -64,7 +66,7 @@ def fill(directory: Path, *names: str) -> None:
 CONVERT = "convert them to WAV or FLAC first"
 
 
-def test_what_a_walk_skips_is_counted_by_type(tree, capsys):
+def test_skipped_files_are_counted_by_suffix(tree, capsys):
     fill(tree, "1.m4a", "2.M4A", "3.wma", "cover.jpg", "README", ".hidden.m4a", "talk.2026", "a.part")
     (tree / "d.m4a").mkdir()
     said = (
@@ -83,13 +85,13 @@ def test_what_a_walk_skips_is_counted_by_type(tree, capsys):
     assert said.strip() in complaints
 
 
-def test_a_walk_of_recordings_alone_says_nothing(tree, capsys):
+def test_a_directory_of_recordings_prints_no_message(tree, capsys):
     (tree / "notes.txt").unlink()
     assert cli.main(["classify", "-r", "."]) == 0
     assert capsys.readouterr().err == ""
 
 
-def test_a_directory_of_other_formats_says_what_it_holds(tree, capsys):
+def test_a_directory_of_other_formats_names_them(tree, capsys):
     fill(tree / "phone", *(f"{number}.m4a" for number in range(1_200)))
     fill(tree / "notes", "a.txt")
     found = {item.path: item for item in Inputs(["phone", "notes"], recursive=True)}
@@ -102,7 +104,7 @@ def test_a_directory_of_other_formats_says_what_it_holds(tree, capsys):
     assert capsys.readouterr().err.count("m4a") == 1
 
 
-def test_several_directories_are_summed_up_in_one_line(tree, capsys):
+def test_skipped_files_of_directories_are_one_line(tree, capsys):
     fill(tree / "b", "x.mp4")
     fill(tree / "b" / "c", "y.mp4", *(f"a.{letter}" for letter in "abcdefghij"))
     assert cli.main(["classify", "-r", "b", "a.wav", "b/c"]) == 0
@@ -113,7 +115,7 @@ def test_several_directories_are_summed_up_in_one_line(tree, capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
-def test_links_in_circles_end(tree):
+def test_circular_links_end(tree):
     (tree / "b" / "up").symlink_to("..")
     assert list(Inputs(["."], recursive=True)) == ["./a.wav", "./b/a.wav", "./b/c/a.flac"]
 
@@ -137,12 +139,12 @@ def test_a_list_from_standard_input(tree):
     assert [json.loads(line)["path"] for line in run.stdout.splitlines()] == ["b/a.wav", "a.wav"]
 
 
-def test_shards_are_stable_and_share_all_between_them():
+def test_shards_are_stable_and_cover_all_files():
     paths = [f"recordings/{number}.wav" for number in range(1000)]
     shards = [list(Inputs(paths, shard=(index, 3))) for index in (1, 2, 3)]
     assert sorted(path for shard in shards for path in shard) == sorted(paths)
     assert all(250 < len(shard) < 420 for shard in shards)
-    # On every machine, in every version:
+    # The same on every machine and in every version:
     assert shards[0][:3] == ["recordings/29.wav", "recordings/30.wav", "recordings/33.wav"]
     assert list(Inputs(paths[::-1], shard=(2, 3))) == shards[1][::-1]
     for text in ("", "0/2", "3/2", "1", "a/b", "-1/2", "1/0", "1/" + "9" * 5_000):
@@ -152,7 +154,7 @@ def test_shards_are_stable_and_share_all_between_them():
 
 @pytest.fixture
 def deep(tmp_path, monkeypatch):
-    """A file below 1,200 directories, one in the other, in the working directory."""
+    """A file below 1,200 nested directories."""
     monkeypatch.chdir(tmp_path)
     directories = [Path("d/" * depth) for depth in range(1, 1_201)]
     for directory in directories:
@@ -161,12 +163,12 @@ def deep(tmp_path, monkeypatch):
     path.touch()
     yield path
     path.unlink()
-    for directory in reversed(directories):  # pytest could not
+    for directory in reversed(directories):  # pytest cannot remove a tree this deep
         directory.rmdir()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="paths on Windows are short")
-def test_a_tree_deeper_than_python_is_read(deep):
+def test_a_tree_deeper_than_the_recursion_limit(deep):
     assert list(Inputs(["d"], recursive=True)) == [str(deep)]
 
 
@@ -182,7 +184,7 @@ def test_a_list_may_be_a_fifo(tree):
 
 
 class Dribble:
-    """A list of which so many bytes have come at a time."""
+    """A list that arrives in pieces of `size` bytes."""
 
     def __init__(self, content: bytes, size: int) -> None:
         self.content, self.size, self.given = content, size, 0
@@ -195,7 +197,7 @@ class Dribble:
 
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])
 @pytest.mark.parametrize("size", [1, 2, 7, 1 << 20])
-def test_a_list_is_read_as_it_comes(separator, size):
+def test_a_list_is_read_as_it_arrives(separator, size):
     listing = Dribble(b"".join(b"%d.wav" % number + separator for number in range(100_000)), size)
     names = _names(listing, "list", separator)
     for number in range(1_000):
@@ -203,13 +205,13 @@ def test_a_list_is_read_as_it_comes(separator, size):
         assert listing.given <= 9 * (number + 1) + min(size, 1 << 16)
 
 
-def test_a_list_without_an_end_of_a_name_is_refused(tree):
+def test_a_list_with_an_endless_name_is_refused(tree):
     (tree / "list").write_bytes(b"a.wav\n" * 100_000)
     with pytest.raises(UsageError, match="-0 is for lists that hold NUL"):
         list(Inputs([], "list", null_separated=True))
 
 
-def test_standard_input_is_read_once_also_if_a_list_names_it(tree):
+def test_standard_input_is_read_only_once(tree):
     (tree / "list").write_text("-\n-\n")
     assert [isinstance(item, Failure) for item in Inputs([], "list")] == [False, True]
     assert [isinstance(item, Failure) for item in Inputs(["-"], "list")] == [False, True, True]
@@ -224,13 +226,14 @@ def test_standard_input_is_read_once_also_if_a_list_names_it(tree):
 # Order and parallel work
 
 
-def singly(work):
-    """What works on one item, on as many as there are."""
-    return lambda items: [work(item) for item in items]
+def results(work, items, jobs, **options):
+    """Yield `work(item)` of each item in order, computed by `jobs` threads or, with 0, by this one."""
+    with Workers(lambda item, on_audio: work(item), jobs, lambda seconds: None, fork=False) as workers:
+        yield from InOrder(workers, items, **options)
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 7])
-def test_results_come_in_order_and_little_is_begun_ahead(jobs):
+@pytest.mark.parametrize("jobs", [0, 1, 2, 7])
+def test_results_are_ordered_with_little_begun_ahead(jobs):
     begun = []
 
     def work(item):
@@ -239,15 +242,15 @@ def test_results_come_in_order_and_little_is_begun_ahead(jobs):
         return item * item
 
     taken = 0
-    for number, result in enumerate(in_order(singly(work), iter(range(100)), jobs, lambda: False)):
+    for number, result in enumerate(results(work, range(100), jobs)):
         assert result == number * number
         taken += 1
         assert len(begun) <= taken + 5 * jobs
     assert taken == 100
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_a_stop_finishes_what_is_begun_and_begins_no_more(jobs):
+@pytest.mark.parametrize("jobs", [0, 1, 3])
+def test_a_stop_finishes_begun_items_only(jobs):
     begun, stop = [], []
 
     def work(item):
@@ -256,93 +259,96 @@ def test_a_stop_finishes_what_is_begun_and_begins_no_more(jobs):
             stop.append(True)
         return item
 
-    found = list(in_order(singly(work), range(1000), jobs, lambda: bool(stop)))
+    found = list(results(work, range(1000), jobs, stopped=lambda: bool(stop)))
     assert found == list(range(len(found)))
     assert sorted(begun) == found
-    assert 11 <= len(found) < 11 + 5 * jobs
+    assert 11 <= len(found) < 11 + 5 * max(jobs, 1)
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_a_stop_after_the_last_item_is_ignored(jobs):
+    asked = []
+    assert list(results(lambda item: item, range(8), jobs, stopped=lambda: asked.append(True))) == list(range(8))
+    assert len(asked) == 8  # once before each item, and not after the last
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_an_item_that_never_ends_is_given_up(jobs):
+    end, asked = threading.Event(), []
+
+    def work(item):
+        return end.wait() if item == 5 else item
+
+    def give_up(item):
+        asked.append(item)
+        return asked.count(5) == 3
+
+    assert list(results(work, range(10), jobs, give_up=give_up)) == list(range(5))
+    end.set()
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 7])
-def test_small_items_are_worked_on_together_and_large_ones_alone(jobs):
-    """Shares of fourths and a half, and of every tenth item more than one: in calls that are one together, but never made to wait."""
+def test_small_items_are_worked_on_together(jobs):
+    """Shares of a quarter and a half; every tenth item is more than one task."""
     shares = [2.0 if item % 10 == 3 else 0.5 if item % 10 == 6 else 0.25 for item in range(200)]
-    calls = []
+    tasks = []
 
-    def work(group):
-        time.sleep(0.1 if len(calls) < jobs else 0)  # as many are taken as there is room for
-        calls.append(group)
-        return [item * item for item in group]
+    class Recorded(Workers):
+        def submit(self, task):
+            tasks.append(list(task))
+            super().submit(task)
 
-    results = in_order(work, iter(range(200)), jobs, lambda: False, shares.__getitem__)
-    assert list(results) == [item * item for item in range(200)]
-    assert sorted(item for group in calls for item in group) == list(range(200))
-    assert all(group == list(range(group[0], group[0] + len(group))) for group in calls)
-    assert all(len(group) == 1 or sum(shares[item] for item in group) <= 1 for group in calls)
-    assert any(len(group) > 2 for group in calls)
-    assert all(len(group) == 1 for group in sorted(calls)[-jobs:])  # none is left with many when the others have ended
-
-
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_a_small_item_does_not_wait_for_more_of_them(jobs):
-    more = threading.Event()
-
-    def items():
-        yield from range(9)
-        more.wait()
-        yield 9
-
-    results = in_order(singly(lambda item: item), items(), jobs, lambda: False, lambda item: 0.125)
-    assert [next(results) for _ in range(9)] == list(range(9))
-    more.set()
-    assert list(results) == [9]
-
-
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_an_error_of_ours_is_not_swallowed(jobs):
-    with pytest.raises(ZeroDivisionError):
-        list(in_order(singly(lambda item: 1 // (item - 20)), range(100), jobs, lambda: False))
+    with Recorded(lambda item, on_audio: item * item, jobs, lambda seconds: None, fork=False) as workers:
+        assert list(InOrder(workers, range(200), share=shares.__getitem__)) == [item * item for item in range(200)]
+    assert [item for task in tasks for item in task] == list(range(200))
+    assert all(len(task) == 1 or sum(shares[item] for item in task) <= 1 for task in tasks)
+    assert any(len(task) > 2 for task in tasks)
+    assert all(len(task) == 1 for task in tasks[-jobs:])  # so that all workers finish at about the same time
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 3])
-def test_an_error_of_one_item_loses_no_result_before_it(jobs):
-    def work(items):
-        return [ZeroDivisionError("of 20") if item == 20 else item for item in items]
-
-    results = in_order(work, range(100), jobs, lambda: False, lambda item: 0.125)
-    assert [next(results) for _ in range(20)] == list(range(20))
-    with pytest.raises(ZeroDivisionError, match="of 20"):
-        next(results)
+def test_an_error_is_raised_at_its_position(jobs):
+    found = results(lambda item: item // (item - 20), range(100), jobs, share=lambda item: 0.125)
+    assert [next(found) for _ in range(20)] == [item // (item - 20) for item in range(20)]
+    with pytest.raises(RuntimeError if jobs else ZeroDivisionError, match=r"ZeroDivisionError|by zero"):
+        next(found)
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_a_slow_list_delays_no_result(jobs):
-    asked, more = [], threading.Event()
+@pytest.mark.parametrize("jobs", [0, 1, 3])
+@pytest.mark.parametrize("share", [1.0, 0.125])
+def test_a_slow_list_delays_no_result(jobs, share):
+    ready, more = os.pipe()
 
     def items():
         yield from range(5)
-        asked.append(True)
-        more.wait()
+        while not select.select([ready], [], [], 0)[0]:
+            yield None
         yield 5
 
-    results = in_order(singly(lambda item: item), items(), jobs, lambda: False)
-    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]  # and not only when the next item has come
-    more.set()
-    assert list(results) == [5]
+    found = results(lambda item: item, items(), jobs, share=lambda item: share, pending=[ready])
+    assert [next(found) for _ in range(5)] == [0, 1, 2, 3, 4]  # before the next item has come
+    os.close(more)
+    assert list(found) == [5]
+    os.close(ready)
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_an_error_in_a_list_is_not_swallowed(jobs):
+@pytest.mark.parametrize("jobs", [0, 1, 3])
+def test_an_error_in_a_list_is_raised(jobs):
     def items():
         yield 1
+        yield Finished(2)
         raise UsageError("broken")
 
-    results = in_order(singly(lambda item: item), items(), jobs, lambda: False)
-    assert next(results) == 1
+    found = results(lambda item: item, items(), jobs)
+    assert (next(found), next(found)) == (1, 2)
     with pytest.raises(UsageError, match="broken"):
-        next(results)
+        next(found)
 
 
-def test_jobs_change_no_byte(samples, tmp_path):
+@pytest.mark.parametrize("fork", [True, False])
+def test_jobs_change_no_byte(samples, tmp_path, monkeypatch, fork):
+    """Neither do threads instead of processes, as for a model on a GPU."""
+    monkeypatch.setattr(classify, "can_fork", lambda: fork and sys.platform == "linux")
     outputs = []
     for jobs in (1, 2, 5):
         outputs.append(tmp_path / f"{jobs}.jsonl")
@@ -356,7 +362,7 @@ def test_jobs_change_no_byte(samples, tmp_path):
 # Outputs
 
 
-def test_a_tree_of_answers_mirrors_the_inputs(tree):
+def test_a_result_tree_mirrors_the_inputs(tree):
     assert cli.main(["classify", "-r", ".", "b/a.wav", str(tree / "a.wav"), "-o", "out/", "--format", "textgrid"]) == 0
     absolute = f"@{tree}/a.wav" if os.name == "posix" else None
     expected = {
@@ -370,8 +376,8 @@ def test_a_tree_of_answers_mirrors_the_inputs(tree):
     assert (tree / "out/b/a.wav.TextGrid").read_text().startswith('File type = "ooTextFile"')
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of paths with /")
-def test_where_in_the_tree_an_input_belongs(monkeypatch, tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="the paths are those of POSIX")
+def test_each_input_has_its_place_in_the_tree(monkeypatch, tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
@@ -395,7 +401,7 @@ def test_where_in_the_tree_an_input_belongs(monkeypatch, tmp_path):
     assert len(set(places.values())) == len(places)
 
 
-def test_a_file_appears_whole_or_not_at_all(tree, capsys):
+def test_an_output_file_is_written_atomically(tree, capsys):
     (tree / "answers.csv").write_text("old")
     assert cli.main(["classify", "a.wav", "b/a.wav", "-o", "answers.csv"]) == 0
     assert capsys.readouterr().out == ""
@@ -403,8 +409,8 @@ def test_a_file_appears_whole_or_not_at_all(tree, capsys):
     assert not (tree / "answers.csv.part").exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only here is there a device that is always full")
-def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(tree):
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a device that is always full")
+def test_a_full_disk_is_one_sentence(tree):
     run = subprocess.run(
         [*COMMAND, "classify", "a.wav", "-o", "/dev/full"], capture_output=True, text=True, check=False
     )
@@ -413,8 +419,8 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(tree):
 
 
 @pytest.mark.parametrize("output", ["b/a.wav", "new.WAV", "bare", "link.csv", "list"])
-def test_no_recording_is_replaced_by_answers(tree, capsys, output):
-    """As with the slip `-o *.wav`."""
+def test_no_recording_is_replaced(tree, capsys, output):
+    """The user may type `-o *.wav` by mistake."""
     shutil.copy("a.wav", "bare")
     (tree / "link.csv").symlink_to("b/a.wav")
     (tree / "list").write_text("a.wav\nbare\n")
@@ -424,7 +430,7 @@ def test_no_recording_is_replaced_by_answers(tree, capsys, output):
     assert {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()} == before
 
 
-def test_no_recording_of_a_list_is_replaced_by_answers(tree, capsys):
+def test_no_recording_of_a_list_is_replaced(tree, capsys):
     shutil.copy("a.wav", "bare")
     (tree / "list").write_text("bare\n")
     assert cli.main(["classify", "-o", "bare", "--files-from", "list"]) == 2
@@ -433,9 +439,9 @@ def test_no_recording_of_a_list_is_replaced_by_answers(tree, capsys):
     assert not list(tree.glob("*.part"))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of names with 255 bytes")
+@pytest.mark.skipif(os.name != "posix", reason="the names have 255 bytes")
 @pytest.mark.parametrize("form", ["text", "rttm", "jsonl"])
-def test_a_name_that_cannot_be_written_fails_alone(tree, capsys, form):
+def test_an_impossible_output_name_fails_alone(tree, capsys, form):
     suffix = form.replace("text", "txt")
     fits, too_long = "f" * (255 - len(suffix) - 5) + ".wav", "t" * (255 - len(suffix) - 4) + ".wav"
     for name in (fits, too_long, "file.wav", "directory.wav"):
@@ -446,18 +452,18 @@ def test_a_name_that_cannot_be_written_fails_alone(tree, capsys, form):
     assert cli.main(["classify", *given, "-o", "out/", "--format", form]) == 1
     complaints = capsys.readouterr().err.splitlines()
     for path, complaint in zip([too_long, "b/a.wav", "directory.wav"], complaints, strict=True):
-        assert complaint.startswith(f"ms-edge: {path}: its answer cannot be written in out/")
+        assert complaint.startswith(f"ms-edge: {path}: its result cannot be written in out/")
     whole = {path.name for path in (tree / "out").iterdir() if path.is_file()}
     assert whole == {"b", *(f"{name}.{suffix}" for name in ("a.wav", fits, "file.wav"))}
 
 
-def test_a_directory_that_cannot_be_is_one_sentence(tree, capsys):
+def test_an_impossible_output_directory_is_one_sentence(tree, capsys):
     assert cli.main(["classify", "a.wav", "b/a.wav", "-o", "notes.txt/"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of paths with /")
-def test_no_answer_in_a_tree_replaces_another(tree, samples, monkeypatch):
+@pytest.mark.skipif(os.name != "posix", reason="the paths are those of POSIX")
+def test_no_result_in_a_tree_replaces_another(tree, samples, monkeypatch):
     monkeypatch.chdir(tree / "b")
     inside = tree / "b" / str(tree).lstrip("/")
     inside.mkdir(parents=True)
@@ -479,7 +485,7 @@ def test_a_failure_leaves_no_misleading_track(tree, form):
     assert good == (tree / "out" / f"a.wav.{suffix}").read_bytes() != b""
     (tree / "a.wav").write_text("broken")
     assert cli.main(["classify", "a.wav", "-o", f"a.{suffix}", "--format", form]) == 1
-    assert (tree / f"a.{suffix}").read_bytes() == good  # an empty one is no track
+    assert (tree / f"a.{suffix}").read_bytes() == good  # an empty track replaces nothing
     for _ in range(2):
         assert cli.main(["classify", "a.wav", "-o", "out/", "--format", form]) == 1
         assert list((tree / "out").iterdir()) == []
@@ -487,7 +493,7 @@ def test_a_failure_leaves_no_misleading_track(tree, form):
 
 
 def test_no_format_replaces_another_in_a_tree(tree):
-    names = [name for name in formats() if name != "text-colour"]
+    names = [name for name in FORMATS if name != "text-colour"]
     for name in names:
         assert cli.main(["classify", "a.wav", "-o", "out/", "--format", name]) == 0
     assert len(list((tree / "out").iterdir())) == len(names)
@@ -495,7 +501,7 @@ def test_no_format_replaces_another_in_a_tree(tree):
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_a_link_stays_one(tree, suffix):
+def test_a_link_to_the_output_stays_a_link(tree, suffix):
     (tree / "real").mkdir()
     (tree / f"link.{suffix}").symlink_to(f"real/answers.{suffix}")
     for _ in range(2):
@@ -514,16 +520,16 @@ def test_a_link_stays_one(tree, suffix):
         (["p.jsonl", "--resume"], "p.jsonl.resume", 2),
     ],
 )
-def test_files_of_others_are_not_replaced(tree, capsys, arguments, name, status):
+def test_files_of_other_programs_are_not_replaced(tree, capsys, arguments, name, status):
     (tree / name).write_text("mine")
     assert cli.main(["classify", "a.wav", "-o", *arguments]) == status
     assert len(capsys.readouterr().err.splitlines()) == bool(status)
     assert (tree / name).read_text() == "mine"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of pipes and devices")
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such devices")
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_a_device_is_written_as_it_is(tree, form):
+def test_a_device_is_written_directly(tree, form):
     command = [*COMMAND, "classify", "a.wav", "--format", form]
     expected = subprocess.run(command, capture_output=True, check=True).stdout
     assert subprocess.run([*command, "-o", "/dev/stdout"], capture_output=True, check=True).stdout == expected
@@ -534,7 +540,7 @@ def test_a_device_is_written_as_it_is(tree, form):
 
 @pytest.fixture
 def many(tmp_path, samples):
-    """60 recordings and the records of a run over them that nothing interrupted."""
+    """60 files, one of them broken, and the records of an uninterrupted run."""
     (tmp_path / "in").mkdir()
     for number in range(60):
         shutil.copy(samples[number % len(samples)], tmp_path / "in" / f"{number:02}.wav")
@@ -544,7 +550,7 @@ def many(tmp_path, samples):
 
 
 def resume(directory: Path, *options: str) -> tuple[int, list[str]]:
-    """Run with --resume; its exit status, and the files that were really read."""
+    """Run with --resume. Return the exit status and the files that were classified."""
     from ms_edge.classifier import Classifier
 
     read = []
@@ -564,7 +570,7 @@ def resume(directory: Path, *options: str) -> tuple[int, list[str]]:
     return status, read
 
 
-def test_after_a_kill_only_what_is_missing_is_done_and_no_byte_differs(many):
+def test_resuming_after_a_kill_changes_no_byte(many):
     command = [*COMMAND, "classify", str(many / "in"), "-o", str(many / "r.jsonl"), "-j", "2"]
     part = many / "r.jsonl.part"
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
@@ -577,14 +583,14 @@ def test_after_a_kill_only_what_is_missing_is_done_and_no_byte_differs(many):
     assert 5 <= written < 60
     status, read = resume(many)
     assert status == 1
-    assert len(read) in (60 - written, 60 - written + (written > 30))  # what failed is tried again
+    assert len(read) in (60 - written, 60 - written + (written > 30))  # a failed file is tried again
     assert (many / "r.jsonl").read_bytes() == (many / "whole.jsonl").read_bytes()
     assert sorted(path.name for path in many.glob("r.jsonl*")) == ["r.jsonl"]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 700, 5_000, -1])
 @pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.part", "r.jsonl.resume"])
-def test_a_torn_end_is_dropped(many, cut, name):
+def test_an_incomplete_last_line_is_dropped(many, cut, name):
     whole = (many / "whole.jsonl").read_bytes()
     torn = whole[:cut]
     (many / name).write_bytes(torn)
@@ -594,7 +600,7 @@ def test_a_torn_end_is_dropped(many, cut, name):
     assert sorted(path.name for path in many.glob("r.jsonl*")) == ["r.jsonl"]
 
 
-def test_it_may_be_killed_again_and_again(many):
+def test_a_run_may_be_killed_repeatedly(many):
     whole = (many / "whole.jsonl").read_bytes().splitlines(keepends=True)
     (many / "r.jsonl.resume").write_bytes(b"".join(whole[:10]))
     (many / "r.jsonl.part").write_bytes(b"".join(whole[5:20]) + whole[20][:50])
@@ -603,7 +609,7 @@ def test_it_may_be_killed_again_and_again(many):
     assert (many / "r.jsonl").read_bytes() == b"".join(whole)
 
 
-def test_garbage_in_an_earlier_output_is_no_obstacle(many):
+def test_garbage_in_an_earlier_output_is_ignored(many):
     whole = (many / "whole.jsonl").read_bytes()
     (many / "r.jsonl").write_bytes(
         b'\xff\n[]\nnull\n{"path": 1}\n{"path": "x", "file": 3}\n' + whole[:3_000] + b"\n" + b"[" * 100_000 + b"\n"
@@ -612,7 +618,7 @@ def test_garbage_in_an_earlier_output_is_no_obstacle(many):
     assert (many / "r.jsonl").read_bytes() == whole
 
 
-def test_what_changed_is_done_again(many, samples):
+def test_a_changed_file_is_classified_again(many, samples):
     _, read = resume(many)
     assert len(read) == 60
     assert resume(many)[1] == ["30.wav"]
@@ -627,7 +633,7 @@ def test_what_changed_is_done_again(many, samples):
     assert len(resume(many, "--min-confidence", "0.5")[1]) == 60
 
 
-def test_another_raw_format_is_another_answer(tmp_path, capsys):
+def test_another_raw_format_is_classified_again(tmp_path, capsys):
     (tmp_path / "a.raw").write_bytes(hostile.PCM * 4)
     command = ["classify", str(tmp_path / "a.raw"), "-o", str(tmp_path / "r.jsonl"), "--resume", "--raw"]
     for raw, rate in {"16000:1:s16le": 16_000, "8000:1:s16le": 8_000, "08000:1:s16le": 8_000}.items():
@@ -636,7 +642,7 @@ def test_another_raw_format_is_another_answer(tmp_path, capsys):
         assert (record["sample_rate_hz"], record["settings"]["raw"]) == (rate, f"{rate}:1:s16le")
 
 
-def test_what_another_tool_wrote_anew_is_done_again(many):
+def test_records_rewritten_by_another_tool_are_redone(many):
     whole = (many / "whole.jsonl").read_bytes()
     shutil.copy(many / "in" / "00.wav", many / "in" / "é.wav")
     resume(many)
@@ -651,7 +657,7 @@ def test_what_another_tool_wrote_anew_is_done_again(many):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
-def test_one_interrupt_finishes_flushes_and_says_how_to_go_on(many):
+def test_one_interrupt_names_the_option_to_resume(many):
     command = [*COMMAND, "classify", str(many / "in"), "-o", str(many / "r.jsonl"), "--resume", "-j", "2"]
     part = many / "r.jsonl.part"
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -688,10 +694,10 @@ def test_one_interrupt_ends_the_wait_for_input(tree, arguments, given, written):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(given)
         process.stdin.flush()
-        for _ in range(written):  # they come though the next input has not
+        for _ in range(written):  # these arrive before the next input
             assert b'"label"' in process.stdout.readline()
         if not written:
-            process.stderr.readline()  # the model is there
+            process.stderr.readline()  # the model is loaded
             time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
@@ -703,8 +709,8 @@ def test_one_interrupt_ends_the_wait_for_input(tree, arguments, given, written):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
-def test_an_interrupt_that_ends_the_stream_has_its_answer(tmp_path):
-    """As Ctrl-C does with `arecord | ms-edge classify -`: it goes to both."""
+def test_an_interrupted_stream_that_ends_has_a_result(tmp_path):
+    """Ctrl-C in `arecord | ms-edge classify -` goes to both programs."""
     command = [*COMMAND, "classify", "-v", "-", "--format", "jsonl"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write(hostile.plain())
@@ -718,7 +724,7 @@ def test_an_interrupt_that_ends_the_stream_has_its_answer(tmp_path):
 
 
 def days_of_audio(folder: Path) -> Path:
-    """A sparse file that takes minutes."""
+    """Make a sparse recording that takes minutes."""
     path = folder / "days.wav"
     with open(path, "wb") as file:
         file.write(hostile.plain())
@@ -744,7 +750,7 @@ def test_two_interrupts_stop_at_once(tmp_path):
         assert b"Traceback" not in process.stderr.read()
 
 
-def test_a_failure_is_a_result_like_others():
+def test_a_failure_has_a_record():
     assert Failure("a", "b", "c").record() == {
         "schema": "ms-edge/1",
         "path": "a",
@@ -753,12 +759,12 @@ def test_a_failure_is_a_result_like_others():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
-def test_a_bar_is_for_terminals_and_long_work(tmp_path, samples):
+def test_a_bar_needs_a_terminal_and_long_work(tmp_path, samples):
     import pty
     import termios
 
     def shown(*options: str, until: str = "x real time", seconds: float = 60) -> str:
-        """What a terminal is shown until the command ends, or prints that, or has run so long."""
+        """Return what a terminal shows until the command ends, prints `until`, or times out."""
         ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (25, 120))
         command = [*COMMAND, "classify", *options, "--hop", "0.05", "-j", "1", "-o", str(tmp_path / "out.csv")]
@@ -769,7 +775,7 @@ def test_a_bar_is_for_terminals_and_long_work(tmp_path, samples):
             while until not in text and select.select([ours], [], [], max(ends - time.monotonic(), 0))[0]:
                 try:
                     text += os.read(ours, 1000).decode()
-                except OSError:  # all is said
+                except OSError:  # the terminal is closed
                     break
             else:
                 process.kill()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import soundfile
 
 from ms_edge.audio.file import read_mono
+from ms_edge.cli import arguments
 from ms_edge.cli import main as cli
 
 RECORD_KEYS = [
@@ -26,7 +29,7 @@ def records(capsys) -> tuple[list[dict], list[str]]:
     return [json.loads(line) for line in captured.out.splitlines()], captured.err.splitlines()
 
 
-def test_samples_are_labelled_rightly_and_in_order(samples, capsys):
+def test_samples_get_correct_labels_in_order(samples, capsys):
     paths = [str(path) for path in samples]
     assert cli.main(["classify", "--format", "jsonl", *paths]) == 0
     found, complaints = records(capsys)
@@ -57,7 +60,7 @@ def test_text_is_an_aligned_table(samples, capsys):
     assert [row[at:] for row in rows] == [str(path) for path in samples]
 
 
-def test_failures_have_a_record_and_a_line_each_and_spoil_nothing(samples, tmp_path, capsys):
+def test_each_failure_has_a_record_and_a_line(samples, tmp_path, capsys):
     empty, text, bare = tmp_path / "empty.wav", tmp_path / "text.wav", tmp_path / "bare"
     empty.touch()
     text.write_text("I am not audio.\n" * 100)
@@ -109,7 +112,7 @@ def test_silence_is_called_silence(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("duration_s", [0.25, 0.3, 0.999, 1.0, 1.001, 61.7])
-def test_any_length_from_a_quarter_second_has_finite_scores(samples, tmp_path, capsys, duration_s):
+def test_any_length_from_quarter_second_is_scored(samples, tmp_path, capsys, duration_s):
     audio, rate = soundfile.read(samples[0], always_2d=True)
     soundfile.write(tmp_path / "a.wav", np.resize(audio[:, 0], round(duration_s * rate)), rate)
     assert cli.main(["classify", "--format", "jsonl", str(tmp_path / "a.wav")]) == 0
@@ -146,8 +149,8 @@ def test_names_the_terminal_cannot_show_are_escaped(samples, tmp_path):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc hands freed memory back")
-def test_memory_that_is_freed_is_used_again(samples, tmp_path):
-    """Pages that the system has to give: ten minutes of audio want hardly more of them than a few seconds."""
+def test_freed_memory_is_reused(samples, tmp_path):
+    """Ten minutes of audio cause hardly more page faults than a few seconds."""
     audio, rate_hz = soundfile.read(samples[-1], dtype="int16")
     long = tmp_path / "long.wav"
     soundfile.write(long, np.resize(audio, 600 * rate_hz), rate_hz)
@@ -158,10 +161,10 @@ def test_memory_that_is_freed_is_used_again(samples, tmp_path):
         command = [sys.executable, "-c", run, sys.executable, "-m", "ms_edge.cli", "classify", str(path)]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    assert faults(long) - faults(samples[-1]) < 5_000  # 40,000 where it is handed back
+    assert faults(long) - faults(samples[-1]) < 5_000  # 40,000 if freed memory is returned to the system
 
 
-def test_info_shows_what_is_in_a_model(capsys):
+def test_info_shows_the_facts_of_a_model(capsys):
     assert cli.main(["info"]) == 0
     shown = capsys.readouterr().out
     for fact in (
@@ -247,7 +250,7 @@ def test_usage_errors_exit_with_2(arguments, capsys):
         (["classify", "-o", "no/such/directory/a.csv", "a.wav"], "cannot be written"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(arguments, says, capsys):
+def test_each_usage_error_is_one_sentence(arguments, says, capsys):
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -286,7 +289,7 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
     "arguments",
     [["info"], ["doctor"], ["benchmark", "--seconds", "0.1"], ["--help"], ["classify", "--help"], ["--version"]],
 )
-def test_an_output_that_ends_or_is_full_is_no_traceback(arguments):
+def test_full_or_closed_output_gives_no_traceback(arguments):
     command = [sys.executable, "-m", "ms_edge.cli", *arguments]
     with Path("/dev/full").open("w") as full:
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=BUFFERED)
@@ -314,7 +317,7 @@ cli.command()
 
 @pytest.mark.parametrize("arguments", [[], ["--format", "jsonl"], ["--format", "csv", "-j", "2"], ["-v", "-j", "1"]])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_what_c_libraries_print_is_not_among_the_results(samples, arguments, unbuffered):
+def test_results_exclude_what_c_libraries_print(samples, arguments, unbuffered):
     rest = ["classify", *arguments, *map(str, samples[:3])]
     env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     quiet, noisy = (
@@ -327,7 +330,7 @@ def test_what_c_libraries_print_is_not_among_the_results(samples, arguments, unb
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no shell")
-def test_what_c_libraries_print_is_not_in_a_merged_stream(samples):
+def test_merged_stream_excludes_what_c_libraries_print(samples):
     merged = subprocess.run(
         [sys.executable, "-c", PRINTING, "classify", str(samples[0]), "missing.wav"],
         stdout=subprocess.PIPE,
@@ -343,7 +346,7 @@ def test_what_c_libraries_print_is_not_in_a_merged_stream(samples):
 
 @pytest.mark.skipif(os.name != "posix", reason="no shell")
 @pytest.mark.parametrize(("output", "status"), [([], 1), (["-o", "a.csv"], 0)])
-def test_a_closed_standard_output_takes_no_answer(samples, tmp_path, output, status):
+def test_closed_standard_output_fails(samples, tmp_path, output, status):
     run = subprocess.run(
         ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", "ms_edge.cli", "classify", str(samples[0]), *output],
         cwd=tmp_path,
@@ -356,7 +359,7 @@ def test_a_closed_standard_output_takes_no_answer(samples, tmp_path, output, sta
     assert len(list(tmp_path.iterdir())) == len(output) / 2
 
 
-def test_what_a_command_does_not_use_it_does_not_import(tmp_path, samples):
+def test_commands_import_only_what_they_use(tmp_path, samples):
     path = tmp_path / "a.wav"
     soundfile.write(path, read_mono(samples[0], 16_000), 16_000, "PCM_16")
     code = (
@@ -377,3 +380,12 @@ def test_help_and_version_import_nothing_heavy():
         "assert not {'numpy', 'scipy', 'onnxruntime', 'soundfile'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    "command", [["classify"], ["stream", "-"], ["info"], ["doctor"], ["benchmark"]], ids=lambda command: command[0]
+)
+def test_options_have_the_parsers_fields(command):
+    parsed = vars(arguments.parser().parse_args(command))
+    options = import_module(f"ms_edge.cli.{parsed.pop('command')}").Options
+    assert {field.name for field in dataclasses.fields(options)} == set(parsed)

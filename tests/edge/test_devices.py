@@ -1,4 +1,4 @@
-"""Devices and trust: what is asked for, what is obtained, and whether it computes what it should."""
+"""The requested device, the obtained device, and whether its results are correct."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ms_edge.selftest import doctor
 
 
 class GpuBuild:
-    """onnxruntime as a GPU build shows itself on a machine where CUDA `works`, `raises` or silently does not come."""
+    """Imitate a GPU build of onnxruntime whose CUDA `works`, `raises` or falls back silently."""
 
     __version__ = onnxruntime.__version__
 
@@ -76,18 +76,18 @@ def gpu_build(monkeypatch):
         ("silent", "auto", CPU, True),
     ],
 )
-def test_the_record_names_what_really_ran(gpu_build, samples, capsys, behaviour, device, provider, fell_back):
+def test_record_names_the_provider_that_ran(gpu_build, samples, capsys, behaviour, device, provider, fell_back):
     gpu_build(behaviour)
     assert cli.main(["classify", "--device", device, "--format", "jsonl", *map(str, samples[:2])]) == 0
     captured = capsys.readouterr()
     assert {json.loads(line)["provider"] for line in captured.out.splitlines()} == {provider}
     expected = "ms-edge: no CUDA device could be used; running on the CPU.\n" if fell_back else ""
-    assert captured.err == expected  # once, and nothing of onnxruntime's own
+    assert captured.err == expected  # one line, and nothing from onnxruntime
 
 
 @pytest.mark.parametrize("behaviour", ["raises", "silent"])
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_a_device_asked_for_by_name_and_not_obtained_exits_with_3(gpu_build, samples, capsys, behaviour, device):
+def test_unavailable_named_device_exits_with_3(gpu_build, samples, capsys, behaviour, device):
     gpu_build(behaviour)
     assert cli.main(["classify", "--device", device, str(samples[0])]) == 3
     captured = capsys.readouterr()
@@ -95,14 +95,14 @@ def test_a_device_asked_for_by_name_and_not_obtained_exits_with_3(gpu_build, sam
     assert len(captured.err.splitlines()) == 1
 
 
-def test_cuda_is_asked_for_without_tf32(gpu_build):
+def test_cuda_is_requested_without_tf32(gpu_build):
     build = gpu_build("works")
     Model.load(device="cuda:2")
     assert build.asked == [[(CUDA, {"device_id": "2", "use_tf32": "0"})]]
 
 
 @pytest.mark.parametrize("command", [["classify", "a.wav"], ["info"], ["doctor"], ["stream", "-"]])
-def test_without_onnxruntime_one_sentence_says_what_to_type(command):
+def test_missing_onnxruntime_error_names_the_command(command):
     code = (
         "import sys\n"
         "class Absent:\n"
@@ -118,7 +118,7 @@ def test_without_onnxruntime_one_sentence_says_what_to_type(command):
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_the_doctor_finds_a_sound_machine_sound(capsys):
+def test_doctor_passes_on_a_working_machine(capsys):
     assert cli.main(["doctor"]) == 0
     shown = capsys.readouterr().out
     for fact in ("libsndfile", "onnxruntime", "sha256", "right: golden vector", "one clip in", "usable cores"):
@@ -133,8 +133,8 @@ def test_the_doctor_finds_a_sound_machine_sound(capsys):
     assert found["versions"]["ms-edge"] == ms_edge.__version__
 
 
-def test_a_wrong_answer_is_found(tmp_path, capsys):
-    """A model whose golden vector expects other scores: as if this processor computed something else."""
+def test_doctor_finds_wrong_scores(tmp_path, capsys):
+    """A model whose golden vector has other scores, as if this processor computed wrong ones."""
     content = BUNDLED.read_bytes()
     at = content.index(b'"scores":', content.index(b"ms_edge.golden"))
     digits = content.index(b"0.", at) + 2
@@ -145,32 +145,32 @@ def test_a_wrong_answer_is_found(tmp_path, capsys):
     assert "WRONG" in capsys.readouterr().out
 
 
-def test_a_gpu_that_is_not_there_is_no_fault_unless_asked_for(gpu_build, capsys):
+def test_missing_gpu_fails_only_if_requested(gpu_build, capsys):
     gpu_build("raises")
     assert cli.main(["doctor"]) == 0
     assert "cuda          not usable: cuda cannot be used: CUDA failure 35" in capsys.readouterr().out
     assert cli.main(["doctor", "--device", "cuda"]) == 3
 
 
-def test_two_onnxruntimes_are_warned_of(monkeypatch):
+def test_doctor_warns_about_two_onnxruntimes(monkeypatch):
     both = [
         SimpleNamespace(metadata={"Name": name}, version="1.22.0")
         for name in ("onnxruntime", "onnxruntime-gpu", "numpy")
     ]
     monkeypatch.setattr(doctor, "distributions", lambda: both)
     found = doctor.examine()
-    assert found["onnxruntime_distributions"] == ["onnxruntime 1.22.0", "onnxruntime-gpu 1.22.0"]
-    assert "uninstall" in found["warnings"][0]
-    assert "uninstall" in doctor.report(found)
+    assert found.onnxruntime_distributions == ("onnxruntime 1.22.0", "onnxruntime-gpu 1.22.0")
+    assert "uninstall" in found.warnings[0]
+    assert "uninstall" in found.text()
 
 
-def test_a_model_that_cannot_be_used_is_a_fault(tmp_path, capsys):
+def test_doctor_fails_for_an_unusable_model(tmp_path, capsys):
     (tmp_path / "a.onnx").write_bytes(b"no model")
     assert cli.main(["doctor", "--model", str(tmp_path / "a.onnx")]) == 3
     assert "not usable" in capsys.readouterr().out
 
 
-def test_the_front_door_is_short():
+def test_public_api_is_short():
     code = (
         "import sys, ms_edge\n"
         "assert not {'numpy', 'onnxruntime', 'scipy'} & set(sys.modules)\n"
@@ -192,7 +192,7 @@ def test_the_front_door_is_short():
     ]
 
 
-def test_a_failing_session_is_a_sentence(samples):
+def test_failing_session_is_one_sentence(samples):
     model = Model.load()
     with pytest.raises(ms_edge.ModelError, match="could not run"):
         model.scores(np.zeros((1, 3, 3), np.float32))
@@ -200,10 +200,10 @@ def test_a_failing_session_is_a_sentence(samples):
         Model.load(device="nonsense")
 
 
-def test_the_report_of_the_doctor_is_lines_whatever_a_model_is_called(tmp_path):
+def test_doctor_prints_one_line_per_check(tmp_path):
     path = tmp_path / "a\x1b[31m\n.onnx"
     shutil.copy(BUNDLED, path)
     found = doctor.examine(str(path), "cpu")
-    assert found["model"]["path"] == str(path)
-    assert all(line.isprintable() for line in doctor.report(found).split("\n"))
-    assert len(doctor.report(found).split("\n")) == len(doctor.report(doctor.examine(device="cpu")).split("\n"))
+    assert found.model.path == str(path)
+    assert all(line.isprintable() for line in found.text().split("\n"))
+    assert len(found.text().split("\n")) == len(doctor.examine(device="cpu").text().split("\n"))

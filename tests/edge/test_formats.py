@@ -16,7 +16,8 @@ import pytest
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
-from ms_edge.output.writers import clock, duration, format_of, formats, printable
+from ms_edge.output.formats import FORMATS, format_of
+from ms_edge.output.writers import clock, duration, printable
 from ms_edge.results import Classification, Failure, Segment
 
 LONG = Classification(
@@ -43,18 +44,14 @@ SPANS = [(part.start_s, part.end_s, part.label) for part in LONG.segments]
 
 
 def document(name, results, timeline=True, labels=("speech", "music")):
-    form = formats()[name]
-    return (
-        form.begin(labels, timeline)
-        + form.between.join(form.record(result, timeline, labels) for result in results)
-        + form.end
-    )
+    writer = FORMATS[name](labels, timeline)
+    return writer.begin() + writer.between.join(map(writer.record, results)) + writer.end()
 
 
 @pytest.fixture
 def written(tmp_path):
     def write(name, results=(LONG,), timeline=True):
-        path = tmp_path / f"out.{formats()[name].suffix}"
+        path = tmp_path / f"out.{FORMATS[name].suffix}"
         path.write_text(document(name, results, timeline), "utf-8", newline="")
         return path
 
@@ -69,7 +66,7 @@ def test_tgt_reads_the_textgrid(written):
 
 
 @pytest.mark.parametrize("label", ["two words", "a --> b", "<i> & </i>", "50%"])
-def test_any_label_of_a_model_can_be_read_back(written, label):
+def test_any_label_can_be_read_back(written, label):
     import webvtt
     from pyannote.database.util import load_rttm
 
@@ -120,7 +117,7 @@ def test_tables_are_read_by_csv(written, name, dialect):
 @pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'", "''", "\uff1d"])
 @pytest.mark.parametrize("timeline", [False, True])
-def test_no_cell_is_a_formula_and_its_text_can_be_had(written, name, dialect, start, timeline):
+def test_no_cell_is_a_formula(written, name, dialect, start, timeline):
     path = f"{start}1+1.wav"
     named = replace(LONG, path=path, label="@x", segments=(replace(LONG.segments[0], start_s=-1.0, label="@x"),))
     with written(name, [named, Failure(path, "a", f"{path}: no.")], timeline).open(
@@ -145,7 +142,7 @@ def test_what_is_no_formula_stays(written, name, path):
 
 
 @pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
-def test_tables_have_seconds_and_timelines_warnings_at_their_end(written, name, dialect):
+def test_new_columns_come_last(written, name, dialect):
     with written(name, [LONG, Failure("b", "c", "d")], timeline=False).open(newline="", encoding="utf-8") as file:
         row, failed = csv.DictReader(file, dialect=dialect)
     columns = ["speech", "music", "speech+music", "other", "silence", "uncertain"]
@@ -160,7 +157,7 @@ def test_tables_have_seconds_and_timelines_warnings_at_their_end(written, name, 
     assert failed["warnings"] == ""
 
 
-def test_seconds_of_many_labels_at_once_are_one_column():
+def test_seconds_of_several_labels_are_one_column():
     labels = ("a", "b", "c")
     many = replace(LONG, seconds={"a": 1.0, "a+b": 2.0, "a+b+c": 3.25, "other": 0.5}, scores=dict.fromkeys(labels, 0.5))
     (row,) = csv.DictReader(io.StringIO(document("csv", [many], timeline=False, labels=labels), newline=""))
@@ -175,8 +172,8 @@ def test_seconds_of_many_labels_at_once_are_one_column():
     }
 
 
-def test_every_format_has_a_suffix_of_its_own_that_names_it():
-    suffixes = {name: form.suffix for name, form in formats().items() if name != "text-colour"}
+def test_every_format_has_its_own_suffix():
+    suffixes = {name: form.suffix for name, form in FORMATS.items() if name != "text-colour"}
     assert len(set(suffixes.values())) == len(suffixes)
     for name, suffix in suffixes.items():
         assert format_of(f"a.b.{suffix.upper()}") == format_of(f"/x.y/.{suffix}") == name
@@ -195,7 +192,7 @@ def test_any_name_is_one_field(written, name, dialect, path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
-@pytest.mark.parametrize("name", sorted({*formats()} - {"text", "text-colour"}))
+@pytest.mark.parametrize("name", sorted({*FORMATS} - {"text", "text-colour"}))
 def test_standard_output_has_the_bytes_of_a_file(samples, tmp_path, name):
     path = tmp_path / os.fsdecode(b"\xc3\xa9\xff.wav")
     path.symlink_to(samples[0])
@@ -235,7 +232,7 @@ def test_a_timeline_prints_its_segments(samples, capsys):
     assert row.split()[:3] == ["0.000", "6.000", "speech"]
 
 
-def test_colour_is_for_terminals_and_those_who_want_it():
+def test_colour_needs_a_terminal_and_no_refusal():
     plain, coloured = (document(name, [LONG], timeline=False) for name in ("text", "text-colour"))
     assert "\x1b" not in plain
     assert coloured.replace("\x1b[36m", "").replace("\x1b[0m", "") == plain

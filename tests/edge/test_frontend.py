@@ -1,4 +1,4 @@
-"""The NumPy front end on its own: against the definition, in float64. Parity with TensorFlow is in tests/export."""
+"""Compare the NumPy front end with its definition in float64. tests/export compares it with TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ms_edge.features.windows import batches, windows
 SPEC = FrontEndSpec(16_000, 400, 160, 512, clip_s=1.0, hop_s=1.0)
 
 
-def test_window_is_periodic_at_even_lengths_and_symmetric_at_odd():
+def test_window_is_periodic_even_and_symmetric_odd():
     np.testing.assert_allclose(hann_window(4), [0, 0.5, 1, 0.5], atol=1e-15)
     np.testing.assert_allclose(hann_window(5), [0, 0.5, 1, 0.5, 0], atol=1e-15)
     np.testing.assert_array_equal(hann_window(1), [1.0])
@@ -23,7 +23,7 @@ def test_window_is_periodic_at_even_lengths_and_symmetric_at_odd():
 
 @pytest.mark.parametrize(("frame_length", "fft_length"), [(400, 512), (512, 512), (2048, 256), (255, 256)])
 @pytest.mark.parametrize("magnitude", ["amplitude", "power"])
-def test_spectrum_is_the_definition(frame_length, fft_length, magnitude):
+def test_spectrum_equals_its_definition(frame_length, fft_length, magnitude):
     spec = dataclasses.replace(SPEC, frame_length=frame_length, fft_length=fft_length, magnitude=magnitude)
     samples = np.random.default_rng(0).uniform(-1, 1, 5000).astype(np.float32)
     found = FrontEnd(spec).spectrum(samples)
@@ -37,7 +37,7 @@ def test_spectrum_is_the_definition(frame_length, fft_length, magnitude):
     np.testing.assert_allclose(found, expected, atol=1e-6 * np.max(expected))
 
 
-def test_mel_bands_are_triangles_that_sum_to_one_inside():
+def test_mel_triangles_sum_to_one_between_edges():
     spec = dataclasses.replace(SPEC, fft_length=8192, mel=MelSpec(20, 100.0, 7000.0))
     weights = mel_filterbank(spec)
     assert weights.shape == (4097, 20)
@@ -54,7 +54,7 @@ def test_mel_bands_are_triangles_that_sum_to_one_inside():
 @pytest.mark.parametrize(
     "spec", [SPEC, dataclasses.replace(SPEC, mel=MelSpec(40, 60.0, 7600.0), log_floor=0.03, layout="frames_bins")]
 )
-def test_silence_and_short_input_are_finite(spec):
+def test_silence_and_short_input_give_finite_features(spec):
     front_end = FrontEnd(spec)
     features = front_end.features(np.zeros(spec.clip_samples, np.float32))
     assert features.shape == spec.feature_shape
@@ -66,7 +66,7 @@ def test_silence_and_short_input_are_finite(spec):
 @pytest.mark.parametrize("hop_s", [0.5, 0.333, 1.0])
 @pytest.mark.parametrize("mel", [MelSpec(48, 60.0, 7600.0), None])
 @pytest.mark.parametrize("length", [16_000, 16_001, 40_000, 52_345])
-def test_clips_that_share_frames_have_their_own_features(samples, layout, hop_s, mel, length):
+def test_features_of_overlapping_clips_equal_separate_ones(samples, layout, hop_s, mel, length):
     spec = FrontEndSpec(16_000, 400, 320, 400, 1.0, hop_s, mel=mel, log_floor=0.02, layout=layout)
     recorded = read_mono(samples[0], 16_000)[:length]
     front_end = FrontEnd(spec)
@@ -92,7 +92,7 @@ def test_shared_frames_are_computed_once(samples):
     assert seen == [spec.frames(len(recorded))]
 
 
-def test_samples_are_left_as_they_were():
+def test_samples_are_not_changed():
     samples = np.random.default_rng(0).uniform(-1, 1, 16_000).astype(np.float32)
     before = samples.copy()
     FrontEnd(dataclasses.replace(SPEC, log_floor=0.1)).features(samples)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: what is in progress is finished, no process stays, and a sentence says how to go on."""
+"""Ctrl-C, SIGTERM and SIGHUP: files in progress are finished, and no process remains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import hostile
 import pytest
 
 from ms_edge.jobs.interrupts import INTERRUPTED, TOGETHER_S, Interrupts
-from ms_edge.jobs.progress import Progress
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows sends no signal to one process")
 PROGRAM = [sys.executable, "-m", "ms_edge.cli"]
@@ -24,7 +23,7 @@ NAMES = ["SIGINT", "SIGTERM", "SIGHUP"]
 
 
 def started(*arguments: str, program: list[str] = PROGRAM, **options) -> subprocess.Popen[bytes]:
-    """A process that ignores no signal, though this one may (in the background, under nohup)."""
+    """Start a process that ignores no signal, even if this one does (under nohup)."""
     before = {number: signal.signal(number, lambda *_: None) for number in map(signal.Signals.__getitem__, NAMES)}
     try:
         return subprocess.Popen([*program, *arguments], stderr=subprocess.PIPE, **options)
@@ -55,7 +54,7 @@ def long(path: str = "days.wav") -> None:
 
 
 def group_of(process: subprocess.Popen[bytes]) -> list[int]:
-    """The processes of the group that a process leads, itself left out, and those that have ended and wait to be asked for."""
+    """Return the other processes in the group that a process leads, without zombies."""
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
@@ -77,18 +76,18 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("jobs", ["1", "3"])
 @pytest.mark.parametrize("output", ["r.jsonl", "r.csv", "out/"])
-def test_a_signal_ends_a_run_with_a_sentence(folder, name, jobs, output):
+def test_a_signal_ends_a_run_with_one_sentence(folder, name, jobs, output):
     with started("classify", "--files-from", "-", "-j", jobs, "-o", output, stdin=subprocess.PIPE) as process:
         process.stdin.write(b"a.wav\nb.wav\n")
         process.stdin.flush()
         wait_until(lambda: len(list(folder.glob("out/*"))) + sum(map(records, folder.glob("*.part"))) >= 2, process)
-        time.sleep(0.1)  # the second of both is there
+        time.sleep(0.1)  # for the second file
         process.send_signal(signal.Signals[name])
         assert process.wait(60) == 130
         complaint = process.stderr.read().decode()
     assert complaint.startswith("ms-edge: interrupted after ")
     assert len(complaint.splitlines()) == 1
-    assert ("holds what was done" in complaint) is (output != "out/")
+    assert ("holds the results so far" in complaint) is (output != "out/")
     assert ("--resume" in complaint) is (output == "r.jsonl")
     if output == "r.jsonl":
         lines = Path("r.jsonl.part").read_text().splitlines(keepends=True)
@@ -98,8 +97,8 @@ def test_a_signal_ends_a_run_with_a_sentence(folder, name, jobs, output):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are worked on in threads")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_signal_to_all_processes_of_a_run_costs_no_result(folder, name):
-    """As the terminal, `timeout` and systemd send it."""
+def test_a_signal_to_all_processes_loses_no_result(folder, name):
+    """Terminals, `timeout` and systemd do this."""
     paths = [f"{number}.wav" for number in range(20)]
     for path in paths:
         Path(path).write_bytes(hostile.plain(hostile.PCM * 20))
@@ -125,7 +124,7 @@ def test_the_second_signal_ends_all_processes_at_once(folder, name, jobs):
     options = {"stdout": subprocess.PIPE, "start_new_session": True}
     with started("classify", "a.wav", "days.wav", "-j", jobs, "--hop", "0.05", "-o", "r.jsonl", **options) as process:
         wait_until(lambda: records("r.jsonl.part"), process)
-        time.sleep(1)  # the second is being read
+        time.sleep(1)  # now the second file is being read
         for _ in range(2):
             assert process.poll() is None
             process.send_signal(signal.Signals[name])
@@ -137,12 +136,12 @@ def test_the_second_signal_ends_all_processes_at_once(folder, name, jobs):
     assert records("r.jsonl.part") == 1
 
 
-def test_two_signals_in_one_moment_are_one(monkeypatch):
-    """`timeout` sends SIGTERM to a process and to its group, and so twice to the process."""
+def test_two_signals_at_once_count_as_one(monkeypatch):
+    """`timeout` sends SIGTERM to a process and to its group, so the process gets it twice."""
     ended, now = [], [0.0]
     monkeypatch.setattr(os, "_exit", ended.append)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with Interrupts(Progress(None)) as interrupts:
+    with Interrupts() as interrupts:
         assert not interrupts.stopped()
         signal.raise_signal(signal.SIGTERM)
         now[0] = TOGETHER_S / 2
@@ -155,8 +154,8 @@ def test_two_signals_in_one_moment_are_one(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])
-def test_a_signal_that_is_ignored_stays_so(folder, name):
-    """As under nohup."""
+def test_an_ignored_signal_stays_ignored(folder, name):
+    """nohup does this."""
     number = signal.Signals[name]
     before = signal.signal(number, signal.SIG_IGN)
     try:
@@ -176,8 +175,8 @@ def test_a_signal_that_is_ignored_stays_so(folder, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_signal_before_the_first_result_is_a_sentence(folder, name):
-    """While the model is loaded."""
+def test_a_signal_while_loading_is_one_sentence(folder, name):
+    """The signal comes while the model is loaded."""
     script = (
         "import signal, sys, time; from ms_edge.cli import main as cli; from ms_edge.model.session import Model\n"
         f"Model.load = lambda *_: (signal.raise_signal(signal.{name}), time.sleep(60))\n"
@@ -190,12 +189,12 @@ def test_a_signal_before_the_first_result_is_a_sentence(folder, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_signal_ends_a_stream_with_a_sentence(name):
+def test_a_signal_ends_a_stream_with_one_sentence(name):
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with started("stream", "--hop", "0.5", "--raw", "16000:1:s16le", "-", **options) as process:
         process.stdin.write(bytes(32_000 * 2))
         process.stdin.flush()
-        shown = [process.stdout.readline() for _ in range(4)]  # the head and three windows; the stream goes on
+        shown = [process.stdout.readline() for _ in range(4)]  # the header and three windows; the stream goes on
         process.send_signal(signal.Signals[name])
         assert process.wait(30) == 130
         assert process.stderr.read() == b"ms-edge: interrupted; what was printed so far is complete.\n"
@@ -204,8 +203,8 @@ def test_a_signal_ends_a_stream_with_a_sentence(name):
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_terminal_that_is_closed_ends_a_run_well(folder, jobs):
-    """While it shows a bar: that nothing can be shown any more costs no result."""
+def test_a_closed_terminal_loses_no_result(folder, jobs):
+    """It shows a progress bar, which cannot be shown any more."""
     import pty
     import termios
 

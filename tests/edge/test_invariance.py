@@ -1,4 +1,4 @@
-"""The answer does not depend on how the audio came: block size, batch size, threads, file, stream or array."""
+"""The result does not depend on the source: block size, batch size, threads, file, stream or array."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def stereo(samples, tmp_path_factory):
-    """44.1 kHz stereo, 5.3 s of everything: resampled, mixed, with an end that fits no hop."""
+    """5.3 s of mixed audio in 44.1 kHz stereo, whose end is not a multiple of the hop."""
     path = tmp_path_factory.mktemp("stereo") / "stereo.wav"
     left = np.concatenate([read_mono(sample, 44_100) for sample in samples])[13 * 44_100 : round(18.3 * 44_100)]
     soundfile.write(path, np.stack([left, np.roll(left, 7) * 0.5], axis=1), 44_100, "PCM_16")
@@ -37,7 +37,7 @@ def stereo(samples, tmp_path_factory):
 
 
 @pytest.mark.parametrize("block_s", [1 / 44_100, 37 / 44_100, 0.02, 1.0, 600.0])
-def test_features_and_scores_are_the_same_bits_at_any_block_size(classifier, stereo, block_s):
+def test_block_size_changes_no_bit_of_scores(classifier, stereo, block_s):
     def scored(**options):
         with AudioFile(stereo, **options) as audio:
             return classifier.window_scores(audio.blocks(16_000))
@@ -49,7 +49,7 @@ def test_features_and_scores_are_the_same_bits_at_any_block_size(classifier, ste
 
 
 @pytest.mark.parametrize("batch_s", [0.1, 1.0, 7.0, 64.0])
-def test_scores_hardly_depend_on_the_batch_size(classifier, stereo, monkeypatch, batch_s):
+def test_scores_hardly_depend_on_batch_size(classifier, stereo, monkeypatch, batch_s):
     samples = read_mono(stereo, 16_000)
     expected = classifier.window_scores([samples])
     monkeypatch.setattr(classifier_module, "BATCH_S", batch_s)
@@ -62,7 +62,7 @@ def test_threads_share_a_classifier(classifier, samples):
         assert list(pool.map(classifier.classify, samples * 5)) == expected * 5
 
 
-def test_a_copy_in_another_process_answers_the_same(samples):
+def test_copy_in_another_process_gives_same_result(samples):
     original = Classifier(hop_s=0.25, min_segment_s=2.0, min_confidence=0.1, thresholds={"music": 0.9})
     copy = pickle.loads(pickle.dumps(original))
     assert copy.settings() == original.settings()
@@ -88,7 +88,7 @@ def test_files_objects_and_arrays_are_the_same_audio(classifier, samples):
 
 
 @pytest.mark.parametrize("count", [1, 100, 4_000, 1 << 20])
-def test_a_stream_gives_every_window_of_the_file_as_soon_as_it_can(classifier, samples, count):
+def test_stream_yields_each_window_when_complete(classifier, samples, count):
     audio, rate = soundfile.read(samples[0], dtype="float32", always_2d=True)
     audio = audio[: 3 * rate] if count > 1 else audio[: rate + 10]
     heard = 0
@@ -100,8 +100,8 @@ def test_a_stream_gives_every_window_of_the_file_as_soon_as_it_can(classifier, s
             yield audio[start : start + count]
 
     for part in classifier.stream(blocks(), rate):
-        if part.end_s < len(audio) / rate:  # the last window has to wait for the end
-            assert heard / rate - part.end_s < count / rate + 0.06  # the resampler's delay
+        if part.end_s < len(audio) / rate:  # the last window is known only at the end
+            assert heard / rate - part.end_s < count / rate + 0.06  # the delay of the resampler
         assert part.label in ("speech", "music", "speech+music", "other")
 
 
@@ -134,14 +134,14 @@ def test_a_stream_gives_every_window_of_the_file_as_soon_as_it_can(classifier, s
         lambda: RawFormat(16_000, 1.5, "s16le"),
     ],
 )
-def test_arguments_of_the_wrong_kind_are_a_sentence(call):
+def test_wrong_argument_types_are_usage_errors(call):
     with pytest.raises(UsageError) as caught:
         call()
     assert caught.value.message.endswith(".")
     assert "\n" not in caught.value.message
 
 
-def test_numbers_of_numpy_are_numbers(tmp_path):
+def test_numpy_numbers_are_accepted(tmp_path):
     classifier = Classifier(hop_s=np.float32(0.25), min_segment_s=np.int64(1), min_confidence=np.float32(0.5))
     found = classifier.classify(SOUND, np.int64(16_000))
     assert found == Classifier(hop_s=0.25, min_confidence=0.5).classify(SOUND, 16_000)
@@ -175,18 +175,18 @@ def test_arrays_that_cannot_be_audio_are_refused(classifier):
     "source", [b"RIFF", bytearray(b"RIFF"), 3, 1.5, True, None, object(), iter([[0.0]]), {}, {1.0}]
 )
 @pytest.mark.parametrize("sample_rate_hz", [None, 16_000])
-def test_what_is_no_recording_is_called_by_its_type(classifier, source, sample_rate_hz):
+def test_error_names_the_type_of_other_sources(classifier, source, sample_rate_hz):
     with pytest.raises(UsageError, match=f"not {type(source).__name__}"):
         classifier.classify(source, sample_rate_hz)
 
 
 @pytest.mark.parametrize("source", [["a.wav", "b.wav"], [1, 2], np.zeros(4, np.uint8), np.zeros((2, 2, 2))])
-def test_an_array_of_the_wrong_kind_is_not_asked_for_its_rate(classifier, source):
+def test_array_type_is_checked_before_its_rate(classifier, source):
     with pytest.raises(UsageError, match="Samples must be"):
         classifier.classify(source)
 
 
-def test_blocks_of_a_queue_end_with_its_sentinel(classifier):
+def test_queue_blocks_end_at_the_sentinel(classifier):
     def queued(*blocks):
         given = queue.SimpleQueue()
         for block in blocks:
@@ -205,7 +205,7 @@ def test_blocks_of_a_queue_end_with_its_sentinel(classifier):
         list(classifier.stream(ended, 16_000))
 
 
-def test_an_error_of_a_source_of_blocks_is_its_own(classifier):
+def test_error_in_block_iterator_is_not_translated(classifier):
     def broken():
         raise ValueError("closed")
 
@@ -214,7 +214,7 @@ def test_an_error_of_a_source_of_blocks_is_its_own(classifier):
 
 
 def test_memory_does_not_grow_with_duration(classifier):
-    """Ten hours as blocks: what is held at any time is a few clips and sixteen bytes a window."""
+    """Ten hours of blocks need the memory of a few clips and sixteen bytes per window."""
     import tracemalloc
 
     second = np.zeros(4_000, np.float32)
@@ -229,5 +229,5 @@ def test_memory_does_not_grow_with_duration(classifier):
         tracemalloc.stop()
     clip, hop = classifier.spec.clip_samples, classifier.spec.hop_samples
     for windows, seconds in ((longer, 3_600), (found, 600)):
-        assert len(windows.starts) == 1 - (clip - seconds * 16_000) // hop  # the last one ends where the stream does
-    assert an_hour - ten_minutes < 1_500_000  # ten hours: under 20 MB
+        assert len(windows.starts) == 1 - (clip - seconds * 16_000) // hop  # the last one ends with the stream
+    assert an_hour - ten_minutes < 1_500_000  # less than 20 MB for ten hours

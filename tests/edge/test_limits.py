@@ -17,8 +17,10 @@ from ms_edge.audio import opening
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError, resource_error
-from ms_edge.jobs import ordered as batch
-from ms_edge.jobs.ordered import in_order
+from ms_edge.jobs import classify as run
+from ms_edge.jobs import workers
+from ms_edge.jobs.ordered import InOrder
+from ms_edge.jobs.workers import Workers
 from ms_edge.output import journal as resume
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
@@ -77,7 +79,7 @@ def test_resume_knows_a_file_of_the_year_11476(samples, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("granted", range(6))
-def test_as_many_threads_as_there_are_work(monkeypatch, granted):
+def test_few_threads_are_enough(monkeypatch, granted):
     start, started = threading.Thread.start, []
 
     def start_some(self):
@@ -87,10 +89,12 @@ def test_as_many_threads_as_there_are_work(monkeypatch, granted):
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", start_some)
-    results = in_order(lambda items: [item * item for item in items], iter(range(100)), 4, lambda: False)
-    assert list(results) == [item * item for item in range(100)]
-    assert len(started) == min(granted, 5)
-    assert not any(thread.is_alive() for thread in started)
+    with Workers(lambda item, on_audio: item * item, 4, lambda seconds: None, fork=False) as workers:
+        assert list(InOrder(workers, range(100))) == [item * item for item in range(100)]
+    assert len(started) == min(granted, 4)
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 NO_PROCESS = """
@@ -109,7 +113,7 @@ sys.exit(cli.main(["classify", "--format", "tsv", "-j", "4", *sys.argv[1:]]))
 """
 
 
-def test_without_processes_and_threads_all_is_classified(samples):
+def test_a_run_needs_no_processes_or_threads(samples):
     command = [sys.executable, "-c", NO_PROCESS, *map(str, samples), "-"]
     with samples[0].open("rb") as file:
         done = subprocess.run(command, stdin=file, capture_output=True, text=True, timeout=60)
@@ -137,20 +141,24 @@ def test_few_open_files_are_enough(samples, limit):
 
 
 def test_no_more_jobs_than_help(samples, monkeypatch, capsys):
-    monkeypatch.setattr(batch, "usable_cores", lambda: 1)
-    begun = []
-    monkeypatch.setattr(batch.threading.Thread, "start", lambda self: begun.append(self))
-    monkeypatch.setattr(batch._Batch, "results", lambda self: iter(()))
+    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
+    counts = []
+
+    class Counted(Workers):
+        def __init__(self, answer, count, on_audio, *, fork):
+            counts.append(count)
+            super().__init__(answer, 0, on_audio, fork=fork)
+
+    monkeypatch.setattr(run, "Workers", Counted)
     for option, said in (([], True), (["-q"], False)):
-        begun.clear()
         assert cli.main(["classify", "-j", "3000", *option, *map(str, samples)]) == 0
-        assert len(begun) == 4 + 1
+        assert counts.pop() == 4
         expected = "ms-edge: -j 3000: working on 4 files at once: more than 4 for each core take longer.\n"
         assert capsys.readouterr().err == (expected if said else "")
 
 
 def test_a_default_that_is_too_many_says_nothing(samples, monkeypatch, capsys):
-    monkeypatch.setattr(batch, "most_jobs", lambda: (1, "why"))
+    monkeypatch.setattr(workers, "most_jobs", lambda: (1, "why"))
     assert cli.main(["classify", *map(str, samples[:2])]) == 0
     assert capsys.readouterr().err == ""
 
@@ -174,7 +182,7 @@ def test_too_little_memory_is_one_sentence(samples, jobs):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert done.stderr == (
-        "ms-edge: not enough memory; allow this process more (ulimit -v), or work on fewer files at once (-j 1).\n"
+        "ms-edge: not enough memory; allow this process more (ulimit -v), or classify fewer files at a time (-j 1).\n"
     )
 
 

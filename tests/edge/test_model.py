@@ -24,7 +24,7 @@ def bundled() -> Model:
 
 @pytest.fixture(scope="module", params=[None, BEFORE])
 def shipped(request) -> Model:
-    """The bundled model, which answers runs of windows, and the one before, which answers single windows."""
+    """The bundled model, which takes runs of windows, and the previous one, which takes single windows."""
     return Model.load(request.param)
 
 
@@ -35,7 +35,7 @@ def entries() -> dict[str, str]:
     return dict(onnxruntime.InferenceSession(BUNDLED.read_bytes()).get_modelmeta().custom_metadata_map)
 
 
-def test_bundled_model_is_small_and_says_what_it_is(bundled):
+def test_bundled_model_is_small_and_described(bundled):
     assert BUNDLED.stat().st_size < 700_000
     assert bundled.metadata.labels == ("speech", "music")
     assert bundled.metadata.decision.kind == "independent"
@@ -48,7 +48,7 @@ def test_bundled_model_is_small_and_says_what_it_is(bundled):
     )
 
 
-def test_the_model_before_is_there_by_its_name(bundled, samples, tmp_path, monkeypatch, capsys):
+def test_previous_model_loads_by_its_name(bundled, samples, tmp_path, monkeypatch, capsys):
     (tmp_path / BEFORE).write_text("not a model")  # a path to it has a slash: ./music-speech-0.1
     monkeypatch.chdir(tmp_path)
     before = Model.load(BEFORE)
@@ -73,14 +73,14 @@ def test_other_names_are_paths_of_missing_files(name, samples, capsys):
     assert capsys.readouterr().err == f"ms-edge: {name}: the model cannot be read (no such file or directory).\n"
 
 
-def test_golden_vector_is_what_this_machine_computes(shipped):
+def test_golden_vector_matches_this_machine(shipped):
     found = golden_deviations(shipped)
-    assert found.keys() == {"features", "scores"}
-    assert all(stage.passed for stage in found.values())
+    assert found.features is not None
+    assert found.failed == {}
 
 
 def test_golden_signal_is_pinned():
-    states = [1015568748, 1586005467, 2165703038]  # the published sequence from 1
+    states = [1015568748, 1586005467, 2165703038]  # the published sequence that begins with 1
     np.testing.assert_array_equal(golden_signal(1, 3) * 65536 * 16, [(state >> 16) - 32768 for state in states])
     np.testing.assert_array_less(np.abs(golden_signal(1, 2048)[:1024]), 0.5 / 16 + 1e-9)
     assert np.abs(golden_signal(1, 2048)[1024:]).max() > 0.49
@@ -97,7 +97,7 @@ def test_batch_of_one_equals_batch_of_many(shipped):
     ("content", "code"),
     [(None, "model-not-found"), (b"", "bad-model"), (b"not a model", "bad-model"), (bytes(100_000), "bad-model")],
 )
-def test_a_file_that_is_no_model_gets_a_sentence(tmp_path: Path, content, code):
+def test_file_that_is_no_model_is_one_sentence(tmp_path: Path, content, code):
     path = tmp_path / "a.onnx"
     if content is not None:
         path.write_bytes(content)
@@ -109,7 +109,7 @@ def test_a_file_that_is_no_model_gets_a_sentence(tmp_path: Path, content, code):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no FIFOs in its file system")
-def test_what_is_no_regular_file_is_refused_without_waiting_for_it(tmp_path):
+def test_special_files_are_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "fifo.onnx")
     for path in (tmp_path / "fifo.onnx", Path(os.devnull), tmp_path):
         with pytest.raises(ModelError) as caught:
@@ -118,12 +118,12 @@ def test_what_is_no_regular_file_is_refused_without_waiting_for_it(tmp_path):
         assert str(path) in caught.value.message
 
 
-def test_a_name_that_cannot_be_is_a_sentence():
+def test_impossible_file_name_is_one_sentence():
     with pytest.raises(ModelError, match="not a usable file name"):
         Model.load("a\0.onnx")
 
 
-def test_a_truncated_model_gets_a_sentence(tmp_path: Path):
+def test_truncated_model_is_one_sentence(tmp_path: Path):
     (tmp_path / "a.onnx").write_bytes(BUNDLED.read_bytes()[:50_000])
     with pytest.raises(ModelError):
         Model.load(tmp_path / "a.onnx")
@@ -136,25 +136,25 @@ TEXTS = [
 
 @pytest.mark.parametrize("wrong", [b"\xff", b"\xed\xa0\x80", b"\xc0\xaf"])
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_that_is_not_utf8_is_an_error_and_no_traceback(tmp_path, samples, capsys, text, wrong):
+def test_invalid_utf8_is_an_error_without_traceback(tmp_path, samples, capsys, text, wrong):
     content = BUNDLED.read_bytes()
     assert text in content
     path = tmp_path / "a.onnx"
     path.write_bytes(content.replace(text, text[: -len(wrong)] + wrong))
     assert cli.main(["classify", "--model", str(path), str(samples[0])]) == 3
     assert capsys.readouterr().err.endswith(
-        "a.onnx: not a model that onnxruntime can run: a name or an entry is not UTF-8.\n"
+        "a.onnx: onnxruntime cannot run this model: a name or an entry is not UTF-8.\n"
     )
 
 
-def test_a_model_over_the_cap_is_not_read(tmp_path: Path):
+def test_model_over_the_size_limit_is_refused(tmp_path: Path):
     with (tmp_path / "a.onnx").open("wb") as file:
         file.truncate(1 << 32)
     with pytest.raises(ModelError, match="larger than"):
         Model.load(tmp_path / "a.onnx")
 
 
-def test_cuda_by_name_is_refused_where_there_is_none():
+def test_cuda_is_refused_if_not_available():
     import onnxruntime
 
     assert "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), "the tests run on the CPU build"
@@ -162,7 +162,7 @@ def test_cuda_by_name_is_refused_where_there_is_none():
         Model.load(device="cuda")
 
 
-def test_metadata_reads_itself(entries):
+def test_metadata_round_trip(entries):
     assert Metadata.parse(entries).recipe == "mel_residual"
 
 
@@ -197,7 +197,7 @@ def _with(entries, key, **changes):
         ("schema", lambda e: "2.0"),
         ("schema", lambda e: ""),
         ("frontend", lambda e: _with(e, "frontend", frame_step=161)),
-        ("frontend", lambda e: _with(e, "frontend", hop_s=1 / 16_000)),  # which the digest does not cover
+        ("frontend", lambda e: _with(e, "frontend", hop_s=1 / 16_000)),  # not covered by the digest
         ("frontend_sha256", lambda e: "0" * 64),
         ("labels", lambda e: '["speech"]'),
         ("labels", lambda e: '["speech", "speech"]'),
@@ -227,14 +227,14 @@ def _with(entries, key, **changes):
         ("training", lambda e: " " * (1 << 20) + "{}"),
     ],
 )
-def test_metadata_that_lies_is_refused(entries, key, lie):
+def test_wrong_metadata_is_refused(entries, key, lie):
     entries[f"ms_edge.{key}"] = lie(entries)
     with pytest.raises(ModelError):
         Metadata.parse(entries)
 
 
 @pytest.mark.parametrize("first", ["ms_edge.model.session", "ms_edge.selftest.doctor"])
-def test_nothing_is_reported_to_anybody(tmp_path, first):
+def test_onnxruntime_telemetry_is_off(tmp_path, first):
     require_no_report(tmp_path, first, threads=1 if sys.platform == "linux" else None)
 
 
@@ -261,12 +261,12 @@ def require_no_report(home: Path, first: str, threads: int | None = None) -> Non
 
 
 @pytest.mark.parametrize(("answer", "expected"), [(1.0000001, 1.0), (-1e-7, 0.0), (1.001, None), (np.nan, None)])
-def test_rounding_beyond_zero_and_one_is_no_error(answer, expected):
+def test_scores_rounded_beyond_one_are_accepted(answer, expected):
     model = Model.load(device="cpu")
     model._session = type("Rounding", (), {"run": lambda *_: [np.array([[answer, 0.5]], np.float32)]})()
     inputs = np.zeros((1, *model.metadata.spec.feature_shape), np.float32)
     if expected is None:
-        with pytest.raises(ModelError, match="no probabilities"):
+        with pytest.raises(ModelError, match="not probabilities"):
             model.scores(inputs)
     else:
         assert model.scores(inputs).tolist() == [[expected, 0.5]]

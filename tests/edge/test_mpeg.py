@@ -1,4 +1,4 @@
-"""All audio of MPEG files is decoded, however little their headers say of it, and warnings are for what is missing."""
+"""All audio of MPEG files is decoded, whatever their headers state, and only missing audio causes warnings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ms_edge.audio import mpeg
 from ms_edge.audio.file import AudioFile
 from ms_edge.errors import AudioError
 
-# Samples that an encoder and a decoder of layer III put first; libsndfile cuts them off if it is told.
+# The delay of an encoder and a decoder of layer III. libsndfile removes it if a header states it.
 DELAY = 1105
 
 
@@ -33,7 +33,7 @@ def parts_of(content: bytes) -> tuple[list[mpeg.Part], list[str]]:
 
 
 def recording(rate: int, channels: int = 1, mode: str = "VARIABLE", seconds: float = 8.0) -> bytes:
-    """An MP3 file of loud noise for a second, then a soft tone: of variable rate, its first frames are its largest."""
+    """An MP3 file of variable bit rate: a second of loud noise, then a soft tone. Its first frames are the largest."""
     samples = 0.05 * np.sin(np.arange(round(seconds * rate)) / 9)
     samples[:rate] += np.random.default_rng(0).standard_normal(rate) * 0.2
     if channels == 2:
@@ -47,7 +47,7 @@ def recording(rate: int, channels: int = 1, mode: str = "VARIABLE", seconds: flo
 @pytest.mark.parametrize("rate", [44_100, 48_000, 32_000, 22_050, 16_000, 11_025, 8_000])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("mode", ["VARIABLE", "AVERAGE", "CONSTANT"])
-def test_an_mp3_that_states_no_length_is_decoded_whole(rate, channels, mode):
+def test_mp3_without_stated_length_is_decoded_completely(rate, channels, mode):
     stated = recording(rate, channels, mode, 3.0)
     expected, warnings = decoded(stated)
     assert (len(expected), warnings) == (3 * rate, [])
@@ -60,21 +60,21 @@ def test_an_mp3_that_states_no_length_is_decoded_whole(rate, channels, mode):
         same(found[DELAY : DELAY + len(expected)], expected)
 
 
-def test_the_length_that_libsndfile_estimates_is_far_too_short():
-    """Else the test above would show nothing."""
+def test_libsndfile_estimates_far_too_short_a_length():
+    """Otherwise the test above would prove nothing."""
     bare = hostile.without_header(recording(44_100, 1))
     assert soundfile.info(io.BytesIO(bare)).duration < 5
     assert len(decoded(bare)[0]) > 8 * 44_100
 
 
 @pytest.mark.parametrize("block_s", [0.001, 0.05, None])
-def test_blocks_of_any_size_hold_the_same_samples(block_s):
+def test_block_size_does_not_change_samples(block_s):
     bare = hostile.without_header(recording(22_050))
     same(decoded(bare, block_s)[0], decoded(bare)[0])
 
 
 @pytest.mark.parametrize("size", [mpeg.AHEAD + 1, mpeg.AHEAD + 100, 3 * mpeg.AHEAD])
-def test_frames_are_found_whatever_is_read_at_once(monkeypatch, size):
+def test_read_size_does_not_change_frames(monkeypatch, size):
     one, other = recording(44_100, 1), recording(24_000, 2)
     bare = hostile.without_header(one)
     content = one + hostile.ID3 + other + bare[:20_000] + bytes(5_000) + bare[20_000:] + bytes(30_000)
@@ -88,7 +88,7 @@ def test_frames_are_found_whatever_is_read_at_once(monkeypatch, size):
 @pytest.mark.parametrize(
     ("header", "kbit_s", "rate", "samples"),
     [
-        (b"\xff\xfd\x40\xc0", 64, 44_100, 1152),  # MPEG 1, layer II, of which every 26th frame is not padded
+        (b"\xff\xfd\x40\xc0", 64, 44_100, 1152),  # MPEG 1, layer II, in which every 26th frame has no padding
         (b"\xff\xfd\x44\xc0", 64, 48_000, 1152),
         (b"\xff\xfd\x48\xc0", 64, 32_000, 1152),
         (b"\xff\xf5\x80\xc0", 64, 22_050, 1152),  # MPEG 2
@@ -96,7 +96,7 @@ def test_frames_are_found_whatever_is_read_at_once(monkeypatch, size):
         (b"\xff\xe5\x88\xc0", 64, 8_000, 1152),  # MPEG 2.5
     ],
 )
-def test_mp2_is_decoded_whole(header, kbit_s, rate, samples):
+def test_mp2_is_decoded_completely(header, kbit_s, rate, samples):
     content = hostile.silent_mp2(100, kbit_s, rate, header)
     found, warnings = decoded(content)
     assert (len(found), warnings) == (100 * samples, [])
@@ -104,14 +104,14 @@ def test_mp2_is_decoded_whole(header, kbit_s, rate, samples):
     assert (len(found), warnings) == (99 * samples, ["truncated"])
 
 
-def test_mp1_is_decoded_whole():
+def test_mp1_is_decoded_completely():
     frame = b"\xff\xff\x14\xc0" + bytes(28)  # layer I, 32 kbit/s, 48 kHz: 32 bytes for 384 samples
     found, warnings = decoded(frame * 100)
     assert (len(found), warnings) == (100 * 384, [])
 
 
 @pytest.mark.parametrize("size", [200, 1001, 3400])
-def test_free_format_is_decoded_whole(size):
+def test_free_format_is_decoded_completely(size):
     frame = b"\xff\xfd\x04\xc0" + bytes(size - 4)
     found, warnings = decoded(frame * 50)
     assert (len(found), warnings) == (50 * 1152, [])
@@ -120,27 +120,27 @@ def test_free_format_is_decoded_whole(size):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 100])
-def test_an_incomplete_last_frame_is_truncation(cut):
+def test_incomplete_last_frame_is_truncated(cut):
     bare = hostile.without_header(recording(44_100))
     (part,), _ = parts_of(bare)
     (start, end), last = part.stretches[0], bare.rindex(bare[:2])
     assert (start, end) == (0, len(bare))
     assert decoded(bare[: last + cut])[1] == ["truncated"]
-    assert decoded(bare[:last])[1] == []  # nothing tells that there was more
+    assert decoded(bare[:last])[1] == []  # nothing shows that a frame is missing
 
 
 @pytest.mark.parametrize("start", [1, 2, 50, 103, 1_000])
-def test_a_file_that_begins_within_a_frame_loses_that_frame_alone(start):
+def test_only_the_incomplete_first_frame_is_lost(start):
     bare = hostile.without_header(recording(44_100))
     whole, _ = decoded(bare)
     found, warnings = decoded(bare[start:])
     assert warnings == ["damaged"]
     lost = len(whole) - len(found)
     assert lost in (1152, 2 * 1152)
-    same(found[4 * 1152 :], whole[lost + 4 * 1152 :])  # after what depends on the frames before
+    same(found[4 * 1152 :], whole[lost + 4 * 1152 :])  # after the samples that depend on earlier frames
 
 
-def test_junk_between_frames_is_left_out():
+def test_junk_between_frames_is_skipped():
     bare = hostile.without_header(recording(44_100))
     whole, _ = decoded(bare)
     frame = next(place for place in _frames(bare) if place > 20_000)
@@ -165,7 +165,7 @@ def test_junk_between_frames_is_left_out():
     ],
     ids=["ID3v1", "ID3v1 extended", "Lyrics3", "APE 1", "APE 2"],
 )
-def test_tags_at_the_end_are_no_samples(tail):
+def test_tags_at_the_end_add_no_samples(tail):
     stated = recording(44_100)
     for content in (stated, hostile.without_header(stated)):
         expected, _ = decoded(content)
@@ -176,16 +176,16 @@ def test_tags_at_the_end_are_no_samples(tail):
 
 
 @pytest.mark.parametrize("extra", [b"", bytes(3_000), b"\xff\xd8" + bytes(range(256)) * 1_000])
-def test_a_tag_at_the_beginning_may_be_longer_than_it_says(extra):
+def test_first_tag_may_exceed_its_stated_length(extra):
     bare = hostile.without_header(recording(44_100))
     found, warnings = decoded(hostile.ID3 + extra + bare)
     same(found, decoded(bare)[0])
     assert warnings == (["damaged"] if any(extra) else [])
-    too_long = b"ID3\x04\0\0\x7f\x7f\x7f\x7f"  # and one that claims the whole file
+    too_long = b"ID3\x04\0\0\x7f\x7f\x7f\x7f"  # and a tag that declares the size of the whole file
     same(decoded(too_long + bare)[0], decoded(bare)[0])
 
 
-def test_a_header_that_states_less_hides_nothing():
+def test_header_with_too_few_frames_hides_nothing():
     stated = recording(44_100)
     bare = hostile.without_header(stated)
     at = max(stated[:50].find(b"Info"), stated[:50].find(b"Xing"))
@@ -196,34 +196,34 @@ def test_a_header_that_states_less_hides_nothing():
         assert warnings == []
 
 
-def test_a_file_without_length_joined_to_another_is_decoded_through():
+def test_joined_file_without_length_is_decoded_completely():
     one, other = recording(44_100), recording(44_100, seconds=5.0)
     lengths = {name: len(decoded(content)[0]) for name, content in _named(one, other).items()}
     for first, second in (("one", "bare other"), ("bare one", "other"), ("bare one", "bare other"), ("one", "other")):
         found, warnings = decoded(_named(one, other)[first] + _named(one, other)[second])
         assert warnings == []
-        # Before a file without header, the header is left out, with what it states of the encoder's delay.
+        # The header is dropped before a file without one, and so is the encoder's delay that it states.
         first = "bare one" if second == "bare other" else first
         assert len(found) == lengths[first] + lengths[second]
 
 
-def test_parts_of_another_rate_are_left_out_and_those_after_them_are_not():
+def test_only_parts_of_another_rate_are_skipped():
     one, other = recording(44_100), recording(24_000)
     found, warnings = decoded(one + other + one)
     assert warnings == ["truncated"]
     same(found, np.tile(decoded(one)[0], 2))
 
 
-def test_a_vbri_header_is_no_audio_and_counts_frames():
-    bare = hostile.silent_mp2(50, header=b"\xff\xfb\x50\xc0")  # layer III without side information is silence too
+def test_vbri_header_adds_no_samples():
+    bare = hostile.silent_mp2(50, header=b"\xff\xfb\x50\xc0")  # a layer III frame without side information is silence
     vbri = bare[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 0, len(bare), 49) + bare[54:]
     found, warnings = decoded(vbri)
     assert (len(found), warnings) == (49 * 1152, [])
     assert decoded(vbri[: 20 * 209])[1] == ["truncated"]
 
 
-def test_what_libsndfile_reads_rightly_it_reads_without_detour():
-    """A call back for every frame makes decoding a fifth slower."""
+def test_libsndfile_reads_correct_files_directly():
+    """A callback for every frame makes decoding a fifth slower."""
     stated, constant = recording(44_100), recording(48_000, mode="CONSTANT")
     for content in (stated, hostile.ID3 + stated, stated + b"TAG" + bytes(125), hostile.without_header(constant)):
         (part,), warnings = parts_of(content)
@@ -246,13 +246,13 @@ def test_what_libsndfile_reads_rightly_it_reads_without_detour():
         hostile.silent_mp2(10) + b"ID3\x04\0\0\0\0\0\0" * 200_000,
     ],
 )
-def test_no_bytes_take_long_to_look_through(content):
+def test_any_bytes_are_searched_quickly(content):
     began = time.process_time()
     parts_of(content)
     assert time.process_time() - began < 10
 
 
-def test_mpeg_within_a_wav_stream_is_one_sentence():
+def test_mpeg_in_a_wav_stream_is_one_sentence():
     content = hostile.wav(hostile.chunk(b"fmt ", hostile.fmt(tag=0x55)), hostile.chunk(b"data", bytes(1_000)))
 
     class Forward(io.RawIOBase):
@@ -265,13 +265,13 @@ def test_mpeg_within_a_wav_stream_is_one_sentence():
         def readinto(self, buffer) -> int:
             return self.content.readinto(buffer)
 
-    with pytest.raises(AudioError, match="not read from a stream") as caught:
+    with pytest.raises(AudioError, match="cannot be read from a stream") as caught:
         AudioFile(Forward())
     assert caught.value.code == "not-audio"
 
 
 def _frames(bare: bytes) -> list[int]:
-    """Where the frames of a file begin that all have the same first two bytes, as their sizes say."""
+    """The offsets of frames with the same first two bytes, found by following their sizes."""
     rates = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
     places, at = [], 0
     while at + 4 <= len(bare):

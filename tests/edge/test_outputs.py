@@ -1,4 +1,4 @@
-"""What an output may replace, whose a part file is, and which records of an earlier run stand."""
+"""Which files an output may replace, who owns a part file, which earlier records are valid."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.output import journal as resume
 from ms_edge.output.destination import FileOutput, is_answer
-from ms_edge.output.writers import formats, is_as_written, json_line
+from ms_edge.output.formats import FORMATS
+from ms_edge.output.writers import is_as_written, json_line
 from ms_edge.results import Failure
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli", "classify"]
-posix = pytest.mark.skipif(os.name != "posix", reason="of links, FIFOs and signals")
+posix = pytest.mark.skipif(os.name != "posix", reason="Windows lacks links, FIFOs and signals")
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """The working directory, empty."""
+    """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -44,7 +45,7 @@ def recorded(*names: str) -> None:
 
 
 def contents() -> dict[str, bytes]:
-    """Every file below the working directory; a link has the name that it points to, and a FIFO nothing."""
+    """Return the content of every file below the working directory, and the target of every link."""
     return {
         str(path): os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
         for path in Path().rglob("*")
@@ -52,11 +53,11 @@ def contents() -> dict[str, bytes]:
     }
 
 
-# No output is an input
+# No input is replaced
 
 
 def tree_inputs(how: str) -> list[str]:
-    """Arguments by which `rec` and then `rec.txt` become inputs."""
+    """Return arguments that make `rec` and then `rec.txt` inputs."""
     if how == "names":
         return ["rec", "rec.txt"]
     if how == "directory":
@@ -67,19 +68,19 @@ def tree_inputs(how: str) -> list[str]:
 
 @pytest.mark.parametrize("how", ["names", "directory", "list"])
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_no_answer_in_a_tree_replaces_a_recording(folder, capsys, how, jobs):
+def test_no_result_in_a_tree_replaces_a_recording(folder, capsys, how, jobs):
     recorded("rec", "rec.txt")
     given = tree_inputs(how)
     assert cli.main(["classify", *given, "-o", "./", "-j", jobs]) == 1
     (complaint,) = capsys.readouterr().err.splitlines()
-    assert "rec: its answer cannot be written in ./ (./" in complaint
-    assert "rec.txt exists and is an input or no answer of ms-edge" in complaint
+    assert "rec: its result cannot be written in ./ (./" in complaint
+    assert "rec.txt exists and is an input or not a result of ms-edge" in complaint
     assert {path.name for path in folder.iterdir()} == {"rec", "rec.txt", "rec.txt.txt"} | ({"list"} & set(given))
     assert Path("rec.txt").read_bytes() == hostile.plain()
 
 
 @pytest.mark.parametrize("content", [hostile.PCM, bytes(64_000), b"\xff" * 64_000, hostile.encoded(form="FLAC")])
-def test_no_answer_in_a_tree_replaces_samples_without_a_header(folder, content):
+def test_no_result_in_a_tree_replaces_raw_samples(folder, content):
     Path("rec").write_bytes(content)
     Path("rec.txt").write_bytes(content)
     Path("list").write_text("rec\nrec.txt\n")
@@ -88,7 +89,7 @@ def test_no_answer_in_a_tree_replaces_samples_without_a_header(folder, content):
 
 
 @posix
-def test_no_answer_in_a_tree_replaces_what_a_link_leads_to(folder):
+def test_no_result_replaces_the_target_of_a_link(folder):
     recorded("a", "b", "deep/elsewhere")
     Path("a.txt").symlink_to("deep/elsewhere")
     os.link("b", "b.txt")
@@ -100,8 +101,8 @@ def test_no_answer_in_a_tree_replaces_what_a_link_leads_to(folder):
     assert set(after) - set(before) == {"a.txt.txt", "b.txt.txt"}
 
 
-def test_inputs_that_look_like_answers_are_not_replaced(folder, capsys):
-    """Those that are known from the beginning: names, the list, the model."""
+def test_inputs_that_look_like_results_are_kept(folder, capsys):
+    """These are known at the start: the paths, the list and the model."""
     recorded("a", "b", "c")
     answer = f"{'LABEL':<13}{'PROBABILITY':>11}\n"
     Path("a.txt").write_text(answer)
@@ -111,11 +112,11 @@ def test_inputs_that_look_like_answers_are_not_replaced(folder, capsys):
     assert cli.main(["classify", "a", "b", "a.txt", "--files-from", "c.txt", "-o", "./"]) == 1
     after = contents()
     assert {name: after[name] for name in before} == before
-    assert cli.main(["classify", "c", "-o", "./"]) == 0  # where it is none of the inputs, it is an answer
+    assert cli.main(["classify", "c", "-o", "./"]) == 0  # not an input now, so it counts as a result
     assert Path("c.txt").read_text().startswith(answer.split()[0])
 
 
-def test_a_failure_removes_no_recording_in_the_place_of_a_track(folder):
+def test_a_failure_removes_no_recording(folder):
     recorded("rec.vtt")
     Path("rec").write_text("broken")
     assert cli.main(["classify", "-q", "rec", "rec.vtt", "-o", "./", "--format", "webvtt"]) == 1
@@ -124,7 +125,7 @@ def test_a_failure_removes_no_recording_in_the_place_of_a_track(folder):
 
 
 @posix
-def test_a_pipe_in_the_place_of_an_answer_is_not_waited_for(folder):
+def test_a_pipe_in_the_output_is_not_opened(folder):
     recorded("rec")
     Path("out").mkdir()
     os.mkfifo("out/rec.txt")
@@ -133,18 +134,18 @@ def test_a_pipe_in_the_place_of_an_answer_is_not_waited_for(folder):
     assert "out/rec.txt exists" in run.stderr
 
 
-@pytest.mark.parametrize("name", sorted(formats()))
+@pytest.mark.parametrize("name", sorted(FORMATS))
 @pytest.mark.parametrize("timeline", [False, True])
-def test_answers_are_known_by_their_beginning(folder, samples, name, timeline):
-    form = formats()[name]
+def test_results_are_recognised_by_their_beginning(folder, samples, name, timeline):
+    writer = FORMATS[name](("speech", "music"), timeline)
     found = Classifier(device="cpu").classify(samples[0])
     for result in (found, Failure("a b.wav", "not-found", "a b.wav: no such file.")):
-        text = form.begin(("speech", "music"), timeline) + form.record(result, timeline, ("speech", "music")) + form.end
+        text = writer.begin() + writer.record(result) + writer.end()
         Path("answer").write_text(text, "utf-8", newline="")
         assert is_answer("answer"), text[:80]
 
 
-def test_no_recording_looks_like_an_answer(tmp_path, samples):
+def test_no_recording_looks_like_a_result(tmp_path, samples):
     paths = list(samples)
     for number, case in enumerate(hostile.CASES.values()):
         case.make(tmp_path / str(number))
@@ -159,8 +160,8 @@ def test_no_recording_looks_like_an_answer(tmp_path, samples):
     "how", ["same", "directory", pytest.param("link", marks=posix), pytest.param("hard", marks=posix)]
 )
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_an_input_that_is_known_late_is_not_replaced(folder, capsys, how, jobs, suffix):
-    """Also where it is no recording, or not one second of it."""
+def test_an_input_named_late_is_not_replaced(folder, capsys, how, jobs, suffix):
+    """Also if it is not a recording, or shorter than a second."""
     recorded("a.wav")
     name = f"short.{suffix}"
     Path(name).write_bytes(hostile.plain(hostile.PCM[:400]))
@@ -178,7 +179,7 @@ def test_an_input_that_is_known_late_is_not_replaced(folder, capsys, how, jobs, 
 
 
 @pytest.mark.parametrize("name", ["list", "model", "a.jsonl.part", "a.jsonl.resume"])
-def test_a_list_a_model_and_a_part_that_are_inputs_are_not_replaced(folder, capsys, name):
+def test_lists_models_and_parts_are_not_replaced(folder, capsys, name):
     recorded("a.wav")
     Path(name).write_text('{"schema": "ms-edge/1", "path": "a"}\n')
     output = "a.jsonl" if name.startswith("a.") else name
@@ -190,8 +191,8 @@ def test_a_list_a_model_and_a_part_that_are_inputs_are_not_replaced(folder, caps
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_what_a_run_writes_is_not_read_by_it(folder, suffix):
-    """As a directory holds it that is given with --glob '*'."""
+def test_a_run_does_not_read_its_output(folder, suffix):
+    """A directory may contain the output, with --glob '*'."""
     recorded("a.wav", "z.wav")
     output = f"r.{suffix}"
     assert cli.main(["classify", "-q", ".", "--glob", "*", "-o", output]) == 1
@@ -202,8 +203,8 @@ def test_what_a_run_writes_is_not_read_by_it(folder, suffix):
 
 
 @pytest.mark.parametrize(("content", "status"), [(hostile.plain(), 2), (b"mine", 2), (b"path,label\n", 0), (b"", 0)])
-def test_what_comes_to_the_place_of_an_output_meanwhile(folder, monkeypatch, capsys, content, status):
-    """A recording stays; the answers of another run do not."""
+def test_a_recording_that_appears_meanwhile_is_kept(folder, monkeypatch, capsys, content, status):
+    """The results of another run are replaced."""
     recorded("a.wav")
     Path("new").write_bytes(content)
     classify = Classifier.classify
@@ -219,15 +220,15 @@ def test_what_comes_to_the_place_of_an_output_meanwhile(folder, monkeypatch, cap
     complaint = capsys.readouterr().err
     if status:
         assert "another program put a file there" in complaint
-        assert f"{parts[0]} holds what was done" in complaint
+        assert f"{parts[0]} holds the results so far" in complaint
     assert len(parts) == bool(status)
 
 
 @posix
-def test_another_part_is_neither_moved_nor_removed(folder):
-    """As where somebody removed ours, and another run began."""
+def test_the_part_of_another_run_is_kept(folder):
+    """Somebody removed our part, and another run began."""
     for discard in (False, True):
-        output = FileOutput("r.csv", formats()["csv"], ("speech",), False)
+        output = FileOutput("r.csv", FORMATS["csv"](("speech",), timeline=False))
         Path(output.part).unlink()
         Path(output.part).write_text("of another run")
         if discard:
@@ -246,7 +247,7 @@ def test_another_part_is_neither_moved_nor_removed(folder):
 
 @contextlib.contextmanager
 def a_run_that_goes_on(*options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A run that has written one record to r.jsonl.part and waits for the name of another recording."""
+    """A run that has written one record to r.jsonl.part and waits for another path."""
     with subprocess.Popen([*COMMAND, "--files-from", "-", "-o", "r.jsonl", *options], stdin=subprocess.PIPE) as process:
         try:
             process.stdin.write(b"a.wav\n")
@@ -265,7 +266,7 @@ def wait_for_records(process: subprocess.Popen[bytes], count: int) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--resume"]])
-def test_a_second_run_into_the_same_file_ends_with_a_sentence(folder, options):
+def test_a_second_run_into_one_file_is_refused(folder, options):
     recorded("a.wav", "b.wav")
     Path("r.jsonl").write_text("old")
     with a_run_that_goes_on() as process:
@@ -285,8 +286,8 @@ def test_a_second_run_into_the_same_file_ends_with_a_sentence(folder, options):
 
 @posix
 @pytest.mark.parametrize("options", [[], ["-j", "2"]])
-def test_the_lock_goes_with_a_run_that_is_killed(folder, options):
-    """Though its workers may end after it."""
+def test_a_killed_run_releases_its_lock(folder, options):
+    """Its workers may end after it."""
     recorded("a.wav", "b.wav")
     with a_run_that_goes_on(*options) as process:
         os.kill(process.pid, signal.SIGKILL)
@@ -295,7 +296,7 @@ def test_the_lock_goes_with_a_run_that_is_killed(folder, options):
     assert set(contents()) == {"a.wav", "b.wav", "r.jsonl"}
 
 
-def test_of_many_runs_that_begin_at_once_no_two_write_one_file(folder):
+def test_no_two_runs_write_one_file(folder):
     recorded(*(f"in/{number}.wav" for number in range(20)))
     command = [*COMMAND, "in", "-o", "r.jsonl", "-j", "1"]
     runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
@@ -307,8 +308,8 @@ def test_of_many_runs_that_begin_at_once_no_two_write_one_file(folder):
     assert not Path("r.jsonl.part").exists()
 
 
-def test_a_part_that_was_moved_before_it_was_locked_is_left_alone(folder, monkeypatch):
-    """The run that had it locked has just ended."""
+def test_a_renamed_part_is_not_written(folder, monkeypatch):
+    """The run that had locked it has just ended."""
     Path("r.jsonl.part").write_text('{"schema": "ms-edge/1", "path": "a"}\n')
     lock, before = resume._lock, contents()["r.jsonl.part"]
 
@@ -324,8 +325,8 @@ def test_a_part_that_was_moved_before_it_was_locked_is_left_alone(folder, monkey
     assert contents() == {"r.jsonl": before, "r.jsonl.part": b"new"}
 
 
-def test_where_a_file_system_has_no_locks_a_run_goes_on(folder, monkeypatch):
-    fcntl = pytest.importorskip("fcntl", reason="of POSIX")
+def test_a_file_system_without_locks_is_enough(folder, monkeypatch):
+    fcntl = pytest.importorskip("fcntl", reason="only POSIX has fcntl")
 
     def no_locks(descriptor, how):
         raise OSError(37, "no locks available")
@@ -335,7 +336,7 @@ def test_where_a_file_system_has_no_locks_a_run_goes_on(folder, monkeypatch):
     assert cli.main(["classify", "a.wav", "-o", "r.jsonl"]) == 0
 
 
-# What is not ours is neither waited for nor changed
+# Files that ms-edge did not write are not changed
 
 
 def _socket(path: str) -> None:
@@ -361,19 +362,19 @@ STRANGERS = {
 @pytest.mark.parametrize("stranger", STRANGERS)
 @pytest.mark.parametrize("name", ["r.jsonl.part", "r.jsonl.resume"])
 @pytest.mark.parametrize("options", [[], ["--resume"]])
-def test_what_no_run_left_is_not_changed(folder, capsys, stranger, name, options):
+def test_files_that_no_run_left_are_kept(folder, capsys, stranger, name, options):
     recorded("a.wav")
     STRANGERS[stranger](name)
     before = contents()
     assert cli.main(["classify", "a.wav", "-o", "r.jsonl", *options]) == 2
     (complaint,) = capsys.readouterr().err.splitlines()
-    assert f"{name}: is not what an earlier run left" in complaint
+    assert f"{name}: was not left by an earlier run" in complaint
     assert contents() == before
 
 
 @posix
 @pytest.mark.parametrize("name", ["r.jsonl.part", "r.jsonl.resume"])
-def test_a_pipe_that_no_run_left_is_not_waited_for(folder, name):
+def test_a_pipe_named_like_a_part_is_refused(folder, name):
     recorded("a.wav")
     os.mkfifo(name)
     for options in ([], ["--resume"]):
@@ -381,13 +382,13 @@ def test_a_pipe_that_no_run_left_is_not_waited_for(folder, name):
             [*COMMAND, "a.wav", "-o", "r.jsonl", *options], capture_output=True, text=True, timeout=60, check=False
         )
         assert run.returncode == 2
-        assert f"{name}: is not what an earlier run left" in run.stderr
+        assert f"{name}: was not left by an earlier run" in run.stderr
         assert set(contents()) == {"a.wav", name}
 
 
 @pytest.mark.parametrize("left", [b"", OURS[:5], OURS[:-3], OURS * 3])
 @pytest.mark.parametrize("name", ["r.jsonl.part", "r.jsonl.resume"])
-def test_what_an_earlier_run_left_is_no_obstacle(folder, left, name):
+def test_files_that_a_run_left_are_used(folder, left, name):
     recorded("a.wav")
     for options in ([], ["--resume"]):
         Path(name).write_bytes(left)
@@ -397,7 +398,7 @@ def test_what_an_earlier_run_left_is_no_obstacle(folder, left, name):
 
 @pytest.mark.parametrize("before", [None, OURS])
 def test_an_interrupt_before_the_first_record_loses_nothing(folder, monkeypatch, before):
-    """While the index of earlier records is made, which may take long."""
+    """The interrupt comes while the earlier records are indexed."""
     recorded("a.wav")
     if before:
         Path("r.jsonl.part").write_bytes(before)
@@ -412,12 +413,12 @@ def test_an_interrupt_before_the_first_record_loses_nothing(folder, monkeypatch,
     assert contents() == {"a.wav": hostile.plain(), "r.jsonl": OURS, **kept}
 
 
-# Records that stand
+# Valid records
 
 
 @pytest.fixture
 def earlier(folder) -> list[bytes]:
-    """The lines of a finished run over four recordings into r.jsonl."""
+    """The lines in r.jsonl of a finished run over four recordings."""
     recorded("a.wav", "b.wav", "c.wav", "d.wav")
     assert resumed() == ["a.wav", "b.wav", "c.wav", "d.wav"]
     assert resumed() == []
@@ -425,7 +426,7 @@ def earlier(folder) -> list[bytes]:
 
 
 def resumed(*options: str) -> list[str]:
-    """Run with --resume; the recordings that were read."""
+    """Run with --resume. Return the recordings that were classified."""
     read = []
     with pytest.MonkeyPatch.context() as patch:
         classify = Classifier.classify
@@ -462,7 +463,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_record_that_was_changed_is_done_again(earlier, change):
+def test_a_changed_record_is_done_again(earlier, change):
     changed = CHANGES[change](earlier[1])
     assert changed != earlier[1]
     Path("r.jsonl").write_bytes(b"".join([earlier[0], changed, *earlier[2:]]))
@@ -470,14 +471,14 @@ def test_a_record_that_was_changed_is_done_again(earlier, change):
     assert Path("r.jsonl").read_bytes() == b"".join(earlier)
 
 
-def test_an_earlier_record_stands_though_a_later_one_was_changed(earlier):
+def test_a_changed_record_leaves_earlier_ones_valid(earlier):
     Path("r.jsonl").write_bytes(b"".join([*earlier, CHANGES["label"](earlier[2])]))
     assert resumed() == []
     assert Path("r.jsonl").read_bytes() == b"".join(earlier)
 
 
-def test_records_that_were_written_by_something_else_are_done_again(earlier):
-    """With every field that we would write, and a checksum that is right, but of another text."""
+def test_records_of_other_programs_are_done_again(earlier):
+    """They have all our fields and the checksum of another text."""
     others = [
         json.dumps({**json.loads(line), "label": "é"}, ensure_ascii=False).encode()
         for line in map(without_checksum, earlier)
@@ -487,7 +488,7 @@ def test_records_that_were_written_by_something_else_are_done_again(earlier):
     assert resumed() == ["a.wav", "b.wav", "c.wav", "d.wav"]
 
 
-def test_no_byte_of_a_record_can_change_unseen(samples):
+def test_every_changed_byte_of_a_record_is_noticed(samples):
     line = json_line(Classifier(device="cpu").classify(samples[0]), timeline=True).encode()
     assert is_as_written(line)
     for at in range(len(line)):
@@ -495,8 +496,8 @@ def test_no_byte_of_a_record_can_change_unseen(samples):
         assert not is_as_written(line[:at] + line[at + 1 :])
 
 
-def test_a_checksum_is_of_the_line_without_it(samples, capsys):
-    """So others can check it: each line of JSON Lines has one, as its last field."""
+def test_a_checksum_covers_the_rest_of_its_line(samples, capsys):
+    """Other programs can check it: it is the last field of each line."""
     cli.main(["classify", "--format", "jsonl", str(samples[0]), "missing.wav"])
     for line in capsys.readouterr().out.splitlines(keepends=True):
         record = json.loads(line)
@@ -507,7 +508,7 @@ def test_a_checksum_is_of_the_line_without_it(samples, capsys):
 
 
 def test_a_copy_of_a_finished_run_is_resumed(earlier, tmp_path):
-    """Nothing of a record depends on where it lies."""
+    """A record does not depend on the place of its file."""
     shutil.move("r.jsonl", "r.jsonl.part")
     assert resumed() == []
     assert Path("r.jsonl").read_bytes() == b"".join(earlier)

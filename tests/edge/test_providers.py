@@ -22,12 +22,12 @@ VINO = "OpenVINOExecutionProvider"
         (VINO, [VINO, CPU], [VINO]),
     ],
 )
-def test_providers_asked_for(device, available, expected):
+def test_requested_providers_for_each_device(device, available, expected):
     assert requested_providers(device, available) == expected
 
 
 @pytest.mark.parametrize("device", ["cuda:", "cuda:x", "cuda:-1", "cpu:0", "cuda:\u0663"])
-def test_devices_that_cannot_be_meant_are_usage_errors(device):
+def test_invalid_devices_are_usage_errors(device):
     with pytest.raises(UsageError):
         requested_providers(device, [CUDA, CPU])
 
@@ -42,7 +42,7 @@ def test_devices_that_cannot_be_meant_are_usage_errors(device):
         ("", "only"),
     ],
 )
-def test_devices_this_build_lacks_are_errors(device, hint):
+def test_unsupported_devices_are_device_errors(device, hint):
     with pytest.raises(DeviceError, match=hint):
         requested_providers(device, ["AzureExecutionProvider", CPU])
 
@@ -61,12 +61,12 @@ def test_tf32_is_off_on_cuda():
         ([VINO], [VINO, CPU], VINO, False),
     ],
 )
-def test_the_provider_that_really_runs(requested, obtained, provider, fell):
+def test_obtained_provider_is_the_one_that_runs(requested, obtained, provider, fell):
     assert obtained_provider(requested, obtained) == provider
     assert fell_back(requested, provider) is fell
 
 
 @pytest.mark.parametrize("obtained", [[CPU], []])
-def test_a_silent_fallback_is_an_error_for_a_named_device(obtained):
-    with pytest.raises(DeviceError, match="CUDA was asked for, but onnxruntime runs on"):
+def test_silent_fallback_from_named_device_is_an_error(obtained):
+    with pytest.raises(DeviceError, match="CUDA is not available: onnxruntime runs on"):
         obtained_provider([(CUDA, {"device_id": "1"})], obtained)

@@ -15,16 +15,16 @@ MEL = FrontEndSpec(
 
 
 @pytest.mark.parametrize("spec", [SPEC, MEL])
-def test_survives_json(spec):
+def test_spec_survives_json(spec):
     assert FrontEndSpec.from_json(spec.to_json()) == spec
 
 
-def test_shape_is_that_of_the_article():
+def test_feature_shape_is_the_published_one():
     assert SPEC.feature_shape == (129, 212)
     assert MEL.feature_shape == (49, 48)
 
 
-def test_digest_covers_everything_trained_and_not_the_hop():
+def test_digest_covers_trained_fields_only():
     changes = {
         "sample_rate_hz": 22_000, "frame_length": 2047, "frame_step": 511, "fft_length": 512, "clip_s": 5.5, "magnitude": "power",
         "mel": MelSpec(40, 0.0, 8000.0), "log_floor": None, "layout": "frames_bins",
@@ -51,13 +51,13 @@ def test_digest_covers_everything_trained_and_not_the_hop():
         {"mel": {"bands": 40, "low_hz": 500, "high_hz": 100}}, {"mel": []}, {"unknown": 1},
     ],
 )  # fmt: skip
-def test_refuses_what_is_not_a_front_end(change):
+def test_invalid_front_ends_are_refused(change):
     text = json.dumps({**json.loads(SPEC.to_json()), **change})
     with pytest.raises(ModelError, match="spec is not usable"):
         FrontEndSpec.from_json(text)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
-def test_refuses_what_is_not_a_json_object(text):
+def test_text_without_json_object_is_refused(text):
     with pytest.raises(ModelError):
         FrontEndSpec.from_json(text)

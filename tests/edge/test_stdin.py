@@ -1,4 +1,4 @@
-"""What comes through a pipe: WAV with the sizes that pipes leave, headerless PCM, streams that do not end."""
+"""Audio from pipes: WAV with the sizes that writers to pipes put in, headerless PCM, endless streams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 
 
 def piped(content: bytes, *arguments: str, slowly: bool = False) -> tuple[int, list[dict], str]:
-    """Exit status, records and stderr of `ms-edge ... -` fed with content through a pipe."""
+    """Pipe content into `ms-edge ... -`; return its exit status, records and stderr."""
     with subprocess.Popen(
         [*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -62,11 +62,11 @@ def recording(samples):
         (0x7FFFFFFF, 0x7FFFFFDB, ["stream-header"]),  # sox
         (0x80000024, 0x80000000, ["stream-header"]),  # arecord
         (0, 0, ["stream-header"]),  # gstreamer
-        (36, 0, ["stream-header"]),  # Python's wave module, before it goes back
+        (36, 0, ["stream-header"]),  # Python's wave module, before it seeks back to write the sizes
     ],
 )
 @pytest.mark.parametrize("slowly", [False, True])
-def test_a_wav_stream_has_the_answer_of_the_file(recording, riff, data, warnings, slowly):
+def test_wav_stream_gives_the_answer_of_its_file(recording, riff, data, warnings, slowly):
     content = bytearray(recording.read_bytes())
     assert content[36:40] == b"data"
     if riff is not None:
@@ -80,7 +80,7 @@ def test_a_wav_stream_has_the_answer_of_the_file(recording, riff, data, warnings
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "ULAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"])
 @pytest.mark.parametrize("endless", [False, True])
-def test_every_coding_streams(recording, subtype, endless, tmp_path):
+def test_every_coding_can_be_streamed(recording, subtype, endless, tmp_path):
     audio, _ = soundfile.read(recording)
     path = tmp_path / "a.wav"
     soundfile.write(path, audio, 8_000, subtype)
@@ -95,7 +95,7 @@ def test_every_coding_streams(recording, subtype, endless, tmp_path):
     assert record["label"] == Classifier().classify(path).label
 
 
-def test_a_stream_that_breaks_off_is_marked(recording):
+def test_truncated_stream_is_marked(recording):
     content = recording.read_bytes()
     status, (record,), _ = piped(content[: len(content) // 2], "classify", "--format", "jsonl", "-")
     assert status == 0
@@ -108,9 +108,9 @@ def test_a_stream_that_breaks_off_is_marked(recording):
 def test_a_stream_has_the_samples_of_the_file(recording, subtype, block_s, tmp_path, monkeypatch):
     audio, rate = soundfile.read(recording)
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.tile(audio, 5), rate, subtype)  # some blocks of reading
+    soundfile.write(path, np.tile(audio, 5), rate, subtype)  # longer than a few blocks
     expected = read_mono(path, rate)
-    # As if it could only be read forward.
+    # As if the file could not seek.
     monkeypatch.setattr(
         "ms_edge.audio.file.open_descriptor",
         lambda name: (os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), None),
@@ -122,7 +122,7 @@ def test_a_stream_has_the_samples_of_the_file(recording, subtype, block_s, tmp_p
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "IMA_ADPCM", "MS_ADPCM", "GSM610"])
-def test_no_coding_invents_what_did_not_come(recording, subtype, tmp_path):
+def test_truncated_stream_gets_no_invented_samples(recording, subtype, tmp_path):
     audio, _ = soundfile.read(recording)
     path = tmp_path / "a.wav"
     soundfile.write(path, audio, 8_000, subtype)
@@ -132,13 +132,13 @@ def test_no_coding_invents_what_did_not_come(recording, subtype, tmp_path):
     assert record["duration_s"] == pytest.approx(6.0, abs=0.1)
 
 
-def test_what_follows_the_samples_in_a_stream_is_not_heard(recording):
+def test_chunks_after_the_samples_are_ignored(recording):
     content = recording.read_bytes() + hostile.chunk(b"LIST", np.random.default_rng(0).bytes(64_000))
     _, (record,), _ = piped(content, "classify", "--format", "jsonl", "-")
     assert (record["duration_s"], record["warnings"]) == (6.0, [])
 
 
-def test_headerless_pcm(recording):
+def test_headerless_pcm_is_read(recording):
     audio, rate = soundfile.read(recording, dtype="int16")
     status, (record,), _ = piped(audio.tobytes(), "classify", "--raw", f"{rate}:1:s16le", "--format", "jsonl", "-")
     assert status == 0
@@ -149,7 +149,7 @@ def test_headerless_pcm(recording):
 @pytest.mark.parametrize(
     ("content", "code", "says"),
     [
-        (b"", "empty-file", "ended before it began"),
+        (b"", "empty-file", "the stream is empty"),
         (b"RIFF", "not-audio", "not WAV"),
         (b"I am not audio.\n" * 1000, "not-audio", "--raw"),
         (hostile.encoded(form="FLAC"), "not-audio", "ffmpeg"),
@@ -160,7 +160,7 @@ def test_headerless_pcm(recording):
         (hostile.plain()[:44], "too-short", "0.000 s"),
     ],
 )
-def test_streams_that_cannot_be_read_are_one_sentence(content, code, says):
+def test_unreadable_stream_is_one_sentence(content, code, says):
     status, (record,), complaints = piped(content, "classify", "--format", "jsonl", "-")
     assert status == 1
     assert record["error"]["code"] == code
@@ -178,7 +178,7 @@ def test_a_redirected_file_of_any_format_is_read(recording, tmp_path):
     assert json.loads(run.stdout)["scores"] == Classifier().classify(recording).record()["scores"]
 
 
-def test_a_pipe_that_somebody_made_non_blocking_is_waited_for(recording):
+def test_non_blocking_pipe_is_read_to_its_end(recording):
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     content = recording.read_bytes()
@@ -200,21 +200,21 @@ def test_a_closed_standard_input_is_a_sentence():
         ["sh", "-c", '"$@" classify - <&-', "sh", *COMMAND], capture_output=True, text=True, check=False
     )
     assert run.returncode == 1
-    assert run.stderr == "ms-edge: -: the stream ended before it began.\n"
+    assert run.stderr == "ms-edge: -: the stream is empty.\n"
 
 
 def start_stream(*arguments: str) -> subprocess.Popen[bytes]:
     command = [*COMMAND, "stream", *arguments]
     before = signal.signal(
         signal.SIGINT, signal.default_int_handler
-    )  # a suite in the background ignores it, and so would a child
+    )  # tests in the background ignore it, and a child process would too
     try:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_live_stream_prints_each_window_while_the_next_has_not_come(recording):
+def test_live_stream_prints_each_window_at_once(recording):
     audio, rate = soundfile.read(recording, dtype="int16")
     with start_stream("--raw", f"{rate}:1:s16le", "--hop", "0.5", "--format", "jsonl", "-") as process:
         process.stdin.write(audio[: rate + 1600].tobytes())  # one second and a tenth; the stream goes on
@@ -239,12 +239,12 @@ def test_a_live_stream_prints_each_window_while_the_next_has_not_come(recording)
     assert set(first) == {"schema", "path", "start_s", "end_s", "label", "probability", "scores", "warnings"}
 
 
-def test_a_stream_that_never_ends_is_followed_until_it_is_interrupted(recording):
+def test_endless_stream_runs_until_interrupted(recording):
     header = hostile.wav(hostile.FMT, hostile.chunk(b"data", b"", 0xFFFFFFFF), size=0xFFFFFFFF)
     with start_stream("--hop", "0.5", "-") as process:
         process.stdin.write(header + bytes(32_000 * 30))
         process.stdin.flush()
-        lines = [process.stdout.readline() for _ in range(59)]  # the head, and windows up to 29.5 s
+        lines = [process.stdout.readline() for _ in range(59)]  # the header, and windows up to 29.5 s
         assert b"silence" in lines[-1]
         assert process.poll() is None
         if os.name == "posix":
@@ -255,9 +255,9 @@ def test_a_stream_that_never_ends_is_followed_until_it_is_interrupted(recording)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_an_interrupt_that_is_lost_on_the_way_is_raised_in_the_end(number):
-    """As in a callback of libsndfile, which cannot raise: a live stream that was interrupted there once ended with exit status 0."""
-    before = signal.signal(number, signal.default_int_handler)  # a suite under nohup ignores some
+def test_lost_interrupt_is_raised_at_the_end(number):
+    """A callback of libsndfile cannot raise. An interrupt there once ended a stream with exit status 0."""
+    before = signal.signal(number, signal.default_int_handler)  # tests under nohup ignore some signals
     try:
         hook = sys.unraisablehook
         with pytest.raises(KeyboardInterrupt), raised_for_certain(), contextlib.suppress(KeyboardInterrupt):
@@ -284,7 +284,7 @@ def test_a_stream_without_a_sample_fails(content):
 
 
 @pytest.mark.parametrize("form", ["text", "jsonl"])
-def test_a_stream_says_what_is_wrong_with_its_input(recording, tmp_path, form):
+def test_stream_reports_warnings_about_its_input(recording, tmp_path, form):
     (tmp_path / "a.wav").write_bytes(recording.read_bytes()[:60_000])
     for source, content in ((str(tmp_path / "a.wav"), None), ("-", recording.read_bytes()[:60_000])):
         with start_stream("--format", form, source) as process:
@@ -295,7 +295,7 @@ def test_a_stream_says_what_is_wrong_with_its_input(recording, tmp_path, form):
             assert json.loads(out.splitlines()[-1])["warnings"] == ["truncated"]
 
 
-def test_what_is_too_short_to_classify_is_not_labelled_by_a_stream(recording):
+def test_stream_refuses_input_that_is_too_short(recording):
     for content in (recording.read_bytes()[: 44 + 3_000], hostile.plain(hostile.PCM[:7_998])):
         with start_stream("-") as process:
             out, complaint = process.communicate(content)
@@ -309,8 +309,8 @@ def test_what_is_too_short_to_classify_is_not_labelled_by_a_stream(recording):
     assert len(list(Classifier().stream([*short, short[0]], 16_000))) == 1
 
 
-def test_six_hours_and_more_than_four_gigabytes_are_no_end(monkeypatch):
-    """The stream is unlimited to libsndfile: its declared length lies beyond what any counter of ours reaches."""
+def test_stream_length_has_no_limit(monkeypatch):
+    """libsndfile sees an unlimited stream: more frames than we could ever count."""
     read_end, write_end = os.pipe()
     header = hostile.wav(hostile.FMT, hostile.chunk(b"data", b"", 0xFFFFFFFF), size=0xFFFFFFFF)
     os.write(write_end, header + bytes(3200))
@@ -322,12 +322,12 @@ def test_six_hours_and_more_than_four_gigabytes_are_no_end(monkeypatch):
         assert audio.warnings == ["stream-header"]
 
 
-def test_the_first_answer_of_a_stream_does_not_wait_for_a_big_block():
+def test_first_answer_needs_no_large_block():
     with start_stream("--raw", "8000:1:mulaw", "--hop", "0.25", "-") as process:
         process.stdin.write(b"\xff" * 10_000)
         process.stdin.flush()
         began = time.monotonic()
         assert process.stdout.readline().split()[:2] == [b"START", b"END"]
         assert b"silence" in process.stdout.readline()
-        assert time.monotonic() - began < 30  # it would hang, not be late
+        assert time.monotonic() - began < 30  # the defect would be a hang, not a delay
         process.stdin.close()

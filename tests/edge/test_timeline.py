@@ -20,12 +20,12 @@ from ms_edge.timeline import Prior, best_path, segments, window_label
 
 LABELS = ("speech", "music")
 DECISIONS = [Decision("exclusive", ()), Decision("independent", (0.5, 0.5)), Decision("independent", (0.3, 0.8))]
-PRIOR = Prior(change=5.0, to_silence=1.0, beyond_s={})  # whatever the one in use is fitted to
+PRIOR = Prior(change=5.0, to_silence=1.0, beyond_s={})  # independent of the fitted values
 probabilities = st.floats(0, 1, width=32)
 
 
 def worth(evidence, path, costs):
-    """The sum of a path's evidence less what its changes cost."""
+    """Return the sum of a path's evidence minus the costs of its changes."""
     changes = sum(min(costs[a], costs[b]) for a, b in pairwise(path) if a != b)
     return evidence[np.arange(len(path)), path].sum() - changes
 
@@ -37,7 +37,7 @@ def worth(evidence, path, costs):
     minimum=st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.5, 100.0]),
     costs=st.lists(st.integers(0, 9), min_size=3, max_size=3),
 )
-def test_the_best_path_is_the_best_of_all_paths(evidence, widths, minimum, costs):
+def test_best_path_beats_all_other_paths(evidence, widths, minimum, costs):
     evidence = np.array(evidence, np.float64)
     count = len(evidence)
     borders = [0.0, *np.cumsum(widths[:count])]
@@ -61,7 +61,7 @@ def test_the_best_path_is_the_best_of_all_paths(evidence, widths, minimum, costs
     minimum=st.sampled_from([0.0, 0.3, 1.0, 2.0, 50.0]),
     decision=st.sampled_from(DECISIONS),
 )
-def test_segments_cover_all_without_gaps_and_are_long_enough(rows, minimum, decision):
+def test_segments_have_no_gaps_and_minimum_duration(rows, minimum, decision):
     scores = np.array([row[:2] for row in rows], np.float32)
     silent = np.array([row[2] for row in rows])
     borders = np.arange(len(rows) + 1) / 2
@@ -81,14 +81,14 @@ def test_segments_cover_all_without_gaps_and_are_long_enough(rows, minimum, deci
             assert here == ("silence" if quiet else window_label(row, LABELS, decision))
 
 
-def test_one_odd_window_is_smoothed_away_and_a_long_change_is_not():
+def test_only_short_changes_are_smoothed_away():
     speech, music = [0.95, 0.05], [0.05, 0.95]
     scores = np.array([speech] * 6 + [music] + [speech] * 6 + [music] * 4, np.float32)
     parts = segments(scores, np.zeros(17, bool), np.arange(18) / 2, LABELS, DECISIONS[1], 1.0, PRIOR)
     assert [(part.start_s, part.end_s, part.label) for part in parts] == [(0.0, 6.5, "speech"), (6.5, 8.5, "music")]
 
 
-def test_edges_move_by_how_far_a_label_is_heard_beyond_them():
+def test_edges_move_by_the_fitted_correction():
     speech, music, both, neither = [0.95, 0.05], [0.05, 0.95], [0.95, 0.95], [0.05, 0.05]
     scores = np.repeat(np.array([speech, music, both, neither, speech], np.float32), 10, axis=0)
     prior = Prior(5.0, beyond_s={"speech": 0.2, "music": 0.1})
@@ -97,15 +97,15 @@ def test_edges_move_by_how_far_a_label_is_heard_beyond_them():
         parts = segments(scores, np.zeros(50, bool), np.arange(51.0), LABELS, DECISIONS[1], min_duration_s, prior)
         return [part.start_s for part in parts] + [parts[-1].end_s]
 
-    # Where two labels begin or end at once, by the mean.
+    # If two labels begin or end together, by the mean of their corrections.
     assert edges_s(1.0) == [0, 10 + 0.1 - 0.2, 20.2, 30 - 0.15, 40.2, 50]
-    assert edges_s(10.0) == [0, 10, 20, 30, 40, 50]  # none becomes too short
-    assert edges_s(0.0) == [0, 10, 20, 30, 40, 50]  # every window its own label
+    assert edges_s(10.0) == [0, 10, 20, 30, 40, 50]  # no segment may become too short
+    assert edges_s(0.0) == [0, 10, 20, 30, 40, 50]  # every window keeps its own label
 
 
 @pytest.mark.parametrize("hop_s", [0.16, 0.25, 0.5, 1.0])
 def test_segments_do_not_depend_on_the_hop(hop_s):
-    """Evidence counts by the second: more windows in it do not make a doubtful change a sure one."""
+    """Evidence counts per second: more windows per second do not make a doubtful change certain."""
     times = np.arange(0, 60, hop_s) + hop_s / 2
     doubtful = np.where((times % 4 > 2)[:, np.newaxis], (0.8, 0.6), (0.9, 0.1))
     scores = np.where((times < 40)[:, np.newaxis], doubtful, (0.05, 0.9)).astype(np.float32)
@@ -117,7 +117,7 @@ def test_segments_do_not_depend_on_the_hop(hop_s):
     assert parts[0].end_s == pytest.approx(40, abs=hop_s)
 
 
-def test_a_short_pause_belongs_to_what_is_around_it_and_a_long_one_is_silence():
+def test_only_long_pauses_are_segments_of_silence():
     scores = np.array([[0.9, 0.1]] * 20, np.float32)
     silent = np.zeros(20, bool)
     silent[4], silent[10:16] = True, True
@@ -139,7 +139,7 @@ def test_a_sound_is_never_called_silence():
 
 @pytest.fixture(scope="module")
 def programme(samples, tmp_path_factory):
-    """A little radio programme: 18 s of speech, 5 s of silence, 18 s of music, each from three sources."""
+    """A short programme: 18 s of speech, 5 s of silence, 18 s of music, each sound from three sources."""
     path = tmp_path_factory.mktemp("programme") / "programme.wav"
     rate = 16_000
     speech, music = (
@@ -152,10 +152,10 @@ def programme(samples, tmp_path_factory):
     return path, len(speech) / rate, (len(speech) + len(music)) / rate + 5
 
 
-def test_a_programme_is_cut_where_it_changes(programme):
+def test_programme_is_cut_where_it_changes(programme):
     path, speech_s, total_s = programme
     found = Classifier().classify(path)
-    # One second of it may be heard as something else.
+    # One second of it may have another label.
     long = [part.label for part in found.segments if part.end_s - part.start_s > 1]
     assert [label for label, _ in groupby(long)] == ["speech", "silence", "music"]
     assert sum(part.end_s - part.start_s for part in found.segments if part.label not in long) <= 1.0
@@ -166,7 +166,7 @@ def test_a_programme_is_cut_where_it_changes(programme):
 
 
 class Scripted(Model):
-    """The bundled model, but for its answers: the same rows again and again."""
+    """The bundled model, but its scores repeat the given rows."""
 
     def __init__(self, rows, decision):
         bundled = Model.load()
@@ -180,7 +180,7 @@ class Scripted(Model):
 
 
 def require_agreement(found, min_confidence):
-    """What docs/timeline.md promises: segments, seconds and label cannot disagree."""
+    """Check that segments, seconds and label agree, as docs/timeline.md promises."""
     assert found.seconds == seconds_by_label(found.segments)
     assert sum(found.seconds.values()) == pytest.approx(found.duration_s, abs=1e-6)
     assert found.label in found.seconds
@@ -209,9 +209,7 @@ def require_agreement(found, min_confidence):
     min_confidence=st.floats(0, 1),
     odd=st.integers(4_000, 20_000),
 )
-def test_whatever_a_model_says_segments_seconds_and_label_agree(
-    rows, loud, decision, hop_s, min_segment_s, min_confidence, odd
-):
+def test_any_scores_give_consistent_segments_and_label(rows, loud, decision, hop_s, min_segment_s, min_confidence, odd):
     sound = np.repeat(np.array(loud, np.float32) * 0.1, 16_000)
     sound = np.concatenate([sound, np.full(odd, 0.1, np.float32)])
     classifier = Classifier(
@@ -224,10 +222,12 @@ def test_whatever_a_model_says_segments_seconds_and_label_agree(
         assert voting[found.label] == max(voting.values())
 
 
-def test_one_uncertain_segment_is_an_uncertain_file_and_the_other_way_round(samples):
+def test_one_segment_and_its_file_agree_on_uncertainty(samples):
     path = next(path for path in samples if path.name == "speech_italian_man.wav")
     mean = Classifier(min_segment_s=100).classify(path).probability
-    for min_confidence in np.linspace(mean - 0.005, min(mean + 0.005, 1.0), 41):  # around the means of file and segment
+    for min_confidence in np.linspace(
+        mean - 0.005, min(mean + 0.005, 1.0), 41
+    ):  # around the mean scores of file and segment
         found = Classifier(min_segment_s=100, min_confidence=float(min_confidence)).classify(path)
         assert [part.label for part in found.segments] == [found.label]
 
@@ -240,7 +240,7 @@ def test_segments_seconds_and_label_agree(programme, hop_s, min_segment_s, min_c
     require_agreement(found, min_confidence)
 
 
-def test_binary_is_the_likelier_label_of_the_same_scores(samples):
+def test_binary_gives_the_more_probable_label(samples):
     rows = [(0.9, 0.8), (0.1, 0.2), (0.3, 0.7)]  # both, neither, music
     independent = Decision("independent", (0.5, 0.5))
     sound = np.full(48_000, 0.1, np.float32)
@@ -269,7 +269,7 @@ def test_a_higher_threshold_changes_answers_not_scores(samples, tmp_path):
     path = min(samples, key=lambda path: largest(path).max())
     before = plain.classify(path)
     top = float(largest(path)[plain.model.metadata.labels.index(before.label)])
-    for places in range(2, 7):  # as people type it
+    for places in range(2, 7):  # as few decimal places as possible
         over = round(top + 0.5 * 10**-places, places)
         if top < over < 1:
             break
@@ -306,16 +306,27 @@ def test_thresholds_apply_to_streams():
 
 def test_only_independent_labels_have_thresholds():
     exclusive = Scripted([(0.9, 0.1)], Decision("exclusive", ()))
-    with pytest.raises(UsageError, match="only independent labels have thresholds"):
+    with pytest.raises(UsageError, match="only models of independent labels have thresholds"):
         Classifier(exclusive, thresholds={"speech": 0.6})
     assert Classifier(exclusive).settings()["thresholds"] is None
     assert Classifier(binary=True).settings()["thresholds"] is None
 
 
-def test_what_is_not_sure_enough_is_uncertain_but_keeps_its_scores(samples):
+def test_improbable_labels_become_uncertain_with_same_scores(samples):
     sure = Classifier().classify(samples[0])
     unsure = Classifier(min_confidence=1.0).classify(samples[0])
     assert unsure.label == "uncertain"
     assert set(unsure.seconds) == {"uncertain"}
     assert unsure.scores == sure.scores
     assert unsure.probability == sure.probability
+
+
+def test_analyse_returns_the_scores_of_every_window(samples):
+    classifier = Classifier()
+    found, windows = classifier.analyse(samples[0])
+    assert found == classifier.classify(samples[0])
+    expected = classifier.window_scores([read_mono(samples[0], classifier.spec.sample_rate_hz)])
+    np.testing.assert_array_equal(windows.starts, expected.starts)
+    np.testing.assert_array_equal(windows.scores, expected.scores)
+    np.testing.assert_array_equal(windows.silent, expected.silent)
+    assert found.scores == dict(zip(LABELS, windows.scores.mean(axis=0, dtype=np.float64).tolist(), strict=True))

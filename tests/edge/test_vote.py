@@ -44,12 +44,12 @@ def test_independent_labels_follow_their_thresholds(row, label, probability):
     assert found[1] == pytest.approx(probability)
 
 
-def test_independent_file_label_has_most_seconds_and_ties_go_to_the_likelier():
+def test_independent_file_label_has_most_seconds():
     assert ask([[0.6, 0.1], [0.6, 0.1], [0.0, 1.0]], INDEPENDENT)[0] == "speech"
     assert ask([[0.6, 0.1], [0.0, 1.0]], INDEPENDENT)[0] == "music"
 
 
-def test_silent_windows_do_not_vote_but_have_their_seconds():
+def test_silent_windows_have_seconds_but_no_vote():
     label, probability, seconds = ask([[1.0, 0.0], [0.2, 0.8], [1.0, 0.0]], INDEPENDENT, [True, False, True])
     assert (label, probability) == ("music", pytest.approx(0.8))
     assert seconds == {"silence": 2.0, "music": 1.0}

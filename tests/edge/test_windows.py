@@ -34,7 +34,7 @@ def starts(length, spec=SPEC):
         (2001, [0, 1000, 1001]),
     ],
 )
-def test_last_window_is_aligned_to_the_end(length, expected):
+def test_last_window_ends_with_the_stream(length, expected):
     assert starts(length) == expected
 
 
@@ -43,7 +43,7 @@ def test_overlapping_windows_cover_the_end():
     assert starts(1800, OVERLAPPING) == [0, 400, 800]
 
 
-def test_short_audio_is_tiled():
+def test_short_audio_is_repeated():
     ((start, window),) = windows([np.arange(300, dtype=np.float32)], SPEC)
     assert start == 0
     np.testing.assert_array_equal(window, np.tile(np.arange(300), 4)[:1000])
@@ -52,7 +52,7 @@ def test_short_audio_is_tiled():
 @pytest.mark.parametrize("spec", [SPEC, OVERLAPPING])
 @pytest.mark.parametrize("length", [700, 1000, 1001, 5399, 5400, 5401])
 @pytest.mark.parametrize("size", [1, 37, 400, 1000, 100_000])
-def test_windows_do_not_depend_on_the_blocks(spec, length, size):
+def test_windows_do_not_depend_on_block_size(spec, length, size):
     samples = np.arange(length, dtype=np.float32)
     expected = [(start, window.copy()) for start, window in windows([samples], spec)]
     found = list(windows(in_blocks(samples, size), spec))
@@ -66,7 +66,7 @@ def test_windows_do_not_depend_on_the_blocks(spec, length, size):
 @pytest.mark.parametrize("spec", [SPEC, OVERLAPPING])
 @pytest.mark.parametrize("length", [700, 1000, 1001, 5399, 5400, 5401])
 @pytest.mark.parametrize("size", [2, 3, 5, 100])
-def test_batches_are_the_windows(spec, length, size):
+def test_batches_hold_all_windows(spec, length, size):
     samples = np.random.default_rng(0).uniform(-1, 1, length).astype(np.float32)
     samples[: length // 2] *= 1e-5
     expected = list(windows([samples], spec))
@@ -81,7 +81,7 @@ def test_batches_are_the_windows(spec, length, size):
         assert silent.tolist() == [is_silent(window) for _, window in expected]
 
 
-def test_little_is_held_of_a_long_stream():
+def test_long_stream_needs_little_memory():
     taken = 0
 
     def endless():
@@ -103,7 +103,7 @@ def test_every_sample_belongs_to_one_window(length, spec):
     assert (owned > 0).all()
 
 
-def test_silence_is_under_minus_70_dbfs():
+def test_silence_is_below_minus_70_dbfs():
     tone = np.sin(np.arange(1000, dtype=np.float32)) * np.float32(np.sqrt(2))
     assert is_silent(np.zeros(1000, np.float32))
     assert is_silent(tone * np.float32(10 ** (-71 / 20)))

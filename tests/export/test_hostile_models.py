@@ -1,4 +1,4 @@
-"""Model files that onnxruntime would run, and we must not."""
+"""Model files that onnxruntime would run but ms-edge must refuse."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ from ms_edge.model.metadata import Metadata
 from ms_edge.model.session import BEFORE, BUNDLED, Model
 
 SINGLE = BUNDLED.with_name(f"{BEFORE}.onnx")
-# The model that answers runs of windows of any length, and the one of single windows, whose values have fixed sizes.
+# A model of runs of windows of any length, and a model of single windows, whose values have fixed sizes.
 FORMS = pytest.mark.parametrize("base", [BUNDLED, SINGLE], ids=["runs", "single windows"])
 
 
 def changed(tmp_path: Path, change, base: Path = SINGLE) -> Path:
-    """A model after `change(model)`."""
+    """Write the model after `change(model)` and return its path."""
     model = onnx.load(base)
     change(model)
-    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())  # onnx.save would write or refuse constants elsewhere
+    (tmp_path / "a.onnx").write_bytes(
+        model.SerializeToString()
+    )  # onnx.save would write external constants, or refuse them
     return tmp_path / "a.onnx"
 
 
 def ending_in(operator: str, constant: float):
-    """Put an operator with a constant between the network's answer and the output."""
+    """Put an operator with a constant between the network's scores and the output."""
 
     def change(model: onnx.ModelProto) -> None:
         graph = model.graph
@@ -53,17 +55,17 @@ def ending_in(operator: str, constant: float):
 
 @FORMS
 @pytest.mark.parametrize(("operator", "constant"), [("Mul", 7.0), ("Sub", 2.0), ("Mul", np.nan), ("Div", 0.0)])
-def test_answers_that_are_no_probabilities_are_refused(tmp_path, samples, capsys, base, operator, constant):
+def test_scores_outside_zero_to_one_are_refused(tmp_path, samples, capsys, base, operator, constant):
     path = changed(tmp_path, ending_in(operator, constant), base)
     assert cli.main(["classify", "--model", str(path), *map(str, samples)]) == 3
     captured = capsys.readouterr()
-    assert "no probabilities" in captured.err
+    assert "not probabilities" in captured.err
     assert len(captured.err.splitlines()) == 1
-    assert len(captured.out.splitlines()) == 1  # the head of the table
+    assert len(captured.out.splitlines()) == 1  # the heading of the table
 
 
 @FORMS
-def test_a_small_file_that_would_fill_the_memory_is_refused_before_it_does(tmp_path, base):
+def test_small_file_that_fills_memory_is_refused(tmp_path, base):
     def bomb(model: onnx.ModelProto) -> None:
         model.graph.initializer.append(numpy_helper.from_array(np.array([250_000_000]), "size"))
         model.graph.node.append(helper.make_node("ConstantOfShape", ["size"], ["filled"]))
@@ -74,7 +76,7 @@ def test_a_small_file_that_would_fill_the_memory_is_refused_before_it_does(tmp_p
 
 
 @FORMS
-def test_another_output_is_refused(tmp_path, base):
+def test_second_output_is_refused(tmp_path, base):
     def change(model: onnx.ModelProto) -> None:
         model.graph.node.append(helper.make_node("Identity", ["scores"], ["more"]))
         model.graph.output.append(model.graph.output[0])
@@ -85,12 +87,12 @@ def test_another_output_is_refused(tmp_path, base):
 
 
 @FORMS
-def test_a_fixed_batch_is_refused(tmp_path, base):
+def test_fixed_batch_size_is_refused(tmp_path, base):
     def change(model: onnx.ModelProto) -> None:
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = 1
 
-    with pytest.raises(ModelError, match=r"1 windows at a time|does not answer a window every 4 frames"):
+    with pytest.raises(ModelError, match=r"fixed size of 1 windows|does not give scores every 4 frames"):
         Model.load(changed(tmp_path, change, base))
 
 
@@ -99,7 +101,7 @@ def constant(name: str, value) -> onnx.TensorProto:
 
 
 def added(*nodes, **constants):
-    """Add nodes, of whose result `grown` nothing depends but that it is there, and their constants."""
+    """Add nodes and their constants. The scores use their result `grown`, so it must be computed."""
 
     def change(model: onnx.ModelProto) -> None:
         for node in model.graph.node:
@@ -117,7 +119,7 @@ BODY = helper.make_graph([], "body", [], [helper.make_tensor_value_info("inner",
 
 
 def repeated(operator: str, count: int, first: str = "inner", more: tuple[str, ...] = (), **attributes):
-    """A chain of so many nodes, from `first` to `grown`."""
+    """Return a chain of `count` nodes, from `first` to `grown`."""
     names = [first, *(f"link{index}" for index in range(count - 1)), "grown"]
     return [NODE(operator, [a, *more], [b], **attributes) for a, b in pairwise(names)]
 
@@ -129,7 +131,7 @@ GROWING = {
     "the operator Concat on constants": added(
         NODE("Concat", ["one", "one"], ["1"], axis=0), NODE("Concat", ["1", "1"], ["grown"], axis=0), one=ONE
     ),
-    "the operator Concat before what it is given": added(
+    "the operator Concat before its input is made": added(
         NODE("Concat", ["1", "1"], ["grown"], axis=0), NODE("Identity", ["one"], ["1"]), one=ONE
     ),
     "the operator MatMul on constants": added(
@@ -141,7 +143,7 @@ GROWING = {
         NODE("Shape", ["features"], ["link"], start=1),
         *[NODE("Concat", [a, a], [b], axis=0) for a, b in (("link", "link1"), ("link1", "grown"))],
     ),
-    "constants of more than 67,108,864 values, or the same ones again and again": added(
+    "constants of more than 67,108,864 values, counted each time they are read": added(
         *[NODE("Reshape", ["big", f"shape{i}"], [f"row{i}"]) for i in range(9)],
         *[NODE("Cast", [f"row{i}"], [f"cast{i}"], to=TensorProto.FLOAT) for i in range(9)],
         *[NODE("MatMul", ["inner", f"cast{i}"], [f"product{i}"]) for i in range(9)],
@@ -167,7 +169,7 @@ GROWING = {
     ),
     "the operator Expand": added(NODE("Expand", ["inner", "size"], ["grown"]), size=[10_000, 10_000, 1, 2]),
     "the operator Tile": added(NODE("Tile", ["inner", "times"], ["grown"]), times=[1, 100_000_000]),
-    "the operator Resize in a way": added(
+    "the operator Resize with an output whose shape": added(
         NODE("Resize", ["inner", "", "scales"], ["grown"]), scales=np.float32([1, 1e8])
     ),
     "the operator Einsum": added(NODE("Einsum", ["inner", "one"], ["grown"], equation="ij,kl->ijkl"), one=ONE),
@@ -180,23 +182,23 @@ GROWING = {
         shape=[-1, 1, 1, 2],
         weight=np.zeros((1, 1, 1, 1), np.float32),
     ),
-    "the operator Pad in a way": added(
+    "the operator Pad with an output whose shape": added(
         NODE("Cast", ["inner"], ["pads"], to=TensorProto.INT64), NODE("Pad", ["inner", "pads"], ["grown"])
     ),
-    "the operator MatMul in a way": added(  # every window times every window
+    "the operator MatMul with an output whose shape": added(  # multiplies every window by every window
         NODE("Transpose", ["inner"], ["turned"]), NODE("MatMul", ["inner", "turned"], ["grown"])
     ),
-    "the operator Reshape in a way": added(  # a batch of 32, and of nothing else
+    "the operator Reshape with an output whose shape": added(  # requires exactly 32 windows
         NODE("Reshape", ["inner", "shape"], ["grown"]), shape=[32, 2]
     ),
-    "the operator Slice in a way": added(  # what is 0 of 32 windows and 16 of 16
+    "the operator Slice with an output whose shape": added(  # gives 0 of 32 windows, but 16 of 16
         NODE("Slice", ["inner", "begin", "end", "axis"], ["grown"]), begin=[-16], end=[16], axis=[0]
     ),
 }
 
 
 def refused(path: Path, monkeypatch) -> ModelError:
-    """The error of a model file that onnxruntime must not see."""
+    """Return the error for a model file, and assert that onnxruntime never sees it."""
     with monkeypatch.context() as patch:
         patch.setattr("ms_edge.model.session._session", lambda *_: pytest.fail("onnxruntime was asked"))
         with pytest.raises(ModelError) as caught:
@@ -206,13 +208,13 @@ def refused(path: Path, monkeypatch) -> ModelError:
 
 
 @pytest.mark.parametrize("what", GROWING)
-def test_operators_that_make_much_of_little_are_refused_before_onnxruntime_sees_them(tmp_path, monkeypatch, what):
+def test_memory_hungry_operators_never_reach_onnxruntime(tmp_path, monkeypatch, what):
     found = refused(changed(tmp_path, GROWING[what]), monkeypatch)
-    assert re.search(f"not a model that ms-export makes: it uses {re.escape(what)}", str(found))
+    assert re.search(f"not a model that ms-export writes: it uses {re.escape(what)}", str(found))
 
 
 @FORMS
-def test_limits_are_far_above_the_bundled_model(base):
+def test_limits_are_far_above_bundled_models(base):
     graph, (_, values) = onnx.load(base).graph, read_contents(base.read_bytes())
     assert 50 * len(graph.node) < MAX_NODES
     assert 100 * len(graph.initializer) < MAX_CONSTANTS
@@ -220,11 +222,11 @@ def test_limits_are_far_above_the_bundled_model(base):
     assert Model.load(base).max_batch == MAX_VALUES // values
 
 
-# Constants elsewhere: in files, in memory.
+# Constants outside the file: in other files or in memory.
 
 
 def elsewhere(tensor: TensorProto, location: str = "weights.bin") -> TensorProto:
-    """The constant, said to be in another file."""
+    """Return the constant with its values in another file."""
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
@@ -240,7 +242,7 @@ def sparse(values: TensorProto, places: TensorProto) -> onnx.SparseTensorProto:
 
 
 def in_attribute(**value):
-    """Add an attribute with a value of some kind to a node."""
+    """Return a function that adds an attribute with a value of some kind to a node."""
 
     def change(model: onnx.ModelProto) -> None:
         model.graph.node[5].attribute.add(name="more", **value)
@@ -301,7 +303,7 @@ ELSEWHERE = {
 
 @FORMS
 @pytest.mark.parametrize("where", ELSEWHERE)
-def test_constants_elsewhere_are_refused_before_onnxruntime_sees_them(tmp_path, monkeypatch, where, base):
+def test_external_constants_never_reach_onnxruntime(tmp_path, monkeypatch, where, base):
     what, change = ELSEWHERE[where]
     assert f"it uses {what}." in str(refused(changed(tmp_path, change, base), monkeypatch))
 
@@ -312,7 +314,7 @@ def varint(number: int) -> bytes:
 
 
 def sized(number: int, content: bytes) -> bytes:
-    """A field of bytes, as Protocol Buffers writes it."""
+    """Return a field of bytes in the format of Protocol Buffers."""
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
@@ -320,7 +322,7 @@ def numbered(number: int, value: int) -> bytes:
     return varint(number << 3) + varint(value)
 
 
-# A constant's name, type and sizes; where it is; and that it is not here.
+# HEAD has a constant's name, type and sizes; ENTRY says that its values are in another file.
 HEAD = TensorProto(name="weights", data_type=1, dims=[48, 2]).SerializeToString()
 ENTRY = sized(13, sized(1, b"location") + sized(2, b"weights.bin"))
 WIRED = {
@@ -338,7 +340,7 @@ WIRED = {
 
 @pytest.mark.parametrize("graph", ["the same graph", "another graph, to be merged"])
 @pytest.mark.parametrize("how", WIRED)
-def test_no_way_to_write_a_constant_elsewhere_is_overlooked(tmp_path, monkeypatch, how, graph):
+def test_every_encoding_of_external_constants_is_refused(tmp_path, monkeypatch, how, graph):
     model = onnx.load(BUNDLED)
     if graph == "the same graph":
         content = model.graph.SerializeToString() + sized(5, WIRED[how])
@@ -354,14 +356,14 @@ def test_no_way_to_write_a_constant_elsewhere_is_overlooked(tmp_path, monkeypatc
     "more",
     [
         numbered(4095, 1),
-        numbered(1, 8),  # a version, again
+        numbered(1, 8),  # the version a second time
         sized(14, sized(1, b"ms_edge.license") + sized(2, b"another")),
         sized(7, b""),
         varint(7 << 3) + varint(1),
         sized(2, b"x")[:-1],
     ],
 )
-def test_fields_that_nobody_knows_or_that_come_twice_are_refused(tmp_path, monkeypatch, more):
+def test_unknown_and_repeated_fields_are_refused(tmp_path, monkeypatch, more):
     (tmp_path / "a.onnx").write_bytes(BUNDLED.read_bytes() + more)
     refused(tmp_path / "a.onnx", monkeypatch)
 
@@ -391,11 +393,11 @@ def attribute_of_another_type(model: onnx.ModelProto) -> None:
     "change",
     [duplicate_name, too_few_values, name_of_a_value_twice, another_opset, attribute_of_another_type],
 )
-def test_what_onnxruntime_may_read_otherwise_is_refused(tmp_path, monkeypatch, change, base):
+def test_ambiguous_models_are_refused(tmp_path, monkeypatch, change, base):
     refused(changed(tmp_path, change, base), monkeypatch)
 
 
-def test_padding_as_networks_have_it_is_not_refused(tmp_path):
+def test_usual_padding_is_accepted(tmp_path):
     change = added(NODE("Pad", ["inner", "pads"], ["grown"]), pads=[0, 2, 0, 510])
     assert Model.load(changed(tmp_path, change)).metadata.labels == ("speech", "music")
 
@@ -404,7 +406,7 @@ def test_padding_as_networks_have_it_is_not_refused(tmp_path):
 
 
 def averaging(tmp_path: Path, **front_end) -> Path:
-    """A model of another front end, whose scores are the mean of its features."""
+    """Write a model of another front end whose scores are the mean of its features."""
     spec = dataclasses.replace(Model.load(SINGLE).metadata.spec, **front_end)
 
     def change(model: onnx.ModelProto) -> None:
@@ -429,7 +431,7 @@ def averaging(tmp_path: Path, **front_end) -> Path:
 @pytest.mark.parametrize(
     "front_end",
     [
-        # 4.2 million values a window of 10 ms, of which there are 3,200 in 32 s
+        # 4.2 million values per window of 10 ms; 32 s have 3,200 windows
         {
             "sample_rate_hz": 384_000,
             "frame_length": 1,
@@ -438,11 +440,11 @@ def averaging(tmp_path: Path, **front_end) -> Path:
             "clip_s": 0.01,
             "hop_s": 0.01,
         },
-        # One frame a window, and one for each sample of the hop, which nobody asks for
+        # One frame per window, but one per sample of the hop if frames are shared
         {"frame_length": 16_000, "frame_step": 1, "fft_length": 16_000, "clip_s": 1.0, "hop_s": 1.0},
     ],
 )
-def test_a_batch_takes_the_memory_of_its_values_not_of_its_seconds(tmp_path, front_end):
+def test_batch_memory_follows_values_not_seconds(tmp_path, front_end):
     classifier = Classifier(averaging(tmp_path, mel=None, **front_end), "cpu")
     rate = classifier.spec.sample_rate_hz
     samples = np.random.default_rng(0).uniform(-0.1, 0.1, int(rate * max(0.25, 2 * classifier.spec.clip_s)))
@@ -455,7 +457,7 @@ def test_a_batch_takes_the_memory_of_its_values_not_of_its_seconds(tmp_path, fro
     assert most < 3 * 4 * MAX_VALUES
 
 
-def test_a_hop_of_one_sample_is_refused(tmp_path):
+def test_hop_of_one_sample_is_refused(tmp_path):
     entries, _ = read_contents(BUNDLED.read_bytes())
     entries["ms_edge.frontend"] = dataclasses.replace(Metadata.parse(entries).spec, hop_s=1 / 16_000).to_json()
     with pytest.raises(ModelError, match=r"hop_s must be 0.01 or more, not 6.25e-05"):
@@ -465,7 +467,7 @@ def test_a_hop_of_one_sample_is_refused(tmp_path):
 @FORMS
 @settings(max_examples=3 * settings.default.max_examples)
 @given(places=st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 255)), min_size=1, max_size=3))
-def test_flipped_bytes_of_a_graph_are_read_or_refused(base, places):
+def test_flipped_bytes_are_read_or_refused(base, places):
     content = bytearray(base.read_bytes())
     for place, value in places:
         content[place] ^= value

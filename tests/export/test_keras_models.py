@@ -164,7 +164,7 @@ def whatever() -> keras.Model:
         (lambda: network(*SPEC.feature_shape, activation="relu"), "a,b,c", "ends in relu; exclusive labels need"),
         (lambda: network(*SPEC.feature_shape, activation="sigmoid"), "a,b,c", "ends in sigmoid; exclusive labels need"),
         (whatever, "a", "Give --labels two names or more"),
-        (whatever, "a,a,b", "labels must differ"),
+        (whatever, "a,a,b", "labels must all be different"),
         (whatever, "a,b,error", "label 'error' is not usable"),
     ],
 )

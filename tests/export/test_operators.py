@@ -1,4 +1,4 @@
-"""The shapes that are known of a graph before it runs are those that onnxruntime makes."""
+"""The shapes that the model check predicts equal those that onnxruntime computes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ms_train.scores.outputs import with_logits
 
 NODE = helper.make_node
 BATCH = 3
-GIVEN = (4, 6, 5)  # of one window, in `x`
+GIVEN = (4, 6, 5)  # the shape of one window of the input `x`
 BOOL = NODE("Greater", ["x", "zero"], ["yes"])
 CONSTANTS = {
     "zero": np.float32(0),
@@ -58,7 +58,7 @@ FLAT = NODE("Reshape", ["x", "to_flat"], ["flat"])
 
 
 def one(operator: str, *inputs: str, outputs: int = 1, before: tuple[onnx.NodeProto, ...] = (), **attributes):
-    """A node, after those that make what it takes."""
+    """Return a node after the nodes that make its inputs."""
     return [*before, NODE(operator, inputs or ["x"], [f"y{index}" for index in range(outputs)], **attributes)]
 
 
@@ -105,7 +105,7 @@ CASES = [
 
 
 def content_of(nodes: list[onnx.NodeProto]) -> bytes:
-    """A model of these nodes, all of whose values are outputs."""
+    """Return the bytes of a model of these nodes, whose outputs are all values."""
     names = {name for node in nodes for name in node.input}
     made = [helper.make_empty_tensor_value_info(name) for node in nodes for name in node.output]
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *GIVEN])
@@ -116,7 +116,7 @@ def content_of(nodes: list[onnx.NodeProto]) -> bytes:
 
 
 def known_shapes(content: bytes, monkeypatch) -> list[Shape]:
-    """The shape of every output of every node, as it is known before the graph runs."""
+    """Return the shape of every output of every node, as the model check predicts it."""
     found: list[Shape] = []
     with monkeypatch.context() as patch:
 
@@ -144,7 +144,7 @@ def made_shapes(content: bytes, names: list[str], given: dict[str, np.ndarray]) 
 
 
 @pytest.mark.parametrize("nodes", CASES, ids=lambda nodes: str(nodes[-1].op_type))
-def test_a_shape_is_the_one_that_onnxruntime_makes(monkeypatch, nodes):
+def test_predicted_shape_equals_onnxruntime(monkeypatch, nodes):
     content = content_of(nodes)
     names = [name for node in nodes for name in node.output]
     x = np.random.default_rng(0).uniform(0.1, 1, (BATCH, *GIVEN)).astype(np.float32)
@@ -161,16 +161,16 @@ LABELS = ("music", "speech")
 
 @functools.cache
 def untrained(name: str) -> tuple[keras.Model, onnx.ModelProto]:
-    """A recipe's network with random weights, of which training would only make others, and its graph."""
+    """Return a recipe's network with random weights, and its graph for single windows."""
     recipe = recipes()[name]
     keras.utils.set_random_seed(0)
     shape = recipe.spec.feature_shape
     network = with_logits(recipe.build_model(LABELS, "exclusive", 1), LABELS, "exclusive", shape)
-    return network, to_onnx(network, shape, name)  # of those that answer runs of windows, the mean of one
+    return network, to_onnx(network, shape, name)
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_every_recipe_becomes_a_graph_that_is_served_and_answers_as_keras_does(name):
+def test_every_recipe_gives_keras_scores_in_onnxruntime(name):
     network, model = untrained(name)
     content = model.SerializeToString()
     graph.read_contents(content)
@@ -182,7 +182,7 @@ def test_every_recipe_becomes_a_graph_that_is_served_and_answers_as_keras_does(n
 
 @pytest.mark.parametrize("form", ["features", "waveform"])
 @pytest.mark.parametrize("name", recipes())
-def test_shapes_of_every_recipe_are_those_that_onnxruntime_makes(monkeypatch, name, form):
+def test_predicted_recipe_shapes_equal_onnxruntime(monkeypatch, name, form):
     spec = recipes()[name].spec
     network, converted = untrained(name)
     model = onnx.ModelProto()
@@ -199,8 +199,8 @@ def test_shapes_of_every_recipe_are_those_that_onnxruntime_makes(monkeypatch, na
     assert known == made_shapes(model.SerializeToString(), names, given)
 
 
-def test_shapes_that_keras_computes_become_constants():
-    """Keras' attention reshapes to (2 x windows, ...), with a size that is left to follow already."""
+def test_shapes_computed_by_keras_become_constants():
+    """The attention of Keras reshapes to (2 x windows, ...), in which one size is -1 already."""
     keras.utils.set_random_seed(0)
     features = keras.Input((49, 48))
     attended = keras.layers.GlobalAveragePooling1D()(keras.layers.MultiHeadAttention(2, 8)(features, features))
@@ -220,15 +220,15 @@ def test_shapes_that_keras_computes_become_constants():
         ([((2, 3), 0), ((1, 3), None)], ((2, 3), 0)),
         ([((1, 3), 0), ((3,), None), ((5, 1, 1), None)], ((5, 1, 3), 1)),
         ([((3,), None), ((), None)], ((3,), None)),
-        ([((2, 3), 0), ((2, 3), None)], None),  # two windows would fit a size of 2, others not
+        ([((2, 3), 0), ((2, 3), None)], None),  # only two windows would match a size of 2
         ([((1, 3), 0), ((2, 3), 0)], None),
-        ([((1, 3), 0), ((3, 1), 1)], None),  # every window with every window
+        ([((1, 3), 0), ((3, 1), 1)], None),  # combines every window with every window
         ([((4,), 0), ((1, 4), 0)], None),
         ([((2,), None), ((3,), None)], None),
         ([], None),
     ],
 )
-def test_windows_are_combined_with_themselves_alone(shapes, expected):
+def test_broadcast_never_combines_different_windows(shapes, expected):
     given = [Shape(*shape) for shape in shapes]
     if expected is not None:
         assert broadcast(given) == Shape(*expected)

@@ -129,8 +129,8 @@ def test_a_variant_gives_real_recordings_the_labels_of_fp32(variant, exported, s
 
 def test_a_variant_passes_the_self_test_of_a_machine(variant):
     found = examine(str(variant), "cpu")
-    assert found["ok"]
-    assert found["devices"][0]["score_error"] < 1e-6  # here, where it was made
+    assert found.ok
+    assert found.devices[0].score_error < 1e-6  # here, where it was made
 
 
 def test_a_variant_is_checked_by_its_labels_and_reported(variant, run, data, tmp_path, capsys):

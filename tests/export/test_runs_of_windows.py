@@ -58,7 +58,7 @@ def test_the_file_takes_any_frames_and_says_so(stepped_model):
     assert not {"Shape", "Gather", "Cast", "BatchNormalization"} & set(operators)
     assert operators.count("Mul") == 1
     assert len(operators) < 40
-    assert all(found.passed for found in golden_deviations(model).values())
+    assert golden_deviations(model).failed == {}
 
 
 def test_the_certificate_shows_runs_of_windows(stepped_model):
@@ -223,7 +223,7 @@ NODE = helper.make_node
                 ends=[20],
                 axes=[1],
             ),
-            "the operator Slice in a way that does not tell",
+            "the operator Slice with an output whose shape is not known",
         ),
         (
             between(
@@ -233,11 +233,11 @@ NODE = helper.make_node
                 axis=[1],
                 step=[2],
             ),
-            "does not answer a window every 4 frames",
+            "does not give scores every 4 frames",
         ),
         (
             between(NODE("ReduceMean", ["inner"], ["scores"], axes=[1], keepdims=1)),
-            "does not answer a window every 4 frames",
+            "does not give scores every 4 frames",
         ),
     ],
     ids=["square", "slice from the end", "every other window", "mean"],
@@ -251,7 +251,7 @@ def test_free_axes_elsewhere_are_refused(stepped_model, tmp_path):
     def free_bins(graph: onnx.GraphProto) -> None:
         graph.input[0].type.tensor_type.shape.dim[2].dim_param = "bins"
 
-    with pytest.raises(ModelError, match="no ONNX graph"):
+    with pytest.raises(ModelError, match="not an ONNX graph"):
         Model.load(changed(stepped_model, tmp_path, free_bins))
 
 

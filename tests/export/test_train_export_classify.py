@@ -140,8 +140,8 @@ def test_exported_model_is_self_describing_and_plain(exported, run):
 
 def test_golden_vector_agrees(exported):
     found = golden_deviations(Model.load(exported))
-    assert found["features"].largest <= 1e-3
-    assert found["scores"].largest <= 1e-5
+    assert found.features.largest <= 1e-3
+    assert found.scores.largest <= 1e-5
 
 
 def test_served_scores_are_those_of_keras_through_the_whole_runtime(exported, run, samples, capsys):

@@ -211,7 +211,7 @@ def test_documented_client_cuts_the_windows_of_ms_edge(client, server, samples, 
 
 def test_output_in_the_page_is_real(client, server, samples):
     (recording,) = [path for path in samples if f"tests/data/{path.name}" in PAGE]
-    (shown,) = re.findall(r"prints\n\n```\n(.*?)```", PAGE, re.S)
+    (shown,) = re.findall(r"```text\n(\w+ 0.*?)```", PAGE, re.S)
     assert ask(client, server, recording) == pytest.approx(
         {line.split()[0]: float(line.split()[1]) for line in shown.splitlines()}, abs=1e-4
     )

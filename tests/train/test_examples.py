@@ -169,7 +169,11 @@ def test_supervised_keys_choose_among_several(examples, tmp_path):
         ({"audio": audio_feature()}, {}, "one class label and has none"),
         ({"label": label_feature()}, {"label": "hum"}, "one audio feature and has none"),
         ({"audio": tfds.features.Audio(), "label": label_feature()}, {"label": "hum"}, "at what sample rate"),
-        ({"audio": audio_feature(sample_rate=1), "label": label_feature()}, {"label": "hum"}, "a sample rate of 1 Hz"),
+        (
+            {"audio": audio_feature(sample_rate=1), "label": label_feature()},
+            {"label": "hum"},
+            "4,000 to 384,000 Hz, not 1 Hz",
+        ),
         ({"audio": audio_feature(), "label": label_feature()}, {"label": "hum"}, "has 1 classes"),
         ({"audio": audio_feature(), "label": label_feature()}, {"label": -1}, "has 0 classes"),
     ],

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipy_bootstrap
 
 from ms_train.evaluation.markdown import measured
-from ms_train.evaluation.scoring import noise, with_noise
 from ms_train.scores import calibration
 from ms_train.scores.metrics import Answers, accuracies, bootstrap, confusion, measures
+from ms_train.signals import noise, with_noise
 
 LABELS = ("speech", "music")
 

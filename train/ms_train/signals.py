@@ -78,3 +78,19 @@ def bursts(length: int, rng: Rng) -> Float32:
         envelope[start - rise : start] += np.linspace(0, level, rise, dtype=np.float32)
     noise = coloured_noise(length, rng) * envelope
     return noise * np.float32(0.1 / rms(noise))
+
+
+def noise(colour: str, length: int, rng: Rng) -> Float32:
+    """Gaussian noise (length,) float32 of RMS 1: `white`, or `pink`, whose power falls by 3 dB an octave."""
+    spectrum = np.fft.rfft(rng.standard_normal(length))
+    if colour == "pink":
+        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+        spectrum[0] = 0
+    samples = np.fft.irfft(spectrum, length)
+    return (samples / np.sqrt(np.mean(samples**2))).astype(np.float32)
+
+
+def with_noise(samples: Float32, colour: str, snr_db: float, rng: Rng) -> Float32:
+    """(n,) float32 samples at their own level, and noise `snr_db` below their RMS over the whole."""
+    level = np.sqrt(np.mean(samples.astype(np.float64) ** 2)) * 10 ** (-snr_db / 20)
+    return samples + np.float32(level) * noise(colour, len(samples), rng)

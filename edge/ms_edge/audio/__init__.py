@@ -1,6 +1,8 @@
-"""Audio in: files, standard input, file objects and arrays as mono float32 blocks at one sample rate.
+"""Audio input: read files, standard input, file objects and arrays as mono float32 blocks.
 
-`file` begins with a path or an open file, `source` with what yields samples; `opening` finds out what a file is, and
-`riff`, `mpeg`, `parts`, `containers` and `raw` each know one thing about formats. These modules may import `ms_edge.errors`
-and each other. To read another format, begin with `containers`.
+`file` opens a path, a file object or an array, and `source` converts what it decodes to mono blocks
+at one sample rate. `opening` determines the format of a file; `riff`, `mpeg`, `parts`, `containers`
+and `raw` each know one format, and `streams` gives the bytes to libsndfile. These modules may
+import `ms_edge.arrays`, `ms_edge.errors` and each other. To support another format, begin with
+`containers`.
 """

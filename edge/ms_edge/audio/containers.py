@@ -1,4 +1,4 @@
-"""The formats that are read, in one list: everything else that libsndfile would open is refused."""
+"""The supported file formats. Any other format that libsndfile would open is refused."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ms_edge.audio.riff import is_wav
 
 @dataclass(frozen=True)
 class Container:
-    """A format of files: its name for people, its names in libsndfile, and its extensions.
+    """A file format: its name for users, its names in libsndfile, and its file name extensions.
 
-    `frames_per_byte` is more than a file can hold, in samples of each channel for each byte:
-    libsndfile never ends with some codings where the header declares a wrong size.
+    `frames_per_byte` is an upper limit for the samples per channel that one byte of a file can
+    hold. libsndfile decodes without end for some codings if the header declares a wrong size.
     """
 
     name: str
@@ -23,25 +23,25 @@ class Container:
 
 
 CONTAINERS = (
-    # The tightest coding, GSM 6.10, has 320 samples in 65 bytes. MP3 inside WAV counts as MP3.
+    # The densest coding, GSM 6.10, has 320 samples in 65 bytes. MP3 in WAV counts as MP3.
     Container("WAV (also RF64 and Wave64)", ("WAV", "WAVEX", "RF64", "W64"), (".wav", ".rf64", ".w64"), 8),
-    # Digital silence: 65,535 samples in a frame of 12 bytes.
+    # Digital silence has 65,535 samples in a frame of 12 bytes.
     Container("FLAC", ("FLAC",), (".flac",), 8192),
-    # Vorbis: at most 4,096 samples in 2 bytes. Opus: at most 5,760 samples in 3 bytes.
+    # Vorbis has at most 4,096 samples in 2 bytes, Opus 5,760 samples in 3 bytes.
     Container("Ogg (Vorbis or Opus)", ("OGG",), (".ogg", ".oga", ".opus"), 8192),
-    # At 8 kbit/s and 24 kHz, 576 samples in 24 bytes. In free format, 1,152 in 40.
+    # MP3 has 576 samples in 24 bytes at 8 kbit/s and 24 kHz, and 1,152 in 40 in free format.
     Container("MP3 and MP2", ("MP3",), (".mp3", ".mp2"), 64),
-    # Silence in DWVW: a sample in 1 bit.
+    # Silence in DWVW has one sample per bit.
     Container("AIFF", ("AIFF",), (".aiff", ".aif", ".aifc"), 16),
-    # Silence in ALAC: 4,096 samples in 20 bytes.
+    # Silence in ALAC has 4,096 samples in 20 bytes.
     Container("CAF", ("CAF",), (".caf",), 8192),
-    # G.723 of 24 kbit/s: 8 samples in 3 bytes.
+    # G.723 at 24 kbit/s has 8 samples in 3 bytes.
     Container("AU", ("AU",), (".au",), 8),
 )
 EXTENSIONS = tuple(extension for container in CONTAINERS for extension in container.extensions)
 READ = ", ".join(container.name for container in CONTAINERS[:-1]) + f" and {CONTAINERS[-1].name}"
 
-OTHERS = {  # what the first bytes tell of other formats, most of which libsndfile would open
+OTHERS = {  # the first bytes of formats that are not supported, most of which libsndfile would open
     "NIST SPHERE": rb"NIST",
     "Creative Voice (VOC)": rb"Creative",
     "IRCAM": rb"\x64\xa3[\x00-\x07]\x00|\x00[\x00-\x07]\xa3\x64",
@@ -68,7 +68,10 @@ OTHERS = {  # what the first bytes tell of other formats, most of which libsndfi
 
 
 def begins_as_read(start: bytes) -> bool:
-    """Whether a file with these first 40 bytes is of a format that is read, other than MP3 and MP2."""
+    """Return whether a file that begins with these 40 bytes has a supported format.
+
+    MP3 and MP2 are not recognised.
+    """
     return (
         is_wav(start)
         or start[:4] in (b"fLaC", b"OggS", b"caff", b".snd", b"dns.")
@@ -77,10 +80,10 @@ def begins_as_read(start: bytes) -> bool:
 
 
 def container_of(known_as: str) -> Container | None:
-    """The container that libsndfile calls by this name; None if it is not one that is read."""
+    """Return the format with this name in libsndfile, or None if it is not supported."""
     return next((container for container in CONTAINERS if known_as in container.known_as), None)
 
 
 def name_of(start: bytes) -> str | None:
-    """The name of a format that is not read, by the first 12 bytes of a file; None if unknown."""
+    """Return the name of an unsupported format from the first 12 bytes; None if unknown."""
     return next((name for name, pattern in OTHERS.items() if re.match(pattern, start, re.DOTALL)), None)

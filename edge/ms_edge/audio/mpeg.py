@@ -1,12 +1,12 @@
 """Find every frame of MPEG audio (MP3, MP2, MP1) in a file.
 
 libsndfile estimates the length of a file without a Xing header from the size of its first frame,
-and stops there. It refuses a file that does not begin with a frame, and gives up at junk between
-frames. So the headers of all frames are read here first. libsndfile gets the frames alone, and a
-length in bytes that makes its estimate exact.
+and stops there. It refuses a file that does not begin with a frame, and stops at other bytes
+between frames. This module therefore reads the headers of all frames first. libsndfile then gets
+only the frames, and a length in bytes that makes its estimate exact.
 
-Frames: ISO/IEC 11172-3 and 13818-3, and the unofficial MPEG 2.5. Xing and Info headers:
-gabriel.mp3-tech.org/mp3infotag.html.
+Sources: ISO/IEC 11172-3 and 13818-3, and the unofficial MPEG 2.5 (frames);
+gabriel.mp3-tech.org/mp3infotag.html (Xing and Info headers).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import re
 import struct
 from dataclasses import dataclass
 
-from ms_edge.audio.parts import Part, ReadAt
+from ms_edge.audio.parts import Part
+from ms_edge.audio.riff import ReadAt
 
 RATES_HZ = (44_100, 48_000, 32_000)  # of MPEG 1
 RATE_DIVISOR = {3: 1, 2: 2, 0: 4}  # by the two bits of the version: MPEG 1, 2, 2.5
-KBIT_S = {  # by whether it is MPEG 1, and the layer; 0: free format, where all frames have any one size
+KBIT_S = {  # by (is MPEG 1, layer); 0 means free format, where all frames have the same, arbitrary size
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -27,36 +28,36 @@ KBIT_S = {  # by whether it is MPEG 1, and the layer; 0: free format, where all 
     (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-MIN_FREE, MAX_FRAME = 40, 3456  # bytes of a frame in free format; libmpg123 decodes none larger
-# Where a frame that states the length of its part has its mark: by whether it is MPEG 1, and mono.
+MIN_FREE, MAX_FRAME = 40, 3456  # bytes of a frame in free format; libmpg123 decodes no larger frame
+# The offset of the mark in a frame that states the length of its part, by (is MPEG 1, is mono).
 MARK_AT = {(True, False): 36, (True, True): 21, (False, False): 21, (False, True): 13}
 VBRI_AT = 36
 MARKS = frozenset((b"Xing", b"Info", b"VBRI"))
-CANDIDATE = re.compile(rb"\xff(?=[\xe2-\xff][\x00-\xef])")  # what may begin a frame
+CANDIDATE = re.compile(rb"\xff(?=[\xe2-\xff][\x00-\xef])")  # a frame may begin here
 
 BLOCK = 1 << 17  # bytes read at a time
-AHEAD = 4 * MAX_FRAME  # bytes that show whether frames follow one another
-MAX_JUNK = 1 << 20  # bytes searched for the first frame after a tag that is larger than it says
-MAX_TRIES = 200_000  # places among other bytes where a frame may begin; 100 MB of noise have 20,000
-MAX_STRETCHES = 100_000  # of frames that follow one another, in one file
-MAX_TAGS = 10_000  # that follow one another
-MIN_REST = 4096  # bytes after the last frame that are worth a warning
+AHEAD = 4 * MAX_FRAME  # enough bytes to see whether frames follow one another
+MAX_JUNK = 1 << 20  # bytes searched for the first frame after a tag, which may be larger than it declares
+MAX_TRIES = 200_000  # candidates checked between frames; 100 MB of noise have 20,000
+MAX_STRETCHES = 100_000  # in one file: each is a run of frames that follow one another
+MAX_TAGS = 10_000  # one after another
+MIN_REST = 4096  # this many bytes after the last frame cause a warning
 
 
 def mpeg_parts(read_at: ReadAt, start: int, end: int) -> tuple[list[Part], list[str]]:
     """Find the frames between two offsets of a file that `read_at(offset, count)` reads.
 
-    Returns a part for all frames of one kind (version, layer, sampling rate, number of channels) up
-    to the next header that states a length, and warnings: `truncated` where the last frame is
-    incomplete or a header states more than there is, `damaged` where something else lies between
-    frames or before the first, `bad-header` where more than a little follows the last. Returns no
-    part where it is not MPEG audio.
+    Returns the parts and the warnings. A part has all frames of one kind (version, layer, sampling
+    rate, number of channels) up to the next header that states a length. There is no part if this
+    is not MPEG audio. The warnings are `truncated` if the last frame is incomplete or a header
+    states more than there is, `damaged` if there are other bytes between frames or before the
+    first, and `bad-header` if many bytes follow the last frame.
     """
     return _Walk(read_at, start, end).parts()
 
 
 class _Sizes(dict[bytes, int]):
-    """The size in bytes of a frame, by the four bytes of its header; 0 for a frame of another kind.
+    """The size of a frame in bytes, by the four bytes of its header; 0 for a frame of another kind.
 
     `free` is the size of a frame in free format, without padding; 0 for other frames.
     """
@@ -67,7 +68,7 @@ class _Sizes(dict[bytes, int]):
         version, rate, self.layer, mono = self._kind
         mpeg1 = version == 3
         self.samples = 384 if self.layer == 1 else 576 if self.layer == 3 and not mpeg1 else 1152
-        self.slot = 4 if self.layer == 1 else 1  # bytes of the unit in which sizes are counted
+        self.slot = 4 if self.layer == 1 else 1  # the unit of frame sizes, in bytes
         self.mark_at = MARK_AT[mpeg1, mono]
         self._kbit_s = KBIT_S[mpeg1, self.layer]
         self._rate_hz = RATES_HZ[rate] // RATE_DIVISOR[version]
@@ -83,35 +84,39 @@ class _Sizes(dict[bytes, int]):
 
 @dataclass(frozen=True)
 class _Stated:
-    """What a Xing, Info or VBRI header states of its part; None for what it does not state."""
+    """What a Xing, Info or VBRI header states about the length of its part; None for no statement."""
 
-    frames: int | None  # without its own
-    bytes: int | None  # with its own frame
-    known: bool  # to libsndfile, which also cuts off the encoder's delay that it states
+    frames: int | None  # without the frame of the header
+    bytes: int | None  # with the frame of the header
+    known: bool  # libsndfile reads this header, and removes the delay of the encoder that it states
 
     @property
     def frames_known(self) -> int:
-        """How many frames libsndfile would decode; -1 if it would estimate that."""
+        """The number of frames that libsndfile would decode; -1 if it would estimate it."""
         return self.frames if self.known and self.frames is not None else -1
 
     def more_than(self, frames: int, size: int) -> bool:
-        """Whether all that is stated is more than there is: encoders differ in what they count."""
+        """Return whether all stated values exceed the ones found.
+
+        Encoders count frames and bytes differently, so one value that is larger proves nothing.
+        """
         over = [a > b for a, b in ((self.frames, frames), (self.bytes, size)) if a is not None]
         return bool(over) and all(over)
 
 
 class _Walk:
-    """One pass over a file, a block in memory at a time."""
+    """One pass over a file, with one block in memory at a time."""
 
     def __init__(self, read_at: ReadAt, start: int, end: int) -> None:
         self._read_at = read_at
         self._start, self._whole = start, end
         self._end = _before_tags(read_at, start, end)
         self._base, self._block = 0, b""
-        self._tries, self._stretches = MAX_TRIES, MAX_STRETCHES  # left
+        self._tries, self._stretches = MAX_TRIES, MAX_STRETCHES  # remaining
         self._warnings: list[str] = []
 
     def parts(self) -> tuple[list[Part], list[str]]:
+        """Return the parts and the warnings, as `mpeg_parts` describes."""
         parts: list[Part] = []
         at = self._first()
         while at is not None:
@@ -121,20 +126,23 @@ class _Walk:
         return parts, self._warnings
 
     def _first(self) -> int | None:
-        """Where the first frame is: after tags, or after the rest of one that lacks its beginning."""
+        """Return the offset of the first frame: after tags, or after an incomplete first frame."""
         tagged = _tag_bytes(self._read_at(self._start, 32)) > 0
         after = after_tags(self._read_at, self._start)
-        if after >= self._end:  # a tag that claims too much
+        if after >= self._end:  # a tag that declares too large a size
             after = self._start
         if self._follow(after, 2):
             return after
         found = self._search(after, after + (MAX_JUNK if tagged else MAX_FRAME))
-        if found is not None and any(self._read_at(after, found - after)):  # zeros: a tag's padding
+        if found is not None and any(self._read_at(after, found - after)):  # zeros are the padding of a tag
             self._warn("damaged")
         return found
 
     def _part(self, first: int) -> tuple[Part | None, int | None]:
-        """The part that begins here, None if it is too short; and where the next one begins, if any."""
+        """Return the part that begins at a frame, and the offset of the next part.
+
+        The part is None if it is too short, and the offset is None at the end.
+        """
         sizes = self._sizes(first)
         assert sizes is not None
         stated = self._stated(first, sizes)
@@ -162,7 +170,7 @@ class _Walk:
         kept = bool(stated and stated.frames_known >= frames > 0)
         part.length *= frames
         if following is None and len(part.stretches) == 1:
-            # An estimate that is too high does no harm: libsndfile ends with the file.
+            # Too high an estimate is harmless, because libsndfile stops at the end of the file.
             decoded = stated.frames_known == frames if stated else part.length <= self._end
             to_the_end = after_tags(self._read_at, at) >= self._whole
             part.direct = decoded and to_the_end and self._begins_file(first)
@@ -172,9 +180,10 @@ class _Walk:
         return (part if frames + kept > 1 else None), following
 
     def _frames(self, at: int, sizes: _Sizes) -> tuple[int, int]:
-        """Where frames of one kind end that follow one another, and how many they are.
+        """Follow frames of one kind that directly follow one another.
 
-        They also end before a header that states the length of another part.
+        Returns the offset of their end and how many there are. They also end before a header that
+        states the length of another part.
         """
         frames, mark, end_of_mark = 0, sizes.mark_at, sizes.mark_at + 4
         while True:
@@ -191,13 +200,13 @@ class _Walk:
                 return at, frames
 
     def _search(self, at: int, limit: int) -> int | None:
-        """Where the next frame begins that others follow, from here up to a limit."""
+        """Return the offset before `limit` of the next frame that others follow; None without one."""
         limit = min(limit, self._end)
         while at < limit:
             block, i = self._load(at)
             last = self._base + len(block) >= self._end
             stop = len(block) if last else len(block) - AHEAD
-            for match in CANDIDATE.finditer(block, i, stop + 2):  # which it looks at
+            for match in CANDIDATE.finditer(block, i, stop + 2):  # 2: the pattern looks ahead
                 place = self._base + match.start()
                 self._tries -= 1
                 if place >= limit or self._tries < 0:
@@ -205,12 +214,15 @@ class _Walk:
                 if self._follow(place, 3):
                     return place
             at = self._base + stop
-            if stop <= i:  # the file has become shorter
+            if stop <= i:  # the file was shortened meanwhile
                 return None
         return None
 
     def _follow(self, at: int, wanted: int) -> bool:
-        """Whether so many frames of one kind follow one another here, or two up to the end or a tag."""
+        """Return whether `wanted` frames of one kind follow one another from an offset.
+
+        Two are enough before the end or a tag.
+        """
         sizes = self._sizes(at)
         if sizes is None:
             return False
@@ -223,7 +235,7 @@ class _Walk:
         return found >= wanted or (found >= 2 and ended)
 
     def _sizes(self, at: int) -> _Sizes | None:
-        """The sizes of frames of the kind of the one that begins here; None where none does."""
+        """Return the sizes of frames like the one at an offset; None if no frame begins there."""
         block, i = self._load(at)
         header = block[i : i + 4]
         if not _is_header(header):
@@ -231,7 +243,8 @@ class _Walk:
         sizes = _Sizes(header)
         if header[2] >= 0x10:
             return sizes
-        # Free format: the distance to the next header, if another one follows after the same distance.
+        # Free format: the distance to the next header, if a third header follows at the same
+        # distance.
         padding = sizes.slot * (header[2] >> 1 & 1)
         j = i + MIN_FREE
         while (j := block.find(header[:2], j, i + MAX_FRAME + 4)) >= 0 and self._tries > 0:
@@ -250,7 +263,10 @@ class _Walk:
         return _stated(*self._load(at), sizes)
 
     def _load(self, at: int) -> tuple[bytes, int]:
-        """A block with AHEAD bytes from an offset on, fewer at the end; and the offset within it."""
+        """Return a block, and the position in it of an offset.
+
+        At least AHEAD bytes follow the position, fewer at the end of the file.
+        """
         i = at - self._base
         end = self._base + len(self._block)
         if i < 0 or at > end or (at + AHEAD >= end and end < self._end):
@@ -259,7 +275,7 @@ class _Walk:
         return self._block, i
 
     def _leave(self, rest: int, sizes: _Sizes) -> None:
-        """Warn of what the file ends with, if no frame follows any more."""
+        """Warn about the bytes that follow the last frame."""
         left = self._end - rest
         if left <= 0:
             return
@@ -271,7 +287,7 @@ class _Walk:
             self._warn("bad-header")
 
     def _begins_file(self, frame: int) -> bool:
-        """Whether nothing, or one ID3v2 tag that libsndfile skips, comes before this frame."""
+        """Return whether a frame is at the beginning, or after one ID3v2 tag that libsndfile skips."""
         if frame == 0 or self._start:
             return frame == 0
         head = self._read_at(0, 32)
@@ -283,7 +299,7 @@ class _Walk:
 
 
 def _is_header(header: bytes) -> bool:
-    """Whether these four bytes begin a frame: of a version and layer, at a bit rate and a sampling rate."""
+    """Return whether four bytes are the header of a frame: valid version, layer, rates."""
     return (
         len(header) == 4
         and header[0] == 0xFF
@@ -296,16 +312,16 @@ def _is_header(header: bytes) -> bool:
 
 
 def _kind(header: bytes) -> tuple[int, int, int, bool]:
-    """Version and sampling rate as they are coded, layer, and whether it is mono."""
+    """Return the coded version and sampling rate, the layer, and whether the frame is mono."""
     return header[1] >> 3 & 3, header[2] >> 2 & 3, 4 - (header[1] >> 1 & 3), header[3] >> 6 == 3
 
 
 def _stated(block: bytes, i: int, sizes: _Sizes) -> _Stated | None:
-    """What the frame that begins here states of its part; None if it is an ordinary frame."""
+    """Return what the frame at `i` states about its part; None for an ordinary frame."""
     if sizes.layer != 3:
         return None
     frame, at = block[i : i + sizes[block[i : i + 4]]], sizes.mark_at
-    # As libmpg123 recognises it: no side information.
+    # libmpg123 recognises the header by its side information, which is all zeros.
     if frame[at : at + 4] in (b"Xing", b"Info") and not any(frame[6:at]) and len(frame) >= at + 8:
         flags = frame[at + 7]
         frames = _number(frame, at + 8) if flags & 1 else None
@@ -317,12 +333,12 @@ def _stated(block: bytes, i: int, sizes: _Sizes) -> _Stated | None:
 
 
 def _number(frame: bytes, at: int) -> int | None:
-    """32 bits of a header; None if they are missing, or 0 as an encoder leaves them in a pipe."""
+    """Return a 32-bit number of a header; None if it is missing, or 0 as encoders write to a pipe."""
     return (struct.unpack(">I", frame[at : at + 4])[0] or None) if len(frame) >= at + 4 else None
 
 
 def _tag_bytes(head: bytes) -> int:
-    """The size of the ID3v2, ID3v1 or APE tag that begins with these 32 bytes; 0 if none does."""
+    """Return the size of the ID3v2, ID3v1 or APE tag in these 32 bytes; 0 if there is none."""
     if head[:3] == b"ID3" and len(head) >= 10:
         a, b, c, d = head[6:10]
         return 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if head[5] & 0x10 else 0)
@@ -334,7 +350,7 @@ def _tag_bytes(head: bytes) -> int:
 
 
 def after_tags(read_at: ReadAt, offset: int) -> int:
-    """Past the tags that begin here."""
+    """Return the offset after all tags that begin at an offset."""
     for _ in range(MAX_TAGS):
         if not (size := _tag_bytes(read_at(offset, 32))):
             break
@@ -343,7 +359,7 @@ def after_tags(read_at: ReadAt, offset: int) -> int:
 
 
 def _before_tags(read_at: ReadAt, start: int, end: int) -> int:
-    """Before the tags that end here: ID3v1, its extension, APE, Lyrics3."""
+    """Return the offset before all tags that end at `end`: ID3v1 and its extension, APE, Lyrics3."""
     for _ in range(4):
         if end - start < 512:
             break

@@ -1,4 +1,4 @@
-"""Opening what is given as audio, so that whatever can go wrong is a sentence."""
+"""Open audio sources, and turn everything that can go wrong into an error of one sentence."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ import soundfile
 
 from ms_edge.audio.containers import EXTENSIONS as EXTENSIONS
 from ms_edge.audio.containers import READ, begins_as_read, container_of, name_of
-from ms_edge.audio.parts import Part, ReadAt, ogg_is_cut, ogg_parts
+from ms_edge.audio.parts import Part, ogg_is_cut, ogg_parts
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
-from ms_edge.audio.riff import MPEG_CODINGS, Header, is_wav
+from ms_edge.audio.riff import MPEG_CODINGS, Header, ReadAt, is_wav
 from ms_edge.audio.streams import Section, Stream
 from ms_edge.errors import AudioError, UsageError, reason
 
 STDIN = "-"
-CYCLE_S = 146_097 * 86_400  # after 400 years the Gregorian calendar repeats itself
+CYCLE_S = 146_097 * 86_400  # the Gregorian calendar repeats after 400 years
 
 
 def file_facts(status: os.stat_result) -> dict[str, int | str]:
-    """Size and time of change (UTC, in microseconds) of a file, as records hold them: ISO 8601, which writes a year before 0 or
-    after 9999 with its sign and six digits or more.
+    """Return the size in bytes and the modification time of a file, as records state them.
+
+    The time is UTC with microseconds in ISO 8601. A year before 0 or after 9999 has a sign and at
+    least six digits.
     """
     seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
-    # A file system may hold any year, datetime only 1 to 9999: take the same moment of 1970 to 2369.
+    # A file system allows any year, datetime only 1 to 9999: use the same moment in the years 1970
+    # to 2369.
     cycles, seconds = divmod(seconds, CYCLE_S)
     moment = datetime.fromtimestamp(seconds, UTC)
     year = moment.year + 400 * cycles
@@ -37,15 +40,18 @@ def file_facts(status: os.stat_result) -> dict[str, int | str]:
 
 
 def open_descriptor(path: str) -> tuple[int, int | None]:
-    """A descriptor of our own, and the size of the file behind it; None for standard input that can only be read forward."""
+    """Open a path, or `-` for standard input. Return its descriptor and its size in bytes.
+
+    The size is None for standard input that can only be read forward. Raises AudioError.
+    """
     if path == STDIN:
         try:
             descriptor = os.dup(0)
         except OSError:
             raise AudioError("cannot-open", f"{path}: standard input is closed.") from None
     else:
-        # The descriptor is looked at before anything is read: a FIFO would hang, and libsndfile calls every failure
-        # "System error".
+        # The descriptor is checked before anything is read: reading a FIFO would hang, and
+        # libsndfile reports every failure as "System error".
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except OSError as error:
@@ -56,7 +62,7 @@ def open_descriptor(path: str) -> tuple[int, int | None]:
                 errno.EISDIR: "is-directory",
                 errno.ENXIO: "not-a-file",  # a socket
             }.get(error.errno or 0, "cannot-open")
-            if os.path.isdir(path):  # Windows says "no permission" of a directory
+            if os.path.isdir(path):  # Windows reports "no permission" for a directory
                 code = "is-directory"
             raise AudioError(code, f"{path}: {(error.strerror or 'it cannot be opened').lower()}.") from None
         except ValueError:
@@ -64,13 +70,13 @@ def open_descriptor(path: str) -> tuple[int, int | None]:
     status = os.fstat(descriptor)
     problem = None
     if stat.S_ISDIR(status.st_mode):
-        problem = AudioError("is-directory", f"{path}: is a directory.")
+        problem = AudioError("is-directory", f"{path}: is a directory, not a file.")
     elif not stat.S_ISREG(status.st_mode):
         if path == STDIN:
             return descriptor, None
         problem = AudioError(
             "not-a-file",
-            f"{path}: is not a regular file; a pipe or device is read from standard input (ms-edge classify -).",
+            f"{path}: is not a regular file; give a pipe or a device as standard input (ms-edge classify - < …).",
         )
     elif status.st_size == 0:
         problem = AudioError("empty-file", f"{path}: the file is empty (0 bytes).")
@@ -81,10 +87,13 @@ def open_descriptor(path: str) -> tuple[int, int | None]:
 
 
 def size_of(name: str, source: IO[bytes]) -> int | None:
-    """Bytes in a file object; None where it can only be read forward. Raises UsageError where it gives no bytes."""
+    """Return the size of a file object in bytes; None if it can only be read forward.
+
+    Raises UsageError if it does not return bytes, and AudioError if it is empty.
+    """
     try:
         usable = isinstance(source.read(0), bytes)
-    except (OSError, ValueError):  # of another mode, or closed
+    except (OSError, ValueError):  # opened in another mode, or closed
         usable = False
     if not usable:
         raise UsageError(f"{name}: a file object must be open for reading, in binary mode ('rb').")
@@ -101,9 +110,11 @@ def size_of(name: str, source: IO[bytes]) -> int | None:
 def parts_of(
     name: str, read_at: ReadAt, size: int, start: bytes, header: Header | None, notes: list[str]
 ) -> list[Part]:
-    """The recordings in a file that begins with these bytes, or, in a WAV file with that header, its MPEG audio.
+    """Return the recordings in a file, or the MPEG audio in a WAV file.
 
-    Empty where libsndfile finds them itself. Raises AudioError where the file is of no format that is read.
+    `start` are the first bytes of the file, and `header` its header if it is WAV. The list is empty
+    if libsndfile decodes the file as it is. Adds to the warnings in `notes`. Raises AudioError if
+    the format is not supported.
     """
     if start[:4] == b"OggS":
         starts = ogg_parts(read_at)
@@ -114,13 +125,15 @@ def parts_of(
         return parts
     if header.coding not in MPEG_CODINGS if header else begins_as_read(start):
         return []
-    from ms_edge.audio.mpeg import after_tags, mpeg_parts  # here: WAV and FLAC need none of it
+    from ms_edge.audio.mpeg import after_tags, mpeg_parts  # imported here because WAV and FLAC do not need it
 
     if header:
         end = size if header.open_ended else min(size, header.data_offset + header.data_bytes)
         parts, found = mpeg_parts(read_at, header.data_offset, end)
         if not parts:
-            raise AudioError("not-audio", f"{name}: its header promises MPEG audio, and it holds no frame of that.")
+            raise AudioError(
+                "not-audio", f"{name}: according to its header, this is MPEG audio, but it has no MPEG frame."
+            )
     elif start[:3] == b"ID3" and read_at(after_tags(read_at, 0), 4) == b"fLaC":
         return []
     else:
@@ -137,7 +150,10 @@ def _refused(name: str, form: str | None) -> AudioError:
 
 
 def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.SoundFile:
-    """libsndfile at work on a name, a descriptor, a `Stream` or a `Section`; it never seeks. Raises AudioError."""
+    """Open a path, a descriptor, a `Stream` or a `Section` with libsndfile. Raises AudioError.
+
+    libsndfile never seeks in the result.
+    """
     options: dict[str, Any] = {}
     if raw:
         subtype, endian = RAW_FORMATS[raw.sample_format]
@@ -153,12 +169,13 @@ def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.So
     except (soundfile.SoundFileError, TypeError) as error:
         raise_error_of(opened, name)
         reason = getattr(error, "error_string", str(error)).rstrip(".")
-        raise AudioError("not-audio", f"{name}: not audio that can be read ({reason}).") from None
+        raise AudioError("not-audio", f"{name}: cannot be decoded as audio ({reason}).") from None
     if not raw and not container_of(sound.format):
         sound.close()
         raise _refused(name, sound.format_info)
-    # Or soundfile seeks to where it is after every read. MP3 then goes on without what it keeps of the frames before, codings in
-    # blocks read their block once more, and FLAC of unknown length fails at its end.
+    # Otherwise soundfile seeks to the current position after every read. The MP3 decoder then loses
+    # the frames that it keeps, codings with blocks decode their block again, and FLAC of unknown
+    # length fails at its end.
     sound.seekable = lambda: False
     if isinstance(opened, Stream | Section):
         opened.opening = False
@@ -166,7 +183,7 @@ def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.So
 
 
 def raise_error_of(opened: object, name: str) -> None:
-    """What went wrong while libsndfile read from us, which it does not tell."""
+    """Raise the error that libsndfile met while it read from our object, which it does not report."""
     if error := getattr(opened, "error", None):
         raise unreadable(name, error) if isinstance(error, OSError) else error
 
@@ -174,9 +191,37 @@ def raise_error_of(opened: object, name: str) -> None:
 def require_wav(name: str, start: bytes) -> None:
     """Raise AudioError unless these first bytes are those of a WAV file."""
     if not is_wav(start[:40]):
-        raise AudioError("not-wav", f"{name}: is not a WAV file, and --wav-only refuses the rest.")
+        raise AudioError("not-wav", f"{name}: is not a WAV file, and --wav-only allows no other format.")
+
+
+def require_streamable(name: str, start: bytes, header: Header | None) -> None:
+    """Raise AudioError unless a stream can be decoded while it is read forward.
+
+    `start` are its first bytes, and `header` its WAV header.
+    """
+    if not start:
+        raise AudioError("empty-file", f"{name}: the stream is empty.")
+    if header is None:
+        raise AudioError(
+            "not-audio",
+            f"{name}: the stream is not WAV; convert it (ffmpeg -i … -f wav - | ms-edge classify -) or describe it with --raw.",
+        )
+    if header.coding in MPEG_CODINGS:
+        raise AudioError(
+            "not-audio",
+            f"{name}: MPEG audio in WAV cannot be read from a stream; redirect the file (< FILE) or decode it "
+            "(ffmpeg -i … -f wav - | ms-edge classify -).",
+        )
+
+
+def header_warnings(start: bytes, header: Header | None) -> list[str]:
+    """Return the warnings for the header of a file that begins with these bytes."""
+    if header is None:
+        return ["bad-header"] if start[:4] in (b"RIFF", b"RIFX", b"RF64") else []
+    found = {"stream-header": header.open_ended, "bad-header": header.contradictory, "truncated": header.cut}
+    return [code for code, present in found.items() if present]
 
 
 def unreadable(name: str, error: OSError) -> AudioError:
-    """What the system said while a source that is open was read, as a sentence."""
+    """Return the error for a source that is open but cannot be read."""
     return AudioError("cannot-read", f"{name}: cannot be read ({reason(error)}).")

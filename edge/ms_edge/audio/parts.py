@@ -1,27 +1,28 @@
-"""Find where one recording ends and the next begins in an Ogg file: libsndfile decodes the first and says nothing.
+"""Find the recordings in a chained Ogg file. libsndfile decodes only the first of them.
 
-Ogg may be chained (RFC 3533, section 4), as recordings of internet radio are.
+Ogg files may be chained (RFC 3533, section 4); recordings of internet radio are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-ReadAt = Callable[[int, int], bytes]
+from ms_edge.audio.riff import ReadAt
 
 MAX_OGG_PAGE = 27 + 255 + 255 * 255
 CONTINUED, FIRST, LAST = 1, 2, 4  # flags of an Ogg page
 MAX_PARTS = 10_000
-MAX_GAPS = 1_000  # places of an Ogg file where no page follows a page: looking for the next costs more than a page
+MAX_GAPS = 1_000  # places where no page follows a page; the search for the next one takes longer than a page
 
 
 @dataclass
 class Part:
-    """Stretches of a file, as (start, end), that libsndfile decodes as one recording.
+    """Sections of a file that libsndfile decodes as one recording.
 
-    `length` is how long it is told that they are, in bytes, and `samples` how many there are of each channel; 0 where that is
-    up to libsndfile. `direct`: the whole file is this part, and libsndfile decodes all of it.
+    `stretches` are the sections as (start, end) offsets in bytes. `length` is the length in bytes
+    that libsndfile is told, and `samples` the number of samples per channel; 0 means that
+    libsndfile determines it. `direct` means that the part is the whole file and libsndfile can
+    decode it as it is.
     """
 
     stretches: list[tuple[int, int]]
@@ -31,11 +32,14 @@ class Part:
 
 
 def ogg_parts(read_at: ReadAt) -> list[int]:
-    """Where the links of an Ogg file begin: where a stream's first page follows a page that is none."""
+    """Return the offsets of the recordings in an Ogg file.
+
+    A recording begins where the first page of a stream follows a page that is not a first page.
+    """
     starts, offset, before, before_is_first, gaps = [0], 0, 0, True, 0
     while len(page := read_at(offset, 27 + 255)) >= 27 and len(starts) < MAX_PARTS:
         if page[:4] != b"OggS":
-            # The page before may have been cut short, with the next within what it declares.
+            # The previous page may be shorter than it declares, with the next one inside it.
             skipped = read_at(before + 4, 2 * MAX_OGG_PAGE).find(b"OggS")
             gaps += 1
             if skipped < 0 or gaps > MAX_GAPS:
@@ -51,9 +55,10 @@ def ogg_parts(read_at: ReadAt) -> list[int]:
 
 
 def ogg_is_cut(read_at: ReadAt, size: int) -> bool:
-    """Whether the first `size` bytes of an Ogg file end without the page that says so (RFC 3533, section 6).
+    """Return whether the first `size` bytes of an Ogg file end without a last page.
 
-    libsndfile does not tell.
+    RFC 3533, section 6, requires a page with the flag `LAST`. libsndfile does not report a missing
+    one.
     """
     end = read_at(max(0, size - MAX_OGG_PAGE), min(size, MAX_OGG_PAGE))
     page = end.rfind(b"OggS")

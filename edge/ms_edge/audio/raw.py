@@ -1,4 +1,4 @@
-"""What headerless PCM is."""
+"""The format of headerless PCM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ms_edge.audio.source import whole_number
 from ms_edge.errors import UsageError
 
-RAW_FORMATS = {  # ffmpeg's names: libsndfile's subtype and byte order
+RAW_FORMATS = {  # FFmpeg's name of a sample format: libsndfile's subtype and byte order
     "u8": ("PCM_U8", "FILE"),
     "s8": ("PCM_S8", "FILE"),
     "alaw": ("ALAW", "FILE"),
@@ -29,7 +29,11 @@ RAW_FORMATS = {  # ffmpeg's names: libsndfile's subtype and byte order
 
 @dataclass(frozen=True)
 class RawFormat:
-    """What headerless PCM is: its rate, its channels, and the name of its sample format in `RAW_FORMATS`."""
+    """The sample rate, the number of channels and the sample format of headerless PCM.
+
+    `sample_format` is a key of `RAW_FORMATS`, for example `s16le`. Raises UsageError for another
+    name or a rate or number that is not whole.
+    """
 
     sample_rate_hz: int
     channels: int
@@ -43,16 +47,16 @@ class RawFormat:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one sample of every channel."""
+        """The size in bytes of one sample of all channels."""
         return self.channels * int("".join(filter(str.isdecimal, self.sample_format)) or 8) // 8
 
     @classmethod
     def parse(cls, text: str) -> RawFormat:
-        """Read `RATE:CHANNELS:FORMAT`, as in `16000:1:s16le`. Raises UsageError."""
+        """Parse `RATE:CHANNELS:FORMAT`, for example `16000:1:s16le`. Raises UsageError."""
         found = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\w+)", text)
         if not found or found[3] not in RAW_FORMATS:
             raise UsageError(
-                f"Raw audio is given as RATE:CHANNELS:FORMAT, as in 16000:1:s16le, not {text[:40]!r}; formats: {', '.join(RAW_FORMATS)}."
+                f"Raw audio must be RATE:CHANNELS:FORMAT, such as 16000:1:s16le, not {text[:40]!r}; formats: {', '.join(RAW_FORMATS)}."
             )
         return cls(int(found[1]), int(found[2]), found[3])
 

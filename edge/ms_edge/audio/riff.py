@@ -1,7 +1,8 @@
-"""What a WAV file's header says, and where it contradicts itself or the file.
+"""Read the header of a WAV file, and find where it contradicts itself or the file.
 
-libsndfile decodes; it also forgives without a word. This walks the chunks once, so that nothing is forgiven in silence.
-RIFF: Microsoft and IBM, Multimedia Programming Interface and Data Specifications 1.0; RF64: EBU Tech 3306.
+libsndfile decodes the samples but ignores such contradictions silently. This module walks the
+chunks once so that the user gets a warning. Sources: Microsoft and IBM, Multimedia Programming
+Interface and Data Specifications 1.0 (RIFF); EBU Tech 3306 (RF64).
 """
 
 from __future__ import annotations
@@ -10,24 +11,29 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MAX_HEADER = 1 << 20  # bytes before the samples, and chunks in a file: far over what any recorder writes
+ReadAt = Callable[[int, int], bytes]  # (offset, count) -> at most `count` bytes of a file
+
+# Far above what any recorder writes: the bytes before the samples, and the chunks of a file.
+MAX_HEADER = 1 << 20
 MAX_CHUNKS = 1000
-MAX_PADDING = 4096  # zeros after the last chunk, up to a block of a disk
-ENDLESS = 0x7FFF_F000  # from here on a 32-bit size means "a pipe, I could not know"
-FORMATS_OF_WHOLE_BYTES = (1, 3)  # PCM and float, whose frame size follows from channels and bits
-BLOCK_CODINGS = (0x02, 0x11, 0x31)  # ADPCM of Microsoft and IMA, and GSM: the header says the size of their blocks
-G721, NMS = 0x40, 0x38  # whose blocks have a fixed size
-NMS_BYTES = {2: 42, 3: 62, 4: 82}  # of a block of 160 samples, by bits for each
+MAX_PADDING = 4096  # zeros after the last chunk, which fill a block of a disk
+ENDLESS = 0x7FFF_F000  # a 32-bit size from here on means that the writer did not know the size
+FORMATS_OF_WHOLE_BYTES = (1, 3)  # PCM and float: their frame size follows from channels and bits
+BLOCK_CODINGS = (0x02, 0x11, 0x31)  # Microsoft ADPCM, IMA ADPCM and GSM: the header has the block size
+G721, NMS = 0x40, 0x38  # codings with a fixed block size
+NMS_BYTES = {2: 42, 3: 62, 4: 82}  # bits per sample: bytes of a block of 160 samples
 MPEG_CODINGS = (0x50, 0x55)  # MP2 and MP3
 
 
 @dataclass(frozen=True)
 class Header:
-    """Where a WAV file's samples begin, and what is wrong with what it says of them.
+    """Where the samples of a WAV file begin, and what is wrong with its header.
 
-    `open_ended`: their size is not declared, so they go on to the end. `contradictory`: the header holds a chunk twice,
-    fields that exclude one another, or bytes after the samples that belong to nothing. `cut`: the file ends before its
-    samples do. `block`: bytes and samples of one block, of codings that have such. `coding`: the tag of the format chunk.
+    `open_ended`: the header does not declare the size of the samples, so they continue to the end.
+    `contradictory`: the header has a chunk twice, fields that exclude one another, or bytes after
+    the samples that belong to no chunk. `cut`: the file ends before its samples do. `block`: the
+    bytes and the samples of one block, for codings that have blocks. `coding`: the tag in the
+    format chunk.
     """
 
     data_offset: int
@@ -40,16 +46,17 @@ class Header:
 
 
 def is_wav(start: bytes) -> bool:
-    """True where these first 40 bytes begin a RIFF, RIFX or RF64 WAVE file, or a Wave64 one."""
+    """Return whether these first 40 bytes begin a RIFF, RIFX, RF64 or Wave64 WAVE file."""
     return (start[:4] in (b"RIFF", b"RIFX", b"RF64") and start[8:12] == b"WAVE") or (
         start[:4] == b"riff" and start[24:28] == b"wave"
     )
 
 
-def read_header(read_at: Callable[[int, int], bytes], size: int | None) -> Header | None:
-    """Walk the chunks of a WAV file of `size` bytes (None: a stream), reading with `read_at(offset, count)`.
+def read_header(read_at: ReadAt, size: int | None) -> Header | None:
+    """Read the header of a WAV file of `size` bytes, or of a stream (None).
 
-    None where it is no RIFF WAVE file or holds no samples; libsndfile will say what is wrong with it.
+    `read_at(offset, count)` reads the bytes. Returns None if this is not a RIFF WAVE file or has no
+    samples; libsndfile then reports the error.
     """
     start = read_at(0, 12)
     if start[:4] not in (b"RIFF", b"RIFX", b"RF64") or start[8:12] != b"WAVE":
@@ -71,7 +78,7 @@ def read_header(read_at: Callable[[int, int], bytes], size: int | None) -> Heade
             formats += 1
             fields = read_at(body, min(length, 20))
             contradictory |= formats > 1 or _impossible(fields[:16], order)
-            if formats == 1:  # libsndfile uses the first
+            if formats == 1:  # libsndfile uses the first one
                 block, coding = _block(fields, order), int.from_bytes(fields[:2], "big" if order == ">" else "little")
         elif name == b"ds64":
             sizes = read_at(body, 16)
@@ -83,21 +90,33 @@ def read_header(read_at: Callable[[int, int], bytes], size: int | None) -> Heade
         return None
     if length == 0xFFFF_FFFF and long_data_size is not None:
         length = long_data_size
+    open_ended, cut, extra = _compare_with_file(read_at, order, body, length, size)
+    return Header(body, length, open_ended, contradictory or extra, cut, block, coding)
+
+
+def _compare_with_file(
+    read_at: ReadAt, order: str, body: int, length: int, size: int | None
+) -> tuple[bool, bool, bool]:
+    """Return whether the samples are `open_ended`, are `cut`, or have other bytes after them.
+
+    `body` is the offset of the samples and `length` their declared size, in a file of `size` bytes.
+    """
     endless = ENDLESS <= length <= 0xFFFF_FFFF or length >= 1 << 62
-    open_ended = cut = False
     if size is None:
-        open_ended = endless or length == 0
-    elif length == 0:
-        open_ended = not _chunks(read_at, order, body, size)
-    elif length >= size - body:
-        cut = length > size - body
-        open_ended, cut = endless and cut, cut and not endless
-    else:
-        contradictory |= not _chunks(read_at, order, body + length + length % 2, size)
-    return Header(body, length, open_ended, contradictory, cut, block, coding)
+        return endless or length == 0, False, False
+    if length == 0:
+        return not _is_chunks(read_at, order, body, size), False, False
+    if length >= size - body:
+        short = length > size - body
+        return endless and short, short and not endless, False
+    return False, False, not _is_chunks(read_at, order, body + length + length % 2, size)
 
 
 def _block(fields: bytes, order: str) -> tuple[int, int] | None:
+    """Return the bytes and the samples of a block, as a format chunk states them.
+
+    Returns None for a coding without blocks.
+    """
     if len(fields) < 16:
         return None
     coding, channels, bits = struct.unpack(order + "HH10xH", fields[:16])
@@ -112,7 +131,10 @@ def _block(fields: bytes, order: str) -> tuple[int, int] | None:
 
 
 def _impossible(fields: bytes, order: str) -> bool:
-    """Whether a format chunk's frame size is not that of its channels and bits, or its byte rate not that of its frames."""
+    """Return whether the fields of a format chunk contradict each other.
+
+    The frame size must follow from the channels and bits, and the byte rate from the frame size.
+    """
     if len(fields) < 16:
         return True
     tag, channels, rate, byte_rate, frame_bytes, bits = struct.unpack(order + "HHIIHH", fields)
@@ -121,8 +143,11 @@ def _impossible(fields: bytes, order: str) -> bool:
     return bool(frame_bytes != channels * ((bits + 7) // 8) or byte_rate != rate * frame_bytes)
 
 
-def _chunks(read_at: Callable[[int, int], bytes], order: str, offset: int, size: int) -> bool:
-    """Whether what lies between offset and the end is whole chunks (no second `data`), or at most a little padding."""
+def _is_chunks(read_at: ReadAt, order: str, offset: int, size: int) -> bool:
+    """Return whether the bytes from `offset` to the end are whole chunks or a little padding.
+
+    A second `data` chunk is not allowed.
+    """
     for _ in range(MAX_CHUNKS):
         head = read_at(offset, 8)
         if len(head) < 8:

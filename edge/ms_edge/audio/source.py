@@ -1,4 +1,4 @@
-"""Sources of audio, whatever they are, as mono float32 blocks at the rate a front end wants."""
+"""Convert any source of audio to mono float32 blocks at the sample rate of a front end."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from numpy.typing import ArrayLike, NDArray
 from ms_edge.arrays import Float32
 from ms_edge.errors import AudioError, UsageError
 
-Samples = NDArray[Any]  # float32, or int16 of full scale 32,768
+Samples = NDArray[Any]  # float32, or int16 with a full scale of 32,768
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 MAX_CHANNELS = 64
-BLOCK_SAMPLES = 1 << 16  # interleaved samples decoded at a time: bounds memory whatever the channels or duration
-PLAUSIBLE_PEAK = 8.0  # 18 dB over full scale: more is no recording, but a file whose numbers mean something else
-MAX_PEAK = 65_536.0  # what is let through of such a file: 16-bit numbers as floats still sound like what they are
+BLOCK_SAMPLES = 1 << 16  # samples, of all channels together, decoded at a time: this limits memory
+PLAUSIBLE_PEAK = 8.0  # 18 dB over full scale: a recording has less, so the numbers mean something else
+MAX_PEAK = 65_536.0  # such samples are clipped here; 16-bit numbers stored as floats stay below
 CALLABLE_ITERATOR = type(iter(int, 1))  # what iter(function, sentinel) returns
 
 
 class AudioSource:
-    """One open source of audio: its format, and its samples as mono float32 blocks.
+    """An open source of audio.
 
-    After the last block, `frames` holds the frames that were there (at the source's own rate) and `warnings` what a
-    listener should know: `truncated`, `damaged`, `stream-header`, `bad-header`, `non-finite`, `out-of-range`. `file` says which bytes
-    a file is, where it is one. Raises AudioError where it cannot be opened as audio. Closed by leaving a `with`.
+    `blocks` yields its samples. After the last block, `frames` is the number of frames at the rate
+    of the source, and `warnings` may contain `truncated`, `damaged`, `stream-header`, `bad-header`,
+    `non-finite` and `out-of-range`. `file` has the size and the time of a file, and is None for
+    other sources. Raises AudioError if the rate or the number of channels is not that of audio. Use
+    it in a `with` block, which closes it.
     """
 
     file: dict[str, int | str] | None = None
@@ -43,10 +45,13 @@ class AudioSource:
         self.warnings: list[str] = []
 
     def blocks(self, sample_rate_hz: int) -> Iterator[Float32]:
-        """Yield the source once, as mono float32 blocks (n,) at that rate; n varies and may be 0."""
+        """Yield the source once, as mono blocks (n,) float32 at `sample_rate_hz`.
+
+        n varies and may be 0.
+        """
         resampler = None
         if self.sample_rate_hz != sample_rate_hz:
-            import soxr  # here, where it is needed
+            import soxr  # imported here because most files do not need it
 
             resampler = soxr.ResampleStream(self.sample_rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ")
         for decoded in self._decoded():
@@ -58,11 +63,18 @@ class AudioSource:
             yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
     def _decoded(self) -> Iterator[Samples]:
-        """Yield (n, channels), n > 0, all float32 or all int16; what was yielded may be overwritten by the next."""
+        """Yield blocks (n, channels), all float32 or all int16, with n > 0.
+
+        The next block may overwrite the one before.
+        """
         raise NotImplementedError
 
     def _plausible(self, mono: Float32) -> Float32:
-        if not (mono.max() <= PLAUSIBLE_PEAK and mono.min() >= -PLAUSIBLE_PEAK):  # NaN is in neither
+        """Replace samples that are not finite by 0, and clip very large ones, with a warning.
+
+        This changes `mono` (n,) in place and returns it.
+        """
+        if not (mono.max() <= PLAUSIBLE_PEAK and mono.min() >= -PLAUSIBLE_PEAK):  # also true if there is a NaN
             if not np.isfinite(mono).all():
                 np.nan_to_num(mono, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
                 self._warn("non-finite")
@@ -76,7 +88,7 @@ class AudioSource:
             self.warnings.append(code)
 
     def close(self) -> None:
-        """Close what is open; leaving a `with` does it too."""
+        """Close the source. The end of a `with` block does this too."""
 
     def __enter__(self) -> AudioSource:
         return self
@@ -88,7 +100,11 @@ class AudioSource:
 
 
 class AudioArrays(AudioSource):
-    """Blocks of samples in memory, each (n,) or (n, channels): floats in [-1, 1], or integers of 16 or 32 bits."""
+    """Blocks of samples in memory, each (n,) or (n, channels).
+
+    They are floats in [-1, 1], or integers of 16 or 32 bits. Raises UsageError for anything else,
+    and AudioError if there are no samples.
+    """
 
     def __init__(self, blocks: Iterable[ArrayLike], sample_rate_hz: int, name: str = "array") -> None:
         try:
@@ -96,10 +112,10 @@ class AudioArrays(AudioSource):
             if isinstance(self._blocks, CALLABLE_ITERATOR):
                 self._blocks = _until_sentinel(self._blocks)
         except TypeError:
-            raise UsageError(f"Blocks of samples must be something to iterate over, not {blocks!r:.40}.") from None
+            raise UsageError(f"Blocks of samples must be an iterable of arrays, not {blocks!r:.40}.") from None
         self._first = next((block for given in self._blocks if len(block := as_float32(given))), None)
         if self._first is None:
-            raise AudioError("no-samples", f"{name}: holds no samples.")
+            raise AudioError("no-samples", f"{name}: has no samples.")
         super().__init__(name, sample_rate_hz, self._first.shape[1])
 
     def _decoded(self) -> Iterator[Float32]:
@@ -107,7 +123,9 @@ class AudioArrays(AudioSource):
         for given in self._blocks:
             block = as_float32(given)
             if block.shape[1] != self.channels:
-                raise UsageError(f"{self.name}: a block of {block.shape[1]} channels after {self.channels}.")
+                raise UsageError(
+                    f"{self.name}: a block has {block.shape[1]} channels, but the first one had {self.channels}."
+                )
             yield from self._pieces(block)
 
     def _pieces(self, block: Float32 | None) -> Iterator[Float32]:
@@ -118,12 +136,14 @@ class AudioArrays(AudioSource):
 
 
 def _until_sentinel(blocks: Iterator[ArrayLike]) -> Iterator[ArrayLike]:
-    """Yield the blocks of `iter(queue.get, None)`: Python compares each with None by `==`, which is an array where it is one, and
-    raises ValueError.
+    """Yield the blocks of `iter(queue.get, None)`.
+
+    Python compares each block with None by `==`. For an array the result is an array, whose truth
+    value raises ValueError.
     """
     parts: Any = blocks.__reduce__()
     function, *sentinel = parts[1]
-    while sentinel:  # it has none once it has ended
+    while sentinel:  # an iterator that has ended has none
         block = function()
         if block is sentinel[0] or (not hasattr(block, "__array__") and block == sentinel[0]):
             return
@@ -131,32 +151,34 @@ def _until_sentinel(blocks: Iterator[ArrayLike]) -> Iterator[ArrayLike]:
 
 
 def _mean_of_integers(samples: Samples) -> Float32:
-    # Every sum of 16-bit samples over 32,768 is a float32, in whatever order it is taken: the same bits as of floats.
+    # Every sum of 16-bit samples over 32,768 is exact in float32, so the order of the sum does not
+    # change the result.
     scale, channels = np.float32(1 / 32768), samples.shape[1]
     mono: Float32
     if channels == 1:
         mono = samples[:, 0].astype(np.float32)
         return np.multiply(mono, scale, out=mono)
-    # A product with a vector is the fastest sum along so short an axis.
+    # A product with a vector is the fastest sum along such a short axis.
     mono = samples.astype(np.float32) @ np.full(channels, scale)
     return np.divide(mono, np.float32(channels), out=mono)
 
 
 def _mean_of_channels(samples: Samples) -> Float32:
-    # Always a copy: the buffer is filled again while the block is still in use.
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of that is looked at next
+    # Always copy, because the buffer is filled again while the block is still in use.
+    with np.errstate(over="ignore", invalid="ignore"):  # `_plausible` handles the result
         if samples.shape[1] > 8:
             return np.asarray(samples.mean(axis=1, dtype=np.float32))
         mono: Float32 = samples[:, 0].copy()
-        for channel in range(1, samples.shape[1]):  # several times as fast as a mean along so short an axis
+        for channel in range(1, samples.shape[1]):  # several times as fast as a mean along such a short axis
             mono += samples[:, channel]
         return mono if samples.shape[1] == 1 else np.divide(mono, np.float32(samples.shape[1]), out=mono)
 
 
 def as_float32(block: ArrayLike) -> Float32:
-    """Samples (n,) or (n, channels), floats or integers of 16 or 32 bits, as float32 (n, channels) of full scale 1.
+    """Return samples as float32 (n, channels) with a full scale of 1.
 
-    Raises UsageError for anything else.
+    `block` is (n,) or (n, channels), floats or integers of 16 or 32 bits. Raises UsageError for
+    anything else.
     """
     try:
         samples = np.asarray(block)
@@ -175,7 +197,7 @@ def as_float32(block: ArrayLike) -> Float32:
 
 
 def whole_number(name: str, value: object) -> int:
-    """The int that an integer of whatever kind is, NumPy's included. Raises UsageError for anything else."""
+    """Return an integer of any type, NumPy's too, as int. Raises UsageError for another value."""
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -183,11 +205,11 @@ def whole_number(name: str, value: object) -> int:
 
 
 def require_plausible(name: str, sample_rate_hz: int, channels: int) -> None:
-    """Raise AudioError(`bad-rate`, `bad-channels`) for what no recording has."""
+    """Raise AudioError (`bad-rate`, `bad-channels`) for values that no recording has."""
     if not MIN_RATE_HZ <= sample_rate_hz <= MAX_RATE_HZ:
         raise AudioError(
             "bad-rate",
-            f"{name}: a sample rate of {sample_rate_hz:,} Hz is not audio; {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,} is read.",
+            f"{name}: the sample rate must be {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,} Hz, not {sample_rate_hz:,} Hz.",
         )
     if not 1 <= channels <= MAX_CHANNELS:
-        raise AudioError("bad-channels", f"{name}: {channels} channels; 1 to {MAX_CHANNELS} are read.")
+        raise AudioError("bad-channels", f"{name}: there must be 1 to {MAX_CHANNELS} channels, not {channels}.")

@@ -1,6 +1,8 @@
-"""File objects as libsndfile wants them: read forward though it likes to seek, or one stretch of a longer file.
+"""File objects in the form that libsndfile needs.
 
-Mends the one thing libsndfile does not read: WAV samples whose declared size is what a pipe left, 0 or all ones.
+A `Stream` can only be read forward, although libsndfile seeks. A `Section` is a part of a longer
+file. A `Stream` also corrects the one WAV header that libsndfile cannot read: samples whose
+declared size is 0 or all ones, which a program that writes to a pipe leaves.
 """
 
 from __future__ import annotations
@@ -15,19 +17,22 @@ from typing import IO
 
 from ms_edge.audio.riff import MAX_HEADER, Header, read_header
 
-# Bytes of a stream. libsndfile counts the samples of codings in blocks in 31 bits: 18 hours of telephone and more.
+# The longest stream in bytes. libsndfile counts the samples of codings with blocks in 31 bits,
+# which is 18 hours of telephone audio or more.
 LONGEST, LONGEST_IN_BLOCKS = 1 << 62, 1 << 29
-HELD = 1 << 16  # bytes of a file that are read at once, where libsndfile asks for less
+HELD = 1 << 16  # bytes read from a file at a time, if libsndfile asks for fewer
 WAIT_S = 0.01
 
 
 class Stream:
-    """A file object that can only be read forward, for libsndfile: as long as it wants, never short before its end.
+    """A file object that can only be read forward, in the form that libsndfile needs.
 
-    `start` holds the bytes already read of it; while `opening`, all of them, since libsndfile looks at some twice. An
-    undeclared size of WAV samples is rewritten to the one form that libsndfile reads to the end (RIFF size 8, data size 0).
-    A callback of libsndfile cannot raise: what goes wrong ends the stream, and `error` holds it. `frames_left` is what can
-    have come of what has come, once the stream has ended: of codings in blocks libsndfile invents the rest.
+    A read is only shorter than requested at the end of the stream. `start` holds the bytes that
+    were read before libsndfile opened the stream, and, while `opening`, all bytes, because
+    libsndfile reads some of them twice. If the size of WAV samples is not declared, the header is
+    rewritten to the one form that libsndfile reads to the end (RIFF size 8, data size 0). A
+    callback of libsndfile cannot raise an exception: an error ends the stream and is kept in
+    `error`.
     """
 
     def __init__(self, source: IO[bytes]) -> None:
@@ -42,7 +47,10 @@ class Stream:
         self._length = LONGEST
 
     def read_header(self, size: int | None) -> Header | None:
-        """Read up to the samples of a WAV file of `size` bytes, or stream (None); mend sizes that are those of a pipe."""
+        """Read the header of a WAV file of `size` bytes, or of a stream (None), up to the samples.
+
+        Returns None if it is not WAV. Corrects a data size that was not known to the writer.
+        """
         self._header = header = read_header(self._peek if size is None else self.read_at, size)
         if size is not None:
             self.start = self.read_at(0, header.data_offset if header else 40)
@@ -54,43 +62,49 @@ class Stream:
             self.start = bytes(kept) + self.start[at:]
             self._length = LONGEST_IN_BLOCKS if header.block else LONGEST
         elif header:
-            # What follows the samples is not looked for: it cannot be reached without hearing them first.
+            # The bytes after the samples are not inspected: the stream reaches them only after the
+            # samples.
             self._length = header.data_offset + header.data_bytes
             if header.block:
                 self._length = min(self._length, LONGEST_IN_BLOCKS)
         return header
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """Bytes of a file, wherever they are."""
+        """Return `count` bytes of a file that can seek, from an offset; fewer at the end."""
         self._source.seek(offset)
         return _read_fully(self._source, min(count, MAX_HEADER))
 
     def _peek(self, offset: int, count: int) -> bytes:
+        """Return `count` bytes of a stream from an offset, and keep them in `start`."""
         missing = min(offset + count, 2 * MAX_HEADER) - len(self.start)
         if missing > 0:
             self.start += _read_fully(self._source, missing)
         return self.start[offset : offset + count]
 
     def frames_left(self, frames: int) -> int | None:
-        """How many frames there can be after so many; None where libsndfile knows."""
+        """Return how many frames can follow `frames` frames, once the stream has ended.
+
+        libsndfile invents samples at the end of a stream whose coding has blocks. Returns None if
+        libsndfile is correct.
+        """
         if not (self._ended and self._header and self._header.block):
             return None
         size, samples = self._header.block
         return max(0, (self.received - self._header.data_offset) // size * samples - frames)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move within what is at hand; libsndfile asks for no more of a file it reads forward."""
+        """Move within the bytes that are in memory, or to the end. libsndfile needs no more."""
         target = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence] + offset
         if target <= len(self.start) or target == self._length:
             self._position = target
         return self._position
 
     def tell(self) -> int:
-        """Bytes from the beginning."""
+        """Return the position in bytes from the beginning."""
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer; only the end of the stream, or an error, leaves it short."""
+        """Fill the buffer and return the number of bytes: fewer at the end or after an error."""
         wanted = min(len(buffer), self._length - self._position)
         got = self.start[self._position : self._position + wanted]
         try:
@@ -101,7 +115,7 @@ class Stream:
                 if self.opening:
                     self.start += fresh
                 got += fresh
-        except BaseException as error:  # also an interrupt: libsndfile would print it and go on
+        except BaseException as error:  # also KeyboardInterrupt: libsndfile would print it and continue
             self.error = error
             return 0
         buffer[: len(got)] = got
@@ -110,40 +124,46 @@ class Stream:
 
 
 class Section:
-    """Stretches of a file object that can seek, as (start, end), for libsndfile, as one file.
+    """Sections of a file object that can seek, in the form that libsndfile needs: as one file.
 
-    It may be told another `length` than theirs, in bytes. As with `Stream`, only their end or an error leaves a read short,
-    and what goes wrong is kept in `error`.
+    `stretches` are the sections as (start, end) offsets. libsndfile is told that the file has
+    `length` bytes; 0 for the sum of the sections. As with `Stream`, a read is only shorter than
+    requested at the end, and an error is kept in `error`.
     """
 
     def __init__(self, source: IO[bytes], stretches: Sequence[tuple[int, int]], length: int = 0) -> None:
         self.error: BaseException | None = None
-        self.opening = True  # until then, zeros are where a length that is too large promises bytes
+        # While libsndfile opens the file, zeros stand for the bytes that a too large `length`
+        # promises.
+        self.opening = True
         self._source = source
         self._stretches = stretches
         self._ends = list(accumulate(end - start for start, end in stretches))
         self._length = length or self._ends[-1]
         self._position = 0
-        self._held, self._held_at = b"", 0  # libmpg123 reads a few bytes at a time
+        self._held, self._held_at = b"", 0  # a buffer, because libmpg123 reads a few bytes at a time
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move; what lies outside is not reached."""
+        """Move to an offset; one outside the file becomes the nearest one inside."""
         target = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence] + offset
         self._position = min(max(0, target), max(self._length, self._ends[-1]))
         return self._position
 
     def tell(self) -> int:
-        """Bytes from the beginning of the first stretch, those between stretches not counted."""
+        """Return the position in bytes from the beginning of the first section.
+
+        Bytes between the sections are not counted.
+        """
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer."""
+        """Fill the buffer and return the number of bytes: fewer at the end or after an error."""
         count = len(buffer)
         at = self._position - self._held_at
         if at < 0 or at + count > len(self._held):
             try:
                 self._held, self._held_at, at = self._bytes(max(count, HELD)), self._position, 0
-            except BaseException as error:  # also an interrupt: libsndfile would print it and go on
+            except BaseException as error:  # also KeyboardInterrupt: libsndfile would print it and continue
                 self.error = error
                 return 0
             count = min(count, len(self._held))
@@ -155,7 +175,7 @@ class Section:
         return count
 
     def _bytes(self, count: int) -> bytes:
-        """So many bytes from where it stands, fewer at the end."""
+        """Return `count` bytes from the current position; fewer at the end."""
         at, pieces = self._position, []
         for index in range(bisect_right(self._ends, at), len(self._ends)):
             start, end = self._stretches[index]
@@ -171,10 +191,11 @@ class Section:
 
 
 def _read_fully(source: IO[bytes], count: int) -> bytes:
+    """Read `count` bytes; fewer only at the end. Wait if the source is non-blocking."""
     pieces = []
     while count:
         piece = source.read(count)
-        if piece is None:  # somebody made what we share non-blocking
+        if piece is None:  # another process has made the shared source non-blocking
             time.sleep(WAIT_S)
             continue
         if not piece:

@@ -1,18 +1,22 @@
-"""The command line of `ms-edge`: what may be said, and how it is explained."""
+"""The command line of `ms-edge`: its commands, options, help texts and exit statuses."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ms_edge._version import __version__
 
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv")
 TIMELINE_FORMATS = ("audacity", "rttm", "textgrid", "webvtt")
+FAILED, USAGE, UNUSABLE, INTERRUPTED = 1, 2, 3, 130
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Return the parser of the whole command line."""
     top = argparse.ArgumentParser(
         prog="ms-edge",
         description="Tell speech from music in audio files and streams.",
@@ -22,119 +26,160 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ms-edge {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_classify(commands)
+    _add_stream(commands)
+    _add_info(commands)
+    _add_doctor(commands)
+    _add_benchmark(commands)
+    return top
 
+
+def _add_classify(commands: Commands) -> None:
     classify = commands.add_parser(
         "classify",
         help="classify audio files",
-        description="Print the label, probability, duration and path of each file; with --timeline, what is where in it.",
+        description="Print the label, probability, duration and path of each file; with --timeline, print its segments.",
         epilog="example: ms-edge classify -r recordings/ -o records.jsonl --resume",
     )
-    classify.add_argument("paths", nargs="*", metavar="PATH", help="a file, a directory of them, or - for a WAV stream")
+    classify.add_argument(
+        "paths", nargs="*", metavar="PATH", help="an audio file, a directory of audio files, or - for standard input"
+    )
     _add_reading(classify)
     _add_judging(classify)
     classify.add_argument(
-        "--timeline", action="store_true", help="segments with start and end instead of one label a file"
+        "--timeline", action="store_true", help="print segments with start and end instead of one label per file"
     )
     classify.add_argument(
         "--min-duration",
         type=float,
         metavar="S",
-        help="the shortest segment (default: 1); with 0, nothing is smoothed and every window keeps its own label",
+        help="the shortest segment, in seconds (default: 1); with 0, every window keeps its own label",
     )
-    out = classify.add_argument_group("output")
-    out.add_argument(
+    _add_output(classify.add_argument_group("output"))
+    _add_many_files(classify.add_argument_group("many files"))
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--format",
         choices=[*RECORD_FORMATS, *TIMELINE_FORMATS],
-        help=f"default: what the suffix of -o FILE says, else text; {', '.join(TIMELINE_FORMATS)} are timelines",
+        help="the output format (default: from the suffix of -o FILE, otherwise text); "
+        f"{', '.join(TIMELINE_FORMATS)} always hold segments",
     )
-    out.add_argument(
-        "-o", "--output", metavar="FILE|DIR/", help="write a file, moved into place when whole, or one file an input"
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE|DIR/",
+        help="write all results to FILE (atomically), or one file per input into DIR/",
     )
-    out.add_argument(
-        "--resume", action="store_true", help="with -o FILE.jsonl: do only what an earlier run left undone"
+    group.add_argument(
+        "--resume", action="store_true", help="with -o FILE.jsonl: classify only what an earlier run did not finish"
     )
-    out.add_argument(
-        "-q", "--quiet", action="store_true", help="no lines on stderr about single files, no progress bar"
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="no messages on stderr about single files, no progress bar"
     )
-    out.add_argument(
-        "-v", "--verbose", action="store_true", help="say what runs on what, how fast, and what is skipped"
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="also report the device, the speed and skipped files on stderr"
     )
-    many = classify.add_argument_group("many files")
-    many.add_argument("-r", "--recursive", action="store_true", help="also the directories within directories")
-    many.add_argument(
-        "--glob", metavar="PATTERN", help="names to take from directories (default: those of audio files)"
+
+
+def _add_many_files(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-r", "--recursive", action="store_true", help="search directories inside directories too")
+    group.add_argument(
+        "--glob", metavar="PATTERN", help="names of files to read in directories (default: names of audio files)"
     )
-    many.add_argument("--files-from", metavar="FILE", help="read paths from a file, one a line; - is standard input")
-    many.add_argument("-0", "--null", action="store_true", help="paths of --files-from end with NUL (find -print0)")
-    many.add_argument(
+    group.add_argument("--files-from", metavar="FILE", help="read paths from FILE, one per line; - is standard input")
+    group.add_argument("-0", "--null", action="store_true", help="paths in --files-from end with NUL (find -print0)")
+    group.add_argument(
         "-j",
         "--jobs",
         type=int,
         metavar="N",
-        help="files at once (default: the cores this process may use; four times as many at most)",
+        help="files to classify at a time (default: the number of cores this process may use; "
+        "at most four times that number)",
     )
-    many.add_argument(
-        "--shard", metavar="I/N", help="only the I-th of N shares of the files, the same on every machine"
+    group.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="classify only share I of N of the files; every machine divides them in the same way",
     )
 
+
+def _add_stream(commands: Commands) -> None:
     stream = commands.add_parser(
         "stream",
-        help="label a live stream as it comes",
-        description="Print a line for each window of a stream as soon as it is decided.",
+        help="label a live stream while it arrives",
+        description="Print a line for each window of a stream as soon as its last sample arrives.",
         epilog="example: arecord -q -f S16_LE -r 16000 -c 1 | ms-edge stream -",
     )
     stream.add_argument("source", metavar="SOURCE", help="- for standard input (WAV, or --raw), or a file")
-    stream.add_argument("--format", choices=["text", "jsonl"], default="text", help="rows (default) or JSON Lines")
-    stream.add_argument("-v", "--verbose", action="store_true", help="say what was odd about the stream")
+    stream.add_argument(
+        "--format", choices=["text", "jsonl"], default="text", help="a table (text, default) or JSON Lines (jsonl)"
+    )
+    stream.add_argument(
+        "-v", "--verbose", action="store_true", help="also print what libraries report about the stream"
+    )
     _add_reading(stream)
     _add_judging(stream)
 
+
+def _add_info(commands: Commands) -> None:
     info = commands.add_parser(
         "info",
-        help="show what is in a model file",
-        description="Show what a model hears, how it decides, what it was trained on and how it was proven.",
+        help="show what a model file contains",
+        description="Show what audio a model takes, how it decides, what it was trained on and how its export was verified.",
         epilog="example: ms-edge info a.onnx",
     )
     _add_model(info, "model", nargs="?", metavar="MODEL")
 
+
+def _add_doctor(commands: Commands) -> None:
     doctor = commands.add_parser(
         "doctor",
-        help="check that this machine computes what the model's makers did",
-        description="Show versions, devices and the model; run its golden vector on every device. Exit status 3 if an answer is wrong.",
+        help="check that the model gives its reference results on this machine",
+        description="Show versions, devices and the model, and compare the model's results on every device with its "
+        "reference results. Exit status 3 if a result is wrong.",
         epilog="example: ms-edge doctor --json",
     )
     _add_model(doctor, "--model", metavar="FILE")
     doctor.add_argument("--json", action="store_true", help="print JSON")
 
+
+def _add_benchmark(commands: Commands) -> None:
     benchmark = commands.add_parser(
         "benchmark",
         help="measure how fast this machine is",
-        description="Time the model on every device, once its answers are right: latency of one window and of one streamed hop, "
-        "and throughput, on one core and from memory. Exit status 3 if an answer is wrong.",
+        description="Time the model on every device whose results are right: the latency of one window and of one "
+        "streamed hop, and the throughput, on one core with audio in memory. Exit status 3 if a result is wrong.",
         epilog="example: ms-edge benchmark --seconds 5 --json",
     )
     _add_model(benchmark, "--model", metavar="FILE")
-    benchmark.add_argument("--seconds", type=float, default=15.0, metavar="S", help="how long to measure (default: 15)")
+    benchmark.add_argument(
+        "--seconds", type=float, default=15.0, metavar="S", help="how long to measure, in seconds (default: 15)"
+    )
     benchmark.add_argument("--json", action="store_true", help="print JSON")
-    return top
 
 
 def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
     command.add_argument(
         name,
-        help="a model made by ms-export, or music-speech-0.1, which was bundled before (default: the bundled one)",
+        help="a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model "
+        "(default: the bundled model)",
         **keywords,
     )
     command.add_argument(
-        "--device", default="auto", help="auto (default), cpu, cuda, cuda:N or a provider of onnxruntime"
+        "--device",
+        default="auto",
+        help="auto (default), cpu, cuda, cuda:N or the name of an onnxruntime provider; "
+        "if a device you name is unavailable, the command fails",
     )
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--raw", metavar="RATE:CHANNELS:FORMAT", help="headerless PCM, as in 16000:1:s16le (ffmpeg's names)"
+        "--raw", metavar="RATE:CHANNELS:FORMAT", help="read headerless PCM, as in 16000:1:s16le (FFmpeg's format names)"
     )
-    command.add_argument("--wav-only", action="store_true", help="refuse everything that is not WAV")
+    command.add_argument("--wav-only", action="store_true", help="refuse formats other than WAV")
 
 
 def _add_judging(command: argparse.ArgumentParser) -> None:
@@ -143,18 +188,20 @@ def _add_judging(command: argparse.ArgumentParser) -> None:
         "--hop",
         type=float,
         metavar="S",
-        help="seconds from window to window (default: the model's; the bundled one's is 0.16)",
+        help="time between window starts, in seconds (default: the model's; the bundled model's is 0.16)",
     )
     command.add_argument(
-        "--min-confidence", type=float, default=0.0, metavar="P", help="label what is less probable `uncertain`"
+        "--min-confidence",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="label everything less probable than P `uncertain` (default: 0)",
     )
     command.add_argument(
         "--threshold",
         action="append",
         default=[],
         metavar="LABEL=P",
-        help="give LABEL from the probability P on, as in speech=0.6 (repeatable; default: the model's thresholds)",
+        help="give LABEL from probability P on, as in speech=0.6 (repeatable; default: the model's thresholds)",
     )
-    command.add_argument(
-        "--binary", action="store_true", help="the likelier of speech and music, never both and never neither"
-    )
+    command.add_argument("--binary", action="store_true", help="always answer speech or music, even for noise")

@@ -1,16 +1,31 @@
-"""What is in a model file, for people."""
+"""`ms-edge info`."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from ms_edge.features.spec import FEATURES, WAVEFORM
 from ms_edge.model.session import Model
 from ms_edge.output.writers import printable
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options of `ms-edge info`; the fields are the options' names."""
+
+    model: str | None
+    device: str
+
+
+def run(options: Options) -> int:
+    """Print what a model file contains, and return the exit status."""
+    print(model_card(Model.load(options.model, options.device)))
+    return 0
+
+
 def model_card(model: Model) -> str:
-    """What is in a model file, for people: one aligned line a fact."""
+    """Describe a model file in aligned lines, one for each fact."""
     data, spec = model.metadata, model.metadata.spec
     mel = f"{spec.mel.bands} mel bands {spec.mel.low_hz:g}-{spec.mel.high_hz:g} Hz" if spec.mel else f"{spec.bins} bins"
     logarithm = f"log(x + {spec.log_floor:g})" if spec.log_floor else "linear"
@@ -33,12 +48,7 @@ def model_card(model: Model) -> str:
             "features",
             f"{spec.magnitude}, {mel}, {logarithm}, {spec.feature_shape[0]} x {spec.feature_shape[1]} ({spec.layout})",
         ),
-        (
-            "input",
-            f"waveform ({spec.clip_samples} samples): the front end is in the model"
-            if model.input == WAVEFORM
-            else FEATURES + (f", any number of frames: a window every {data.step_frames}" if data.step_frames else ""),
-        ),
+        ("input", _input(model)),
         ("frontend", spec.digest),
         ("license", data.license),
     ]
@@ -46,6 +56,14 @@ def model_card(model: Model) -> str:
     facts += [(f"parity.{key}", _short(value)) for key, value in data.parity.items()]
     width = max(len(name) for name, _ in facts) + 2
     return "\n".join(f"{printable(name):<{width}}{printable(str(value))}" for name, value in facts)
+
+
+def _input(model: Model) -> str:
+    """Describe what the model takes."""
+    if model.input == WAVEFORM:
+        return f"waveform ({model.metadata.spec.clip_samples} samples): the front end is in the model"
+    step = model.metadata.step_frames
+    return f"{FEATURES}, any number of frames: a window every {step}" if step else FEATURES
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,7 @@
-"""The front end in NumPy: the same numbers as `tf.signal`, which the models were trained with.
+"""Compute the features of a `FrontEndSpec` in NumPy.
+
+Models are trained with the features of `tf.signal`. These functions return the same values within
+the tolerances of `ms_export.tolerances`.
 
 samples   (n,) float32
 frames    (frames, min(frame_length, fft_length))    windowed, cropped as tf.signal.stft does
@@ -6,8 +9,9 @@ spectrum  (frames, fft_length // 2 + 1)              amplitude or power
 mel       (frames, bands)                            if the spec has mel bands
 features  (bins, frames) or (frames, bins)           log(x + log_floor), float32
 
-NumPy's float32 transform takes about 40 us for a second of audio (16 kHz, 50 frames of 400), SciPy's 26; but to import SciPy's
-takes 150 ms, as much as ten thousand seconds of audio repay. SciPy remains what `ms_export` holds the front end against.
+The Fourier transform of one second of audio (16 kHz, 50 frames of 400 samples) takes about 40 us in
+NumPy and 26 us in SciPy. Importing SciPy's transform takes 150 ms, which only pays after ten
+thousand seconds of audio. `ms_export` uses SciPy as a reference for this front end.
 """
 
 from __future__ import annotations
@@ -21,15 +25,17 @@ from numpy.typing import NDArray
 from ms_edge.arrays import Float32
 from ms_edge.features.spec import WAVEFORM, FrontEndSpec
 
-BLOCK_SAMPLES = 1 << 15  # of frames transformed at a time: with what comes of them, some 250 kB
-# Mel bands of one product: they are made of neighbouring bins, and most of the weights of all bands are zero.
+BLOCK_SAMPLES = 1 << 15  # samples of frames transformed at a time: with their spectrum, about 250 kB
+# Mel bands computed by one matrix product. Neighbouring bands use neighbouring bins; nearly all
+# other weights are zero.
 BANDS_TOGETHER = 16
 
 
 def hann_window(length: int) -> NDArray[np.float64]:
-    """Hann window of `length` samples as `tf.signal.hann_window` makes it.
+    """Return the Hann window of `tf.signal.hann_window`, (length,) float64.
 
-    Periodic at even lengths, symmetric at odd ones, whatever its `periodic` argument says.
+    It is periodic at even lengths and symmetric at odd ones, whatever the argument `periodic` of
+    TensorFlow says.
     """
     period = length if length % 2 == 0 else length - 1
     if period == 0:
@@ -38,10 +44,12 @@ def hann_window(length: int) -> NDArray[np.float64]:
 
 
 def mel_filterbank(spec: FrontEndSpec) -> Float32:
-    """Weights from spectrum bins to mel bands, (fft_length // 2 + 1, bands) float32.
+    """Return the weights from spectrum bins to mel bands, (fft_length // 2 + 1, bands) float32.
 
-    Triangles of height 1 whose corners are evenly spaced on the HTK mel scale, 1127 ln(1 + f / 700), and whose sides
-    are straight on that scale; the bin at 0 Hz belongs to no band. Both front ends use this one function.
+    The filters are triangles of height 1. Their corners are evenly spaced on the HTK mel scale,
+    1127 ln(1 + f / 700), and their sides are straight on that scale. The bin at 0 Hz belongs to no
+    band. The TensorFlow front end of training uses this function too. Raises ValueError for a spec
+    without mel bands.
     """
     if spec.mel is None:
         raise ValueError("the spec has no mel bands")
@@ -60,7 +68,10 @@ def _hz_to_mel(hz: float | NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bands_by_bins(weights: Float32) -> list[tuple[slice, slice, Float32]]:
-    """The weights of `mel_filterbank` in blocks: which bins, which bands, and the weights from those to these."""
+    """Split the weights of `mel_filterbank` into blocks of neighbouring bands.
+
+    Each block is a slice of bins, a slice of bands, and the weights from these bins to these bands.
+    """
     blocks = []
     for first in range(0, weights.shape[1], BANDS_TOGETHER):
         bands = slice(first, min(first + BANDS_TOGETHER, weights.shape[1]))
@@ -71,20 +82,21 @@ def _bands_by_bins(weights: Float32) -> list[tuple[slice, slice, Float32]]:
 
 
 class FrontEnd:
-    """A spec at work: samples in, float32 features out. Holds only constants, so threads may share it."""
+    """Computes the features of one spec. It holds only constants, so threads may share it."""
 
     def __init__(self, spec: FrontEndSpec) -> None:
         self.spec = spec
-        # The transform sees no more than fft_length samples of a frame, so the rest is never computed.
+        # The transform uses at most fft_length samples of a frame, so the others are not computed.
         self._seen = min(spec.frame_length, spec.fft_length)
         self._window: Float32 = hann_window(spec.frame_length)[: self._seen].astype(np.float32)
         self._bands = _bands_by_bins(mel_filterbank(spec)) if spec.mel else []
         self._floor = None if spec.log_floor is None else np.float32(spec.log_floor)
 
     def spectrum(self, samples: Float32) -> Float32:
-        """Amplitude or power spectrum of (n,) float32 samples: (frames, fft_length // 2 + 1) float32.
+        """Return the amplitude or power spectrum of samples (n,) float32.
 
-        Fewer samples than one frame give no frames.
+        The result is (frames, fft_length // 2 + 1) float32. Fewer samples than one frame have no
+        frames.
         """
         found = np.empty((self.spec.frames(len(samples)), self.spec.fft_length // 2 + 1), np.float32)
         for rows, spectrum in self._blocks(samples):
@@ -92,18 +104,24 @@ class FrontEnd:
         return found
 
     def features(self, samples: Float32) -> Float32:
-        """Features of (n,) float32 samples in the spec's layout, float32; one clip gives `spec.feature_shape`."""
+        """Return the features of samples (n,) float32 in the spec's layout, float32.
+
+        The features of one clip have the shape `spec.feature_shape`.
+        """
         frames = self._frames(samples)
         return np.ascontiguousarray(frames.T) if self.spec.layout == "bins_frames" else frames
 
     def features_of_clips(self, samples: Float32, starts: NDArray[np.int64]) -> Float32:
-        """Features of the clips that begin at `starts` (clips,) in (n,) float32 samples: (clips, *spec.feature_shape) float32.
+        """Return the features of several clips, (clips, *spec.feature_shape) float32.
 
-        Where clips overlap in whole frames, each frame is computed once, and features are those of `features` within 1e-6.
+        `samples` is (n,) float32, and `starts` (clips,) are the offsets of the clips in it. If the
+        clips overlap by whole frames, each frame is computed only once. The result equals
+        `features` of each clip within 1e-6.
         """
         spec = self.spec
         count, step = spec.frames(spec.clip_samples), spec.frame_step
-        # Not where so few frames of each clip are used that most would be computed in vain.
+        # Sharing frames does not pay if most frames between the clips would be computed but not
+        # used.
         sharing = len(starts) > 1 and spec.hop_samples % step == 0 and spec.hop_samples <= 2 * count * step
         shared = self._frames(samples) if sharing else None
         found = np.empty((len(starts), *spec.feature_shape), np.float32)
@@ -116,7 +134,7 @@ class FrontEnd:
         return found
 
     def _frames(self, samples: Float32) -> Float32:
-        """Features of (n,) float32 samples, (frames, bins) float32."""
+        """Return the features of samples (n,) float32, (frames, bins) float32."""
         if self._bands:
             found = np.empty((self.spec.frames(len(samples)), self.spec.bins), np.float32)
             for rows, spectrum in self._blocks(samples):
@@ -130,16 +148,18 @@ class FrontEnd:
         return found
 
     def _blocks(self, samples: Float32) -> Iterator[tuple[slice, Float32]]:
-        """Yield which frames, and their spectrum (frames, fft_length // 2 + 1) float32, which the next overwrites.
+        """Yield a slice of frames and their spectrum, (frames, fft_length // 2 + 1) float32.
 
-        As many frames at a time as stay in the cache between the steps: several times as fast as all at once.
+        The next spectrum overwrites the one before. A block is small enough to stay in the
+        processor's cache between the steps, which is several times as fast as computing all frames
+        at once.
         """
         spec, frames = self.spec, self.spec.frames(len(samples))
         if frames == 0:
             return
         samples = np.ascontiguousarray(samples, np.float32)
         step = spec.frame_step * samples.itemsize
-        # Overlapping, without a copy.
+        # The frames overlap in memory: this is a view, not a copy.
         framed = np.ndarray((frames, self._seen), np.float32, samples, 0, (step, samples.itemsize))
         most = min(frames, max(1, BLOCK_SAMPLES // spec.fft_length))
         windowed = np.empty((most, self._seen), np.float32)
@@ -157,8 +177,11 @@ class FrontEnd:
 
 
 def model_inputs(spec: FrontEndSpec, name: str) -> Callable[[Float32, NDArray[np.int64]], Float32]:
-    """What makes the input of that name of samples (n,) float32 and where in them clips begin, (clips,): the clips' features,
-    (clips, *spec.feature_shape), or the clips as they are, (clips, spec.clip_samples).
+    """Return a function that computes the input of a model for several clips.
+
+    `name` is the name of the input. The function takes samples (n,) float32 and the offsets of the
+    clips in them, (clips,). For `waveform` it returns the clips, (clips, spec.clip_samples); for
+    `features` it returns their features, (clips, *spec.feature_shape), float32.
     """
     if name == WAVEFORM:
         return lambda samples, starts: np.stack([samples[start:][: spec.clip_samples] for start in starts.tolist()])
@@ -166,5 +189,8 @@ def model_inputs(spec: FrontEndSpec, name: str) -> Callable[[Float32, NDArray[np
 
 
 def model_input(spec: FrontEndSpec, name: str) -> Callable[[Float32], Float32]:
-    """`model_inputs` for one clip, (clip_samples,) float32, alone."""
+    """Return a function that computes the input of a model from samples (n,) float32.
+
+    Unlike the result of `model_inputs`, this input has no axis for several clips.
+    """
     return (lambda samples: samples) if name == WAVEFORM else FrontEnd(spec).features

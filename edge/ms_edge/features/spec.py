@@ -1,4 +1,4 @@
-"""The front end as data: everything that turns samples into features, in physical units."""
+"""The front end as data: all parameters that turn samples into features, in physical units."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from typing import Any
 
 from ms_edge.errors import ModelError
 
-# What a model may take, by the name of its input: features, or the waveform with the front end in the graph.
+# The names that the input of a model may have. A model of waveforms has the front end in its graph.
 FEATURES, WAVEFORM = "features", "waveform"
 
-# What we accept from a file; every published front end is far inside.
+# Limits for the spec in a model file. Every published front end is far within them.
 MAX_FRAME = 1 << 16
 MIN_CLIP_S, MAX_CLIP_S = 0.01, 60.0
-BATCH_S = 32.0  # of windows scored at a time: fewer take longer, more do not help, and memory is that of so much audio
-MIN_HOP_S = 0.01  # when serving: a window every sample would take thousands of times as long
+BATCH_S = 32.0  # audio scored at a time: less is slower, more is no faster and needs more memory
+MIN_HOP_S = 0.01  # when serving: one window per sample would take thousands of times as long
 MAX_BANDS = 1024
-MAX_VALUES = (
-    1 << 24
-)  # of anything that is held at once: the spectrum or the features of a clip, a batch; 64 MiB of float32
-MIN_LOG_FLOOR, MAX_LOG_FLOOR = 1e-12, 1e6  # float32 holds them, and their logarithms, with room to spare
+MAX_VALUES = 1 << 24  # in a spectrum or the features of a clip, and in a network at work: 64 MiB of float32
+MIN_LOG_FLOOR, MAX_LOG_FLOOR = 1e-12, 1e6  # float32 represents these and their logarithms well
 
 
 @dataclass(frozen=True)
 class MelSpec:
-    """Triangular filters, evenly spaced on the mel scale between two frequencies in Hz."""
+    """Triangular filters between two frequencies in Hz, evenly spaced on the mel scale."""
 
     bands: int
     low_hz: float
@@ -35,22 +33,24 @@ class MelSpec:
 
 @dataclass(frozen=True)
 class FrontEndSpec:
-    """Short-time spectrum, optionally mel bands and a logarithm, over clips of a fixed length.
+    """A short-time spectrum of clips of a fixed length, optionally with mel bands and a logarithm.
 
-    All fields but `hop_s` are trained: a model is right only with the values it was trained with, and they make the
-    `digest`. `hop_s` says how often a window starts when serving and may be changed freely.
+    All fields except `hop_s` are trained: a model gives correct scores only with the values of its
+    training. The `digest` covers these fields. `hop_s` is the time between the starts of two
+    windows and may be changed freely. Raises ModelError(`bad-spec`) for values that are not valid
+    or need too much memory.
     """
 
     sample_rate_hz: int
-    frame_length: int  # samples under the analysis window
+    frame_length: int  # samples in the analysis window
     frame_step: int  # samples between the starts of two frames
     fft_length: int  # a longer frame is cropped to its first fft_length samples, a shorter one padded with zeros
-    clip_s: float  # what the network sees at once
-    hop_s: float  # serving only: how often such a clip starts
+    clip_s: float  # length of a window, the input of the network
+    hop_s: float  # time between the starts of two windows; not trained
     window: str = "hann"
-    magnitude: str = "amplitude"  # or "power": the amplitude squared
+    magnitude: str = "amplitude"  # or "power", the squared amplitude
     mel: MelSpec | None = None
-    log_floor: float | None = None  # features are log(x + log_floor); None: no logarithm
+    log_floor: float | None = None  # features are log(x + log_floor); None for no logarithm
     layout: str = "bins_frames"  # or "frames_bins"
 
     def __post_init__(self) -> None:
@@ -74,11 +74,11 @@ class FrontEndSpec:
         _require(self.clip_samples >= self.frame_length, f"a clip of {self.clip_s} s is shorter than one frame")
         _require(
             self.frames(self.clip_samples) * (self.fft_length + self.frame_length) <= MAX_VALUES,
-            "its frames overlap so much that one clip would fill the memory",
+            f"the frames of one clip may have at most {MAX_VALUES:,} values; use a longer frame_step",
         )
         _require(
             1 / self.sample_rate_hz <= self.hop_s <= self.clip_s,
-            f"hop_s must be over 0 and at most clip_s, not {self.hop_s}",
+            f"hop_s must be at least one sample and at most clip_s, not {self.hop_s}",
         )
         _require(self.window == "hann", f"window must be 'hann', not {self.window!r}")
         _require(
@@ -108,48 +108,54 @@ class FrontEndSpec:
             )
             _require(
                 max(self.frames(self.clip_samples), self.fft_length // 2 + 1) * mel.bands <= MAX_VALUES,
-                "it has so many mel bands that those of one clip, or their weights, would fill the memory",
+                f"the mel bands of one clip, and their weights, may have at most {MAX_VALUES:,} values; use fewer bands",
             )
 
     @property
     def clip_samples(self) -> int:
-        """Samples in one clip."""
+        """The number of samples in one clip."""
         return round(self.clip_s * self.sample_rate_hz)
 
     @property
     def hop_samples(self) -> int:
-        """Samples between the starts of two windows."""
+        """The number of samples between the starts of two windows."""
         return round(self.hop_s * self.sample_rate_hz)
 
     @property
     def bins(self) -> int:
-        """Feature values in one frame: mel bands, or the fft_length // 2 + 1 bins of the spectrum."""
+        """The number of values in one frame: mel bands, or bins of the spectrum."""
         return self.mel.bands if self.mel else self.fft_length // 2 + 1
 
     def frames(self, samples: int) -> int:
-        """Whole frames in so many samples: the last incomplete one is left out, as `tf.signal.stft` does."""
+        """Return the number of complete frames in `samples` samples.
+
+        `tf.signal.stft` drops an incomplete one too.
+        """
         return max(0, 1 + (samples - self.frame_length) // self.frame_step)
 
     @property
     def feature_shape(self) -> tuple[int, int]:
-        """Shape of the features of one clip."""
+        """The shape of the features of one clip, in the order of `layout`."""
         frames = self.frames(self.clip_samples)
         return (self.bins, frames) if self.layout == "bins_frames" else (frames, self.bins)
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Return the spec as canonical JSON: sorted keys, no spaces."""
+        return canonical_json(asdict(self))
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON of the trained fields."""
+        """The SHA-256, in hexadecimal, of the canonical JSON of the trained fields."""
         trained = asdict(self)
         del trained["hop_s"]
-        return hashlib.sha256(json.dumps(trained, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(canonical_json(trained).encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str) -> FrontEndSpec:
-        """Read what `to_json` wrote. Raises ModelError(`bad-spec`) for anything else; the text is not trusted."""
+        """Parse the result of `to_json`.
+
+        The text is not trusted: raises ModelError(`bad-spec`) for anything else.
+        """
         try:
             values: Any = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -172,10 +178,15 @@ def _is_int(value: object) -> bool:
 
 
 def _is_real(value: object) -> bool:
-    # An int may be too long for a float.
+    # A large int does not fit a float.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _require(condition: bool, what: str) -> None:
     if not condition:
         raise ModelError("bad-spec", f"The front-end spec is not usable: {what}.")
+
+
+def canonical_json(value: object) -> str:
+    """Return the one JSON text of a value: keys in order, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

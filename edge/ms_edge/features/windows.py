@@ -1,4 +1,4 @@
-"""Windows over a stream of samples: what the network sees, as runs of samples in which clips overlap."""
+"""Cut a stream of samples into overlapping windows, and find the silent ones."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
 
-SILENCE_DBFS = -70.0
+SILENCE_DBFS = -70.0  # a window with a lower RMS is silent
 SILENT_MEAN_SQUARE = 10 ** (SILENCE_DBFS / 10)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Neighbouring windows of a stream, and the one run of samples in which they overlap.
+    """Neighbouring windows of a stream, and the samples that they cover together.
 
-    `starts` (windows,) are where in the stream they begin, in ascending order; `samples` (n,) begin where the first does and end
-    where the last does.
+    `starts` (windows,) are the offsets of the windows in the stream, in ascending order. `samples`
+    (n,) float32 begin at the start of the first window and end at the end of the last one.
     """
 
     starts: NDArray[np.int64]
@@ -28,20 +28,23 @@ class Batch:
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        """Where in `samples` the windows begin, (windows,)."""
+        """The offsets of the windows in `samples`, (windows,)."""
         return self.starts - int(self.starts[0])
 
 
 def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterator[Batch]:
-    """Yield the windows of a stream of mono blocks at the spec's rate, `size` at a time, at the end fewer.
+    """Yield the windows of a stream, `size` windows at a time.
 
-    Windows start every `hop_s`; the last one is aligned to the end. A stream shorter than a clip is tiled to fill one;
-    an empty stream has no window. What is yielded does not depend on the sizes of the blocks; its samples may be overwritten by
-    the next. No more than about two batches and one block are held.
+    The stream is mono blocks (n,) float32 at the rate of the spec. A window starts every
+    `spec.hop_s`; the last one ends with the stream. The last batch may have fewer windows. A stream
+    shorter than a clip is repeated to fill one, and an empty stream has no window. The batches do
+    not depend on the sizes of the blocks. The next batch may overwrite the samples of the one
+    before. Memory is that of about two batches and one block.
     """
     clip, hop = spec.clip_samples, spec.hop_samples
     starts, length = np.arange(size) * hop, (size - 1) * hop + clip
-    # One buffer for all: fresh memory for each batch costs more than what is copied into it. It holds the samples from `origin`.
+    # All batches share one buffer, because new memory for each takes longer than copying the
+    # samples. The buffer holds the samples of the stream from `origin` on.
     buffer = np.empty(0, np.float32)
     origin = total = next_start = 0
     for block in blocks:
@@ -56,7 +59,8 @@ def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterato
         while total - next_start >= length:
             yield Batch(next_start + starts, buffer[next_start - origin :][:length])
             next_start += size * hop
-        # The last window may yet begin a clip before the end, wherever that will be.
+        # Keep a clip of samples: the stream may end here, and the last window then begins a clip
+        # before the end.
         keep = max(origin, min(next_start, total - clip))
         buffer[: total - keep] = buffer[keep - origin : total - origin]
         origin = keep
@@ -72,21 +76,24 @@ def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterato
 
 
 def windows(blocks: Iterable[Float32], spec: FrontEndSpec) -> Iterator[tuple[int, Float32]]:
-    """Yield (start, samples (clip_samples,)) for every window of a stream, each as soon as it is complete; see `batches`."""
+    """Yield the offset and the samples of each window of a stream, as soon as it is complete.
+
+    The windows are those of `batches`; their samples are (clip_samples,) float32.
+    """
     for batch in batches(blocks, spec, 1):
         yield int(batch.starts[0]), batch.samples.copy()
 
 
 def is_silent(samples: Float32) -> bool:
-    """True where the RMS of a window is under -70 dB of full scale."""
+    """Return whether the RMS of a window (n,) is below -70 dB of full scale."""
     return bool(np.dot(samples, samples) < len(samples) * SILENT_MEAN_SQUARE)
 
 
 def silent_windows(batch: Batch) -> NDArray[np.bool_]:
-    """Which windows of a batch are silent, (windows,)."""
+    """Return which windows of a batch are silent, (windows,)."""
     offsets = batch.offsets
     clip = len(batch.samples) - int(offsets[-1])
-    # The first few samples of most windows are louder than all of a silent one may be.
+    # In most windows the first few samples have more energy than a whole silent window may have.
     few = np.lib.stride_tricks.sliding_window_view(batch.samples, -(-clip // 16))[offsets]
     found: NDArray[np.bool_] = np.vecdot(few, few) < clip * SILENT_MEAN_SQUARE
     for window in np.flatnonzero(found):
@@ -95,9 +102,10 @@ def silent_windows(batch: Batch) -> NDArray[np.bool_]:
 
 
 def owned_samples(starts: NDArray[np.int64], clip: int, total: int) -> NDArray[np.int64]:
-    """How many samples of a stream each window answers for, (windows,); their sum is `total`.
+    """Return how many samples of a stream belong to each window, (windows,).
 
-    Two neighbours part half way between their centres; the first begins at the start, the last ends at the end.
+    Their sum is `total`. The border between two windows is half way between their centres. The
+    first window also has the samples before it, and the last one those after it.
     """
     borders = (starts[:-1] + starts[1:] + clip) // 2
     return np.diff(np.concatenate(([0], borders, [total])))

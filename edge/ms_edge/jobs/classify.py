@@ -1,4 +1,4 @@
-"""`ms-edge classify` and `ms-edge stream`: inputs through a classifier to an output, whatever comes in between."""
+"""`ms-edge classify` and `ms-edge stream`: run a classifier on inputs and write the results."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
-from typing import TypeGuard
+from collections.abc import Callable, Iterator
 
 from ms_edge.audio.file import AudioFile
 from ms_edge.audio.opening import STDIN
 from ms_edge.audio.raw import RawFormat
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError
-from ms_edge.jobs.inputs import Inputs
+from ms_edge.jobs.inputs import Inputs, stdin_may_wait
 from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts, raised_for_certain
-from ms_edge.jobs.ordered import in_order
+from ms_edge.jobs.ordered import Finished, InOrder
 from ms_edge.jobs.progress import Progress
+from ms_edge.jobs.workers import Workers, can_fork
 from ms_edge.model.providers import CPU
 from ms_edge.output.destination import Output, TreeOutput
 from ms_edge.output.journal import ResumableOutput
@@ -27,10 +26,7 @@ from ms_edge.output.writers import LIVE_HEADER, live_line
 from ms_edge.results import SCHEMA, Classification, Failure
 
 DONE, FAILED = 0, 1
-TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files that are asked of at once: so many, or so large
-Result = Classification | Failure
-# To paths and what hears of audio read: what is to be said of each, or raised.
-Answer = Callable[[Sequence[str], Callable[[float], None]], Sequence[Result | Exception]]
+TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files in one task: at most so many, of so many bytes
 
 
 def classify(
@@ -42,30 +38,28 @@ def classify(
     jobs: int,
     raw: RawFormat | None = None,
 ) -> int:
-    """Write one result for each input, in their order; returns the exit status.
+    """Write one result for each input, in the order of the inputs, and return the exit status.
 
-    The first interrupt (Ctrl-C, SIGTERM, SIGHUP) lets the files in progress finish, the second ends the process.
+    `jobs` workers classify the files; with 0 this process does. The first interrupt (Ctrl-C,
+    SIGTERM, SIGHUP) lets the files in progress finish, the second ends the process.
     """
-    interrupts = Interrupts(progress)
-    failed = False
+    interrupts = Interrupts()
     try:
-        undone = _undone(inputs, classifier, output, raw)
-        with interrupts:
-            with _answering(classifier, raw, jobs) as (answer, share):
-                work = partial(_work, answer, progress, interrupts)
-                results: Generator[Result | str, None, None] = in_order(work, undone, jobs, interrupts.stopped, share)
-                with contextlib.closing(results):  # before the processes end, which its threads may be waiting for
-                    try:
-                        for result in results:
-                            with progress.aside():
-                                result = output.write(result)
-                            if isinstance(result, Failure):
-                                failed = True
-                                progress.complain(result.message)
-                            progress.file(isinstance(result, Failure))
-                            interrupts.written += 1
-                    finally:
-                        interrupts.over = True
+        with interrupts, _workers(classifier, raw, jobs, progress) as workers:
+            results = InOrder(
+                workers,
+                _undone(inputs, classifier, output, raw),
+                stopped=interrupts.stopped,
+                give_up=lambda path: path == STDIN and stdin_may_wait() and interrupts.gave_up(),
+                share=_share if workers.count > 1 else lambda path: 1.0,
+                pending=inputs.pending,
+            )
+            for result in results:
+                with progress.aside():
+                    written = output.write(result)
+                if isinstance(written, Failure):
+                    progress.complain(written.message)
+                progress.file(isinstance(written, Failure))
             if not interrupts.unfinished:
                 output.finish()
         if skipped := inputs.skipped():
@@ -80,102 +74,60 @@ def classify(
     if interrupts.unfinished:
         resume = "; the same command with --resume does the rest" if isinstance(output, ResumableOutput) else ""
         kept = output.abandon() or "what was printed or written so far is complete"
-        progress.complain(f"interrupted after {interrupts.written} results: {kept}{resume}.")
+        progress.complain(f"interrupted after {progress.files} results: {kept}{resume}.")
         return INTERRUPTED
-    return FAILED if failed else DONE
+    return FAILED if progress.failed else DONE
 
 
 def _undone(
     inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, raw: RawFormat | None
-) -> Iterator[str | Result | _Line]:
+) -> Iterator[str | Finished | None]:
+    """Yield the paths to classify, and known results: failures and records of an earlier run."""
     settings = classifier.settings(raw)
-    for item in map(output.checked, inputs):
-        line = None
-        if isinstance(output, ResumableOutput) and isinstance(item, str):
+    for given in inputs:
+        item = None if given is None else output.checked(given)
+        if isinstance(item, Failure):
+            yield Finished(item)
+        elif item is not None and isinstance(output, ResumableOutput):
             line = output.done(item, settings, classifier.model.sha256, classifier.model.provider)
-        yield item if line is None else _Line(line)
+            yield item if line is None else Finished(line)
+        else:
+            yield item
 
 
-class _Line(str):
-    """A record line of an earlier run."""
+def _workers(classifier: Classifier, raw: RawFormat | None, jobs: int, progress: Progress) -> Workers:
+    """Return workers: processes for a model on the CPU, threads for a model on a GPU."""
 
-
-@contextlib.contextmanager
-def _answering(
-    classifier: Classifier, raw: RawFormat | None, jobs: int
-) -> Iterator[tuple[Answer, Callable[[object], float]]]:
-    """What answers for some items, for up to `jobs` threads at once, and which part of them an item is: in processes, several at
-    once, where that can be and there is more than one.
-    """
-
-    def answer(item: str, on_audio: Callable[[float], None]) -> Result:
+    def answer(path: str, on_audio: Callable[[float], None]) -> Classification | Failure:
         try:
-            return classifier.classify(item, raw=raw, on_audio=on_audio)
+            return classifier.classify(path, raw=raw, on_audio=on_audio)
         except AudioError as error:
-            return Failure(item, error.code, error.message)
+            return Failure(path, error.code, error.message)
 
-    def answer_here(items: Sequence[str], on_audio: Callable[[float], None]) -> Sequence[Result]:
-        return [answer(item, on_audio) for item in items]
-
-    if jobs < 2 or classifier.model.provider != CPU:
-        yield answer_here, lambda item: 1.0
-        return
-    from ms_edge.jobs.workers import WorkerError, Workers, can_fork
-
-    if not can_fork():
-        yield answer_here, lambda item: 1.0
-        return
-    with Workers(jobs, answer) as workers:
-
-        def answer_elsewhere(items: Sequence[str], on_audio: Callable[[float], None]) -> Sequence[Result | Exception]:
-            if list(items) == [STDIN]:  # which copies of this process would share
-                return answer_here(items, on_audio)
-            found = workers(items, on_audio)
-            return [
-                died(item, each) if isinstance(each, WorkerError) else each
-                for item, each in zip(items, found, strict=True)
-            ]
-
-        def died(item: str, how: WorkerError) -> Failure:
-            why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
-            return Failure(item, "worker-died", f"{item}: the process that read it ended ({how}), perhaps {why}.")
-
-        yield answer_elsewhere, _share
+    fork = classifier.model.provider == CPU and can_fork()
+    return Workers(answer, jobs, progress.audio, fork=fork)
 
 
-def _is_path(item: object) -> TypeGuard[str]:
-    return isinstance(item, str) and not isinstance(item, _Line)
+def _share(path: str) -> float:
+    """Return which part of a task a file is.
 
-
-def _share(item: object) -> float:
-    """Which part an item is of what is asked at once: small files go together, for to ask costs as much as a second of audio."""
-    if not _is_path(item):
-        return 1 / TOGETHER
-    if item == STDIN:
+    Small files share a task, because a task costs as much as a second of audio.
+    """
+    if path == STDIN:
         return 1.0
     try:
-        found = os.stat(item)
-    except (OSError, ValueError):  # which is about to be said
+        found = os.stat(path)
+    except (OSError, ValueError):  # classifying it gives a Failure
         return 1 / TOGETHER
-    if not (stat.S_ISREG(found.st_mode) and found.st_size):  # it may take for ever, as what Linux has in /proc does
+    if not (stat.S_ISREG(found.st_mode) and found.st_size):  # a file in /proc may never end
         return 1.0
     return min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
-
-
-def _work(
-    answer: Answer, progress: Progress, interrupts: Interrupts, items: Sequence[str | Result | _Line]
-) -> Sequence[Result | str | Exception | None]:
-    paths = list(filter(_is_path, items))
-    if paths == [STDIN] and not stat.S_ISREG(os.fstat(0).st_mode):
-        return interrupts.limited(lambda: answer(paths, progress.audio))
-    answers = iter(answer(paths, progress.audio) if paths else ())
-    return [next(answers) if _is_path(item) else item for item in items]
 
 
 def stream(
     source: str, classifier: Classifier, progress: Progress, *, raw: RawFormat | None = None, json_lines: bool = False
 ) -> int:
-    """Print a line for each window of a live source as soon as it is decided; returns the exit status."""
+    """Print a line for each window of a live source without delay, and return the exit status."""
     try:
         with (
             raised_for_certain(),

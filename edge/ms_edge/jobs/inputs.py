@@ -1,5 +1,7 @@
-"""What the user named, one path after the other: files, directories, lists. Nothing is read ahead, nothing sorted but within
-a directory, so that a million files need no more memory than one.
+"""The recordings of a run, one path after the other, from files, directories and lists.
+
+Nothing is read ahead, and only the names of one directory are sorted, so a million files need no
+more memory than one.
 """
 
 from __future__ import annotations
@@ -7,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -16,8 +20,8 @@ from ms_edge.audio.opening import EXTENSIONS, STDIN
 from ms_edge.errors import AudioError, UsageError, reason
 from ms_edge.results import Failure
 
-MAX_NAME = 1 << 16  # bytes of a path in a list: sixteen times what Linux opens
-# Suffixes of audio and video that is not read.
+MAX_NAME = 1 << 16  # bytes of a path in a list: sixteen times the longest path of Linux
+# Suffixes of audio and video files that ms-edge does not read.
 NOT_READ = frozenset(
     (  # noqa: SIM905
         ".3g2 .3ga .3gp .aa .aac .aax .ac3 .adts .alac .amr .ape .asf .avi .awb .dff .divx .dsf .dss .dts .dv .eac3 .ec3 "
@@ -26,43 +30,60 @@ NOT_READ = frozenset(
         ".voc .vox .weba .webm .wma .wmv .wtv .wv"
     ).split()
 )
-TYPES = 6  # suffixes that are named in a sentence
+TYPES = 6  # suffixes that a sentence names
 
 
 @dataclass
 class Inputs:
-    """Paths as given, a file that lists more (`-`: standard input), and how directories among them are read.
+    """Paths, a list of further paths, and how to read directories.
 
-    The list is opened at once, so that one that cannot be is known before the head of a table has been printed, and only
-    once, as it may be a FIFO: so inputs can be iterated once.
+    `files_from` is a file with one path per line (`-`: standard input), or NUL-separated paths. The
+    constructor opens the list, so that an error comes before any output. The list may be a
+    FIFO, so inputs can be iterated only once.
 
-    `shard` = (i, n), i from 1 to n, takes the stable n-th part of all files that a hash of their paths gives to i.
+    `shard` = (i, n), with i from 1 to n, selects one of n parts of all files. A hash of the path
+    decides which part a file is in.
     """
 
     paths: Sequence[str]
     files_from: str | None = None
     null_separated: bool = False
     recursive: bool = False
-    pattern: str | None = None  # of names in directories; None: those with an extension of audio
+    pattern: str | None = None  # of names in directories; None: the extensions of audio files
     shard: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
         self._list = None if self.files_from is None else _open(self.files_from)
-        self.tell: Callable[[str], None] = lambda sentence: None  # is called of each file that a directory's walk skips
-        self._skipped, self._skipped_in, self._directories = Skipped(), "", 0  # the last directory, and how many
+        self._list_may_wait = self._list is not None and not _is_regular(self._list.fileno())
+        # Descriptors for multiprocessing.connection.wait, which cannot wait for a file on Windows.
+        self.pending = [self._list.fileno()] if self._list and self._list_may_wait and os.name != "nt" else []
+        self.tell: Callable[[str], None] = lambda sentence: None  # called for each skipped file
+        self._skipped, self._skipped_in = Skipped(), ""  # in the last directory of `_directories`
+        self._directories = 0  # with recordings and skipped files
+
+    def may_wait(self) -> bool:
+        """Return whether standard input may be one of the inputs, and reading it may never end."""
+        return (STDIN in self.paths or self.files_from not in (None, STDIN)) and stdin_may_wait()
 
     def skipped(self) -> str:
-        """Return a sentence about the files that were skipped so far in directories that hold recordings too; "" without any.
+        """Return a sentence about the skipped files, or "" if there are none.
 
-        The record of a directory that holds none says itself what it holds instead.
+        It leaves out directories without recordings: their error records say what they contain.
         """
         where = self._skipped_in if self._directories == 1 else f"{self._directories:,} directories"
         return f"{where}: skipped {self._skipped}." if self._directories else ""
 
-    def __iter__(self) -> Iterator[str | Failure]:
-        """Yield each file, and a Failure for each directory that holds none and for standard input the second time."""
+    def __iter__(self) -> Iterator[str | Failure | None]:
+        """Yield each file. Yield a Failure for a directory without files and for a second `-`.
+
+        Yield None if the next name of a list has not arrived yet; `pending` then says what to wait
+        for.
+        """
         stdin_is_taken = self.files_from == STDIN
         for given in self._given():
+            if given is None:
+                yield None
+                continue
             if given == STDIN and stdin_is_taken:
                 yield Failure(STDIN, "cannot-open", f"{STDIN}: standard input can be read only once.")
                 continue
@@ -71,11 +92,29 @@ class Inputs:
                 if _in_shard(found if isinstance(found, str) else found.path, self.shard):
                     yield found
 
-    def _given(self) -> Iterator[str]:
+    def _given(self) -> Iterator[str | None]:
         yield from self.paths
         if self._list is not None:
+            separator = b"\0" if self.null_separated else b"\n"
             with self._list:
-                yield from _names(self._list, str(self.files_from), b"\0" if self.null_separated else b"\n")
+                yield from _names(self._list, str(self.files_from), separator, self._has_come)
+
+    def _has_come(self) -> bool:
+        """Return whether the list can be read without waiting."""
+        assert self._list
+        if not self._list_may_wait:
+            return True
+        if sys.platform == "win32":
+            import msvcrt
+            from _winapi import PeekNamedPipe
+
+            try:
+                return PeekNamedPipe(msvcrt.get_osfhandle(self._list.fileno()), 0)[0] > 0
+            except OSError:  # the end of the pipe, or a console, whose reading Ctrl-C interrupts
+                return True
+        from multiprocessing.connection import wait
+
+        return bool(wait(self.pending, 0))
 
     def _expanded(self, path: str) -> Iterator[str | Failure]:
         if path == STDIN or not os.path.isdir(path):
@@ -98,7 +137,7 @@ class Inputs:
             self._skipped_in, self._directories = path, self._directories + 1
 
     def _walk(self, directory: str, skipped: Skipped) -> Iterator[str | Failure]:
-        # A stack, not recursion: a tree may be deeper than Python's.
+        # A stack instead of recursion: a tree may be deeper than Python's recursion limit.
         open_directories = [(directory, iter(_entries(directory)))]
         while open_directories:
             directory, entries = open_directories[-1]
@@ -118,7 +157,7 @@ class Inputs:
                     yield path
             elif self.pattern is None and is_skipped(name) and os.path.isfile(path):
                 skipped.add(name)
-                self.tell(f"{path}: skipped; its name is not that of a format that is read.")
+                self.tell(f"{path}: skipped; its suffix is not that of a format that ms-edge reads.")
 
     def _wanted(self, name: str) -> bool:
         if self.pattern is not None:
@@ -127,7 +166,7 @@ class Inputs:
 
 
 class Skipped:
-    """Counts, by suffix, files of a directory that are not read because of their names. As text it is a clause about them."""
+    """Counts of files that are not read because of their suffixes. `str` makes a clause of it."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -135,12 +174,12 @@ class Skipped:
     def add(self, name: str) -> None:
         """Count a file."""
         suffix = os.path.splitext(name)[1].lower()
-        if not 2 <= len(suffix) <= 6 or suffix[1:].isdecimal():  # as in `talk.2026`: no type, and of no bounded number
+        if not 2 <= len(suffix) <= 6 or suffix[1:].isdecimal():  # `talk.2026` has no suffix
             suffix = ""
         self._counts[suffix] = self._counts.get(suffix, 0) + 1
 
     def update(self, other: Skipped) -> None:
-        """Count what another one has counted."""
+        """Add the counts of another object."""
         for suffix, count in other._counts.items():
             self._counts[suffix] = self._counts.get(suffix, 0) + count
 
@@ -160,7 +199,7 @@ class Skipped:
 
 
 def is_skipped(name: str) -> bool:
-    """Whether to report a file that is not read because of its name: not a hidden one, nor an unfinished output."""
+    """Return whether to report a file that is not read. Hidden files and *.part are not."""
     return not name.startswith(".") and not name.endswith(".part")
 
 
@@ -170,7 +209,7 @@ def _files(counts: dict[str, int], kind: str = "") -> str:
 
 
 def _by_type(counts: dict[str, int]) -> str:
-    """`6 .m4a, 3 .wma`: the most frequent suffixes first, the rare ones together."""
+    """Return counts as in `6 .m4a, 3 .wma`: the most frequent suffixes, and the rest together."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered[:TYPES]]
     if rest := sum(count for _, count in ordered[TYPES:]):
@@ -179,7 +218,7 @@ def _by_type(counts: dict[str, int]) -> str:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Read `I/N`. Raises UsageError."""
+    """Parse `I/N`. Raises UsageError."""
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise UsageError(f"A shard is given as I/N, with I from 1 to N, as in 2/8, not {text[:40]!r}.")
@@ -187,7 +226,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def _entries(directory: str) -> list[tuple[str, bool]]:
-    """The names in a directory, sorted, and whether each is a directory itself."""
+    """Return the sorted names in a directory, each with whether it is a directory."""
     try:
         with os.scandir(directory) as entries:
             return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
@@ -205,7 +244,7 @@ def _in_shard(path: str, shard: tuple[int, int]) -> bool:
 
 
 def _open(listing: str) -> IO[bytes]:
-    # Without a buffer: what has come is used at once, and no lock of standard input is held by a thread that waits for more.
+    # Without a buffer, each name is used as soon as it has arrived.
     try:
         if listing == STDIN:
             return open(0, "rb", buffering=0, closefd=False)
@@ -214,10 +253,26 @@ def _open(listing: str) -> IO[bytes]:
         raise _unreadable(listing, error) from None
 
 
-def _names(file: IO[bytes], listing: str, separator: bytes) -> Iterator[str]:
+def stdin_may_wait() -> bool:
+    """Return whether standard input is a pipe or a terminal, so that reading it may never end."""
+    return not _is_regular(0)
+
+
+def _is_regular(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
+def _names(
+    file: IO[bytes], listing: str, separator: bytes, has_come: Callable[[], bool] = lambda: True
+) -> Iterator[str | None]:
+    """Yield the names in a list, and None while reading would wait."""
     rest = b""
     try:
-        while chunk := file.read(MAX_NAME):
+        while True:
+            while not has_come():
+                yield None
+            if not (chunk := file.read(MAX_NAME)):
+                break
             *names, rest = (rest + chunk).split(separator)
             yield from _decoded(names, separator)
             if len(rest) > MAX_NAME:

@@ -1,5 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first one lets what is in progress finish, the second ends the process; a live stream ends at
-once.
+"""Interrupts: Ctrl-C, SIGTERM and SIGHUP.
+
+During `ms-edge classify` the first one lets the files in progress finish, and the second ends the
+process. A live stream ends at the first one.
 """
 
 from __future__ import annotations
@@ -10,64 +12,39 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, TypeVar
-
-from ms_edge.jobs.ordered import POLL_S
-from ms_edge.jobs.progress import Progress
+from typing import Any
 
 INTERRUPTED = 130  # the exit status
-GRACE_S = 1.0  # for standard input to end after an interrupt: who writes it was most likely interrupted too
-# Within this time, two signals are one: `timeout` and a terminal that closes send theirs to a process and to its group.
+GRACE_S = 1.0  # for standard input to end: its writer probably got the interrupt too
+# Two signals within this time count as one: `timeout` and a terminal that closes send a signal to
+# the process and again to its group.
 TOGETHER_S = 0.1
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-Result = TypeVar("Result")
-
 
 class Interrupts:
-    """While entered, the first interrupt (Ctrl-C, SIGTERM, SIGHUP) asks to stop, the second ends the process at once."""
+    """A context in which the first interrupt asks to stop and the second ends the process.
 
-    def __init__(self, progress: Progress) -> None:
+    `unfinished` becomes true if something was left undone because of an interrupt.
+    """
+
+    def __init__(self) -> None:
         self.unfinished = False
-        self.written = 0
-        self.over = False  # nobody waits for results any more
-        self._progress = progress
-        self._asked = False
-        self._asked_at = 0.0
+        self._asked_at: float | None = None
         self._before: dict[int, Any] = {}
 
     def stopped(self) -> bool:
-        """Whether to begin nothing more; asked only where there is more to begin."""
-        self.unfinished |= self._asked
-        return self._asked
+        """Return whether to begin nothing more. Call it only if there is more to begin."""
+        self.unfinished |= self._asked_at is not None
+        return self._asked_at is not None
 
-    def limited(self, answer: Callable[[], Sequence[Result]]) -> Sequence[Result | None]:
-        """What comes of an input that may never end; None of it where it does not end in time after an interrupt, or all is over."""
-        from concurrent.futures import Future
-
-        found: Future[Sequence[Result]] = Future()
-
-        def run() -> None:
-            try:
-                found.set_result(answer())
-            except BaseException as error:
-                found.set_exception(error)
-
-        thread = threading.Thread(target=run, name="ms-edge-stdin", daemon=True)  # which may wait for input for ever
-        try:
-            thread.start()
-        except RuntimeError:  # the system grants no more threads
-            return answer()
-        left_s = GRACE_S
-        while thread.is_alive() and left_s > 0 and not self.over:
-            thread.join(POLL_S)
-            left_s -= POLL_S * self._asked
-        if found.done():
-            return found.result()
-        self.unfinished = True
-        return [None]
+    def gave_up(self) -> bool:
+        """Return whether to stop waiting for an input that may never end. Call it only then."""
+        over = self._asked_at is not None and time.monotonic() > self._asked_at + GRACE_S
+        self.unfinished |= over
+        return over
 
     def __enter__(self) -> Interrupts:
         self._before = _handled_by(self._handle)
@@ -79,20 +56,22 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._asked:
+        if self._asked_at is not None:
             if now - self._asked_at > TOGETHER_S:
-                os._exit(INTERRUPTED)  # threads may be deep in a file of ten hours; what was written is flushed
+                os._exit(INTERRUPTED)  # a long file may be in progress; the results are flushed
             return
-        self._asked, self._asked_at = True, now
-        with contextlib.suppress(OSError):  # of a terminal that has been closed
+        self._asked_at = now
+        with contextlib.suppress(OSError):  # the terminal has been closed
             if sys.stderr.isatty():
-                os.write(sys.stderr.fileno(), b"\nms-edge: finishing what is in progress; once more to stop at once.\n")
+                message = b"\nms-edge: finishing the files in progress; interrupt again to stop at once.\n"
+                os.write(sys.stderr.fileno(), message)
 
 
 def _handled_by(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Let a function handle the signals that ask to stop; return what handled them before.
+    """Let a function handle the signals that ask to stop. Return their handlers so far.
 
-    SIGTERM and SIGHUP stay ignored where they are (`nohup`). Outside the main thread nothing is done: no signal reaches it.
+    SIGTERM and SIGHUP stay ignored if they are (`nohup`). Outside the main thread this does
+    nothing, since Python handles signals in the main thread only.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -105,8 +84,12 @@ def _handled_by(handle: Callable[[int, FrameType | None], None]) -> dict[int, An
 
 @contextlib.contextmanager
 def raised_for_certain() -> Iterator[None]:
-    """An interrupt that comes in a callback of libsndfile is told there, lost, and ends the stream as its end would: raise it then."""
-    if threading.current_thread() is not threading.main_thread():  # which none comes to
+    """Raise KeyboardInterrupt at the end if a signal came, even if the exception was lost.
+
+    Python cannot raise it through a callback of libsndfile. It prints the exception there, and
+    libsndfile takes the failed read for the end of the stream.
+    """
+    if threading.current_thread() is not threading.main_thread():  # it gets no signals
         yield
         return
     came = False

@@ -1,10 +1,9 @@
-"""How far a long run is, on standard error: only on a terminal, only after a second, never in the way of other lines."""
+"""A progress bar on standard error: only on a terminal, and only for runs of more than a second."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -18,7 +17,11 @@ DELAY_S, INTERVAL_S = 1.0, 0.1
 
 
 class Progress:
-    """Counts files and the audio in them. `total` files are expected, None where nobody knows yet."""
+    """Counts of files and of the audio in them.
+
+    `total` is the number of files, None if it is not known.
+    `quiet` hides everything, `verbose` shows a summary and the messages of `tell`.
+    """
 
     def __init__(self, total: int | None, *, quiet: bool = False, verbose: bool = False) -> None:
         self.files = self.failed = 0
@@ -28,43 +31,39 @@ class Progress:
         self._began = time.monotonic()
         self._next = self._began + DELAY_S
         self._bar: tqdm[None] | None = None
-        self._lock = threading.Lock()
 
     def audio(self, seconds: float) -> None:
-        """So much more audio has been read, in whatever thread."""
-        with self._lock:
-            self.audio_s += seconds
-            self._refresh()
+        """Count so many more seconds of audio that have been read."""
+        self.audio_s += seconds
+        self._refresh()
 
     def file(self, failed: bool) -> None:
-        """One more file is done."""
-        with self._lock:
-            self.files += 1
-            self.failed += failed
-            self._refresh()
+        """Count one more file that is done."""
+        self.files += 1
+        self.failed += failed
+        self._refresh()
 
     def complain(self, message: str) -> None:
-        """Print a line of trouble with one input."""
+        """Print a line about a problem."""
         if not self._quiet:
-            with self.aside(), contextlib.suppress(OSError):  # of a terminal that has been closed
+            with self.aside(), contextlib.suppress(OSError):  # the terminal has been closed
                 print(f"ms-edge: {printable(message)}", file=sys.stderr, flush=True)
 
     def tell(self, message: str) -> None:
-        """Print a line for those who asked for more."""
+        """Print a line if the output is verbose."""
         if self._verbose:
             self.complain(message)
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the bar away while something else is printed."""
-        with self._lock:
-            if self._bar is not None:
-                with self._while_shown():
-                    self._bar.clear()
-            yield
+        """Remove the bar while something else is printed."""
+        if self._bar is not None:
+            with self._while_shown():
+                self._bar.clear()
+        yield
 
     def finish(self) -> None:
-        """Take the bar away for good, and sum up for those who asked for more."""
+        """Remove the bar, and print a summary if the output is verbose."""
         if self._bar is not None:
             with self._while_shown():
                 self._bar.leave = False
@@ -87,6 +86,7 @@ class Progress:
         if self._bar is None:
             from tqdm import tqdm
 
+            tqdm.monitor_interval = 0  # no thread: this process may still fork workers
             self._bar = tqdm(
                 total=self._total,
                 unit=" files",
@@ -97,7 +97,7 @@ class Progress:
                 if self._total is None
                 else "{l_bar}{bar}| {n_fmt}/{total_fmt} files [{elapsed}<{remaining}{postfix}]",
             )
-            self._bar.start_t -= now - self._began  # tqdm counts from its own beginning
+            self._bar.start_t -= now - self._began  # tqdm counts from its own start
         self._bar.n = self.files
         speed = self.audio_s / (now - self._began)
         self._bar.set_postfix_str(f"{duration(self.audio_s)} of audio, {speed:,.0f} x real time", refresh=False)
@@ -105,11 +105,11 @@ class Progress:
 
     @contextlib.contextmanager
     def _while_shown(self) -> Iterator[None]:
-        """Do something with the bar, and forget it if its terminal has been closed: that must not end the run."""
+        """Change the bar. If the terminal has been closed, drop the bar: the run goes on."""
         try:
             yield
         except OSError:
             self._shown = False
             if self._bar is not None:
-                self._bar.disable = True  # or it would write once more as it is deleted
+                self._bar.disable = True  # otherwise it would write once more when it is deleted
                 self._bar = None

@@ -1,274 +1,284 @@
-"""Recordings answered for in processes of their own: Python runs one thread at a time, and of a short file a third is Python."""
+"""Processes that classify files in parallel.
+
+Python runs one thread at a time, and a third of the time of a short file is spent in Python, so
+threads are used only where processes cannot be: for a model on a GPU, and outside Linux.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import select
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
 
 from ms_edge.errors import MsEdgeError, resource_error
+from ms_edge.results import Classification, Failure
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-    from multiprocessing.context import ForkProcess
 
-Result = TypeVar("Result")
-# What is said of an item, given what is to be told how much audio has been read.
+Result = Classification | Failure
+Task = dict[int, str]  # paths by their numbers
+# Called with a path and a function that takes the seconds of audio read since its last call.
 Answer = Callable[[str, Callable[[float], None]], Result]
 
-TOLD_S = 120.0  # of audio: how much is read before it is told, for a message costs as much as a second of audio
+JOBS_PER_CORE = 4  # more workers only cost time to start, even if files come from a slow network
+OWN_DESCRIPTORS, JOB_DESCRIPTORS = 16, 4  # open files of this process, and for each worker
+REPORT_S = 120.0  # seconds of audio between two progress messages of a worker
+RETRY_S = 5.0  # how long to retry if the system refuses a process after one has died
 
-ATTEMPTS = 100  # to give items to processes that die before they begin with them, or have died while they were idle
-FORK_S = 5.0  # to try for where the system grants no process in the place of one that has ended
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: affinity and container limit (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
+
+
+def most_jobs() -> tuple[int, str]:
+    """Return the largest useful number of files to work on at once, and the reason as a clause."""
+    most, why = usable_cores() * JOBS_PER_CORE, f"more than {JOBS_PER_CORE} for each core take longer"
+    with contextlib.suppress(ImportError):  # Windows
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = max(1, (limit - OWN_DESCRIPTORS) // JOB_DESCRIPTORS)
+        if limit != resource.RLIM_INFINITY and allowed < most:
+            return allowed, f"this process may have only {limit} files open (ulimit -n)"
+    return most, why
 
 
 def can_fork() -> bool:
-    """Whether a copy of this process works: on Linux, with no other thread of Python's that may hold a lock just now."""
-    alone = threading.active_count() == 1 and not multiprocessing.current_process().daemon
-    return sys.platform == "linux" and alone
+    """Return whether a forked copy of this process works.
+
+    It does on Linux, without a second Python thread, which could hold a lock during the fork.
+    """
+    return sys.platform == "linux" and threading.active_count() == 1
 
 
-class WorkerError(Exception):
-    """The process that was to answer has ended instead: killed, or crashed in a C library."""
+@dataclass
+class Worker:
+    """A process or, if `process` is None, a thread of this process, at the other end of `pipe`."""
+
+    pipe: Connection
+    process: int | None
+    task: Task = field(default_factory=dict)  # empty: idle
+
+    def end(self) -> str:
+        """End a process and return how it ended; let a thread finish without waiting for it."""
+        self.pipe.close()
+        if self.process is None:
+            return ""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process, signal.SIGKILL)  # no effect on a process that has begun to end
+        try:
+            status = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        except ChildProcessError:  # SIGCHLD is ignored, so the system keeps no status
+            return "killed"
+        return f"signal {-status}" if status < 0 else f"status {status}"
 
 
-class Workers(Generic[Result]):
-    """`count` copies of this process, which share what it has loaded; `answer` is what each of them does with an item.
+class Workers:
+    """Up to `count` workers that compute `answer(path, on_audio)`, while this process waits.
 
-    Call it from up to `count` threads. Where a process ends, another takes its place. Where none can be had, this one answers.
-    Interrupts are for the process that this is a copy of; workers are killed when it ends, however it does.
+    A worker starts when there is a task and no idle worker. With `fork` the workers are copies of
+    this process, which share the loaded model; see `can_fork`. Otherwise they are threads. If
+    `count` is 0 or the system grants no worker, `collect` computes the results itself.
+
+    If a worker dies, another one takes its place, and the result of its path is a Failure. Workers
+    ignore interrupts. However this process ends, they end too. `on_audio` is called in this
+    process.
     """
 
-    def __init__(self, count: int, answer: Answer[Result]) -> None:
-        self._answer = answer
-        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()  # None: this process
-        ours: list[socket.socket] = []
-        for _ in range(count):
+    def __init__(self, answer: Answer, count: int, on_audio: Callable[[float], None], *, fork: bool) -> None:
+        self.count = count
+        self._answer, self._on_audio, self._fork = answer, on_audio, fork
+        self._workers: list[Worker] = []
+        self._queue: deque[tuple[Task, str]] = deque()  # and how the last worker of each died
+        self._last_death = float("-inf")
+
+    @property
+    def ready(self) -> bool:
+        """Whether a further task would begin at once."""
+        return len(self._queue) + sum(bool(worker.task) for worker in self._workers) < max(self.count, 1)
+
+    def submit(self, task: Task) -> None:
+        """Let one worker compute the results of these paths."""
+        self._queue.append((task, ""))
+        self._assign()
+
+    def collect(self, timeout_s: float, also: Sequence[int] = ()) -> dict[int, Result | Exception]:
+        """Wait for results and return them by number.
+
+        Return earlier if `timeout_s` have passed or a descriptor of `also` can be read. A result is
+        an exception if `answer` raised it.
+        """
+        self._assign()
+        if not self.count and self._queue:
+            task, killed_by = self._queue.popleft()
+            if killed_by:  # the task could kill this process too
+                return _died(task, killed_by)
+            return {number: _outcome(self._answer, path, self._on_audio) for number, path in task.items()}
+        if not (self._workers or also):  # no process is granted just now, or on Windows
+            time.sleep(timeout_s)
+            return {}
+        from multiprocessing.connection import wait
+
+        ready = wait([*(worker.pipe for worker in self._workers), *also], timeout_s)
+        found: dict[int, Result | Exception] = {}
+        for worker in [worker for worker in self._workers if worker.pipe in ready]:
+            found |= self._receive(worker)
+        return found
+
+    def _assign(self) -> None:
+        """Give queued tasks to idle workers; start workers if necessary."""
+        while self._queue and (worker := self._idle()):
             try:
-                self._idle.put(_Worker(answer, ours))
-            except OSError:  # as many as the system grants
-                self._idle.put(None)
+                worker.pipe.send(list(self._queue[0][0].values()))
+            except OSError:  # it died while it was idle
+                self._remove(worker)
+            else:
+                worker.task, _ = self._queue.popleft()
 
-    def __call__(self, items: Sequence[str], on_audio: Callable[[float], None]) -> list[Result | Exception]:
-        """What `answer` says of each item, or raises; a WorkerError where a process ended of it."""
-        worker = self._idle.get()
+    def _idle(self) -> Worker | None:
+        """Return a worker without a task, a new one if necessary; None if there is none."""
+        if idle := next((worker for worker in self._workers if not worker.task), None):
+            return idle
+        if len(self._workers) == self.count:
+            return None
         try:
-            if worker is None:
-                return self._here(items, on_audio)
-            found: list[Result | Exception] | None = worker.asked(list(items), on_audio)
-            if worker.gone:
-                worker = None
-            return found or self._here(items, on_audio)
-        finally:
-            self._idle.put(worker)
+            self._workers.append(_start(self._answer, self._fork))
+        except (OSError, RuntimeError):  # too many processes, threads or open files
+            # After a death, memory may be short for a moment: the next call tries again.
+            if time.monotonic() > self._last_death + RETRY_S:
+                self.count = len(self._workers)
+            return None
+        return self._workers[-1]
 
-    def _here(self, items: Sequence[str], on_audio: Callable[[float], None]) -> list[Result | Exception]:
-        return [_found(self._answer, item, on_audio) for item in items]
+    def _receive(self, worker: Worker) -> dict[int, Result | Exception]:
+        """Read one message of a worker and return the results in it.
 
-    def __enter__(self) -> Workers[Result]:
+        If the worker has died of one of several paths, queue each of them as a task of its own.
+        """
+        try:
+            audio_s, results = worker.pipe.recv()
+        except (EOFError, OSError):
+            how = self._remove(worker)
+            if len(worker.task) == 1:
+                return _died(worker.task, how)
+            self._queue.extendleft(({number: path}, how) for number, path in reversed(worker.task.items()))
+            return {}
+        self._on_audio(audio_s)
+        if results is None:
+            return {}
+        task, worker.task = worker.task, {}
+        return dict(zip(task, results, strict=True))
+
+    def _remove(self, worker: Worker) -> str:
+        self._workers.remove(worker)
+        self._last_death = time.monotonic()
+        return worker.end()
+
+    def __enter__(self) -> Workers:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        while not self._idle.empty():
-            if worker := self._idle.get():
-                worker.end()
+    def __exit__(self, *_: object) -> None:
+        """End all workers at once, whatever they are doing."""
+        while self._workers:
+            self._workers.pop().end()
 
 
-class _Worker:
-    """A process that answers, and one that begins another in its place: it does nothing else, has no threads, and so can be copied
-    at any time. Each that answers has a pipe of its own, whose other end comes from the one that begins it, over a socket.
-
-    Raises OSError where the system grants no process.
-    """
-
-    def __init__(self, answer: Answer[Any], ours: list[socket.socket]) -> None:
-        self.gone = False  # nobody begins another
-        self._pipe: Connection | None = None
-        self._begun, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.append(self._begun)
-        try:
-            # Copies hold all that is open: while any of them has our end, none is told that we are gone.
-            self._process: ForkProcess = multiprocessing.get_context("fork").Process(
-                target=_begin, args=(answer, theirs, tuple(ours)), daemon=True
-            )
-            self._process.start()
-        except OSError:
-            ours.remove(self._begun)
-            self._begun.close()
-            raise
-        finally:
-            theirs.close()
-
-    def asked(self, items: list[str], on_audio: Callable[[float], None]) -> list[Any] | None:
-        """What is said of each item, a WorkerError of one that a process ended of; None where nobody is there to begin with them.
-
-        Of several, who ended of them is asked one by one; where nobody is there to ask, each is a WorkerError.
-        """
-        how = ""
-        for _ in range(ATTEMPTS):
-            if not self._pipe and not self._next():
-                return None
-            assert self._pipe
-            try:
-                self._pipe.send(items)
-            except OSError:  # it died before, and of nothing that was asked
-                how = self._next() or "killed"
-                continue
-            begun, answers = self._heard(len(items) > 1, on_audio)
-            if answers is not None:
-                return answers
-            how = self._next() or "killed"
-            if begun and len(items) > 1:
-                return [answer for item in items for answer in self.asked([item], on_audio) or [WorkerError(how)]]
-            if begun:
-                break
-        return [WorkerError(how) for _ in items]
-
-    def _heard(self, several: bool, on_audio: Callable[[float], None]) -> tuple[bool, list[Any] | None]:
-        """Whether the process began with what it has been sent, and what it says of it if it does not end before."""
-        assert self._pipe
-        begun, heard_s = False, 0.0
-        answers: list[Any] | None = None
-        while answers is None:
-            try:
-                seconds, answers = self._pipe.recv()
-            except (EOFError, OSError):
-                return begun, None
-            begun, heard_s = True, heard_s + seconds
-            if several and answers is None:  # it may all be said once more
-                continue
-            try:
-                on_audio(heard_s)
-            except BaseException:  # what it goes on to say is nobody's answer
-                self._pipe.close()
-                self._pipe = None
-                raise
-            heard_s = 0.0
-        return True, answers
-
-    def _next(self) -> str | None:
-        """Take the pipe of the process that has been begun; returns how the one before it ended, or None where there is no other."""
-        from multiprocessing.connection import Connection
-
-        if self._pipe:
-            self._pipe.close()
-        self._pipe = None
-        with contextlib.suppress(OSError):
-            how, descriptors, _, _ = socket.recv_fds(self._begun, 100, 1)
-            if descriptors:
-                os.set_inheritable(descriptors[0], False)
-                self._pipe = Connection(descriptors[0])
-                return how.decode()
-        self.gone = True
-        return None
-
-    def end(self) -> None:
-        """Let it end what it does, and wait for that."""
-        if self._pipe:
-            self._pipe.close()
-        self._begun.close()
-        self._process.join()
+def _died(task: Task, how: str) -> dict[int, Result | Exception]:
+    why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
+    return {
+        number: Failure(path, "worker-died", f"{path}: the process that read it ended ({how}), perhaps {why}.")
+        for number, path in task.items()
+    }
 
 
-def _begin(answer: Answer[Any], begun: socket.socket, others: tuple[socket.socket, ...]) -> None:
-    """In a process of its own: begin one that answers, and another where it dies, until one ends because nobody asks any more."""
-    for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # which a whole group of processes gets
-        signal.signal(ours, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for other in others:
-        other.close()
-    how, died = "at first", False
-    with contextlib.suppress(OSError):
-        while True:
-            pipe, theirs = multiprocessing.Pipe()
-            ended, alive = os.pipe()  # the other end of the first goes with the process
-            if (process := _fork(FORK_S if died else 0.0)) == 0:
-                status = 1
-                try:
-                    os.close(ended)
-                    pipe.close()
-                    begun.close()
-                    _serve(answer, theirs)
-                    status = 0
-                finally:
-                    os._exit(status)
-            os.close(alive)
-            theirs.close()
-            socket.send_fds(begun, [how.encode()], [pipe.fileno()])
-            pipe.close()
-            if deserted := _deserted(begun, ended):
-                os.kill(process, signal.SIGKILL)
-            os.close(ended)
-            status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-            if status == 0 or deserted:
-                return
-            how, died = f"signal {-status}" if status < 0 else f"status {status}", True
+def _start(answer: Answer, fork: bool) -> Worker:
+    """Start a worker. Raises OSError or RuntimeError if the system grants none."""
+    from multiprocessing.connection import Pipe
 
-
-def _deserted(begun: socket.socket, ended: int) -> bool:
-    """Wait until nobody asks any more, or the process at the other end of a pipe has ended; returns whether it was the former."""
-    poll = select.poll()
-    poll.register(begun, select.POLLIN)
-    poll.register(ended, select.POLLIN)
-    return any(descriptor != ended for descriptor, _ in poll.poll())
-
-
-def _fork(patience_s: float) -> int:
-    until = time.monotonic() + patience_s
-    while True:
-        try:
-            return os.fork()
-        except OSError:  # memory or processes may be short for a moment, as when something has just been killed for it
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-
-
-def _serve(answer: Answer[Any], pipe: Connection) -> None:
-    """Answer one call after another; return where nobody is there to ask or to hear it.
-
-    What is sent is how much audio has been read since it was last told, and the answers, when they are there.
-    """
-    with contextlib.suppress(EOFError, ConnectionError):
-        while True:
-            items = pipe.recv()
-            pipe.send((0.0, None))
-            told = _Told(pipe)
-            found = [_found(answer, item, told) for item in items]
-            pipe.send((told.rest_s, found))
-
-
-def _found(answer: Answer[Result], item: str, on_audio: Callable[[float], None]) -> Result | Exception:
+    ours, theirs = Pipe()
+    parent, process = os.getpid(), None
     try:
-        return answer(item, on_audio)
-    except MsEdgeError as error:
+        if fork:
+            process = os.fork()
+        else:
+            threading.Thread(target=_serve, args=(answer, theirs), daemon=True).start()
+    except (OSError, RuntimeError):
+        ours.close()
+        theirs.close()
+        raise
+    if process == 0:
+        ours.close()
+        _be_worker(answer, theirs, parent)
+    if process:
+        theirs.close()  # the worker has the only copy, so that its death closes the pipe
+    return Worker(ours, process)
+
+
+def _be_worker(answer: Answer, pipe: Connection, parent: int) -> NoReturn:
+    """Serve in a worker process until the parent process ends or closes the pipe."""
+    status = 1
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # for the parent process
+            signal.signal(number, signal.SIG_IGN)
+        with contextlib.suppress(OSError, AttributeError):  # then it finishes its task first
+            import ctypes  # NumPy has imported it
+
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() == parent:
+            _serve(answer, pipe)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _serve(answer: Answer, pipe: Connection) -> None:
+    """Receive lists of paths and send their results, until the other end of the pipe is closed.
+
+    A message is (seconds of audio since the last message, results); during a long file the results
+    are None.
+    """
+    unreported_s = 0.0
+
+    def on_audio(seconds: float) -> None:
+        nonlocal unreported_s
+        unreported_s += seconds
+        if unreported_s >= REPORT_S:
+            pipe.send((unreported_s, None))
+            unreported_s = 0.0
+
+    with pipe, contextlib.suppress(EOFError, OSError):
+        while True:
+            results = [_picklable(_outcome(answer, path, on_audio)) for path in pipe.recv()]
+            pipe.send((unreported_s, results))
+            unreported_s = 0.0
+
+
+def _outcome(answer: Answer, path: str, on_audio: Callable[[float], None]) -> Result | Exception:
+    """Return the answer or the exception that it raised."""
+    try:
+        return answer(path, on_audio)
+    except Exception as error:
         return error
-    except Exception as error:  # which may be of a kind that cannot be sent
-        return resource_error(error) or RuntimeError(traceback.format_exc())
 
 
-class _Told:
-    """Seconds of audio, sent on when there are enough of them."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self.rest_s = 0.0
-        self._pipe = pipe
-
-    def __call__(self, seconds: float) -> None:
-        self.rest_s += seconds
-        if self.rest_s >= TOLD_S:
-            self._pipe.send((self.rest_s, None))
-            self.rest_s = 0.0
+def _picklable(result: Result | Exception) -> Result | Exception:
+    """Replace an exception that may not be picklable by one that has its traceback as a message."""
+    if isinstance(result, MsEdgeError) or not isinstance(result, Exception):
+        return result
+    return resource_error(result) or RuntimeError("".join(traceback.format_exception(result)))

@@ -1,6 +1,8 @@
-"""Model files: what one may contain, what it says of itself, and a session that runs it.
+"""Model files: check one, read its metadata, and run it with onnxruntime.
 
-`check` reads a file's bytes before onnxruntime does (with `protobuf` and `operators`), `metadata` reads what the file says of
-itself, `providers` chooses a device, and `session` holds a model at work. These modules may import `ms_edge.errors`,
-`ms_edge.features` and each other. To allow another operator, begin with `operators`; to add metadata, with `metadata`.
+`check` decides whether onnxruntime may see a file. It uses `protobuf` (the wire format),
+`onnx_messages` (the fields of an ONNX file) and `operators` (the allowed operators). `metadata`
+parses the metadata, `providers` chooses a device, and `session` loads and runs a model. These
+modules may import `ms_edge.arrays`, `ms_edge.errors`, `ms_edge.features` and each other. To allow
+another operator, begin with `operators`; to add metadata, with `metadata`.
 """

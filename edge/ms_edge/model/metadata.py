@@ -1,4 +1,7 @@
-"""What a model file says of itself: bounded JSON into frozen dataclasses, field by field. Nothing in it is trusted."""
+"""Parse the metadata of a model file into frozen dataclasses.
+
+The metadata is not trusted: the size of the JSON is limited, and every field is checked.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +18,27 @@ SCHEMA = f"{SCHEMA_MAJOR}.0"
 MAX_TEXT = 1 << 20
 MAX_LABELS = 1000
 MAX_LABEL = 100
-# A test vector with room for any answer would prove nothing. The widest that ms-export gives are 5e-2 (scores of int8) and
-# 1e-3 (features).
+# A golden vector whose tolerances allow any result would prove nothing. The widest tolerances that
+# ms-export writes are 5e-2 (scores of int8) and 1e-3 (features).
 MAX_SCORE_TOLERANCE, MAX_FEATURE_TOLERANCE = 0.1, 0.01
-RESERVED_LABELS = ("silence", "other", "uncertain", "error")  # what the runtime says itself
+RESERVED_LABELS = ("silence", "other", "uncertain", "error")  # labels that the runtime itself gives
 LABEL_RULE = (
-    f"a name is printable, has no +, at most {MAX_LABEL} characters, and is none of {', '.join(RESERVED_LABELS)}"
+    f"a label must be printable, without +, at most {MAX_LABEL} characters, and none of {', '.join(RESERVED_LABELS)}"
 )
 
 
 def is_label(name: str) -> bool:
-    """Whether a model may call a class so (LABEL_RULE)."""
+    """Return whether a model may have this label (LABEL_RULE)."""
     return 0 < len(name) <= MAX_LABEL and name.isprintable() and "+" not in name and name not in RESERVED_LABELS
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How scores become a label.
+    """How the scores of a window become a label.
 
-    `exclusive`: the largest score. `independent`: every label whose score is at least its threshold; none is `other`.
+    With the kind `exclusive`, the label with the largest score. With `independent`, every label
+    whose score is at least its threshold, or `other` if there is none. `thresholds` are in the
+    order of the labels, empty for `exclusive`.
     """
 
     kind: str
@@ -42,9 +47,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class Golden:
-    """A signal anyone can make, and what the model answered to it where it was exported.
+    """The results of the model for a reproducible signal, as computed during the export.
 
-    The signal is `seed`'s sequence of `golden_signal`, one clip long; `scores` are in label order.
+    The signal is one clip of `golden_signal(seed)`. `feature_mean` and `feature_max` (bins,) are
+    taken over its frames; `scores` are in the order of the labels. Each tolerance is the largest
+    allowed absolute difference.
     """
 
     seed: int
@@ -57,11 +64,13 @@ class Golden:
 
 @dataclass(frozen=True)
 class Metadata:
-    """Everything a model file says of itself.
+    """The metadata of a model file.
 
-    `step_frames` is None where the graph answers windows: features (windows, *spec.feature_shape) -> scores (windows, labels).
-    Otherwise it answers runs of windows that share their frames, one every `step_frames` frames: features (runs, frames, bins) ->
-    scores (runs, windows, labels), with n windows in a run of frames of a clip + (n - 1) * step_frames.
+    `step_frames` is None if the graph takes single windows: features (windows,
+    *spec.feature_shape), or waveforms, to scores (windows, labels). Otherwise the graph takes runs
+    of overlapping windows, one every `step_frames` frames: features (runs, frames, bins) to scores
+    (runs, windows, labels). A run of n windows has spec.frames(spec.clip_samples) + (n - 1) *
+    step_frames frames.
     """
 
     spec: FrontEndSpec
@@ -76,15 +85,19 @@ class Metadata:
 
     @classmethod
     def parse(cls, entries: Mapping[str, str]) -> Metadata:
-        """Read the `ms_edge.*` entries of a model. Raises ModelError for anything missing, lying or too large."""
+        """Parse the `ms_edge.*` entries of a model.
+
+        Raises ModelError for anything missing, wrong or too large.
+        """
         schema = _text(entries, "schema")
         if schema.partition(".")[0] != str(SCHEMA_MAJOR):
             raise ModelError(
-                "bad-schema", f"The model's metadata has schema {schema[:20]!r}; this ms-edge reads {SCHEMA_MAJOR}.x."
+                "bad-schema",
+                f"The model's metadata has schema {schema[:20]!r}, but this version of ms-edge reads {SCHEMA_MAJOR}.x.",
             )
         spec = FrontEndSpec.from_json(_text(entries, "frontend"))
         if _text(entries, "frontend_sha256") != spec.digest:
-            raise ModelError("bad-digest", "The model's front-end spec does not have the digest that the model states.")
+            raise ModelError("bad-digest", "The digest of the model's front-end spec is not the one in its metadata.")
         if spec.hop_s < MIN_HOP_S:
             raise ModelError("bad-spec", f"The model's hop_s must be {MIN_HOP_S} or more, not {spec.hop_s:g}.")
         labels = _json(entries, "labels")
@@ -100,7 +113,7 @@ class Metadata:
                     "bad-metadata", f"The model's label {label[:MAX_LABEL]!r} is not usable: {LABEL_RULE}."
                 )
         if len(set(labels)) != len(labels):
-            raise ModelError("bad-metadata", "The model's labels must differ from one another.")
+            raise ModelError("bad-metadata", "The model's labels must all be different.")
         return cls(
             spec=spec,
             labels=tuple(labels),
@@ -138,7 +151,7 @@ def _step_frames(value: Mapping[str, Any], spec: FrontEndSpec) -> int:
 def _golden(value: Mapping[str, Any], labels: int, bins: int) -> Golden:
     seed = value.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
-        raise ModelError("bad-metadata", "The model's golden seed must be a whole number of 32 bits.")
+        raise ModelError("bad-metadata", "The model's golden seed must be a whole number from 0 to 2^32 - 1.")
     feature_tolerance, score_tolerance = _numbers(
         {"tolerances": [value.get(f"{kind}_tolerance") for kind in ("feature", "score")]}, "tolerances", 2
     )
@@ -169,22 +182,22 @@ def _numbers(value: Mapping[str, Any], key: str, count: int) -> tuple[float, ...
         and all(
             isinstance(number, int | float)
             and not isinstance(number, bool)
-            and abs(number) < 1e300  # or too long an int
+            and abs(number) < 1e300  # a longer int does not fit a float
             for number in numbers
         )
     ):
-        raise ModelError("bad-metadata", f"The model's metadata must have {count} numbers as {key}.")
+        raise ModelError("bad-metadata", f"The model's metadata must have exactly {count} numbers in {key}.")
     return tuple(float(number) for number in numbers)
 
 
 def _text(entries: Mapping[str, str], key: str) -> str:
     text = entries.get(f"ms_edge.{key}")
     if text is None:
-        raise ModelError("no-metadata", f"The model has no entry ms_edge.{key}: it was not made by ms-export.")
+        raise ModelError("no-metadata", f"The model has no metadata entry ms_edge.{key}: ms-export did not make it.")
     if len(text) > MAX_TEXT:
         raise ModelError(
             "bad-metadata",
-            f"The model's entry ms_edge.{key} is {len(text):,} characters long; at most {MAX_TEXT:,} are read.",
+            f"The model's entry ms_edge.{key} has {len(text):,} characters; the limit is {MAX_TEXT:,}.",
         )
     return text
 

@@ -1,9 +1,13 @@
-"""The operators that a model file may use, and the shape of what each of them makes.
+"""The operators that a model file may use, and a rule for the shape of the output of each.
 
-These are what ms-export writes (features, waveform, int8, fp16), and what Keras' usual layers become, in opset 15. For each of
-them the shape of the output follows from the shapes of the inputs and from constants in the file, so the memory that a graph
-takes is known before it is run. Left out is whatever draws at random, holds graphs of its own, or makes a shape that depends on
-values that are computed.
+These are the operators of opset 15 that ms-export writes (features, waveform, int8, fp16) and that
+the usual layers of Keras become. The shape of each output follows from the shapes of the inputs and
+from constants in the file, so the memory that a graph needs is known before it runs. Operators are
+left out if they draw random numbers, contain graphs, or make an output whose shape depends on
+computed values.
+
+A rule raises ValueError if the node is invalid or the shape does not follow. `check` turns that
+into an error for users.
 """
 
 from __future__ import annotations
@@ -15,14 +19,15 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 MAX_RANK = 8
-ALL_WINDOWS = 10**9  # a slice to here or beyond takes all of them
+ALL_WINDOWS = 10**9  # a slice that ends here or later takes all windows
 
 
 class Shape(NamedTuple):
-    """The sizes of a value, for one window, and the axis along which there is one such part for each window.
+    """The shape of a value for one window, and the axis that grows with the number of windows.
 
-    `batch` is None for values that are the same however many windows there are. For n windows the size along it is n times
-    the given one, so memory and windows are proportional.
+    For n windows, the size of the axis `batch` is n times as large, so memory is proportional to
+    the number of windows. `batch` is None for a value that does not depend on the number of
+    windows.
     """
 
     sizes: tuple[int, ...]
@@ -30,7 +35,7 @@ class Shape(NamedTuple):
 
     @property
     def values(self) -> int:
-        """Count of values for one window."""
+        """Number of values for one window."""
         return math.prod(self.sizes)
 
 
@@ -38,10 +43,12 @@ Attribute = int | str | list[int] | None
 
 
 class Node:
-    """One operator with what its shape depends on; `inputs` are None where an optional one is left out.
+    """One operator, with everything that the shape of its output depends on.
 
-    `constant(i)` decodes input i, a constant of few numbers. It raises ValueError where it is none. `any_frames` is true where the
-    same graph also takes fewer frames than these: then a rule raises ValueError where those could make a larger output.
+    `inputs` are the shapes of the inputs; None for an optional input that is left out. `outputs` is
+    the number of outputs. `constant(i)` decodes input i, a constant of few numbers, and raises
+    ValueError if it is anything else. `any_frames` is true if the same graph also runs with fewer
+    frames. A rule then raises ValueError if fewer frames could make a larger output.
     """
 
     __slots__ = ("any_frames", "attributes", "constant", "inputs", "outputs")
@@ -61,42 +68,51 @@ class Node:
         self.any_frames = any_frames
 
     def shape(self, index: int) -> Shape:
-        """Shape of an input that must be there."""
+        """Return the shape of a required input. Raises ValueError if it is missing."""
         found = self.inputs[index] if index < len(self.inputs) else None
         if found is None:
             raise ValueError("an input is missing")
         return found
 
     def given(self, index: int) -> bool:
-        """Whether an optional input is there."""
+        """Return whether an optional input is present."""
         return index < len(self.inputs) and self.inputs[index] is not None
 
     def integers(self, index: int) -> list[int]:
-        """The numbers of an input that is a constant of whole numbers."""
+        """Return the numbers of an input that is a constant of whole numbers.
+
+        Raises ValueError for another input.
+        """
         found = self.constant(index)
         if not isinstance(found, list):
-            raise ValueError("these are no whole numbers")
+            raise ValueError("not whole numbers")
         return found
 
     def floats(self, index: int) -> tuple[float, ...]:
-        """The numbers of an input that is a constant of 32-bit floats."""
+        """Return the numbers of an input that is a constant of float32.
+
+        Raises ValueError for another input.
+        """
         found = self.constant(index)
         if not isinstance(found, bytes):
-            raise ValueError("these are no floats")
+            raise ValueError("not floats")
         return struct.unpack(f"<{len(found) // 4}f", found)
 
     def number(self, name: str, default: int) -> int:
-        """An attribute that is a whole number."""
+        """Return an attribute that is a whole number. Raises ValueError for another type."""
         found = self.attributes.get(name, default)
         if not isinstance(found, int):
-            raise ValueError(f"{name} is no number")
+            raise ValueError(f"{name} is not a number")
         return found
 
     def numbers(self, name: str, default: Sequence[int] | None = None) -> list[int]:
-        """An attribute that is a list of whole numbers."""
+        """Return an attribute that is a list of whole numbers.
+
+        Raises ValueError for another type, or if it is missing and has no default.
+        """
         found = self.attributes.get(name, None if default is None else list(default))
         if not isinstance(found, list):
-            raise ValueError(f"{name} is no list of numbers")
+            raise ValueError(f"{name} is not a list of numbers")
         return found
 
 
@@ -112,9 +128,13 @@ def _broadcast(node: Node) -> list[Shape]:
 
 
 def broadcast(shapes: Sequence[Shape]) -> Shape:
-    """The shape of values combined as NumPy does. Raises ValueError where they do not fit one another."""
+    """Return the shape of values that are broadcast together as NumPy does it.
+
+    Raises ValueError if they do not fit. A value of one window may only be combined with other
+    values of the same window, or with values of no window.
+    """
     if not shapes:
-        raise ValueError("no values")
+        raise ValueError("there are no values")
     if all(shape == shapes[0] for shape in shapes):
         return shapes[0]
     rank = max(len(shape.sizes) for shape in shapes)
@@ -128,7 +148,7 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
         found = set(column)
         if axis == batch:
             if any(shape.batch is None and size != 1 for shape, size in zip(shapes, column, strict=True)):
-                raise ValueError("one for each of some windows")
+                raise ValueError("a size for a fixed number of windows")
             found = {size for shape, size in zip(shapes, column, strict=True) if shape.batch is not None}
         elif len(found) > 1:
             found.discard(1)
@@ -140,12 +160,12 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
 
 def _axis(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
-        raise ValueError("no such axis")
+        raise ValueError("an axis out of range")
     return axis % rank
 
 
 def _at(shape: Shape, axis: int) -> int:
-    """An axis that is not that of the windows."""
+    """Return a valid axis. Raises ValueError for the axis of the windows."""
     axis = _axis(axis, len(shape.sizes))
     if axis == shape.batch:
         raise ValueError("along the windows")
@@ -157,7 +177,7 @@ def _matmul(node: Node) -> list[Shape]:
 
 
 def _product(a: Shape, b: Shape) -> Shape:
-    """(..., n, k) times (..., k, m)."""
+    """Return the shape of the product of (..., n, k) and (..., k, m)."""
     if min(len(a.sizes), len(b.sizes)) < 2 or a.sizes[-1] != b.sizes[-2]:
         raise ValueError("sizes differ")
     a_last, b_last = len(a.sizes) - 1, len(b.sizes) - 1
@@ -185,7 +205,7 @@ def _gemm(node: Node) -> list[Shape]:
         for index, name in ((0, "transA"), (1, "transB"))
     )
     if not len(a.sizes) == len(b.sizes) == 2:
-        raise ValueError("no matrix")
+        raise ValueError("not a matrix")
     found = _product(a, b)
     if node.given(2) and broadcast([found, node.shape(2)]) != found:
         raise ValueError("sizes differ")
@@ -199,26 +219,26 @@ def _transpose(node: Node) -> list[Shape]:
 
 def _transposed(shape: Shape, perm: list[int]) -> Shape:
     if sorted(perm) != list(range(len(shape.sizes))):
-        raise ValueError("no order of the axes")
+        raise ValueError("not a permutation of the axes")
     return Shape(tuple(shape.sizes[axis] for axis in perm), None if shape.batch is None else perm.index(shape.batch))
 
 
 def _conv(node: Node) -> list[Shape]:
     x, weight = node.shape(0), node.shape(1)
     if len(x.sizes) != len(weight.sizes) or len(x.sizes) < 3 or weight.batch is not None or x.batch not in (0, None):
-        raise ValueError("no convolution")
-    return [Shape((x.sizes[0], weight.sizes[0], *_places(node, x, list(weight.sizes[2:]))), x.batch)]
+        raise ValueError("not a valid convolution")
+    return [Shape((x.sizes[0], weight.sizes[0], *_positions(node, x, list(weight.sizes[2:]))), x.batch)]
 
 
 def _pool(node: Node) -> list[Shape]:
     x, kernel = node.shape(0), node.numbers("kernel_shape")
     if len(kernel) != len(x.sizes) - 2 or not kernel or x.batch not in (0, None) or node.number("ceil_mode", 0):
-        raise ValueError("no pooling")
-    return [Shape((*x.sizes[:2], *_places(node, x, kernel)), x.batch)]
+        raise ValueError("not a valid pooling")
+    return [Shape((*x.sizes[:2], *_positions(node, x, kernel)), x.batch)]
 
 
-def _places(node: Node, x: Shape, kernel: list[int]) -> list[int]:
-    """In how many places a kernel stands along each axis."""
+def _positions(node: Node, x: Shape, kernel: list[int]) -> list[int]:
+    """Return the number of positions of a kernel along each axis."""
     rank = len(kernel)
     strides, dilations = node.numbers("strides", [1] * rank), node.numbers("dilations", [1] * rank)
     pads, padding = node.numbers("pads", [0] * 2 * rank), node.attributes.get("auto_pad", "NOTSET")
@@ -231,10 +251,10 @@ def _places(node: Node, x: Shape, kernel: list[int]) -> list[int]:
             found.append(-(-size // stride))
             continue
         if padding not in ("NOTSET", "VALID"):
-            raise ValueError("no such padding")
+            raise ValueError("an unknown padding")
         padded = size + (pads[axis] + pads[axis + rank] if padding == "NOTSET" else 0)
         if min(pads) < 0 or padded < covered:
-            raise ValueError("no place for the kernel")
+            raise ValueError("the kernel is larger than its input")
         found.append((padded - covered) // stride + 1)
     return found
 
@@ -242,7 +262,7 @@ def _places(node: Node, x: Shape, kernel: list[int]) -> list[int]:
 def _global_pool(node: Node) -> list[Shape]:
     x = node.shape(0)
     if len(x.sizes) < 3 or x.batch not in (0, None):
-        raise ValueError("no pooling")
+        raise ValueError("not a valid pooling")
     return [Shape((*x.sizes[:2], *[1] * (len(x.sizes) - 2)), x.batch)]
 
 
@@ -250,7 +270,7 @@ def _reduce(node: Node) -> list[Shape]:
     return [_reduced(node, node.numbers("axes"))]
 
 
-def _reduce_sum(node: Node) -> list[Shape]:  # the only one of them whose axes are an input in opset 15
+def _reduce_sum(node: Node) -> list[Shape]:  # in opset 15 the only reduction whose axes are an input
     return [_reduced(node, node.integers(1))]
 
 
@@ -299,10 +319,13 @@ def _flatten(node: Node) -> list[Shape]:
 
 
 def _reshape(node: Node) -> list[Shape]:
-    """To constant sizes, of which 0 is what it was and -1 what is left: one of these must be that of the windows."""
+    """Reshape to constant sizes, where 0 keeps a size and -1 takes the remaining values.
+
+    The axis of the windows must have one of these two sizes.
+    """
     shape, wanted = node.shape(0), node.integers(1)
     if node.number("allowzero", 0) or wanted.count(-1) > 1 or min(wanted, default=0) < -1:
-        raise ValueError("no shape")
+        raise ValueError("not a valid shape")
     sizes = [shape.sizes[axis] if size == 0 else size for axis, size in enumerate(wanted)]
     batch = shape.batch if shape.batch is not None and wanted[shape.batch : shape.batch + 1] == [0] else None
     if -1 in wanted:
@@ -358,7 +381,8 @@ def _slice(node: Node) -> list[Shape]:
     sizes = list(shape.sizes)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if node.any_frames and (step < 0 or start < 0 <= end < ALL_WINDOWS):
-            raise ValueError("more of less")  # of all operators, only such a slice grows where its input shrinks
+            # Of all operators, only such a slice can become larger when its input becomes smaller.
+            raise ValueError("fewer frames could make a larger output")
         if axis != shape.batch:
             sizes[axis] = len(range(*slice(start, end, step).indices(sizes[axis])))
         elif (start, step) != (0, 1) or end < ALL_WINDOWS:
@@ -374,7 +398,7 @@ def _pad(node: Node) -> list[Shape]:
         or min(pads) < 0
         or (shape.batch is not None and (pads[shape.batch] or pads[shape.batch + rank]))
     ):
-        raise ValueError("no padding")
+        raise ValueError("not a valid padding")
     return [Shape(tuple(size + pads[axis] + pads[axis + rank] for axis, size in enumerate(shape.sizes)), shape.batch)]
 
 
@@ -385,10 +409,10 @@ def _resize(node: Node) -> list[Shape]:
         or len(scales) != len(shape.sizes)
         or (shape.batch is not None and scales[shape.batch] != 1)
     ):
-        raise ValueError("no size")
+        raise ValueError("not a valid resize")
     if not all(0 < scale <= 1 for scale in scales):
-        raise ValueError("more of less")
-    # As onnxruntime does: in 32 bits.
+        raise ValueError("a scale that is not over 0 and at most 1")
+    # onnxruntime computes the sizes in float32.
     sizes = (
         struct.unpack("<f", struct.pack("<f", size * scale))[0] for size, scale in zip(shape.sizes, scales, strict=True)
     )
@@ -420,15 +444,19 @@ _RULES: dict[Rule, str] = {
     _unsqueeze: "Unsqueeze",
 }
 OPERATORS: Mapping[str, Rule] = {name: rule for rule, names in _RULES.items() for name in names.split()}
-# Of constants alone only these: onnxruntime computes them while it loads a model, and they make no more values than they get.
+# Only these operators may have constants as their only inputs. onnxruntime computes them while it
+# loads a model, and none of them makes more values than it reads.
 OF_CONSTANTS = frozenset(
     ("Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 )
 
 
 def output_shapes(operator: str, node: Node) -> list[Shape]:
-    """Return the shape of each output of a node. Raises ValueError where it cannot be known or is more than MAX_RANK axes."""
+    """Return the shape of each output of a node.
+
+    Raises ValueError if it is unknown or has more than MAX_RANK axes.
+    """
     found = OPERATORS[operator](node)
     if len(found) != node.outputs or any(len(shape.sizes) > MAX_RANK for shape in found):
-        raise ValueError("other outputs")
+        raise ValueError("another number of outputs, or too many axes")
     return found

@@ -1,26 +1,33 @@
-"""Protocol Buffers' wire format (protobuf.dev/programming-guides/encoding), read strictly against a list of allowed fields.
+"""A strict reader of the wire format of Protocol Buffers. It knows nothing about ONNX.
 
-Other readers skip fields that they do not know, merge messages that come twice and take the last of several numbers. Here
-each of these is an error, so that whatever reads the same bytes later finds in them what was found here, and no more.
+The format is described at protobuf.dev/programming-guides/encoding. Common readers skip unknown
+fields, merge a message that occurs twice, and keep the last of several numbers. This reader treats
+each of these cases as an error. A program that later reads the same bytes therefore finds what this
+reader found, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-# What a field may hold.
-INT = "int"  # one number
+T = TypeVar("T")
+
+# The kinds of value that a field may hold.
+INT = "int"  # one unsigned number of up to 64 bits
 FLOAT = "float"  # 4 bytes, not decoded
 TEXT = "text"  # valid UTF-8
 BYTES = "bytes"
 INTS = "ints"  # any count of numbers, packed or not: `integers` decodes them, `count` counts them
-FLOATS = "floats"  # any count of 4 bytes, packed or not, not decoded
+FLOATS = "floats"  # any count of 4-byte values, packed or not, not decoded
+REFUSED = "refused"  # the field may not occur; it is listed so that an error can name it
 
-# Wire types. ONNX has no field of 8 bytes that we allow, and no groups.
+# Wire types: the low three bits of a tag. A group or a value of 8 bytes is in no field that we
+# read.
 VARINT, SIZED, FOUR_BYTES = 0, 2, 5
+WIRE_BITS, WIRE_MASK = 3, 7
 WIRE_TYPES = {
     INT: (VARINT,),
     FLOAT: (FOUR_BYTES,),
@@ -28,54 +35,78 @@ WIRE_TYPES = {
     BYTES: (SIZED,),
     INTS: (VARINT, SIZED),
     FLOATS: (FOUR_BYTES, SIZED),
+    REFUSED: (),
 }
 
+# An undecoded field of the kind INTS: each entry is one number, or the bytes of several (packed).
+Ints = Sequence[int | memoryview]
 
-class Message:
-    """The fields that a message may have, by their numbers: the name of each, what it holds, and whether it may come more than once.
 
-    No other may occur, and none with another wire type.
+class Field(NamedTuple):
+    """One field of a message: its name, its number, and the kind of its value.
+
+    `kind` is one of the kinds above, or a `Message`. A field may occur more than once if
+    `repeated`.
     """
 
-    def __init__(self, name: str, fields: Mapping[int, tuple[str, str | Message, bool]]) -> None:
-        self.name = name
+    name: str
+    number: int
+    kind: str | Message[Any]
+    repeated: bool = False
+
+
+class Message(Generic[T]):
+    """A type of message: the class that holds its values, and its fields.
+
+    `values` is called with the fields that occur, by name: a list for a repeated field, otherwise
+    one value. A field that is not listed, or that has another wire type than its kind, may not
+    occur.
+    """
+
+    def __init__(self, values: Callable[..., T], *fields: Field) -> None:
+        self.values = values
+        self.name: str = values.__name__
+        self.names = {field.number: field.name for field in fields}
         self.by_tag = {
-            number << 3 | wire: field
-            for number, field in fields.items()
-            for wire in ((SIZED,) if isinstance(field[1], Message) else WIRE_TYPES[field[1]])
+            field.number << WIRE_BITS | wire: field
+            for field in fields
+            for wire in ((SIZED,) if isinstance(field.kind, Message) else WIRE_TYPES[field.kind])
         }
 
 
 class UnknownFieldError(ValueError):
-    """A message has a field that is not in the list."""
+    """A message has a field that it may not have.
 
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(f"the field {number} of {message}")
+    `field` is its name if the message lists it, otherwise its number.
+    """
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(f"the field {field} of {message}")
         self.message = message
-        self.number = number
+        self.field = field
 
 
 class TooManyFieldsError(ValueError):
-    """The messages have more fields, all together, than may be read."""
+    """All messages together have more fields than the limit."""
 
 
 class Reader:
-    """Reads the messages in `data`, which may have at most `limit` fields, all together."""
+    """Read messages from `data`. All messages together may have at most `limit` fields."""
 
     def __init__(self, data: bytes, limit: int) -> None:
         self._data = data
         self._views = memoryview(data)
         self._left = limit
 
-    def read(self, message: Message) -> dict[str, Any]:
-        """Decode the whole of `data` into its fields by name: lists of the repeated ones, the others only where they occur.
+    def read(self, message: Message[T]) -> T:
+        """Decode all of `data` as one message and return its values.
 
-        Raises UnknownFieldError for a field that is not in the list, TooManyFieldsError, and ValueError for anything else that is
-        wrong.
+        Raises UnknownFieldError for a field that is not allowed, TooManyFieldsError if there are
+        more fields than the limit, and ValueError for any other error in the format.
         """
         return self._read(message, 0, len(self._data))
 
-    def _read(self, message: Message, at: int, end: int) -> dict[str, Any]:
+    def _read(self, message: Message[T], at: int, end: int) -> T:
         data, by_tag = self._data, message.by_tag
         found: dict[str, Any] = {}
         while at < end:
@@ -85,36 +116,43 @@ class Reader:
             tag, at = _varint(data, at, end) if data[at] >= 0x80 else (data[at], at + 1)
             field = by_tag.get(tag)
             if field is None:
-                raise UnknownFieldError(message.name, tag >> 3)
-            name, kind, repeated = field
+                number = tag >> WIRE_BITS
+                raise UnknownFieldError(message.name, message.names.get(number, str(number)))
             value: Any
-            if tag & 7 == FOUR_BYTES:
+            wire = tag & WIRE_MASK
+            if wire == FOUR_BYTES:
                 value = 4
-            elif at < end and data[at] < 0x80:  # nearly always
+            elif at < end and data[at] < 0x80:  # the usual case, and faster than a call
                 value, at = data[at], at + 1
             else:
                 value, at = _varint(data, at, end)
-            if tag & 7 != VARINT:
+            if wire != VARINT:
                 begin, at = at, at + value
                 if at > end:
                     raise ValueError("a field is longer than its message")
-                if kind is TEXT:
-                    value = data[begin:at].decode("utf-8")
-                elif isinstance(kind, Message):
-                    value = self._read(kind, begin, at)
-                else:
-                    value = self._views[begin:at]
-            if repeated:
-                found.setdefault(name, []).append(value)
-            elif name in found:
-                raise ValueError(f"{name} twice")
+                value = self._value(field.kind, begin, at)
+            if field.repeated:
+                found.setdefault(field.name, []).append(value)
+            elif field.name in found:
+                raise ValueError(f"{field.name} occurs twice")
             else:
-                found[name] = value
-        return found
+                found[field.name] = value
+        return message.values(**found)
+
+    def _value(self, kind: str | Message[Any], begin: int, end: int) -> Any:
+        """Return the text, the message or the undecoded bytes between two offsets."""
+        if kind is TEXT:
+            return self._data[begin:end].decode("utf-8")
+        if isinstance(kind, Message):
+            return self._read(kind, begin, end)
+        return self._views[begin:end]
 
 
-def integers(values: list[int | memoryview], limit: int) -> list[int]:
-    """Decode an INTS field of at most `limit` signed 64-bit numbers. Raises ValueError where there are more."""
+def integers(values: Ints, limit: int) -> list[int]:
+    """Decode a field of the kind INTS into signed 64-bit numbers.
+
+    Raises ValueError for more than `limit` of them.
+    """
     found: list[int] = []
     for value in values:
         if isinstance(value, int):
@@ -129,8 +167,11 @@ def integers(values: list[int | memoryview], limit: int) -> list[int]:
     return [number - (1 << 64) if number >> 63 else number for number in found]
 
 
-def count(values: list[int | memoryview]) -> int:
-    """How many numbers are in an INTS field."""
+def count(values: Ints) -> int:
+    """Return how many numbers a field of the kind INTS holds.
+
+    Only the last byte of a number is below 0x80.
+    """
     return sum(
         1 if isinstance(value, int) else int(np.count_nonzero(np.frombuffer(value, np.uint8) < 0x80))
         for value in values
@@ -138,7 +179,10 @@ def count(values: list[int | memoryview]) -> int:
 
 
 def _varint(data: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
-    """The unsigned number of up to 64 bits that begins at `at`, and where it ends."""
+    """Decode the unsigned number of up to 64 bits that begins at `at`.
+
+    Return it and the offset after it.
+    """
     value = shift = 0
     while at < end and shift < 70:
         byte = data[at]
@@ -149,4 +193,4 @@ def _varint(data: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
                 break
             return value, at
         shift += 7
-    raise ValueError("no number")
+    raise ValueError("not a number of at most 64 bits")

@@ -1,4 +1,7 @@
-"""Which onnxruntime execution providers to ask for, and whether they were obtained. Pure functions: no onnxruntime here."""
+"""Choose the onnxruntime execution providers for a device, and check which one a session got.
+
+These are pure functions that do not import onnxruntime, so tests need no GPU.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,26 @@ from collections.abc import Sequence
 from ms_edge.errors import DeviceError, UsageError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-# Every build lists it; it calls services elsewhere, and leaves a whole model to the CPU.
+# Every build lists this provider. It calls remote services, and runs our models on the CPU.
 REMOTE = "AzureExecutionProvider"
 SUFFIX = "ExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
-# TF32 keeps 10 bits of each factor: fast, and a thousand times what a classification may differ by between machines.
+# TF32 keeps 10 bits of each factor. Its error is a thousand times the difference that we allow
+# between machines.
 CUDA_OPTIONS = {"use_tf32": "0"}
 
 
 def requested_providers(device: str, available: Sequence[str]) -> list[Provider]:
-    """Providers to create a session with, best first, for `auto`, `cpu`, `cuda`, `cuda:N` or a provider's name.
+    """Return the providers to create a session with, the preferred one first.
 
-    `available` is what this build of onnxruntime could use; names are matched without case, with or without
-    "ExecutionProvider". `auto` may fall back to the CPU, a named device may not. Raises UsageError for a device that cannot
-    be meant, DeviceError for one this build cannot use.
+    `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name of a provider, in any case, with or
+    without "ExecutionProvider". `available` are the providers of this build of onnxruntime. Only
+    `auto` may fall back to the CPU. Raises UsageError for a device that does not exist, DeviceError
+    for one that this build does not support.
     """
     kind, colon, index = device.lower().partition(":")
     if colon and not (kind == "cuda" and index.isascii() and index.isdecimal()):
-        raise UsageError(f"There is no device {device!r}; give auto, cpu, cuda, cuda:N or a provider's name.")
+        raise UsageError(f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
     if kind == "cpu":
         return [CPU]
     if kind == "auto":
@@ -33,7 +38,7 @@ def requested_providers(device: str, available: Sequence[str]) -> list[Provider]
         if CUDA not in available:
             raise DeviceError(
                 "no-cuda",
-                f"{device} was asked for, but this onnxruntime has no CUDA; type in a clone of ms-edge: "
+                f"The device {device} is not available: this onnxruntime has no CUDA. Type in a clone of ms-edge: "
                 "pip uninstall onnxruntime && pip install '.[gpu]'",
             )
         return [(CUDA, {"device_id": index or "0", **CUDA_OPTIONS})]
@@ -42,22 +47,26 @@ def requested_providers(device: str, available: Sequence[str]) -> list[Provider]
         if kind in (name.lower(), name.removesuffix(SUFFIX).lower()):
             return [name]
     names = ", ".join(name.removesuffix(SUFFIX) for name in here)
-    raise DeviceError("no-device", f"{device} was asked for, but this onnxruntime has only {names}.")
+    raise DeviceError("no-device", f"The device {device} is not available: this onnxruntime has only {names}.")
 
 
 def obtained_provider(requested: Sequence[Provider], obtained: Sequence[str]) -> str:
-    """The provider a session really runs on. Raises DeviceError where a device asked for by name was not obtained."""
+    """Return the provider that a session runs on.
+
+    Raises DeviceError(`no-device`) if it is none of the requested ones.
+    """
     wanted = [provider if isinstance(provider, str) else provider[0] for provider in requested]
     if not obtained or obtained[0] not in wanted:
-        # onnxruntime falls back without a word; its list of available providers proves nothing either.
+        # onnxruntime falls back to the CPU silently, and it lists providers as available that do
+        # not work.
         raise DeviceError(
             "no-device",
-            f"{wanted[0].removesuffix(SUFFIX)} was asked for, but onnxruntime runs on {(obtained or ['nothing'])[0]};"
-            " is there such a device, and its driver?",
+            f"The device {wanted[0].removesuffix(SUFFIX)} is not available: onnxruntime runs on "
+            f"{(obtained or ['nothing'])[0]} instead. Check the device and its driver.",
         )
     return obtained[0]
 
 
 def fell_back(requested: Sequence[Provider], provider: str) -> bool:
-    """Whether a session runs on less than the first provider it was asked for."""
+    """Return whether a session runs on another provider than the first one that was requested."""
     return bool(requested) and provider != (requested[0] if isinstance(requested[0], str) else requested[0][0])

@@ -1,4 +1,4 @@
-"""Silence for C libraries that write to standard error past every setting."""
+"""Silence C libraries that write to standard error whatever their settings say."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ _lock = threading.Lock()
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Send what is written to descriptor 2 meanwhile to nowhere. Threads take turns, so that it always comes back."""
+    """Discard everything that is written to descriptor 2 inside the `with` block.
+
+    Only one thread at a time can be inside, so that the descriptor is always restored.
+    """
     with _lock:
         try:
             kept = os.dup(2)
-        except OSError:  # there is none
+        except OSError:  # the process has no standard error
             yield
             return
         try:

@@ -1,6 +1,6 @@
-"""A model at work: an ONNX session made from hashed bytes, and what the file says of itself.
+"""Load a model file into an onnxruntime session and run it.
 
-The one wall onnxruntime's errors stop at.
+This module translates the errors of onnxruntime; no other module catches them.
 """
 
 from __future__ import annotations
@@ -35,27 +35,33 @@ if TYPE_CHECKING:
 
 _MODELS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
 _BUNDLED = os.path.join(_MODELS, "music-speech.onnx")
-# The model that was bundled before. Its name can be given instead of a path; it stays for one release.
+# The name of the previous bundled model, which a user may give instead of a path. It stays for one
+# release.
 BEFORE = "music-speech-0.1"
 MAX_BYTES = 64 << 20
-# onnxruntime's sigmoid and softmax in float32 may miss 0 and 1 by so much: 1.0000001 has been seen on real audio.
+# The sigmoid and softmax of onnxruntime may exceed 0 to 1 by this much in float32: real audio has
+# given 1.0000001.
 SCORE_ROUNDING = 1e-5
 
 
 class Model:
-    """An exported model ready to run.
+    """An exported model, ready to run. `Model.load` makes one.
 
-    Made by `Model.load`. `metadata` holds the front-end spec, labels, decision rule, provenance and golden vector;
-    `input` says what it takes, `features` or the `waveform`; `sha256` is the digest of the file, `device` what was asked
-    for and `provider` what it runs on; `fell_back` is true where `auto` tried a device in vain. `max_batch` is how many windows
-    `scores` should get at a time, so that the network holds at most 64 MiB of values (float32). `scores` may be called from
-    several threads. A copy in another process is loaded from the file again.
+    `path`, `size` (bytes) and `sha256` identify the file. `metadata` holds the front-end spec, the
+    labels, the decision rule, the provenance and the golden vector. `input` is the name of the
+    model's input, `features` or `waveform`. `device` is the device that was requested, and
+    `provider` the onnxruntime provider that runs the model; `fell_back` is true if `auto` tried
+    another provider first and failed. `max_batch` is the largest number of windows to give to
+    `scores` at a time: the network then holds at most 64 MiB of float32 values.
+
+    Several threads may call `scores` and `run_scores`. Pickling keeps the path and the device;
+    another process loads the file again.
 
     >>> Model.load()  # doctest: +ELLIPSIS
     <ms_edge.Model 'mel_residual' from ...music-speech.onnx
-      hears    1 s of 16,000 Hz mono every 0.16 s: 48 mel bands x 49 frames
-      takes    features (windows, 49, 48), or runs of frames: a window every 4
-      answers  speech | music (independent)
+      window   1 s of 16,000 Hz mono every 0.16 s: 48 mel bands x 49 frames
+      input    features (windows, 49, 48), or runs of frames: one window every 4 frames
+      labels   speech | music (independent)
       runs on  CPUExecutionProvider, ... bytes, sha256 ...>
     """
 
@@ -88,10 +94,13 @@ class Model:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
-        """Load a model file onto `auto`, `cpu`, `cuda`, `cuda:N` or a provider by its name.
+        """Load a model file onto a device.
 
-        The file is the bundled one by default; the name `music-speech-0.1` stands for the one that was bundled before.
-        Raises ModelError where the file cannot be used, DeviceError where onnxruntime or the device is not to be had.
+        `path` is a model file; the default is the bundled model, and the name `music-speech-0.1`
+        selects the previous bundled model. `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name
+        of an onnxruntime provider. Raises ModelError if the file cannot be read, trusted or run;
+        DeviceError if onnxruntime or the device is not available; UsageError for an argument of the
+        wrong type.
         """
         if not isinstance(device, str):
             raise UsageError(f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
@@ -99,7 +108,7 @@ class Model:
             path = os.fsdecode(_BUNDLED if path is None else path)
             path = os.path.join(_MODELS, f"{BEFORE}.onnx") if path == BEFORE else path
         except TypeError:
-            raise UsageError(f"A model is given by its path, not by {path!r:.40}.") from None
+            raise UsageError(f"A model must be given as a path, not as {path!r:.40}.") from None
         content = _read(path)
         with _naming(path):
             entries, window_values = read_contents(content)
@@ -112,25 +121,30 @@ class Model:
         return cls(path, digest, len(content), metadata, session, model_input, device, provider, fallen, batch)
 
     def scores(self, inputs: Float32) -> Float32:
-        """Probabilities (windows, labels) float32 of what the model takes: features (windows, *spec.feature_shape) or
-        waveforms (windows, spec.clip_samples), float32. `ms_edge.features.frontend.model_input` makes either of samples.
+        """Compute the probability of each label for each window, (windows, labels) float32.
 
-        Raises ModelError where onnxruntime cannot compute them, or they are no probabilities.
+        `inputs` is float32: features (windows, *spec.feature_shape) or waveforms (windows,
+        spec.clip_samples), as `input` says. `ms_edge.features.frontend.model_inputs` computes
+        either from samples. Raises ModelError if onnxruntime fails (`model-failed`) or the results
+        are not probabilities (`bad-scores`).
         """
         return self._probabilities(inputs, len(inputs))
 
     def run_scores(self, features: Float32) -> Float32:
-        """Probabilities (windows, labels) float32 of a run of features (frames, spec.bins): of a window every
-        `metadata.step_frames` frames, as long as there are frames for one. What windows share is computed once.
+        """Compute the probabilities of overlapping windows, (windows, labels) float32.
 
-        Only for models whose metadata has `step_frames`. Raises ModelError as `scores` does.
+        `features` is (frames, spec.bins) float32. One window starts every `metadata.step_frames`
+        frames, until fewer frames than a clip are left. The network computes what windows share
+        only once. Raises ValueError for a model without `step_frames`, and ModelError as `scores`
+        does.
         """
         spec, step = self.metadata.spec, self.metadata.step_frames
         if step is None:
             raise ValueError("the model has no step_frames")
         clip = spec.frames(spec.clip_samples)
         windows = (len(features) - clip) // step + 1
-        # Of more frames than these there might be one more window, where a window does not see all frames of its clip.
+        # A network need not see all frames of a clip. Given the frames after the last window, it
+        # could add a window.
         return self._probabilities(features[np.newaxis, : clip + (windows - 1) * step], windows)
 
     def _probabilities(self, inputs: Float32, windows: int) -> Float32:
@@ -150,7 +164,7 @@ class Model:
             and (scores <= 1 + SCORE_ROUNDING).all()
         ):
             raise ModelError(
-                "bad-scores", f"{self.path}: the model's answers are no probabilities (NaN, or outside 0 to 1)."
+                "bad-scores", f"{self.path}: the model's scores are not probabilities (NaN, or outside 0 to 1)."
             )
         return scores.clip(0, 1)
 
@@ -160,12 +174,12 @@ class Model:
         mel = f"{bins} mel bands" if spec.mel else f"{bins} bins"
         shape = ", ".join(map(str, input_shape(spec, self.input)))
         step = self.metadata.step_frames
-        runs = f", or runs of frames: a window every {step}" if step else ""
+        runs = f", or runs of frames: one window every {step} frames" if step else ""
         return (
             f"<ms_edge.Model {self.metadata.recipe!r} from {self.path}\n"
-            f"  hears    {spec.clip_s:g} s of {spec.sample_rate_hz:,} Hz mono every {spec.hop_s:g} s: {mel} x {frames} frames\n"
-            f"  takes    {self.input} (windows, {shape}){runs}\n"
-            f"  answers  {' | '.join(self.metadata.labels)} ({self.metadata.decision.kind})\n"
+            f"  window   {spec.clip_s:g} s of {spec.sample_rate_hz:,} Hz mono every {spec.hop_s:g} s: {mel} x {frames} frames\n"
+            f"  input    {self.input} (windows, {shape}){runs}\n"
+            f"  labels   {' | '.join(self.metadata.labels)} ({self.metadata.decision.kind})\n"
             f"  runs on  {self.provider}, {self.size:,} bytes, sha256 {self.sha256[:12]}>"
         )
 
@@ -176,13 +190,13 @@ def _read(path: str) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ModelError("model-not-found", f"{path}: the model must be a regular file.")
-            content = file.read(min(status.st_size, MAX_BYTES) + 1)  # room for so much is made before it is read
+            content = file.read(min(status.st_size, MAX_BYTES) + 1)  # Python allocates this much before it reads
     except OSError as error:
         raise ModelError("model-not-found", f"{path}: the model cannot be read ({reason(error)}).") from None
     except ValueError:
         raise ModelError("model-not-found", f"{path!r}: not a usable file name.") from None
     if len(content) > MAX_BYTES:
-        raise ModelError("model-too-large", f"{path}: is larger than the {MAX_BYTES >> 20} MiB that a model may have.")
+        raise ModelError("model-too-large", f"{path}: the model is larger than {MAX_BYTES >> 20} MiB, the limit.")
     if not content:
         raise ModelError("bad-model", f"{path}: the model file is empty.")
     return content
@@ -190,7 +204,7 @@ def _read(path: str) -> bytes:
 
 @contextlib.contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Begin the message of a ModelError with the path of the file."""
+    """Put the path of the file before the message of a ModelError."""
     try:
         yield
     except ModelError as error:
@@ -198,27 +212,29 @@ def _naming(path: str) -> Iterator[None]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO would wait for a writer
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a FIFO would wait for a writer
 
 
 def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.InferenceSession, str, bool]:
     ort: Any = import_onnxruntime()
     options = ort.SessionOptions()
-    # Small models: a second thread costs more than it brings, and a spinning one costs the neighbours.
+    # The models are small: a second thread costs more time than it saves, and a spinning one slows
+    # other processes.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
 
     def session_on(providers: list[Provider]) -> onnxruntime.InferenceSession:
-        # From bytes, so that what was hashed is what runs, and no second file is read. No fallback of onnxruntime's own,
-        # which it tells on standard output.
+        # The session is made from the bytes that were hashed, and reads no other file.
+        # onnxruntime's own fallback is off because it prints to standard output.
         return ort.InferenceSession(content, sess_options=options, providers=providers, enable_fallback=0)
 
     requested = requested_providers(device, ort.get_available_providers())
     if requested[0] != CPU:
         with quiet_stderr():
             if any(CUDA in provider for provider in requested) and hasattr(ort, "preload_dlls"):
-                # The CUDA libraries that pip installed; it prints what it does not find.
+                # Load the CUDA libraries that pip installed. This prints the names of those that
+                # are missing.
                 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
                     ort.preload_dlls()
             try:
@@ -234,11 +250,14 @@ def _session(path: str, content: bytes, device: str) -> tuple[onnxruntime.Infere
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime's own exceptions have no common ancestor
-        raise ModelError("bad-model", f"{path}: not a model that onnxruntime can run: {first_line(error)}.") from None
+        raise ModelError("bad-model", f"{path}: onnxruntime cannot run this model: {first_line(error)}.") from None
 
 
 def import_onnxruntime() -> ModuleType:
-    """onnxruntime, without what it says of machines that have no GPU. Raises DeviceError where it is not installed."""
+    """Import and return onnxruntime, without its warnings about missing GPUs.
+
+    Raises DeviceError(`no-onnxruntime`).
+    """
     if "onnxruntime" not in sys.modules:
         with quiet_stderr():
             try:
@@ -255,12 +274,15 @@ def import_onnxruntime() -> ModuleType:
 
 
 def input_shape(spec: FrontEndSpec, model_input: str) -> tuple[int, ...]:
-    """Shape of what a model takes of one window: its `waveform` or its `features`."""
+    """Return the shape of a model's input for one window, without the axis of the windows."""
     return (spec.clip_samples,) if model_input == WAVEFORM else spec.feature_shape
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> str:
-    """The name of the model's input, once its inputs and outputs are what its metadata says."""
+    """Return the name of the model's input.
+
+    Raises ModelError(`bad-shape`) if the metadata describes another graph.
+    """
     found = [
         (value.name, value.type, [size if isinstance(size, int) else None for size in value.shape[1:]])
         for value in (*session.get_inputs(), *session.get_outputs())
@@ -279,16 +301,16 @@ def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> 
         if value.shape and isinstance(value.shape[0], int):
             raise ModelError(
                 "bad-shape",
-                f"The model's {value.name} has room for {value.shape[0]} windows at a time, not for any number.",
+                f"The model's {value.name} has a fixed size of {value.shape[0]} windows; it must accept any number.",
             )
     if found != expected:
-        raise ModelError("bad-shape", f"The model's inputs and outputs are {found}, its metadata says {expected}.")
+        raise ModelError("bad-shape", f"The model's inputs and outputs are {found}, but its metadata says {expected}.")
     return name
 
 
 def __getattr__(name: str) -> Any:
     if name != "BUNDLED":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pathlib import Path  # to import it takes as long as to load the model
+    from pathlib import Path  # importing it takes as long as loading the model
 
     return Path(_BUNDLED)

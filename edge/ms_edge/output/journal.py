@@ -1,4 +1,8 @@
-"""`--resume`: a JSON Lines file whose own records say what is done, and finding them again."""
+"""`--resume`: the records of a JSON Lines file say which recordings are done.
+
+An interrupted run leaves FILE.part. The next run with --resume copies the records that are still
+valid.
+"""
 
 from __future__ import annotations
 
@@ -18,29 +22,30 @@ import numpy as np
 from ms_edge.audio.opening import file_facts
 from ms_edge.errors import UsageError
 from ms_edge.output.destination import FileOutput, place
-from ms_edge.output.writers import Format, is_as_written
+from ms_edge.output.writers import Writer, is_as_written
 from ms_edge.results import SCHEMA
 
 OUR_START = f'{{"schema": "{SCHEMA}"'.encode()
-LOCKED_BYTE = 0x7FFFFFFE  # on Windows, where nobody else may read what is locked: the last that can be
+LOCKED_BYTE = 0x7FFFFFFE  # the last possible one: others cannot read a byte locked on Windows
 
 
 class ResumableOutput(FileOutput):
-    """A JSON Lines file, written as FILE.part, that with `resume` goes on where an earlier run ended, however it ended.
+    """A JSON Lines file that, with `resume`, continues where an earlier run ended.
 
-    The records themselves tell what is done: a record stands if it is as it was written, and the file (size, time of change),
-    the model and the settings are what they were. What an interrupted run left in FILE.part is kept in FILE.resume until FILE
-    is whole. FILE.part is locked while it is written: two runs never share one.
+    The file is written as FILE.part, which is locked: two runs never write the same one. A record
+    of an earlier run is used again if the line is unchanged and the recording (size, modification
+    time), the model and the settings are the same. Records that an interrupted run left in
+    FILE.part are kept in FILE.resume until FILE is complete.
 
-    Raises OSError where it cannot be written, UsageError where something that is not ours has one of these names, or another
-    run has FILE.part.
+    Raises OSError if the file cannot be written. Raises UsageError if another run writes FILE.part,
+    or if FILE.part or FILE.resume was not left by an earlier run.
     """
 
-    def __init__(self, path: str, form: Format, labels: Sequence[str], timeline: bool, *, resume: bool) -> None:
+    def __init__(self, path: str, writer: Writer, *, resume: bool) -> None:
         path = place(path)
         if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe
             self._earlier: list[EarlierRecords] = []
-            super().__init__(path, form, labels, timeline)
+            super().__init__(path, writer)
             return
         part, self._kept = parts(path)
         descriptor = _claimed(part)
@@ -59,14 +64,17 @@ class ResumableOutput(FileOutput):
                     os.remove(part)
             os.close(descriptor)
             raise
-        super().__init__(path, form, labels, timeline, (descriptor, part))
+        super().__init__(path, writer, (descriptor, part))
 
     def beside(self) -> Sequence[str]:
-        """FILE.part and FILE.resume."""
+        """Return FILE.part and FILE.resume."""
         return parts(self.path)
 
     def done(self, path: str, settings: dict[str, Any], model: str, provider: str) -> str | None:
-        """The record line of an earlier run that still stands for this path, if there is one."""
+        """Return the valid record line of an earlier run for this path; None if there is none.
+
+        `settings`, `model` (SHA-256) and `provider` are those of this run.
+        """
         if not self._earlier:
             return None
         facts = _facts(path)
@@ -75,7 +83,7 @@ class ResumableOutput(FileOutput):
             line, record = earlier.find(path)
             if (
                 record
-                and ("segments" in record) == self.timeline
+                and ("segments" in record) == self.writer.timeline
                 and record["file"] == facts
                 and all(record.get(key) == value for key, value in expected.items())
             ):
@@ -83,7 +91,7 @@ class ResumableOutput(FileOutput):
         return None
 
     def finish(self) -> None:
-        """Move the file into place and forget the interrupted runs."""
+        """Rename the complete file and remove FILE.resume."""
         super().finish()
         for earlier in self._earlier:
             earlier.close()
@@ -93,7 +101,7 @@ class ResumableOutput(FileOutput):
 
 
 class EarlierRecords:
-    """Finds records by path in a JSON Lines file, holding 16 bytes for each."""
+    """An index by path of the records in a JSON Lines file: 16 bytes of memory per record."""
 
     def __init__(self, name: str) -> None:
         self._file = open(name, "rb")  # noqa: SIM115
@@ -110,7 +118,7 @@ class EarlierRecords:
         self._offsets = (np.frombuffer(offsets, np.uint64) if offsets else np.empty(0, np.uint64))[order]
 
     def find(self, path: str) -> tuple[str, dict[str, Any] | None]:
-        """The last line about that path, and its record."""
+        """Return the last record line of a path and its record; ("", None) if there is none."""
         key = np.uint64(_key(path))
         for at in range(int(np.searchsorted(self._keys, key, "right")) - 1, -1, -1):
             if self._keys[at] != key:
@@ -135,7 +143,7 @@ def _facts(path: str) -> dict[str, int | str] | None:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """A record that may stand: of a file that was classified, and as it was written; None for every other line."""
+    """Return the record of a classified file, None for any line that is not as it was written."""
     if not is_as_written(line):
         return None
     try:
@@ -152,21 +160,21 @@ def _key(path: str) -> int:
 
 
 def parts(path: str) -> tuple[str, str]:
-    """The names beside a FILE of what is being written, and of what earlier runs left: FILE.part and FILE.resume."""
+    """Return FILE.part, which a run writes, and FILE.resume, with records of interrupted runs."""
     return f"{path}.part", f"{path}.resume"
 
 
 def _claimed(part: str) -> int:
-    """Open FILE.part to write it, for this run alone.
+    """Open FILE.part for writing and lock it.
 
-    Raises UsageError if another run writes it, or if it is not ours.
+    Raises UsageError if another run writes it, or if no earlier run left it.
     """
     while True:
         descriptor = _opened(part)
         try:
             if not _lock(descriptor):
                 raise UsageError(f"{part}: another run is writing it; wait for it, or give -o another name.")
-            # The run that had the lock may have moved it into place between our opening and our locking it.
+            # The run that had the lock may have renamed the file before we locked it.
             if os.path.samestat(os.lstat(part), os.fstat(descriptor)):
                 return descriptor
         except FileNotFoundError:
@@ -178,10 +186,10 @@ def _claimed(part: str) -> int:
 
 
 def _opened(name: str) -> int:
-    """Open FILE.part or FILE.resume to read and write it; it is made where there is none.
+    """Open FILE.part or FILE.resume for reading and writing; create it if necessary.
 
-    What is there is not changed, and no FIFO waited for. Raises UsageError if no earlier run can have left it: if it is a link,
-    a FIFO or a device, has another name, or holds something else than records.
+    Raises UsageError if no earlier run can have left it: if it is a link, a FIFO or a device, if it
+    has a second name, or if it contains something else than records.
     """
     flags = os.O_RDWR
     for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
@@ -190,33 +198,35 @@ def _opened(name: str) -> int:
         with contextlib.suppress(FileExistsError):
             return os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            # Before it is opened: of a device that may do something already.
+            # Checked before opening, because opening a device may have an effect.
             if _is_plain(os.lstat(name)):
                 descriptor = os.open(name, flags)
                 if _is_plain(os.fstat(descriptor)) and _begins_with_a_record(descriptor):
                     return descriptor
                 os.close(descriptor)
-        except FileNotFoundError:  # its run has just ended
+        except FileNotFoundError:  # the run that wrote it has just ended
             continue
-        raise UsageError(f"{name}: is not what an earlier run left; rename it, or give -o another name.")
+        raise UsageError(f"{name}: was not left by an earlier run; rename it, or give -o another name.")
 
 
 def _is_plain(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1  # 0: its run has just removed it
+    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1  # 0: just removed by its run
 
 
 def _begins_with_a_record(descriptor: int) -> bool:
-    """Whether a file begins with a record, or the beginning of one, or is empty."""
+    """Return whether a file is empty or begins with a record or a part of one."""
     start = os.read(descriptor, len(OUR_START))
     os.lseek(descriptor, 0, os.SEEK_SET)
     return OUR_START.startswith(start)
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file until it is closed or this process ends, however it ends; false if another process has locked it.
+    """Lock a file until it is closed or this process ends.
 
-    Where the file system has no locks, nothing is locked. No other part of this process may open the file: to close it would
-    unlock it. (`flock` has no such rule; but worker processes share its locks, and end a little later than a run that is killed.)
+    Return false if another process has locked it. If the file system has no locks, return true.
+    This process must not open the file a second time, because closing it would release the lock.
+    (`flock` locks have no such rule, but worker processes would share them, and workers end a
+    little later than a run that is killed.)
     """
     try:
         if sys.platform == "win32":
@@ -234,11 +244,11 @@ def _lock(descriptor: int) -> bool:
 
 
 def _keep(part: int, name: str) -> None:
-    """Add the whole lines of a part to FILE.resume, on disk for good."""
+    """Append the complete lines of FILE.part to FILE.resume and write them to disk."""
     os.lseek(part, 0, os.SEEK_SET)
     with open(part, "rb", closefd=False) as file, open(_opened(name), "ab") as kept:
         for line in file:
-            if line.endswith(b"\n"):  # the last one may be torn
+            if line.endswith(b"\n"):  # the last line may be incomplete
                 kept.write(line)
         kept.flush()
         os.fsync(kept.fileno())

@@ -1,85 +1,116 @@
-"""Segments for the programs in which people look at them."""
+"""Writers for programs that show segments: Audacity, Praat, video players, diarisation tools."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 
+from ms_edge.output.writers import Result, Writer
 from ms_edge.results import Classification, Failure
 
-Result = Classification | Failure
+
+class Track(Writer):
+    """A document of the segments of one recording. A Failure has none, and so an empty document."""
+
+    timeline_only = True
+    single = True
+
+    def record(self, result: Result) -> str:
+        """Return the whole document."""
+        return "" if isinstance(result, Failure) else self.document(result)
+
+    def document(self, found: Classification) -> str:
+        """Return the document of a recording."""
+        raise NotImplementedError
 
 
-def audacity(result: Result, timeline: bool, labels: Sequence[str]) -> str:
-    """A label track of Audacity and Tenacity (File > Import > Labels): start, end and label between tabs."""
-    if isinstance(result, Failure):
-        return ""
-    return "".join(f"{part.start_s:.6f}\t{part.end_s:.6f}\t{part.label}\n" for part in result.segments)
+class Audacity(Track):
+    """A label track of Audacity: start, end and label between tabs (File > Import > Labels)."""
+
+    suffix = "labels.txt"
+
+    def document(self, found: Classification) -> str:
+        """Return one line per segment."""
+        return "".join(f"{part.start_s:.6f}\t{part.end_s:.6f}\t{part.label}\n" for part in found.segments)
 
 
-def rttm(result: Result, timeline: bool, labels: Sequence[str]) -> str:
-    """Rich Transcription Time Marked lines (NIST RT-09 evaluation plan, appendix A), the label in the place of the speaker.
+class TextGrid(Track):
+    """A Praat TextGrid in the long text format, with one interval tier."""
 
-    A field holds no space, so those of paths and labels are percent-encoded. What failed is a comment.
+    suffix = "TextGrid"
+
+    def document(self, found: Classification) -> str:
+        """Return the header and the intervals."""
+        end_s = found.segments[-1].end_s
+        lines = [
+            'File type = "ooTextFile"',
+            'Object class = "TextGrid"',
+            "",
+            "xmin = 0",
+            f"xmax = {end_s:.3f}",
+            "tiers? <exists>",
+            "size = 1",
+            "item []:",
+            "    item [1]:",
+            '        class = "IntervalTier"',
+            '        name = "ms-edge"',
+            "        xmin = 0",
+            f"        xmax = {end_s:.3f}",
+            f"        intervals: size = {len(found.segments)}",
+        ]
+        for number, part in enumerate(found.segments, 1):
+            lines += [
+                f"        intervals [{number}]:",
+                f"            xmin = {part.start_s:.3f}",
+                f"            xmax = {part.end_s:.3f}",
+                '            text = "{}"'.format(part.label.replace('"', '""')),
+            ]
+        return "\n".join(lines) + "\n"
+
+
+class WebVtt(Track):
+    """WebVTT cues (w3.org/TR/webvtt1) for players that show subtitles."""
+
+    suffix = "vtt"
+
+    def document(self, found: Classification) -> str:
+        """Return the header and one cue per segment."""
+        cues = [
+            f"{_timestamp(part.start_s)} --> {_timestamp(part.end_s)}\n{_cue_text(part.label)}\n"
+            for part in found.segments
+        ]
+        return "WEBVTT\n\n" + "\n".join(cues)
+
+
+class Rttm(Writer):
+    """Rich Transcription Time Marked lines (NIST RT-09 evaluation plan, appendix A).
+
+    The label is in the speaker field. Fields cannot contain spaces, so spaces in paths and labels
+    are percent-encoded. A Failure is a comment.
     """
-    name = _field(result.path)
-    if isinstance(result, Failure):
-        return f";; {name} {result.code}\n"
-    return "".join(
-        f"SPEAKER {name} 1 {part.start_s:.3f} {part.end_s - part.start_s:.3f} <NA> <NA> {_field(part.label)} {part.probability:.6f} <NA>\n"
-        for part in result.segments
-    )
+
+    suffix = "rttm"
+    timeline_only = True
+
+    def record(self, result: Result) -> str:
+        """Return one line per segment."""
+        name = _field(result.path)
+        if isinstance(result, Failure):
+            return f";; {name} {result.code}\n"
+        return "".join(
+            f"SPEAKER {name} 1 {part.start_s:.3f} {part.end_s - part.start_s:.3f} <NA> <NA> "
+            f"{_field(part.label)} {part.probability:.6f} <NA>\n"
+            for part in result.segments
+        )
 
 
 def _field(text: str) -> str:
+    """Percent-encode what a field of RTTM cannot contain."""
     return re.sub(
         r"[\s%\x00-\x1f\ud800-\udfff]",
         lambda found: "".join(f"%{byte:02X}" for byte in os.fsencode(found[0])),
         text,
     )
-
-
-def textgrid(result: Result, timeline: bool, labels: Sequence[str]) -> str:
-    """A Praat TextGrid (long text format) with one interval tier."""
-    if isinstance(result, Failure):
-        return ""
-    end_s = result.segments[-1].end_s
-    lines = [
-        'File type = "ooTextFile"',
-        'Object class = "TextGrid"',
-        "",
-        "xmin = 0",
-        f"xmax = {end_s:.3f}",
-        "tiers? <exists>",
-        "size = 1",
-        "item []:",
-        "    item [1]:",
-        '        class = "IntervalTier"',
-        '        name = "ms-edge"',
-        "        xmin = 0",
-        f"        xmax = {end_s:.3f}",
-        f"        intervals: size = {len(result.segments)}",
-    ]
-    for number, part in enumerate(result.segments, 1):
-        lines += [
-            f"        intervals [{number}]:",
-            f"            xmin = {part.start_s:.3f}",
-            f"            xmax = {part.end_s:.3f}",
-            '            text = "{}"'.format(part.label.replace('"', '""')),
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def webvtt(result: Result, timeline: bool, labels: Sequence[str]) -> str:
-    """WebVTT cues (w3.org/TR/webvtt1), for players that show subtitles."""
-    if isinstance(result, Failure):
-        return ""
-    cues = [
-        f"{_timestamp(part.start_s)} --> {_timestamp(part.end_s)}\n{_cue_text(part.label)}\n"
-        for part in result.segments
-    ]
-    return "WEBVTT\n\n" + "\n".join(cues)
 
 
 def _cue_text(text: str) -> str:

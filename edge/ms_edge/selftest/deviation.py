@@ -1,4 +1,7 @@
-"""How far one array is from what was expected of it: the comparator under every statement that two systems are equal."""
+"""How far one array differs from another.
+
+Every statement of this project that two systems agree rests on this comparison.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True)
 class Deviation:
-    """The largest difference of two arrays beside what is allowed. `problem` says why they could not be subtracted."""
+    """The largest difference between two arrays, and the tolerance for it.
+
+    `problem` says why the arrays could not be subtracted; it is empty if they could.
+    """
 
     largest: float
     tolerance: float
@@ -18,12 +24,12 @@ class Deviation:
 
     @property
     def passed(self) -> bool:
-        """True within the tolerance; a NaN is not, nor is an array of another shape."""
+        """True if the difference is within the tolerance; never for NaN or arrays of different shapes."""
         return not self.problem and self.largest <= self.tolerance
 
     @property
     def shown(self) -> str:
-        """The largest difference with two digits, or with as many as show on which side of the tolerance it is."""
+        """The largest difference with two digits, or as many as a comparison with the tolerance needs."""
         for digits in range(1, 17):
             text = f"{self.largest:.{digits}e}"
             if (float(text) > self.tolerance) == (self.largest > self.tolerance):
@@ -32,7 +38,7 @@ class Deviation:
 
     @property
     def allowed(self) -> str:
-        """The tolerance with as many digits as it has: 1e-04, 2.5e-05."""
+        """The tolerance with all of its digits: 1e-04, 2.5e-05."""
         texts = (f"{self.tolerance:.{digits}e}" for digits in range(17))
         return next((text for text in texts if float(text) == self.tolerance), str(self.tolerance))
 
@@ -41,13 +47,13 @@ class Deviation:
 
 
 def deviation(found: ArrayLike, expected: ArrayLike, tolerance: float, scale: float = 1.0) -> Deviation:
-    """Largest absolute difference of two arrays over `scale`, in float64; 0 where both are empty, NaN where any value is.
+    """Return the largest absolute difference of two arrays, divided by `scale`, computed in float64.
 
-    Another shape is a deviation without end.
+    It is 0 if both arrays are empty, NaN if any value is NaN, and infinite if the shapes differ.
     """
     found, expected = np.asarray(found), np.asarray(expected)
     if found.shape != expected.shape:
         return Deviation(float("inf"), tolerance, f"shape {found.shape} instead of {expected.shape}")
-    with np.errstate(invalid="ignore"):  # an infinity less an infinity is NaN, and a NaN does not pass
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, which does not pass
         largest = float(np.abs(found.astype(np.float64) - expected.astype(np.float64)).max(initial=0.0)) / scale
     return Deviation(largest, tolerance)

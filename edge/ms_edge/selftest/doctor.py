@@ -1,10 +1,11 @@
-"""A self-test for the machine it runs on: is everything there, and does it compute what the model's makers computed?"""
+"""`ms-edge doctor`: what is installed, and does the model give its reference results here?"""
 
 from __future__ import annotations
 
 import json
 import platform
 import time
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distributions, version
 from typing import Any
 
@@ -14,129 +15,184 @@ import soundfile
 from ms_edge._version import __version__
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.features.frontend import model_input
-from ms_edge.jobs.ordered import usable_cores
+from ms_edge.jobs.workers import usable_cores
 from ms_edge.model.providers import CUDA, SUFFIX
 from ms_edge.model.session import Model, import_onnxruntime
 from ms_edge.output.writers import printable
 from ms_edge.selftest.deviation import Deviation
+from ms_edge.selftest.device import Unusable, all_ok
 from ms_edge.selftest.golden import golden_deviations, golden_signal
 
 TIMED_RUNS = 50
 
 
-def examine(model: str | None = None, device: str = "auto") -> dict[str, Any]:
-    """Everything the report shows; `ok` is false where an answer is wrong or the model cannot be used.
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model file says of itself."""
 
-    `device` auto examines every device at hand, another one only that. Raises DeviceError where onnxruntime is missing.
+    path: str
+    sha256: str
+    recipe: str
+    labels: tuple[str, ...]
+    input: str
+    frontend_sha256: str
+
+    @classmethod
+    def of(cls, model: Model) -> ModelFacts:
+        """Return the facts of a loaded model."""
+        data = model.metadata
+        return cls(model.path, model.sha256, data.recipe, data.labels, model.input, data.spec.digest)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A device that ran the model: how far it is from the golden vector, and how fast.
+
+    `feature_error` is None for a model that takes the waveform, whose features cannot be compared.
+    `clip_latency_ms` is the median time from the samples of one window to its scores.
+    """
+
+    device: str
+    ok: bool
+    provider: str
+    feature_error: float | None
+    feature_tolerance: float
+    score_error: float
+    score_tolerance: float
+    clip_latency_ms: float
+
+    def line(self) -> str:
+        """Describe the result in one line, without the device's name."""
+        scores = Deviation(self.score_error, self.score_tolerance)
+        if self.feature_error is None:
+            within = f"{scores.shown} (scores, at most {scores.allowed}; the features are inside the model)"
+        else:
+            features = Deviation(self.feature_error, self.feature_tolerance)
+            within = (
+                f"{features.shown} (features, at most {features.allowed}) and "
+                f"{scores.shown} (scores, at most {scores.allowed})"
+            )
+        return (
+            f"{'right' if self.ok else 'WRONG'}: golden vector within {within}; "
+            f"one clip in {self.clip_latency_ms:.2f} ms on {self.provider}"
+        )
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What `examine` found. `ok` is false if an answer is wrong or the model cannot be used."""
+
+    ok: bool
+    warnings: tuple[str, ...]
+    versions: dict[str, str | None]
+    machine: str
+    onnxruntime_distributions: tuple[str, ...]
+    providers_available: tuple[str, ...]
+    model: ModelFacts | None
+    devices: tuple[Checked | Unusable, ...]
+
+    def json(self) -> str:
+        """Return the report as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+    def text(self) -> str:
+        """Return the report as aligned lines."""
+        installed = ", ".join(self.onnxruntime_distributions) or "onnxruntime (not by pip)"
+        rows: list[tuple[str, object]] = [
+            *self.versions.items(),
+            ("machine", self.machine),
+            ("installed", installed),
+            ("providers", ", ".join(name.removesuffix(SUFFIX) for name in self.providers_available)),
+        ]
+        if model := self.model:
+            rows += [
+                ("model", f"{model.recipe}: {' | '.join(model.labels)}"),
+                ("", f"takes the {model.input}"),
+                ("", model.path),
+                ("", f"sha256 {model.sha256}"),
+            ]
+        for found in self.devices:
+            line = f"not usable: {found.error.message}" if isinstance(found, Unusable) else found.line()
+            rows.append((found.device, line))
+        rows += [("warning", warning) for warning in self.warnings]
+        return "\n".join(printable(f"{name:<14}{value}") for name, value in rows)  # paths may hold anything
+
+
+def examine(model: str | None = None, device: str = "auto") -> Examination:
+    """Check the model on one device, or with `auto` on every device of this machine.
+
+    Raises DeviceError if onnxruntime is missing, UsageError if `device` is not the name of a device.
     """
     onnxruntime: Any = import_onnxruntime()
-    installed = sorted(
-        {
-            f"{found.metadata['Name']} {found.version}"
-            for found in distributions()
-            if (found.metadata["Name"] or "").lower().startswith("onnxruntime")
-        }
-    )
-    found: dict[str, Any] = {
-        "ok": True,
-        "warnings": [],
-        "versions": {
+    available = tuple(onnxruntime.get_available_providers())
+    devices = [device] if device != "auto" else ["cpu", *(["cuda"] if CUDA in available else [])]
+    checked = [_check(model, name) for name in devices]
+    facts = [facts for _, facts in checked if facts is not None]
+    results = tuple(found for found, _ in checked)
+    installed = _onnxruntime_distributions()
+    warnings = (f"{' and '.join(installed)} overwrite each other's files; uninstall all of them and install one.",)
+    return Examination(
+        ok=all_ok(results, device),
+        warnings=warnings if len(installed) > 1 else (),
+        versions={
             "ms-edge": __version__,
             "python": platform.python_version(),
             **{name: _version(name) for name in ("numpy", "soundfile", "soxr")},
             "libsndfile": soundfile.__libsndfile_version__,
             "onnxruntime": onnxruntime.__version__,
         },
-        "machine": f"{platform.system()} {platform.machine()}, {usable_cores()} usable cores",
-        "onnxruntime_distributions": installed,
-        "providers_available": onnxruntime.get_available_providers(),
-        "model": None,
-        "devices": [],
-    }
-    if len(installed) > 1:
-        found["warnings"].append(
-            f"{' and '.join(installed)} overwrite each other's files; uninstall all of them and install one."
-        )
-    devices = [device] if device != "auto" else ["cpu", *(["cuda"] if CUDA in found["providers_available"] else [])]
-    for name in devices:
-        checked = _check(model, name)
-        if facts := checked.pop("model", None):
-            found["model"] = facts
-        found["devices"].append(checked)
-        # A GPU that is not there is no fault where nobody asked for it.
-        if not checked["ok"] and (name == device or name == "cpu" or "error" not in checked):
-            found["ok"] = False
-    return found
+        machine=f"{platform.system()} {platform.machine()}, {usable_cores()} usable cores",
+        onnxruntime_distributions=installed,
+        providers_available=available,
+        model=facts[-1] if facts else None,
+        devices=results,
+    )
 
 
-def _check(path: str | None, device: str) -> dict[str, Any]:
+def _check(path: str | None, device: str) -> tuple[Checked | Unusable, ModelFacts | None]:
+    """Compare one device with the golden vector, and time it."""
     try:
         model = Model.load(path, device)
         found = golden_deviations(model)
-        golden, spec = model.metadata.golden, model.metadata.spec
-        make_input, clip = model_input(spec, model.input), golden_signal(golden.seed, spec.clip_samples)
-        times_s = []
-        for _ in range(TIMED_RUNS):
-            began = time.perf_counter()
-            model.scores(make_input(clip)[np.newaxis])
-            times_s.append(time.perf_counter() - began)
+        latency_s = _median_latency_s(model)
     except UsageError:
         raise
     except MsEdgeError as error:
-        return {"device": device, "ok": False, "error": {"code": error.code, "message": error.message}}
-    return {
-        "device": device,
-        "ok": all(stage.passed for stage in found.values()),
-        "provider": model.provider,
-        "feature_error": found["features"].largest if "features" in found else None,
-        "feature_tolerance": golden.feature_tolerance,
-        "score_error": found["scores"].largest,
-        "score_tolerance": golden.score_tolerance,
-        "clip_latency_ms": round(float(np.median(times_s)) * 1000, 3),
-        "model": {
-            "path": model.path,
-            "sha256": model.sha256,
-            "recipe": model.metadata.recipe,
-            "labels": list(model.metadata.labels),
-            "input": model.input,
-            "frontend_sha256": spec.digest,
-        },
+        return Unusable.of(device, error), None
+    golden = model.metadata.golden
+    checked = Checked(
+        device=device,
+        ok=not found.failed,
+        provider=model.provider,
+        feature_error=found.features.largest if found.features else None,
+        feature_tolerance=golden.feature_tolerance,
+        score_error=found.scores.largest,
+        score_tolerance=golden.score_tolerance,
+        clip_latency_ms=round(latency_s * 1000, 3),
+    )
+    return checked, ModelFacts.of(model)
+
+
+def _median_latency_s(model: Model) -> float:
+    """Return the median time from the samples of one window to its scores, in seconds."""
+    spec = model.metadata.spec
+    make_input, clip = model_input(spec, model.input), golden_signal(model.metadata.golden.seed, spec.clip_samples)
+    times_s = []
+    for _ in range(TIMED_RUNS):
+        began = time.perf_counter()
+        model.scores(make_input(clip)[np.newaxis])
+        times_s.append(time.perf_counter() - began)
+    return float(np.median(times_s))
+
+
+def _onnxruntime_distributions() -> tuple[str, ...]:
+    """Return the installed packages that hold onnxruntime, with their versions, sorted."""
+    names = {
+        f"{found.metadata['Name']} {found.version}"
+        for found in distributions()
+        if (found.metadata["Name"] or "").lower().startswith("onnxruntime")
     }
-
-
-def report(found: dict[str, Any], as_json: bool = False) -> str:
-    """What `examine` found, as aligned lines for people or as JSON."""
-    if as_json:
-        return json.dumps(found, indent=2)
-    lines = [f"{name:<14}{value}" for name, value in found["versions"].items()]
-    lines += [f"{'machine':<14}{found['machine']}"]
-    lines += [f"{'installed':<14}{', '.join(found['onnxruntime_distributions']) or 'onnxruntime (not by pip)'}"]
-    lines += [f"{'providers':<14}{', '.join(name.removesuffix(SUFFIX) for name in found['providers_available'])}"]
-    if model := found["model"]:
-        lines += [
-            f"{'model':<14}{model['recipe']}: {' | '.join(model['labels'])}",
-            f"{'':<14}takes the {model['input']}",
-            f"{'':<14}{model['path']}",
-            f"{'':<14}sha256 {model['sha256']}",
-        ]
-    for device in found["devices"]:
-        if "error" in device:
-            lines.append(f"{device['device']:<14}not usable: {device['error']['message']}")
-            continue
-        verdict = "right" if device["ok"] else "WRONG"
-        seen = device["feature_error"] is not None  # what a model computes of a waveform within itself is not
-        features = ""
-        if seen:
-            off = Deviation(device["feature_error"], device["feature_tolerance"])
-            features = f"{off.shown} (features, at most {off.allowed}) and "
-        off = Deviation(device["score_error"], device["score_tolerance"])
-        lines.append(
-            f"{device['device']:<14}{verdict}: golden vector within {features}{off.shown} "
-            f"(scores, at most {off.allowed}{'' if seen else '; the features are inside the model'}); "
-            f"one clip in {device['clip_latency_ms']:.2f} ms on {device['provider']}"
-        )
-    lines += [f"{'warning':<14}{warning}" for warning in found["warnings"]]
-    return "\n".join(map(printable, lines))  # paths and recipes may hold anything
+    return tuple(sorted(names))
 
 
 def _version(name: str) -> str | None:

@@ -1,6 +1,8 @@
-"""The golden vector: one signal every machine can make to the bit, and what a model answers to it."""
+"""The golden vector: a signal that every machine makes bit by bit, and the model's scores for it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,33 @@ from ms_edge.model.session import Model
 from ms_edge.selftest.deviation import Deviation, deviation
 
 
-def golden_signal(seed: int, length: int) -> Float32:
-    """`length` samples in [-0.5, 0.5) from an integer recurrence: no library's random numbers, no floating point.
+@dataclass(frozen=True)
+class GoldenDeviations:
+    """How far a model's results on this machine are from its golden vector.
 
-    x[i + 1] = (1664525 x[i] + 1013904223) mod 2**32 (Numerical Recipes, 3rd ed., 7.1), x[0] = seed. Samples
-    come from x[1] on: the signed upper 16 bits over 65,536, every other 1,024 of them (the first too) at a sixteenth, so
-    that loud and quiet frames are both in it.
+    `features` is None for a model that takes the waveform: it computes the features inside, and only
+    its scores can be compared.
+    """
+
+    features: Deviation | None
+    scores: Deviation
+
+    @property
+    def failed(self) -> dict[str, Deviation]:
+        """The deviations beyond their tolerance, by name: `features`, `scores`."""
+        stages = {"features": self.features, "scores": self.scores}
+        return {name: stage for name, stage in stages.items() if stage is not None and not stage.passed}
+
+
+def golden_signal(seed: int, length: int) -> Float32:
+    """Make a test signal of `length` samples in [-0.5, 0.5) from an integer recurrence.
+
+    It needs no library's random numbers and no floating point, so that every machine makes the same.
+
+    x[i + 1] = (1664525 x[i] + 1013904223) mod 2**32 (Numerical Recipes, 3rd ed., 7.1), x[0] = seed.
+    Samples come from x[1] on: the signed upper 16 bits, divided by 65,536. Every second block of
+    1,024 samples, beginning with the first, is divided by another 16. So there are loud and quiet
+    frames.
     """
     samples = np.empty(length, np.float32)
     state = seed
@@ -28,23 +51,23 @@ def golden_signal(seed: int, length: int) -> Float32:
     return samples
 
 
-def golden_deviations(model: Model) -> dict[str, Deviation]:
-    """How far this machine is from what the model file expects of it: in the features' statistics, and in the scores.
+def golden_deviations(model: Model) -> GoldenDeviations:
+    """Compare the model's features and scores on this machine with those in the model file.
 
-    A model that takes the waveform computes its features where nobody sees them; its scores answer for both.
+    Of the features, their statistics per band are compared.
     """
     golden, spec = model.metadata.golden, model.metadata.spec
     inputs = model_input(spec, model.input)(golden_signal(golden.seed, spec.clip_samples))
     scores = deviation(model.scores(inputs[np.newaxis])[0], golden.scores, golden.score_tolerance)
     if model.input != FEATURES:
-        return {"scores": scores}
+        return GoldenDeviations(None, scores)
     found = np.concatenate(band_statistics(inputs, spec.layout))
     expected = np.concatenate([golden.feature_mean, golden.feature_max])
-    return {"features": deviation(found, expected, golden.feature_tolerance), "scores": scores}
+    return GoldenDeviations(deviation(found, expected, golden.feature_tolerance), scores)
 
 
 def band_statistics(features: Float32, layout: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and largest value of each bin of one clip's features, (bins,) each, in float64."""
+    """Return the mean and the maximum of each band of one clip's features, (bins,) float64 each."""
     frames_axis = 1 if layout == "bins_frames" else 0
     values = features.astype(np.float64)
     return values.mean(axis=frames_axis), values.max(axis=frames_axis)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import os
 import sys
 import warnings
 import zipfile
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from ms_edge.arrays import Float32
 from ms_edge.errors import UsageError
 from ms_train.errors import RunError
+from ms_train.files import atomic_write
 from ms_train.signals import Rng
 
 ROOMS = {"train": 100, "val": 32, "test": 48}
@@ -76,14 +76,10 @@ def load(split: str, sample_rate_hz: int, folder: Path | None) -> tuple[Room, ..
     bar = tqdm(seeds, desc=f"simulating rooms ({split})", unit="room", file=sys.stderr, disable=None)
     made = tuple(simulate(split, seed, sample_rate_hz) for seed in bar)
     if path:
-        part = path.with_name(f".{os.getpid()}-{path.name}")
-        try:
+        with contextlib.suppress(OSError):  # the next training makes them again
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(made, part)
-            part.replace(path)
-        except OSError:  # the next training makes them again
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+            with atomic_write(path) as partial:
+                _write(made, partial)
     return made
 
 

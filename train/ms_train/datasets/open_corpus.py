@@ -32,6 +32,7 @@ from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.decoding import RATE_HZ, decode, decode_sum, read_member
 from ms_train.datasets.reading import file_digest
 from ms_train.errors import DataError
+from ms_train.files import atomic_write
 
 LABELS = ("speech", "music")
 SPLITS = ("train", "calib", "val", "test_a", "hard")
@@ -308,6 +309,5 @@ def _write_table(path: Path, columns: Sequence[str], table: Table) -> None:
     text = "\n".join(["\t".join(columns), *lines, ""])
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")

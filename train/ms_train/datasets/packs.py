@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ms_edge.arrays import Float32
+from ms_train.files import atomic_write
 
 MAGIC = b"ms-edge pack 2\n\0"
 ALIGNMENT = 64
@@ -80,18 +81,13 @@ def write_pack(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     shapes = {name: (array.dtype.newbyteorder("<").str, array.shape) for name, array in arrays.items()}
     listing = json.dumps(shapes).encode()
     head = MAGIC + len(listing).to_bytes(8, "little") + listing
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(head)
-            for name, array in arrays.items():
-                file.write(bytes(-file.tell() % ALIGNMENT))
-                file.write(np.ascontiguousarray(array, shapes[name][0]).tobytes())
-            file.flush()
-            os.fsync(file.fileno())  # before the name is there: after a power failure, too, what has it is whole
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        file.write(head)
+        for name, array in arrays.items():
+            file.write(bytes(-file.tell() % ALIGNMENT))
+            file.write(np.ascontiguousarray(array, shapes[name][0]).tobytes())
+        file.flush()
+        os.fsync(file.fileno())  # before the name is there: after a power failure, too, what has it is whole
 
 
 def read_pack(path: Path) -> dict[str, Packed]:

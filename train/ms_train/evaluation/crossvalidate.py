@@ -20,7 +20,7 @@ from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.splits import split
 from ms_train.errors import DataError
 from ms_train.evaluation.markdown import HOW_RIGHT, grid, interval, kinds_of_accuracy, measured
-from ms_train.evaluation.scoring import hear
+from ms_train.evaluation.scoring import score_recordings
 from ms_train.evaluation.subject import Subject
 from ms_train.scores import metrics
 from ms_train.scores.metrics import Answers
@@ -55,19 +55,19 @@ def crossvalidate(
         subject = Subject.load(folder)
         held_out = split(dataset, seed, (number, folds)).test
         _require_same(subject, held_out, folder)
-        heard = hear(subject, held_out, f"testing fold {number} of {folds}", conditions=False)
-        clips.append(heard.clips.part(~heard.silent))
-        files.append(heard.files)
-        unreadable |= heard.unreadable
+        scored = score_recordings(subject, held_out, f"testing fold {number} of {folds}", conditions=False)
+        clips.append(scored.clips.part(~scored.silent))
+        files.append(scored.files)
+        unreadable |= scored.unreadable
         found.append(
             {
                 "fold": number,
                 "clips": _of_fold(clips[-1]),
                 "files": _of_fold(files[-1]),
                 "wrong": [
-                    heard.names[index]
+                    scored.names[index]
                     for index, answer, truth in zip(
-                        heard.files.recording, heard.files.answers, heard.files.truths, strict=True
+                        scored.files.recording, scored.files.answers, scored.files.truths, strict=True
                     )
                     if answer != truth
                 ],
@@ -84,7 +84,7 @@ def crossvalidate(
             "unreadable": unreadable,
         },
         "model": {
-            "recipe": subject.listener.model.metadata.recipe,
+            "recipe": subject.classifier.model.metadata.recipe,
             "labels": list(subject.labels),
             "decision": subject.decision.kind,
         },

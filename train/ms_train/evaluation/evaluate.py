@@ -12,7 +12,7 @@ from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.evaluation import report
 from ms_train.evaluation.report import Fitted
-from ms_train.evaluation.scoring import hear
+from ms_train.evaluation.scoring import score_recordings
 from ms_train.evaluation.subject import Subject
 
 
@@ -40,11 +40,11 @@ def evaluate(
     if out:
         out.mkdir(parents=True, exist_ok=True)  # now, not after minutes of listening
     fitted = _fitted(subject, dataset, archive, calibrate_on, {recording.file_sha256 for recording in chosen})
-    heard = hear(subject, chosen, f"{dataset.name} ({part})", conditions=out is not None, seed=seed)
+    scored = score_recordings(subject, chosen, f"{dataset.name} ({part})", conditions=out is not None, seed=seed)
     warnings = subject.warnings(dataset, chosen)
-    found = report.numbers(subject, heard, fitted, data=dataset.name, part=part, warnings=warnings, seed=seed)
+    found = report.numbers(subject, scored, fitted, data=dataset.name, part=part, warnings=warnings, seed=seed)
     if out:
-        report.write(found, heard, out)
+        report.write(found, scored, out)
     return found
 
 
@@ -77,10 +77,10 @@ def _fitted(
         return Fitted(
             None, f"the {len(recordings):,} recordings of {name} are scored here; name others with --calibrate-on."
         )
-    heard = hear(subject, others, f"{name}, for the temperature", conditions=False)
-    clips = heard.clips.part(~heard.silent)
+    scored = score_recordings(subject, others, f"{name}, for the temperature", conditions=False)
+    clips = scored.clips.part(~scored.silent)
     same = len(recordings) - len(others)
-    what = f"{len(clips):,} clips from {len(heard.names):,} recordings of {name}" + (
+    what = f"{len(clips):,} clips from {len(scored.names):,} recordings of {name}" + (
         f"; {same:,} more are scored here and left out." if same else "."
     )
     return Fitted(clips, what)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ms_edge.timeline import OTHER
 from ms_train.evaluation.scoring import EXCERPT_S
+from ms_train.tables import markdown_cell, markdown_table
 
 MEASURES = ("precision", "recall", "f1", "roc_auc")
 HEADINGS = {"precision": "precision", "recall": "recall", "f1": "F1", "roc_auc": "ROC-AUC"}
@@ -122,7 +123,7 @@ def _described(found: dict[str, Any]) -> list[str]:
         ("could not be read", str(len(data["unreadable"]))),
         ("of labels the model does not know", unknown or "0"),
     ]
-    listed = [f"* {_cell(why)}" for why in list(data["unreadable"].values())[:MOST_LISTED]]
+    listed = [f"* {markdown_cell(why)}" for why in list(data["unreadable"].values())[:MOST_LISTED]]
     return [grid(("", ""), facts), *(["Left out:", "\n".join(listed)] if listed else [])]
 
 
@@ -227,9 +228,4 @@ def _scores(scores: Mapping[str, float]) -> str:
 
 def grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
-    whole = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in whole)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return markdown_table(head, lines, rule=" --- ")

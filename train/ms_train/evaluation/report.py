@@ -20,7 +20,7 @@ import numpy as np
 from ms_edge.timeline import SILENCE
 from ms_train.evaluation import report_plots
 from ms_train.evaluation.markdown import interval, kinds_of_accuracy, markdown
-from ms_train.evaluation.scoring import Heard
+from ms_train.evaluation.scoring import Scored
 from ms_train.evaluation.subject import Subject
 from ms_train.scores import calibration, metrics
 from ms_train.scores.metrics import Answers
@@ -38,22 +38,22 @@ class Fitted:
 
 
 def numbers(
-    subject: Subject, heard: Heard, fitted: Fitted, *, data: str, part: str, warnings: Sequence[str], seed: int
+    subject: Subject, scored: Scored, fitted: Fitted, *, data: str, part: str, warnings: Sequence[str], seed: int
 ) -> dict[str, Any]:
     """Everything that is reported, ready for JSON."""
-    model, training = subject.listener.model, subject.training
-    spec, decision = subject.listener.spec, subject.decision
-    clips = heard.clips.part(~heard.silent)
-    truths, rounds = Counter(heard.files.truths), metrics.ROUNDS
+    model, training = subject.classifier.model, subject.training
+    spec, decision = subject.classifier.spec, subject.decision
+    clips = scored.clips.part(~scored.silent)
+    truths, rounds = Counter(scored.files.truths), metrics.ROUNDS
     answers = [
         {
-            "name": heard.names[index],
+            "name": scored.names[index],
             "truth": truth,
             "answer": answer,
             "scores": dict(zip(subject.labels, row.tolist(), strict=True)),
         }
         for index, truth, answer, row in zip(
-            heard.files.recording, heard.files.truths, heard.files.answers, heard.files.scores, strict=True
+            scored.files.recording, scored.files.truths, scored.files.answers, scored.files.scores, strict=True
         )
     ]
     known = ("dataset", "sources", "licences", "recordings", "data_sha256", "seed", "fold", "keras_sha256")
@@ -75,27 +75,27 @@ def numbers(
         "data": {
             "name": data,
             "part": part,
-            "recordings": len(heard.files),
+            "recordings": len(scored.files),
             "recordings_by_label": dict(sorted(truths.items())),
-            "seconds": round(heard.seconds, 3),
+            "seconds": round(scored.seconds, 3),
             "clips": len(clips),
-            "silent_clips": int(heard.silent.sum()),
-            "unreadable": heard.unreadable,
-            "unknown_labels": heard.unknown,
+            "silent_clips": int(scored.silent.sum()),
+            "unreadable": scored.unreadable,
+            "unknown_labels": scored.unknown,
         },
         "warnings": list(warnings),
         "clips": {
             **metrics.measures(clips, seed, rounds),
-            "confusion": metrics.confusion(heard.clips),
+            "confusion": metrics.confusion(scored.clips),
         },
-        "files": {**metrics.measures(heard.files, seed, rounds), "answers": answers},
+        "files": {**metrics.measures(scored.files, seed, rounds), "answers": answers},
         "calibration": _calibration(clips, fitted, decision.kind),
         "by_length": [
-            *({"seconds": length, **_sounding(found, seed, rounds)} for length, found in heard.lengths.items()),
+            *({"seconds": length, **_sounding(found, seed, rounds)} for length, found in scored.lengths.items()),
             {
                 "seconds": None,
-                "silent": heard.files.answers.count(SILENCE),
-                **metrics.accuracies(heard.files, seed, rounds),
+                "silent": scored.files.answers.count(SILENCE),
+                **metrics.accuracies(scored.files, seed, rounds),
             },
         ],
         "by_snr": [
@@ -105,7 +105,7 @@ def numbers(
                 "clips": metrics.accuracies(of_clips, seed, rounds),
                 "files": metrics.accuracies(of_files, seed, rounds),
             }
-            for (noise, snr), (of_clips, of_files) in heard.snrs.items()
+            for (noise, snr), (of_clips, of_files) in scored.snrs.items()
         ],
         "mistakes": [
             {
@@ -116,7 +116,7 @@ def numbers(
                 "scores": mistake.scores,
                 "log_loss": mistake.log_loss,
             }
-            for mistake in heard.mistakes
+            for mistake in scored.mistakes
         ],
         "settings": {"seed": seed, "bootstrap_rounds": rounds, "bins": calibration.BINS},
         "versions": {name: version(name) for name in SOFTWARE},
@@ -158,14 +158,14 @@ def _calibration(clips: Answers, fitted: Fitted, decision: str) -> dict[str, Any
     }
 
 
-def write(found: dict[str, Any], heard: Heard, out: Path) -> None:
-    """Write report.json, report.md and the pictures of what was heard under all conditions into a folder."""
+def write(found: dict[str, Any], scored: Scored, out: Path) -> None:
+    """Write report.json, report.md and the pictures of an evaluation into a folder."""
     (out / "report.json").write_text(json.dumps(found, indent=2) + "\n", encoding="ascii")  # any name, Unicode or not
-    _draw(found, heard, out)
+    _draw(found, scored, out)
     (out / "report.md").write_text(markdown(found), encoding="utf-8", errors="backslashreplace")
 
 
-def _draw(found: dict[str, Any], heard: Heard, out: Path) -> None:
+def _draw(found: dict[str, Any], scored: Scored, out: Path) -> None:
     title = f"{found['model']['name']} on {found['data']['name']}"
     names = kinds_of_accuracy(found)
     as_is, after = found["calibration"]["as_is"], found["calibration"]["tempered"]
@@ -175,7 +175,7 @@ def _draw(found: dict[str, Any], heard: Heard, out: Path) -> None:
         for name in (as_is["curves"] if as_is else ())
     }
     report_plots.reliability(curves, title, out / "reliability.png")
-    levels = {"clips": heard.clips.part(~heard.silent), "recordings": heard.files}
+    levels = {"clips": scored.clips.part(~scored.silent), "recordings": scored.files}
     areas = {
         level: {label: interval(row["roc_auc"], "{:.3f}") for label, row in found[key]["labels"].items()}
         for level, key in (("clips", "clips"), ("recordings", "files"))
@@ -186,5 +186,5 @@ def _draw(found: dict[str, Any], heard: Heard, out: Path) -> None:
     report_plots.lengths(found["by_length"], names, found["model"]["clip_s"], title, out / "length.png")
     report_plots.snrs(found["by_snr"], names, title, out / "snr.png")
     (out / "mistakes.png").unlink(missing_ok=True)  # of an earlier evaluation
-    if heard.mistakes:
-        report_plots.mistakes(heard.mistakes, f"{title}: the clips got most wrong", out / "mistakes.png")
+    if scored.mistakes:
+        report_plots.mistakes(scored.mistakes, f"{title}: the clips got most wrong", out / "mistakes.png")

@@ -1,4 +1,4 @@
-"""Ask a model about recordings as `ms-edge classify` would: whole, in pieces, and under noise."""
+"""Score recordings as `ms-edge classify` does: whole, in crops, and under noise."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ms_edge.arrays import Float32
+from ms_edge.classifier import WindowScores
 from ms_edge.errors import AudioError
 from ms_edge.results import Classification
 from ms_edge.timeline import OTHER, SILENCE, window_label
@@ -20,28 +21,34 @@ from ms_train.errors import DataError
 from ms_train.evaluation.subject import Subject
 from ms_train.scores.calibration import log_loss
 from ms_train.scores.metrics import Answers, name_of
+from ms_train.signals import with_noise
 
 LENGTHS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
-CROPS_PER_RECORDING = 30  # of each length, evenly from the first to the last
+CROPS_PER_RECORDING = 30  # of each length, spread evenly over the recording
 NOISES = ("white", "pink")
 SNRS_DB = (20.0, 10.0, 5.0, 0.0, -5.0)
-EXCERPT_S = 30.0  # of the middle of a recording, to hear under noise
+NO_NOISE = ("none", np.inf)
+EXCERPT_S = 30.0  # of the middle of a recording, classified under noise
 MISTAKES = 10
 
 
 @dataclass
 class Rows:
-    """Answers as they come."""
+    """Collect the answers to clips or recordings, one row each."""
 
     labels: tuple[str, ...]
     _rows: list[tuple[int, NDArray[np.bool_], NDArray[np.float64], str]] = field(default_factory=list)
 
     def add(self, recording: int, target: NDArray[np.bool_], scores: Any, answer: str) -> None:
-        """One clip or one recording: `target` and `scores` are (labels,)."""
+        """Add one clip or one recording: `target` and `scores` are (labels,)."""
         self._rows.append((recording, target, np.asarray(scores, np.float64), answer))
 
+    def add_recording(self, recording: int, target: NDArray[np.bool_], found: Classification) -> None:
+        """Add the answer to a whole recording, or to a piece of it."""
+        self.add(recording, target, list(found.scores.values()), found.label)
+
     def answers(self) -> Answers:
-        """All of them."""
+        """Return all rows."""
         shape = (len(self._rows), len(self.labels))
         return Answers(
             np.array([row[2] for row in self._rows]).reshape(shape),
@@ -54,7 +61,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Mistake:
-    """The clip of a recording that was got most wrong, with a clip's length of what comes before and after."""
+    """The clip of a recording with the largest log loss among those that the model labelled wrongly.
+
+    `context` holds the clip's samples with one clip's length before and after it.
+    """
 
     name: str
     start_s: float  # of the clip in the recording
@@ -69,11 +79,12 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a model said of recordings.
+class Scored:
+    """The answers of a model to a set of recordings.
 
-    `clips` are the windows that the runtime cuts, all of them; `clips.part(~silent)` those that have a vote. `lengths` is by
-    seconds, `snrs` by (noise, dB) with clips and recordings; (none, inf) is the same excerpts without noise.
+    `clips` are all windows that the runtime cuts; `clips.part(~silent)` are those that vote.
+    `lengths` maps the length of crops in seconds to the answers to them. `snrs` maps (noise, dB) to
+    the answers to clips and to recordings; NO_NOISE is the same excerpts without noise.
     """
 
     names: tuple[str, ...]
@@ -88,107 +99,126 @@ class Heard:
     mistakes: tuple[Mistake, ...]
 
 
-def hear(
+def score_recordings(
     subject: Subject, recordings: Sequence[Recording], what: str, *, conditions: bool = True, seed: int = 0
-) -> Heard:
-    """Classify recordings; with `conditions` also in crops of LENGTHS_S and with NOISES at SNRS_DB (the same for a seed).
+) -> Scored:
+    """Classify recordings and compare the answers with their labels.
 
-    Recordings that cannot be read are left out and listed with the reason, those whose label the model does not know are
-    counted. Raises DataError(`bad-data`) where none is left.
+    With `conditions`, also classify crops of LENGTHS_S and excerpts with NOISES at SNRS_DB. The same
+    seed gives the same noise. `what` names the recordings in the progress bar.
+
+    Recordings that cannot be read are listed with the reason, and recordings whose label the model
+    does not know are counted. Raises DataError(`bad-data`) if no other recording is left.
     """
-    labels, decision = subject.labels, subject.decision
-    listener, rate = subject.listener, subject.listener.spec.sample_rate_hz
-    clips, files = Rows(labels), Rows(labels)
-    lengths = {length: Rows(labels) for length in LENGTHS_S} if conditions else {}
-    levels = [("none", np.inf), *((noise, snr) for noise in NOISES for snr in SNRS_DB)] if conditions else []
-    snrs = {level: (Rows(labels), Rows(labels)) for level in levels}
-    names: list[str] = []
-    silent: list[NDArray[np.bool_]] = []
-    unreadable: dict[str, str] = {}
-    unknown: dict[str, int] = {}
-    mistakes: list[Mistake] = []
-    seconds = 0.0
+    scorer = _Scorer(subject, conditions, seed)
     for recording in tqdm(recordings, desc=what, unit="file", file=sys.stderr, disable=None):
-        target = subject.target(recording.label)
+        scorer.add(recording)
+    if not scorer.names:
+        why = next(iter(scorer.unreadable.values()), "their labels are not the model's.")
+        raise DataError("bad-data", f"None of the {len(recordings)} recordings can be scored: {why}")
+    return scorer.scored()
+
+
+class _Scorer:
+    """Classify one recording after another and collect the answers."""
+
+    def __init__(self, subject: Subject, conditions: bool, seed: int) -> None:
+        labels = subject.labels
+        self.subject = subject
+        self.seed = seed
+        self.names: list[str] = []
+        self.unreadable: dict[str, str] = {}
+        self.unknown: dict[str, int] = {}
+        self.seconds = 0.0
+        self.silent: list[NDArray[np.bool_]] = []
+        self.mistakes: list[Mistake] = []
+        self.clips, self.files = Rows(labels), Rows(labels)
+        self.lengths = {length: Rows(labels) for length in LENGTHS_S} if conditions else {}
+        levels = [NO_NOISE, *((noise, snr) for noise in NOISES for snr in SNRS_DB)] if conditions else []
+        self.snrs = {level: (Rows(labels), Rows(labels)) for level in levels}
+
+    def add(self, recording: Recording) -> None:
+        """Classify a recording, whole and under the conditions; list it if that is impossible."""
+        target = self.subject.target(recording.label)
         if target is None:
             label = recording.label or OTHER
-            unknown[label] = unknown.get(label, 0) + 1
-            continue
+            self.unknown[label] = self.unknown.get(label, 0) + 1
+            return
+        classifier = self.subject.classifier
+        rate = classifier.spec.sample_rate_hz
         try:
             samples = np.asarray(recording.read(rate), np.float32)
-            whole = listener.classify(samples, rate)
+            whole, windows = classifier.analyse(samples, rate)
         except AudioError as error:
-            unreadable[recording.name] = str(error)
+            self.unreadable[recording.name] = str(error)
             tqdm.write(f"left out: {error}", file=sys.stderr)
-            continue
-        index, found = len(names), listener.last
-        names.append(recording.name)
-        seconds += whole.duration_s
-        silent.append(found.silent)
-        files.add(index, target, list(whole.scores.values()), whole.label)
-        for row, quiet in zip(found.scores, found.silent, strict=True):
-            clips.add(index, target, row, SILENCE if quiet else window_label(row, labels, decision))
-        mistakes += _worst(subject, recording.name, samples, target)
-        mistakes = sorted(mistakes, key=lambda mistake: -mistake.log_loss)[:MISTAKES]
-        for length, rows in lengths.items():
+            return
+        index = len(self.names)
+        self.names.append(recording.name)
+        self.seconds += whole.duration_s
+        self.silent.append(windows.silent)
+        self.files.add_recording(index, target, whole)
+        for row, quiet in zip(windows.scores, windows.silent, strict=True):
+            self.clips.add(index, target, row, SILENCE if quiet else self._label(row))
+        worst = _worst(self.subject, recording.name, samples, target, windows)
+        self.mistakes = sorted([*self.mistakes, *worst], key=lambda mistake: -mistake.log_loss)[:MISTAKES]
+        for length, rows in self.lengths.items():
             for crop in _crops(samples, round(length * rate)):
-                piece = listener.classify(crop, rate)
-                rows.add(index, target, list(piece.scores.values()), piece.label)
-        if snrs:
-            _under_noise(subject, samples, target, index, snrs, [seed, int(recording.sha256[:8], 16)])
-    if not names:
-        why = next(iter(unreadable.values()), "their labels are not the model's.")
-        raise DataError("bad-data", f"None of the {len(recordings)} recordings can be scored: {why}")
-    return Heard(
-        tuple(names),
-        seconds,
-        clips.answers(),
-        np.concatenate(silent),
-        files.answers(),
-        unreadable,
-        unknown,
-        {length: rows.answers() for length, rows in lengths.items()},
-        {level: (one.answers(), all_.answers()) for level, (one, all_) in snrs.items()},
-        tuple(mistakes),
-    )
+                rows.add_recording(index, target, classifier.classify(crop, rate))
+        if self.snrs:
+            self._add_under_noise(index, target, samples, [self.seed, int(recording.sha256[:8], 16)])
+
+    def _add_under_noise(self, index: int, target: NDArray[np.bool_], samples: Float32, seed: list[int]) -> None:
+        """Classify the middle of a recording under each noise; do nothing if it is silent."""
+        classifier = self.subject.classifier
+        rate = classifier.spec.sample_rate_hz
+        length = min(len(samples), round(EXCERPT_S * rate))
+        excerpt = samples[(len(samples) - length) // 2 :][:length]
+        sounding: NDArray[np.bool_] = np.empty(0, bool)
+        for level, (clips, files) in self.snrs.items():
+            # The same noise at every level, so that only the level differs.
+            noisy = excerpt if level == NO_NOISE else with_noise(excerpt, *level, np.random.default_rng(seed))
+            whole, windows = classifier.analyse(noisy, rate)
+            if level == NO_NOISE:
+                sounding = ~windows.silent
+                if not sounding.any():
+                    return  # noise over silence is only noise
+            files.add_recording(index, target, whole)
+            for row in windows.scores[sounding]:
+                clips.add(index, target, row, self._label(row))
+
+    def _label(self, row: Float32) -> str:
+        return window_label(row, self.subject.labels, self.subject.decision)
+
+    def scored(self) -> Scored:
+        """Return all answers."""
+        return Scored(
+            tuple(self.names),
+            self.seconds,
+            self.clips.answers(),
+            np.concatenate(self.silent),
+            self.files.answers(),
+            self.unreadable,
+            self.unknown,
+            {length: rows.answers() for length, rows in self.lengths.items()},
+            {level: (clips.answers(), files.answers()) for level, (clips, files) in self.snrs.items()},
+            tuple(self.mistakes),
+        )
 
 
 def _crops(samples: Float32, length: int) -> Iterator[Float32]:
-    """Pieces at whole multiples of their length, at most CROPS_PER_RECORDING."""
+    """Yield pieces of `length` samples that do not overlap, at most CROPS_PER_RECORDING."""
     starts = np.arange(0, len(samples) - length + 1, length)
     chosen = np.linspace(0, len(starts) - 1, min(len(starts), CROPS_PER_RECORDING)).round().astype(int)
     for start in starts[chosen]:
         yield samples[start : start + length]
 
 
-def _under_noise(
-    subject: Subject,
-    samples: Float32,
-    target: NDArray[np.bool_],
-    index: int,
-    snrs: dict[tuple[str, float], tuple[Rows, Rows]],
-    seed: list[int],
-) -> None:
-    listener, rate = subject.listener, subject.listener.spec.sample_rate_hz
-    length = min(len(samples), round(EXCERPT_S * rate))
-    excerpt = samples[(len(samples) - length) // 2 :][:length]
-    sounding: NDArray[np.bool_] = np.empty(0, bool)
-    for (colour, snr_db), (clips, files) in snrs.items():
-        # The same noise at every level: what differs is the level.
-        noisy = excerpt if colour == "none" else with_noise(excerpt, colour, snr_db, np.random.default_rng(seed))
-        whole: Classification = listener.classify(noisy, rate)
-        if colour == "none":
-            sounding = ~listener.last.silent
-            if not sounding.any():
-                return  # noise under silence is noise
-        files.add(index, target, list(whole.scores.values()), whole.label)
-        for row in listener.last.scores[sounding]:
-            clips.add(index, target, row, window_label(row, subject.labels, subject.decision))
-
-
-def _worst(subject: Subject, name: str, samples: Float32, target: NDArray[np.bool_]) -> list[Mistake]:
-    """The clip just heard that was got most wrong; none where all answers were right. At most one of a recording."""
-    found, spec, labels = subject.listener.last, subject.listener.spec, subject.labels
+def _worst(
+    subject: Subject, name: str, samples: Float32, target: NDArray[np.bool_], found: WindowScores
+) -> list[Mistake]:
+    """Return the clip with the largest log loss among those labelled wrongly; [] if there is none."""
+    spec, labels = subject.classifier.spec, subject.labels
     truth = name_of(target, labels)
     names = [window_label(row, labels, subject.decision) for row in found.scores]
     wrong = np.array([answer != truth for answer in names]) & ~found.silent
@@ -212,19 +242,3 @@ def _worst(subject: Subject, name: str, samples: Float32, target: NDArray[np.boo
             spec.sample_rate_hz,
         )
     ]
-
-
-def noise(colour: str, length: int, rng: np.random.Generator) -> Float32:
-    """Gaussian noise (length,) float32 of RMS 1: `white`, or `pink`, whose power falls by 3 dB an octave."""
-    spectrum = np.fft.rfft(rng.standard_normal(length))
-    if colour == "pink":
-        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-        spectrum[0] = 0
-    samples = np.fft.irfft(spectrum, length)
-    return (samples / np.sqrt(np.mean(samples**2))).astype(np.float32)
-
-
-def with_noise(samples: Float32, colour: str, snr_db: float, rng: np.random.Generator) -> Float32:
-    """(n,) float32 samples at their own level, and noise `snr_db` below their RMS over the whole."""
-    level = np.sqrt(np.mean(samples.astype(np.float64) ** 2)) * 10 ** (-snr_db / 20)
-    return samples + np.float32(level) * noise(colour, len(samples), rng)

@@ -9,55 +9,64 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from ms_edge.arrays import Float32
-from ms_edge.classifier import Classifier, WindowScores
-from ms_edge.errors import UsageError, first_line
-from ms_edge.features.spec import FEATURES, FrontEndSpec
+from ms_edge.classifier import Classifier
+from ms_edge.errors import ModelError, UsageError, first_line
+from ms_edge.features.spec import FEATURES
 from ms_edge.model.metadata import Decision, Golden, Metadata
 from ms_edge.model.session import Model
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.errors import RunError
 from ms_train.training.runs import PARTS, TrainedRun
 
-UNLIMITED = 1 << 30  # windows at a time: a run of one's own asks for no more memory than its training did
+UNLIMITED = 1 << 30  # windows at a time: scoring needs no more memory than the training did
+NO_GOLDEN = Golden(0, (), (), 0.0, (), 0.0)  # a network that is not exported has no golden vector
 
 
-class Listener(Classifier):
-    """A Classifier that keeps what the model said of each window of what it classified last, as `last`."""
+class NetworkModel:
+    """The Keras network of a run folder, for a `Classifier` (see `ms_edge.classifier.Scorer`)."""
 
-    last: WindowScores
+    input = FEATURES
+    provider = "TensorFlow"
+    max_batch = UNLIMITED
 
-    def window_scores(self, blocks: Any) -> WindowScores:
-        """As a Classifier's."""
-        self.last = super().window_scores(blocks)
-        return self.last
+    def __init__(self, path: Path, content: bytes, run: TrainedRun, training: Mapping[str, Any]) -> None:
+        self.path = str(path)
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self.metadata = Metadata(
+            run.spec, run.labels, run.decision, run.recipe, "unspecified", training, parity={}, golden=NO_GOLDEN
+        )
+        signature = [tf.TensorSpec((None, *run.spec.feature_shape), tf.float32)]
+        self._scores = tf.function(lambda features: run.network(features, training=False)[1], input_signature=signature)
 
+    def scores(self, inputs: Float32) -> Float32:
+        """Return the probabilities (windows, labels) of features (windows, *spec.feature_shape).
 
-class _NetworkSession:
-    """A Keras network where `Model` has an onnxruntime session."""
+        Raises ModelError(`bad-scores`) if they are not numbers.
+        """
+        scores: Float32 = self._scores(inputs).numpy()
+        if np.isnan(scores).any():
+            raise ModelError("bad-scores", f"{self.path}: the network's scores are not numbers (NaN).")
+        return scores.clip(0, 1)
 
-    def __init__(self, network: keras.Model, spec: FrontEndSpec) -> None:
-        signature = [tf.TensorSpec((None, *spec.feature_shape), tf.float32)]
-        self._scores = tf.function(lambda features: network(features, training=False)[1], input_signature=signature)
-
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, Float32]) -> list[Float32]:
-        return [self._scores(inputs[FEATURES]).numpy()]
+    def run_scores(self, features: Float32) -> Float32:
+        """Raise NotImplementedError: the metadata has no `step_frames`, so windows do not share frames."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model ready to be asked, and what is known of the recordings it was made with.
+    """A model to evaluate, and what is known of the recordings it was trained with.
 
     `parts` says of the SHA-256 of each recording of a run whether it trained, validated or tested (`train`, `val`, `test`);
     `files` says it of the file that each was cut from, or is; `data` is how the run named its dataset. A model file knows none of it.
     """
 
-    listener: Listener
+    classifier: Classifier
     kind: str  # "run" or "model"
     training: Mapping[str, Any]
     parts: Mapping[str, str] = field(default_factory=dict)
@@ -68,8 +77,8 @@ class Subject:
     def load(cls, path: Path) -> Subject:
         """A run folder of `ms-train fit`, or a model file of `ms-export`. Raises MsEdgeError where it is neither."""
         if not path.is_dir():
-            listener = Listener(Model.load(path, "cpu"))
-            return cls(listener, "model", listener.model.metadata.training)
+            model = Model.load(path, "cpu")
+            return cls(Classifier(model), "model", model.metadata.training)
         try:
             content = (path / "model.keras").read_bytes()
         except OSError as error:
@@ -79,26 +88,20 @@ class Subject:
             **{name: run.facts[name] for name in ("dataset", "sources", "seed", "fold")},
             "recordings": {part: len(names) for part, names in run.split.items()},
         }
-        nothing = Golden(0, (), (), 0.0, (), 0.0)
-        metadata = Metadata(run.spec, run.labels, run.decision, run.recipe, "unspecified", training, {}, nothing)
-        digest = hashlib.sha256(content).hexdigest()
-        session: Any = _NetworkSession(run.network, run.spec)
-        model = Model(
-            str(path), digest, len(content), metadata, session, FEATURES, "cpu", "TensorFlow", False, UNLIMITED
-        )
+        network = NetworkModel(path, content, run, training)
         parts = {run.sha256[name]: part for part, names in run.split.items() for name in names}
         files = {run.files[name]: part for part, names in run.split.items() for name in names}
-        return cls(Listener(model), "run", training, parts, str(run.facts["data"]), files)
+        return cls(Classifier(network), "run", training, parts, str(run.facts["data"]), files)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """In the order of the scores."""
-        return self.listener.model.metadata.labels
+        return self.classifier.model.metadata.labels
 
     @property
     def decision(self) -> Decision:
         """How scores become a label."""
-        return self.listener.model.metadata.decision
+        return self.classifier.model.metadata.decision
 
     def target(self, label: str | None) -> NDArray[np.bool_] | None:
         """Which of the model's labels (labels,) a recording of the dataset's label has; None where the model cannot say it.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import os
 import sys
 import zipfile
 from pathlib import Path
@@ -17,6 +15,7 @@ from tqdm import tqdm
 
 from ms_edge.errors import reason
 from ms_train.errors import RunError
+from ms_train.files import atomic_write
 
 NAME = "checkpoint.npz"
 
@@ -39,14 +38,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
         facts = {"epochs": epoch + 1, "history": self.history}
         arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(state_of(self.model))}
-        partial = self._path.with_name(f".{NAME}")
         try:
-            with partial.open("wb") as file:
+            with atomic_write(self._path) as partial, partial.open("wb") as file:
                 np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
-            os.replace(partial, self._path)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             if not self._said:
                 self._said = True
                 tqdm.write(

@@ -7,10 +7,8 @@ curves.png; while it is trained also checkpoint.npz
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from ms_edge.features.spec import FrontEndSpec
 from ms_edge.model.metadata import Decision
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.errors import DataError, RunError
+from ms_train.files import atomic_write
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.outputs import with_logits
 
@@ -109,13 +108,10 @@ def describe(
 
 def save_model(model: keras.Model, path: Path) -> None:
     """Write a model whole or not at all. Raises RunError(`cannot-write`) if it cannot be written: the checkpoint stays."""
-    partial = path.with_name(f".{path.name}")
     try:
-        model.save(partial)
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            model.save(partial)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         first = {
             errno.ENOSPC: "make room, and ",
             errno.EDQUOT: "make room, and ",
@@ -129,9 +125,8 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON whole or not at all."""
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
-    os.replace(unfinished, path)  # whole or not there: whether a run is at its end is read off what it holds
+    with atomic_write(path) as partial:  # whether a run is at its end is read off what it holds
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The comparator under every parity statement: it must not be able to pass by mistake."""
+"""The comparison behind every parity statement must never pass by mistake."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def test_integers_do_not_wrap_around():
 
 
 @pytest.mark.parametrize("found", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_does_not_pass(found):
+def test_nan_and_infinity_do_not_pass(found):
     assert not deviation([found, 0.0], [0.0, 0.0], 1e9).passed
     assert not deviation([0.0, 0.0], [found, 0.0], 1e9).passed
     assert not deviation([found], [found], 1e9).passed
 
 
-def test_another_shape_does_not_pass_even_where_it_could_be_broadcast():
+def test_arrays_of_other_shapes_do_not_pass():
     found = deviation(np.zeros((3, 1)), np.zeros((3, 4)), 1.0)
     assert not found.passed
     assert str(found) == "shape (3, 1) instead of (3, 4)"
 
 
-def test_nothing_equals_nothing():
+def test_empty_arrays_are_equal():
     assert deviation(np.zeros((0, 4)), np.zeros((0, 4)), 0.0).passed
 
 

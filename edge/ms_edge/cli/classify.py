@@ -1,0 +1,172 @@
+"""`ms-edge classify`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+
+from ms_edge.audio.opening import EXTENSIONS, STDIN
+from ms_edge.classifier import MIN_SEGMENT_S
+from ms_edge.cli.descriptors import write_like_a_file
+from ms_edge.cli.options import ClassifierOptions
+from ms_edge.errors import UsageError, reason
+from ms_edge.jobs.classify import classify
+from ms_edge.jobs.inputs import Inputs, parse_shard
+from ms_edge.jobs.ordered import most_jobs, usable_cores
+from ms_edge.jobs.progress import Progress
+from ms_edge.model.session import Model
+from ms_edge.output.destination import FileOutput, Output, TreeOutput, is_same_file, place
+from ms_edge.output.journal import ResumableOutput, parts
+from ms_edge.output.writers import format_of, formats, wants_colour
+
+
+@dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
+class Options(ClassifierOptions):
+    """The options of `ms-edge classify`; the fields are the options' names."""
+
+    paths: list[str]
+    files_from: str | None
+    null: bool
+    recursive: bool
+    glob: str | None
+    shard: str | None
+    jobs: int | None
+    timeline: bool
+    min_duration: float | None
+    format: str | None
+    output: str | None
+    resume: bool
+    quiet: bool
+    verbose: bool
+
+    @property
+    def one_file(self) -> bool:
+        """True if the only input is one path that is no directory."""
+        return len(self.paths) == 1 and self.files_from is None and not os.path.isdir(self.paths[0])
+
+    @property
+    def into_directory(self) -> bool:
+        """True if -o names a directory, for one output file per input."""
+        return self.output is not None and (self.output.endswith(("/", os.sep)) or os.path.isdir(self.output))
+
+    @property
+    def count(self) -> int | None:
+        """The number of inputs; None if it is known only after they are listed."""
+        if self.files_from is not None or self.shard or any(map(os.path.isdir, self.paths)):
+            return None
+        return len(self.paths)
+
+    @property
+    def files_read(self) -> list[str]:
+        """The paths that the command reads."""
+        return [path for path in (*self.paths, self.files_from, self.model) if path]
+
+
+def run(options: Options) -> int:
+    """Classify the inputs, write the results, and return the exit status."""
+    _check_inputs(options)
+    name = _output_format(options)
+    raw = options.raw_format()
+    inputs = Inputs(
+        options.paths,
+        options.files_from,
+        null_separated=options.null,
+        recursive=options.recursive,
+        pattern=options.glob,
+        shard=parse_shard(options.shard) if options.shard else (1, 1),
+    )
+    _keep_freed_memory()
+    model = Model.load(options.model, options.device)
+    classifier = options.classifier(model, MIN_SEGMENT_S if options.min_duration is None else options.min_duration)
+    count = options.count
+    progress = Progress(count, quiet=options.quiet, verbose=options.verbose)
+    inputs.tell = progress.tell
+    if model.fell_back:
+        progress.complain("no CUDA device could be used; running on the CPU.")
+    progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
+    output = _output(options, name, model.metadata.labels)
+    return classify(inputs, classifier, output, progress, jobs=_jobs(options, count, progress), raw=raw)
+
+
+def _check_inputs(options: Options) -> None:
+    """Raise UsageError if the inputs contradict each other."""
+    if not options.paths and options.files_from is None:
+        raise UsageError("Nothing to classify; name files or directories, or - for standard input.")
+    if [*options.paths, options.files_from].count(STDIN) > 1:
+        raise UsageError("Standard input can be read only once.")
+    if options.null and options.files_from is None:
+        raise UsageError("-0 needs --files-from: it says how the paths in that list end.")
+    if options.jobs is not None and options.jobs < 1:
+        raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+
+
+def _output_format(options: Options) -> str:
+    """Return the name of the output format. Raises UsageError if it does not suit the inputs or -o."""
+    if options.output == "":
+        raise UsageError("-o needs the name of a file or a directory.")
+    into_file = options.output if not options.into_directory else None
+    if into_file is not None:
+        _require_no_recording(into_file, options.files_read)
+    name = options.format or ("text" if into_file is None else format_of(into_file))
+    if formats()[name].single and not options.one_file and not options.into_directory:
+        raise UsageError(f"A {name} document describes one recording; for several give -o DIR/.")
+    if options.resume and (into_file is None or name != "jsonl"):
+        raise UsageError("--resume needs -o FILE in the format jsonl.")
+    return name
+
+
+def _require_no_recording(output: str, inputs: list[str]) -> None:
+    """Raise UsageError if the output would replace an input or a recording (`-o *.wav`)."""
+    for name in (output, *parts(place(output))):
+        replaced = os.path.exists(name) and any(is_same_file(path, name) for path in inputs)
+        if replaced or place(name).lower().endswith(EXTENSIONS):
+            raise UsageError(f"{name}: is a recording or an input and is not replaced; give -o another name.")
+
+
+def _output(options: Options, name: str, labels: tuple[str, ...]) -> Output | TreeOutput:
+    """Open the output. Raises UsageError if a file or directory cannot be written."""
+    form = formats()[name]
+    timeline = options.timeline or form.timeline_only
+    if options.output is None:
+        if name == "text" and wants_colour():
+            form = formats()["text-colour"]
+        if name != "text":
+            write_like_a_file(sys.stdout)
+        return Output(form, labels, timeline)
+    try:
+        if options.into_directory:
+            return TreeOutput(options.output, form, labels, timeline, options.files_read)
+        if name == "jsonl":
+            return ResumableOutput(options.output, form, labels, timeline, resume=options.resume)
+        return FileOutput(options.output, form, labels, timeline)
+    except OSError as error:
+        raise UsageError(f"{options.output}: cannot be written ({reason(error)}).") from None
+
+
+def _jobs(options: Options, count: int | None, progress: Progress) -> int:
+    """Return how many files to classify at a time; 0 to do it in this thread, one after another."""
+    jobs = options.jobs or usable_cores()
+    jobs = jobs if count is None else min(jobs, count)
+    most, why = most_jobs()
+    if jobs > most:
+        asked = f"-j {options.jobs}: " if options.jobs else ""
+        say = progress.complain if options.jobs else progress.tell
+        say(f"{asked}working on {most} file{'' if most == 1 else 's'} at once: {why}.")
+        jobs = most
+    # One file at a time, and no wait for a list: this thread can do it, and no other has to be woken.
+    return 0 if options.one_file or (jobs == 1 and options.files_from is None) else jobs
+
+
+def _keep_freed_memory() -> None:
+    """Make glibc reuse freed memory instead of returning it to the system.
+
+    glibc returns blocks of more than 128 kB and fetches them again, with one page fault per page,
+    until a block of up to 32 MB has been freed (`mallopt(3)`, M_MMAP_THRESHOLD). For an hour of
+    audio that takes as long as the front end. The block below is never touched, so it uses no memory.
+    """
+    import numpy as np
+
+    with contextlib.suppress(MemoryError):  # it only saves time
+        np.empty((32 << 20) - 8192, np.uint8)

@@ -1,0 +1,57 @@
+"""The options that `ms-edge classify` and `ms-edge stream` have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ms_edge.audio.raw import RawFormat
+from ms_edge.classifier import MIN_SEGMENT_S, Classifier
+from ms_edge.errors import UsageError
+from ms_edge.model.session import Model
+
+
+# Without the methods for freezing, comparing and printing: generating them takes a millisecond of
+# every start.
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClassifierOptions:
+    """How to read and judge audio; the fields are the options' names."""
+
+    model: str | None
+    device: str
+    hop: float | None
+    min_confidence: float
+    threshold: list[str]
+    binary: bool
+    raw: str | None
+    wav_only: bool
+
+    def raw_format(self) -> RawFormat | None:
+        """Return the format that --raw states. Raises UsageError if it is invalid, or with --wav-only."""
+        if self.raw and self.wav_only:
+            raise UsageError("--raw is audio without a header, and --wav-only refuses everything except WAV; give one.")
+        return RawFormat.parse(self.raw) if self.raw else None
+
+    def classifier(self, model: Model, min_segment_s: float = MIN_SEGMENT_S) -> Classifier:
+        """Return a classifier with these options. Raises UsageError for invalid values."""
+        return Classifier(
+            model,
+            hop_s=self.hop,
+            min_segment_s=min_segment_s,
+            min_confidence=self.min_confidence,
+            binary=self.binary,
+            thresholds=self._thresholds(),
+            wav_only=self.wav_only,
+        )
+
+    def _thresholds(self) -> dict[str, float]:
+        """Read --threshold LABEL=P; the last one for a label counts."""
+        found = {}
+        for text in self.threshold:
+            label, _, value = text.rpartition("=")
+            try:
+                found[label] = float(value)
+            except ValueError:
+                label = ""
+            if not label:
+                raise UsageError(f"--threshold takes LABEL=P, as in speech=0.6, not {text!r}.")
+        return found

@@ -1,0 +1,27 @@
+"""`ms-edge stream`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ms_edge.cli.options import ClassifierOptions
+from ms_edge.jobs.classify import stream
+from ms_edge.jobs.progress import Progress
+from ms_edge.model.session import Model
+
+
+@dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
+class Options(ClassifierOptions):
+    """The options of `ms-edge stream`; the fields are the options' names."""
+
+    source: str
+    format: str
+    verbose: bool
+
+
+def run(options: Options) -> int:
+    """Print a line for each window of the stream, and return the exit status."""
+    raw = options.raw_format()
+    classifier = options.classifier(Model.load(options.model, options.device))
+    progress = Progress(None, verbose=options.verbose)
+    return stream(options.source, classifier, progress, raw=raw, json_lines=options.format == "jsonl")
