@@ -1,5 +1,6 @@
-"""Measurements of ms-edge beside other systems: `peers` runs the others, `speed` times them, `quality` counts their errors.
+"""Measurements of ms-edge and of other systems.
 
-`python -m benchmarks.speed --help` and `python -m benchmarks.quality.accuracy --help` are the main programs. These packages may
-import `ms_edge`, `ms_train` and `ms_export`; none of those imports them. To add a system, begin with `peers.systems`.
+`peers` runs the other systems, `speed` times them, and `quality` counts their errors; each has an `--help` for its programs, such as
+`python -m benchmarks.speed --help`. They may import `ms_edge` and `ms_train`, which do not import them. To add a system, begin with
+`peers.systems`.
 """

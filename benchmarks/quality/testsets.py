@@ -1,4 +1,4 @@
-"""The tests of `python -m benchmarks accuracy`, as folders of WAV files that every system is given alike.
+"""The tests of `python -m benchmarks.quality.accuracy`, as folders of WAV files that every system is given alike.
 
 OUT/TEST/*.wav are 16 kHz mono 16 bit; OUT/tests.tsv says of each its test, what is true of it (`speech`, `music`, `speech+music`,
 `neither`), the recording it was cut from (the unit of every interval) and, of mixtures, how many dB the music is below.
