@@ -58,7 +58,7 @@ def report(found):
 @pytest.mark.parametrize(
     ("kind", "rate_hz", "channels"), [("wav", 16_000, 1), ("stereo44", 44_100, 2), ("mp3", 16_000, 1)]
 )
-def test_recordings_are_real_audio_without_silence_half_speech_half_music(tmp_path, kind, rate_hz, channels):
+def test_recordings_are_half_speech_half_music(tmp_path, kind, rate_hz, channels):
     from benchmarks.speed.recordings import both
 
     recording = both(tmp_path, 20.0, kind)
@@ -72,7 +72,7 @@ def test_recordings_are_real_audio_without_silence_half_speech_half_music(tmp_pa
     assert recording.path.stat().st_mtime_ns == written
 
 
-def test_recordings_of_one_label_are_told_apart_by_their_seeds(tmp_path):
+def test_recordings_differ_by_seed(tmp_path):
     from benchmarks.speed.recordings import one
 
     first, second = one(tmp_path, "speech"), one(tmp_path, "speech", seed=1)
@@ -80,7 +80,7 @@ def test_recordings_of_one_label_are_told_apart_by_their_seeds(tmp_path):
     assert first.path.read_bytes() != second.path.read_bytes()
 
 
-def test_the_memory_of_a_command_is_its_own_and_a_failure_has_its_words():
+def test_memory_and_failure_of_a_command_are_reported():
     from benchmarks.speed.timing import BrokenError, environment, whole
 
     held = np.ones(30_000_000)  # 240 MB here, of which the child must show nothing
@@ -91,7 +91,7 @@ def test_the_memory_of_a_command_is_its_own_and_a_failure_has_its_words():
         whole([sys.executable, "-S", "-c", "raise ValueError('so be it')"], "", [0], environment())
 
 
-def test_what_is_right_is_timed_and_what_is_not_is_told(bench):
+def test_right_systems_are_timed_wrong_ones_reported(bench):
     """One system is wrong from the start, one on the fourth file: neither has a time."""
     measured = bench(
         contender("ms-edge"),
@@ -114,7 +114,7 @@ def test_what_is_right_is_timed_and_what_is_not_is_told(bench):
     assert text.count("| ms-edge |") >= 3
 
 
-def test_a_start_counts_only_where_its_answer_is_right(bench):
+def test_start_counts_only_with_right_answer(bench):
     """One system is wrong of what a whole command is given, one cannot even begin: the others are measured."""
     from dataclasses import replace
 
@@ -130,7 +130,7 @@ def test_a_start_counts_only_where_its_answer_is_right(bench):
     assert start["broken, 10 s clip"]["failed"].startswith("exit status 1")
 
 
-def test_an_answer_without_scores_is_no_answer(bench):
+def test_answer_without_scores_is_refused(bench):
     measured = bench(contender("ms-edge"), contender("empty", "scores = {}; print('{}', flush=True); continue"))
     assert "says {}" in report(measured.found)
 
@@ -147,7 +147,7 @@ def test_what_never_ends_is_a_failure(monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema": "x"}', None])
-def test_a_file_of_something_else_is_one_sentence(tmp_path, monkeypatch, capsys, content):
+def test_foreign_file_gives_one_sentence(tmp_path, monkeypatch, capsys, content):
     from benchmarks.speed import report as speed_report
 
     path = tmp_path / "speed.json"
@@ -158,14 +158,14 @@ def test_a_file_of_something_else_is_one_sentence(tmp_path, monkeypatch, capsys,
     assert capsys.readouterr().err.startswith("speed_report: ")
 
 
-def test_no_folder_of_this_machine_is_in_what_is_written(bench, tmp_path):
+def test_results_name_no_folder_of_the_machine(bench, tmp_path):
     measured = bench(contender("ms-edge"), absent={"other": f"{tmp_path}/environments/x: {ROOT}/a is missing"})
     text = json.dumps(measured.without_places())
     assert "DIR/environments/x: REPOSITORY/a is missing" in text
     assert str(tmp_path) not in text
 
 
-def test_a_system_that_is_wrong_of_all_ends_the_run_where_it_is_ours(bench):
+def test_only_our_own_wrong_answer_ends_the_run(bench):
     from benchmarks.speed.timing import BrokenError
 
     with pytest.raises(BrokenError, match="ms-edge says"):
@@ -193,7 +193,7 @@ def test_a_record_is_checked(tmp_path, answer, said):
         _check_record(one(tmp_path, "music"), answer)
 
 
-def test_a_comparison_is_ratios_of_the_same_work(bench):
+def test_comparison_is_ratios_of_the_same_work(bench):
     from benchmarks.speed.report import comparison
 
     measured = bench(contender("ms-edge"))
@@ -205,7 +205,7 @@ def test_a_comparison_is_ratios_of_the_same_work(bench):
     assert "ms-edge" not in comparison(measured.found, old)
 
 
-def test_plots_are_drawn_of_what_there_is(bench, tmp_path):
+def test_plots_need_not_have_all_cases(bench, tmp_path):
     from benchmarks.speed.report import write
 
     measured = bench(contender("ms-edge"))
@@ -216,7 +216,7 @@ def test_plots_are_drawn_of_what_there_is(bench, tmp_path):
     assert not (tmp_path / "start.png").exists()
 
 
-def test_a_machine_that_does_not_keep_its_pace_is_told_and_not_for_the_docs(bench, tmp_path, monkeypatch, capsys):
+def test_unsteady_machine_is_reported_and_not_documented(bench, tmp_path, monkeypatch, capsys):
     from benchmarks.speed import report as speed_report
 
     measured = bench(contender("ms-edge"))
@@ -233,7 +233,7 @@ def test_a_machine_that_does_not_keep_its_pace_is_told_and_not_for_the_docs(benc
     assert "unsteady" in capsys.readouterr().err
 
 
-def test_goals_are_told_as_ratios_to_peers_too(bench):
+def test_goals_are_also_ratios_to_peers(bench):
     measured = bench(contender("ms-edge"))
     once = {"audio_s": 600.0, "whole": {"n": 1, "median": 0.5, "q1": 0.5, "q3": 0.5}}
     twice = {"audio_s": 600.0, "whole": {"n": 1, "median": 1.0, "q1": 1.0, "q3": 1.0}}
@@ -245,7 +245,7 @@ def test_goals_are_told_as_ratios_to_peers_too(bench):
     assert "ratios to these peers" not in report(measured.found)
 
 
-def test_the_keras_network_of_a_model_file_answers_as_the_file_does(tmp_path):
+def test_rebuilt_keras_network_gives_the_file_scores(tmp_path):
     """`rebuilt` compares scores itself; a file of another network than its recipe's is refused."""
     import onnx
 
@@ -264,7 +264,7 @@ def test_the_keras_network_of_a_model_file_answers_as_the_file_does(tmp_path):
         rebuilt(wrong)
 
 
-def test_the_page_is_the_one_of_its_figures():
+def test_page_matches_its_figures():
     from benchmarks.speed.report import page
 
     found = json.loads((ROOT / "docs" / "benchmarks" / "speed.json").read_text("utf-8"))

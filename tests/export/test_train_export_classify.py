@@ -144,7 +144,7 @@ def test_golden_vector_agrees(exported):
     assert found.scores.largest <= 1e-5
 
 
-def test_served_scores_are_those_of_keras_through_the_whole_runtime(exported, run, samples, capsys):
+def test_served_scores_equal_those_of_keras(exported, run, samples, capsys):
     """From the WAV on: what `ms-edge classify` prints is what Keras says of tf.signal's features of the same windows."""
     from ms_edge.features.windows import windows
     from ms_train.frontend import FrontEndLayer
@@ -197,7 +197,7 @@ def test_certificate_stands_beside_the_model(exported, everything):
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_check_says_the_same_of_the_file(exported, run, data, everything, tmp_path, capsys):
+def test_check_reports_the_same_for_the_file(exported, run, data, everything, tmp_path, capsys):
     arguments = ["check", str(exported), "--against", str(run), "--data", f"folder:{data}"]
     arguments += ["--all"] if everything else []
     assert export_cli.main([*arguments, "--report", str(tmp_path / "report.md")]) == 0
@@ -228,7 +228,7 @@ def test_check_finds_a_changed_weight(exported, run, data, tmp_path, capsys):
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, data, tmp_path, monkeypatch, capsys):
+def test_differing_model_is_refused_and_not_written(run, data, tmp_path, monkeypatch, capsys):
     """The weights that are checked are not those that were converted: one of them is a hundredth off."""
     load = Run.load.__func__
 
@@ -250,7 +250,7 @@ def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, d
 
 @two
 @pytest.mark.usefixtures("thin_grid")
-def test_a_waveform_model_of_the_same_run_answers_the_same(exported, run, data, samples, capsys):
+def test_waveform_model_gives_the_same_answer(exported, run, data, samples, capsys):
     """`--input waveform`: the same scores within 1e-4, proven when it is converted and again where it runs."""
     waveform = exported.with_name(f"{exported.stem}-waveform.onnx")
     arguments = ["convert", str(run), "-o", str(waveform), "--data", f"folder:{data}", "--input", "waveform"]
@@ -272,7 +272,7 @@ def test_a_waveform_model_of_the_same_run_answers_the_same(exported, run, data, 
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_a_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, monkeypatch, capsys):
+def test_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, monkeypatch, capsys):
     from ms_export.waveform import with_front_end
 
     def wrong(spec, network):
@@ -296,14 +296,14 @@ def test_too_few_clips_are_refused(run, samples, tmp_path, capsys):
     assert not (tmp_path / "a.onnx").exists()
 
 
-def test_what_is_no_run_is_refused(tmp_path, capsys):
+def test_folder_without_run_is_refused(tmp_path, capsys):
     assert export_cli.main(["convert", str(tmp_path), "-o", str(tmp_path / "a.onnx")]) == 1
     assert "not a run folder" in capsys.readouterr().err
 
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_a_nan_score_does_not_pass(exported, run, monkeypatch):
+def test_nan_score_fails(exported, run, monkeypatch):
     loaded = Run.load(run)
     monkeypatch.setattr(Model, "scores", lambda self, features: np.full((len(features), 2), np.nan, np.float32))
     served = next(report for report in compare(loaded, exported, {}) if report.name == "as served")
@@ -312,7 +312,7 @@ def test_a_nan_score_does_not_pass(exported, run, monkeypatch):
 
 
 @only_one
-def test_a_run_and_its_export_are_evaluated_alike(exported, run, data, tmp_path):
+def test_run_and_export_have_the_same_evaluation(exported, run, data, tmp_path):
     found = []
     for subject, options in ((run, ()), (exported, ("--data", f"folder:{data}"))):
         out = tmp_path / subject.name
