@@ -79,12 +79,6 @@ def synthetic_signals(
     def noise() -> Float64:
         return np.random.default_rng(SEED).standard_normal(length)
 
-    def pink() -> Float64:
-        spectrum = np.fft.rfft(noise())
-        spectrum /= np.sqrt(np.maximum(1, np.arange(len(spectrum))))
-        signal = np.fft.irfft(spectrum, length)
-        return np.asarray(0.9 * signal / np.abs(signal).max())
-
     def chirp() -> Float64:
         duration_s = length / rate_hz  # from 20 Hz to Nyquist, exponentially
         ratio = np.log(rate_hz / 2 / 20)
@@ -107,11 +101,19 @@ def synthetic_signals(
         "tone at -80 dBFS between bins": tone(bin_hz * (round(3000 / bin_hz) + 0.5), 1e-4),
         "tone over noise at -90 dB": lambda: 0.5 * tone(1000)() + 10 ** (-90 / 20) * noise(),
         "white noise": lambda: np.clip(0.25 * noise(), -1, 1),
-        "pink noise": pink,
+        "pink noise": lambda: _pink(noise()),
         "chirp": chirp,
         "clipped noise": lambda: np.clip(3 * noise(), -1, 1),
         "alternating extremes": lambda: np.where(np.arange(length) % 2, -1.0, 1.0),
     }
+
+
+def _pink(noise: Float64) -> Float64:
+    """Return pink noise (n,) with a peak of 0.9, made of white noise (n,)."""
+    spectrum = np.fft.rfft(noise)
+    spectrum /= np.sqrt(np.maximum(1, np.arange(len(spectrum))))
+    signal = np.fft.irfft(spectrum, len(noise))
+    return np.asarray(0.9 * signal / np.abs(signal).max())
 
 
 def lengths(spec: FrontEndSpec, sample_rate_hz: int) -> dict[str, int]:

@@ -95,8 +95,8 @@ def quantize(
 
     `folder` is the run that `model` was converted from. int8 is calibrated on its training recordings. A variant that loses more
     than 0.5 points of accuracy on its validation clips is not written. `data` names the run's dataset, if it has moved.
-    Returns fp32 and both variants, measured with `Model` on the CPU. Raises MsEdgeError if the model or the data are not the run's,
-    and ModelError if a variant cannot be used; then nothing is written.
+    Returns fp32 and both variants, measured on the CPU. Raises MsEdgeError if the model or the data are not the run's, or if a
+    variant cannot be used; then nothing is written.
     """
     if (out.exists() and not out.is_dir()) or not out.parent.is_dir():
         raise UsageError(f"{out}: give -o a folder, in one that exists.")
@@ -112,9 +112,8 @@ def quantize(
     front_end = FrontEnd(run.spec)
     calibration = _features(front_end, calibration_clips(train, run.spec))
     _require_same_weights(original, run, folder, calibration[:: max(1, len(calibration) // 16)])
-    held_out = clips.load(
-        val, run.labels, run.spec, partial(_features, front_end), _clips_per_recording(folder), "validation data"
-    )
+    count = _clips_per_recording(folder)
+    held_out = clips.load(val, run.labels, run.spec, partial(_features, front_end), count, "validation data")
     judge = _Judge(original, held_out)
     graph = onnx.load(model)
     models, judgements = {"fp32": original}, {"fp32": judge(original)}
@@ -128,16 +127,15 @@ def quantize(
             path.write_bytes(metadata.embed(variant, texts))
             found = Model.load(path, "cpu")
             judgements[name] = judge(found)
-            texts["ms_edge.parity"] = canonical_json(
-                {
-                    "variant": name,
-                    "of_sha256": original.sha256,
-                    "clips": len(held_out.features),
-                    "fp32_accuracy": judgements["fp32"].accuracy,
-                    **asdict(judgements[name]),
-                    "onnxruntime": import_onnxruntime().__version__,
-                }
-            )
+            parity = {
+                "variant": name,
+                "of_sha256": original.sha256,
+                "clips": len(held_out.features),
+                "fp32_accuracy": judgements["fp32"].accuracy,
+                **asdict(judgements[name]),
+                "onnxruntime": import_onnxruntime().__version__,
+            }
+            texts["ms_edge.parity"] = canonical_json(parity)
             texts["ms_edge.golden"] = _own_golden(found, texts["ms_edge.golden"], tolerance)
             path.write_bytes(metadata.embed(variant, texts))
             models[name] = Model.load(path, "cpu")
