@@ -36,11 +36,11 @@ from ms_train.errors import DataError
 from ms_train.tables import markdown_table
 
 PARTS = ("train", "val", "calib")
-KINDS = {"several": "both", "other": "neither"}  # of windows, as the card calls them
-LABELS = {"speech": "speech", "music": "music", "noise": "neither"}  # as the corpus names them: as the card does
+KINDS = {"several": "both", "other": "neither"}  # names of window draws in the card
+LABELS = {"speech": "speech", "music": "music", "noise": "neither"}  # names in the corpus: names in the card
 MOST_MISTAKES = 10
 WIDTH = 100
-FILES = ("run", "recipe", "metrics", "split", "data")  # of a run folder
+FILES = ("run", "recipe", "metrics", "split", "data")  # files of a run folder
 
 
 def main() -> int:
@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--timeline", type=Path)
     parser.add_argument("--shortcuts", type=Path)
     parser.add_argument("--learning", type=Path)
-    parser.add_argument("--model", type=Path, help="instead of the bundled one")
+    parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
     try:
@@ -139,7 +139,7 @@ def card(
 
 
 def _chosen(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
-    """How probabilities and thresholds were fitted, if the run says it."""
+    """Return how probabilities and thresholds were fitted, if the run states it."""
     if "decision" not in metrics:
         return "The thresholds were not chosen by any data."
     found = metrics["decision"]
@@ -225,7 +225,7 @@ def _method(run: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _command(command: str) -> str:
-    """The command that trains it again, with places of any machine left out."""
+    """Return the command that repeats the training, without paths of a machine."""
     if not command:
         return ""
     words = [re.sub(r"(?:^|(?<=[:=]))[^:=]*/.*", "DIR", word) for word in shlex.split(command)]
@@ -256,7 +256,7 @@ def _learning(numbers: dict[str, Any] | None, recipe: str) -> str:
 
 
 def _mistakes(tests: Mapping[str, Any]) -> str:
-    """The clips got most wrong of all tests, at most one of each recording."""
+    """Return the worst mistakes of all tests, at most one per recording."""
     worst: dict[str, tuple[float, dict[str, Any]]] = {}
     for numbers in tests.values():
         for found in numbers.get("binary", {}).get("wrong", ()):
@@ -276,7 +276,7 @@ def _scores(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _weak(numbers: Mapping[str, Any]) -> str:
-    """Sentences on what is known to be hard, with what was measured of it."""
+    """Return sentences about known weaknesses with their measurements."""
     tests = numbers["tests"]
 
     def percent(test: str, rule: str) -> str:
