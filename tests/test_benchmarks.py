@@ -91,7 +91,9 @@ def test_perfect_system_makes_no_mistake():
 
 
 def test_silent_system_is_right_only_on_noise():
-    """Two shares of zero, as of one that finds noise alone, are no answer; not speech, which happens to come first."""
+    """Two shares of zero, as of one that finds noise alone, are no answer; not speech, which
+    happens to come first.
+    """
     tests = accuracy_of(lambda _: (0.0, 0.0))["tests"]
     assert [tests[test]["binary"]["value"] for test in ("gtzan-1s", "test_a-5s", "noise-5s")] == [0, 0, 1]
 
@@ -355,7 +357,9 @@ def test_windows_hold_speech_or_music(spec):
     from benchmarks.quality.shortcuts import draw
 
     class Fake:
-        """One window of each kind in turn, whose samples say what is in it; both a pool and its scenes."""
+        """One window of each kind in turn, whose samples say what is in it; both a pool and its
+        scenes.
+        """
 
         labels = ("speech", "music")
         turn = -1
@@ -421,7 +425,9 @@ def test_clips_have_sound_and_many_groups():
 
 @pytest.fixture
 def small_corpus(tmp_path):
-    """A corpus of two sources of each label, in `val`, and one in `train`; speech, music and noise known by their pitch."""
+    """A corpus of two sources of each label, in `val`, and one in `train`; speech, music and noise
+    known by their pitch.
+    """
     columns = "split label package language group speaker_or_composer licence fold path sha256 seconds"
     lines = [columns.split(" ")]
     for label, hz in (("speech", 300), ("music", 1000), ("noise", 5000)):
@@ -685,7 +691,9 @@ def test_calibration_error_is_the_mean_bin_gap():
 
 
 def test_disputed_labels_are_settled(tmp_path):
-    """Merchants speak, boss tunes are music; the clips that mixtures are made of are those from before."""
+    """Merchants speak, boss tunes are music; the clips that mixtures are made of are those from
+    before.
+    """
     from benchmarks.quality.testsets import _test_a, fixed_clips
 
     rows = fixed_clips()
@@ -735,7 +743,9 @@ def test_each_room_position_has_each_label(small_corpus, tmp_path):
 
 
 def bars_numbers(**changes):
-    """What a table is made from: a model that is right everywhere, one before that is not, and a peer."""
+    """What a table is made from: a model that is right everywhere, one before that is not, and a
+    peer.
+    """
     from benchmarks.quality.bars import BEFORE, OURS, ROWS
 
     perfect = {row.key: dict.fromkeys(("value", "low", "high"), 0.0 if row.most else 1.0) for row in ROWS}

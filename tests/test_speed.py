@@ -1,4 +1,6 @@
-"""The speed benchmark: right before fast, failures shown, figures from the JSON. No times are asserted."""
+"""The speed benchmark: right before fast, failures shown, figures from the JSON. No times are
+asserted.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,9 @@ def test_right_systems_are_timed_wrong_ones_reported(bench):
 
 
 def test_start_counts_only_with_right_answer(bench):
-    """One system is wrong of what a whole command is given, one cannot even begin: the others are measured."""
+    """One system is wrong of what a whole command is given, one cannot even begin: the others are
+    measured.
+    """
     from dataclasses import replace
 
     ours = contender("ms-edge")

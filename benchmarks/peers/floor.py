@@ -1,7 +1,9 @@
-"""Do the least that any system must do: read the file and transform each frame once. Print a JSON line per file: the number of frames.
+"""Do the least that any system must do: read the file and transform each frame once. Print a JSON
+line per file: the number of frames.
 
-16-bit samples are read as integers. Audio with another rate or more channels is converted to 16 kHz mono. The arguments are
-`frame_length`, `frame_step` and `fft_length` of a model, which define the frames.
+16-bit samples are read as integers. Audio with another rate or more channels is converted to 16 kHz
+mono. The arguments are `frame_length`, `frame_step` and `fft_length` of a model, which define the
+frames.
 """
 
 import json

@@ -1,10 +1,11 @@
-"""Run inaSpeechSegmenter (its detector of speech, music and noise, not that of gender) on WAV files (16 kHz mono).
+"""Run inaSpeechSegmenter (its detector of speech, music and noise, not that of gender) on WAV files
+(16 kHz mono).
 
-It gives segments, not probabilities. Print a JSON line per file: the shares of its time that are called speech and music. With the
-argument `timeline`, print the segments.
+It gives segments, not probabilities. Print a JSON line per file: the shares of its time that are
+called speech and music. With the argument `timeline`, print the segments.
 
-The code is version 0.8.0, which downloads its weights. This program takes them from the wheel of version 0.6.8 instead, downloads them
-once, and keeps them in this environment.
+The code is version 0.8.0, which downloads its weights. This program takes them from the wheel of
+version 0.6.8 instead, downloads them once, and keeps them in this environment.
 """
 
 import json

@@ -1,6 +1,8 @@
-"""Run LiteRT (`ai-edge-litert`) with ms-edge's decoding and front end on WAV files: only the runtime of the network differs.
+"""Run LiteRT (`ai-edge-litert`) with ms-edge's decoding and front end on WAV files: only the
+runtime of the network differs.
 
-Arguments: the model as .tflite, and as ONNX for its front end and labels. Prints a JSON line per file.
+Arguments: the model as .tflite, and as ONNX for its front end and labels. Prints a JSON line per
+file.
 """
 
 import json

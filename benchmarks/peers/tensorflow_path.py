@@ -1,7 +1,8 @@
-"""Score WAV files (16 kHz mono) as in training, with tf.signal and Keras, and print a JSON line per file.
+"""Score WAV files (16 kHz mono) as in training, with tf.signal and Keras, and print a JSON line per
+file.
 
-Arguments: the folder that benchmarks.speed.keras_model wrote, and the labels, separated by commas. Samples are read and windows are cut
-as in ms-edge. One traced function scores 64 windows at a time.
+Arguments: the folder that benchmarks.speed.keras_model wrote, and the labels, separated by commas.
+Samples are read and windows are cut as in ms-edge. One traced function scores 64 windows at a time.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""Convert the network that benchmarks.speed.keras_model wrote to .tflite. Arguments: its FOLDER, and the FILE to write."""
+"""Convert the network that benchmarks.speed.keras_model wrote to .tflite. Arguments: its FOLDER,
+and the FILE to write.
+"""
 
 import sys
 from pathlib import Path

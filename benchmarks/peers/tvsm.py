@@ -1,9 +1,11 @@
-"""Run TVSM's CRNN on WAV files (16 kHz mono) and print a JSON line per file: the mean over its answers, one every 0.192 s.
+"""Run TVSM's CRNN on WAV files (16 kHz mono) and print a JSON line per file: the mean over its
+answers, one every 0.192 s.
 
-The first argument is a git directory of github.com/biboamy/TVSM-dataset (Apache-2.0), which holds the weights. The front end is that
-of its `inference/`, without torchaudio: power spectra of 1,024 samples every 512 (periodic Hann windows, reflected ends), 128 HTK mel
-bands, and PCEN. Its PCEN smooths from band to band and not over time, because it was trained so. Chunks of 20 s are independent. The
-probabilities of six frames are pooled by their maximum.
+The first argument is a git directory of github.com/biboamy/TVSM-dataset (Apache-2.0), which holds
+the weights. The front end is that of its `inference/`, without torchaudio: power spectra of 1,024
+samples every 512 (periodic Hann windows, reflected ends), 128 HTK mel bands, and PCEN. Its PCEN
+smooths from band to band and not over time, because it was trained so. Chunks of 20 s are
+independent. The probabilities of six frames are pooled by their maximum.
 
 With the argument `timeline`, print those answers.
 """
@@ -25,7 +27,9 @@ CHUNK = RATE_HZ * 20 // STEP  # frames
 
 
 class CRNN(nn.Module):
-    """The network, from (1, bands, frames) to logits of music and speech (1, 2, frames); its names are those of the weights."""
+    """The network, from (1, bands, frames) to logits of music and speech (1, 2, frames); its names
+    are those of the weights.
+    """
 
     def __init__(self) -> None:
         super().__init__()

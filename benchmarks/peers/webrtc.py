@@ -1,6 +1,8 @@
-"""Run WebRTC's voice activity detector (`webrtcvad-wheels`) in its strictest mode on WAV files (16 kHz mono).
+"""Run WebRTC's voice activity detector (`webrtcvad-wheels`) in its strictest mode on WAV files (16
+kHz mono).
 
-The answer is the share of voiced frames of 30 ms. It separates sound from quiet, and takes much music for speech.
+The answer is the share of voiced frames of 30 ms. It separates sound from quiet, and takes much
+music for speech.
 """
 
 import json

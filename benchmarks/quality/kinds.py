@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-# For each truth, kinds and prefixes of the names of sources. Sources without a prefix are of the last kind.
+# For each truth, kinds and prefixes of the names of sources. Sources without a prefix are of the
+# last kind.
 SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "speech": {
         "speech, read, any microphone": ("omnilingo/", "korliu/", "pryyyynz/", "puri-gagan/"),

@@ -1,18 +1,21 @@
-"""Estimate what more data, of the same or of other kinds, would bring: train the recipe `mel_residual` on less.
+"""Estimate what more data, of the same or of other kinds, would bring: train the recipe
+`mel_residual` on less.
 
     python -m benchmarks.quality.learning --corpus DIR --tests DIR -o DIR [--epochs N] [--seeds N] [--folds N]
 
-Each training is the whole recipe, except for its epochs. *Shares*: it gets a quarter, half or all of the sources (packages; in one package,
-languages) of each label, chosen by seed. A smaller share is a subset of each larger one, and the number of windows stays the same.
-*Folds*: it gets all sources except one of speech and one of music, beginning with those of most recordings, and is tested on
-one-second windows of these two.
+Each training is the whole recipe, except for its epochs. *Shares*: it gets a quarter, half or all
+of the sources (packages; in one package, languages) of each label, chosen by seed. A smaller share
+is a subset of each larger one, and the number of windows stays the same.
+*Folds*: it gets all sources except one of speech and one of music, beginning with those of most
+recordings, and is tested on one-second windows of these two.
 
-Tests are one-second windows of `val`, and the one-second tests that `benchmarks.quality.accuracy` has cut (--tests is its OUT/tests). The
-larger probability is the answer; neither is right if both are under 0.5. Nothing is chosen by these numbers. They show what the
-packages of the corpus can teach.
+Tests are one-second windows of `val`, and the one-second tests that `benchmarks.quality.accuracy`
+has cut (--tests is its OUT/tests). The larger probability is the answer; neither is right if both
+are under 0.5. Nothing is chosen by these numbers. They show what the packages of the corpus can
+teach.
 
-Writes a run folder for each training, which a second run reads or resumes instead of training again, and learning.json, learning.md,
-learning.png.
+Writes a run folder for each training, which a second run reads or resumes instead of training
+again, and learning.json, learning.md, learning.png.
 """
 
 from __future__ import annotations
@@ -112,7 +115,9 @@ def main() -> int:
 
 
 def trained(dataset: Dataset, args: argparse.Namespace, name: str, seed: int) -> keras.Model:
-    """Train the recipe on a smaller dataset in its own process, since each keeps files open, and return the network."""
+    """Train the recipe on a smaller dataset in its own process, since each keeps files open, and
+    return the network.
+    """
     folder = args.out / name
     if not (folder / "metrics.json").exists():
         names = {recording.name for recording in dataset.recordings}
@@ -139,7 +144,9 @@ def with_share(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 
 def without(dataset: Dataset, fold: int) -> tuple[Dataset, dict[str, str]]:
-    """Return a dataset without one source of each label, and those sources; fold 0 leaves out the ones with most recordings."""
+    """Return a dataset without one source of each label, and those sources; fold 0 leaves out the
+    ones with most recordings.
+    """
     left = {}
     for label in dataset.labels:
         counts: dict[str, int] = {}

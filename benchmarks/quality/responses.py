@@ -1,8 +1,10 @@
-"""Read room responses that were measured in real rooms, from public repositories at a fixed commit. No training uses them.
+"""Read room responses that were measured in real rooms, from public repositories at a fixed commit.
+No training uses them.
 
-* QVbDev/quantumVerb: a hall, a small room, a chamber, a church; CC BY 3.0 and CC BY-SA 3.0, stated in
-  Resources/ImpulseResponses/CREDITS.md (the one in open air is NC and is left out).
-* rerdavies/ToobAmp: two halls, a studio, a church, all of the OpenAir project; CC BY 4.0, stated in impulseFiles/reverb/LICENSE.md.
+* QVbDev/quantumVerb: a hall, a small room, a chamber, a church; CC BY 3.0 and CC BY-SA 3.0, stated
+  in Resources/ImpulseResponses/CREDITS.md (the one in open air is NC and is left out).
+* rerdavies/ToobAmp: two halls, a studio, a church, all of the OpenAir project; CC BY 4.0, stated in
+  impulseFiles/reverb/LICENSE.md.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ LONGEST_S, LEAD = 3.0, 16  # samples before the direct sound
 def measured_responses(cache: Path, clones: Path | None) -> list[Float32]:
     """Return each response (n,), with energy 1, beginning with the direct sound.
 
-    Repositories are taken from `clones` (see `ms-train data fetch --repositories`), or fetched into `cache`. Raises MsEdgeError.
+    Repositories are taken from `clones` (see `ms-train data fetch --repositories`), or fetched into
+    `cache`. Raises MsEdgeError.
     """
     found = []
     for (name, commit), files in FILES.items():

@@ -1,13 +1,17 @@
-"""Make the files of `python -m benchmarks.quality.timelines`: segments of speech, music, both and neither, one after another.
+"""Make the files of `python -m benchmarks.quality.timelines`: segments of speech, music, both and
+neither, one after another.
 
-OUT/NUMBER.wav are 16 kHz mono 16 bit, three minutes each. OUT/truth.tsv states for each segment its file, start and end in seconds,
-label, and sources. A segment is 2 to 20 s long and has another label than the one before it. Its recordings are those that the clips of
-test_a were cut from, without those whose label was corrected; all packages are equally likely.
+OUT/NUMBER.wav are 16 kHz mono 16 bit, three minutes each. OUT/truth.tsv states for each segment its
+file, start and end in seconds, label, and sources. A segment is 2 to 20 s long and has another
+label than the one before it. Its recordings are those that the clips of test_a were cut from,
+without those whose label was corrected; all packages are equally likely.
 
-* Short recordings of one package are joined at one RMS, and pauses are cut to 0.2 s, so that each segment has its label throughout
-  (the truth has no pauses, so a system that finds the short ones loses by it).
+* Short recordings of one package are joined at one RMS, and pauses are cut to 0.2 s, so that each
+  segment has its label throughout (the truth has no pauses, so a system that finds the short ones
+  loses by it).
 * `speech+music` is speech with music of equal RMS to 10 dB below it.
-* Each segment is set to an RMS of -26 to -20 dB of full scale (lower if peaks would be clipped), and fades in and out in 5 ms.
+* Each segment is set to an RMS of -26 to -20 dB of full scale (lower if peaks would be clipped),
+  and fades in and out in 5 ms.
 """
 
 from __future__ import annotations
@@ -46,7 +50,9 @@ Material = dict[str, dict[str, list[Path]]]  # recordings by label (`noise` for 
 
 @dataclass(frozen=True)
 class Stretch:
-    """One segment of a truth: times in seconds from the start of its file, and the names of its recordings."""
+    """One segment of a truth: times in seconds from the start of its file, and the names of its
+    recordings.
+    """
 
     file: str
     start_s: float
@@ -56,7 +62,9 @@ class Stretch:
 
 
 def build(corpus: Path, out: Path) -> list[Stretch]:
-    """Write the files to `out`, or read the truth if all are there. Raises MsEdgeError if audio is missing."""
+    """Write the files to `out`, or read the truth if all are there. Raises MsEdgeError if audio is
+    missing.
+    """
     if not (out / TRUTH).exists():
         require_test_a(corpus)
         write(out, _material(corpus), FILES)
@@ -138,7 +146,9 @@ def _of(label: str, material: Material, length: int, rng: Rng) -> tuple[Float32,
 
 
 def without_pauses(samples: Float32) -> Float32:
-    """Return the steps from the first to the last that is no pause, with longer pauses between them cut to the longest allowed."""
+    """Return the steps from the first to the last that is no pause, with longer pauses between them
+    cut to the longest allowed.
+    """
     steps = samples[: len(samples) // STEP * STEP].reshape(-1, STEP)
     if not len(steps):
         return samples[:0]

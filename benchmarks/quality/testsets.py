@@ -1,7 +1,9 @@
-"""Make the tests of `python -m benchmarks.quality.accuracy` as folders of WAV files, the same for all systems.
+"""Make the tests of `python -m benchmarks.quality.accuracy` as folders of WAV files, the same for
+all systems.
 
-OUT/TEST/*.wav are 16 kHz mono 16 bit. OUT/tests.tsv states for each file its test, its truth (`speech`, `music`, `speech+music`,
-`neither`), the recording it was cut from (the unit of all intervals) and, for mixtures, how many dB the music is lower.
+OUT/TEST/*.wav are 16 kHz mono 16 bit. OUT/tests.tsv states for each file its test, its truth
+(`speech`, `music`, `speech+music`, `neither`), the recording it was cut from (the unit of all
+intervals) and, for mixtures, how many dB the music is lower.
 
 | test | what |
 |---|---|
@@ -13,8 +15,9 @@ OUT/TEST/*.wav are 16 kHz mono 16 bit. OUT/tests.tsv states for each file its te
 | mixtures | the i-th speech and i-th music clip of 5 s, of equal RMS but music 0, 5, 10 dB lower in turn |
 | hard | singing, rap, voice over music of at least 0.25 s: the first minute with sound; no truth, answers are reported |
 
-Crops with an RMS of -60 dBFS or less are left out. test_a_corrected.tsv corrects labels of test_a_clips.tsv.xz and states why. Clips with
-a corrected label are in no mixture, so that the mixtures stay the same.
+Crops with an RMS of -60 dBFS or less are left out. test_a_corrected.tsv corrects labels of
+test_a_clips.tsv.xz and states why. Clips with a corrected label are in no mixture, so that the
+mixtures stay the same.
 """
 
 from __future__ import annotations
@@ -58,7 +61,9 @@ class Clip:
 
 
 def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
-    """Write all tests to `out`, or read them if all are there. Raises MsEdgeError if audio is missing."""
+    """Write all tests to `out`, or read them if all are there. Raises MsEdgeError if audio is
+    missing.
+    """
     listing = out / "tests.tsv"
     if not listing.exists():
         require_test_a(corpus)
@@ -131,7 +136,8 @@ def telephone(audio: Float32, seed: list[int]) -> Float32:
 
 
 def fixed_clips() -> list[dict[str, str]]:
-    """Return the clips of test_a: label, seconds, package, path, start_s, and `file`, its path in the corpus.
+    """Return the clips of test_a: label, seconds, package, path, start_s, and `file`, its path in
+    the corpus.
 
     `called` is the label before its correction, if there is one.
     """
@@ -150,7 +156,9 @@ def fixed_clips() -> list[dict[str, str]]:
 
 
 def whole(corpus: Path, row: Mapping[str, str]) -> bool:
-    """Return whether a corpus has a whole fixed clip; tracker modules that were read as MP3 have only hundredths of a second."""
+    """Return whether a corpus has a whole fixed clip; tracker modules that were read as MP3 have
+    only hundredths of a second.
+    """
     path, end_s = corpus / row["file"], float(row["start_s"]) + float(row["seconds"])
     return path.exists() and soundfile.info(path).duration >= end_s - 1e-3
 

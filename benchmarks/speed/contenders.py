@@ -1,7 +1,9 @@
-"""The systems that are timed: ms-edge as installed, the floor, the same model on other runtimes, and other systems.
+"""The systems that are timed: ms-edge as installed, the floor, the same model on other runtimes,
+and other systems.
 
-Each is a worker that reads paths and prints a JSON line per file (`benchmarks/peers`), in its own environment. Started for one path, a
-worker is also the whole command of its system. ms-edge's whole command is `ms-edge classify`.
+Each is a worker that reads paths and prints a JSON line per file (`benchmarks/peers`), in its own
+environment. Started for one path, a worker is also the whole command of its system. ms-edge's whole
+command is `ms-edge classify`.
 """
 
 from __future__ import annotations
@@ -90,7 +92,9 @@ def contenders(out: Path, model: Path | None, peers: bool) -> tuple[list[Contend
 
 
 def installed_bytes(contender: Contender) -> dict[str, int] | None:
-    """Return the bytes of each package in the site-packages of a system, with bytecode and without pip."""
+    """Return the bytes of each package in the site-packages of a system, with bytecode and without
+    pip.
+    """
     if contender.folder is None:
         return None
     sizes: dict[str, int] = {}
@@ -214,7 +218,9 @@ def _peer(peer: Peer, folder: Path) -> Contender:
 
 
 def _check_record(recording: Recording, answer: dict[str, Any]) -> None:
-    """Check a record of ms-edge: the label, or the seconds of each of two labels, and that there is no warning."""
+    """Check a record of ms-edge: the label, or the seconds of each of two labels, and that there is
+    no warning.
+    """
     if answer.get("warnings") or "error" in answer:
         raise BrokenError(f"says {answer.get('warnings') or answer['error']}")
     if recording.label:
@@ -222,7 +228,8 @@ def _check_record(recording: Recording, answer: dict[str, Any]) -> None:
             raise BrokenError(f"says {answer['label']}, it is {recording.label}")
         return
     for label, share in recording.shares.items():
-        # The recording is tiled from short clips, so ms-edge answers both or neither for some seconds.
+        # The recording is tiled from short clips, so ms-edge answers both or neither for some
+        # seconds.
         if abs(answer["seconds"].get(label, 0) / recording.seconds - share) > MOST_OFF:
             raise BrokenError(f"says {answer['seconds']}, {share:.0%} of it is {label}")
 
@@ -260,7 +267,9 @@ def same_model(answer: dict[str, Any], ours: dict[str, Any]) -> None:
 
 
 def _versions(python: Path, *names: str) -> dict[str, str]:
-    """Return the versions of packages in a Python's environment, by default of those that ms-edge needs."""
+    """Return the versions of packages in a Python's environment, by default of those that ms-edge
+    needs.
+    """
     names = names or ("ms-edge", "numpy", "onnxruntime", "soundfile", "soxr", "scipy")
     code = (
         "import importlib.metadata as m, json, platform, sys\n"

@@ -1,13 +1,17 @@
-"""Measure how fast a CUDA device scores windows with a model that takes the waveform, beside the CPU and the copying of samples.
+"""Measure how fast a CUDA device scores windows with a model that takes the waveform, beside the
+CPU and the copying of samples.
 
     python -m benchmarks.speed.gpu MODEL.onnx [--device cuda:0] [--batches 1 16 256 4096] [-o FILE.json]
 
-MODEL is a result of `ms-export convert --input waveform`. Windows of real audio, a hop apart, are scored in batches of a fixed size in
-these ways. *cpu*: the same model on one thread (a features model, which `ms-edge benchmark` measures, is twice as fast there). On the
-device, *run*: from NumPy arrays to NumPy arrays; *bound*: from memory kept on the device (I/O binding), with scores copied back;
-*graph*: the same, with the kernels launched as one CUDA graph; *moving*: only the copying of samples to the device. Each way first
-scores other windows than before, and its scores must be within the model's own tolerance of the CPU's. A way that is wrong or not
-available is reported and not timed. Ways take turns. The exit status is 1 if a way is wrong or the device has no way.
+MODEL is a result of `ms-export convert --input waveform`. Windows of real audio, a hop apart, are
+scored in batches of a fixed size in these ways. *cpu*: the same model on one thread (a features
+model, which `ms-edge benchmark` measures, is twice as fast there). On the device, *run*: from NumPy
+arrays to NumPy arrays; *bound*: from memory kept on the device (I/O binding), with scores copied
+back;
+*graph*: the same, with the kernels launched as one CUDA graph; *moving*: only the copying of
+samples to the device. Each way first scores other windows than before, and its scores must be
+within the model's own tolerance of the CPU's. A way that is wrong or not available is reported and
+not timed. Ways take turns. The exit status is 1 if a way is wrong or the device has no way.
 """
 
 from __future__ import annotations
@@ -47,7 +51,9 @@ Call = Callable[[Float32], Float32]
 
 
 class Bound:
-    """A session with fixed input and output memory, on the CPU or a CUDA device, for one batch size."""
+    """A session with fixed input and output memory, on the CPU or a CUDA device, for one batch
+    size.
+    """
 
     def __init__(self, model: Model, device: str, options: dict[str, str], shape: tuple[int, int]) -> None:
         ort: Any = import_onnxruntime()
@@ -81,7 +87,9 @@ class Bound:
 
 
 def ways(path: str, device: str, shape: tuple[int, int]) -> dict[str, Call | str]:
-    """Return each way to score windows (windows, samples) by name, or the reason why it is not available."""
+    """Return each way to score windows (windows, samples) by name, or the reason why it is not
+    available.
+    """
     cpu = Model.load(path, "cpu")
     made: dict[str, Callable[[], Call]] = {"cpu": lambda: cpu.scores}
     made[f"{device}, run"] = lambda: Model.load(path, device).scores
@@ -99,7 +107,9 @@ def ways(path: str, device: str, shape: tuple[int, int]) -> dict[str, Call | str
 
 
 def measure(path: str, device: str, windows: Float32, seconds: float = SECONDS) -> dict[str, Any]:
-    """Return for each way the median and 99th percentile in ms per batch, and audio over time; or `absent` or `wrong`."""
+    """Return for each way the median and 99th percentile in ms per batch, and audio over time; or
+    `absent` or `wrong`.
+    """
     model = Model.load(path, "cpu")
     tolerance, audio_s = model.metadata.golden.score_tolerance, len(windows) * model.metadata.spec.hop_s
     # Two batches in turn, so that a way that keeps its first input is found.
@@ -145,7 +155,9 @@ def measure(path: str, device: str, windows: Float32, seconds: float = SECONDS) 
 
 
 def real_windows(model: Model, count: int, folder: Path) -> Float32:
-    """Return windows of speech and music, (count, samples), float32, a hop apart, repeated as needed."""
+    """Return windows of speech and music, (count, samples), float32, a hop apart, repeated as
+    needed.
+    """
     spec = model.metadata.spec
     audio = np.concatenate([read_mono(one(folder, label).path, spec.sample_rate_hz) for label in LABELS])
     starts = range(0, len(audio) - spec.clip_samples + 1, spec.hop_samples)

@@ -1,10 +1,12 @@
-"""Rebuild the Keras network of a model file with the weights in the file, for TensorFlow and LiteRT. benchmarks.speed starts it.
+"""Rebuild the Keras network of a model file with the weights in the file, for TensorFlow and
+LiteRT. benchmarks.speed starts it.
 
     python -m benchmarks.speed.keras_model MODEL FOLDER
 
-Builds the network of the file's recipe and sets the weights of the graph. In the graph, batch normalisation is part of the
-convolutions; in the rebuilt network it only adds their biases. Writes FOLDER/model.keras and FOLDER/spec.json if both networks give the
-same scores. Exits 1 with a sentence if the model is of another kind.
+Builds the network of the file's recipe and sets the weights of the graph. In the graph, batch
+normalisation is part of the convolutions; in the rebuilt network it only adds their biases. Writes
+FOLDER/model.keras and FOLDER/spec.json if both networks give the same scores. Exits 1 with a
+sentence if the model is of another kind.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Measure how long one clip and one streamed hop take, and each stage of them. benchmarks.speed starts it in ms-edge's environment.
+"""Measure how long one clip and one streamed hop take, and each stage of them. benchmarks.speed
+starts it in ms-edge's environment.
 
     python latency.py RUNS SECONDS MODEL FILE...
 
-Times each FILE from its path to its label, and the hops of a stream (the first FILE's samples, in blocks of one hop): percentiles of RUNS
-runs without instruments, then the mean of each stage over a quarter as many runs with instruments. Each part takes at most SECONDS. Time
-outside the stages is the rest. Prints JSON.
+Times each FILE from its path to its label, and the hops of a stream (the first FILE's samples, in
+blocks of one hop): percentiles of RUNS runs without instruments, then the mean of each stage over a
+quarter as many runs with instruments. Each part takes at most SECONDS. Time outside the stages is
+the rest. Prints JSON.
 """
 
 import json
@@ -69,7 +71,9 @@ class Stages:
 
 
 def hops(classifier: Classifier, samples: Any, heard: Counter[str]) -> Iterator[float]:
-    """Yield the seconds from the arrival of each hop of an endless stream to its line; count the labels."""
+    """Yield the seconds from the arrival of each hop of an endless stream to its line; count the
+    labels.
+    """
     spec = classifier.spec
     blocks = [samples[at : at + spec.hop_samples] for at in range(0, len(samples), spec.hop_samples)]
     windows = classifier.stream(cycle(blocks), spec.sample_rate_hz)

@@ -98,7 +98,9 @@ def plot(found: Found, folder: Path) -> None:
 
 
 def _bars(axis: Any, values: dict[str, list[float]], unit: str) -> None:
-    """Draw medians and quartiles as horizontal bars on a logarithmic axis, with ms-edge in another colour."""
+    """Draw medians and quartiles as horizontal bars on a logarithmic axis, with ms-edge in another
+    colour.
+    """
     for row, (name, (middle, low, high)) in enumerate(reversed(values.items())):
         colour = "tab:blue" if name.startswith(OURS) else "lightgrey"
         axis.barh(row, middle, 0.7, xerr=[[middle - low], [high - middle]], color=colour)

@@ -1,7 +1,9 @@
-"""Make the recordings that systems are timed on: real audio, tiled from the sample clips in tests/data, with hardly any silence.
+"""Make the recordings that systems are timed on: real audio, tiled from the sample clips in
+tests/data, with hardly any silence.
 
-Clips of one label follow each other in random order, each from a random start and attenuated by 0 to 10 dB. Recordings longer than 10 s
-are speech in their first half and music in their second. Shorter recordings have one label.
+Clips of one label follow each other in random order, each from a random start and attenuated by 0
+to 10 dB. Recordings longer than 10 s are speech in their first half and music in their second.
+Shorter recordings have one label.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class Recording:
 
 
 def make(folder: Path, seconds: float, kind: str, shares: dict[str, float], seed: int = 0) -> Recording:
-    """Write one file unless it exists: `kind` is wav, flac or mp3 (16 kHz mono), or stereo44 (44.1 kHz WAV, 16 bits)."""
+    """Write one file unless it exists: `kind` is wav, flac or mp3 (16 kHz mono), or stereo44 (44.1
+    kHz WAV, 16 bits).
+    """
     name = f"{kind}-{seconds:g}s-{''.join(label[0] for label, share in shares.items() if share)}-{seed}"
     path = folder / f"{name}.{'wav' if kind == 'stereo44' else kind}"
     rate_hz, channels = (44_100, 2) if kind == "stereo44" else (RATE_HZ, 1)

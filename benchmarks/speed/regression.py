@@ -1,12 +1,15 @@
-"""Count what the hot path costs and compare with a stored baseline; counts do not depend on how busy a machine is.
+"""Count what the hot path costs and compare with a stored baseline; counts do not depend on how
+busy a machine is.
 
     python -m benchmarks.speed.regression              compare with baseline.json; exit status 1 if a count has grown by 10 %
     python -m benchmarks.speed.regression --update     store the counts as the new baseline (`make bench-baseline`)
 
-The hot path classifies two sample recordings (16 kHz mono; 44.1 kHz stereo) and streams one in blocks of a hop, after a first time that
-is not counted. *calls*: calls of Python functions, and of C functions by Python. *peak_bytes*: the most memory that Python and NumPy
-hold at once. *instructions*: those of the hot path, by `valgrind --tool=callgrind` (which hides AVX-512, so that machines agree). *start
-instructions*: those of the process before that, with imports and loading. Counts hold for the same versions and kind of processor.
+The hot path classifies two sample recordings (16 kHz mono; 44.1 kHz stereo) and streams one in
+blocks of a hop, after a first time that is not counted. *calls*: calls of Python functions, and of
+C functions by Python. *peak_bytes*: the most memory that Python and NumPy hold at once.
+*instructions*: those of the hot path, by `valgrind --tool=callgrind` (which hides AVX-512, so that
+machines agree). *start instructions*: those of the process before that, with imports and loading.
+Counts hold for the same versions and kind of processor.
 """
 
 from __future__ import annotations
@@ -38,7 +41,9 @@ REPEATS = 8  # repetitions of the hot path under valgrind, since loading varies 
 
 
 class HotPath:
-    """A loaded classifier and its inputs. A call does the work once; the constructor has done it once before."""
+    """A loaded classifier and its inputs. A call does the work once; the constructor has done it
+    once before.
+    """
 
     def __init__(self) -> None:
         self._classifier = Classifier(device="cpu")
@@ -89,7 +94,8 @@ def counts() -> dict[str, int]:
 
 
 def instructions() -> dict[str, int]:
-    """Return `instructions` of the hot path and `start_instructions`, counted in two other processes.
+    """Return `instructions` of the hot path and `start_instructions`, counted in two other
+    processes.
 
     This needs valgrind and takes one to two minutes.
     """
@@ -127,7 +133,9 @@ def setting() -> dict[str, str]:
 
 
 def grown(found: dict[str, int], baseline: dict[str, int]) -> list[str]:
-    """Return a sentence for each count that is over its baseline by more than GROWTH, or has no baseline."""
+    """Return a sentence for each count that is over its baseline by more than GROWTH, or has no
+    baseline.
+    """
     said = []
     for name, count in found.items():
         before = baseline.get(name)

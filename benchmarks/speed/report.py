@@ -2,8 +2,9 @@
 
     python -m benchmarks.speed.report SPEED.json [--against OLD.json] [--docs]
 
-Writes speed.md and plots beside the JSON. With --docs, writes the JSON to docs/benchmarks/speed.json, the plots beside it, and the page
-docs/benchmarks.md (`make bench-docs JSON=...`).
+Writes speed.md and plots beside the JSON. With --docs, writes the JSON to
+docs/benchmarks/speed.json, the plots beside it, and the page docs/benchmarks.md (`make bench-docs
+JSON=...`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from benchmarks.speed.words import FILES, SCHEMA, Found
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 BUSY = 0.5  # a larger load means that other programs used the machine
-# Ratio of the slowest to the fastest time of the same work between cases; a larger one means that other programs used the cores.
+# Ratio of the slowest to the fastest time of the same work between cases; a larger one means that
+# other programs used the cores.
 UNSTEADY = 1.25
 HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: a process that has
 answered once, from the path to the answer. *Floor*: read the file, mix and resample it to 16 kHz mono, and
@@ -81,7 +83,9 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
 
 
 def unsteadiness(machine: Found) -> float:
-    """Return the ratio of the slowest to the fastest time of the same work between cases; 1 for older runs."""
+    """Return the ratio of the slowest to the fastest time of the same work between cases; 1 for
+    older runs.
+    """
     times = machine.get("pace_s", [1.0])
     return float(max(times) / min(times))
 
@@ -96,7 +100,9 @@ def _pace(machine: Found) -> str:
 
 
 def comparison(found: Found, old: Found) -> str:
-    """Return each system's times over those of an earlier run; systems other than ms-edge show how alike the machines were."""
+    """Return each system's times over those of an earlier run; systems other than ms-edge show how
+    alike the machines were.
+    """
     rows = []
     for case, systems in found["cases"].items():
         for name, one in systems.items():

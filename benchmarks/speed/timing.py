@@ -27,8 +27,8 @@ ONE_THREAD = {
     **{f"{library}_NUM_THREADS": "1" for library in LIBRARIES},
     **{f"TF_NUM_{kind}OP_THREADS": "1" for kind in ("INTRA", "INTER")},
 }
-# On Linux, a process inherits the largest memory of its parent, so a small process starts the measured one.
-# Smaller values than that process's few MB cannot be measured.
+# On Linux, a process inherits the largest memory of its parent, so a small process starts the
+# measured one. Smaller values than that process's few MB cannot be measured.
 LAUNCHER = """
 import json, os, signal, sys, time
 out, cores, most, *command = sys.argv[1:]
@@ -51,7 +51,9 @@ class BrokenError(Exception):
 
 @dataclass(frozen=True)
 class Done:
-    """A finished command: seconds from start to end, peak memory in bytes, printed lines, CPU seconds."""
+    """A finished command: seconds from start to end, peak memory in bytes, printed lines, CPU
+    seconds.
+    """
 
     wall_s: float
     peak_bytes: int
@@ -60,7 +62,9 @@ class Done:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of child processes: no Python variables of this process, one thread in each library."""
+    """Return the environment of child processes: no Python variables of this process, one thread in
+    each library.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return {**kept, "TF_CPP_MIN_LOG_LEVEL": "3", **ONE_THREAD, **more}
 
@@ -127,7 +131,9 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def pace(cores: Sequence[int]) -> float:
-    """Return the median seconds of a fixed piece of work, which shows whether the machine keeps its pace."""
+    """Return the median seconds of a fixed piece of work, which shows whether the machine keeps its
+    pace.
+    """
     kept, times = os.sched_getaffinity(0), []
     frames = np.random.default_rng(0).normal(size=(200, 400)).astype(np.float32)
     os.sched_setaffinity(0, cores)

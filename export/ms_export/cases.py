@@ -1,6 +1,8 @@
-"""The cases that implementations are compared on: signals, lengths and rates that show where front ends differ.
+"""The cases that implementations are compared on: signals, lengths and rates that show where front
+ends differ.
 
-Each case is a recording of any rate and length with one or two channels. The comparison begins with it.
+Each case is a recording of any rate and length with one or two channels. The comparison begins with
+it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ OTHER_RATES_HZ = (8_000, 16_000, 44_100, 48_000)
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One recording to compare: samples (n, channels), float32, at `sample_rate_hz`. `real` says that it is no synthetic signal."""
+    """One recording to compare: samples (n, channels), float32, at `sample_rate_hz`. `real` says
+    that it is no synthetic signal.
+    """
 
     name: str
     samples: Float32
@@ -56,8 +60,8 @@ def synthetic_signals(
 ) -> dict[str, Callable[[], Float64]]:
     """Return functions that make signals (length,) at a rate (default: the spec's), by name.
 
-    Each signal shows errors that the others hide. Noise alone hides most errors: two transforms that differ at the ends of the
-    window or in one bin give nearly the same result for it.
+    Each signal shows errors that the others hide. Noise alone hides most errors: two transforms
+    that differ at the ends of the window or in one bin give nearly the same result for it.
     """
     rate_hz = sample_rate_hz or spec.sample_rate_hz
     time_s = np.arange(length) / rate_hz
@@ -117,7 +121,9 @@ def _pink(noise: Float64) -> Float64:
 
 
 def lengths(spec: FrontEndSpec, sample_rate_hz: int) -> dict[str, int]:
-    """Return lengths in samples at a rate, by name: those at which the arithmetic of frames and windows may be wrong."""
+    """Return lengths in samples at a rate, by name: those at which the arithmetic of frames and
+    windows may be wrong.
+    """
     clip = round(spec.clip_s * sample_rate_hz)
     half = max(1, round(spec.frame_step / 2 * sample_rate_hz / spec.sample_rate_hz))
     return {
@@ -132,11 +138,13 @@ def lengths(spec: FrontEndSpec, sample_rate_hz: int) -> dict[str, int]:
 
 
 def grid(spec: FrontEndSpec, real: Mapping[str, Real], *, everything: bool = False) -> Iterator[Case]:
-    """Yield cases of signals, lengths, rates and channels: with `everything` all combinations, else enough to have every pair.
+    """Yield cases of signals, lengths, rates and channels: with `everything` all combinations, else
+    enough to have every pair.
 
-    By default the rate changes with the signal and the length, as in a Latin square: each signal occurs with each length, and
-    each signal and each length with each rate. Stereo has the signal in one channel and a quarter of it in the other, so that a
-    sum of the channels differs from their mean.
+    By default the rate changes with the signal and the length, as in a Latin square: each signal
+    occurs with each length, and each signal and each length with each rate. Stereo has the signal
+    in one channel and a quarter of it in the other, so that a sum of the channels differs from
+    their mean.
     """
     rates_hz = (spec.sample_rate_hz, *(rate for rate in OTHER_RATES_HZ if rate != spec.sample_rate_hz))
     names = [*synthetic_signals(spec, 1), *real]
@@ -158,7 +166,8 @@ def grid(spec: FrontEndSpec, real: Mapping[str, Real], *, everything: bool = Fal
 
 
 def cases_digest(names: Iterator[str] | list[str], data: Mapping[str, str]) -> str:
-    """Return a SHA-256 of the names of the cases that were compared and of the digests of their recordings.
+    """Return a SHA-256 of the names of the cases that were compared and of the digests of their
+    recordings.
 
     Samples are not in it, because the last bits of a sine depend on the processor.
     """

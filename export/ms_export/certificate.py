@@ -1,4 +1,6 @@
-"""Report a comparison with TensorFlow: an entry in the model file, a page with a picture, and a table for the terminal."""
+"""Report a comparison with TensorFlow: an entry in the model file, a page with a picture, and a
+table for the terminal.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,14 @@ VERSIONS = ("ms-edge", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", 
 
 
 def parity_entry(reports: Sequence[Report], data: dict[str, str]) -> dict[str, Any]:
-    """Return the `.parity` entry: what was compared, and for each stage the difference nearest to its tolerance.
+    """Return the `.parity` entry: what was compared, and for each stage the difference nearest to
+    its tolerance.
 
-    It covers the served model and its network with each optimisation level, batch size and number of threads. The references in
-    another precision are only in the report.
+    It covers the served model and its network with each optimisation level, batch size and number
+    of threads. The references in another precision are only in the report.
     """
-    # Without other precisions and devices, because the same run must give the same bytes also on machines with a GPU.
+    # Without other precisions and devices, because the same run must give the same bytes also on
+    # machines with a GPU.
     here = [r for r in reports if not r.name.endswith(("float64", SUFFIX)) and r.name not in (RUNS, RUNS_OF_KERAS)]
     findings = [f for report in here for f in report.findings]
     served = next(report for report in reports if report.name == SERVED)
@@ -40,7 +44,9 @@ def parity_entry(reports: Sequence[Report], data: dict[str, str]) -> dict[str, A
 
 
 def _steps(reports: Mapping[str, Report]) -> dict[str, Any]:
-    """Return, for a model that answers runs of windows, how far their scores are from those of single windows and of Keras."""
+    """Return, for a model that answers runs of windows, how far their scores are from those of
+    single windows and of Keras.
+    """
     if RUNS not in reports:
         return {}
     runs = reports[RUNS]
@@ -74,7 +80,9 @@ def _stages(findings: Sequence[Finding], *, resampled: bool) -> dict[str, Any]:
 
 
 def write(reports: Sequence[Report], model: Model, path: Path, source: str) -> None:
-    """Write the report of a comparison to `path` (Markdown), and its picture beside it to a PNG of the same name."""
+    """Write the report of a comparison to `path` (Markdown), and its picture beside it to a PNG of
+    the same name.
+    """
     title = Path(model.path).name
     facts = {
         "model": f"{_cell(model.metadata.recipe)}, SHA-256 `{model.sha256}`",
@@ -88,7 +96,9 @@ def write(reports: Sequence[Report], model: Model, path: Path, source: str) -> N
 
 
 def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[str, str]) -> str:
-    """Return the report as Markdown: what was compared, and the worst case of each stage of each implementation."""
+    """Return the report as Markdown: what was compared, and the worst case of each stage of each
+    implementation.
+    """
     served = next((report for report in reports if report.name.endswith(SERVED)), reports[0])
     lines = [
         f"# Parity with TensorFlow: {title}",
@@ -159,7 +169,8 @@ def draw(reports: Sequence[Report], path: Path, title: str) -> None:
                 bounded = np.isfinite(found[0].tolerance)
                 tolerance = max(d.tolerance for d in found) if bounded else 1.0
                 least, most = tolerance * 1e-6, tolerance * 100
-                # There is one line for all tolerances: a difference with a smaller tolerance is scaled up to the largest one.
+                # There is one line for all tolerances: a difference with a smaller tolerance is
+                # scaled up to the largest one.
                 scaled = [d.largest * (tolerance / d.tolerance if bounded else 1) for d in found]
                 largest = np.clip([least if value == 0 else value for value in scaled], least, most)
                 largest = np.nan_to_num(largest, nan=most)
@@ -176,7 +187,9 @@ def draw(reports: Sequence[Report], path: Path, title: str) -> None:
 
 
 def table(reports: Sequence[Report]) -> str:
-    """Return a table for the terminal: one line per implementation, with its largest difference at each stage."""
+    """Return a table for the terminal: one line per implementation, with its largest difference at
+    each stage.
+    """
     stages = [stage for stage in STAGES if any(f.stage == stage for report in reports for f in report.findings)]
     width = max(len(report.name) for report in reports) + 2
     lines = [

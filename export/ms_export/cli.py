@@ -189,7 +189,9 @@ def _add_triton(commands: Any) -> None:
 
 
 def _add_source_arguments(to: argparse.ArgumentParser, name: str) -> None:
-    """Add the arguments of SourceOptions; `name` is that of the run, an option if it begins with `-`."""
+    """Add the arguments of SourceOptions; `name` is that of the run, an option if it begins with
+    `-`.
+    """
     text = "a run folder of ms-train fit, or a Keras model (.keras)"
     if name.startswith("-"):
         to.add_argument(name, dest="run", type=Path, metavar="RUN", help=text, required=True)

@@ -1,4 +1,6 @@
-"""Convert a run to one self-describing ONNX file, if the edge runtime gives the results of TensorFlow."""
+"""Convert a run to one self-describing ONNX file, if the edge runtime gives the results of
+TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,13 @@ def convert(
     licence: str = "unspecified",
     input: str = FEATURES,
 ) -> list[Report]:
-    """Convert a run to the model file `out` and return the reports of its comparison with TensorFlow.
+    """Convert a run to the model file `out` and return the reports of its comparison with
+    TensorFlow.
 
-    `input` is the input of the model: `features`, or the `waveform`, with the front end in the graph. The served model is compared
-    from the recording on, on real clips held out from training and on the grid. The file is written atomically, and only if each
-    stage of each case is within its tolerance, together with a report, `NAME.parity.md` and `.parity.png`. Otherwise raises
+    `input` is the input of the model: `features`, or the `waveform`, with the front end in the
+    graph. The served model is compared from the recording on, on real clips held out from training
+    and on the grid. The file is written atomically, and only if each stage of each case is within
+    its tolerance, together with a report, `NAME.parity.md` and `.parity.png`. Otherwise raises
     ExportError(`no-parity`) and writes nothing.
     """
     report = out.with_name(f"{out.stem if out.suffix == '.onnx' else out.name}.parity.md")
@@ -74,7 +78,8 @@ def convert(
 
 
 def _graph(run: Run, input: str) -> tuple[onnx.ModelProto, int | None]:
-    """Return the graph of a run, and the frames between two windows if the graph takes runs of windows.
+    """Return the graph of a run, and the frames between two windows if the graph takes runs of
+    windows.
 
     Raises ExportError(`bad-network`) if the network cannot be converted.
     """
@@ -94,14 +99,19 @@ def _graph(run: Run, input: str) -> tuple[onnx.ModelProto, int | None]:
 
 
 def require_golden(model: Model) -> None:
-    """Raise ExportError(`no-parity`) if a model does not give the results of its golden vector on this machine."""
+    """Raise ExportError(`no-parity`) if a model does not give the results of its golden vector on
+    this machine.
+    """
     for stage, found in golden_deviations(model).failed.items():
         raise ExportError("no-parity", f"{model.path}: the golden vector's {stage} differ by {found}.")
 
 
 def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, everything: bool = False) -> list[Report]:
-    """Compare a model file with its run, on real clips and the grid; return one report for each implementation."""
-    # Without this, TensorFlow divides sums among its threads at random, and the differences vary from process to process.
+    """Compare a model file with its run, on real clips and the grid; return one report for each
+    implementation.
+    """
+    # Without this, TensorFlow divides sums among its threads at random, and the differences vary
+    # from process to process.
     tf.config.experimental.enable_op_determinism()
     model = Model.load(path, "cpu")
     spec = model.metadata.spec

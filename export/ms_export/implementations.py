@@ -1,4 +1,6 @@
-"""The implementations that must equal TensorFlow: other transforms, the model as served, and its network with every option."""
+"""The implementations that must equal TensorFlow: other transforms, the model as served, and its
+network with every option.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from ms_export.waveform import computed_features
 
 
 def edge_front_end(spec: FrontEndSpec, front_end: FrontEnd | None = None) -> Callable[[Case], Stages]:
-    """Return a function that computes the stages up to the features as a deployed machine does: soxr streams, NumPy in float32."""
+    """Return a function that computes the stages up to the features as a deployed machine does:
+    soxr streams, NumPy in float32.
+    """
     front_end = front_end or FrontEnd(spec)
 
     def stages(case: Case) -> Stages:
@@ -44,7 +48,8 @@ def edge_front_end(spec: FrontEndSpec, front_end: FrontEnd | None = None) -> Cal
 def double_front_end(spec: FrontEndSpec) -> Callable[[Case], Stages]:
     """Return a function that computes spectra and features with SciPy in float64.
 
-    If two float32 transforms differ, it shows which one is wrong. It takes the windows of the reference.
+    If two float32 transforms differ, it shows which one is wrong. It takes the windows of the
+    reference.
     """
     source = Reference(spec)
     seen = min(spec.frame_length, spec.fft_length)
@@ -69,7 +74,9 @@ def double_front_end(spec: FrontEndSpec) -> Callable[[Case], Stages]:
 
 
 def graph_front_end(spec: FrontEndSpec, content: bytes) -> Callable[[Case], Stages]:
-    """Return a function that gives what a waveform model computes inside, for the windows that a deployed machine cuts."""
+    """Return a function that gives what a waveform model computes inside, for the windows that a
+    deployed machine cuts.
+    """
     computed = computed_features(content)
 
     def stages(case: Case) -> Stages:
@@ -84,7 +91,8 @@ def graph_front_end(spec: FrontEndSpec, content: bytes) -> Callable[[Case], Stag
 class OnnxNetwork:
     """The network of a model file with chosen session options, from inputs to logits and scores.
 
-    If the network answers runs of windows, the rows of its results are the windows of all runs, in order.
+    If the network answers runs of windows, the rows of its results are the windows of all runs, in
+    order.
     """
 
     def __init__(
@@ -106,7 +114,9 @@ class OnnxNetwork:
         self._batch = batch
 
     def __call__(self, inputs: Array) -> tuple[Array, Array]:
-        """Return logits (n, outputs) and scores (n, labels). A smaller last batch is filled up with its own rows."""
+        """Return logits (n, outputs) and scores (n, labels). A smaller last batch is filled up with
+        its own rows.
+        """
 
         def run(batch: Array) -> tuple[Array, Array]:
             full = np.resize(batch, (self._batch, *batch.shape[1:]))
@@ -138,7 +148,9 @@ def served(
     network: Callable[[Array], tuple[Array, Array]] | None = None,
     front_end: Callable[[Case], Stages] | None = None,
 ) -> Callable[[Case], Stages]:
-    """Return a function that computes all stages as a served model does; `network`, if given, computes logits and scores instead."""
+    """Return a function that computes all stages as a served model does; `network`, if given,
+    computes logits and scores instead.
+    """
     metadata = model.metadata
     front_end = front_end or edge_front_end(metadata.spec)
 
@@ -156,10 +168,11 @@ def served(
 
 
 def implementations(model: Model, content: bytes, *, everything: bool = False) -> list[Implementation]:
-    """Return all implementations for a model: transforms, optimisation levels, batch sizes, numbers of threads, devices.
+    """Return all implementations for a model: transforms, optimisation levels, batch sizes, numbers
+    of threads, devices.
 
-    An int8 or fp16 variant has only one, as served, whose labels are compared. With `everything`, each option of the network is
-    compared on all cases, not on every fourth or eighth.
+    An int8 or fp16 variant has only one, as served, whose labels are compared. With `everything`,
+    each option of the network is compared on all cases, not on every fourth or eighth.
     """
     spec = model.metadata.spec
     if variant := model.metadata.parity.get("variant"):
@@ -197,7 +210,8 @@ def implementations(model: Model, content: bytes, *, everything: bool = False) -
         Implementation("NumPy/SciPy, float64", double_front_end(spec), resampled=None),
         Implementation(SERVED, served(model, front_end=front_end), TOLERANCES, network=NETWORK_TOLERANCES),
         network("all optimisations", resampled=RESAMPLED),
-        # These use mostly the same kernels and networks cost most of the time, so they get fewer cases.
+        # These use mostly the same kernels and networks cost most of the time, so they get fewer
+        # cases.
         network("extended optimisations", every=4, level="ORT_ENABLE_EXTENDED"),
         network("basic optimisations", every=4, level="ORT_ENABLE_BASIC"),
         network("no optimisations", every=4, level="ORT_DISABLE_ALL"),

@@ -1,4 +1,6 @@
-"""Make the metadata of a model file, which `ms_edge.model.metadata` reads, and write it into the file."""
+"""Make the metadata of a model file, which `ms_edge.model.metadata` reads, and write it into the
+file.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,9 @@ def entries(
 ) -> dict[str, str]:
     """Return the `ms_edge.*` entries of a run's model.
 
-    The golden vector gets the tolerances of `features` and `scores`. `step_frames` is the number of frames between the starts of
-    two windows, for a graph that takes any number of frames. Raises UsageError if the licence is not one line of text.
+    The golden vector gets the tolerances of `features` and `scores`. `step_frames` is the number of
+    frames between the starts of two windows, for a graph that takes any number of frames. Raises
+    UsageError if the licence is not one line of text.
     """
     if not licence.isprintable():
         raise UsageError(f"--license {licence[:100]!a} is no line of text.")
@@ -48,7 +51,9 @@ def entries(
 
 
 def embed(graph: onnx.ModelProto, texts: dict[str, str]) -> bytes:
-    """Return the bytes of a model file: the graph with its metadata replaced by `texts`, in a fixed order."""
+    """Return the bytes of a model file: the graph with its metadata replaced by `texts`, in a fixed
+    order.
+    """
     del graph.metadata_props[:]
     for key in sorted(texts):
         graph.metadata_props.add(key=key, value=texts[key])
@@ -56,7 +61,9 @@ def embed(graph: onnx.ModelProto, texts: dict[str, str]) -> bytes:
 
 
 def _training(run: Run) -> dict[str, Any]:
-    """Return what the file states about the training: data, licences, epochs, accuracies and versions."""
+    """Return what the file states about the training: data, licences, epochs, accuracies and
+    versions.
+    """
     if not run.metrics:  # a Keras model without a run folder
         return {"keras_sha256": run.facts["keras_sha256"], "parameters": run.network.count_params()}
     data = json.dumps(run.sha256, sort_keys=True).encode()
@@ -81,7 +88,8 @@ def _training(run: Run) -> dict[str, Any]:
 
 
 def _origin(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data, licences and digest of the model that a run was fine-tuned from, and of that model's own origin.
+    """Return the data, licences and digest of the model that a run was fine-tuned from, and of that
+    model's own origin.
 
     The paths of folders are left out.
     """

@@ -1,4 +1,6 @@
-"""Convert a Keras network to an ONNX graph that is small, has only standard operators, and is the same in every process."""
+"""Convert a Keras network to an ONNX graph that is small, has only standard operators, and is the
+same in every process.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,13 @@ IR_VERSION = 8
 
 
 def to_onnx(network: keras.Model, feature_shape: tuple[int | None, ...], name: str) -> onnx.ModelProto:
-    """Convert a network of two outputs, logits and scores, to ONNX: features float32 (batch, *feature_shape) to scores (batch, labels).
+    """Convert a network of two outputs, logits and scores, to ONNX: features float32 (batch,
+    *feature_shape) to scores (batch, labels).
 
-    If the first size of `feature_shape` is None, the graph takes any number of frames and gives scores (batch, windows, labels).
-    Everything that is the same for each clip is computed here and not on the device: normalisations are folded into the
-    convolutions before them, and shapes become constants.
+    If the first size of `feature_shape` is None, the graph takes any number of frames and gives
+    scores (batch, windows, labels). Everything that is the same for each clip is computed here and
+    not on the device: normalisations are folded into the convolutions before them, and shapes
+    become constants.
     """
 
     def answer(features: tf.Tensor) -> tf.Tensor:
@@ -55,7 +59,9 @@ def canonical(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rename(graph: onnx.GraphProto) -> None:
-    """Name nodes and values by their place in the graph, and its input and output `features` and `scores`."""
+    """Name nodes and values by their place in the graph, and its input and output `features` and
+    `scores`.
+    """
     del graph.value_info[:]
     names = {graph.input[0].name: "features", graph.output[0].name: "scores"}
     initializers = {initializer.name: initializer for initializer in graph.initializer}
@@ -84,7 +90,9 @@ def _rename(graph: onnx.GraphProto) -> None:
 
 
 def _put_activation_last(graph: onnx.GraphProto) -> None:
-    """Swap a last transposition with the sigmoid or softmax before it, so that the input of the last node is the logits."""
+    """Swap a last transposition with the sigmoid or softmax before it, so that the input of the
+    last node is the logits.
+    """
     activation, last = graph.node[-2:]
     if activation.op_type not in ("Sigmoid", "Softmax") or last.op_type != "Transpose":
         return
@@ -100,7 +108,8 @@ def _put_activation_last(graph: onnx.GraphProto) -> None:
 
 
 def _bind_captures(graph: onnx.GraphProto, function: tf.types.experimental.ConcreteFunction) -> None:
-    """Make constants of captured tensors that are no variables, such as the mean of a Normalization layer.
+    """Make constants of captured tensors that are no variables, such as the mean of a Normalization
+    layer.
 
     tf2onnx leaves these as inputs of the graph.
     """
@@ -112,9 +121,11 @@ def _bind_captures(graph: onnx.GraphProto, function: tf.types.experimental.Concr
 
 
 def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int | None, ...]) -> onnx.ModelProto:
-    """Replace the computed shape of each Reshape by a constant; Keras computes the batch size with six nodes.
+    """Replace the computed shape of each Reshape by a constant; Keras computes the batch size with
+    six nodes.
 
-    The shapes are observed with batches of 2 and of 3. The one size that is proportional to the batch becomes -1.
+    The shapes are observed with batches of 2 and of 3. The one size that is proportional to the
+    batch becomes -1.
     """
     constants = {initializer.name for initializer in model.graph.initializer}
     computed = [node for node in model.graph.node if node.op_type == "Reshape" and node.input[1] not in constants]
@@ -150,7 +161,9 @@ def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int | Non
 
 
 def _optimised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph after onnxruntime's basic optimisations, which depend on no device and add no operators of its own."""
+    """Return the graph after onnxruntime's basic optimisations, which depend on no device and add
+    no operators of its own.
+    """
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

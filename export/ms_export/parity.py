@@ -1,7 +1,9 @@
-"""Parity: the same recordings through TensorFlow and through each implementation that must equal it, compared stage by stage.
+"""Parity: the same recordings through TensorFlow and through each implementation that must equal
+it, compared stage by stage.
 
-`check` compares each `Implementation` with the reference (`ms_export.reference`). An implementation has a name, a function from a
-case to the same stages (or some of them), and a tolerance for each stage. `ms_export.implementations` lists them all.
+`check` compares each `Implementation` with the reference (`ms_export.reference`). An implementation
+has a name, a function from a case to the same stages (or some of them), and a tolerance for each
+stage. `ms_export.implementations` lists them all.
 """
 
 from __future__ import annotations
@@ -29,12 +31,15 @@ SERVED = "as served"
 
 @dataclass(frozen=True)
 class Implementation:
-    """A function from a case to stages that must equal the reference's, and the tolerance of each stage.
+    """A function from a case to stages that must equal the reference's, and the tolerance of each
+    stage.
 
-    `tolerances` are for cases at the model's rate, `resampled` for cases at another rate; with None, such cases are left out, for
-    implementations that do not test resampling. `network` are the tolerances of logits and scores if the reference's network gets the
-    implementation's own features: they do not depend on how steep the network is. They hold for recordings at the model's rate.
-    With `real_only`, synthetic signals are left out. Of the remaining cases, one in `every` is compared.
+    `tolerances` are for cases at the model's rate, `resampled` for cases at another rate; with
+    None, such cases are left out, for implementations that do not test resampling. `network` are
+    the tolerances of logits and scores if the reference's network gets the implementation's own
+    features: they do not depend on how steep the network is. They hold for recordings at the
+    model's rate. With `real_only`, synthetic signals are left out. Of the remaining cases, one in
+    `every` is compared.
     """
 
     name: str
@@ -62,7 +67,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings about one implementation, how many cases and windows were compared, and the name of the reference."""
+    """All findings about one implementation, how many cases and windows were compared, and the name
+    of the reference.
+    """
 
     name: str
     findings: tuple[Finding, ...]
@@ -78,7 +85,8 @@ class Report:
     def worst(self) -> list[Finding]:
         """Return for each stage the finding that is nearest to its tolerance or furthest over it.
 
-        End-to-end findings come first, then those of the network alone, then those of resampled cases.
+        End-to-end findings come first, then those of the network alone, then those of resampled
+        cases.
         """
         found = []
         for kind in ((False, False), (False, True), (True, False)):
@@ -102,7 +110,9 @@ class Report:
 
 
 def nearness(found: Deviation) -> tuple[bool, float, float]:
-    """Return a sort key for deviations of different tolerances: over it or not, the share of the tolerance, the size."""
+    """Return a sort key for deviations of different tolerances: over it or not, the share of the
+    tolerance, the size.
+    """
     largest = float("inf") if np.isnan(found.largest) else found.largest
     share = largest / found.tolerance if found.tolerance else float("inf") if largest else 0.0
     return not found.passed, share, largest
@@ -117,8 +127,9 @@ def check(
 ) -> list[Report]:
     """Compare implementations with a reference over cases; return one report each, in their order.
 
-    A case whose rate is not the spec's is resampled. A stage is compared if the implementation, the reference and the tolerances
-    all have it. `network` is the reference's: features (n, ...) to logits and scores (n, ...).
+    A case whose rate is not the spec's is resampled. A stage is compared if the implementation, the
+    reference and the tolerances all have it. `network` is the reference's: features (n, ...) to
+    logits and scores (n, ...).
     """
     alone = None if network is None else _LastAnswer(network)
     comparisons = [_Comparison(implementation, spec, alone) for implementation in implementations]
@@ -130,7 +141,9 @@ def check(
 
 
 class _LastAnswer:
-    """A network that keeps its last answer: several implementations have the same array of features."""
+    """A network that keeps its last answer: several implementations have the same array of
+    features.
+    """
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -175,7 +188,9 @@ class _Comparison:
             self._add_network(case, found, expected)
 
     def _add_network(self, case: Case, found: Stages, expected: Stages) -> None:
-        """Compare logits and scores with those that the reference's network gives for the implementation's own features."""
+        """Compare logits and scores with those that the reference's network gives for the
+        implementation's own features.
+        """
         allowed, features = self._implementation.network, found.get("features")
         if self._network is None or not allowed or features is None or features.shape != expected["features"].shape:
             return
@@ -193,7 +208,9 @@ class _Comparison:
 
 @dataclass
 class _Labels:
-    """How many windows were compared, how many of these have another label, and the first case with such a window."""
+    """How many windows were compared, how many of these have another label, and the first case with
+    such a window.
+    """
 
     windows: int = 0
     others: int = 0
@@ -240,13 +257,16 @@ def _logit_scale(expected: Array) -> float:
 
 
 def _peak(expected: Array, resampled: bool) -> float:
-    # If a filter removes nearly all of a signal, the rest is no scale: use at least -60 dB of a full-scale tone.
+    # If a filter removes nearly all of a signal, the rest is no scale: use at least -60 dB of a
+    # full-scale tone.
     largest = float(np.abs(expected).max(initial=0.0))
     return max(largest, 1e-3 * expected.shape[-1]) if resampled else largest or 1.0
 
 
 def _in_passband(stage: str, spec: FrontEndSpec, case: Case) -> Any:
-    """Return the index of the bins or bands of a stage that both resamplers let through; of other stages, that of all values."""
+    """Return the index of the bins or bands of a stage that both resamplers let through; of other
+    stages, that of all values.
+    """
     top_hz = PASSBAND * min(case.sample_rate_hz, spec.sample_rate_hz) / 2
     bin_hz = spec.sample_rate_hz / spec.fft_length
     bins = max(1, int(top_hz / bin_hz) - 4)  # without the bins that the window leaks into
@@ -260,10 +280,11 @@ def _in_passband(stage: str, spec: FrontEndSpec, case: Case) -> Any:
 
 
 def _samples_deviation(found: Array, expected: Array, case: Case, spec: FrontEndSpec, tolerance: float) -> Deviation:
-    """Return the relative RMS difference of two resampled signals below `PASSBAND` of the lower Nyquist frequency.
+    """Return the relative RMS difference of two resampled signals below `PASSBAND` of the lower
+    Nyquist frequency.
 
-    Two good filters may differ above that frequency. The ends of the signals are faded out, because filters of different lengths
-    treat the zeros around a recording differently.
+    Two good filters may differ above that frequency. The ends of the signals are faded out, because
+    filters of different lengths treat the zeros around a recording differently.
     """
     if found.shape != expected.shape:
         return Deviation(float("inf"), tolerance, f"{found.shape[0]} samples instead of {expected.shape[0]}")
@@ -271,6 +292,7 @@ def _samples_deviation(found: Array, expected: Array, case: Case, spec: FrontEnd
     fade = np.hanning(len(expected))
     difference = np.fft.rfft(fade * (found.astype(np.float64) - expected))[:top]
     whole = np.fft.rfft(fade * expected)
-    # Relative to the whole signal, and at least to -60 dB of full scale, because a signal may lie outside the passband entirely.
+    # Relative to the whole signal, and at least to -60 dB of full scale, because a signal may lie
+    # outside the passband entirely.
     scale = max(float(np.linalg.norm(whole)), 1e-3 * float(np.linalg.norm(fade)) * np.sqrt(len(fade)) / 2)
     return Deviation(float(np.linalg.norm(difference)) / scale, tolerance)

@@ -24,9 +24,10 @@ EVERY_SIXTH = 6  # one clip in six is used again too loud and too quiet
 CLIPPED_GAIN = 10.0  # +20 dB, then clipped at full scale
 QUIET_GAIN = 0.01  # -40 dB
 
-# Operators that multiply, and operators between two of these that can also work on int8. Two parts remain fp32, with a few
-# hundred weights: the normalisation of features before the first convolution, and the last layer, because a step of 1/255 of
-# the range of its logits is up to 0.03 in score.
+# Operators that multiply, and operators between two of these that can also work on int8. Two parts
+# remain fp32, with a few hundred weights: the normalisation of features before the first
+# convolution, and the last layer, because a step of 1/255 of the range of its logits is up to 0.03
+# in score.
 INT8_OPERATORS = ["Conv", "MatMul", "Gemm", "Relu", "MaxPool", "AveragePool", "Reshape", "Transpose"]
 MULTIPLYING_OPERATORS = ("Conv", "MatMul", "Gemm")
 BATCH = 64
@@ -35,8 +36,8 @@ BATCH = 64
 def calibration_clips(recordings: Sequence[Recording], spec: FrontEndSpec) -> Float32:
     """Return the clips that set the ranges of int8 values: (clips, clip_samples), float32.
 
-    There are a hundred clips of each label (also of noise), from all its recordings. One in six occurs again 20 dB louder and
-    clipped, and again 40 dB quieter. The last clip is silence.
+    There are a hundred clips of each label (also of noise), from all its recordings. One in six
+    occurs again 20 dB louder and clipped, and again 40 dB quieter. The last clip is silence.
     """
     found: list[Float32] = []
     for label in dict.fromkeys(recording.label for recording in recordings):
@@ -69,7 +70,8 @@ def to_int8(graph: onnx.ModelProto, calibration: Float32) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as temporary:
         fp32, prepared, quantized = (Path(temporary) / f"{name}.onnx" for name in ("fp32", "prepared", "quantized"))
         onnx.save(graph, fp32)
-        # Infers shapes and folds constants, as its documentation advises. Symbolic shapes are for transformers and need sympy.
+        # Infers shapes and folds constants, as its documentation advises. Symbolic shapes are for
+        # transformers and need sympy.
         quant_pre_process(fp32, prepared, skip_symbolic_shape=True)
         last = [node.name for node in onnx.load(prepared).graph.node if node.op_type in MULTIPLYING_OPERATORS][-1:]
         quantize_static(
@@ -80,8 +82,9 @@ def to_int8(graph: onnx.ModelProto, calibration: Float32) -> onnx.ModelProto:
             op_types_to_quantize=INT8_OPERATORS,
             nodes_to_exclude=last,
             per_channel=True,
-            # Weights of 7 bits: with 8 bits, the 16-bit sums of x86 processors without VNNI overflow, and scores differ by up to
-            # 0.07 (measured). With 7 bits the scores are equal to the bit.
+            # Weights of 7 bits: with 8 bits, the 16-bit sums of x86 processors without VNNI
+            # overflow, and scores differ by up to 0.07 (measured). With 7 bits the scores are equal
+            # to the bit.
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -98,7 +101,9 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _plain(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a graph in the form that `ms-export convert` writes: nodes and names in order, our opset and IR version."""
+    """Return a graph in the form that `ms-export convert` writes: nodes and names in order, our
+    opset and IR version.
+    """
     known = {"", graph.graph.input[0].name, *(initializer.name for initializer in graph.graph.initializer)}
     pending, ordered = list(graph.graph.node), []
     while pending:  # converters append nodes at the end of the list

@@ -1,7 +1,8 @@
-"""Make smaller variants of an exported model, int8 and fp16, and compare each with it on its run's validation clips.
+"""Make smaller variants of an exported model, int8 and fp16, and compare each with it on its run's
+validation clips.
 
-A variant that loses too much accuracy is not written. Variants keep the model's input, output, decision and front end, so they are
-served in the same way.
+A variant that loses too much accuracy is not written. Variants keep the model's input, output,
+decision and front end, so they are served in the same way.
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ from ms_train.scores.metrics import accuracy
 
 MAX_LOSS_POINTS = 0.5  # percentage points of accuracy on the validation clips
 
-# Tolerance of the golden vector's scores, which are the variant's own. Devices without integer kernels (CUDA) compute the same
-# quantised values in floating point. A value near half a step may be rounded the other way there, which changes later values:
-# scores of 9,974 validation clips then differed by up to 0.011.
+# Tolerance of the golden vector's scores, which are the variant's own. Devices without integer
+# kernels (CUDA) compute the same quantised values in floating point. A value near half a step may
+# be rounded the other way there, which changes later values: scores of 9,974 validation clips then
+# differed by up to 0.011.
 INT8_TOLERANCE = 0.05
-# A CPU widens the rounded weights and computes in fp32; a GPU computes in fp16, whose sums are accurate to about 1e-3.
+# A CPU widens the rounded weights and computes in fp32; a GPU computes in fp16, whose sums are
+# accurate to about 1e-3.
 FP16_TOLERANCE = 0.02
 
 SAME_WEIGHTS_TOLERANCE = 1e-4  # Keras and onnxruntime differ by less than 1e-5; other weights differ by more
@@ -57,8 +60,8 @@ MIN_ROUNDS = 5
 class Judgement:
     """How a model answers the validation clips.
 
-    `accuracy` is the share of clips that it gets right, `lost_points` the difference from fp32 in percentage points, and
-    `other_labels` the number of clips whose label differs from fp32's.
+    `accuracy` is the share of clips that it gets right, `lost_points` the difference from fp32 in
+    percentage points, and `other_labels` the number of clips whose label differs from fp32's.
     """
 
     accuracy: float
@@ -68,7 +71,9 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast the network alone is on one thread with one batch size, and how many times as fast as fp32."""
+    """How fast the network alone is on one thread with one batch size, and how many times as fast
+    as fp32.
+    """
 
     clips_per_s: float
     of_fp32: float
@@ -76,7 +81,8 @@ class Speed:
 
 @dataclass(frozen=True)
 class Variant:
-    """A measured model: `name` is fp32, int8 or fp16, `size` is in bytes, `speeds` has one value for each of TIMED_BATCHES.
+    """A measured model: `name` is fp32, int8 or fp16, `size` is in bytes, `speeds` has one value
+    for each of TIMED_BATCHES.
 
     `path` is the file, or None if the variant loses too much accuracy and was not written.
     """
@@ -91,11 +97,13 @@ class Variant:
 def quantize(
     model: Path, folder: Path, out: Path, *, data: str | None = None, archive: Path | None = None
 ) -> list[Variant]:
-    """Write `model`'s int8 and fp16 variants to the folder `out` as <stem>-int8.onnx and <stem>-fp16.onnx.
+    """Write `model`'s int8 and fp16 variants to the folder `out` as <stem>-int8.onnx and
+    <stem>-fp16.onnx.
 
-    `folder` is the run that `model` was converted from. int8 is calibrated on its training recordings. A variant that loses more
-    than 0.5 points of accuracy on its validation clips is not written. `data` names the run's dataset, if it has moved.
-    Returns fp32 and both variants, measured on the CPU. Raises MsEdgeError if the model or the data are not the run's, or if a
+    `folder` is the run that `model` was converted from. int8 is calibrated on its training
+    recordings. A variant that loses more than 0.5 points of accuracy on its validation clips is not
+    written. `data` names the run's dataset, if it has moved. Returns fp32 and both variants,
+    measured on the CPU. Raises MsEdgeError if the model or the data are not the run's, or if a
     variant cannot be used; then nothing is written.
     """
     if (out.exists() and not out.is_dir()) or not out.parent.is_dir():
@@ -201,7 +209,9 @@ def _require_same_weights(model: Model, run: Run, folder: Path, features: Float3
 
 
 def _recordings(run: Run, data: str | None, archive: Path | None) -> tuple[list[Recording], list[Recording]]:
-    """Return the run's training and validation recordings, in the run's order. Raises ExportError(`bad-data`) if some have changed."""
+    """Return the run's training and validation recordings, in the run's order. Raises
+    ExportError(`bad-data`) if some have changed.
+    """
     data = data or str(run.facts["data"])
     found = {recording.name: recording for recording in dataset_by_name(data, archive).recordings}
     names = [*run.split["train"], *run.split["val"]]
@@ -237,7 +247,9 @@ def _labels(model: Model, scores: Float32) -> list[str]:
 
 
 def _own_golden(model: Model, golden: str, tolerance: float) -> str:
-    """Return a golden entry with the scores of this model in place of the original's, and a tolerance for these."""
+    """Return a golden entry with the scores of this model in place of the original's, and a
+    tolerance for these.
+    """
     spec = model.metadata.spec
     signal = golden_signal(model.metadata.golden.seed, spec.clip_samples)
     (scores,) = model.scores(FrontEnd(spec).features(signal)[np.newaxis])

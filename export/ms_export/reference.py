@@ -22,10 +22,11 @@ BATCH = 32
 
 
 class Reference:
-    """The reference: float64 resampling at soxr's highest quality, its own cutting of windows, tf.signal, and Keras if given.
+    """The reference: float64 resampling at soxr's highest quality, its own cutting of windows,
+    tf.signal, and Keras if given.
 
-    `network` gives logits and scores (`ms_train.scores.outputs.with_logits`). `dtype` is that of the transform. Models are trained
-    with the default, float32.
+    `network` gives logits and scores (`ms_train.scores.outputs.with_logits`). `dtype` is that of
+    the transform. Models are trained with the default, float32.
     """
 
     def __init__(
@@ -39,7 +40,8 @@ class Reference:
         self.spec = spec
         self.dtype = dtype
         layer = FrontEndLayer(spec, dtype=dtype, autocast=False)
-        # Traced once, for any number of windows: cases are small, and a call from Python costs much in comparison.
+        # Traced once, for any number of windows: cases are small, and a call from Python costs much
+        # in comparison.
         self._front_end = tf.function(
             lambda clips: (layer.spectrum(clips), layer(clips)),
             input_signature=[tf.TensorSpec((None, spec.clip_samples), dtype)],
@@ -58,7 +60,9 @@ class Reference:
         return np.asarray(soxr.resample(mono, case.sample_rate_hz, self.spec.sample_rate_hz, quality="VHQ"))
 
     def windows(self, samples: Array) -> Array:
-        """Return (windows, clip_samples): one every hop, and the last at the end. A recording shorter than a clip is repeated."""
+        """Return (windows, clip_samples): one every hop, and the last at the end. A recording
+        shorter than a clip is repeated.
+        """
         clip, hop = self.spec.clip_samples, self.spec.hop_samples
         if len(samples) < clip:
             return samples[np.arange(clip) % len(samples)][np.newaxis]
@@ -68,7 +72,9 @@ class Reference:
         return np.stack([samples[start : start + clip] for start in starts])
 
     def network(self, features: Array) -> tuple[Array, Array]:
-        """Return the logits and scores (n, ...) that Keras computes from features (n, *spec.feature_shape)."""
+        """Return the logits and scores (n, ...) that Keras computes from features (n,
+        *spec.feature_shape).
+        """
         assert self._network is not None, "this reference was made without a network"
         return in_batches(self._network, features.astype(np.float32))
 
@@ -86,7 +92,9 @@ class Reference:
 
 
 def decide(scores: Array, labels: tuple[str, ...], decision: Decision) -> tuple[Array, Array]:
-    """Return the label of each window (windows,), and twice the change of a score that gives another label (windows,)."""
+    """Return the label of each window (windows,), and twice the change of a score that gives
+    another label (windows,).
+    """
     names = np.array([window_label(row, labels, decision) for row in scores])
     if decision.kind == "exclusive":
         ordered = np.sort(scores, axis=1)

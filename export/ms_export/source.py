@@ -1,4 +1,6 @@
-"""Read the network to export: from a run folder of `ms-train fit`, or from a Keras model file and a front-end spec."""
+"""Read the network to export: from a run folder of `ms-train fit`, or from a Keras model file and a
+front-end spec.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,11 @@ class Run(TrainedRun):
 
     @classmethod
     def of_keras(cls, path: Path, spec_path: Path, labels: tuple[str, ...], kind: str) -> Run:
-        """Read a Keras model that was trained elsewhere, on features of the front end that a spec file (JSON) describes.
+        """Read a Keras model that was trained elsewhere, on features of the front end that a spec
+        file (JSON) describes.
 
-        `kind` is `exclusive` or `independent`. Raises MsEdgeError if a file cannot be read or the files do not fit each other.
+        `kind` is `exclusive` or `independent`. Raises MsEdgeError if a file cannot be read or the
+        files do not fit each other.
         """
         if len(labels) < 2:
             raise UsageError("Give --labels two names or more, in the order of the network's outputs: music,speech")
@@ -86,7 +90,9 @@ class Run(TrainedRun):
 
     @property
     def any_length(self) -> bool:
-        """Whether the network takes windows of any length: any number of frames, and not as a mean over windows."""
+        """Whether the network takes windows of any length: any number of frames, and not as a mean
+        over windows.
+        """
         if of_windows(self.network):
             return False
         return bool(self.network.input_shape[1 if self.spec.layout == "frames_bins" else 2] is None)
@@ -111,10 +117,11 @@ class Run(TrainedRun):
         return replace(self, spec=spec)
 
     def held_out(self, data: str | None, archive: Path | None) -> dict[str, list[Recording]]:
-        """Return recordings of each label for the comparison: all of `data` if given, else those held out from training.
+        """Return recordings of each label for the comparison: all of `data` if given, else those
+        held out from training.
 
-        Those are the test part of the run's dataset, or the validation part if there is no test part. For a Keras model without
-        a run and without `data` there are none.
+        Those are the test part of the run's dataset, or the validation part if there is no test
+        part. For a Keras model without a run and without `data` there are none.
         """
         if not data and "data" not in self.facts:
             return {}
@@ -130,16 +137,19 @@ class Run(TrainedRun):
         }
 
     def real_clips(self, recordings: dict[str, list[Recording]]) -> dict[str, NDArray[np.float32]]:
-        """Return up to 100 clips (clip_samples,) of each label by name, evenly from all its recordings.
+        """Return up to 100 clips (clip_samples,) of each label by name, evenly from all its
+        recordings.
 
-        Clips start at multiples of a sixteenth of their length. Raises ExportError(`too-few-clips`) if a label has under 20.
+        Clips start at multiples of a sixteenth of their length. Raises ExportError(`too-few-clips`)
+        if a label has under 20.
         """
         spec = replace(self.spec, hop_s=self.spec.clip_s / 16)
         clips: dict[str, NDArray[np.float32]] = {}
         for label, of_label in recordings.items():
             found = {}
             for recording, audio in read_all(_spread(of_label), spec.sample_rate_hz, f"{label} to compare"):
-                # A recording shorter than a clip gives one window as served. Repeated to twice a clip, it gives as many as others.
+                # A recording shorter than a clip gives one window as served. Repeated to twice a
+                # clip, it gives as many as others.
                 whole = audio[:] if len(audio) >= spec.clip_samples else np.resize(audio[:], 2 * spec.clip_samples)
                 for start, samples in windows([whole], spec):
                     found[f"{recording.name} at {start / spec.sample_rate_hz:.2f} s"] = samples

@@ -1,4 +1,5 @@
-"""Write a model repository for NVIDIA Triton, or for another server of the KServe v2 protocol that reads this layout.
+"""Write a model repository for NVIDIA Triton, or for another server of the KServe v2 protocol that
+reads this layout.
 
 REPOSITORY/NAME/config.pbtxt    inputs, outputs, batching, warm-up (schema: Triton's model_config.proto)
 REPOSITORY/NAME/labels.txt      one label per line, in the order of the scores
@@ -17,15 +18,18 @@ from ms_edge.features.spec import WAVEFORM
 from ms_edge.model.session import Model
 
 MAX_BATCH = 64
-# How long a window waits for others to share its batch. The model takes less than a millisecond, so a longer wait does not pay.
+# How long a window waits for others to share its batch. The model takes less than a millisecond, so
+# a longer wait does not pay.
 MAX_DELAY_US = 1000
 
 
 def write_repository(repository: Path, model_path: Path, name: str | None = None) -> Path:
-    """Write the folder `repository`/`name` for the waveform model at `model_path` and return its path.
+    """Write the folder `repository`/`name` for the waveform model at `model_path` and return its
+    path.
 
-    `name` is the model's recipe by default. The folder is written atomically and never replaces another. Raises ModelError if the
-    model cannot be used, and UsageError if it takes features, the name is invalid, or the folder already exists.
+    `name` is the model's recipe by default. The folder is written atomically and never replaces
+    another. Raises ModelError if the model cannot be used, and UsageError if it takes features, the
+    name is invalid, or the folder already exists.
     """
     model = Model.load(model_path, "cpu")
     if model.input != WAVEFORM:

@@ -1,4 +1,5 @@
-"""The front end as ONNX nodes before an exported network: one file that takes samples and runs wherever ONNX does.
+"""The front end as ONNX nodes before an exported network: one file that takes samples and runs
+wherever ONNX does.
 
 waveform  (batch, clip_samples)
 windowed  (batch x frames, fft_length)     fft_length is n1 x n2, as near to a square as possible
@@ -8,9 +9,9 @@ spectrum  (bins, batch x frames)           amplitude or power of bin k1 + n1 x k
 mel       (bands, batch x frames)          a product, if the spec has mel bands
 features  (batch, *spec.feature_shape)
 
-One step of the algorithm of Cooley and Tukey (1965) makes two short products of one long product: a fifth of the arithmetic and a
-sixth of the constants. Sums of tens of terms also round less than sums of hundreds, whose error would change scores near a
-full-scale tone.
+One step of the algorithm of Cooley and Tukey (1965) makes two short products of one long product: a
+fifth of the arithmetic and a sixth of the constants. Sums of tens of terms also round less than
+sums of hundreds, whose error would change scores near a full-scale tone.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ MAX_BLOCK = 4096  # in samples; a clip is padded with fewer samples than one blo
 
 @dataclass(frozen=True)
 class _Plan:
-    """How the front end of a spec is computed: the blocks that frames are made of, and the two factors of the transform.
+    """How the front end of a spec is computed: the blocks that frames are made of, and the two
+    factors of the transform.
 
-    A frame of `fft_length` samples is `fft_length // block` blocks, and the first frames of a clip are within `blocks` blocks. The
-    transform of `first_points x second_points` points is computed for `first_points x second_bins` bins, the first of which are kept.
+    A frame of `fft_length` samples is `fft_length // block` blocks, and the first frames of a clip
+    are within `blocks` blocks. The transform of `first_points x second_points` points is computed
+    for `first_points x second_bins` bins, the first of which are kept.
     """
 
     frames: int
@@ -55,7 +58,8 @@ class _Plan:
     def of(cls, spec: FrontEndSpec) -> _Plan:
         length, frames = spec.fft_length, spec.frames(spec.clip_samples)
         first_points = max(side for side in range(1, math.isqrt(length) + 1) if length % side == 0)
-        # The longest blocks that every frame consists of. Samples after the window have the weight 0.
+        # The longest blocks that every frame consists of. Samples after the window have the weight
+        # 0.
         block = math.gcd(spec.frame_step, length)
         if block > MAX_BLOCK:
             block = math.gcd(block, MAX_BLOCK)
@@ -99,7 +103,9 @@ class _Nodes:
     def slice(
         self, given: str, output: str, begin: tuple[str, int], end: tuple[str, int], axis: tuple[str, int]
     ) -> str:
-        """Add a node that takes a part of an axis; each of `begin`, `end` and `axis` is a name and a value."""
+        """Add a node that takes a part of an axis; each of `begin`, `end` and `axis` is a name and
+        a value.
+        """
         return self.add("Slice", [given, *(self.integers(*named) for named in (begin, end, axis))], output)
 
     def reshape(self, given: str, shape_name: str, shape: tuple[int, ...], output: str) -> str:
@@ -108,13 +114,15 @@ class _Nodes:
 
 
 def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model from waveform float32 (batch, clip_samples) to what `network` answers to the features of these.
+    """Return a model from waveform float32 (batch, clip_samples) to what `network` answers to the
+    features of these.
 
-    `network` is a result of `ms_export.network.to_onnx`, from features float32 (batch, *spec.feature_shape) to scores. It is not
-    changed; the new model keeps its names, opset, IR version and metadata. If `network` answers runs of windows, the new model
-    gives it the frames of one window, and its metadata no longer says that it takes more. Float32 sums in another order than in
-    NumPy's transform: scores are equal within 1e-4. Raises ExportError(`too-large`) if the constants of the front end make the
-    model larger than a model file may be.
+    `network` is a result of `ms_export.network.to_onnx`, from features float32 (batch,
+    *spec.feature_shape) to scores. It is not changed; the new model keeps its names, opset, IR
+    version and metadata. If `network` answers runs of windows, the new model gives it the frames of
+    one window, and its metadata no longer says that it takes more. Float32 sums in another order
+    than in NumPy's transform: scores are equal within 1e-4. Raises ExportError(`too-large`) if the
+    constants of the front end make the model larger than a model file may be.
     """
     if len(network.graph.input) != 1 or network.graph.input[0].name != FEATURES:
         raise ExportError("bad-graph", "The front end can only be put before a model that takes features.")
@@ -143,7 +151,9 @@ def with_front_end(spec: FrontEndSpec, network: onnx.ModelProto) -> onnx.ModelPr
 
 
 def _add_frames(to: _Nodes, spec: FrontEndSpec, plan: _Plan) -> str:
-    """Add what cuts the waveform into windowed frames, (batch x frames, fft_length), and return the name of these."""
+    """Add what cuts the waveform into windowed frames, (batch x frames, fft_length), and return the
+    name of these.
+    """
     length, block, blocks = spec.fft_length, plan.block, plan.blocks
     missing = blocks * block - spec.clip_samples
     if missing > 0:
@@ -158,7 +168,9 @@ def _add_frames(to: _Nodes, spec: FrontEndSpec, plan: _Plan) -> str:
 
 
 def _add_spectrum(to: _Nodes, spec: FrontEndSpec, plan: _Plan, frames: str) -> str:
-    """Add the transform of windowed frames and return the name of the spectrum, (bins, batch x frames)."""
+    """Add the transform of windowed frames and return the name of the spectrum, (bins, batch x
+    frames).
+    """
     first, second = _transform(spec.fft_length, plan)
     x = to.add("Transpose", [frames], "by_sample")
     x = to.reshape(x, "by_first_sample", (plan.first_points, -1), "by_first_sample")
@@ -179,7 +191,9 @@ def _add_spectrum(to: _Nodes, spec: FrontEndSpec, plan: _Plan, frames: str) -> s
 
 
 def _add_features(to: _Nodes, spec: FrontEndSpec, plan: _Plan, spectrum: str) -> None:
-    """Add what makes features, (batch, *spec.feature_shape), from a spectrum: mel bands, logarithm and layout."""
+    """Add what makes features, (batch, *spec.feature_shape), from a spectrum: mel bands, logarithm
+    and layout.
+    """
     x = spectrum
     if spec.mel:
         x = to.add("MatMul", [to.constant("mel", np.ascontiguousarray(mel_filterbank(spec).T)), x], "mel")
@@ -198,7 +212,9 @@ def _put_first(kept: Any, new: Sequence[Any]) -> None:
 
 
 def _answer_one_window(model: onnx.ModelProto, network: onnx.ModelProto, frames: int) -> None:
-    """Change a model of scores (batch, windows, labels) to scores (batch, labels), those of the one window of its features."""
+    """Change a model of scores (batch, windows, labels) to scores (batch, labels), those of the one
+    window of its features.
+    """
     graph = model.graph
     _fix_sizes(graph, network, frames)
     for node in graph.node:
@@ -215,7 +231,8 @@ def _answer_one_window(model: onnx.ModelProto, network: onnx.ModelProto, frames:
 
 
 def _fix_sizes(graph: onnx.GraphProto, network: onnx.ModelProto, frames: int) -> None:
-    """Give each Reshape that leaves the number of frames open the sizes that it gives for one window.
+    """Give each Reshape that leaves the number of frames open the sizes that it gives for one
+    window.
 
     Then a batch of no windows works too.
     """
@@ -239,10 +256,11 @@ def _fix_sizes(graph: onnx.GraphProto, network: onnx.ModelProto, frames: int) ->
 
 
 def computed_features(model: bytes) -> Callable[[Float32], tuple[Float32, Float32]]:
-    """Return a function that gives what a model of `with_front_end` computes inside, with onnxruntime's defaults on the CPU.
+    """Return a function that gives what a model of `with_front_end` computes inside, with
+    onnxruntime's defaults on the CPU.
 
-    It takes waveforms, float32 (n, clip_samples), and returns spectra (n, frames, fft_length // 2 + 1) and features
-    (n, *spec.feature_shape), float32.
+    It takes waveforms, float32 (n, clip_samples), and returns spectra (n, frames, fft_length // 2 +
+    1) and features (n, *spec.feature_shape), float32.
     """
     shown = onnx.load_from_string(model)
     for name in (SPECTRUM, FEATURES):
@@ -257,7 +275,9 @@ def computed_features(model: bytes) -> Callable[[Float32], tuple[Float32, Float3
 
 
 def _window(spec: FrontEndSpec) -> Float32:
-    """Return the weights of a frame's samples, (fft_length,): the Hann window, cropped or followed by zeros."""
+    """Return the weights of a frame's samples, (fft_length,): the Hann window, cropped or followed
+    by zeros.
+    """
     window = np.zeros(spec.fft_length)
     seen = min(spec.frame_length, spec.fft_length)
     window[:seen] = hann_window(spec.frame_length)[:seen]
@@ -267,9 +287,10 @@ def _window(spec: FrontEndSpec) -> Float32:
 def _transform(length: int, plan: _Plan) -> tuple[Float32, Float32]:
     """Return the constants of both products, float32: (2 x k1, n1) and (k1, 2 x k2, 2 x n2).
 
-    n1 and k1 count `first_points`, n2 `second_points`, k2 `second_bins`. With n = n2 + second_points n1 and
-    k = k1 + first_points k2, exp(-2 pi i n k / N) is exp(-2 pi i n1 k1 / first_points), which is in the first product, times
-    exp(-2 pi i n2 k / N), which is in the second.
+    n1 and k1 count `first_points`, n2 `second_points`, k2 `second_bins`. With n = n2 +
+    second_points n1 and k = k1 + first_points k2, exp(-2 pi i n k / N) is exp(-2 pi i n1 k1 /
+    first_points), which is in the first product, times exp(-2 pi i n2 k / N), which is in the
+    second.
     """
     n1, n2, k2 = np.arange(plan.first_points), np.arange(plan.second_points), np.arange(plan.second_bins)
     inner = _turned(np.outer(n1, n1), plan.first_points)
@@ -281,5 +302,7 @@ def _transform(length: int, plan: _Plan) -> tuple[Float32, Float32]:
 
 
 def _turned(steps: NDArray[np.int64], turn: int) -> NDArray[np.complex128]:
-    """Return exp(-2 pi i steps / turn). Whole turns are removed while the numbers are integers, so that no angle is rounded twice."""
+    """Return exp(-2 pi i steps / turn). Whole turns are removed while the numbers are integers, so
+    that no angle is rounded twice.
+    """
     return np.asarray(np.exp(-2j * np.pi / turn * (steps % turn)), np.complex128)

@@ -1,4 +1,6 @@
-"""Keras models trained elsewhere, on features of ours: exported with proof, or refused in one sentence."""
+"""Keras models trained elsewhere, on features of ours: exported with proof, or refused in one
+sentence.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from ms_edge.model.session import Model
 from ms_export import cli, waveform
 from ms_export.cases import grid
 
-# The floor is high, so that what two transforms round differently is a tenth of what features may differ by.
+# The floor is high, so that what two transforms round differently is a tenth of what features may
+# differ by.
 SPEC = FrontEndSpec(8_000, 256, 128, 256, clip_s=0.5, hop_s=0.5, log_floor=0.05)
 
 
@@ -55,7 +58,9 @@ def convert(tmp_path: Path, model: keras.Model, *more: str) -> tuple[int, Path]:
 
 
 def test_imprecise_transform_in_the_graph_is_refused(tmp_path, spec, monkeypatch, capsys):
-    """With constants of 11 bits, which is wrong by hundreds of tolerances anywhere. The same network is converted on features."""
+    """With constants of 11 bits, which is wrong by hundreds of tolerances anywhere. The same
+    network is converted on features.
+    """
     exact = waveform._transform
 
     def rounded(*arguments):

@@ -1,4 +1,6 @@
-"""Model files load in runtimes years older than the one they were made with, and say the same there."""
+"""Model files load in runtimes years older than the one they were made with, and say the same
+there.
+"""
 
 from __future__ import annotations
 
@@ -101,8 +103,8 @@ def test_oldest_onnxruntime_reads_no_external_data(tmp_path):
 
 
 def test_opset_and_ir_suit_onnxruntime_1_10(waveform_model):
-    """Of December 2021: opset 15, IR 8. (The bundled model was seen running there, on Python 3.9; its wheels are for none that
-    we support.)
+    """Of December 2021: opset 15, IR 8. (The bundled model was seen running there, on Python 3.9;
+    its wheels are for none that we support.)
     """
     for path in (BUNDLED, SINGLE, waveform_model):
         model = onnx.load(path)

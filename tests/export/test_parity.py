@@ -1,4 +1,6 @@
-"""Item for item, what runs at the edge equals `tf.signal`; and the grid that says so turns red where it does not."""
+"""Item for item, what runs at the edge equals `tf.signal`; and the grid that says so turns red
+where it does not.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ for name, recipe in recipes().items():
     if recipe.spec not in RECIPES.values():  # several recipes have the same front end
         RECIPES[name] = recipe.spec
 SPECS = RECIPES | {
-    # No logarithm, an odd frame (where TensorFlow's window is symmetric), power, padding and cropping.
+    # No logarithm, an odd frame (where TensorFlow's window is symmetric), power, padding and
+    # cropping.
     "odd frame, linear": FrontEndSpec(16_000, 255, 128, 256, clip_s=1.0, hop_s=1.0),
     "cropped, power": FrontEndSpec(8_000, 512, 100, 128, clip_s=1.0, hop_s=1.0, magnitude="power"),
     "cropped, mel": FrontEndSpec(
@@ -48,7 +51,9 @@ EACH_SPEC = pytest.mark.parametrize(
 
 
 def of_short_clips(spec: FrontEndSpec) -> FrontEndSpec:
-    """The spec with clips of a second, if its own are longer: their frames are no others, and thirty times as many."""
+    """The spec with clips of a second, if its own are longer: their frames are no others, and
+    thirty times as many.
+    """
     return replace(spec, clip_s=1.0, hop_s=1.0) if spec.clip_s > 1 else spec
 
 
@@ -174,12 +179,15 @@ def test_grid_has_every_pair_of_values():
     assert len(values) == len(set(values))
 
 
-# --- the grid must be able to fail -------------------------------------------------------------------------------------
+# --- the grid must be able to fail
+# -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """One way to get the edge wrong: a front end made from the right spec, and what is patched while it is made and used."""
+    """One way to get the edge wrong: a front end made from the right spec, and what is patched
+    while it is made and used.
+    """
 
     name: str
     front_end: Callable[[FrontEndSpec], FrontEnd] = FrontEnd
@@ -308,7 +316,9 @@ def reference_of(spec: FrontEndSpec) -> Callable[[Case], Stages]:
 
 
 def first_red(spec: FrontEndSpec, real: dict[str, Real], mutation: Mutation) -> str | None:
-    """The first case of the grid that is out of tolerance under a mutation, and at which stage; None if all pass."""
+    """The first case of the grid that is out of tolerance under a mutation, and at which stage;
+    None if all pass.
+    """
     spec = of_short_clips(spec)
     reference = reference_of(spec)
     with contextlib.ExitStack() as stack:
@@ -321,7 +331,8 @@ def first_red(spec: FrontEndSpec, real: dict[str, Real], mutation: Mutation) -> 
     return None
 
 
-# Of two front ends as different as can be here: 22 kHz or 16, cropped or whole, linear or mel, bins or frames first.
+# Of two front ends as different as can be here: 22 kHz or 16, cropped or whole, linear or mel, bins
+# or frames first.
 @pytest.mark.parametrize(
     "recipe",
     [name if name in ("logstft_cnn", "mel_dscnn") else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES],
@@ -336,7 +347,9 @@ def test_grid_finds_each_mutation(mutation, recipe, real):
 
 
 def test_wrong_labels_are_found_after_resampling(real):
-    """Of independent labels as well, whose scores are never as far apart as those of exclusive ones."""
+    """Of independent labels as well, whose scores are never as far apart as those of exclusive
+    ones.
+    """
     model = Model.load(device="cpu")
     spec, labels, decision = model.metadata.spec, model.metadata.labels, model.metadata.decision
     right = served(model)
@@ -363,7 +376,9 @@ def test_wrong_labels_are_found_after_resampling(real):
 
 
 def test_network_is_compared_on_its_own_features(real):
-    """Features may differ, and a steep network's scores with them; what the network makes of the same features may not."""
+    """Features may differ, and a steep network's scores with them; what the network makes of the
+    same features may not.
+    """
     spec = RECIPES["mel_dscnn"]
     source = Reference(spec)
 

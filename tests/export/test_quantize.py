@@ -51,10 +51,12 @@ def data(tmp_path_factory, copy_by_label) -> str:
 
 
 def build_fixed_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
-    """mel_dscnn with weights that training leaves as they are: seeded convolutions, and a readout that is right of every sample.
+    """mel_dscnn with weights that training leaves as they are: seeded convolutions, and a readout
+    that is right of every sample.
 
-    What a training arrives at differs between processors, and with it how far rounding moves a score. These weights are the
-    same everywhere but for rounding: the readout is the solution of a ridge regression, in float64.
+    What a training arrives at differs between processors, and with it how far rounding moves a
+    score. These weights are the same everywhere but for rounding: the readout is the solution of a
+    ridge regression, in float64.
     """
     spec = mel_dscnn.SPEC
     clips = {path: windows([read_mono(path, spec.sample_rate_hz)], spec) for path in SAMPLES}
@@ -76,7 +78,8 @@ def build_fixed_model(labels: tuple[str, ...], decision: str, epochs: int) -> ke
     ridge = 0.1 * np.trace(products) / len(products) * np.eye(len(products))
     weights = centred.T @ np.linalg.solve(products + ridge, answers - answers.mean())
     constant = answers.mean() - values.mean(axis=0) @ weights
-    # Of the hidden layer two units, what speaks for each label, since it knows no negative values; the others count for nothing.
+    # Of the hidden layer two units, what speaks for each label, since it knows no negative values;
+    # the others count for nothing.
     kernel, bias = hidden.get_weights()
     kernel[:, :2], bias[:2] = np.stack([-weights, weights], axis=1), [-constant, constant]
     hidden.set_weights([kernel, bias])
@@ -302,7 +305,9 @@ def test_calibration_clips_cover_labels_and_levels():
 
 
 def test_the_other_recipe_too():
-    """Without training: tanh, pooling, one neuron made two columns, a dense layer of 2 million weights."""
+    """Without training: tanh, pooling, one neuron made two columns, a dense layer of 2 million
+    weights.
+    """
     keras.utils.set_random_seed(0)
     spec = logstft_cnn.SPEC
     labels = ("music", "speech")

@@ -1,4 +1,6 @@
-"""onnxruntime reports nothing when the exporter imports it. Here and not in tests/edge: the exporter needs Keras."""
+"""onnxruntime reports nothing when the exporter imports it. Here and not in tests/edge: the
+exporter needs Keras.
+"""
 
 from __future__ import annotations
 

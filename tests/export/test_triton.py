@@ -1,4 +1,6 @@
-"""A model repository that Triton's schema accepts, and the documented client against a server that holds it to that repository."""
+"""A model repository that Triton's schema accepts, and the documented client against a server that
+holds it to that repository.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +122,9 @@ def test_file_that_is_no_model_is_refused(tmp_path, capsys, model, status):
 
 @pytest.fixture(scope="module")
 def server(repository):
-    """The address of a KServe v2 server of the repository, which refuses what its configuration does not describe."""
+    """The address of a KServe v2 server of the repository, which refuses what its configuration
+    does not describe.
+    """
     models = {}
     for folder in repository.iterdir():
         config = parsed(folder)
@@ -202,7 +206,9 @@ def test_documented_client_gets_the_same_scores(client, server, samples):
 
 @pytest.mark.parametrize("seconds", [0.4, 1.0, 1.7, 40.0])
 def test_documented_client_cuts_the_same_windows(client, server, samples, tmp_path, seconds):
-    """What is short is repeated, the last window is at the end, what is more than a batch goes in several."""
+    """What is short is repeated, the last window is at the end, what is more than a batch goes in
+    several.
+    """
     audio = np.resize(read_mono(samples[0], 16_000), round(seconds * 16_000))
     soundfile.write(tmp_path / "a.wav", audio, 16_000, subtype="PCM_16")
     expected = Classifier().classify(tmp_path / "a.wav").scores

@@ -1,4 +1,6 @@
-"""A model with the front end in its graph answers what the edge path answers: on hard signals, on recordings, for every kind of spec."""
+"""A model with the front end in its graph answers what the edge path answers: on hard signals, on
+recordings, for every kind of spec.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def linear_network(spec: FrontEndSpec) -> onnx.ModelProto:
 
 
 def untrained_network(name: str) -> onnx.ModelProto:
-    """A recipe's network with random weights and the statistics that training would have found, which tells clips apart."""
+    """A recipe's network with random weights and the statistics that training would have found,
+    which tells clips apart.
+    """
     keras.utils.set_random_seed(0)
     recipe = recipes()[name]
     network = recipe.build_model(("music", "speech"), "exclusive", 1)
@@ -90,8 +94,9 @@ def untrained_network(name: str) -> onnx.ModelProto:
     values = keras.Model(network.input, last.input).predict(features, verbose=0)
     kernel = last.get_weights()[0]
     inputs, outputs = kernel.shape[-2:]
-    # No more: a random network answers to what float32 rounds off a full-scale tone. Of such a tone's mel_dscnn features
-    # SciPy's and TensorFlow's transforms, the same library, are 2e-4 from float64's; logits of deviation 1 then move by 1e-3.
+    # No more: a random network answers to what float32 rounds off a full-scale tone. Of such a
+    # tone's mel_dscnn features SciPy's and TensorFlow's transforms, the same library, are 2e-4 from
+    # float64's; logits of deviation 1 then move by 1e-3.
     weights, bias = standardised(values.reshape(-1, inputs), kernel.reshape(inputs, outputs), 0.15)
     last.set_weights([weights.reshape(kernel.shape), bias])
     both = with_logits(network, ("music", "speech"), "exclusive")
@@ -100,7 +105,9 @@ def untrained_network(name: str) -> onnx.ModelProto:
 
 
 def all_clips(spec: FrontEndSpec) -> dict[str, np.ndarray]:
-    """Named clips (clip_samples,): every synthetic signal, the start and the end of every recording."""
+    """Named clips (clip_samples,): every synthetic signal, the start and the end of every
+    recording.
+    """
     clips = {name: make().astype(np.float32) for name, make in synthetic_signals(spec, spec.clip_samples).items()}
     for path in sorted(DATA.glob("*.wav")):
         audio = read_mono(path, spec.sample_rate_hz)
@@ -116,7 +123,9 @@ def clips_features(spec: FrontEndSpec) -> np.ndarray:
 
 
 def standardised(values: np.ndarray, kernel: np.ndarray, deviation: float) -> list[np.ndarray]:
-    """A kernel and a bias whose answers to `values` (n, inputs) have mean 0 and that standard deviation."""
+    """A kernel and a bias whose answers to `values` (n, inputs) have mean 0 and that standard
+    deviation.
+    """
     logits = values.astype(np.float64) @ kernel
     scale = deviation / logits.std(axis=0)
     return [(kernel * scale).astype(np.float32), (-logits.mean(axis=0) * scale).astype(np.float32)]
@@ -164,7 +173,9 @@ def test_features_and_scores_equal_the_edge_path(case):
 
 
 def test_bundled_model_keeps_hard_clip_scores(waveform_model):
-    """`ms-export convert` refuses what does not; a model is not bundled that it refuses in either form."""
+    """`ms-export convert` refuses what does not; a model is not bundled that it refuses in either
+    form.
+    """
     clips = all_clips(Model.load().metadata.spec)
     edge = np.stack([FrontEnd(Model.load().metadata.spec).features(clip) for clip in clips.values()])
     (expected,) = session(onnx.load(BUNDLED)).run(["scores"], {"features": edge})
@@ -250,7 +261,9 @@ print(digest)
 
 @pytest.mark.slow
 def test_two_processes_make_the_same_bytes():
-    """With other hash seeds, and with another model converted before: tf2onnx counts its names upward."""
+    """With other hash seeds, and with another model converted before: tf2onnx counts its names
+    upward.
+    """
     digests = set()
     for seed, names in (("1", ["mel_dscnn"]), ("2", ["logstft_cnn", "mel_dscnn"])):
         run = subprocess.run(
@@ -353,7 +366,8 @@ def test_unsuitable_network_is_refused(waveform_model):
     with pytest.raises(MsEdgeError, match="takes features") as caught:
         with_front_end(Model.load().metadata.spec, onnx.load(waveform_model))
     assert caught.value.code == "bad-graph"
-    # Twice a prime, of which no two products are to be made; frames of single samples, each in its place.
+    # Twice a prime, of which no two products are to be made; frames of single samples, each in its
+    # place.
     for huge in (
         FrontEndSpec(16_000, 8198, 4099, 8198, clip_s=1.0, hop_s=1.0),
         FrontEndSpec(16_000, 2, 3, 512, clip_s=6.0, hop_s=6.0),
