@@ -1,4 +1,4 @@
-"""What is evaluated: an exported model, or a run folder's network, served by `ms_edge` either way."""
+"""The model to evaluate: a model file or the network of a run folder. `ms_edge` runs both."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class NetworkModel:
         return scores.clip(0, 1)
 
     def run_scores(self, features: Float32) -> Float32:
-        """Raise NotImplementedError: the metadata has no `step_frames`, so windows do not share frames."""
+        """Raise NotImplementedError: without `step_frames` in the metadata nobody calls this."""
         raise NotImplementedError
 
 
@@ -62,8 +62,9 @@ class NetworkModel:
 class Subject:
     """A model to evaluate, and what is known of the recordings it was trained with.
 
-    `parts` says of the SHA-256 of each recording of a run whether it trained, validated or tested (`train`, `val`, `test`);
-    `files` says it of the file that each was cut from, or is; `data` is how the run named its dataset. A model file knows none of it.
+    `parts` maps the SHA-256 of each recording of a run to its part: `train`, `val` or `test`. `files`
+    does so for the file that each recording is, or was cut from. `data` is the run's name for its
+    dataset. For a model file these are unknown, and empty.
     """
 
     classifier: Classifier
@@ -75,7 +76,10 @@ class Subject:
 
     @classmethod
     def load(cls, path: Path) -> Subject:
-        """A run folder of `ms-train fit`, or a model file of `ms-export`. Raises MsEdgeError where it is neither."""
+        """Load a run folder of `ms-train fit`, or a model file of `ms-export`.
+
+        Raises MsEdgeError if it is neither.
+        """
         if not path.is_dir():
             model = Model.load(path, "cpu")
             return cls(Classifier(model), "model", model.metadata.training)
@@ -95,18 +99,19 @@ class Subject:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of the scores."""
+        """The model's labels, in the order of the scores."""
         return self.classifier.model.metadata.labels
 
     @property
     def decision(self) -> Decision:
-        """How scores become a label."""
+        """The rule that turns scores into a label."""
         return self.classifier.model.metadata.decision
 
     def target(self, label: str | None) -> NDArray[np.bool_] | None:
-        """Which of the model's labels (labels,) a recording of the dataset's label has; None where the model cannot say it.
+        """Return which of the model's labels (labels,) a recording with the dataset's label has.
 
-        Of independent labels, `speech+music` is both and `other` neither, as the runtime names its answers.
+        Return None if the model has no such label. With independent labels, `speech+music` means both
+        and `other` means neither, as in the answers of the runtime.
         """
         members = set() if label is None else {label}
         if self.decision.kind == "independent" and label is not None and label not in self.labels:
@@ -116,13 +121,15 @@ class Subject:
         return np.array([name in members for name in self.labels], bool)
 
     def part_of(self, recording: Recording) -> str | None:
-        """`train`, `val` or `test` of what the model was made with, it or another part of its file; None where that is not known."""
+        """Return `train`, `val` or `test` if the run used this recording's file; None if that is unknown."""
         return self.files.get(recording.file_sha256)
 
     def choose(self, dataset: Dataset, part: str | None) -> tuple[str, tuple[Recording, ...]]:
-        """The part to score, and its recordings: `part`, or what the run held out (else validated), or all of a dataset never seen.
+        """Return the name of the part to score and its recordings.
 
-        The parts are the run's, by digest, or those that a dataset prescribes. Raises UsageError where there is none such.
+        It is `part`, if given. Otherwise it is what the run held out for testing (or else for
+        validation), or all recordings of a dataset that the run did not use. The parts are the run's,
+        by digest, or those that the dataset prescribes. Raises UsageError if there is no such part.
         """
         by_run = any(self.part_of(recording) for recording in dataset.recordings)
         by_part: dict[str, list[Recording]] = {name: [] for name in PARTS}
@@ -140,7 +147,10 @@ class Subject:
         return part, chosen
 
     def warnings(self, dataset: Dataset, chosen: Sequence[Recording]) -> list[str]:
-        """What a reader must know of the recordings scored: what the model has seen of them, what is not there, what nobody can tell."""
+        """Return what a reader must know about the recordings that are scored.
+
+        That is: which of them the model was trained on, which are missing, and what is unknown.
+        """
         digests = {recording.name: recording.sha256 for recording in dataset.recordings}
         same = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         counts = {name: sum(self.part_of(recording) == name for recording in chosen) for name in PARTS}
