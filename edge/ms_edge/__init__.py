@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from ms_edge.model.session import Model
     from ms_edge.results import Classification, Segment
 
-# From 1.29 on, onnxruntime's packages keep an identifier in the home directory and report over the network what they are used for,
-# unless they are told not to before they are imported (onnxruntime's docs/Privacy.md).
+# From version 1.29 on, onnxruntime stores an identifier in the home directory and reports its use over
+# the network, unless this variable is set before it is imported (onnxruntime's docs/Privacy.md).
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-_ROOMS = {
+_MODULES = {  # where the names are defined; all others in `errors`
     "RawFormat": "audio.raw",
     "Classifier": "classifier",
     "WindowScores": "classifier",
@@ -50,9 +50,10 @@ _ROOMS = {
 
 
 def classify(source: Source, sample_rate_hz: int | None = None) -> Classification:
-    """Classify one recording with the bundled model on the CPU: a path, a binary file object, or an array with its rate.
+    """Classify one recording with the bundled model on the CPU.
 
-    A `Classifier` does the same with other models, devices and settings. Raises MsEdgeError.
+    `source` is a path, a binary file object, or an array of samples at `sample_rate_hz`. Use a
+    `Classifier` for other models, devices and settings. Raises MsEdgeError.
     """
     global _classifier
     if _classifier is None:
@@ -70,9 +71,10 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    # On first use: `import ms_edge`, --help and --version do not wait for numpy and onnxruntime.
+    # Imported on first use, so that `import ms_edge`, --help and --version do not wait for NumPy and
+    # onnxruntime.
     if name not in __all__:
         raise AttributeError(f"module 'ms_edge' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"ms_edge.{_ROOMS.get(name, 'errors')}"), name)
+    return getattr(import_module(f"ms_edge.{_MODULES.get(name, 'errors')}"), name)

@@ -30,9 +30,11 @@ from ms_train.recipes.by_name import recipes
 
 # Where nothing depends on the recipe: the quick one.
 only_one = pytest.mark.parametrize("run", ["mel_dscnn"], indirect=True)
-# Clips of five seconds through two million weights: a minute and a half from the training to the certificate.
+# Clips of five seconds through two million weights: a minute and a half from the training to the
+# certificate.
 LOGSTFT_CNN = pytest.param("logstft_cnn", marks=pytest.mark.slow)
-# Where little does: one network of labels that exclude one another in a neuron, one of mel bands that answers runs of windows.
+# Where little does: one network of labels that exclude one another in a neuron, one of mel bands
+# that answers runs of windows.
 two = pytest.mark.parametrize("run", [LOGSTFT_CNN, "mel_residual"], indirect=True)
 
 
@@ -78,12 +80,15 @@ def run(request, tmp_path_factory, data) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(run, data, thin_the_grid) -> Path:
-    """The model file of a run. Of mel_dscnn, which has the front end of mel_residual, a sixth of the grid is compared."""
+    """The model file of a run. Of mel_dscnn, which has the front end of mel_residual, a sixth of
+    the grid is compared.
+    """
     out = run.parent / f"{run.name}.onnx"
     with pytest.MonkeyPatch.context() as patch:
         if run.name == "mel_dscnn":
             thin_the_grid(patch)
-        # All samples, not only those held out: parity asks for twenty clips of each class, not for unseen ones.
+        # All samples, not only those held out: parity asks for twenty clips of each class, not for
+        # unseen ones.
         assert export_cli.main(["convert", str(run), "-o", str(out), "--data", f"folder:{data}"]) == 0
     return out
 
@@ -128,7 +133,8 @@ def test_exported_model_is_self_describing_and_plain(exported, run):
     graph = onnx.load(exported)
     operators = {node.op_type for node in graph.graph.node}
     assert not operators & {"If", "Loop", "STFT", "Dropout", "BatchNormalization"}
-    # Shapes are constants, and what normalised is in the convolutions; but for the features' own, which none comes before.
+    # Shapes are constants, and what normalised is in the convolutions; but for the features' own,
+    # which none comes before.
     assert not operators & {"Shape", "Gather", "Cast"}
     assert [node.op_type for node in graph.graph.node].count("Slice") == 2 * (
         run.name == "mel_residual"
@@ -144,8 +150,10 @@ def test_golden_vector_agrees(exported):
     assert found.scores.largest <= 1e-5
 
 
-def test_served_scores_are_those_of_keras_through_the_whole_runtime(exported, run, samples, capsys):
-    """From the WAV on: what `ms-edge classify` prints is what Keras says of tf.signal's features of the same windows."""
+def test_served_scores_equal_those_of_keras(exported, run, samples, capsys):
+    """From the WAV on: what `ms-edge classify` prints is what Keras says of tf.signal's features of
+    the same windows.
+    """
     from ms_edge.features.windows import windows
     from ms_train.frontend import FrontEndLayer
 
@@ -197,7 +205,7 @@ def test_certificate_stands_beside_the_model(exported, everything):
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_check_says_the_same_of_the_file(exported, run, data, everything, tmp_path, capsys):
+def test_check_reports_the_same_for_the_file(exported, run, data, everything, tmp_path, capsys):
     arguments = ["check", str(exported), "--against", str(run), "--data", f"folder:{data}"]
     arguments += ["--all"] if everything else []
     assert export_cli.main([*arguments, "--report", str(tmp_path / "report.md")]) == 0
@@ -228,8 +236,10 @@ def test_check_finds_a_changed_weight(exported, run, data, tmp_path, capsys):
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, data, tmp_path, monkeypatch, capsys):
-    """The weights that are checked are not those that were converted: one of them is a hundredth off."""
+def test_differing_model_is_refused_and_not_written(run, data, tmp_path, monkeypatch, capsys):
+    """The weights that are checked are not those that were converted: one of them is a hundredth
+    off.
+    """
     load = Run.load.__func__
 
     def disturbed(cls, folder):
@@ -250,8 +260,10 @@ def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, d
 
 @two
 @pytest.mark.usefixtures("thin_grid")
-def test_a_waveform_model_of_the_same_run_answers_the_same(exported, run, data, samples, capsys):
-    """`--input waveform`: the same scores within 1e-4, proven when it is converted and again where it runs."""
+def test_waveform_model_gives_the_same_answer(exported, run, data, samples, capsys):
+    """`--input waveform`: the same scores within 1e-4, proven when it is converted and again where
+    it runs.
+    """
     waveform = exported.with_name(f"{exported.stem}-waveform.onnx")
     arguments = ["convert", str(run), "-o", str(waveform), "--data", f"folder:{data}", "--input", "waveform"]
     assert export_cli.main(arguments) == 0
@@ -272,7 +284,7 @@ def test_a_waveform_model_of_the_same_run_answers_the_same(exported, run, data, 
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_a_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, monkeypatch, capsys):
+def test_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, monkeypatch, capsys):
     from ms_export.waveform import with_front_end
 
     def wrong(spec, network):
@@ -296,14 +308,14 @@ def test_too_few_clips_are_refused(run, samples, tmp_path, capsys):
     assert not (tmp_path / "a.onnx").exists()
 
 
-def test_what_is_no_run_is_refused(tmp_path, capsys):
+def test_folder_without_run_is_refused(tmp_path, capsys):
     assert export_cli.main(["convert", str(tmp_path), "-o", str(tmp_path / "a.onnx")]) == 1
     assert "not a run folder" in capsys.readouterr().err
 
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_a_nan_score_does_not_pass(exported, run, monkeypatch):
+def test_nan_score_fails(exported, run, monkeypatch):
     loaded = Run.load(run)
     monkeypatch.setattr(Model, "scores", lambda self, features: np.full((len(features), 2), np.nan, np.float32))
     served = next(report for report in compare(loaded, exported, {}) if report.name == "as served")
@@ -312,7 +324,7 @@ def test_a_nan_score_does_not_pass(exported, run, monkeypatch):
 
 
 @only_one
-def test_a_run_and_its_export_are_evaluated_alike(exported, run, data, tmp_path):
+def test_run_and_export_have_the_same_evaluation(exported, run, data, tmp_path):
     found = []
     for subject, options in ((run, ()), (exported, ("--data", f"folder:{data}"))):
         out = tmp_path / subject.name

@@ -29,7 +29,7 @@ from ms_train.recipes.recipe import Recipe
 from ms_train.training import checkpoint
 from ms_train.training import fit as fit_module
 from ms_train.training.batches import FixedBatches
-from ms_train.training.fit import Options, TargetAccuracy, fit, settle
+from ms_train.training.fit import Options, TargetAccuracy, build_variables, fit, settle
 from ms_train.training.runs import save_model
 
 EPOCHS = 3
@@ -317,6 +317,20 @@ def test_averaging_model_ends_with_averaged_weights(points, monkeypatch):
     settle(model, FixedBatches(*points, len(features), 0), 1)
     for a, b in zip(settled[:2], model.get_weights()[:2], strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_training_step_is_traced_once(points):
+    model, traced = normalising(None), []
+
+    def loss(expected, found):
+        traced.append(found.shape)
+        return keras.losses.categorical_crossentropy(expected, found)
+
+    model.compile(model.optimizer, loss, metrics=["accuracy"])
+    build_variables(model, *(values[:1] for values in points))
+    traced.clear()
+    model.fit(*points, verbose=0)
+    assert len(traced) == 1
 
 
 def test_model_without_averaging_is_unchanged(points):

@@ -21,7 +21,7 @@ from ms_train.cli import arguments
 from ms_train.cli import main as cli
 from ms_train.recipes.by_name import recipes
 
-PARSERS = {"ms-edge": edge_arguments.parser, "ms-train": arguments.parser, "ms-export": export_cli._parser}
+PARSERS = {"ms-edge": edge_arguments.parser, "ms-train": arguments.parser, "ms-export": export_cli.parser}
 
 
 def test_recipes_are_named_as_their_modules():

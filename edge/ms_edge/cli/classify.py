@@ -14,12 +14,13 @@ from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError, reason
 from ms_edge.jobs.classify import classify
 from ms_edge.jobs.inputs import Inputs, parse_shard
-from ms_edge.jobs.ordered import most_jobs, usable_cores
 from ms_edge.jobs.progress import Progress
+from ms_edge.jobs.workers import most_jobs, usable_cores
 from ms_edge.model.session import Model
 from ms_edge.output.destination import FileOutput, Output, TreeOutput, is_same_file, place
+from ms_edge.output.formats import FORMATS, format_of
 from ms_edge.output.journal import ResumableOutput, parts
-from ms_edge.output.writers import format_of, formats, wants_colour
+from ms_edge.output.writers import wants_colour
 
 
 @dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
@@ -87,7 +88,7 @@ def run(options: Options) -> int:
         progress.complain("no CUDA device could be used; running on the CPU.")
     progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
     output = _output(options, name, model.metadata.labels)
-    return classify(inputs, classifier, output, progress, jobs=_jobs(options, count, progress), raw=raw)
+    return classify(inputs, classifier, output, progress, jobs=_jobs(options, inputs, count, progress), raw=raw)
 
 
 def _check_inputs(options: Options) -> None:
@@ -110,7 +111,7 @@ def _output_format(options: Options) -> str:
     if into_file is not None:
         _require_no_recording(into_file, options.files_read)
     name = options.format or ("text" if into_file is None else format_of(into_file))
-    if formats()[name].single and not options.one_file and not options.into_directory:
+    if FORMATS[name].single and not options.one_file and not options.into_directory:
         raise UsageError(f"A {name} document describes one recording; for several give -o DIR/.")
     if options.resume and (into_file is None or name != "jsonl"):
         raise UsageError("--resume needs -o FILE in the format jsonl.")
@@ -127,26 +128,26 @@ def _require_no_recording(output: str, inputs: list[str]) -> None:
 
 def _output(options: Options, name: str, labels: tuple[str, ...]) -> Output | TreeOutput:
     """Open the output. Raises UsageError if a file or directory cannot be written."""
-    form = formats()[name]
+    form = FORMATS[name]
     timeline = options.timeline or form.timeline_only
     if options.output is None:
         if name == "text" and wants_colour():
-            form = formats()["text-colour"]
+            form = FORMATS["text-colour"]
         if name != "text":
             write_like_a_file(sys.stdout)
-        return Output(form, labels, timeline)
+        return Output(form(labels, timeline))
     try:
         if options.into_directory:
-            return TreeOutput(options.output, form, labels, timeline, options.files_read)
+            return TreeOutput(options.output, form(labels, timeline), options.files_read)
         if name == "jsonl":
-            return ResumableOutput(options.output, form, labels, timeline, resume=options.resume)
-        return FileOutput(options.output, form, labels, timeline)
+            return ResumableOutput(options.output, form(labels, timeline), resume=options.resume)
+        return FileOutput(options.output, form(labels, timeline))
     except OSError as error:
         raise UsageError(f"{options.output}: cannot be written ({reason(error)}).") from None
 
 
-def _jobs(options: Options, count: int | None, progress: Progress) -> int:
-    """Return how many files to classify at a time; 0 to do it in this thread, one after another."""
+def _jobs(options: Options, inputs: Inputs, count: int | None, progress: Progress) -> int:
+    """Return the number of worker processes; 0 to classify in this process."""
     jobs = options.jobs or usable_cores()
     jobs = jobs if count is None else min(jobs, count)
     most, why = most_jobs()
@@ -155,8 +156,9 @@ def _jobs(options: Options, count: int | None, progress: Progress) -> int:
         say = progress.complain if options.jobs else progress.tell
         say(f"{asked}working on {most} file{'' if most == 1 else 's'} at once: {why}.")
         jobs = most
-    # One file at a time, and no wait for a list: this thread can do it, and no other has to be woken.
-    return 0 if options.one_file or (jobs == 1 and options.files_from is None) else jobs
+    # One file at a time needs no worker, unless this process may wait for standard input when an
+    # interrupt comes.
+    return 0 if (options.one_file or jobs == 1) and not inputs.may_wait() else jobs
 
 
 def _keep_freed_memory() -> None:

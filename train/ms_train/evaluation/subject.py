@@ -1,6 +1,4 @@
-"""The model to evaluate: an exported model, or the network of a run folder, both used through
-`ms_edge`.
-"""
+"""The model to evaluate: a model file or the network of a run folder. `ms_edge` runs both."""
 
 from __future__ import annotations
 
@@ -56,9 +54,7 @@ class NetworkModel:
         return scores.clip(0, 1)
 
     def run_scores(self, features: Float32) -> Float32:
-        """Raise NotImplementedError: the metadata has no `step_frames`, so windows do not share
-        frames.
-        """
+        """Raise NotImplementedError: without `step_frames` in the metadata nobody calls this."""
         raise NotImplementedError
 
 
@@ -66,9 +62,9 @@ class NetworkModel:
 class Subject:
     """A model to evaluate, and what is known of the recordings it was trained with.
 
-    `parts` holds the part (`train`, `val`, `test`) of each recording of a run, by its SHA-256.
-    `files` holds the same by the SHA-256 of the file that the recording is, or is cut from. `data`
-    is the run's --data. All three are empty for a model file.
+    `parts` maps the SHA-256 of each recording of a run to its part: `train`, `val` or `test`. `files`
+    does so for the file that each recording is, or was cut from. `data` is the run's name for its
+    dataset. For a model file these are unknown, and empty.
     """
 
     classifier: Classifier
@@ -103,7 +99,7 @@ class Subject:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels, in the order of the scores."""
+        """The model's labels, in the order of the scores."""
         return self.classifier.model.metadata.labels
 
     @property
@@ -112,11 +108,10 @@ class Subject:
         return self.classifier.model.metadata.decision
 
     def target(self, label: str | None) -> NDArray[np.bool_] | None:
-        """Return which of the model's labels (labels,) a label of the dataset stands for; None if
-        the model has no such answer.
+        """Return which of the model's labels (labels,) a recording with the dataset's label has.
 
-        With independent labels, `speech+music` is both and `other` is neither, as in the answers of
-        the runtime.
+        Return None if the model has no such label. With independent labels, `speech+music` means both
+        and `other` means neither, as in the answers of the runtime.
         """
         members = set() if label is None else {label}
         if self.decision.kind == "independent" and label is not None and label not in self.labels:
@@ -126,17 +121,15 @@ class Subject:
         return np.array([name in members for name in self.labels], bool)
 
     def part_of(self, recording: Recording) -> str | None:
-        """Return the part of the model's training data that holds the recording's file; None if
-        that is unknown.
-        """
+        """Return `train`, `val` or `test` if the run used this recording's file; None if that is unknown."""
         return self.files.get(recording.file_sha256)
 
     def choose(self, dataset: Dataset, part: str | None) -> tuple[str, tuple[Recording, ...]]:
-        """Return the part to score and its recordings.
+        """Return the name of the part to score and its recordings.
 
-        Without `part`, it is the held-out part of the run, else its validation part, or all
-        recordings if none is of the run. The parts are those of the run, by digest, or else those
-        that the dataset prescribes. Raises UsageError if the part is empty.
+        It is `part`, if given. Otherwise it is what the run held out for testing (or else for
+        validation), or all recordings of a dataset that the run did not use. The parts are the run's,
+        by digest, or those that the dataset prescribes. Raises UsageError if there is no such part.
         """
         by_run = any(self.part_of(recording) for recording in dataset.recordings)
         by_part: dict[str, list[Recording]] = {name: [] for name in PARTS}
@@ -154,8 +147,9 @@ class Subject:
         return part, chosen
 
     def warnings(self, dataset: Dataset, chosen: Sequence[Recording]) -> list[str]:
-        """Return warnings about the scored recordings: those used in training, missing or changed
-        ones, and what is unknown.
+        """Return what a reader must know about the recordings that are scored.
+
+        That is: which of them the model was trained on, which are missing, and what is unknown.
         """
         digests = {recording.name: recording.sha256 for recording in dataset.recordings}
         same = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()

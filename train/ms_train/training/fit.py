@@ -240,12 +240,14 @@ class _Training:
         saving = checkpoint.Checkpoint(self.out, history)
         stopping = TargetAccuracy(recipe.target_accuracy, recipe.log_every_epochs)
         if first_epoch < self.epochs and not (history and stopping.reached(history[-1])):
+            val, targets = prepared.val, targets_for(model)
+            build_variables(model, val.features[:1], targets(val.targets[:1]))
             model.fit(
                 prepared.batches.dataset(first_epoch),
                 steps_per_epoch=prepared.batches.steps_per_epoch,
                 initial_epoch=first_epoch,
                 epochs=self.epochs,
-                validation_data=(prepared.val.features, targets_for(model)(prepared.val.targets)),
+                validation_data=(val.features, targets(val.targets)),
                 shuffle=False,
                 verbose=0,
                 callbacks=[
@@ -293,6 +295,18 @@ def targets_for(model: keras.Model) -> Callable[[Float32], Float32]:
         return rows[:, 1:] if one_neuron else rows
 
     return targets
+
+
+def build_variables(model: keras.Model, features: Float32, targets: Float32) -> None:
+    """Make the variables of a model's optimizer, loss and metrics, from features (n, ...) and
+    targets (n, ...).
+
+    If Keras makes them during the first training step, TensorFlow traces that step twice: five of
+    ten seconds for mel_dscnn. On several devices Keras makes them before.
+    """
+    if strategy().num_replicas_in_sync == 1:
+        model.optimizer.build(model.trainable_variables)
+        model.evaluate(features, targets, verbose=0)
 
 
 def settle(model: keras.Model, batches: FixedBatches | BankBatches, epochs: int) -> None:
