@@ -127,7 +127,7 @@ def _local_builder(unpacked: Path, data_dir: Path) -> Any:
         def download_and_extract(self, urls: dict[str, str]) -> dict[str, str]:
             return dict.fromkeys(urls, str(unpacked))
 
-    class LocalGTZANMusicSpeech(GTZANMusicSpeech, skip_registration=True):
+    class LocalGTZANMusicSpeech(GTZANMusicSpeech, skip_registration=True):  # type: ignore[call-arg]
         name = "gtzan_music_speech"
 
         def _split_generators(self, dl_manager: object) -> Any:
