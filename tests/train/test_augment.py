@@ -1,4 +1,4 @@
-"""Windows to train on: what is drawn, what happens to it, and which labels it is said to have."""
+"""Training windows: how they are drawn and processed, and which labels they get."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPEC = get_recipe("mel_patches").spec
 
 
 def pool_of(sounds, **options) -> Pool:
-    """A pool of (label, source, samples) or (label, source, group, samples)."""
+    """Return a pool of (label, source, samples) or (label, source, group, samples)."""
     recordings = []
     for number, (label, source, *group, audio) in enumerate(sounds):
         recording = Recording(
@@ -44,13 +44,13 @@ def tone(hz: float, seconds: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def real(samples) -> list[tuple[str, str, np.ndarray]]:
-    """The sample recordings: label, a source each, and samples."""
+    """Return label, source and samples of the sample recordings; each is its own source."""
     return [(path.name.partition("_")[0], path.stem, read_mono(path, RATE_HZ)) for path in samples]
 
 
 @pytest.fixture(scope="module")
 def decaying() -> Room:
-    """A room of half a second whose responses are decaying noise, loud direct sound in one of them."""
+    """Return a room of half a second; its responses are decaying noise, one with loud direct sound."""
     rng = np.random.default_rng(5)
     tail = rng.standard_normal(RATE_HZ // 2) * 10 ** (-3 * np.arange(RATE_HZ // 2) / (RATE_HZ // 2))
     responses = []
@@ -63,7 +63,7 @@ def decaying() -> Room:
 
 @pytest.fixture
 def only(monkeypatch):
-    """A function that switches everything off that scenes do by chance, but for what it is given."""
+    """Return a function that disables all random processing of scenes except the given one."""
 
     def switch(**shares: float) -> None:
         for name in ("MIXTURE", "NEITHER", "BACKGROUND", "WET", "SPEED", "NOISE", "COMPRESSED", "BABBLE", "DUCKED"):
@@ -79,7 +79,7 @@ def only(monkeypatch):
 
 def test_no_source_gives_more_than_its_cap():
     assert capped(np.array([0.9, *[0.1 / 9] * 9]), 0.15).max() == pytest.approx(0.15)
-    few = capped(np.array([0.9, 0.05, 0.05]), 0.15)  # too few for the cap: all alike
+    few = capped(np.array([0.9, 0.05, 0.05]), 0.15)  # too few for the cap, so all are equal
     np.testing.assert_allclose(few, 1 / 3)
     sounds = [("music", "a", tone(100, 600)), *(("music", f"b{n}", tone(200 + 20 * n, 5)) for n in range(9))]
     pool, rng = pool_of(sounds), np.random.default_rng(0)
@@ -90,7 +90,7 @@ def test_no_source_gives_more_than_its_cap():
 
 
 def test_groups_of_a_source_come_before_recordings():
-    """Sixteen times the recordings are four times the chance."""
+    """Sixteen times as many recordings have four times the probability."""
     sounds = [*[("speech", "a", "many", tone(100, 2))] * 16, ("speech", "a", "one", tone(200, 2))]
     pool, rng = pool_of(sounds), np.random.default_rng(0)
     windows = [np.abs(np.fft.rfft(pool.window("speech", RATE_HZ, rng))) for _ in range(400)]
@@ -98,7 +98,7 @@ def test_groups_of_a_source_come_before_recordings():
 
 
 def test_every_labelled_window_holds_active_sound(real):
-    """Also where recordings are mostly pauses, digital or full of noise."""
+    """This also holds for recordings that are mostly pauses, silent or noisy."""
     rng, sounds = np.random.default_rng(0), []
     for label, source, audio in real:
         pause = 0.002 * rng.standard_normal(4 * RATE_HZ).astype(np.float32) * (len(sounds) % 2)
@@ -116,7 +116,7 @@ def test_every_labelled_window_holds_active_sound(real):
             for _ in range(60):
                 window = pool.window(label, int(length_s * RATE_HZ), rng)
                 heard = np.sqrt(frames(window)) > 0.03 * min(loud.values())
-                assert heard.sum() * 0.02 >= 0.2  # of 0.3 s: not each frame that is active is so loud
+                assert heard.sum() * 0.02 >= 0.2  # of 0.3 s, because some active frames are quieter
 
 
 def frames(samples: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ def test_starts_are_drawn_where_sound_suffices():
 
 
 def test_speech_and_music_windows_have_equal_joins(monkeypatch):
-    """Although much of the speech is too short for a window, and no music is."""
+    """Much of the speech is too short for a window, and none of the music is."""
     joined = Counter()
     join = Pool._join
 
@@ -194,7 +194,7 @@ def test_windows_are_cut_after_reverberation(real, decaying, only, label):
 
 
 def differences(whole: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """A window's difference from the cut of the same length that is nearest to it."""
+    """Return the difference of a window from the most similar cut of the same length."""
     ones = np.ones(len(window))
     energy = (
         fftconvolve(whole**2, ones[::-1], "valid")
@@ -206,9 +206,7 @@ def differences(whole: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 
 def test_one_of_two_sounds_may_reverberate(decaying, only, monkeypatch):
-    """A presenter over dry music, and the other way round: speech is a tone, music another, a room
-    spreads them over time.
-    """
+    """One of two tones, for speech and music, may be in a room, which extends it in time."""
     only(WET=1.0, MIXTURE=1.0)
     rest = np.zeros(RATE_HZ, np.float32)
     pieces = [
@@ -297,7 +295,7 @@ def test_babble_is_undecided_speech_and_not_music(real, only, decaying, monkeypa
         assert rms(window) > 1e-3
     only(BACKGROUND=1.0, BABBLE=1.0)
     found = {tuple(np.nan_to_num(scenes.draw(RATE_HZ, rng)[1], nan=-1)) for _ in range(40)}
-    # One voice stands out of it; beside music nobody can say, unless it is far below.
+    # One voice is clearly louder. With music, speech is undecidable unless the babble is far below.
     assert {(1.0, 0.0), (-1.0, 1.0)} <= found <= {(1.0, 0.0), (-1.0, 1.0), (0.0, 1.0)}
 
 
@@ -382,8 +380,8 @@ def test_loudness_is_a_weighted_level():
 
 
 def test_channel_output_is_unchanged():
-    """The random stream to the bit, the samples to what processors may differ in: who changes it
-    makes another model.
+    """Random numbers are compared exactly, samples within the differences of processors, because a
+    change alters the model.
     """
     rng = np.random.default_rng(42)
     samples = (0.1 * np.random.default_rng(7).standard_normal(RATE_HZ)).astype(np.float32)

@@ -27,7 +27,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def noise_band(low_hz: float, high_hz: float, length: int = 2 * RATE_HZ) -> np.ndarray:
-    """White noise between two frequencies, at -20 dB RMS."""
+    """Return white noise between two frequencies, at -20 dB RMS."""
     spectrum = np.fft.rfft(rng(9).standard_normal(length))
     hz = np.fft.rfftfreq(length, 1 / RATE_HZ)
     spectrum[(hz < low_hz) | (hz > high_hz)] = 0
@@ -42,7 +42,7 @@ def band_db(samples: np.ndarray, low_hz: float, high_hz: float) -> float:
 
 
 def lag(before: np.ndarray, after: np.ndarray) -> int:
-    """By how many samples `after` comes later."""
+    """Return the delay of `after` in samples."""
     size = 2 * len(before)
     place = int(np.fft.irfft(np.fft.rfft(before, size).conj() * np.fft.rfft(after, size), size).argmax())
     return place if place < len(before) else place - size
@@ -126,14 +126,14 @@ def test_telephone_band_has_stated_limits():
     assert band_db(out, 0, 250) < -45
     inside = noise_band(360, 3_340)
     through = augmentations.telephone(inside, rng(), RATE_HZ)
-    assert rms(through - inside) / rms(inside) < 0.02  # as it was, and when it was
+    assert rms(through - inside) / rms(inside) < 0.02  # unchanged and without delay
 
 
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 44_100])
 def test_codecs_change_sound_without_delay(name, rate_hz):
     samples = noise_band(400, 1_500)
-    for seed in range(6):  # several levels of compression, on both sides of where MP3 writes its delay down
+    for seed in range(6):  # several compression levels, with and without a delay written into the MP3
         out = AUGMENTATIONS[name](samples, rng(seed), rate_hz)
         assert abs(lag(samples, out)) <= 4
         assert 0.01 < rms(out - samples) / rms(samples) < 1.5
@@ -168,10 +168,10 @@ def test_reverberation_starts_with_the_sound_and_decays(decay_s):
 def test_speed_changes_pitch_and_duration_by_the_factor(factor):
     time_s = np.arange(2 * RATE_HZ) / RATE_HZ
     tone = (0.5 * np.sin(2 * np.pi * 1_000 * time_s)).astype(np.float32)
-    tone[RATE_HZ:] = 0  # the second half is silence: where the tone ends, tells the duration
+    tone[RATE_HZ:] = 0  # the second half is silence, so that the end of the tone shows the duration
     out = augmentations.speed(tone, rng(), RATE_HZ, factor=(factor, factor))
     assert np.fft.rfft(out[: RATE_HZ // 2]).__abs__().argmax() * 2 == pytest.approx(1_000 * factor, abs=2)
-    first = out[: round(2 * RATE_HZ / factor)]  # what lies beyond is the beginning again
+    first = out[: round(2 * RATE_HZ / factor)]  # the rest is the beginning, repeated
     assert np.flatnonzero(np.abs(first) > 0.1)[-1] / RATE_HZ == pytest.approx(1 / factor, abs=0.01)
     if factor > 1:
         repeated = out[len(first) + 100 :]

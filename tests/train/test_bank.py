@@ -1,5 +1,5 @@
-"""Rendered windows on disk: the same however they were rendered, each used before any is used
-again.
+"""Rendered windows on disk: the same for any number of processes, and all used before any is
+repeated.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def test_each_use_has_another_place_and_level(plan, tmp_path):
 
 @pytest.mark.parametrize("recipe", ["mel_patches", "logstft_cnn", "resized_cnn"])
 def test_features_match_the_rendered_windows(plan, tmp_path, monkeypatch, recipe):
-    """By TensorFlow's front end: mel bands and bins, with and without a logarithm, in both layouts."""
+    """Compare with TensorFlow's front end: mel bands and bins, with and without logarithm, in both
+    layouts.
+    """
     monkeypatch.setattr(banks, "GAIN_DB", (0.0, 0.0))
     spec = get_recipe(recipe).spec
     pool = copy.copy(plan.scenes.pool)
@@ -170,7 +172,7 @@ def test_unwritable_bank_folder_is_reported(plan, tmp_path, capsys):
     assert capsys.readouterr().err.count("windows are not kept") == 1
 
 
-# Batches of them.
+# Batches of windows.
 
 
 def batches(plan, tmp_path, steps=10) -> BankBatches:

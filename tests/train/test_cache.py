@@ -1,5 +1,5 @@
 """The cache of decoded audio and features: few open files, complete after an interruption, never
-stale.
+out of date.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPEC = FrontEndSpec(8_000, 256, 128, 256, clip_s=0.5, hop_s=0.5, log_floor=0.01)
 
 
 class Corpus:
-    """Recordings of noise, a second and more, that count how often each is read."""
+    """Recordings of noise of a second or more that count how often each is read."""
 
     def __init__(self, count: int) -> None:
         self.reads: list[str] = []
@@ -192,8 +192,8 @@ def test_rate_spec_limit_and_decoder_decide_the_array(tmp_path, monkeypatch):
 
 
 def test_small_packs_are_joined(tmp_path):
-    """A training on one recording more each time leaves not a file each time, each of which would
-    be held open.
+    """Repeated trainings with one more recording each do not leave one file each, which would be
+    held open.
     """
     for count in range(1, 8):
         corpus = Corpus(count)
@@ -211,9 +211,7 @@ def test_large_packs_are_left_alone(tmp_path, monkeypatch):
 
 
 def test_two_builds_at_once_are_safe(tmp_path):
-    """Each finds nothing and makes everything; what the other has written in between is replaced by
-    the same.
-    """
+    """Each build finds an empty cache and makes everything; both write the same bytes."""
     corpus = Corpus(4)
     builds = [clips.read_all(corpus.recordings, 8_000, "data", Cache(tmp_path)) for _ in range(2)]
     first = [next(build)[1] for build in builds]

@@ -1,5 +1,5 @@
-"""Several systems on the same recordings: the table is what their runs wrote down, and what cannot
-be compared is refused.
+"""Comparison of systems on the same recordings: the table holds the metrics of their runs, and
+other runs are refused.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from ms_train.evaluation.compare import Spread, compare
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, copy_by_label, leave_out_pictures) -> Path:
-    """Two systems of two runs each, trained through the command line on two folds of the sample
-    recordings.
-    """
+    """Train two systems on two folds of the sample recordings through the command line."""
     root = tmp_path_factory.mktemp("runs")
     copy_by_label(root / "data")
     with pytest.MonkeyPatch.context() as patch:
@@ -75,7 +73,7 @@ def test_report_has_a_line_for_each_system(runs, tmp_path, capsys):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_an_augmented_run_can_be_repeated(runs, tmp_path):
-    """Masks are drawn by the batch's number and windows by the seed."""
+    """Masks follow from the number of the batch, windows from the seed."""
     written = json.loads((runs / "masked-1" / "recipe.json").read_text())
     assert written["augment"] == "gain 1, time_mask 0.5"
     again = [

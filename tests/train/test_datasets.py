@@ -128,7 +128,7 @@ def test_prescribed_splits_are_kept():
 
 
 def excerpts(files: dict[str, tuple[str, ...]], prescribed: dict[str, str] | None = None) -> Dataset:
-    """Ten excerpts of every label of each file."""
+    """Return ten excerpts of every label from each file."""
     recordings = [
         dataclasses.replace(
             recording,
@@ -151,8 +151,8 @@ def test_excerpts_of_one_file_stay_together(fold):
     files = [{recording.excerpt_of for recording in part} for part in (parts.train, parts.val, parts.test)]
     assert sum(map(len, files)) == len(set().union(*files)) == 19
     assert names(parts.train) | names(parts.val) | names(parts.test) == names(data.recordings)
-    # A fifth of the files validates, not of the excerpts: one of seven programmes, one of six of
-    # each label.
+    # A fifth of the files validates, not a fifth of the excerpts: one of seven programmes, one of
+    # six of each label.
     assert len(files[1]) == 3
 
 
@@ -169,7 +169,7 @@ def test_recordings_without_split_train_or_validate():
         assert {recording.excerpt_of for recording in parts.test} == set(tested)
         assert len({recording.excerpt_of for recording in parts.val}) == 4
         assert len({recording.excerpt_of for recording in parts.train}) == 14
-    # Only what nobody prescribed is parted where something validates.
+    # With a validation part, only the recordings without a split are divided.
     parts = split(excerpts(files, {"music-0": "val", "speech-0": "val", **dict.fromkeys(files, "train")} | tested), 0)
     assert not {"music-0", "speech-0"} & {recording.excerpt_of for recording in parts.val + parts.train}
 

@@ -1,5 +1,5 @@
-"""Calibration and thresholds of independent labels: fitted, folded into the network, written into
-runs.
+"""Calibration and thresholds of independent labels: fitted, folded into the network, and written
+into runs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ HZ = {"speech": 1_000, "music": 2_000}
 
 
 def tone(label: str | None, seed: int) -> np.ndarray:
-    """Speech is a tone at 1,000 Hz, music one at 2,000; what is neither is noise."""
+    """Return a tone of 1,000 Hz for speech, of 2,000 Hz for music, and noise for other labels."""
     rng = np.random.default_rng(seed)
     noise = 0.03 * rng.standard_normal(16_000)
     return (noise + (0.1 * np.sin(2 * np.pi * HZ[label] / 8_000 * np.arange(16_000)) if label else 0)).astype(
@@ -63,7 +63,7 @@ def recording(label: str | None, number: int, split: str | None = None) -> Recor
 
 
 def build_model(labels: tuple[str, ...], kind: str, epochs: int) -> keras.Model:
-    """Dense, on the mean over time: it is taught nothing, its weights are what `telling` gives it."""
+    """Return a dense layer on the mean over time; it is not trained, `telling` sets its weights."""
     inputs = keras.Input(SPEC.feature_shape)
     bands = keras.layers.GlobalAveragePooling1D()(keras.layers.Permute((2, 1))(inputs))
     model = keras.Model(inputs, keras.layers.Dense(len(labels), activation="sigmoid")(bands))
@@ -72,7 +72,7 @@ def build_model(labels: tuple[str, ...], kind: str, epochs: int) -> keras.Model:
 
 
 def telling(sure: float = 1.0, shift: float = 0.0) -> keras.Model:
-    """A network that hears the tones, with logits `sure` times as large, plus `shift`."""
+    """Return a network that detects the tones, with logits multiplied by `sure`, plus `shift`."""
     model = build_model(LABELS, "independent", 1)
     kernel = np.zeros((SPEC.bins, 2), np.float32)
     for column, hz in enumerate(HZ.values()):
@@ -104,7 +104,7 @@ def pool() -> Pool:
 
 
 def unsure(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Calibrated logits (n, 2) and targets that come true as often as these say."""
+    """Return calibrated logits (n, 2) and targets drawn with their probabilities."""
     rng = np.random.default_rng(seed)
     z = rng.normal(0, 3, (count, 2))
     return z, (rng.random((count, 2)) < expit(z)).astype(np.float32)
@@ -160,7 +160,7 @@ def test_thresholds_are_within_error_of_the_best(seed):
     counts = {kind: (kinds == kind).sum() for kind in shares}
     error = np.sqrt(sum(share * (1 - share) / counts[kind] for kind, share in shares.items())) / len(shares)
     assert mean(chosen) >= max(map(mean, product(grid, grid))) - 1.1 * error
-    np.testing.assert_allclose(chosen, expit([1.5, -1.0]), atol=0.15)  # what is a half without the shift
+    np.testing.assert_allclose(chosen, expit([1.5, -1.0]), atol=0.15)  # equal to a half without the shift
 
 
 def test_thresholds_stay_at_half_unless_others_improve():
@@ -196,7 +196,7 @@ def dense_without_bias() -> keras.Model:
 
 
 def curved() -> keras.Model:
-    """What follows the last layer with weights is not linear."""
+    """Return a network whose last layer with weights is followed by a nonlinear one."""
     inputs = keras.Input(SPEC.feature_shape)
     x = keras.layers.Activation("tanh")(keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
     return keras.Model(inputs, keras.layers.Activation("sigmoid")(x))
@@ -286,7 +286,7 @@ def test_calibration_part_is_used_if_there_is_one(recipe, capsys):
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    """A manifest with noise: its labels are independent."""
+    """Write a manifest with noise, whose labels are therefore independent."""
     lines = ["path,label"]
     for label, number in product((*LABELS, "noise"), range(5)):
         soundfile.write(tmp_path / f"{label}-{number}.wav", tone(label if label in HZ else None, number), 8_000)

@@ -1,5 +1,5 @@
-"""`ms-train evaluate` and `ms-train fit --folds` on real recordings: the numbers are those that
-ms-edge gives.
+"""`ms-train evaluate` and `ms-train fit --folds` on real recordings: the numbers agree with
+ms-edge.
 """
 
 from __future__ import annotations
@@ -121,11 +121,13 @@ def test_any_file_name_can_be_reported(samples, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     tmp_path = tmp_path / b"\xff".decode("utf-8", "surrogateescape")
     (tmp_path / "music").mkdir(parents=True)
-    name = b"$\\frac{$|\n \xff \xe6\x97\xa5.wav".decode("utf-8", "surrogateescape")  # matplotlib would typeset it
+    name = b"$\\frac{$|\n \xff \xe6\x97\xa5.wav".decode(
+        "utf-8", "surrogateescape"
+    )  # matplotlib would read it as a formula
     shutil.copy(samples[0], tmp_path / "music" / name)
     (tmp_path / "speech").mkdir()
     for path in samples:
-        if path.name.startswith("music"):  # got wrong, so that they are drawn
+        if path.name.startswith("music"):  # labelled wrongly, so that they are drawn
             shutil.copy(path, tmp_path / "speech" / f"{path.stem}{name}")
     data = tmp_path / "report"
     assert evaluate(BUNDLED, "--data", f"folder:{tmp_path}", "-o", data) == 0
@@ -156,7 +158,7 @@ def test_one_class_has_no_roc_area(samples, tmp_path, capsys):
 @pytest.mark.usefixtures("no_pictures")
 def test_temperature_is_not_fitted_on_scored_recordings(folder, samples, tmp_path):
     others = tmp_path / "others"
-    for path in samples:  # some are scored, the others are not: their last sample is missing
+    for path in samples:  # some are scored; the others are new recordings, without their last sample
         label = path.name.partition("_")[0]
         (others / label).mkdir(parents=True, exist_ok=True)
         scored = path.name in ("music_zaz.wav", "speech_italian_man.wav")
@@ -315,12 +317,11 @@ def test_folds_test_every_recording_and_resume(folder, tmp_path, capsys):
     capsys.readouterr()
     assert fit(folder, out, "--folds", "2", "--resume", "--seed", "9") == 2
     assert "was begun with seed 0, not 9" in capsys.readouterr().err
-    # Folds of two kinds of network are no cross-validation of either.
+    # Folds of two kinds of network are not a cross-validation.
     shutil.rmtree(out / "fold-2")
     assert fit(folder, out, "--folds", "2", "--resume", "--recipe", "linear_dscnn") == 2
     assert "was begun with recipe mel_dscnn, not linear_dscnn" in capsys.readouterr().err
-    # Another recording, and the folds are others: some of what fold 2 is tested on would be tested
-    # twice, some never.
+    # With another recording the folds change: some recordings would be tested twice, some never.
     more = tmp_path / "samples"
     shutil.copytree(folder, more)
     audio, rate = soundfile.read(folder / "music" / "music_zaz.wav")

@@ -1,4 +1,4 @@
-"""Datasets of tensorflow-datasets, written and read by its own code, without network."""
+"""Datasets of tensorflow-datasets, written and read by its own code, without network access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ms_train.datasets.splits import split
 from ms_train.recipes.by_name import get_recipe
 
 RATE_HZ = 16_000
-CLASSES = ("speech", "hum", "music")  # in neither alphabetical order nor all in use
+CLASSES = ("speech", "hum", "music")  # not in alphabetical order, and not all used
 
 
 def audio_feature(**options: Any) -> tfds.features.Audio:
@@ -38,7 +38,7 @@ def written(
     supervised: tuple[str, str] | None = None,
     file_format: str = "tfrecord",
 ) -> Path:
-    """The folder that a builder of its own prepared."""
+    """Prepare a dataset with a builder, and return its folder."""
 
     class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = "toy"
@@ -97,7 +97,7 @@ def test_known_splits_are_kept_others_unused(examples, tmp_path):
     found = dataset_by_name(f"tfds:{written(tmp_path, splits)}")
     assert len({recording.name for recording in found.recordings}) == len(found.recordings)
     parts = split(found, 0)
-    splits["train"] = splits["train"][1:]  # the first is a copy of the one that tests
+    splits["train"] = splits["train"][1:]  # the first is a copy of the test recording
     for part, name in ((parts.train, "train"), (parts.val, "validation"), (parts.test, "test")):
         assert {recording.sha256 for recording in part} == {digest_of(example["audio"]) for example in splits[name]}
     assert sum(recording.split == "unlabelled" for recording in found.recordings) == 3
@@ -189,7 +189,7 @@ def test_unusable_dataset_gives_one_sentence(tmp_path, features, row, sentence):
 
 def test_bad_examples_are_left_out_counted_and_named(samples, tmp_path, capsys):
     floats = [{"audio": read_mono(path, RATE_HZ), "label": path.name.partition("_")[0]} for path in samples]
-    quieter = [{**example, "audio": example["audio"] / 2} for example in floats]  # copies would be kept out of one part
+    quieter = [{**example, "audio": example["audio"] / 2} for example in floats]  # copies would be left out of one part
     bad = [
         {"audio": np.full(8_000, np.nan, np.float32), "label": "music"},
         {"audio": np.zeros(100, np.float32), "label": "speech"},

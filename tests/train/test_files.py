@@ -1,4 +1,4 @@
-"""`atomic_write`: a file appears whole or not at all."""
+"""`atomic_write`: a file is replaced completely or not at all."""
 
 from __future__ import annotations
 

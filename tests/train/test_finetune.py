@@ -1,5 +1,5 @@
-"""New classes on a trained trunk: learnt, resumed, exported and classified, and what cannot be gets
-one sentence.
+"""New classes on a trained trunk: trained, resumed, exported and classified; errors are one
+sentence.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _short(leave_out_pictures):
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory, copy_by_label) -> Path:
-    """A run folder that knows music and speech, after one epoch of two steps."""
+    """Return a run folder of music and speech, trained for one epoch of two steps."""
     root = tmp_path_factory.mktemp("origin")
     copy_by_label(root / "data")
     data = f"folder:{root / 'data'}"
@@ -57,7 +57,7 @@ def origin(tmp_path_factory, copy_by_label) -> Path:
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory) -> Path:
-    """Four recordings of each of three kinds, half of them shorter than a clip."""
+    """Write four recordings of each of three kinds, half of them shorter than a clip."""
     root = tmp_path_factory.mktemp("sounds")
     rng = np.random.default_rng(0)
     for kind in KINDS:
@@ -130,7 +130,7 @@ def test_new_classes_are_exported_and_classified(tuned, sounds, tmp_path, monkey
 
 
 def test_fine_tuned_run_can_be_fine_tuned_again(tuned, origin, tmp_path):
-    """Two classes where there were three; each run names the one before it."""
+    """The second run has two classes instead of three; each run names its origin."""
     train(tuned, origin.parent / "data", tmp_path / "again", head_only=True, epochs=1)
     facts = json.loads((tmp_path / "again" / "run.json").read_text())
     assert facts["recipe"] == "mel_dscnn_finetuned"
@@ -177,7 +177,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tuned, origin, sounds, tm
 
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_has_a_trunk(name, tmp_path):
-    """All of its dense layers at the end go, and what is left does not end in scores."""
+    """The trunk has no dense layers at its end, and does not end in scores."""
     network = recipes()[name].build_model(("music", "speech"), "exclusive", 1)
     network.save(tmp_path / "model.keras")
     found = trunk(tmp_path)
@@ -210,7 +210,7 @@ def test_a_model_file_is_a_usage_error(tmp_path):
 
 
 def test_windows_of_one_recording_match_the_runtime():
-    """A short recording fills its window alone, over and over; joined, it is one of several."""
+    """A short recording is repeated to fill its window; otherwise it is joined with others."""
     spec = get_recipe("mel_dscnn").spec
     audio = {name: np.full(length, value, np.float32) for name, length, value in (("a", 3_000, 0.1), ("b", 5_000, 0.2))}
     audio["a"][0] = 0.5

@@ -1,5 +1,5 @@
-"""Runs that can be trusted: repeated and resumed to the last digit, cached without going stale,
-undisturbed by full disks.
+"""Training: repeated and resumed with identical weights, cached without stale entries, robust
+against full disks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def folder(tmp_path_factory, copy_by_label) -> Path:
 
 
 def recipe(name: str) -> Recipe:
-    """Small enough for a test: clips of a second, or few layers and two steps an epoch."""
+    """Return a small recipe: clips of a second, or few layers and two steps an epoch."""
     found = get_recipe(name)
     if name == "resized_cnn":
         spec = dataclasses.replace(found.spec, clip_s=1.0, hop_s=1.0)
@@ -53,7 +53,7 @@ def recipe(name: str) -> Recipe:
 
         return dataclasses.replace(found, spec=spec, build_model=build_model, batch_size=4, clips_per_recording=2)
 
-    average = 0.5 if name == "mel_residual" else None  # of two steps an epoch a slow one would see little
+    average = 0.5 if name == "mel_residual" else None  # with two steps an epoch, a slow average would hardly change
     return dataclasses.replace(few_layers(found, average), batch_size=4, steps_per_epoch=2)
 
 
@@ -81,7 +81,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 class PulledPlugError(Exception):
-    """Nothing that the program expects."""
+    """An error that the program does not expect."""
 
 
 def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SLOW = pytest.mark.slow
-# mel_residual is mel_dscnn's training here, and averages weights.
+# Here mel_residual is trained as mel_dscnn, with averaged weights.
 all_but_one_slow = pytest.mark.parametrize(
     "whole",
     [pytest.param("resized_cnn", marks=SLOW), pytest.param("mel_dscnn", marks=SLOW), "mel_residual"],
@@ -106,16 +106,14 @@ all_but_one_slow = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module", params=["resized_cnn", pytest.param("mel_dscnn", marks=SLOW), "mel_residual"])
 def whole(request, folder, tmp_path_factory) -> Path:
-    """A run folder of a training that nothing interrupted: of fixed clips, of random windows, and
-    with averaged weights.
-    """
+    """Train without interruption: on fixed clips, on random windows, and with averaged weights."""
     out = tmp_path_factory.mktemp("whole") / request.param
     train(request.param, folder, out)
     return out
 
 
 def test_the_same_seed_gives_the_same_weights(whole, folder, tmp_path):
-    """With --resume too, where there is nothing yet."""
+    """This also holds for --resume with an empty folder."""
     train(whole.name, folder, tmp_path / "again", resume=True)
     assert_same(whole, tmp_path / "again")
 
@@ -146,7 +144,7 @@ def test_resumed_training_ends_with_the_same_weights(whole, folder, tmp_path, mo
 
 @pytest.fixture(scope="module")
 def stopped(folder, tmp_path_factory) -> tuple[Path, Path]:
-    """A folder of recordings, and the run folder of a training on them that was interrupted."""
+    """Return a folder of recordings, and the run folder of an interrupted training on them."""
     root = tmp_path_factory.mktemp("stopped")
     shutil.copytree(folder, root / "data")
     with pytest.MonkeyPatch.context() as patch:
@@ -170,7 +168,7 @@ def stopped(folder, tmp_path_factory) -> tuple[Path, Path]:
 def test_impossible_resume_gives_one_sentence(stopped, folder, tmp_path, change, sentence):
     data, out = stopped[0], tmp_path / "run"
     shutil.copytree(stopped[1], out)
-    shutil.copytree(folder, data, dirs_exist_ok=True)  # all that another case has changed
+    shutil.copytree(folder, data, dirs_exist_ok=True)  # restores what another case has changed
     options = change(out, data)
     with pytest.raises(MsEdgeError, match=sentence) as raised:
         train("resized_cnn", data, out, resume=True, **options)
@@ -225,7 +223,7 @@ def test_full_disk_keeps_the_checkpoint(folder, tmp_path, monkeypatch):
             train("resized_cnn", folder, out, epochs=1)
     assert not [path for path in out.iterdir() if "keras" in path.name]
     with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "fit", None)  # trained it is
+        patch.setattr(keras.Model, "fit", None)  # training is complete
         assert train("resized_cnn", folder, out, epochs=1, resume=True)["epochs"] == 1
     assert weights(out)
 
@@ -296,7 +294,7 @@ def test_averaging_model_ends_with_averaged_weights(points, monkeypatch):
     monkeypatch.setattr(fit_module, "STATISTICS_BATCHES", 10)
     model, features = normalising(0.8), points[0]
     for _ in range(6):
-        model.train_on_batch(*points)  # after which `fit` alone would have put the averages in
+        model.train_on_batch(*points)  # after this, only `fit` would set the averages
     last = [variable.numpy() for variable in model.trainable_variables]
     averaged = [variable.numpy() for variable in model.optimizer._model_variables_moving_average]
     _, normalisation = (model.layers[index] for index in (1, 2))
@@ -371,7 +369,7 @@ test_fit.train("resized_cnn", Path(sys.argv[2]), Path(sys.argv[3]))
 
 @pytest.mark.slow
 def test_several_devices_train_one_network(folder, tmp_path):
-    """On two halves of the CPU: the same code, no GPU."""
+    """Two logical CPU devices run the same code as two GPUs."""
     arguments = [sys.executable, "-c", MIRRORED, str(Path(__file__).parent), str(folder), str(tmp_path / "run")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,6 @@
-"""The real builder of tensorflow-datasets, on a small archive of GTZAN's layout, without network."""
+"""The real builder of tensorflow-datasets on a small archive with the layout of GTZAN, without
+network access.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def archive(unpacked) -> Path:
     path = unpacked.parent / "music_speech.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         tar.add(unpacked, "music_speech")
-        # What archives made on a Mac bring along, and what GTZAN's does.
+        # Files that macOS adds to archives, as in GTZAN's archive.
         entry = tarfile.TarInfo("music_speech/._music_wav")
         entry.size = 4
         tar.addfile(entry, io.BytesIO(b"junk"))
@@ -160,7 +162,7 @@ def test_unwritable_folder_is_no_download_error(unpacked, tmp_path):
 
 def test_missing_pydub_is_named(unpacked, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydub", None)
-    with pytest.raises(ModuleNotFoundError) as missing:  # which the command line turns into a sentence
+    with pytest.raises(ModuleNotFoundError) as missing:  # the command line translates it
         gtzan(unpacked, data_dir=tmp_path)
     assert missing.value.name == "pydub"
 

@@ -1,4 +1,4 @@
-"""CSV manifests: real recordings, their excerpts, and lines that cannot be used."""
+"""CSV manifests: real recordings, their excerpts, and unusable lines."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def fit(path: Path, out: Path, *options: str) -> int:
 
 @pytest.mark.parametrize("change", [{"test": "train", "train": "test"}, {"music": "speech", "speech": "music"}])
 def test_resume_refuses_other_parts_or_labels(root, capsys, monkeypatch, change):
-    """Recordings that have been trained on would be tested on."""
+    """Otherwise training recordings would be tested on."""
     parts = ("test", "val", "train")
     rows = [line.replace(",,,", f",{parts[place % 3]},,") for place, line in enumerate(lines(root))]
     path = table(root, *rows)

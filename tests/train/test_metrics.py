@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand, and what must hold of any scores."""
+"""Metrics compared with hand calculations, and properties that hold for any scores."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_measures_equal_hand_calculation():
     found = measures(BY_HAND, seed=0, rounds=50)
     assert found.count == 6
     assert found.accuracy.value == 3 / 6
-    assert found.largest_score_accuracy.value == 4 / 5  # nothing of the last is right or wrong
+    assert found.largest_score_accuracy.value == 4 / 5  # the last has no true label
     speech, music = (found.labels[label] for label in LABELS)
     assert speech.count == 3
     assert speech.precision.value == speech.recall.value == speech.f1.value == pytest.approx(2 / 3)
-    assert speech.roc_auc.value == pytest.approx((3 + 1 + 0 + 1) / 9)  # pairs in the right order
+    assert speech.roc_auc.value == pytest.approx((3 + 1 + 0 + 1) / 9)  # pairs in the correct order
     assert music.precision.value == 2 / 3
     assert music.recall.value == 1
     assert music.f1.value == 0.8
@@ -79,7 +79,7 @@ def test_a_perfect_classifier_and_a_useless_one():
 
 
 def test_intervals_by_recording_are_wider_than_by_clip():
-    """Forty clips of a recording that are all right or all wrong are one witness, not forty."""
+    """Forty clips of one recording are not independent."""
     rng = np.random.default_rng(0)
     right = np.repeat(rng.random(20) < 0.7, 40)
     scores = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
@@ -147,7 +147,7 @@ def test_temperature_keeps_labels_and_lowers_loss(decision, seed, sharpness):
     temperature = calibration.fit_temperature(scores, targets, decision)
     after = calibration.tempered(scores, temperature or 1.0, decision)
     before = np.clip(scores, 1e-6, 1 - 1e-6)
-    sure = np.abs(before - 0.5).min(axis=1) > 1e-6  # not on the edge itself
+    sure = np.abs(before - 0.5).min(axis=1) > 1e-6  # not exactly at a half
     np.testing.assert_array_equal((before >= 0.5)[sure], (after >= 0.5)[sure])
     if temperature:
         before_loss, loss = (calibration.log_loss(part, targets, decision).mean() for part in (before, after))
@@ -185,6 +185,6 @@ def test_report_says_few_recordings_prove_little():
         answers([[0.9, 0.2], [0.1, 0.8], [0.1, 0.2], [0.3, 0.9]], targets, ["speech", "music", "other", "music"]), 0, 5
     )
     text = "\n".join(measured(right, right, "independent"))
-    assert "No error of 2 recordings by larger score" in text  # two of four have no label that could score largest
-    assert "77.6 %" in text  # two such are got right together one time in twenty: 0.224 ** 2 = 0.05
+    assert "No error of 2 recordings by larger score" in text  # two of four have no true label
+    assert "77.6 %" in text  # two of them are both correct with a probability of 0.224 ** 2 = 0.05
     assert "label as answered proves" not in text

@@ -33,7 +33,9 @@ def decoded(path: Path) -> np.ndarray:
 
 
 def assert_sounds_like(samples, expected, tolerance):
-    """Equal but for the ends, where a resampler rings and a codec may add or lose a block."""
+    """Compare sound except at the ends, where a resampler rings and a codec may add or lose a
+    block.
+    """
     assert samples.dtype == np.float32
     assert abs(len(samples) - len(expected)) <= 1
     margin = RATE // 20
@@ -125,7 +127,7 @@ def test_training_packages_have_balanced_folds(rows):
             minutes.setdefault(row.label, {}).setdefault(row.fold, {}).setdefault(row.package, 0)
             minutes[row.label][row.fold][row.package] += float(row.duration_s) / 60
     for label, folds in minutes.items():
-        assert len(set().union(*folds.values())) == sum(map(len, folds.values())), label  # no package is in two
+        assert len(set().union(*folds.values())) == sum(map(len, folds.values())), label  # no package is in two folds
     held = [sum(packages.values()) for packages in minutes["music"].values()]
     assert max(held) < 1.5 * min(held)
 
@@ -221,7 +223,7 @@ def test_containers_of_two_engines_are_zip_files(tmp_path, name):
 def test_als_is_unsigned_bytes_after_32_bytes(tmp_path):
     path = tmp_path / "30.ALS"
     samples = tone(rate_hz=11_025)
-    # The header is loud: taken for audio, it would shift everything and click.
+    # The header is loud; decoded as audio, it would add a click and a delay.
     path.write_bytes(b"\xff\x00" * 16 + np.round(samples * 128 + 128).astype(np.uint8).tobytes())
     assert_sounds_like(decoded(path), tone(), 0.012)
 
@@ -313,7 +315,7 @@ DEB = b"pretend package"
 
 @pytest.fixture
 def small(monkeypatch):
-    """A corpus of two packages; returns the calls made to the world outside."""
+    """Set up a corpus of two packages; return the recorded calls of downloads."""
     pytest.importorskip("av")
 
     def row(split, label, package, path, language=""):
@@ -370,7 +372,7 @@ def test_fetch_decodes_to_16_khz_flac(tmp_path, small, capsys):
     speech = by_source["train", "speech"]
     assert_sounds_like(speech.read(RATE), tone(), 2e-3)
     assert len(speech.read(8_000)) == 4_000
-    assert by_source["val", None].read(RATE).min() > 0.5  # overshoot at full scale is clipped, not wrapped round
+    assert by_source["val", None].read(RATE).min() > 0.5  # overshoot at full scale is clipped and does not wrap around
 
 
 def test_a_second_fetch_does_nothing_and_says_so(tmp_path, small, capsys):
@@ -430,7 +432,7 @@ def test_further_splits_are_added_to_the_same_root(tmp_path, small):
     corpus.fetch(tmp_path, ["hard"])
     lines = (tmp_path / "index.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[:2] for line in lines] == [["hard", "mixed"], ["val", "noise"]]
-    # What no single label describes is there, but not in the dataset.
+    # Material that no single label describes is decoded, but not in the dataset.
     assert [(recording.split, recording.label) for recording in corpus.open_corpus(tmp_path).recordings] == [
         ("val", None)
     ]
@@ -457,7 +459,7 @@ def test_effects_named_after_speech_are_not_noise(tmp_path, path, kept):
 
 
 def dropped():
-    """The committed table of what was dropped or relabelled, without its header."""
+    """Return the table of dropped and relabelled recordings, without its header."""
     table = Path(corpus.__file__).with_name("open_corpus_dropped.tsv").read_text(encoding="utf-8")
     return [tuple(line.split("\t")) for line in table.splitlines()[1:]]
 
@@ -533,7 +535,7 @@ def test_a_damaged_package_on_disk_is_downloaded_again(tmp_path, small):
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch, answer, code, message):
     def run(command, **options):
         assert command == ["apt-get", "download", "tunes=1:2.0"]
-        assert options["env"]["LC_ALL"] == "C"  # the reason is read from what it prints
+        assert options["env"]["LC_ALL"] == "C"  # the reason is parsed from the output
         if isinstance(answer, Exception):
             raise answer
         return subprocess.CompletedProcess(command, 100, "", answer)
@@ -568,7 +570,7 @@ def test_folder_without_corpus_says_what_to_do(tmp_path):
     assert caught.value.code == "bad-data"
 
 
-# Git repositories: real ones, made here and served from a folder.
+# Git repositories, made here and read from a folder.
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -582,8 +584,8 @@ CLIPS = {"nl/één clip.wav": tone(0.5, 8_000), "nl/b.wav": tone(0.6, 8_000), "n
 
 @pytest.fixture
 def talks(tmp_path):
-    """A repository `me/talks` of three recordings; returns its folder and the commit that has them,
-    which is not its last.
+    """Make a repository `me/talks` of three recordings; return its folder and the commit with them,
+    which is not the last.
     """
     folder = tmp_path / "elsewhere" / "me" / "talks.git"
     folder.mkdir(parents=True)
@@ -605,7 +607,7 @@ def talks(tmp_path):
 
 @pytest.fixture
 def cloned(talks, monkeypatch):
-    """A corpus of two files of that repository."""
+    """Set up a corpus of two files of that repository."""
     _, commit = talks
     rows = [
         corpus.Row(
@@ -615,12 +617,12 @@ def cloned(talks, monkeypatch):
         for path, samples in list(CLIPS.items())[:2]
     ]
     monkeypatch.setattr(corpus, "manifest", lambda: rows)
-    monkeypatch.setattr(origins, "HOST", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr(origins, "HOST", "http://127.0.0.1:9")  # no server listens on this port
     return rows
 
 
 def contents(git_dir: Path) -> int:
-    """How many files' contents a repository has."""
+    """Return the number of file contents in a repository."""
     there = git(git_dir, "cat-file", "--batch-check", "--batch-all-objects")
     return sum(line.split()[1] == "blob" for line in there.splitlines())
 
@@ -639,7 +641,7 @@ def test_only_named_files_of_commit_are_fetched(tmp_path, talks, cloned, monkeyp
         assert recording.name.startswith("audio/val/speech/me+talks/")
         assert_sounds_like(recording.read(RATE), tone(len(CLIPS[row.path]) / 8_000), 2e-3)
 
-    # What was fetched is enough to decode a lost file without the network.
+    # The fetched content is sufficient to decode a lost file without the network.
     monkeypatch.setattr(origins, "HOST", "http://127.0.0.1:9")
     (root / recordings[0].name).unlink()
     corpus.fetch(root)
@@ -800,7 +802,7 @@ def test_stems_become_one_recording():
         *(("x/bass.wav//x/vocals.wav", "x"), ("y/drums.wav", "y")),
         ("z/violin.wav//z/vocals.wav//z/z.wav", "z"),
     ]
-    # Also where the stem that is a recording of its own comes first.
+    # This also holds if the stem that is a separate recording comes first.
     hard, music = listed(lines, ["z/vocals.wav", "z/z.wav"])
     assert ([row.path for row in hard], [row.path for row in music]) == (["z/vocals.wav"], ["z/vocals.wav//z/z.wav"])
 

@@ -62,7 +62,7 @@ def test_mel_dscnn_is_small_and_gives_probabilities(labels, decision):
 
 
 def residual(decision: str = "independent", **settings: float) -> keras.Model:
-    """A mel_residual with random weights, whose scores differ."""
+    """Return a mel_residual with random weights, whose scores differ."""
     keras.utils.set_random_seed(0)
     model = mel_residual.build_model(("speech", "music"), decision, 1, **settings)
     last = next(layer for layer in reversed(model.layers) if layer.weights)
@@ -71,7 +71,9 @@ def residual(decision: str = "independent", **settings: float) -> keras.Model:
 
 
 def of_windows(model: keras.Model) -> keras.Model:
-    """features (batch, frames, bins) -> scores of every window (batch, windows, labels)."""
+    """Return the scores of every window (batch, windows, labels) for features (batch, frames,
+    bins).
+    """
     return keras.Model(model.input, model.get_layer(WINDOW_SCORES).output)
 
 
@@ -101,7 +103,7 @@ def test_mel_residual_has_documented_spec_and_settings():
 @pytest.mark.parametrize("blocks", [0, 1, 2, 3])
 def test_a_second_is_one_window_of_mel_residual(blocks):
     model = of_windows(residual(width=0.25, blocks=blocks))
-    for frames, count in ((49, 1), (51, 1), (53, 2), (49 + 40, 11)):  # the last frame of a window is not looked at
+    for frames, count in ((49, 1), (51, 1), (53, 2), (49 + 40, 11)):  # the last frame of a window is not used
         assert model(np.zeros((2, frames, 48), np.float32)).shape == (2, count, 2)
 
 

@@ -1,4 +1,4 @@
-"""Simulated rooms: what they are like, and that seeds make them."""
+"""Simulated rooms: their properties, and the same rooms for the same seeds."""
 
 from __future__ import annotations
 

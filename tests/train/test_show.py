@@ -25,7 +25,7 @@ def size(png) -> tuple[int, int]:
 
 @pytest.fixture
 def classes(tmp_path, copy_by_label):
-    """A folder of two classes, six recordings each."""
+    """Write a folder of two classes with six recordings each."""
     return copy_by_label(tmp_path / "classes")
 
 
@@ -149,7 +149,7 @@ def test_every_augmentation_has_picture_and_sound(tmp_path, samples, capsys):
     found = {path.name: path.read_bytes() for path in out.iterdir()}
     assert (
         found.pop(f"{stem}-codec.wav") in found.values()
-    )  # one of the others; with this seed one that draws nothing itself
+    )  # one of the others; with this seed, one without random parameters
     assert len(set(found.values())) == len(found)
 
 

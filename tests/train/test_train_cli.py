@@ -1,5 +1,5 @@
-"""The command line of `ms-train`: what it says before TensorFlow is imported, and how the process
-ends.
+"""The command line of `ms-train`: errors before TensorFlow is imported, help, and the end of the
+process.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def test_a_wrong_recipe_is_refused_without_tensorflow(command):
 
 
 def helps(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """The help of a parser and of all its commands."""
+    """Yield the help of a parser and of all its commands."""
     yield parser.format_help()
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -60,8 +60,8 @@ def test_help_has_no_argparse_placeholders(program):
         assert "%(" not in text
 
 
-# TensorFlow's threads abort about one process in three that takes Python down while they make
-# batches: too few to wait for here.
+# About one in three processes aborts if the interpreter shuts down while TensorFlow's threads make
+# batches. That is too rare to wait for here.
 ENDS = """
 import atexit, sys
 from ms_train.cli import main as cli
@@ -85,8 +85,8 @@ def test_process_ends_without_interpreter_shutdown(how, status):
     assert ("ms-train: interrupted." in done.stderr) == (status == 130)
 
 
-# SIGINT is ignored by what a shell starts in the background, and by its children: these tests too,
-# if they run there.
+# Processes that a shell starts in the background ignore SIGINT, and so do their children. The tests
+# may be such a process.
 FEW_WINDOWS = """
 import dataclasses, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -131,4 +131,4 @@ def test_resuming_a_finished_training_succeeds(tmp_path, copy_by_label, capsys):
         f"ms-train: {tmp_path / 'run'}: this training is finished; there is nothing to resume.\n",
     )
     assert {path.name: path.read_bytes() for path in Path(tmp_path / "run").iterdir()} == before
-    assert cli.main([*arguments, "--resume", "--seed", "1"]) == 2  # another training than the one that is finished
+    assert cli.main([*arguments, "--resume", "--seed", "1"]) == 2  # another training than the finished one

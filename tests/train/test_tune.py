@@ -1,6 +1,4 @@
-"""A search that can be trusted: repeated and resumed to the last digit, killed or not; its trials
-are runs of `fit`.
-"""
+"""Searches: repeated and resumed with identical results; their trials are runs of `fit`."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ def folder(tmp_path_factory, copy_by_label) -> Path:
 
 
 def recipe() -> Recipe:
-    """Of clips of a second."""
+    """Return a recipe with clips of a second."""
     found = get_recipe("resized_cnn")
     spec = dataclasses.replace(found.spec, clip_s=1.0, hop_s=1.0)
 
@@ -58,7 +56,7 @@ def recipe() -> Recipe:
 
 
 def search(folder: Path, out: Path, *, resume: bool = False) -> dict[int, tuple[dict, float | None]]:
-    """A search of real trainings; settings and loss of each trial."""
+    """Run a search with real trainings; return settings and loss of each trial."""
     data = f"folder:{folder}"
     dataset = dataset_by_name(data)
 
@@ -69,7 +67,7 @@ def search(folder: Path, out: Path, *, resume: bool = False) -> dict[int, tuple[
 
 
 def pretend(out: Path, loss=lambda settings: settings["dropout"] + settings["learning_rate"], **options: object):
-    """A search whose trainings are one formula of the settings."""
+    """Run a search whose losses are a formula of the settings."""
 
     def train(chosen: Recipe, trial: Path) -> None:
         trial.mkdir(parents=True)
@@ -80,7 +78,7 @@ def pretend(out: Path, loss=lambda settings: settings["dropout"] + settings["lea
 
     options = {"trials": 12, "seed": 7, "resume": False, "command": COMMAND, "dataset": some("a", "b"), **options}
     command, dataset = options.pop("command"), options.pop("dataset")
-    with pytest.MonkeyPatch.context() as patch:  # what takes the time, and what another test looks at
+    with pytest.MonkeyPatch.context() as patch:  # skips what takes long and is tested elsewhere
         patch.setattr(tune_plots, "study", lambda *given: None)
         patch.setattr(keras.backend, "clear_session", lambda: None)
         patch.setattr(os, "fsync", lambda descriptor: None)
@@ -98,7 +96,7 @@ def numbers(trials) -> dict[int, tuple[dict, float | None]]:
 
 @pytest.fixture(scope="module")
 def whole(folder, tmp_path_factory) -> tuple[Path, dict]:
-    """A search that nothing interrupted."""
+    """Run a search without interruption."""
     out = tmp_path_factory.mktemp("whole") / "search"
     return out, search(folder, out)
 
@@ -176,7 +174,7 @@ def test_stopped_search_resumes_with_same_trials(tmp_path, monkeypatch, stopped)
 
     def stop(*args, **options):
         calls.append(args)
-        if len(calls) == 11:  # where what was found so far has begun to count
+        if len(calls) == 11:  # when earlier trials influence the next
             raise KeyboardInterrupt
         return kept(*args, **options)
 
@@ -195,7 +193,7 @@ def test_half_drawn_trial_is_drawn_again(tmp_path):
     asked = [
         number for number, line in enumerate(lines) if b'"param_name":"filters"' in line and b'"trial_id":2' in line
     ]
-    # Up to within the third trial's second setting, and that line torn.
+    # Cut within the third trial's second setting, which leaves a torn line.
     (out / "study.log").write_bytes(b"".join(lines[: asked[0]]) + lines[asked[0]][:20])
     again = numbers(pretend(out, trials=3, resume=True))
     assert [again[1], again[2], again[4]] == [one[1], one[2], one[3]]
@@ -332,7 +330,7 @@ def test_same_trials_give_the_same_picture(tmp_path, losses):
     importances = dict.fromkeys(of.settings, 0.2) if len(trials) >= 10 else {}
     for name in ("a.png", "b.png")[: 1 + (len(trials) == 1)]:
         tune_plots.study(trials, of, importances, tmp_path / name)
-    if len(trials) == 1:  # one is enough: drawing takes a second
+    if len(trials) == 1:  # one is sufficient, because drawing takes a second
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
