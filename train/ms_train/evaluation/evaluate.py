@@ -56,12 +56,12 @@ def _require_common_label(subject: Subject, recordings: Sequence[Recording], dat
 
 
 def _fitted(
-    subject: Subject, dataset: Dataset, archive: Path | None, calibrate_on: str | None, scored: set[str]
+    subject: Subject, dataset: Dataset, archive: Path | None, calibrate_on: str | None, excluded: set[str]
 ) -> Fitted:
     """Return the answers to fit the temperature to: to `calibrate_on`, or to the run's validation
     part.
 
-    Scored recordings are left out.
+    Recordings of `excluded` files (SHA-256), which are scored, are left out.
     """
     if calibrate_on:
         other = dataset_by_name(calibrate_on, archive if calibrate_on == "gtzan" else None)
@@ -76,7 +76,7 @@ def _fitted(
                 recordings = _validated(subject, dataset_by_name(subject.data, archive))
         if not recordings:
             return Fitted(None, "the recordings that the run was validated on are not at hand.")
-    others = tuple(recording for recording in recordings if recording.file_sha256 not in scored)
+    others = tuple(recording for recording in recordings if recording.file_sha256 not in excluded)
     if not others:
         return Fitted(
             None, f"the {len(recordings):,} recordings of {name} are scored here; name others with --calibrate-on."

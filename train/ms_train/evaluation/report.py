@@ -132,7 +132,7 @@ def _by_length(scored: Scored, seed: int, rounds: int) -> list[LengthPoint]:
 
 def _calibration(clips: Answers, fitted: Fitted, decision: str) -> Calibration:
     """Return the calibration of the clips' scores as they are and at the fitted temperature."""
-    asked = clips.part(clips.targets.any(axis=1)) if decision == "exclusive" else clips
+    asked = clips.part(np.asarray(clips.targets.any(axis=1))) if decision == "exclusive" else clips
     temperature, what = None, fitted.what
     if fitted.answers is not None:
         temperature = calibration.fit_temperature(fitted.answers.scores, fitted.answers.targets, decision)

@@ -291,7 +291,7 @@ def targets_for(model: keras.Model) -> Callable[[Float32], Float32]:
 
     def targets(rows: Float32) -> Float32:
         if sparse:
-            return rows.argmax(axis=1).astype(np.float32)
+            return np.asarray(rows.argmax(axis=1), np.float32)
         return rows[:, 1:] if one_neuron else rows
 
     return targets
