@@ -90,15 +90,7 @@ def tune(
                 study.tell(number, state=TrialState.FAIL)
                 continue
         else:
-            if not done and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                study.enqueue_trial(recipe.settings)
-            # Each trial has its own sampler, because the state of a common one would be lost when
-            # the process ends.
-            study.sampler = optuna.samplers.TPESampler(
-                seed=int(np.random.SeedSequence((seed, done)).generate_state(1)[0])
-            )
-            asked = study.ask(distributions)
-            number, settings = asked.number, dict(asked.params)
+            number, settings = _next_trial(study, recipe, distributions, seed, done)
         folder = out / f"trial-{number + 1}"
         values = " ".join(f"{name}={short(value)}" for name, value in settings.items())
         tqdm.write(f"trial {done + 1} of {trials}: {values}", file=sys.stderr)
@@ -111,6 +103,21 @@ def tune(
     found = sorted(map(partial(_trial, out), _finished(study, distributions)), key=lambda trial: trial.rank)
     write(found, recipe, importances(study), command, out)
     return found
+
+
+def _next_trial(
+    study: optuna.Study, recipe: Recipe, distributions: dict[str, BaseDistribution], seed: int, done: int
+) -> tuple[int, dict[str, Value]]:
+    """Begin a trial after `done` others; return its number and settings, the recipe's own for the
+    first.
+    """
+    if not done and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.enqueue_trial(recipe.settings)
+    # Each trial has its own sampler, because the state of a common one would be lost when the
+    # process ends.
+    study.sampler = optuna.samplers.TPESampler(seed=int(np.random.SeedSequence((seed, done)).generate_state(1)[0]))
+    asked = study.ask(distributions)
+    return asked.number, dict(asked.params)
 
 
 def _finished(study: optuna.Study, names: Collection[str]) -> list[FrozenTrial]:
