@@ -11,7 +11,7 @@ import ms_edge
 project = "ms-edge"
 author = "the authors of ms-edge"
 release = version = ms_edge.__version__
-copyright = "MIT licence"
+copyright = "the authors; MIT licence"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["deflist"]

@@ -50,7 +50,7 @@ from ms_train.recipes.by_name import get_recipe
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.metrics import predict
 from ms_train.tables import markdown_table
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 
 Asked = tuple[Float32, Sequence[str]]  # windows (n, samples), and the truth of each
 
@@ -130,7 +130,8 @@ def trained(dataset: Dataset, args: argparse.Namespace, name: str, seed: int) ->
 def _fit(corpus: Path, names: set[str], data: str, folder: Path, seed: int, epochs: int) -> None:
     dataset = _kept(open_corpus(corpus), lambda recording: recording.name in names)
     resume = folder.exists()
-    fit(get_recipe(RECIPE), dataset, data, folder, seed=seed, epochs=epochs, cache=default_folder(), resume=resume)
+    options = Options(seed=seed, epochs=epochs, cache=default_folder(), resume=resume)
+    fit(get_recipe(RECIPE), dataset, data, folder, options)
 
 
 def with_share(dataset: Dataset, share: float, seed: int) -> Dataset:

@@ -146,8 +146,8 @@ def _beside_peers(found: Found) -> Iterator[str]:
     there = ", ".join(f"{peer} {THERE['10min'][peer]:,.0f} and {THERE['1h'][peer]:,.0f}" for peer in peers)
     head = ["", *(cell for peer in peers for cell in (f"{peer}: goal", "measured"))]
     yield (
-        "They were set on another machine, where these peers took ten minutes and an hour, whole commands, at so many times real time:\n"
-        f"{there}. As ratios to them, in this run:\n\n" + table(head, rows)
+        "The goals were set on another machine. There these peers classified ten minutes and one hour (whole commands) at this many\n"
+        f"times real time: {there}. As ratios to the peers, in this run:\n\n" + table(head, rows)
     )
 
 
@@ -175,7 +175,7 @@ def of_start(start: Found, plots: str) -> Iterator[str]:
         if "whole" in one
     ]
     yield (
-        "## Cold start\n\nWhole processes, in ms, and against the imports that `ms-edge` cannot do without:\n\n"
+        "## Cold start\n\nTime of whole processes, in ms, and as a multiple of the time of the imports that `ms-edge` needs:\n\n"
         + table(["", "ms", "x imports"], rows)
     )
     yield f"![Cold start and memory]({plots}start.png)\n"
@@ -196,12 +196,12 @@ def of_latency(latency: Found, plots: str) -> Iterator[str]:
         for name, one in timed.items()
     ]
     yield (
-        "## Latency\n\nIn a running process, from a path, or from a hop's last sample, to the label, in ms:\n\n"
+        "## Latency\n\nTime in ms in a running process, from a path, or from the last sample of a hop, to the label:\n\n"
         + table(["", "runs", *(f"p{each}" for each in at)], rows)
     )
     rows = [[name, *(f"{1000 * one['stages'][stage]:.3f}" for stage in STAGES)] for name, one in timed.items()]
     yield (
-        "By stage, means in ms, with instruments that take a little themselves:\n\n"
+        "Mean time of each stage in ms; the measurement itself adds a little:\n\n"
         + table(["", *(stage.replace("_", " ") for stage in STAGES)], rows)
     )
     yield f"![Latency]({plots}latency.png)\n"

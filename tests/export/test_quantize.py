@@ -31,7 +31,7 @@ from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.dataset import Recording
 from ms_train.recipes import logstft_cnn, mel_dscnn
 from ms_train.scores.outputs import with_logits
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 
 SAMPLES = sorted((Path(__file__).parent.parent / "data").glob("*.wav"))
 
@@ -93,7 +93,7 @@ def build_fixed_model(labels: tuple[str, ...], decision: str, epochs: int) -> ke
 def run(tmp_path_factory, data) -> Path:
     out = tmp_path_factory.mktemp("runs") / "quick"
     quick = dataclasses.replace(mel_dscnn.RECIPE, build_model=build_fixed_model, batch_size=8, steps_per_epoch=1)
-    fit(quick, dataset_by_name(data), data, out, epochs=1)
+    fit(quick, dataset_by_name(data), data, out, Options(epochs=1))
     return out
 
 

@@ -134,7 +134,7 @@ def test_pauses_and_noise_are_not_active(real):
     assert not activity(np.zeros(RATE_HZ, np.float32), RATE_HZ).any()
 
 
-def test_starts_are_drawn_from_all_places_with_enough_sound():
+def test_starts_are_drawn_where_sound_suffices():
     active = np.zeros(500, bool)
     active[200:230] = True
     sound, rng = Sound(np.zeros(500 * 320, np.float32), active, RATE_HZ), np.random.default_rng(0)
@@ -145,7 +145,7 @@ def test_starts_are_drawn_from_all_places_with_enough_sound():
     assert max(starts) > 210 * 320
 
 
-def test_speech_and_music_windows_are_joined_as_often(monkeypatch):
+def test_speech_and_music_windows_have_equal_joins(monkeypatch):
     """Although much of the speech is too short for a window, and no music is."""
     joined = Counter()
     join = Pool._join
@@ -166,7 +166,7 @@ def test_speech_and_music_windows_are_joined_as_often(monkeypatch):
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_gaps_hold_room_noise_and_seldom_digital_silence(real, monkeypatch, label):
+def test_gaps_hold_noise_and_rarely_digital_silence(real, monkeypatch, label):
     monkeypatch.setattr(pools, "JOINED_SHARE", 1.0)
     monkeypatch.setattr(pools, "GAP_SHARE", 1.0)
     pool, rng, silent, gaps = pool_of(real), np.random.default_rng(1), 0, 0
@@ -183,7 +183,7 @@ def test_gaps_hold_room_noise_and_seldom_digital_silence(real, monkeypatch, labe
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_a_window_is_a_cut_of_the_reverberated_recording(real, decaying, only, label):
+def test_windows_are_cut_after_reverberation(real, decaying, only, label):
     only(WET=1.0)
     audio = np.concatenate([each for name, _, each in real if name == label])
     scenes, rng = Scenes(pool_of([(name, "a", audio) for name in LABELS]), [decaying]), np.random.default_rng(0)
@@ -205,8 +205,10 @@ def differences(whole: np.ndarray, window: np.ndarray) -> np.ndarray:
     return whole[best : best + len(window)] - window
 
 
-def test_one_of_two_sounds_may_be_in_a_room(decaying, only, monkeypatch):
-    """A presenter over dry music, and the other way round: speech is a tone, music another, a room spreads them over time."""
+def test_one_of_two_sounds_may_reverberate(decaying, only, monkeypatch):
+    """A presenter over dry music, and the other way round: speech is a tone, music another, a room
+    spreads them over time.
+    """
     only(WET=1.0, MIXTURE=1.0)
     rest = np.zeros(RATE_HZ, np.float32)
     pieces = [
@@ -284,7 +286,7 @@ def test_no_label_lies_far_below_the_noise(real, only, monkeypatch):
     assert 0.02 < np.isnan(targets).mean() < 0.3
 
 
-def test_babble_leaves_speech_undecided_and_is_no_music(real, only, decaying, monkeypatch):
+def test_babble_is_undecided_speech_and_not_music(real, only, decaying, monkeypatch):
     only(NEITHER=1.0)
     monkeypatch.setattr(scenes_module, "BABBLE_ALONE_SHARE", 1.0)
     scenes, rng = Scenes(pool_of(real), [decaying]), np.random.default_rng(0)
@@ -324,7 +326,7 @@ def test_compression_narrows_the_range_of_levels(real):
 # Batches, noise and the channel.
 
 
-def test_same_seed_same_batches(real, decaying):
+def test_same_seed_gives_same_batches(real, decaying):
     scenes = Scenes(pool_of(real), [decaying])
     one, other, different = (
         random_batch(scenes, channel, RATE_HZ, 16, np.random.default_rng(seed)) for seed in (1, 1, 2)
@@ -334,7 +336,7 @@ def test_same_seed_same_batches(real, decaying):
     assert not np.array_equal(one[0], different[0])
 
 
-def test_batches_have_every_kind_of_target_and_sane_samples(real, decaying):
+def test_batches_have_all_targets_and_finite_samples(real, decaying):
     samples, targets = random_batch(Scenes(pool_of(real), [decaying]), channel, RATE_HZ, 128, np.random.default_rng(0))
     assert samples.shape == (128, RATE_HZ)
     assert samples.dtype == targets.dtype == np.float32
@@ -363,22 +365,26 @@ def test_channel_keeps_the_length_and_hides_the_level():
     assert max(levels) > -16
 
 
-def test_mix_has_the_difference_asked_for():
+def test_mix_has_the_requested_level_difference():
     rng = np.random.default_rng(0)
     loud, quiet = coloured_noise(RATE_HZ, rng), 5 * coloured_noise(RATE_HZ, rng)
     added = mix(loud, quiet, 6.0) - loud
     assert 20 * np.log10(rms(loud) / rms(added)) == pytest.approx(6.0, abs=0.01)
 
 
-def test_loudness_is_level_by_the_ear():
-    """A-weighting, IEC 61672-1, table 3: 0 dB at 1 kHz, -19.1 at 100 Hz, -1.1 at 8 kHz (here 6.3 kHz: -0.1)."""
+def test_loudness_is_a_weighted_level():
+    """A-weighting, IEC 61672-1, table 3: 0 dB at 1 kHz, -19.1 at 100 Hz, -1.1 at 8 kHz (here 6.3
+    kHz: -0.1).
+    """
     full_db = 20 * np.log10(0.3 / np.sqrt(2))
     for hz, weight_db in ((1000, 0.0), (100, -19.1), (6300, -0.1)):
         assert loudness(tone(hz, 1), RATE_HZ) - full_db == pytest.approx(weight_db, abs=0.15)
 
 
-def test_channel_draws_and_gives_what_it_did():
-    """The random stream to the bit, the samples to what processors may differ in: who changes it makes another model."""
+def test_channel_output_is_unchanged():
+    """The random stream to the bit, the samples to what processors may differ in: who changes it
+    makes another model.
+    """
     rng = np.random.default_rng(42)
     samples = (0.1 * np.random.default_rng(7).standard_normal(RATE_HZ)).astype(np.float32)
     outs = np.stack([channel(samples, rng, RATE_HZ) for _ in range(60)])

@@ -1,4 +1,6 @@
-"""Runs that can be trusted: repeated and resumed to the last digit, cached without going stale, undisturbed by full disks."""
+"""Runs that can be trusted: repeated and resumed to the last digit, cached without going stale,
+undisturbed by full disks.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from ms_train.recipes.recipe import Recipe
 from ms_train.training import checkpoint
 from ms_train.training import fit as fit_module
 from ms_train.training.batches import FixedBatches
-from ms_train.training.fit import TargetAccuracy, build_variables, fit, settle
+from ms_train.training.fit import Options, TargetAccuracy, build_variables, fit, settle
 from ms_train.training.runs import save_model
 
 EPOCHS = 3
@@ -65,7 +67,7 @@ def _few_batches_for_statistics_and_no_pictures(leave_out_pictures):
 
 def train(name: str, folder: Path, out: Path, **options: object) -> dict:
     data = f"folder:{folder}"
-    return fit(recipe(name), dataset_by_name(data), data, out, **{"seed": 7, "epochs": EPOCHS, **options})
+    return fit(recipe(name), dataset_by_name(data), data, out, Options(**{"seed": 7, "epochs": EPOCHS, **options}))
 
 
 def weights(out: Path) -> list[np.ndarray]:
@@ -104,7 +106,9 @@ all_but_one_slow = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module", params=["resized_cnn", pytest.param("mel_dscnn", marks=SLOW), "mel_residual"])
 def whole(request, folder, tmp_path_factory) -> Path:
-    """A run folder of a training that nothing interrupted: of fixed clips, of random windows, and with averaged weights."""
+    """A run folder of a training that nothing interrupted: of fixed clips, of random windows, and
+    with averaged weights.
+    """
     out = tmp_path_factory.mktemp("whole") / request.param
     train(request.param, folder, out)
     return out
@@ -117,15 +121,13 @@ def test_the_same_seed_gives_the_same_weights(whole, folder, tmp_path):
 
 
 @all_but_one_slow
-def test_another_seed_gives_others(whole, folder, tmp_path):
+def test_another_seed_gives_other_weights(whole, folder, tmp_path):
     train(whole.name, folder, tmp_path / "other", seed=8)
     assert any((a != b).any() for a, b in zip(weights(whole), weights(tmp_path / "other"), strict=True))
 
 
 @all_but_one_slow
-def test_a_resumed_training_ends_with_the_weights_of_one_that_was_not_interrupted(
-    whole, folder, tmp_path, monkeypatch, capsys
-):
+def test_resumed_training_ends_with_the_same_weights(whole, folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / "resumed"
     for epochs in (1, 2):
         with monkeypatch.context() as patch:
@@ -165,7 +167,7 @@ def stopped(folder, tmp_path_factory) -> tuple[Path, Path]:
         (lambda out, data: (out / "run.json").write_text("{") and {}, "run.json cannot be read"),
     ],
 )
-def test_what_cannot_be_resumed_gets_one_sentence(stopped, folder, tmp_path, change, sentence):
+def test_impossible_resume_gives_one_sentence(stopped, folder, tmp_path, change, sentence):
     data, out = stopped[0], tmp_path / "run"
     shutil.copytree(stopped[1], out)
     shutil.copytree(folder, data, dirs_exist_ok=True)  # all that another case has changed
@@ -186,7 +188,7 @@ def test_the_checkpoint_of_another_network_is_refused(folder, tmp_path):
     assert checkpoint.restore(tmp_path, model) == (1, [{"loss": 1.0}])
 
 
-def test_a_full_disk_ends_no_training(folder, tmp_path, monkeypatch, capsys):
+def test_full_disk_does_not_end_training(folder, tmp_path, monkeypatch, capsys):
     def full(file, **arrays):
         file.write(b"some of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -199,7 +201,7 @@ def test_a_full_disk_ends_no_training(folder, tmp_path, monkeypatch, capsys):
     assert not [path for path in out.iterdir() if "checkpoint" in path.name]
 
 
-def test_a_model_that_cannot_be_written_for_another_reason_asks_for_no_room(tmp_path):
+def test_other_write_errors_do_not_blame_the_disk(tmp_path):
     class Model:
         def save(self, path):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -209,7 +211,7 @@ def test_a_model_that_cannot_be_written_for_another_reason_asks_for_no_room(tmp_
         save_model(Model(), tmp_path / "model.keras")
 
 
-def test_a_disk_too_full_for_the_model_gets_a_sentence_and_keeps_the_checkpoint(folder, tmp_path, monkeypatch):
+def test_full_disk_keeps_the_checkpoint(folder, tmp_path, monkeypatch):
     def full(self, path):
         Path(path).write_bytes(b"some of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -245,7 +247,7 @@ def test_features_are_computed_once(folder, tmp_path, monkeypatch):
         assert_same(tmp_path / f"{name}-first", tmp_path / f"{name}-second")
 
 
-def test_a_changed_recording_and_a_torn_file_are_not_taken_from_the_cache(folder, samples, tmp_path):
+def test_cache_ignores_changed_recordings_and_torn_files(folder, samples, tmp_path):
     cache, data = tmp_path / "cache", tmp_path / "data"
     shutil.copytree(folder, data)
     train("resized_cnn", data, tmp_path / "before", epochs=1, cache=cache)
@@ -258,7 +260,7 @@ def test_a_changed_recording_and_a_torn_file_are_not_taken_from_the_cache(folder
     assert any((a != b).any() for a, b in zip(weights(tmp_path / "before"), weights(tmp_path / "changed"), strict=True))
 
 
-def test_a_cache_that_cannot_be_written_is_said_once(folder, tmp_path, capsys):
+def test_unwritable_cache_is_reported_once(folder, tmp_path, capsys):
     (tmp_path / "cache").touch()
     train("resized_cnn", folder, tmp_path / "run", epochs=1, cache=tmp_path / "cache")
     assert capsys.readouterr().err.count("not cached") == 1
@@ -290,7 +292,7 @@ def points() -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(3, 2, (64, 3)).astype(np.float32), np.eye(2, dtype=np.float32)[rng.integers(0, 2, 64)]
 
 
-def test_a_model_that_averages_ends_with_the_averaged_weights_and_statistics_of_them(points, monkeypatch):
+def test_averaging_model_ends_with_averaged_weights(points, monkeypatch):
     monkeypatch.setattr(fit_module, "STATISTICS_BATCHES", 10)
     model, features = normalising(0.8), points[0]
     for _ in range(6):
@@ -331,7 +333,7 @@ def test_a_training_step_is_traced_once(points):
     assert len(traced) == 1
 
 
-def test_a_model_that_does_not_average_is_left_as_it_is(points):
+def test_model_without_averaging_is_unchanged(points):
     model = normalising(None)
     model.train_on_batch(*points)
     before = model.get_weights()
@@ -340,7 +342,7 @@ def test_a_model_that_does_not_average_is_left_as_it_is(points):
         np.testing.assert_array_equal(a, b)
 
 
-def test_averaged_weights_are_those_of_16_bits_too(points, monkeypatch):
+def test_mixed_precision_keeps_averaged_weights(points, monkeypatch):
     model = normalising(0.8)
     model.compile(keras.optimizers.LossScaleOptimizer(model.optimizer), model.loss)
     model.train_on_batch(*points)
@@ -382,7 +384,7 @@ def test_one_device_needs_no_strategy():
     assert strategy() is tf.distribute.get_strategy()
 
 
-def test_a_target_that_was_reached_before_the_interruption_stays_reached():
+def test_target_reached_before_interruption_stays_reached():
     assert TargetAccuracy(0.9, 5).reached({"val_accuracy": 0.9})
     assert not TargetAccuracy(0.9, 5).reached({"val_accuracy": 0.89})
     assert not TargetAccuracy(None, 5).reached({"val_accuracy": 1.0})

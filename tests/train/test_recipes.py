@@ -13,7 +13,7 @@ from ms_train.training.fit import TargetAccuracy
 TWO = ("music", "speech")
 
 
-def test_logstft_cnn_is_the_article():
+def test_logstft_cnn_has_the_network_of_the_article():
     recipe = get_recipe("logstft_cnn")
     model = recipe.build_model(TWO, "exclusive", 1)
     assert recipe.spec.feature_shape == (129, 212)
@@ -50,7 +50,7 @@ def test_logstft_cnn_tells_two_classes_apart(labels):
 @pytest.mark.parametrize(
     ("labels", "decision"), [(TWO, "independent"), (TWO, "exclusive"), (("a", "b", "c"), "exclusive")]
 )
-def test_mel_dscnn_is_small_and_answers_probabilities(labels, decision):
+def test_mel_dscnn_is_small_and_gives_probabilities(labels, decision):
     recipe = get_recipe("mel_dscnn")
     model = recipe.build_model(labels, decision, 1)
     assert model.count_params() <= 50_000
@@ -75,7 +75,7 @@ def of_windows(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer(WINDOW_SCORES).output)
 
 
-def test_mel_residual_is_what_it_says():
+def test_mel_residual_has_documented_spec_and_settings():
     recipe = get_recipe("mel_residual")
     assert recipe.spec.feature_shape == (49, 48)
     assert recipe.spec.hop_s * recipe.spec.sample_rate_hz % (mel_residual.STEP_FRAMES * recipe.spec.frame_step) == 0
@@ -106,7 +106,7 @@ def test_a_second_is_one_window_of_mel_residual(blocks):
 
 
 @pytest.mark.parametrize("decision", ["independent", "exclusive"])
-def test_the_windows_of_a_run_of_mel_residual_score_as_alone(decision):
+def test_windows_of_a_run_score_as_alone(decision):
     model = residual(decision)
     changing = np.random.default_rng(1).normal(0, 0.5, (3, 49 + 5 * mel_residual.STEP_FRAMES, 48))
     features = np.cumsum(changing, axis=1).astype(np.float32)
@@ -121,7 +121,7 @@ def test_the_windows_of_a_run_of_mel_residual_score_as_alone(decision):
         np.testing.assert_allclose(together.sum(axis=-1), 1, atol=1e-6)
 
 
-def test_every_recipe_keeps_its_floor_where_parity_means_something():
+def test_every_recipe_has_a_sufficient_floor():
     from ms_edge.features.frontend import hann_window
 
     for recipe in recipes().values():
@@ -131,7 +131,7 @@ def test_every_recipe_keeps_its_floor_where_parity_means_something():
             assert spec.log_floor >= 5e-5 * (seen**2 if spec.magnitude == "power" else seen)
 
 
-def test_unknown_recipe_names_those_there_are():
+def test_unknown_recipe_error_lists_the_recipes():
     with pytest.raises(MsEdgeError, match="logstft_cnn, resized_cnn, mel_dscnn"):
         get_recipe("resnet")
 
