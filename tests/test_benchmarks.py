@@ -1,4 +1,4 @@
-"""The measurements measure what they say, on cases whose answer is known. No peers, no network."""
+"""The measurements give the known results of constructed cases, without other systems or network."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_measurement_can_be_imported(name):
     importlib.import_module(f"benchmarks.{name}")
 
 
-# Accuracy: a system that is asked what it can answer, and counted right where it is.
+# Accuracy: systems get the tests that they can answer.
 
 CLIPS = [
     ("gtzan-1s", "speech"), ("gtzan-1s", "music"), ("test_a-5s", "speech"), ("test_a-5s", "music"), ("test_a-1s", "speech"),
@@ -71,7 +71,7 @@ CLIPS = [
 
 
 def accuracy_of(answer, **options):
-    """What is measured of a system that says `answer(truth)`: speech, music."""
+    """Return the measures of a system that answers `answer(truth)`: speech, music."""
     from benchmarks.quality.accuracy import _at, measured
     from benchmarks.quality.testsets import Clip
 
@@ -133,12 +133,12 @@ def test_peer_that_does_not_run_is_absent(tmp_path):
             _json_lines(command, [tmp_path], "it")
 
 
-# Splices: what a file is said to be, it is.
+# Splices: files match their truth.
 
 
 @pytest.fixture
 def material(tmp_path):
-    """Recordings known by their frequency: speech, music and noise of two packages each."""
+    """Recordings with known frequencies: speech, music and noise of two packages each."""
     found = {}
     for label, tones_hz in (("speech", (300, 350)), ("music", (1000, 1100)), ("noise", (5000, 5500))):
         for package, hz in zip(("a", "b"), tones_hz, strict=True):
@@ -209,7 +209,7 @@ def test_programmes_hold_what_the_truth_says(material, monkeypatch, kind):
 
 
 def test_fit_finds_the_known_best_prior():
-    """Doubtful windows flicker, blocks of 5 s do not; speech is heard for 0.2 s beyond itself."""
+    """Doubtful windows flicker, blocks of 5 s do not; windows have speech for 0.2 s beyond its ends."""
     from benchmarks.quality.segment_prior import Programme, fit, measures
     from benchmarks.quality.splices import Stretch
     from benchmarks.quality.timelines import steps_of
@@ -272,7 +272,7 @@ def test_late_boundary_costs_its_delay():
     found = score([(0.0, 4.3, "speech"), (4.3, 8.3, "music"), (8.3, 12.3, "speech+music"), (12.3, 16.0, "other")])
     assert found["boundaries"]["median_s"] == pytest.approx(0.3)
     assert found["boundaries"]["missed"] == 0
-    # Speech: 0.3 s too long twice, 0.3 s missed once, of 8 s. Music: missed once, too long once.
+    # Speech, 8 s: 0.3 s too long twice, 0.3 s missed once. Music: missed once, too long once.
     assert found["labels"]["speech"] == {"false_alarm": pytest.approx(0.6 / 8), "miss": pytest.approx(0.3 / 8)}
     assert found["labels"]["music"] == {"false_alarm": pytest.approx(0.3 / 8), "miss": pytest.approx(0.3 / 8)}
     assert found["error_rate"]["value"] == pytest.approx(1.5 / 16)
@@ -307,7 +307,7 @@ def test_scores_count_around_their_middle():
     assert len(steps) == 400
     assert boundaries(steps) == pytest.approx([2.0])
     assert steps[199].tolist() == [True, False]
-    assert steps[399].tolist() == [False, True]  # the last one until the end
+    assert steps[399].tolist() == [False, True]  # the last score lasts until the end
 
 
 # Shortcuts.
@@ -381,11 +381,11 @@ def test_windows_hold_speech_or_music(spec):
         np.testing.assert_array_equal(windows[:, 0] - added, music)
 
 
-# The validation set: clips with sound in them, drawn alike whatever else is there.
+# The validation set: clips have sound, and do not depend on other sources.
 
 
 def bursts(seconds, on_s=0.5, off_s=1.5, seed=0):
-    """Noise that is there for a while and not for a while."""
+    """Noise that is on and off in turn."""
     rng = np.random.default_rng(seed)
     there = (np.arange(round(seconds * RATE_HZ)) / RATE_HZ) % (on_s + off_s) < on_s
     return (0.1 * rng.standard_normal(len(there)) * there).astype(np.float32)
@@ -414,12 +414,12 @@ def test_clips_have_sound_and_many_groups():
     cuts = cuts_of("a", recordings, 1, 6)
     assert [cut.recording.group for cut in cuts[:3]] != ["0", "0", "0"]
     assert sorted(cut.recording.group for cut in cuts[:3]) == ["0", "1", "2"]
-    assert len({cut.recording.name for cut in cuts}) == 6  # one of each while there are others
+    assert len({cut.recording.name for cut in cuts}) == 6  # one of each recording first
     for cut in cuts:
         assert len(cut.samples) == RATE_HZ
         assert activity(cut.audio, RATE_HZ)[cut.start // 320 : cut.start // 320 + 50].sum() >= 15
     assert cuts == cuts_of("a", recordings[::-1], 1, 6)
-    assert len(cuts_of("a", recordings[:1], 1, 6)) == 6  # non-overlapping ones of the only recording
+    assert len(cuts_of("a", recordings[:1], 1, 6)) == 6  # clips of the only recording that do not overlap
     assert cuts_of("a", recordings, 13, 6) == []
 
 
@@ -531,7 +531,7 @@ def test_pauses_keep_sound_and_mixtures_their_level():
 
 
 def clips_of(**counts):
-    """Clips of each source: speech, but noise of sources so called; four of each recording."""
+    """Clips of each source, four per recording: speech, or noise if the source is called so."""
     from benchmarks.quality.validation_set import Clip
 
     return [
@@ -572,7 +572,7 @@ def test_small_sources_share_a_line():
     clips = clips_of(a=60, b=10, c=20, noise=10)
     assert targets([clips[0], clips[-1]]).tolist() == [[True, False], [False, False]]
     assert set(line_of(clips)) == {"a, speech", "small sources, speech", "small sources, neither"}
-    # The larger score is right, the label is not; the label is right at other thresholds.
+    # The larger score is right but the label is not; with other thresholds the label is right.
     scores = np.tile([0.7, 0.6], (len(clips), 1))
     assert set(credits(clips[:90], answers_of(scores[:90]))) == {0.5}
     assert set(credits(clips[:90], answers_of(scores[:90], (0.65, 0.65)))) == {1}
@@ -583,7 +583,7 @@ def test_difference_is_paired_over_recordings():
 
     clips = clips_of(a=80, b=80, c=80, d=80)
     rng = np.random.default_rng(0)
-    hard = rng.random(len(clips)) < 0.3  # for both
+    hard = rng.random(len(clips)) < 0.3  # for both systems
     worse = hard | (rng.random(len(clips)) < 0.05)
     one, other = (answers_of(np.where(wrong[:, None], [0.2, 0.8], [0.8, 0.2])) for wrong in (hard, worse))
     found = Measure(clips, rounds=300).difference(one, other)
@@ -674,7 +674,7 @@ def test_interval_comes_from_drawn_recordings():
 
     recordings = ["a"] * 10 + ["b"] * 10
     alike = ratio(np.array([1.0, 0.0] * 10), np.ones(20), recordings)
-    assert alike == {"value": 0.5, "low": 0.5, "high": 0.5}  # each recording is half right: no draw differs
+    assert alike == {"value": 0.5, "low": 0.5, "high": 0.5}  # each recording is half right, so all draws are equal
     apart = ratio(np.array([1.0] * 10 + [0.0] * 10), np.ones(20), recordings)
     assert apart == {"value": 0.5, "low": 0, "high": 1}
     uneven = ratio(np.array([2, 0, 1]), np.array([4, 0, 1]), ["a", "b", "c"])
@@ -710,7 +710,7 @@ def test_disputed_labels_are_settled(tmp_path):
         soundfile.write(tmp_path / file, 0.1 * np.sin(np.arange(round(ends_s * RATE_HZ)) * 0.2), RATE_HZ)
     short = next(row["file"] for row in rows if row["package"] == "pingus-data")
     (tmp_path / short).parent.mkdir(parents=True)
-    soundfile.write(tmp_path / short, np.zeros(800), RATE_HZ)  # a tracker module that was no MP3
+    soundfile.write(tmp_path / short, np.zeros(800), RATE_HZ)  # a tracker module that was read as MP3
     clips = [clip for clip, _ in _test_a(tmp_path)]
     assert not any("pingus" in clip.recording for clip in clips)
     assert any("boss-2" in clip.recording and clip.truth == "music" for clip in clips if clip.test == "test_a-5s")
@@ -797,7 +797,7 @@ def test_difference_to_the_best_peer_is_paired():
 
     mine = system([1] * 19 + [0])
     found = compared({OURS: mine, "poor": system([0] * 20), "same": system([1] * 19 + [0])}, clips)[key]
-    assert found == {"peer": "same", "value": 0, "low": 0, "high": 0}  # wrong of the same clips: no draw differs
+    assert found == {"peer": "same", "value": 0, "low": 0, "high": 0}  # wrong on the same clips, so all draws are equal
     found = compared({OURS: mine, "better": system([1] * 20)}, clips)[key]
     assert found["value"] == pytest.approx(-0.05)
     assert found["high"] == 0
@@ -844,7 +844,7 @@ def test_clip_in_room_needs_its_label_alone():
 
 
 def test_hour_is_timed_after_its_answer_is_checked(tmp_path):
-    """A minute here; both are the bundled model."""
+    """This uses one minute of audio; both models are the bundled one."""
     from benchmarks.quality.bars import timed
 
     found = timed({"ours": None, "before": None}, tmp_path, seconds=60, pairs=2)
@@ -859,7 +859,7 @@ def test_hour_is_timed_after_its_answer_is_checked(tmp_path):
 
 @pytest.fixture
 def measurements():
-    """What a card is made from, of numbers that occur nowhere else."""
+    """The inputs of a card, with numbers that occur nowhere else."""
     from ms_edge.model.metadata import Decision
     from ms_edge.model.session import Model
     from ms_train.datasets.open_corpus import Row
@@ -1012,7 +1012,7 @@ def test_card_numbers_come_from_its_files(measurements):
     assert "| `train` | speech | 2 | 212 | 2: xx, yy |" in text
     assert "| tunes 7.31 | `train` | 413 music, 3.7 neither | CC0; GPL |" in text
     assert text.index("noise-1s/bang-1.wav") < text.index("gtzan-1s/music_x-3.wav")  # the worst first
-    assert "music_x-5" not in text  # one of a recording
+    assert "music_x-5" not in text  # only one per recording
     assert "/home" not in text
     assert "$ ms-train fit --recipe mel_dscnn --data open-corpus:DIR --out=DIR --seed 1723" in text
     assert "Peer: absent, not here." in text
@@ -1053,7 +1053,7 @@ def test_card_refuses_learning_of_another_recipe(measurements):
         card(**measurements, learning={"recipe": "others"})
 
 
-# Learning: fewer sources, and none of what is left out.
+# Learning: fewer sources, and none of those left out.
 
 
 def recording(label: str | None, source: str, number: int, split: str = "train") -> Recording:
@@ -1090,7 +1090,7 @@ def test_learning_leaves_out_the_largest_sources(corpus):
     from benchmarks.quality.learning import without
 
     part, left = without(corpus, 0)
-    assert left == {"speech": "acted", "music": "rock"}  # of most recordings
+    assert left == {"speech": "acted", "music": "rock"}  # those with most recordings
     assert {each.source for each in part.recordings} == {"read", "prompts", "radio", "orchestra", "bangs", "others"}
     assert without(corpus, 1)[1] == {"speech": "prompts", "music": "orchestra"}
 

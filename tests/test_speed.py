@@ -1,4 +1,4 @@
-"""The speed benchmark: right before fast, failures shown, figures from the JSON. No times are
+"""The speed benchmark checks answers, shows failures, and takes figures from the JSON. No times are
 asserted.
 """
 
@@ -39,7 +39,7 @@ def contender(name: str, more: str = ""):
 
 @pytest.fixture
 def bench(monkeypatch, tmp_path):
-    """Makes a Bench of contenders, of which the first is called ms-edge."""
+    """Return a function that makes a Bench of contenders; the first one is called ms-edge."""
     from benchmarks.speed import bench as speed_cases
 
     def make(*systems, absent=()):
@@ -85,7 +85,7 @@ def test_recordings_differ_by_seed(tmp_path):
 def test_memory_and_failure_of_a_command_are_reported():
     from benchmarks.speed.timing import BrokenError, environment, whole
 
-    held = np.ones(30_000_000)  # 240 MB here, of which the child must show nothing
+    held = np.ones(30_000_000)  # 240 MB in this process, which must not count for the child
     done = whole([sys.executable, "-S", "-c", "print(input())"], "hello\n", [0], environment())
     assert (done.lines, done.wall_s > 0) == (["hello"], True)
     assert 1e6 < done.peak_bytes < 60e6 < held.nbytes
@@ -94,7 +94,7 @@ def test_memory_and_failure_of_a_command_are_reported():
 
 
 def test_right_systems_are_timed_wrong_ones_reported(bench):
-    """One system is wrong from the start, one on the fourth file: neither has a time."""
+    """One system is wrong from the start, one on the fourth file; neither gets a time."""
     measured = bench(
         contender("ms-edge"),
         contender("wrong", "scores = {'speech': 0.1, 'music': 0.9}"),
@@ -250,7 +250,7 @@ def test_goals_are_also_ratios_to_peers(bench):
 
 
 def test_rebuilt_keras_network_gives_the_file_scores(tmp_path):
-    """`rebuilt` compares scores itself; a file of another network than its recipe's is refused."""
+    """`rebuilt` compares scores itself, and refuses a file whose network is not its recipe's."""
     import onnx
 
     from benchmarks.speed.keras_model import rebuilt
@@ -263,7 +263,7 @@ def test_rebuilt_keras_network_gives_the_file_scores(tmp_path):
     wrong = Model.load()
     kernel.raw_data = (1.1 * np.frombuffer(kernel.raw_data, np.float32)).astype(np.float32).tobytes()
     onnx.save(other, tmp_path / "other.onnx")
-    wrong.path = str(tmp_path / "other.onnx")  # weights of one file, scores of another
+    wrong.path = str(tmp_path / "other.onnx")  # weights from one file, scores from another
     with pytest.raises(ValueError, match="scores differ"):
         rebuilt(wrong)
 

@@ -109,16 +109,16 @@ def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[st
         "",
         *(f"* {name}: {value}" for name, value in facts.items()),
         "",
-        "`samples` and `spectrum` are relative to the largest magnitude, `logits` to the largest logit (or 1), `features` and `scores`"
-        " absolute, `label` is the share"
-        " of windows with another label (those near a border aside). *Resampled* cases came at another rate than the model's: both"
-        " sides resample, with different filters, and are compared where both let through. *Same features*: the Keras network was given"
-        " the features that the implementation computed, on the real recordings, so that only the two networks differ.",
+        "Differences of `samples` and `spectrum` are relative to the largest magnitude, those of `logits` to the largest logit (or 1);"
+        " those of `features` and `scores` are absolute. `label` is the share of windows with another label, without windows near a"
+        " border between labels. *Resampled* cases have another rate than the model: both sides resample with different filters, and"
+        " are compared at the frequencies that both let through. *Same features*: for real recordings, the Keras network also got the"
+        " features that the implementation computed, so that only the two networks differ.",
         *(
             [
                 "",
-                f"The model also answers runs of windows that share their frames. *{RUNS}*: the scores of every window of such a run"
-                f" beside those of the window alone. *{RUNS_OF_KERAS}*: beside those of the Keras network on the same run.",
+                f"The model also answers runs of windows that share their frames. *{RUNS}*: the scores of each window of such a run"
+                f" are compared with those of the window alone. *{RUNS_OF_KERAS}*: they are compared with those of Keras on the same run.",
             ]
             if any(report.name == RUNS for report in reports)
             else []

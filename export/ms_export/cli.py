@@ -45,10 +45,10 @@ class SourceOptions:
         given = [name for name in ("spec", "labels", "decision") if getattr(self, name)]
         if self.run.is_dir():
             if given:
-                raise UsageError(f"{self.run}: a run folder says its spec and labels itself; leave out --{given[0]}.")
+                raise UsageError(f"{self.run}: a run folder states its spec and labels; leave out --{given[0]}.")
             return Run.load(self.run)
         if not (self.spec and self.labels):
-            raise UsageError(f"{self.run}: not a run folder; of a Keras model, give --spec and --labels too.")
+            raise UsageError(f"{self.run}: not a run folder; for a Keras model, also give --spec and --labels.")
         labels = tuple(label.strip() for label in self.labels.split(","))
         return Run.of_keras(self.run, self.spec, labels, self.decision or "exclusive")
 

@@ -33,7 +33,7 @@ def entries(
     UsageError if the licence is not one line of text.
     """
     if not licence.isprintable():
-        raise UsageError(f"--license {licence[:100]!a} is no line of text.")
+        raise UsageError(f"--license {licence[:100]!a} is not one line of printable text.")
     texts = {
         "schema": SCHEMA,
         "frontend": run.spec.to_json(),

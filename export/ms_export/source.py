@@ -54,7 +54,7 @@ class Run(TrainedRun):
             path.stem.encode()
         except UnicodeEncodeError:
             raise ExportError(
-                "bad-keras", f"{path!s:.100}: rename it; its name goes into the model and is no Unicode."
+                "bad-keras", f"{path!s:.100}: rename it; its name goes into the model and is not valid Unicode."
             ) from None
         try:
             content = path.read_bytes()

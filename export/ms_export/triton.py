@@ -38,12 +38,12 @@ def write_repository(repository: Path, model_path: Path, name: str | None = None
         )
     name = model.metadata.recipe if name is None else name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-        raise UsageError(f"{name[:100]!r} is no name for a model; give --name letters, digits, '_', '-' and '.'.")
+        raise UsageError(f"{name[:100]!r} is no valid model name; use letters, digits, '_', '-' and '.' in --name.")
     target = repository / name
     if target.exists() or target.is_symlink():
-        raise UsageError(f"{target}: is there already; remove it, or give another --name.")
+        raise UsageError(f"{target}: already exists; remove it, or give another --name.")
     if not repository.is_dir() and not repository.parent.is_dir():
-        raise UsageError(f"{repository}: give a folder, or a new one in a folder that exists.")
+        raise UsageError(f"{repository}: give a folder that exists, or a new one in a folder that exists.")
     repository.mkdir(exist_ok=True)
     partial = repository / f".{name}.{os.getpid()}.partial"
     try:

@@ -1,4 +1,4 @@
-"""Keras models trained elsewhere, on features of ours: exported with proof, or refused in one
+"""Keras models trained elsewhere on our features are exported if they equal TensorFlow, or refused in one
 sentence.
 """
 
@@ -19,7 +19,7 @@ from ms_edge.model.session import Model
 from ms_export import cli, waveform
 from ms_export.cases import grid
 
-# The floor is high, so that what two transforms round differently is a tenth of what features may
+# The floor is high, so that rounding differences of two transforms are a tenth of what features may
 # differ by.
 SPEC = FrontEndSpec(8_000, 256, 128, 256, clip_s=0.5, hop_s=0.5, log_floor=0.05)
 
@@ -40,7 +40,7 @@ def network(*shape: int | None, columns: int = 3, activation: str | None = "soft
 
 @pytest.fixture(autouse=True)
 def _thin_grid_and_no_pictures(thin_grid, no_pictures):
-    """For all tests but the one that asks for the whole grid."""
+    """For all tests except the one that uses the whole grid."""
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def convert(tmp_path: Path, model: keras.Model, *more: str) -> tuple[int, Path]:
 
 
 def test_imprecise_transform_in_the_graph_is_refused(tmp_path, spec, monkeypatch, capsys):
-    """With constants of 11 bits, which is wrong by hundreds of tolerances anywhere. The same
+    """Constants of 11 bits exceed the tolerances a hundredfold. The same
     network is converted on features.
     """
     exact = waveform._transform
@@ -82,8 +82,8 @@ def test_imprecise_transform_in_the_graph_is_refused(tmp_path, spec, monkeypatch
     ("shape", "columns", "activation", "labels", "decision"),
     [
         (SPEC.feature_shape, 3, "softmax", "car,horn,rain", "exclusive"),
-        (SPEC.feature_shape, 3, None, "car,horn,rain", "exclusive"),  # logits get their softmax
-        ((*SPEC.feature_shape, 1), 3, "softmax", "car,horn,rain", "exclusive"),  # a channel, as images have
+        (SPEC.feature_shape, 3, None, "car,horn,rain", "exclusive"),  # logits, which get a softmax
+        ((*SPEC.feature_shape, 1), 3, "softmax", "car,horn,rain", "exclusive"),  # with a channel axis, like images
         (SPEC.feature_shape, 1, "sigmoid", "quiet,loud", "exclusive"),
         (SPEC.feature_shape, 3, "sigmoid", "car,horn,rain", "independent"),
         ((SPEC.bins, None, 1), 2, "softmax", "quiet,loud", "exclusive"),  # any number of frames
@@ -135,14 +135,14 @@ def test_frame_count_is_free_so_window_length_is(tmp_path, spec, samples, capsys
     assert edge_cli.main(["classify", "--model", str(out), "--format", "jsonl", "--timeline", str(samples[0])]) == 0
     assert json.loads(capsys.readouterr().out)["segments"]
 
-    assert convert(tmp_path, model, *labels, "--window", "0.1")[0] == 2  # four frames: not one place of the convolution
+    assert convert(tmp_path, model, *labels, "--window", "0.1")[0] == 2  # four frames: too few for the convolution
     assert "cannot answer windows as short as 0.1 s" in capsys.readouterr().err
     assert convert(tmp_path, network(*SPEC.feature_shape, columns=2), *labels, "--window", "2")[0] == 2
     assert "takes windows of 0.5 s; leave out --window" in capsys.readouterr().err
 
 
 def test_real_audio_can_be_named_for_comparison(tmp_path, spec, samples, monkeypatch, capsys):
-    monkeypatch.setattr("ms_export.convert.grid", grid)  # the whole of it
+    monkeypatch.setattr("ms_export.convert.grid", grid)  # the whole grid
     for path in samples:
         label = path.name.partition("_")[0]
         (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ L = keras.layers
 
 
 def hidden(end: list[keras.layers.Layer]) -> keras.Model:
-    """A network whose probabilities are not where one looks for them."""
+    """A network whose probabilities are not its last activation."""
     keras.utils.set_random_seed(1)
     return keras.Sequential([keras.Input(SPEC.feature_shape), L.Flatten(), *end])
 
@@ -219,7 +219,7 @@ def reused() -> keras.Model:
     ],
 )
 def test_misleading_last_layer_is_refused(tmp_path, spec, capsys, model, sentence):
-    """Taken for logits, its probabilities would get a second softmax; and the reference the same."""
+    """If its probabilities were taken for logits, both sides would apply a second softmax."""
     code, out = convert(tmp_path, model(), "--labels", "a,b,c")
     message = capsys.readouterr().err
     assert code == 1
@@ -298,7 +298,7 @@ def test_cases_digest_covers_the_compared_recordings(tmp_path, spec, samples, ca
 def test_invalid_licence_gives_one_sentence(tmp_path, spec, capsys):
     code, out = convert(tmp_path, network(*SPEC.feature_shape), "--labels", "a,b,c", "--license", "\udcff")
     assert code == 2
-    assert "is no line of text" in capsys.readouterr().err
+    assert "is not one line of printable text" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -17,7 +17,7 @@ from ms_edge.model.session import BEFORE, BUNDLED, Model
 from ms_edge.selftest.golden import golden_signal
 
 ROOT = Path(__file__).parent.parent.parent
-SINGLE = BUNDLED.with_name(f"{BEFORE}.onnx")  # answers single windows alone
+SINGLE = BUNDLED.with_name(f"{BEFORE}.onnx")  # answers only single windows
 PYTHON = ROOT / ".venv-oldest" / ("Scripts" if os.name == "nt" else "bin") / "python"
 SCRIPT = """
 import sys, numpy, onnxruntime
@@ -30,7 +30,7 @@ print(onnxruntime.__version__)
 
 @pytest.mark.parametrize("kind", ["features", "single windows", "waveform"])
 def test_models_run_in_the_oldest_onnxruntime(tmp_path, waveform_model, kind):
-    """Where this fails for want of .venv-oldest: `make test` makes it."""
+    """If .venv-oldest is missing, run `make test`, which makes it."""
     model = Model.load({"features": BUNDLED, "single windows": SINGLE, "waveform": waveform_model}[kind])
     spec = model.metadata.spec
     make_input = model_input(spec, model.input)
@@ -52,7 +52,7 @@ def test_runs_of_windows_work_in_oldest_onnxruntime(tmp_path):
 
 
 def run_in_the_oldest(model: Model, inputs: np.ndarray, tmp_path: Path) -> np.ndarray:
-    """What a model answers there."""
+    """Return the scores of a model in that runtime."""
     np.save(tmp_path / "inputs.npy", inputs)
     done = subprocess.run(
         [str(PYTHON), "-c", SCRIPT, model.path, str(tmp_path / "inputs.npy"), str(tmp_path / "scores.npy")],
@@ -79,7 +79,7 @@ for path in sys.argv[1:]:
 
 
 def test_oldest_onnxruntime_reads_no_external_data(tmp_path):
-    """Any file and any memory is what it would read: of the last model it would crash."""
+    """Without the check, it would read any file and any memory, and crash on the last model."""
     paths = [str(BUNDLED)]
     (tmp_path / "weights.bin").write_bytes(bytes(192))
     for location in ("weights.bin", str(tmp_path / "weights.bin"), "*/_ORT_MEM_ADDR_/*"):
@@ -103,7 +103,7 @@ def test_oldest_onnxruntime_reads_no_external_data(tmp_path):
 
 
 def test_opset_and_ir_suit_onnxruntime_1_10(waveform_model):
-    """Of December 2021: opset 15, IR 8. (The bundled model was seen running there, on Python 3.9;
+    """The version of December 2021: opset 15, IR 8. (The bundled model was seen running there, on Python 3.9;
     its wheels are for none that we support.)
     """
     for path in (BUNDLED, SINGLE, waveform_model):

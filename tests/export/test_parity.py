@@ -1,4 +1,4 @@
-"""Item for item, what runs at the edge equals `tf.signal`; and the grid that says so turns red
+"""Each stage at the edge equals `tf.signal`; and the grid that compares them fails
 where it does not.
 """
 
@@ -34,7 +34,7 @@ for name, recipe in recipes().items():
     if recipe.spec not in RECIPES.values():  # several recipes have the same front end
         RECIPES[name] = recipe.spec
 SPECS = RECIPES | {
-    # No logarithm, an odd frame (where TensorFlow's window is symmetric), power, padding and
+    # No logarithm, an odd frame length (where TensorFlow's window is symmetric), power, padding and
     # cropping.
     "odd frame, linear": FrontEndSpec(16_000, 255, 128, 256, clip_s=1.0, hop_s=1.0),
     "cropped, power": FrontEndSpec(8_000, 512, 100, 128, clip_s=1.0, hop_s=1.0, magnitude="power"),
@@ -51,7 +51,7 @@ EACH_SPEC = pytest.mark.parametrize(
 
 
 def of_short_clips(spec: FrontEndSpec) -> FrontEndSpec:
-    """The spec with clips of a second, if its own are longer: their frames are no others, and
+    """The spec with clips of a second if its own are longer: it has the same frames, and
     thirty times as many.
     """
     return replace(spec, clip_s=1.0, hop_s=1.0) if spec.clip_s > 1 else spec
@@ -59,7 +59,7 @@ def of_short_clips(spec: FrontEndSpec) -> FrontEndSpec:
 
 @pytest.fixture(scope="module")
 def real(samples) -> dict[str, Real]:
-    """A recording of music and one of speech."""
+    """Return a recording of music and one of speech."""
     rate_hz = 22_050
     return {
         label: Real(read_mono(next(path for path in samples if path.name.startswith(label)), rate_hz), rate_hz)
@@ -80,14 +80,14 @@ def test_front_ends_are_equal_on_the_grid(spec, real, everything):
     assert reports[0].cases >= 140
     for report in reports:
         assert report.passed, report.describe()
-        assert report.cases >= 28  # of the others, those at the spec's own rate
+        assert report.cases >= 28  # other implementations get only cases at the spec's own rate
         stages = {finding.stage for finding in report.findings}
         assert {"spectrum", "features"} <= stages
 
 
 @EACH_SPEC
 def test_front_ends_are_equal_at_any_length(spec, everything):
-    """Without windows around them: whole frames give or take one, and less than a frame."""
+    """Without windows: lengths of whole frames, one sample more or less, and less than a frame."""
     if not everything:
         spec = of_short_clips(spec)
     front_end, layer = FrontEnd(spec), FrontEndLayer(spec)
@@ -125,7 +125,7 @@ def test_clip_has_the_shape_of_the_spec():
 
 
 def test_impulse_between_frames_is_silence():
-    spec = RECIPES["logstft_cnn"]  # sees 256 samples of every 512
+    spec = RECIPES["logstft_cnn"]  # uses 256 of every 512 samples
     signals = {name: make().astype(np.float32) for name, make in synthetic_signals(spec, spec.clip_samples).items()}
     front_end, layer = FrontEnd(spec), FrontEndLayer(spec)
     silence = front_end.features(signals["silence"])
@@ -135,7 +135,7 @@ def test_impulse_between_frames_is_silence():
     np.testing.assert_array_equal(layer(unseen[np.newaxis]).numpy()[0], silence)
     for seen in ("impulse 100 samples on", "impulse 255 samples on"):
         assert front_end.spectrum(signals[seen]).max() > 0.01
-    # The first sample under a Hann window weighs nothing.
+    # The first sample under a Hann window has weight 0.
     np.testing.assert_array_equal(front_end.features(signals["impulse at a frame's start"]), silence)
 
 
@@ -151,7 +151,7 @@ def test_keras_layer_survives_its_config():
 
 
 def test_repeated_runs_are_equal_to_the_bit(real):
-    """In the same session, in another, and with four threads; on the CPU."""
+    """In the same session, in another session, and with four threads, on the CPU."""
     model, content = Model.load(device="cpu"), BUNDLED.read_bytes()
     spec = model.metadata.spec
     ways = [served(model), served(Model.load(device="cpu"))]
@@ -179,13 +179,12 @@ def test_grid_has_every_pair_of_values():
     assert len(values) == len(set(values))
 
 
-# --- the grid must be able to fail
-# -------------------------------------------------------------------------------------
+# The grid must be able to fail.
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """One way to get the edge wrong: a front end made from the right spec, and what is patched
+    """One error at the edge: a front end made from the right spec, and what is patched
     while it is made and used.
     """
 
@@ -200,7 +199,7 @@ def respecified(**change: Callable[[FrontEndSpec], object]) -> Callable[[FrontEn
 
 
 class FromTheWrongEnd(FrontEnd):
-    """Sees the last samples of each frame, not the first."""
+    """A front end that uses the last samples of each frame, not the first."""
 
     def __init__(self, spec: FrontEndSpec) -> None:
         super().__init__(spec)
@@ -303,7 +302,7 @@ MUTATIONS = [
 
 @functools.cache
 def reference_of(spec: FrontEndSpec) -> Callable[[Case], Stages]:
-    """What the reference makes of a case of the grid, computed once for all mutations."""
+    """The reference's stages of a case of the grid, computed once for all mutations."""
     reference, known = Reference(spec), {}
     reference(Case("traced before anything is patched", np.zeros((1, 1), np.float32), spec.sample_rate_hz))
 
@@ -331,7 +330,7 @@ def first_red(spec: FrontEndSpec, real: dict[str, Real], mutation: Mutation) -> 
     return None
 
 
-# Of two front ends as different as can be here: 22 kHz or 16, cropped or whole, linear or mel, bins
+# Two front ends that differ as much as possible: 22 kHz or 16, cropped or whole, linear or mel, bins
 # or frames first.
 @pytest.mark.parametrize(
     "recipe",
@@ -376,7 +375,7 @@ def test_wrong_labels_are_found_after_resampling(real):
 
 
 def test_network_is_compared_on_its_own_features(real):
-    """Features may differ, and a steep network's scores with them; what the network makes of the
+    """Features may differ, and a steep network's scores with them; the network's scores of the
     same features may not.
     """
     spec = RECIPES["mel_dscnn"]
@@ -437,7 +436,7 @@ def test_grid_passes_without_a_mutation(real):
 
 
 def test_whole_grid_covers_each_option_fully():
-    """What `make test` asks of every fourth case, `--all` asks of each."""
+    """`make test` compares these on every fourth case, `--all` on each."""
     model = Model.load()
     content = BUNDLED.read_bytes()
     part, whole = (implementations.implementations(model, content, everything=chosen) for chosen in (False, True))

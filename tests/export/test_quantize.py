@@ -1,4 +1,4 @@
-"""int8 and fp16: smaller, as right as fp32 on real recordings, or refused."""
+"""int8 and fp16 variants are smaller and as accurate as fp32 on real recordings, or refused."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def build_fixed_model(labels: tuple[str, ...], decision: str, epochs: int) -> ke
     model = mel_dscnn.build_model(labels, decision, epochs)
     normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in normalisations:
-        layer.momentum = 0.0  # the next batch alone makes its statistics
+        layer.momentum = 0.0  # only the next batch sets its statistics
     model(features, training=True)
     for layer in normalisations:
-        layer.momentum = 1.0  # and none after it
+        layer.momentum = 1.0  # later batches do not change them
     hidden, last = model.layers[-2:]
     values = keras.Model(model.input, hidden.input).predict(features, verbose=0).astype(np.float64)
     answers = np.where([second for second, _ in found], 1.0, -1.0)
@@ -106,10 +106,10 @@ def exported(run, data) -> Path:
 
 @pytest.fixture(scope="module")
 def small(exported, run, tmp_path_factory) -> Path:
-    """The folder of both variants."""
+    """Return the folder of both variants."""
     out = tmp_path_factory.mktemp("variants") / "small"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantize, "MAX_LOSS_POINTS", 5.0)  # there are 22 clips: one of them is 4.5
+        patch.setattr(quantize, "MAX_LOSS_POINTS", 5.0)  # one of the 22 clips is 4.5 points
         assert cli.main(["quantize", str(exported), "--against", str(run), "-o", str(out)]) == 0
     return out
 
@@ -133,12 +133,12 @@ def test_variant_gives_the_labels_of_fp32(variant, exported, samples, capsys):
 def test_variant_passes_the_self_test(variant):
     found = examine(str(variant), "cpu")
     assert found.ok
-    assert found.devices[0].score_error < 1e-6  # here, where it was made
+    assert found.devices[0].score_error < 1e-6  # on the machine that made it
 
 
 def test_variant_is_checked_by_its_labels(variant, run, data, tmp_path, capsys):
     arguments = ["check", str(variant), "--against", str(run), "--data", data, "--report", str(tmp_path / "report.md")]
-    assert cli.main(arguments) in (0, 1)  # of so hurried a network many a window lies near a border
+    assert cli.main(arguments) in (0, 1)  # after so short a training, many windows are near a border
     assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]] == [
         variant.stem.rpartition("-")[2]
     ]
@@ -194,7 +194,7 @@ def test_graphs_suit_old_runtimes(small):
 
 
 def test_weights_have_seven_bits(small):
-    """With eight, processors without VNNI overflow and answer otherwise."""
+    """With 8 bits, sums of processors without VNNI overflow and scores differ."""
     graph = onnx.load(small / "quick-int8.onnx").graph
     arrays = [onnx.numpy_helper.to_array(initializer) for initializer in graph.initializer]
     weights = [array for array in arrays if array.dtype == np.int8 and array.ndim > 1]
@@ -221,7 +221,7 @@ def test_only_the_inaccurate_variant_is_refused(exported, run, tmp_path, monkeyp
     to_int8 = quantize.to_int8
 
     def deaf(model: onnx.ModelProto, calibration: np.ndarray) -> onnx.ModelProto:
-        """Always says music: 50 in its favour on the last layer's bias."""
+        """Make a variant that always answers music, by a bias of 50 in the last layer."""
         graph = to_int8(model, calibration)
         bias = next(
             initializer
@@ -243,7 +243,7 @@ def test_only_the_inaccurate_variant_is_refused(exported, run, tmp_path, monkeyp
 
 
 def changed(run: Path, to: Path, **facts: object) -> Path:
-    """A copy of a run folder that says other things of itself."""
+    """A copy of a run folder with other facts."""
     shutil.copytree(run, to)
     (to / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), **facts}))
     return to
@@ -264,7 +264,7 @@ def test_model_of_another_run_is_refused(exported, run, tmp_path, capsys, facts,
 
 
 def test_model_with_other_weights_is_refused(small, run, tmp_path, capsys):
-    """int8 itself, for one: what is measured against it would not be measured against fp32."""
+    """For example int8 itself: a comparison with it would not be one with fp32."""
     arguments = [str(small / "quick-int8.onnx"), "--against", str(run), "-o", str(tmp_path / "small")]
     assert cli.main(["quantize", *arguments]) == 1
     assert "its scores are not those of the run's network" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Networks that answer runs of windows: exported as such, proven, and refused where they do not."""
+"""Networks that answer runs of windows are exported as such and verified, or refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def recordings(samples) -> list[np.ndarray]:
 
 
 def one_by_one(classifier: Classifier, samples: np.ndarray) -> np.ndarray:
-    """The scores of a recording's windows, each computed alone."""
+    """Return the scores of a recording's windows, each computed alone."""
     front_end = FrontEnd(classifier.spec)
     clips = [clip for _, clip in windows([samples], classifier.spec)]
     return np.concatenate([classifier.model.scores(front_end.features(clip)[np.newaxis]) for clip in clips])
@@ -53,7 +53,7 @@ def test_file_states_that_it_takes_any_frames(stepped_model):
         for value in (graph.graph.input[0], graph.graph.output[0])
     )
     assert (given, answered) == (["batch", "frames", 48], ["batch", "windows", 2])
-    # As plain as other recipes: shapes are constants, and what normalised is in the convolutions.
+    # As in other recipes, shapes are constants and normalisations are part of the convolutions.
     operators = [node.op_type for node in graph.graph.node]
     assert not {"Shape", "Gather", "Cast", "BatchNormalization"} & set(operators)
     assert operators.count("Mul") == 1
@@ -110,7 +110,7 @@ def test_variants_also_answer_runs(stepped_run, stepped_model, recordings, tmp_p
     classifier = Classifier(path, hop_s=0.16)
     assert (
         path.stat().st_size < stepped_model.stat().st_size or form == "int8"
-    )  # of so few weights the scales weigh more
+    )  # with so few weights, the scales take a larger share
     expected = one_by_one(classifier, recordings[0])
     np.testing.assert_allclose(classifier.window_scores([recordings[0]]).scores, expected, atol=1e-6, rtol=0)
 
@@ -123,7 +123,7 @@ def test_wrong_run_of_windows_is_found(stepped_run, stepped_model, recordings, m
     of_windows, of_keras = steps.check(model, stepped_model.read_bytes(), stepped_run, real)
     assert not of_windows.passed
     assert of_windows.describe().startswith("runs of windows differs from single windows: scores")
-    assert of_keras.passed  # which looks at the graph, not at how it is served
+    assert of_keras.passed  # which tests the graph, not how it is served
 
 
 def test_uneven_window_steps_are_refused(stepped_run):
@@ -165,7 +165,7 @@ def test_a_network_without_windows_has_none():
 def test_new_classes_are_learnt_on_windows(stepped_run, tmp_path):
     mel_residual.build_model(LABELS, "independent", 1, width=0.25).save(tmp_path / "model.keras")
     assert trunk(tmp_path).output_shape == (None, None, 1, 48)
-    for _ in range(2):  # and again on what was learnt
+    for _ in range(2):  # and again from the trained weights
         network = build_model(tmp_path, False, ("beep", "click", "hiss"), "exclusive", 1)
         served = with_logits(network, ("beep", "click", "hiss"), "exclusive", (49, 48))
         run = dataclasses.replace(stepped_run, network=served, labels=("beep", "click", "hiss"))
@@ -181,7 +181,7 @@ def changed(path: Path, tmp_path: Path, change) -> Path:
 
 
 def between(*nodes, **constants):
-    """Put nodes between the network, whose answer is now `inner`, and the output."""
+    """Insert nodes between the network, whose result becomes `inner`, and the output."""
 
     def change(graph: onnx.GraphProto) -> None:
         for node in graph.node:
@@ -198,7 +198,7 @@ NODE = helper.make_node
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (  # every frame with every other one: little of one window, too much of a run
+        (  # each frame with each other one: little for one window, too much for a run
             between(
                 NODE("Transpose", ["features"], ["turned"], perm=[0, 2, 1]),
                 NODE("MatMul", ["features", "turned"], ["pairs"]),
@@ -212,7 +212,7 @@ NODE = helper.make_node
             ),
             "more than 16,777,216 values at once for 388 windows",
         ),
-        (  # nothing of one window and of the longest run, much between
+        (  # no work for one window and for the longest run, much between
             between(
                 NODE("Slice", ["features", "starts", "ends", "axes"], ["few"]),
                 NODE("Concat", ["features", "few"], ["more"], axis=1),

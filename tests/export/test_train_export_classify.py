@@ -1,4 +1,4 @@
-"""The whole way on real recordings: fit, convert, classify, for every recipe."""
+"""Train, convert and classify real recordings with each recipe."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ from ms_train.cli import main as train_cli
 from ms_train.recipes import mel_residual
 from ms_train.recipes.by_name import recipes
 
-# Where nothing depends on the recipe: the quick one.
+# For tests that do not depend on the recipe: the quick one.
 only_one = pytest.mark.parametrize("run", ["mel_dscnn"], indirect=True)
-# Clips of five seconds through two million weights: a minute and a half from the training to the
-# certificate.
+# Clips of five seconds and two million weights take a minute and a half from training to certificate.
 LOGSTFT_CNN = pytest.param("logstft_cnn", marks=pytest.mark.slow)
 # Where little does: one network of labels that exclude one another in a neuron, one of mel bands
 # that answers runs of windows.
@@ -45,7 +44,7 @@ def data(tmp_path_factory, copy_by_label) -> Path:
 
 @pytest.fixture(scope="module", params=[LOGSTFT_CNN, "mel_dscnn", "mel_residual"])
 def run(request, tmp_path_factory, data) -> Path:
-    """A run folder after one epoch (of two steps, where the recipe draws random windows)."""
+    """Return a run folder after one epoch (of two steps if the recipe draws random windows)."""
     from ms_train.recipes import by_name as module
     from ms_train.training import fit
 
@@ -138,7 +137,7 @@ def test_exported_model_is_self_describing_and_plain(exported, run):
     assert not operators & {"Shape", "Gather", "Cast"}
     assert [node.op_type for node in graph.graph.node].count("Slice") == 2 * (
         run.name == "mel_residual"
-    )  # a block's input
+    )  # the input of a block
     assert [node.op_type for node in graph.graph.node].count("Mul") == (run.name != "logstft_cnn")
     assert model.metadata.step_frames == (mel_residual.STEP_FRAMES if run.name == "mel_residual" else None)
     assert all(initializer.data_location == onnx.TensorProto.DEFAULT for initializer in graph.graph.initializer)
@@ -172,7 +171,7 @@ def test_served_scores_equal_those_of_keras(exported, run, samples, capsys):
 def test_same_run_same_bytes_in_another_process(exported, run, data):
     again = exported.with_name("again.onnx")
     arguments = ["convert", str(run), "-o", str(again), "--data", f"folder:{data}"]
-    # Another order of every set and dictionary of names; ours has yet another.
+    # Another order of all sets of names than in this process.
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     done = subprocess.run(
         [sys.executable, "-m", "ms_export.cli", *arguments],
@@ -191,8 +190,14 @@ def test_certificate_stands_beside_the_model(exported, everything):
     assert len(parity["cases_sha256"]) == 64
     assert {"tensorflow", "onnxruntime", "soxr"} <= parity["versions"].keys()
     for stages in (parity, parity["resampled"]):
-        for stage in ("samples", "spectrum", "features", "logits", "scores"):  # of labels hardly one is sure yet
-            shown = stages is not parity and stage in ("logits", "scores")  # and not judged
+        for stage in (
+            "samples",
+            "spectrum",
+            "features",
+            "logits",
+            "scores",
+        ):  # labels are not clear after so short a training
+            shown = stages is not parity and stage in ("logits", "scores")  # with no tolerance
             assert (stages[stage]["tolerance"] is None) == shown
             assert shown or 0 <= stages[stage]["largest"] <= stages[stage]["tolerance"], stage
     report = exported.with_suffix(".parity.md").read_text("utf-8")
@@ -246,7 +251,7 @@ def test_differing_model_is_refused_and_not_written(run, data, tmp_path, monkeyp
         loaded = load(cls, folder)
         conversion = keras.models.clone_model(loaded.network)
         weights = loaded.network.get_weights()
-        weights[-1][0] += 1e-2  # of the last bias alone: softmax does not see all of them move
+        weights[-1][0] += 1e-2  # only one bias, since softmax does not change if all move
         conversion.set_weights(weights)
         monkeypatch.setattr("ms_export.convert.to_onnx", lambda _, *rest: to_onnx(conversion, *rest))
         return loaded

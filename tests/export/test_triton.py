@@ -79,7 +79,7 @@ def test_model_can_have_another_name(repository, waveform_model, tmp_path):
 def test_invalid_name_is_refused(waveform_model, tmp_path, capsys, name):
     arguments = ["triton", str(tmp_path / "models"), "--model", str(waveform_model), f"--name={name}"]
     assert cli.main(arguments) == 2
-    assert "no name for a model" in capsys.readouterr().err
+    assert "no valid model name" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
 
 
@@ -95,7 +95,7 @@ def test_existing_folder_is_not_overwritten(waveform_model, tmp_path, capsys):
     (tmp_path / NAME).mkdir()
     (tmp_path / NAME / "precious").write_text("mine")
     assert cli.main(["triton", str(tmp_path), "--model", str(waveform_model)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == [NAME, "precious"]
 
 
@@ -182,7 +182,7 @@ def server(repository):
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory) -> Path:
-    """The client as docs/triton.md shows it."""
+    """Return the client that docs/triton.md shows."""
     (source,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
     assert len(source.splitlines()) <= 30
     path = tmp_path_factory.mktemp("client") / "client.py"

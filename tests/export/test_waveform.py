@@ -60,10 +60,10 @@ SPECS = {
 
 
 def linear_network(spec: FrontEndSpec) -> onnx.ModelProto:
-    """features -> softmax of a random projection of them, that tells clips apart."""
+    """Return a network from features to the softmax of a random projection that separates clips."""
     values = clips_features(spec).reshape(-1, spec.feature_shape[0] * spec.feature_shape[1])
     kernel = np.random.default_rng(0).normal(size=(values.shape[1], 2))
-    weights, bias = standardised(values, kernel, 0.3)  # steeper ones answer to what float32 rounds
+    weights, bias = standardised(values, kernel, 0.3)  # steeper ones depend on float32 rounding
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["features"], ["flat"]),
@@ -89,7 +89,7 @@ def untrained_network(name: str) -> onnx.ModelProto:
     features, last = clips_features(recipe.spec), next(layer for layer in reversed(network.layers) if layer.weights)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0  # the next batch alone makes its statistics, as training would
+            layer.momentum = 0.0  # only the next batch sets its statistics, as training would
     network(features, training=True)
     values = keras.Model(network.input, last.input).predict(features, verbose=0)
     kernel = last.get_weights()[0]
@@ -111,14 +111,14 @@ def all_clips(spec: FrontEndSpec) -> dict[str, np.ndarray]:
     clips = {name: make().astype(np.float32) for name, make in synthetic_signals(spec, spec.clip_samples).items()}
     for path in sorted(DATA.glob("*.wav")):
         audio = read_mono(path, spec.sample_rate_hz)
-        audio = np.resize(audio, max(spec.clip_samples, len(audio)))  # a short one over and over
+        audio = np.resize(audio, max(spec.clip_samples, len(audio)))  # a short one is repeated
         clips[f"{path.name}, start"] = audio[: spec.clip_samples]
         clips[f"{path.name}, end"] = audio[-spec.clip_samples :]
     return clips
 
 
 def clips_features(spec: FrontEndSpec) -> np.ndarray:
-    """(clips, *spec.feature_shape) of all clips."""
+    """Return the features (clips, *spec.feature_shape) of all clips."""
     return np.stack([FrontEnd(spec).features(clip) for clip in all_clips(spec).values()])
 
 
@@ -146,7 +146,7 @@ def case(request) -> tuple[FrontEndSpec, onnx.ModelProto]:
 
 
 def session(model: onnx.ModelProto, level: str = "ORT_ENABLE_ALL", outputs: tuple[str, ...] = ()):
-    """The graph under onnxruntime, with inner values among its outputs."""
+    """Return a session of the graph with inner values among its outputs."""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     for name in outputs:
@@ -164,8 +164,8 @@ def test_features_and_scores_equal_the_edge_path(case):
     given = {"waveform": np.stack(list(clips.values()))}
     features, scores = session(with_front_end(spec, network), outputs=("features",)).run(["features", "scores"], given)
     assert features.shape == edge.shape
-    expected = expected.reshape(scores.shape)  # of a network that answers runs of windows: one window each
-    # Without a logarithm differences grow with the values, which are sums over a frame of 1,000s.
+    expected = expected.reshape(scores.shape)  # a network that answers runs of windows gives one window each
+    # Without a logarithm, differences grow with the values, which are in the thousands.
     allowed = TOLERANCES["features"] if spec.log_floor else 2e-6 * np.abs(edge).max(axis=(1, 2), keepdims=True)
     assert (np.abs(features - edge) <= allowed).all()
     assert np.abs(scores - expected).max() <= TOLERANCES["scores"]
@@ -212,7 +212,7 @@ def test_silence_is_the_floor_exactly(case):
 
 
 def test_samples_outside_frames_change_nothing():
-    spec = recipes()["logstft_cnn"].spec  # sees 256 samples of every 512
+    spec = recipes()["logstft_cnn"].spec  # uses 256 of every 512 samples
     model = session(with_front_end(spec, linear_network(spec)), outputs=("features",))
     clips = np.zeros((2, spec.clip_samples), np.float32)
     clips[1].reshape(-1)[[256, 511, 512 * 7 + 300, spec.clip_samples - 1]] = 1.0
@@ -227,7 +227,7 @@ def test_batch_size_does_not_change_scores(case):
     clips = np.stack([clips[i % len(clips)] for i in range(64)])
     (together,) = model.run(["scores"], {"waveform": clips})
     alone = np.concatenate([model.run(["scores"], {"waveform": clip[np.newaxis]})[0] for clip in clips])
-    # Products of another width sum in another order: the longer, the more.
+    # Products of another width add in another order; long sums differ more.
     np.testing.assert_allclose(together, alone, atol=5e-6 if spec.fft_length > 4096 else 1e-6)
     np.testing.assert_array_equal(together, model.run(["scores"], {"waveform": clips})[0])
 
@@ -347,7 +347,7 @@ def test_waveform_model_has_its_own_golden_vector(both, waveform_model, capsys):
 
 
 def test_doctor_finds_a_wrong_front_end(tmp_path, capsys):
-    """One value of the transform's constants is off: the scores alone must tell."""
+    """One value of the transform's constants is wrong, and only the scores can show it."""
     wrong = with_front_end(dataclasses.replace(Model.load().metadata.spec, log_floor=0.3), onnx.load(BUNDLED))
     onnx.save(wrong, tmp_path / "a.onnx")
     assert cli.main(["doctor", "--model", str(tmp_path / "a.onnx"), "--device", "cpu"]) == 3
@@ -355,7 +355,7 @@ def test_doctor_finds_a_wrong_front_end(tmp_path, capsys):
 
 
 def test_waveform_of_another_length_is_refused(tmp_path):
-    spec = dataclasses.replace(Model.load().metadata.spec, clip_s=1.001)  # as many frames, 16 samples more
+    spec = dataclasses.replace(Model.load().metadata.spec, clip_s=1.001)  # the same number of frames, 16 samples more
     onnx.save(with_front_end(spec, onnx.load(BUNDLED)), tmp_path / "a.onnx")
     with pytest.raises(ModelError, match="metadata says") as caught:
         Model.load(tmp_path / "a.onnx")
