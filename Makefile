@@ -109,7 +109,7 @@ test-javascript: .venv-dev/installed build/javascript/installed ## a waveform mo
 check: .venv-dev/installed ## lint and types
 	.venv-dev/$(BIN)/ruff check
 	.venv-dev/$(BIN)/ruff format --check
-	.venv-dev/$(BIN)/mypy --strict edge/
+	.venv-dev/$(BIN)/mypy --strict edge/ export/ train/
 
 model: .venv-dev/installed ## rebuild the bundled model from freely licensed audio (fetches about 6 GB)
 	.venv-dev/$(BIN)/ms-train data fetch open-corpus --to $(DATA)

@@ -1,4 +1,4 @@
-"""The measurements measure what they say, on cases whose answer is known. No peers, no network."""
+"""The measurements give the known results of constructed cases, without other systems or network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ def _benchmarks(monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        "__main__",
         "peers.systems",
         *(
             f"quality.{name}"
@@ -53,7 +52,6 @@ def _benchmarks(monkeypatch):
                 "splices",
                 "testsets",
                 "timelines",
-                "transfer",
                 "validation",
                 "validation_set",
             )
@@ -64,7 +62,7 @@ def test_a_measurement_can_be_imported(name):
     importlib.import_module(f"benchmarks.{name}")
 
 
-# Accuracy: a system that is asked what it can answer, and counted right where it is.
+# Accuracy: systems get the tests that they can answer.
 
 CLIPS = [
     ("gtzan-1s", "speech"), ("gtzan-1s", "music"), ("test_a-5s", "speech"), ("test_a-5s", "music"), ("test_a-1s", "speech"),
@@ -73,7 +71,7 @@ CLIPS = [
 
 
 def accuracy_of(answer, **options):
-    """What is measured of a system that says `answer(truth)`: speech, music."""
+    """Return the measures of a system that answers `answer(truth)`: speech, music."""
     from benchmarks.quality.accuracy import _at, measured
     from benchmarks.quality.testsets import Clip
 
@@ -82,7 +80,7 @@ def accuracy_of(answer, **options):
     return measured(clips, [{**each, "label": _at(each, 0.5)} for each in answers], **options)
 
 
-def test_a_system_that_is_right_throughout_makes_no_mistake():
+def test_perfect_system_makes_no_mistake():
     found = accuracy_of(lambda truth: (float("speech" in truth), float("music" in truth)))
     rules = [found["tests"][test][rule] for test, _ in CLIPS[:7] for rule in ("binary", "as_shipped")]
     assert all(rule["value"] == 1 and rule["wrong"] == [] for rule in rules)
@@ -92,13 +90,15 @@ def test_a_system_that_is_right_throughout_makes_no_mistake():
     assert found["calibration_error_95"] == {"low": 0, "high": 0}
 
 
-def test_a_system_that_says_nothing_is_right_of_nothing_but_noise():
-    """Two shares of zero, as of one that finds noise alone, are no answer; not speech, which happens to come first."""
+def test_silent_system_is_right_only_on_noise():
+    """Two shares of zero, as of one that finds noise alone, are no answer; not speech, which
+    happens to come first.
+    """
     tests = accuracy_of(lambda _: (0.0, 0.0))["tests"]
     assert [tests[test]["binary"]["value"] for test in ("gtzan-1s", "test_a-5s", "noise-5s")] == [0, 0, 1]
 
 
-def test_a_system_that_knows_no_neither_is_not_asked_for_it():
+def test_system_without_neither_skips_that_test():
     from benchmarks.quality.accuracy import markdown
 
     right = accuracy_of(lambda truth: (float("speech" in truth), float("music" in truth)))
@@ -117,14 +117,14 @@ def test_a_system_that_knows_no_neither_is_not_asked_for_it():
     assert lines[-1] == "gone: absent, why."
 
 
-def test_a_system_of_one_label_at_a_time_is_not_asked_for_both():
+def test_single_label_system_skips_mixed_test():
     found = accuracy_of(lambda truth: (float(truth == "speech"), float(truth == "music")), knows=("neither",))
     assert sorted(found["tests"]) == ["gtzan-1s", "hard", "noise-1s", "noise-5s", "test_a-1s", "test_a-5s"]
     assert found["tests"]["noise-5s"]["as_shipped"]["value"] == 1
     assert list(found) == ["tests"]
 
 
-def test_a_peer_that_does_not_run_is_absent(tmp_path):
+def test_peer_that_does_not_run_is_absent(tmp_path):
     from benchmarks.peers.systems import AbsentError, _json_lines
 
     talkative = [sys.executable, "-c", "print('loading')"]
@@ -133,23 +133,12 @@ def test_a_peer_that_does_not_run_is_absent(tmp_path):
             _json_lines(command, [tmp_path], "it")
 
 
-def test_every_means_gives_the_numbers_of_the_programs_way():
-    from benchmarks.speed.means import SAME, front_ends
-
-    audio = np.random.default_rng(0).normal(0, 0.1, 3 * RATE_HZ).astype(np.float32)
-    ways = front_ends(get_recipe("mel_residual").spec, audio)
-    ours, *others = (way() for name, way in ways.items() if not name.startswith("a frame every"))
-    assert len(others) >= 7
-    for other in others:
-        np.testing.assert_allclose(other, ours, atol=SAME)
-
-
-# Splices: what a file is said to be, it is.
+# Splices: files match their truth.
 
 
 @pytest.fixture
 def material(tmp_path):
-    """Recordings known by their frequency: speech, music and noise of two packages each."""
+    """Recordings with known frequencies: speech, music and noise of two packages each."""
     found = {}
     for label, tones_hz in (("speech", (300, 350)), ("music", (1000, 1100)), ("noise", (5000, 5500))):
         for package, hz in zip(("a", "b"), tones_hz, strict=True):
@@ -219,8 +208,8 @@ def test_programmes_hold_what_the_truth_says(material, monkeypatch, kind):
     np.testing.assert_array_equal(samples, again)
 
 
-def test_a_prior_is_fitted_to_programmes_whose_best_one_is_known():
-    """Doubtful windows flicker, blocks of 5 s do not; speech is heard for 0.2 s beyond itself."""
+def test_fit_finds_the_known_best_prior():
+    """Doubtful windows flicker, blocks of 5 s do not; windows have speech for 0.2 s beyond its ends."""
     from benchmarks.quality.segment_prior import Programme, fit, measures
     from benchmarks.quality.splices import Stretch
     from benchmarks.quality.timelines import steps_of
@@ -252,7 +241,7 @@ def test_a_prior_is_fitted_to_programmes_whose_best_one_is_known():
     assert flickering["segments"] > 40
 
 
-def test_pauses_are_cut_to_a_fifth_of_a_second_and_the_ends_to_nothing():
+def test_long_pauses_are_shortened_and_ends_removed():
     from benchmarks.quality.splices import without_pauses
 
     tone = np.full(RATE_HZ, 0.1, np.float32)
@@ -273,23 +262,23 @@ def score(found, truth=TRUTH, seconds=16.0):
     return measured([steps_of(truth, seconds)] * 2, [steps_of(found, seconds)] * 2)
 
 
-def test_a_perfect_timeline_has_no_error():
+def test_perfect_timeline_has_no_error():
     found = score(TRUTH)
     assert found["error_rate"] == {"value": 0, "low": 0, "high": 0}
     assert found["boundaries"] == {"median_s": 0, "median_s_95": [0, 0], "missed": 0, "false_per_minute": 0}
 
 
-def test_a_boundary_that_is_late_costs_what_it_is_late():
+def test_late_boundary_costs_its_delay():
     found = score([(0.0, 4.3, "speech"), (4.3, 8.3, "music"), (8.3, 12.3, "speech+music"), (12.3, 16.0, "other")])
     assert found["boundaries"]["median_s"] == pytest.approx(0.3)
     assert found["boundaries"]["missed"] == 0
-    # Speech: 0.3 s too long twice, 0.3 s missed once, of 8 s. Music: missed once, too long once.
+    # Speech, 8 s: 0.3 s too long twice, 0.3 s missed once. Music: missed once, too long once.
     assert found["labels"]["speech"] == {"false_alarm": pytest.approx(0.6 / 8), "miss": pytest.approx(0.3 / 8)}
     assert found["labels"]["music"] == {"false_alarm": pytest.approx(0.3 / 8), "miss": pytest.approx(0.3 / 8)}
     assert found["error_rate"]["value"] == pytest.approx(1.5 / 16)
 
 
-def test_nothing_found_misses_all_and_everything_found_is_false_where_it_is_not_true():
+def test_empty_and_full_answers_have_known_errors():
     nothing = score([(0.0, 16.0, "silence")])
     assert nothing["error_rate"]["value"] == 1
     assert nothing["boundaries"] == {"median_s": None, "median_s_95": None, "missed": 1, "false_per_minute": 0}
@@ -299,7 +288,7 @@ def test_nothing_found_misses_all_and_everything_found_is_false_where_it_is_not_
     assert swapped["error_rate"]["value"] == 2  # a miss and a false alarm each
 
 
-def test_a_boundary_is_matched_once_and_only_within_two_seconds():
+def test_boundary_matches_once_within_two_seconds():
     from benchmarks.quality.timelines import matched
 
     distances, missed, false = matched(np.array([10.0, 20.0]), np.array([9.5, 10.2, 22.0, 50.0]))
@@ -310,7 +299,7 @@ def test_a_boundary_is_matched_once_and_only_within_two_seconds():
     assert matched(np.array([1.0]), np.empty(0))[1:] == (1, 0)
 
 
-def test_scores_count_around_their_own_middle():
+def test_scores_count_around_their_middle():
     from benchmarks.quality.timelines import boundaries, steps_of_scores
 
     scores = {"first_s": 0.5, "step_s": 1.0, "speech": [0.9, 0.5, 0.1], "music": [0.0, 0.0, 0.7]}
@@ -318,7 +307,7 @@ def test_scores_count_around_their_own_middle():
     assert len(steps) == 400
     assert boundaries(steps) == pytest.approx([2.0])
     assert steps[199].tolist() == [True, False]
-    assert steps[399].tolist() == [False, True]  # the last one until the end
+    assert steps[399].tolist() == [False, True]  # the last score lasts until the end
 
 
 # Shortcuts.
@@ -329,7 +318,7 @@ def spec() -> FrontEndSpec:
     return get_recipe("mel_dscnn").spec
 
 
-def test_each_regression_is_shown_one_thing_alone(spec):
+def test_regressions_get_one_input_each(spec):
     from benchmarks.quality.shortcuts import features
 
     see = features(spec)
@@ -349,7 +338,7 @@ def test_each_regression_is_shown_one_thing_alone(spec):
         assert np.isfinite(see_it(np.zeros(RATE_HZ, np.float32))).all(), name
 
 
-def test_a_shortcut_that_training_removes_is_seen_to_be_gone(spec):
+def test_shortcut_removed_by_training_is_gone(spec):
     from benchmarks.quality.shortcuts import compared, features
 
     def windows(loud_music, seed):
@@ -364,11 +353,13 @@ def test_a_shortcut_that_training_removes_is_seen_to_be_gone(spec):
     assert found["as heard"]["as heard"]["auc"] == pytest.approx(0.5, abs=0.1)
 
 
-def test_windows_as_heard_hold_speech_or_music_and_pass_the_augmentation(spec):
+def test_windows_hold_speech_or_music(spec):
     from benchmarks.quality.shortcuts import draw
 
     class Fake:
-        """One window of each kind in turn, whose samples say what is in it; both a pool and its scenes."""
+        """One window of each kind in turn, whose samples say what is in it; both a pool and its
+        scenes.
+        """
 
         labels = ("speech", "music")
         turn = -1
@@ -390,11 +381,11 @@ def test_windows_as_heard_hold_speech_or_music_and_pass_the_augmentation(spec):
         np.testing.assert_array_equal(windows[:, 0] - added, music)
 
 
-# The validation set: clips with sound in them, drawn alike whatever else is there.
+# The validation set: clips have sound, and do not depend on other sources.
 
 
 def bursts(seconds, on_s=0.5, off_s=1.5, seed=0):
-    """Noise that is there for a while and not for a while."""
+    """Noise that is on and off in turn."""
     rng = np.random.default_rng(seed)
     there = (np.arange(round(seconds * RATE_HZ)) / RATE_HZ) % (on_s + off_s) < on_s
     return (0.1 * rng.standard_normal(len(there)) * there).astype(np.float32)
@@ -415,7 +406,7 @@ def recordings_of(source, label, audio_of, count, groups=1):
     ]
 
 
-def test_clips_have_sound_and_come_from_many_groups():
+def test_clips_have_sound_and_many_groups():
     from benchmarks.quality.validation_set import cuts_of
     from ms_train.datasets.activity import activity
 
@@ -423,18 +414,20 @@ def test_clips_have_sound_and_come_from_many_groups():
     cuts = cuts_of("a", recordings, 1, 6)
     assert [cut.recording.group for cut in cuts[:3]] != ["0", "0", "0"]
     assert sorted(cut.recording.group for cut in cuts[:3]) == ["0", "1", "2"]
-    assert len({cut.recording.name for cut in cuts}) == 6  # one of each while there are others
+    assert len({cut.recording.name for cut in cuts}) == 6  # one of each recording first
     for cut in cuts:
         assert len(cut.samples) == RATE_HZ
         assert activity(cut.audio, RATE_HZ)[cut.start // 320 : cut.start // 320 + 50].sum() >= 15
     assert cuts == cuts_of("a", recordings[::-1], 1, 6)
-    assert len(cuts_of("a", recordings[:1], 1, 6)) == 6  # non-overlapping ones of the only recording
+    assert len(cuts_of("a", recordings[:1], 1, 6)) == 6  # clips of the only recording that do not overlap
     assert cuts_of("a", recordings, 13, 6) == []
 
 
 @pytest.fixture
 def small_corpus(tmp_path):
-    """A corpus of two sources of each label, in `val`, and one in `train`; speech, music and noise known by their pitch."""
+    """A corpus of two sources of each label, in `val`, and one in `train`; speech, music and noise
+    known by their pitch.
+    """
     columns = "split label package language group speaker_or_composer licence fold path sha256 seconds"
     lines = [columns.split(" ")]
     for label, hz in (("speech", 300), ("music", 1000), ("noise", 5000)):
@@ -449,7 +442,7 @@ def small_corpus(tmp_path):
     return tmp_path
 
 
-def test_the_set_is_the_same_again_and_a_source_more_changes_no_other(small_corpus, tmp_path):
+def test_another_source_changes_no_other_clip(small_corpus, tmp_path):
     from benchmarks.quality.validation import clip_set
     from benchmarks.quality.validation_set import build, part_of, source_of
 
@@ -484,7 +477,7 @@ def test_the_set_is_the_same_again_and_a_source_more_changes_no_other(small_corp
     assert len({clip.file for clip in clips}) == len(clips)
 
 
-def test_named_packages_are_measured_whatever_part_they_are_of(small_corpus):
+def test_named_packages_are_measured_in_any_part(small_corpus):
     from benchmarks.quality.validation_set import part_of
 
     assert {each.source for each in part_of(small_corpus, "val", packages=["three"])} == {"three"}
@@ -494,7 +487,7 @@ def test_named_packages_are_measured_whatever_part_they_are_of(small_corpus):
         part_of(small_corpus, "calib")
 
 
-def test_a_clip_in_a_room_is_a_cut_of_the_reverberated_recording():
+def test_clip_in_room_is_cut_from_reverberated_recording():
     from benchmarks.quality.conditions import decaying_noise, in_room
 
     audio = bursts(8)
@@ -506,7 +499,7 @@ def test_a_clip_in_a_room_is_a_cut_of_the_reverberated_recording():
         np.testing.assert_allclose(in_room(audio, start, RATE_HZ, response), cut / max(1, np.abs(cut).max()), atol=1e-5)
 
 
-def test_a_measured_response_begins_with_the_direct_sound():
+def test_measured_response_begins_with_direct_sound():
     from benchmarks.quality.responses import begun
 
     response = np.zeros(8 * RATE_HZ, np.float32)
@@ -517,7 +510,7 @@ def test_a_measured_response_begins_with_the_direct_sound():
     assert np.sum(found**2) == pytest.approx(1)
 
 
-def test_rests_and_gaps_leave_sound_and_the_level_of_a_mixture_is_right():
+def test_pauses_keep_sound_and_mixtures_their_level():
     from benchmarks.quality.conditions import mixture, old_recording, with_gaps, with_rests
 
     tone = (0.1 * np.sin(np.arange(20 * RATE_HZ) * 0.3)).astype(np.float32)
@@ -538,7 +531,7 @@ def test_rests_and_gaps_leave_sound_and_the_level_of_a_mixture_is_right():
 
 
 def clips_of(**counts):
-    """Clips of each source: speech, but noise of sources so called; four of each recording."""
+    """Clips of each source, four per recording: speech, or noise if the source is called so."""
     from benchmarks.quality.validation_set import Clip
 
     return [
@@ -555,7 +548,7 @@ def clips_of(**counts):
     ]
 
 
-def test_the_number_counts_sources_alike_and_the_worst_twice():
+def test_sources_count_equally_and_the_worst_twice():
     from benchmarks.quality.selection import Measure, answers_of
 
     clips = clips_of(a=60, b=200, c=60, noise=60)
@@ -573,24 +566,24 @@ def test_the_number_counts_sources_alike_and_the_worst_twice():
     assert "binary" not in found["lines"]["noise, neither"]
 
 
-def test_small_sources_share_a_line_and_half_right_is_half_a_credit():
+def test_small_sources_share_a_line():
     from benchmarks.quality.selection import answers_of, credits, line_of, targets
 
     clips = clips_of(a=60, b=10, c=20, noise=10)
     assert targets([clips[0], clips[-1]]).tolist() == [[True, False], [False, False]]
     assert set(line_of(clips)) == {"a, speech", "small sources, speech", "small sources, neither"}
-    # The larger score is right, the label is not; the label is right at other thresholds.
+    # The larger score is right but the label is not; with other thresholds the label is right.
     scores = np.tile([0.7, 0.6], (len(clips), 1))
     assert set(credits(clips[:90], answers_of(scores[:90]))) == {0.5}
     assert set(credits(clips[:90], answers_of(scores[:90], (0.65, 0.65)))) == {1}
 
 
-def test_a_difference_is_paired_over_recordings():
+def test_difference_is_paired_over_recordings():
     from benchmarks.quality.selection import Measure, answers_of
 
     clips = clips_of(a=80, b=80, c=80, d=80)
     rng = np.random.default_rng(0)
-    hard = rng.random(len(clips)) < 0.3  # for both
+    hard = rng.random(len(clips)) < 0.3  # for both systems
     worse = hard | (rng.random(len(clips)) < 0.05)
     one, other = (answers_of(np.where(wrong[:, None], [0.2, 0.8], [0.8, 0.2])) for wrong in (hard, worse))
     found = Measure(clips, rounds=300).difference(one, other)
@@ -598,7 +591,7 @@ def test_a_difference_is_paired_over_recordings():
     assert Measure(clips, rounds=300).difference(one, one) == {"value": 0, "low": 0, "high": 0}
 
 
-def test_a_training_and_the_program_hear_the_same_windows(tmp_path):
+def test_training_and_program_get_the_same_windows(tmp_path):
     from benchmarks.quality.validation import heard, means, windows_of
     from benchmarks.quality.validation_set import Clip
     from ms_edge.classifier import Classifier
@@ -647,13 +640,13 @@ def test_conditions_of_a_kind_share_a_line():
         (None, (0.9, 0.0, 0.9), (0.1, 0.0, 0.1), ""),
     ],
 )  # fmt: skip
-def test_a_label_is_doubted_where_both_contradict_it(label, detector, tagger, doubt):
+def test_label_is_doubted_if_both_contradict(label, detector, tagger, doubt):
     from benchmarks.quality.cleaning import GROUPS, doubt_of
 
     assert doubt_of(label, [dict(zip(GROUPS, said, strict=True)) for said in (detector, tagger)]) == doubt
 
 
-def test_what_was_heard_is_kept_and_doubts_are_shown(small_corpus, tmp_path, monkeypatch):
+def test_answers_are_kept_and_doubts_shown(small_corpus, tmp_path, monkeypatch):
     from benchmarks.quality import cleaning
 
     asked = []
@@ -676,19 +669,19 @@ def test_what_was_heard_is_kept_and_doubts_are_shown(small_corpus, tmp_path, mon
 # The bars.
 
 
-def test_an_interval_is_that_of_draws_of_recordings():
+def test_interval_comes_from_drawn_recordings():
     from benchmarks.quality.accuracy import ratio
 
     recordings = ["a"] * 10 + ["b"] * 10
     alike = ratio(np.array([1.0, 0.0] * 10), np.ones(20), recordings)
-    assert alike == {"value": 0.5, "low": 0.5, "high": 0.5}  # each recording is half right: no draw differs
+    assert alike == {"value": 0.5, "low": 0.5, "high": 0.5}  # each recording is half right, so all draws are equal
     apart = ratio(np.array([1.0] * 10 + [0.0] * 10), np.ones(20), recordings)
     assert apart == {"value": 0.5, "low": 0, "high": 1}
     uneven = ratio(np.array([2, 0, 1]), np.array([4, 0, 1]), ["a", "b", "c"])
     assert uneven["value"] == pytest.approx(0.6)
 
 
-def test_the_calibration_error_is_the_mean_gap_of_the_bins():
+def test_calibration_error_is_the_mean_bin_gap():
     from benchmarks.quality.accuracy import _calibration_error
     from benchmarks.quality.testsets import Clip
 
@@ -697,8 +690,10 @@ def test_the_calibration_error_is_the_mean_gap_of_the_bins():
     assert error == {name: pytest.approx(0.1) for name in ("value", "low", "high")}
 
 
-def test_disputed_labels_are_settled_and_mixtures_keep_their_clips(tmp_path):
-    """Merchants speak, boss tunes are music; the clips that mixtures are made of are those from before."""
+def test_disputed_labels_are_settled(tmp_path):
+    """Merchants speak, boss tunes are music; the clips that mixtures are made of are those from
+    before.
+    """
     from benchmarks.quality.testsets import _test_a, fixed_clips
 
     rows = fixed_clips()
@@ -715,7 +710,7 @@ def test_disputed_labels_are_settled_and_mixtures_keep_their_clips(tmp_path):
         soundfile.write(tmp_path / file, 0.1 * np.sin(np.arange(round(ends_s * RATE_HZ)) * 0.2), RATE_HZ)
     short = next(row["file"] for row in rows if row["package"] == "pingus-data")
     (tmp_path / short).parent.mkdir(parents=True)
-    soundfile.write(tmp_path / short, np.zeros(800), RATE_HZ)  # a tracker module that was no MP3
+    soundfile.write(tmp_path / short, np.zeros(800), RATE_HZ)  # a tracker module that was read as MP3
     clips = [clip for clip, _ in _test_a(tmp_path)]
     assert not any("pingus" in clip.recording for clip in clips)
     assert any("boss-2" in clip.recording and clip.truth == "music" for clip in clips if clip.test == "test_a-5s")
@@ -724,7 +719,7 @@ def test_disputed_labels_are_settled_and_mixtures_keep_their_clips(tmp_path):
     assert not any("boss-2" in clip.recording for clip in mixed)
 
 
-def test_every_place_of_every_room_has_a_clip_of_each_label(small_corpus, tmp_path):
+def test_each_room_position_has_each_label(small_corpus, tmp_path):
     from benchmarks.quality import bar_clips
     from benchmarks.quality.validation_set import part_of
     from ms_train.augment.rooms import Room
@@ -748,7 +743,9 @@ def test_every_place_of_every_room_has_a_clip_of_each_label(small_corpus, tmp_pa
 
 
 def bars_numbers(**changes):
-    """What a table is made from: a model that is right everywhere, one before that is not, and a peer."""
+    """What a table is made from: a model that is right everywhere, one before that is not, and a
+    peer.
+    """
     from benchmarks.quality.bars import BEFORE, OURS, ROWS
 
     perfect = {row.key: dict.fromkeys(("value", "low", "high"), 0.0 if row.most else 1.0) for row in ROWS}
@@ -759,7 +756,7 @@ def bars_numbers(**changes):
     return {"systems": systems, "differences": differences, "times": None, "absent": {"Gone": "why"}}
 
 
-def test_a_bar_is_met_where_the_number_reaches_it():
+def test_bar_is_met_from_its_value_on():
     from benchmarks.quality.bars import markdown
 
     def met(**changes):
@@ -787,7 +784,7 @@ def test_a_bar_is_met_where_the_number_reaches_it():
     assert "Gone: absent, why." in text
 
 
-def test_the_difference_to_the_best_peer_is_paired():
+def test_difference_to_the_best_peer_is_paired():
     from benchmarks.quality.bars import OURS, Measured, compared
     from benchmarks.quality.testsets import Clip
 
@@ -800,13 +797,13 @@ def test_the_difference_to_the_best_peer_is_paired():
 
     mine = system([1] * 19 + [0])
     found = compared({OURS: mine, "poor": system([0] * 20), "same": system([1] * 19 + [0])}, clips)[key]
-    assert found == {"peer": "same", "value": 0, "low": 0, "high": 0}  # wrong of the same clips: no draw differs
+    assert found == {"peer": "same", "value": 0, "low": 0, "high": 0}  # wrong on the same clips, so all draws are equal
     found = compared({OURS: mine, "better": system([1] * 20)}, clips)[key]
     assert found["value"] == pytest.approx(-0.05)
     assert found["high"] == 0
 
 
-def test_a_peer_is_asked_once_for_a_set_of_clips(tmp_path):
+def test_peer_runs_once_per_set(tmp_path):
     from benchmarks.peers.systems import AbsentError
     from benchmarks.quality.bars import kept
 
@@ -829,7 +826,7 @@ def test_a_peer_is_asked_once_for_a_set_of_clips(tmp_path):
         kept(peer, "clips", tmp_path, False)
 
 
-def test_clips_in_rooms_are_right_where_they_are_called_by_their_label_alone():
+def test_clip_in_room_needs_its_label_alone():
     from benchmarks.quality.bars import Measured, _take_hard
     from benchmarks.quality.validation_set import Clip
 
@@ -846,8 +843,8 @@ def test_clips_in_rooms_are_right_where_they_are_called_by_their_label_alone():
     }
 
 
-def test_an_hour_is_timed_after_its_answer_is_checked(tmp_path):
-    """A minute here; both are the bundled model."""
+def test_hour_is_timed_after_its_answer_is_checked(tmp_path):
+    """This uses one minute of audio; both models are the bundled one."""
     from benchmarks.quality.bars import timed
 
     found = timed({"ours": None, "before": None}, tmp_path, seconds=60, pairs=2)
@@ -862,7 +859,7 @@ def test_an_hour_is_timed_after_its_answer_is_checked(tmp_path):
 
 @pytest.fixture
 def measurements():
-    """What a card is made from, of numbers that occur nowhere else."""
+    """The inputs of a card, with numbers that occur nowhere else."""
     from ms_edge.model.metadata import Decision
     from ms_edge.model.session import Model
     from ms_train.datasets.open_corpus import Row
@@ -1004,7 +1001,7 @@ SHOWN = """
 """
 
 
-def test_every_number_of_the_card_is_from_its_files(measurements):
+def test_card_numbers_come_from_its_files(measurements):
     from benchmarks.quality import card
 
     text = card.card(**measurements)
@@ -1015,13 +1012,13 @@ def test_every_number_of_the_card_is_from_its_files(measurements):
     assert "| `train` | speech | 2 | 212 | 2: xx, yy |" in text
     assert "| tunes 7.31 | `train` | 413 music, 3.7 neither | CC0; GPL |" in text
     assert text.index("noise-1s/bang-1.wav") < text.index("gtzan-1s/music_x-3.wav")  # the worst first
-    assert "music_x-5" not in text  # one of a recording
+    assert "music_x-5" not in text  # only one per recording
     assert "/home" not in text
     assert "$ ms-train fit --recipe mel_dscnn --data open-corpus:DIR --out=DIR --seed 1723" in text
     assert "Peer: absent, not here." in text
 
 
-def test_a_card_without_the_rest_has_no_empty_parts(measurements):
+def test_card_has_no_empty_parts(measurements):
     from benchmarks.quality.card import card
 
     text = card(**{name: measurements[name] for name in ("model", "run", "corpus", "accuracy")})
@@ -1033,7 +1030,7 @@ def test_a_card_without_the_rest_has_no_empty_parts(measurements):
 
 
 @pytest.mark.parametrize("name", ["accuracy", "timeline", "shortcuts"])
-def test_a_card_refuses_what_was_measured_of_another_model(measurements, name):
+def test_card_refuses_measurements_of_another_model(measurements, name):
     from benchmarks.quality.card import card
 
     measurements[name]["model"] = "of another"
@@ -1041,7 +1038,7 @@ def test_a_card_refuses_what_was_measured_of_another_model(measurements, name):
         card(**measurements)
 
 
-def test_a_card_refuses_the_run_of_another_model(measurements):
+def test_card_refuses_run_of_another_model(measurements):
     from benchmarks.quality.card import card
 
     measurements["run"]["data"]["one more"] = "digest"
@@ -1049,14 +1046,14 @@ def test_a_card_refuses_the_run_of_another_model(measurements):
         card(**measurements)
 
 
-def test_a_card_refuses_the_learning_of_another_recipe(measurements):
+def test_card_refuses_learning_of_another_recipe(measurements):
     from benchmarks.quality.card import card
 
     with pytest.raises(MsEdgeError, match="of the recipe others"):
         card(**measurements, learning={"recipe": "others"})
 
 
-# Learning: fewer sources, and none of what is left out.
+# Learning: fewer sources, and none of those left out.
 
 
 def recording(label: str | None, source: str, number: int, split: str = "train") -> Recording:
@@ -1078,7 +1075,7 @@ def corpus() -> Dataset:
     return Dataset("corpus", ("speech", "music"), "independent", tuple(recordings))
 
 
-def test_smaller_shares_lie_within_larger_ones_and_val_stays(corpus):
+def test_smaller_shares_are_subsets_of_larger_ones(corpus):
     from benchmarks.quality.learning import sources_of, with_share
 
     parts = [with_share(corpus, share, seed=3) for share in (0.25, 0.5, 1.0)]
@@ -1089,16 +1086,16 @@ def test_smaller_shares_lie_within_larger_ones_and_val_stays(corpus):
     assert "others/9" not in names[2]
 
 
-def test_what_is_left_out_is_not_heard(corpus):
+def test_learning_leaves_out_the_largest_sources(corpus):
     from benchmarks.quality.learning import without
 
     part, left = without(corpus, 0)
-    assert left == {"speech": "acted", "music": "rock"}  # of most recordings
+    assert left == {"speech": "acted", "music": "rock"}  # those with most recordings
     assert {each.source for each in part.recordings} == {"read", "prompts", "radio", "orchestra", "bangs", "others"}
     assert without(corpus, 1)[1] == {"speech": "prompts", "music": "orchestra"}
 
 
-def test_a_learning_curve_is_written_as_it_was_measured(tmp_path):
+def test_learning_curve_is_written_as_measured(tmp_path):
     from benchmarks.quality import learning
 
     def training(share: float, seed: int, right: float) -> dict:

@@ -1,4 +1,6 @@
-"""The speed benchmark: right before fast, failures shown, figures from the JSON. No times are asserted."""
+"""The speed benchmark checks answers, shows failures, and takes figures from the JSON. No times are
+asserted.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def contender(name: str, more: str = ""):
 
 @pytest.fixture
 def bench(monkeypatch, tmp_path):
-    """Makes a Bench of contenders, of which the first is called ms-edge."""
+    """Return a function that makes a Bench of contenders; the first one is called ms-edge."""
     from benchmarks.speed import bench as speed_cases
 
     def make(*systems, absent=()):
@@ -58,7 +60,7 @@ def report(found):
 @pytest.mark.parametrize(
     ("kind", "rate_hz", "channels"), [("wav", 16_000, 1), ("stereo44", 44_100, 2), ("mp3", 16_000, 1)]
 )
-def test_recordings_are_real_audio_without_silence_half_speech_half_music(tmp_path, kind, rate_hz, channels):
+def test_recordings_are_half_speech_half_music(tmp_path, kind, rate_hz, channels):
     from benchmarks.speed.recordings import both
 
     recording = both(tmp_path, 20.0, kind)
@@ -72,7 +74,7 @@ def test_recordings_are_real_audio_without_silence_half_speech_half_music(tmp_pa
     assert recording.path.stat().st_mtime_ns == written
 
 
-def test_recordings_of_one_label_are_told_apart_by_their_seeds(tmp_path):
+def test_recordings_differ_by_seed(tmp_path):
     from benchmarks.speed.recordings import one
 
     first, second = one(tmp_path, "speech"), one(tmp_path, "speech", seed=1)
@@ -80,10 +82,10 @@ def test_recordings_of_one_label_are_told_apart_by_their_seeds(tmp_path):
     assert first.path.read_bytes() != second.path.read_bytes()
 
 
-def test_the_memory_of_a_command_is_its_own_and_a_failure_has_its_words():
+def test_memory_and_failure_of_a_command_are_reported():
     from benchmarks.speed.timing import BrokenError, environment, whole
 
-    held = np.ones(30_000_000)  # 240 MB here, of which the child must show nothing
+    held = np.ones(30_000_000)  # 240 MB in this process, which must not count for the child
     done = whole([sys.executable, "-S", "-c", "print(input())"], "hello\n", [0], environment())
     assert (done.lines, done.wall_s > 0) == (["hello"], True)
     assert 1e6 < done.peak_bytes < 60e6 < held.nbytes
@@ -91,8 +93,8 @@ def test_the_memory_of_a_command_is_its_own_and_a_failure_has_its_words():
         whole([sys.executable, "-S", "-c", "raise ValueError('so be it')"], "", [0], environment())
 
 
-def test_what_is_right_is_timed_and_what_is_not_is_told(bench):
-    """One system is wrong from the start, one on the fourth file: neither has a time."""
+def test_right_systems_are_timed_wrong_ones_reported(bench):
+    """One system is wrong from the start, one on the fourth file; neither gets a time."""
     measured = bench(
         contender("ms-edge"),
         contender("wrong", "scores = {'speech': 0.1, 'music': 0.9}"),
@@ -114,8 +116,10 @@ def test_what_is_right_is_timed_and_what_is_not_is_told(bench):
     assert text.count("| ms-edge |") >= 3
 
 
-def test_a_start_counts_only_where_its_answer_is_right(bench):
-    """One system is wrong of what a whole command is given, one cannot even begin: the others are measured."""
+def test_start_counts_only_with_right_answer(bench):
+    """One system is wrong of what a whole command is given, one cannot even begin: the others are
+    measured.
+    """
     from dataclasses import replace
 
     ours = contender("ms-edge")
@@ -130,7 +134,7 @@ def test_a_start_counts_only_where_its_answer_is_right(bench):
     assert start["broken, 10 s clip"]["failed"].startswith("exit status 1")
 
 
-def test_an_answer_without_scores_is_no_answer(bench):
+def test_answer_without_scores_is_refused(bench):
     measured = bench(contender("ms-edge"), contender("empty", "scores = {}; print('{}', flush=True); continue"))
     assert "says {}" in report(measured.found)
 
@@ -147,7 +151,7 @@ def test_what_never_ends_is_a_failure(monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema": "x"}', None])
-def test_a_file_of_something_else_is_one_sentence(tmp_path, monkeypatch, capsys, content):
+def test_foreign_file_gives_one_sentence(tmp_path, monkeypatch, capsys, content):
     from benchmarks.speed import report as speed_report
 
     path = tmp_path / "speed.json"
@@ -158,14 +162,14 @@ def test_a_file_of_something_else_is_one_sentence(tmp_path, monkeypatch, capsys,
     assert capsys.readouterr().err.startswith("speed_report: ")
 
 
-def test_no_folder_of_this_machine_is_in_what_is_written(bench, tmp_path):
+def test_results_name_no_folder_of_the_machine(bench, tmp_path):
     measured = bench(contender("ms-edge"), absent={"other": f"{tmp_path}/environments/x: {ROOT}/a is missing"})
     text = json.dumps(measured.without_places())
     assert "DIR/environments/x: REPOSITORY/a is missing" in text
     assert str(tmp_path) not in text
 
 
-def test_a_system_that_is_wrong_of_all_ends_the_run_where_it_is_ours(bench):
+def test_only_our_own_wrong_answer_ends_the_run(bench):
     from benchmarks.speed.timing import BrokenError
 
     with pytest.raises(BrokenError, match="ms-edge says"):
@@ -193,7 +197,7 @@ def test_a_record_is_checked(tmp_path, answer, said):
         _check_record(one(tmp_path, "music"), answer)
 
 
-def test_a_comparison_is_ratios_of_the_same_work(bench):
+def test_comparison_is_ratios_of_the_same_work(bench):
     from benchmarks.speed.report import comparison
 
     measured = bench(contender("ms-edge"))
@@ -205,7 +209,7 @@ def test_a_comparison_is_ratios_of_the_same_work(bench):
     assert "ms-edge" not in comparison(measured.found, old)
 
 
-def test_plots_are_drawn_of_what_there_is(bench, tmp_path):
+def test_plots_need_not_have_all_cases(bench, tmp_path):
     from benchmarks.speed.report import write
 
     measured = bench(contender("ms-edge"))
@@ -216,7 +220,7 @@ def test_plots_are_drawn_of_what_there_is(bench, tmp_path):
     assert not (tmp_path / "start.png").exists()
 
 
-def test_a_machine_that_does_not_keep_its_pace_is_told_and_not_for_the_docs(bench, tmp_path, monkeypatch, capsys):
+def test_unsteady_machine_is_reported_and_not_documented(bench, tmp_path, monkeypatch, capsys):
     from benchmarks.speed import report as speed_report
 
     measured = bench(contender("ms-edge"))
@@ -233,7 +237,7 @@ def test_a_machine_that_does_not_keep_its_pace_is_told_and_not_for_the_docs(benc
     assert "unsteady" in capsys.readouterr().err
 
 
-def test_goals_are_told_as_ratios_to_peers_too(bench):
+def test_goals_are_also_ratios_to_peers(bench):
     measured = bench(contender("ms-edge"))
     once = {"audio_s": 600.0, "whole": {"n": 1, "median": 0.5, "q1": 0.5, "q3": 0.5}}
     twice = {"audio_s": 600.0, "whole": {"n": 1, "median": 1.0, "q1": 1.0, "q3": 1.0}}
@@ -245,61 +249,8 @@ def test_goals_are_told_as_ratios_to_peers_too(bench):
     assert "ratios to these peers" not in report(measured.found)
 
 
-def test_the_operations_of_a_network_are_those_of_its_products(tmp_path):
-    """A convolution of 3 filters of 2 x 2 on one channel, at 4 x 5 places; then 60 values to 7."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    from benchmarks.speed.needed import operations
-
-    weights = {"kernel": np.ones((3, 1, 2, 2)), "matrix": np.ones((7, 60)), "shape": np.array([-1, 60])}
-    nodes = [
-        helper.make_node("Conv", ["image", "kernel"], ["places"]),
-        helper.make_node("Reshape", ["places", "shape"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "matrix"], ["logits"], transB=1),
-        helper.make_node("Sigmoid", ["logits"], ["scores"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "counted",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 5, 6])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 7])],
-        [
-            numpy_helper.from_array(value.astype(np.int64 if name == "shape" else np.float32), name)
-            for name, value in weights.items()
-        ],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), tmp_path / "a.onnx")
-    assert operations(str(tmp_path / "a.onnx")) == 2 * (3 * 4 * 5 * 4 + 60 * 7)
-
-
-def test_windows_of_a_run_share_operations():
-    from benchmarks.speed.needed import operations
-    from ms_edge.model.session import Model
-
-    model = Model.load()
-    spec, step = model.metadata.spec, model.metadata.step_frames
-    clip = spec.frames(spec.clip_samples)
-    alone, two, three = (operations(model.path, clip + more * step) for more in range(3))
-    assert 0 < two - alone == three - two < alone / 4
-    assert operations(Model.load("music-speech-0.1").path) > 0
-
-
-def test_the_stages_are_those_of_the_program(tmp_path):
-    from benchmarks.speed.needed import measured
-    from benchmarks.speed.recordings import both
-    from ms_edge.classifier import Classifier
-
-    found = measured(Classifier(device="cpu"), both(tmp_path, 20.0).path, both(tmp_path, 20.0, "stereo44").path)
-    stages = found["stages"]
-    assert found["gflops"] > 0
-    parts = [stage["us"] for name, stage in stages.items() if not name.startswith("all of") and "stereo" not in name]
-    assert sum(parts) == pytest.approx(stages["all of it"]["us"])
-    assert all(stage["needed_us"] >= 0 for stage in stages.values())
-
-
-def test_the_keras_network_of_a_model_file_answers_as_the_file_does(tmp_path):
-    """`rebuilt` compares scores itself; a file of another network than its recipe's is refused."""
+def test_rebuilt_keras_network_gives_the_file_scores(tmp_path):
+    """`rebuilt` compares scores itself, and refuses a file whose network is not its recipe's."""
     import onnx
 
     from benchmarks.speed.keras_model import rebuilt
@@ -312,12 +263,12 @@ def test_the_keras_network_of_a_model_file_answers_as_the_file_does(tmp_path):
     wrong = Model.load()
     kernel.raw_data = (1.1 * np.frombuffer(kernel.raw_data, np.float32)).astype(np.float32).tobytes()
     onnx.save(other, tmp_path / "other.onnx")
-    wrong.path = str(tmp_path / "other.onnx")  # weights of one file, scores of another
+    wrong.path = str(tmp_path / "other.onnx")  # weights from one file, scores from another
     with pytest.raises(ValueError, match="scores differ"):
         rebuilt(wrong)
 
 
-def test_the_page_is_the_one_of_its_figures():
+def test_page_matches_its_figures():
     from benchmarks.speed.report import page
 
     found = json.loads((ROOT / "docs" / "benchmarks" / "speed.json").read_text("utf-8"))

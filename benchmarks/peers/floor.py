@@ -1,7 +1,9 @@
-"""What nobody can do without: read the file, and transform every frame once. Prints a JSON line a file: how many frames.
+"""Do the least that any system must do: read the file and transform each frame once. Print a JSON
+line per file: the number of frames.
 
-Integers of 16 bits are read as such; what has another rate or more channels is brought to 16 kHz mono. Frames are those of the model
-whose `frame_length`, `frame_step` and `fft_length` are given.
+16-bit samples are read as integers. Audio with another rate or more channels is converted to 16 kHz
+mono. The arguments are `frame_length`, `frame_step` and `fft_length` of a model, which define the
+frames.
 """
 
 import json
@@ -16,7 +18,7 @@ LENGTH, STEP, SIZE = map(int, sys.argv[1:4])
 
 
 def blocks(path: str):
-    """Mono float32 blocks at 16 kHz."""
+    """Yield mono float32 blocks at 16 kHz."""
     with soundfile.SoundFile(path) as file:
         kind = "int16" if file.subtype == "PCM_16" else "float32"
         buffer = np.empty((BLOCK // file.channels, file.channels), kind)

@@ -1,10 +1,11 @@
-"""inaSpeechSegmenter (its speech, music and noise detector, without that of gender) on WAV files (16 kHz mono).
+"""Run inaSpeechSegmenter (its detector of speech, music and noise, not that of gender) on WAV files
+(16 kHz mono).
 
-It gives segments, not probabilities: the share of a file's time that it calls speech, and music. Prints a JSON line a file.
-With the argument `timeline`: its segments.
+It gives segments, not probabilities. Print a JSON line per file: the shares of its time that are
+called speech and music. With the argument `timeline`, print the segments.
 
-The code is of version 0.8.0, which fetches its weights from the network; they are those of the wheel of version 0.6.8, fetched the
-first time alone and kept in this environment.
+The code is version 0.8.0, which downloads its weights. This program takes them from the wheel of
+version 0.6.8 instead, downloads them once, and keeps them in this environment.
 """
 
 import json
@@ -19,7 +20,7 @@ LABELS = ("speech", "music")
 
 
 def prepared() -> str:
-    """The folder in which Keras keeps what has been downloaded, with the weights in it."""
+    """Return the folder where Keras keeps downloads, after the weights are in it."""
     home = Path(sys.prefix) / "keras"
     folder = home / "inaSpeechSegmenter"
     if not (folder / WEIGHTS).exists():
@@ -45,7 +46,7 @@ def prepared() -> str:
 
 os.environ |= {"KERAS_HOME": prepared(), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # Keras prints what it does
+os.dup2(2, 1)  # Keras prints its progress
 
 from inaSpeechSegmenter import Segmenter  # noqa: E402 (it reads the environment)
 
@@ -53,7 +54,7 @@ segmenter = Segmenter(vad_engine="smn", detect_gender=False, ffmpeg=None, batch_
 for line in sys.stdin:
     try:
         found = segmenter(line.rstrip("\n"))
-    except UnboundLocalError:  # of 67 frames, one less than it takes, it makes no patch at all
+    except UnboundLocalError:  # it makes no patch from 67 frames, one less than this
         found = [("noEnergy", 0.0, 0.68)]
     parts = [(start_s, end_s, label) for label, start_s, end_s in found]
     if "timeline" in sys.argv[1:]:

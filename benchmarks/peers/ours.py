@@ -1,4 +1,7 @@
-"""ms-edge without its start-up: paths from standard input, a JSON line a file. The argument is a model, or empty for the bundled one."""
+"""Run ms-edge without its start-up: read paths from standard input and print a JSON line per file.
+
+The argument is a model, or empty for the bundled one.
+"""
 
 import json
 import sys

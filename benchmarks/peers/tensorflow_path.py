@@ -1,7 +1,8 @@
-"""The way of training on WAV files (16 kHz mono): tf.signal and Keras. A JSON line a file.
+"""Score WAV files (16 kHz mono) as in training, with tf.signal and Keras, and print a JSON line per
+file.
 
-Arguments: the folder that benchmarks.speed.keras_model wrote, and the labels, by commas.
-Samples are read, and windows cut, as ms-edge does; 64 windows at a time go through one traced function.
+Arguments: the folder that benchmarks.speed.keras_model wrote, and the labels, separated by commas.
+Samples are read and windows are cut as in ms-edge. One traced function scores 64 windows at a time.
 """
 
 import json
@@ -27,7 +28,7 @@ layer = FrontEndLayer(spec)
 
 @tf.function(input_signature=[tf.TensorSpec((None, spec.clip_samples), tf.float32)])
 def scores_of(clips):
-    """(windows, labels)."""
+    """Return scores (windows, labels)."""
     return network(layer(clips), training=False)
 
 

@@ -1,4 +1,6 @@
-"""The network that benchmarks.speed.keras_model wrote as .tflite. Arguments: its FOLDER, and the FILE to write."""
+"""Convert the network that benchmarks.speed.keras_model wrote to .tflite. Arguments: its FOLDER,
+and the FILE to write.
+"""
 
 import sys
 from pathlib import Path
@@ -16,11 +18,11 @@ spec = FrontEndSpec.from_json((folder / "spec.json").read_text("utf-8"))
 
 @tf.function(input_signature=[tf.TensorSpec((None, *spec.feature_shape), tf.float32)])
 def scores(features):
-    """(windows, labels)."""
+    """Return scores (windows, labels)."""
     return network(features, training=False)
 
 
-# Keras 3's variables are left without values otherwise, and all scores are NaN.
+# Otherwise the variables of Keras 3 have no values, and all scores are NaN.
 frozen = convert_variables_to_constants_v2(scores.get_concrete_function())
 converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
 Path(sys.argv[2]).write_bytes(converter.convert())

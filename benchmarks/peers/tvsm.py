@@ -1,11 +1,13 @@
-"""TVSM's CRNN on WAV files (16 kHz mono): mean over its answers, one every 0.192 s. Prints a JSON line a file.
+"""Run TVSM's CRNN on WAV files (16 kHz mono) and print a JSON line per file: the mean over its
+answers, one every 0.192 s.
 
-The first argument is a git directory of github.com/biboamy/TVSM-dataset (Apache-2.0); the weights are read from it. The front end
-is that of its `inference/`, without torchaudio: power spectra of 1,024 samples every 512 (periodic Hann windows, reflected ends),
-128 HTK mel bands, and PCEN. Its PCEN smooths from band to band and not over time: so it was trained, so it is here. Chunks of
-20 s are independent. The probabilities of six frames are pooled by their maximum.
+The first argument is a git directory of github.com/biboamy/TVSM-dataset (Apache-2.0), which holds
+the weights. The front end is that of its `inference/`, without torchaudio: power spectra of 1,024
+samples every 512 (periodic Hann windows, reflected ends), 128 HTK mel bands, and PCEN. Its PCEN
+smooths from band to band and not over time, because it was trained so. Chunks of 20 s are
+independent. The probabilities of six frames are pooled by their maximum.
 
-With the argument `timeline`: those answers.
+With the argument `timeline`, print those answers.
 """
 
 import io
@@ -25,7 +27,9 @@ CHUNK = RATE_HZ * 20 // STEP  # frames
 
 
 class CRNN(nn.Module):
-    """(1, bands, frames) to logits of music and speech (1, 2, frames); names are those of the weights."""
+    """The network, from (1, bands, frames) to logits of music and speech (1, 2, frames); its names
+    are those of the weights.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +54,7 @@ class CRNN(nn.Module):
 
 
 def mel_bands() -> np.ndarray:
-    """(bins, bands): triangles, even in HTK's mel."""
+    """Return the mel filters (bins, bands): triangles, evenly spaced on HTK's mel scale."""
     hz = np.linspace(0, RATE_HZ / 2, SIZE // 2 + 1)
     top = 2595 * np.log10(1 + RATE_HZ / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
@@ -60,7 +64,7 @@ def mel_bands() -> np.ndarray:
 
 
 def pcen(mel: np.ndarray) -> np.ndarray:
-    """(bands, frames) to the same."""
+    """Normalise a spectrogram (bands, frames) by PCEN."""
     smooth = mel.copy()
     for band in range(1, len(mel)):
         smooth[band] = 0.975 * smooth[band - 1] + 0.025 * mel[band]
@@ -68,7 +72,7 @@ def pcen(mel: np.ndarray) -> np.ndarray:
 
 
 def features_of(audio: np.ndarray) -> np.ndarray:
-    """(samples,) to (bands, 1 + samples // STEP); at least half a window of samples."""
+    """Return features (bands, 1 + samples // STEP) of samples (n,), at least half a window."""
     padded = np.pad(audio, SIZE // 2, "reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, SIZE)[::STEP]
     window = np.hanning(SIZE + 1)[:-1].astype(np.float32)
@@ -77,7 +81,7 @@ def features_of(audio: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Read paths from standard input and answer each."""
+    """Read paths from standard input and print an answer for each."""
     command = ["git", "--git-dir", sys.argv[1], "show", f"{COMMIT}:{WEIGHTS}"]
     weights = io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout)
     torch.set_num_threads(1)

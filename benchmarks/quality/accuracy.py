@@ -1,16 +1,22 @@
-"""How right systems are on audio that the default model was never trained or tuned on.
+"""Measure how often systems are right on audio that the default model was never trained or tuned
+on.
 
     python -m benchmarks.quality.accuracy --gtzan DIR --corpus DIR -o DIR [--model FILE] [--no-peers]
 
---gtzan has music/ and speech/ (GTZAN music/speech), --corpus is what `ms-train data fetch open-corpus --splits test_a,hard` made. Every
-system is given the same files (see `benchmarks.quality.testsets`) and answers with two mean probabilities. Two rules are reported:
+--gtzan has music/ and speech/ (GTZAN music/speech); --corpus is the output of `ms-train data fetch
+open-corpus --splits test_a,hard`. All systems get the same files (see
+`benchmarks.quality.testsets`) and answer with two mean probabilities. There are two rules:
 
-*binary*: the larger of the two is the answer, the only rule that all systems have; what is neither is right where both are under 0.5.
-*as shipped*: the label of `ms-edge classify`, by its own thresholds; of peers, each probability against 0.5. Two that are equal are no
-answer. Of what gives no probabilities, shares of time stand for them. Systems that cannot say that something is neither are asked by the
-first rule alone, and only of what is one of the two; mixtures and calibration are for those that can say both.
+*binary*: the larger probability is the answer. All systems have this rule. A clip of neither is
+right if both are under 0.5.
+*as shipped*: the label of `ms-edge classify` with its own thresholds; for other systems, each
+probability is compared with 0.5. Two equal probabilities are no answer. For systems without
+probabilities, shares of time replace them. Systems that cannot answer neither get only the first
+rule, and only clips of speech or music. Mixtures and calibration are for systems that can answer
+both.
 
-In brackets: 95 % intervals, by bootstrap over recordings. Writes tests/ (kept: delete it to cut anew), accuracy.json, accuracy.md.
+Values in brackets are 95 % intervals, by bootstrap over recordings. Writes tests/ (kept; delete it
+to cut the clips again), accuracy.json, accuracy.md.
 """
 
 from __future__ import annotations
@@ -36,11 +42,11 @@ LABELS = ("speech", "music")
 ROUNDS = 2000
 BINS = 10
 MOST_LISTED = 10
-Answers = list[dict[str, Any]]  # of each clip: `speech` and `music`, mean probabilities, and `label`
+Answers = list[dict[str, Any]]  # for each clip, mean probabilities `speech` and `music`, and `label`
 
 
 def main() -> int:
-    """Measure, print the table, write the files."""
+    """Measure, print the table, and write the files."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.accuracy",
         description=__doc__,
@@ -49,7 +55,7 @@ def main() -> int:
     parser.add_argument("--gtzan", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="instead of the bundled one")
+    parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
     parser.add_argument("--no-peers", action="store_true")
     args = parser.parse_args()
     try:
@@ -71,12 +77,14 @@ def main() -> int:
 
 
 def labelled(answers: Answers) -> Answers:
-    """Answers of a peer with their label: each probability against 0.5."""
+    """Return the answers of a peer with labels: each probability is compared with 0.5."""
     return [{**answer, "label": _at(answer, 0.5)} for answer in answers]
 
 
 def write(out: Path, model: str, found: dict[str, dict[str, Any]]) -> str:
-    """Write accuracy.json and accuracy.md of what was measured; `model` is the SHA-256 of ours. Return the table."""
+    """Write the results to accuracy.json and accuracy.md; `model` is the SHA-256 of our model.
+    Return the table.
+    """
     numbers = {"model": model, "ms_edge": version("ms-edge"), "systems": found}
     (out / "accuracy.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     text = markdown(found)
@@ -85,7 +93,11 @@ def write(out: Path, model: str, found: dict[str, dict[str, Any]]) -> str:
 
 
 def measured(clips: Sequence[Clip], answers: Answers, knows: Sequence[str] = (NEITHER, "both")) -> dict[str, Any]:
-    """All numbers that mean something of one system, which `knows` these answers beside the one and the other."""
+    """Return the numbers of one system; those that need answers which it does not know are left
+    out.
+
+    `knows` lists its answers besides speech and music.
+    """
     by_test: dict[str, tuple[list[Clip], Answers]] = {}
     for clip, answer in zip(clips, answers, strict=True):
         of_test = by_test.setdefault(clip.test, ([], []))
@@ -143,18 +155,21 @@ RULES: dict[str, Callable[[Clip, dict[str, Any]], str]] = {"binary": _binary, "a
 def ratio(parts: NDArray[Any], wholes: NDArray[Any], recordings: Sequence[str]) -> dict[str, float]:
     """Return the sum of `parts` over the sum of `wholes`, both (clips,), with a 95 % interval.
 
-    The interval is by bootstrap over the recordings, of which each clip names its own, (clips,). The draws depend on the
-    recordings alone: of the differences of two systems' answers it is the interval of a paired comparison.
+    The interval is by bootstrap over recordings; `recordings` (clips,) names that of each clip. The
+    draws depend only on the recordings, so for the differences of two systems' answers it is the
+    interval of a paired comparison.
     """
     weights, index = _draws(recordings)
     part, whole = (np.bincount(index, each, weights.shape[1]) for each in (parts, wholes))
-    with np.errstate(invalid="ignore"):  # a draw without any
+    with np.errstate(invalid="ignore"):  # draws without any clip
         drawn = weights @ part / (weights @ whole)
     return _interval(float(np.sum(parts) / np.sum(wholes)), drawn)
 
 
 def _draws(recordings: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """How often each recording is drawn, (rounds, recordings), and the index of each clip's, (clips,)."""
+    """Return how often each recording is drawn, (rounds, recordings), and the index of each clip's
+    recording, (clips,).
+    """
     names = {name: index for index, name in enumerate(dict.fromkeys(recordings))}
     drawn = np.random.default_rng(0).integers(0, len(names), (ROUNDS, len(names)))
     weights = np.stack([np.bincount(row, minlength=len(names)) for row in drawn]).astype(float)
@@ -167,12 +182,14 @@ def _interval(value: float, drawn: NDArray[np.float64]) -> dict[str, float]:
 
 
 def recordings_of(clips: Sequence[Clip]) -> list[str]:
-    """The recording of each clip."""
+    """Return the recording of each clip."""
     return [clip.recording for clip in clips]
 
 
 def _wrong(hits: NDArray[np.bool_], clips: Sequence[Clip], answers: Answers) -> list[dict[str, Any]]:
-    """The clips got most wrong, by how far the answer's score is above the truth's."""
+    """Return the worst mistakes: the clips whose answer has the largest score above that of the
+    truth.
+    """
     found = []
     for hit, clip, answer in zip(hits, clips, answers, strict=True):
         if not hit:
@@ -185,8 +202,8 @@ def _wrong(hits: NDArray[np.bool_], clips: Sequence[Clip], answers: Answers) -> 
 
 
 def _f1(clips: Sequence[Clip], answers: Answers, label: str) -> dict[str, float]:
-    """F1 of one label where it is in the answer as shipped (`low` and `high`: the interval of that), where its probability is at
-    least 0.5, and at the best threshold.
+    """Return F1 of one label: as shipped (with its interval, `low` and `high`), from a probability
+    of 0.5 on, and at the best threshold.
     """
     truth = np.array([label in clip.truth.split("+") for clip in clips])
     scores = np.array([answer[label] for answer in answers])
@@ -206,7 +223,9 @@ def _f1(clips: Sequence[Clip], answers: Answers, label: str) -> dict[str, float]
 
 
 def _calibration_error(clips: Sequence[Clip], answers: Answers) -> dict[str, float]:
-    """Expected calibration error over both probabilities of every clip, ten bins of equal width, with its interval."""
+    """Return the expected calibration error over both probabilities of all clips, in ten bins of
+    equal width, and its interval.
+    """
     truth = np.array([[label in clip.truth.split("+") for label in LABELS] for clip in clips]).ravel()
     scores = np.array([[answer[label] for label in LABELS] for answer in answers]).ravel()
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
@@ -218,7 +237,7 @@ def _calibration_error(clips: Sequence[Clip], answers: Answers) -> dict[str, flo
 
 
 def markdown(found: dict[str, dict[str, Any]]) -> str:
-    """A line a test, a column a system."""
+    """Return a table with a row for each test and a column for each system."""
     present = {name: numbers for name, numbers in found.items() if "absent" not in numbers}
     tests = next(iter(present.values()))["tests"]
     lines = [f"| test | clips | {' | '.join(present)} |", "|---" * (2 + len(present)) + "|"]

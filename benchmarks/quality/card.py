@@ -1,12 +1,13 @@
-"""The model card: what the bundled model is, was trained on, scores, and where it fails. Every number in it is from a file.
+"""Write the model card: what the bundled model is, its training data, its scores, and its failures.
+All numbers come from files.
 
     python -m benchmarks.quality.card --run RUN --accuracy FILE [--timeline FILE] [--shortcuts FILE] [--learning FILE] [--model FILE]
         -o docs/model-card.md
 
-RUN is the run folder (`ms-train fit` on the open corpus) that the model was exported from; the others are what
-`benchmarks.quality.accuracy`,
-`benchmarks.quality.timelines` and `benchmarks.quality.shortcuts` measured of the same model, and
-`benchmarks.quality.learning` of its recipe. Refuses others.
+RUN is the run folder (`ms-train fit` on the open corpus) that the model was exported from. The
+other files are results of `benchmarks.quality.accuracy`, `benchmarks.quality.timelines` and
+`benchmarks.quality.shortcuts` for the same model, and of `benchmarks.quality.learning` for its
+recipe. Results of other models are refused.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ from ms_train.errors import DataError
 from ms_train.tables import markdown_table
 
 PARTS = ("train", "val", "calib")
-KINDS = {"several": "both", "other": "neither"}  # of windows, as the card calls them
-LABELS = {"speech": "speech", "music": "music", "noise": "neither"}  # as the corpus names them: as the card does
+KINDS = {"several": "both", "other": "neither"}  # names of window draws in the card
+LABELS = {"speech": "speech", "music": "music", "noise": "neither"}  # names in the corpus: names in the card
 MOST_MISTAKES = 10
 WIDTH = 100
-FILES = ("run", "recipe", "metrics", "split", "data")  # of a run folder
+FILES = ("run", "recipe", "metrics", "split", "data")  # files of a run folder
 
 
 def main() -> int:
@@ -55,7 +56,7 @@ def main() -> int:
     parser.add_argument("--timeline", type=Path)
     parser.add_argument("--shortcuts", type=Path)
     parser.add_argument("--learning", type=Path)
-    parser.add_argument("--model", type=Path, help="instead of the bundled one")
+    parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
     try:
@@ -90,7 +91,8 @@ def card(
     shortcuts: dict[str, Any] | None = None,
     learning: dict[str, Any] | None = None,
 ) -> str:
-    """The card of a model: of the JSON files of its run folder by name, the rows of the corpus, and what was measured of it.
+    """The card of a model: of the JSON files of its run folder by name, the rows of the corpus, and
+    what was measured of it.
 
     Raises DataError(`bad-data`) where these are not of one model.
     """
@@ -139,7 +141,7 @@ def card(
 
 
 def _chosen(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
-    """How probabilities and thresholds were fitted, if the run says it."""
+    """Return how probabilities and thresholds were fitted, if the run states it."""
     if "decision" not in metrics:
         return "The thresholds were not chosen by any data."
     found = metrics["decision"]
@@ -188,7 +190,7 @@ def _packages(parts: Mapping[str, Sequence[Row]]) -> str:
 
 
 def _grown(parts: Mapping[str, Sequence[Row]], corpus: Iterable[Row]) -> str:
-    """What of the corpus the run did not know of, where that is whole kinds of sound of a package."""
+    """Return a sentence on kinds of sound that were added to packages after the run, or an empty text."""
     known = {(row.package, row.label) for rows in parts.values() for row in rows}
     more = [row for row in corpus if row.split == "train" and (row.package, row.label) not in known]
     if not more:
@@ -225,7 +227,7 @@ def _method(run: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _command(command: str) -> str:
-    """The command that trains it again, with places of any machine left out."""
+    """Return the command that repeats the training, without paths of a machine."""
     if not command:
         return ""
     words = [re.sub(r"(?:^|(?<=[:=]))[^:=]*/.*", "DIR", word) for word in shlex.split(command)]
@@ -256,7 +258,7 @@ def _learning(numbers: dict[str, Any] | None, recipe: str) -> str:
 
 
 def _mistakes(tests: Mapping[str, Any]) -> str:
-    """The clips got most wrong of all tests, at most one of each recording."""
+    """Return the worst mistakes of all tests, at most one per recording."""
     worst: dict[str, tuple[float, dict[str, Any]]] = {}
     for numbers in tests.values():
         for found in numbers.get("binary", {}).get("wrong", ()):
@@ -276,7 +278,7 @@ def _scores(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _weak(numbers: Mapping[str, Any]) -> str:
-    """Sentences on what is known to be hard, with what was measured of it."""
+    """Return sentences about known weaknesses with their measurements."""
     tests = numbers["tests"]
 
     def percent(test: str, rule: str) -> str:

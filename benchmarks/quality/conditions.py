@@ -1,14 +1,15 @@
-"""What is done to clean audio to make the conditions of the validation set: each a function of samples at 16 kHz and a generator.
+"""Make the conditions of the validation set from clean audio: each is a function of samples at 16
+kHz and a random generator.
 
 | condition | what |
 |---|---|
 | telephone | pink noise 5 dB below, then 300-3,400 Hz, as in `benchmarks.quality.testsets` |
-| room ... | convolved with a room response before the clip is cut: the tail of what came before is in it |
-| white, pink ... dB | steady noise so many dB below the clip's RMS |
+| room ... | convolved with a room response before the clip is cut, so that it has the reverberation of earlier sound |
+| white, pink ... dB | steady noise, this many dB below the clip's RMS |
 | gaps | pieces of 0.3 to 1 s from random places, cut hard, with gaps of 0 to 125 ms |
 | rests | sound of 0.4 to 1.2 s and rests of 0.2 to 0.6 s in turn |
 | old recording | 200 Hz to 3-5 kHz, crackle, and noise 15 to 25 dB below |
-| music ... dB below | speech and music; the RMS of the music is so many dB below that of the speech |
+| music ... dB below | speech and music; the RMS of the music is this many dB below that of the speech |
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from ms_train.datasets.cache import default_folder
 from ms_train.signals import noise, with_noise
 
 SIZES = {"booth": "small", "room": "small", "classroom": "middle", "hall": "large", "church": "large"}
-CONTEXT_S = 1.0  # beside the decay of a room, before a clip
-QUIET = 1e-3  # of a gap, relative to the RMS of what is around it
+CONTEXT_S = 1.0  # seconds before a clip, besides the decay of the room
+QUIET = 1e-3  # level of a gap, relative to the RMS around it
 PIECE_S, GAP_S = (0.3, 1.0), (0.0, 0.125)
 SOUND_S, REST_S, RAMP_S = (0.4, 1.2), (0.2, 0.6), 0.02
 MUSIC_BELOW_DB = (-10, -5, 0, 5, 10, 15, 20)
@@ -36,9 +37,10 @@ Rng = np.random.Generator
 
 
 def rooms(part: str) -> dict[str, list[Float32]]:
-    """Impulse responses by size of the room and distance: other ones for each part.
+    """Return impulse responses by size of the room and distance; each part has its own.
 
-    `val` has the simulated rooms of that name (see `ms_train.augment.rooms`), others have decaying noise.
+    `val` has the simulated rooms of that name (see `ms_train.augment.rooms`), other parts have
+    decaying noise.
     """
     found: dict[str, list[Float32]] = defaultdict(list)
     if part == "val":
@@ -56,7 +58,7 @@ def rooms(part: str) -> dict[str, list[Float32]]:
 
 
 def in_room(audio: Float32, start: int, length: int, response: Float32) -> Float32:
-    """The clip of `length` samples at `start` of a recording played in a room.
+    """Return the clip of `length` samples at `start` of a recording, as if played in a room.
 
     `response` (n,) is the room's impulse response, which begins with the direct sound.
     """
@@ -66,7 +68,7 @@ def in_room(audio: Float32, start: int, length: int, response: Float32) -> Float
 
 
 def decaying_noise(decay_s: float, direct_to_reverberant_db: float, rng: Rng) -> Float32:
-    """Response of a direct sound and of noise that decays by 60 dB in `decay_s`, (n,) float32."""
+    """Return a response (n,), float32: a direct sound and noise that decays by 60 dB in `decay_s`."""
     times = np.arange(round(decay_s * RATE_HZ)) / RATE_HZ
     tail = rng.standard_normal(len(times)) * 10 ** (-3 * times / decay_s)
     tail[0] = 0
@@ -76,17 +78,21 @@ def decaying_noise(decay_s: float, direct_to_reverberant_db: float, rng: Rng) ->
 
 
 def noisy(samples: Float32, colour: str, snr_db: float, rng: Rng) -> Float32:
-    """The samples with steady noise of one colour, `snr_db` below their RMS."""
+    """Return the samples with steady noise of one colour, `snr_db` below their RMS."""
     return unclipped(with_noise(samples, colour, snr_db, rng))
 
 
 def mixture(speech: Float32, music: Float32, below_db: float) -> Float32:
-    """Speech and music of equal length, the RMS of the music `below_db` below that of the speech."""
+    """Mix speech and music of equal length, the RMS of the music `below_db` below that of the
+    speech.
+    """
     return unclipped(speech + music * np.float32(rms(speech) / rms(music) * 10 ** (-below_db / 20)))
 
 
 def with_gaps(audio: Float32, length: int, rng: Rng) -> Float32:
-    """So many samples of hard-cut pieces of a recording with gaps between them; pieces are no quieter than -20 dB of its RMS."""
+    """Return `length` samples of hard-cut pieces of a recording with gaps between; each piece has
+    at least -20 dB of its RMS.
+    """
     parts: list[Float32] = []
     level, filled = rms(audio), 0
     while filled < length:
@@ -101,7 +107,7 @@ def with_gaps(audio: Float32, length: int, rng: Rng) -> Float32:
 
 
 def with_rests(samples: Float32, rng: Rng) -> Float32:
-    """The samples, faded out and in again for rests; they begin with sound."""
+    """Return the samples with rests, faded out and in; they begin with sound."""
     gate, at = np.zeros(len(samples), np.float32), 0
     while at < len(gate):
         sound = round(rng.uniform(*SOUND_S) * RATE_HZ)
@@ -118,7 +124,7 @@ def _quiet(length: int, level: float, rng: Rng) -> Float32:
 
 
 def old_recording(samples: Float32, rng: Rng) -> Float32:
-    """A narrow band, crackle, and noise: as a shellac disc sounds."""
+    """Return the samples with a narrow band, crackle and noise, like a shellac disc."""
     level = rms(samples)
     crackle = np.zeros(len(samples))
     strokes = rng.integers(0, len(samples), rng.poisson(15 * len(samples) / RATE_HZ))

@@ -1,8 +1,9 @@
-"""The kinds of audio and of conditions that the validation set is of."""
+"""The kinds of audio and of conditions in the validation set."""
 
 from __future__ import annotations
 
-# By what is true: kinds, and beginnings of sources' names; a source that is in no list is of the last kind.
+# For each truth, kinds and prefixes of the names of sources. Sources without a prefix are of the
+# last kind.
 SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "speech": {
         "speech, read, any microphone": ("omnilingo/", "korliu/", "pryyyynz/", "puri-gagan/"),
@@ -29,7 +30,7 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "noise, effects and other": (),
     },
 }
-# By the first word of a condition.
+# Kinds by the first word of a condition.
 CONDITIONS = {
     "telephone": "telephone",
     "room": "in rooms",
@@ -45,11 +46,11 @@ CONDITIONS = {
 
 
 def kind_of_source(source: str, truth: str) -> str:
-    """The kind of clean clips of a source."""
+    """Return the kind of clean clips of a source."""
     *_, other = kinds = SOURCES[truth]
     return next((kind for kind, names in kinds.items() if source.startswith(names)), other)
 
 
 def kind_of_condition(condition: str) -> str:
-    """The kind of clips in a condition, as `in rooms` of `room hall, far`."""
+    """Return the kind of clips in a condition, such as `in rooms` for `room hall, far`."""
     return CONDITIONS[condition.split(" ")[0]]

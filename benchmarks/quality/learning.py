@@ -1,19 +1,21 @@
-"""How much more of the same, or of other kinds, would bring: the recipe `mel_residual` trained on less.
+"""Estimate what more data, of the same or of other kinds, would bring: train the recipe
+`mel_residual` on less.
 
     python -m benchmarks.quality.learning --corpus DIR --tests DIR -o DIR [--epochs N] [--seeds N] [--folds N]
 
-Each training is the whole recipe, but for its epochs. *Shares*: it hears a quarter, half and all of the sources (packages, and of
-one package languages) of each label, a smaller share within every larger one, chosen by seed; as many windows are drawn of fewer.
-*Folds*: it hears all but one source of speech and one of music, those of most recordings first, and is asked about
-one-second windows of these two.
+Each training is the whole recipe, except for its epochs. *Shares*: it gets a quarter, half or all
+of the sources (packages; in one package, languages) of each label, chosen by seed. A smaller share
+is a subset of each larger one, and the number of windows stays the same.
+*Folds*: it gets all sources except one of speech and one of music, beginning with those of most
+recordings, and is tested on one-second windows of these two.
 
-Asked are one-second windows of `val`, and the tests of one second that `benchmarks.quality.accuracy` has cut
-(--tests is its OUT/tests); the
-larger probability is the answer, what is neither is right where both are under 0.5. Nothing is chosen by these numbers: they say what
-the packages of the corpus can and cannot teach.
+Tests are one-second windows of `val`, and the one-second tests that `benchmarks.quality.accuracy`
+has cut (--tests is its OUT/tests). The larger probability is the answer; neither is right if both
+are under 0.5. Nothing is chosen by these numbers. They show what the packages of the corpus can
+teach.
 
-Writes a run folder for each training, which a second run takes or finishes instead of training again; learning.json, learning.md,
-learning.png.
+Writes a run folder for each training, which a second run reads or resumes instead of training
+again, and learning.json, learning.md, learning.png.
 """
 
 from __future__ import annotations
@@ -48,19 +50,19 @@ from ms_train.recipes.by_name import get_recipe
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.metrics import predict
 from ms_train.tables import markdown_table
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 
-Asked = tuple[Float32, Sequence[str]]  # windows (n, samples), and what is true of each
+Asked = tuple[Float32, Sequence[str]]  # windows (n, samples), and the truth of each
 
 RECIPE = "mel_residual"
 SHARES = (0.25, 0.5, 1.0)
 TESTS = ("test_a-1s", "noise-1s", "gtzan-1s")
-WINDOWS = 600  # of each label
+WINDOWS = 600  # windows of each label
 BATCH = 256
 
 
 def main() -> int:
-    """Train, ask, print the table, write the files."""
+    """Train, test, print the table, and write the files."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.learning",
         description=__doc__,
@@ -70,7 +72,7 @@ def main() -> int:
     parser.add_argument("--tests", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seeds", type=int, default=2, help="trainings of each share")
+    parser.add_argument("--seeds", type=int, default=2, help="number of trainings for each share")
     parser.add_argument("--folds", type=int, default=3)
     args = parser.parse_args()
     recipe = get_recipe(RECIPE)
@@ -113,7 +115,9 @@ def main() -> int:
 
 
 def trained(dataset: Dataset, args: argparse.Namespace, name: str, seed: int) -> keras.Model:
-    """The recipe's network after a training on a dataset of fewer recordings, in a process of its own: each keeps files open."""
+    """Train the recipe on a smaller dataset in its own process, since each keeps files open, and
+    return the network.
+    """
     folder = args.out / name
     if not (folder / "metrics.json").exists():
         names = {recording.name for recording in dataset.recordings}
@@ -126,11 +130,12 @@ def trained(dataset: Dataset, args: argparse.Namespace, name: str, seed: int) ->
 def _fit(corpus: Path, names: set[str], data: str, folder: Path, seed: int, epochs: int) -> None:
     dataset = _kept(open_corpus(corpus), lambda recording: recording.name in names)
     resume = folder.exists()
-    fit(get_recipe(RECIPE), dataset, data, folder, seed=seed, epochs=epochs, cache=default_folder(), resume=resume)
+    options = Options(seed=seed, epochs=epochs, cache=default_folder(), resume=resume)
+    fit(get_recipe(RECIPE), dataset, data, folder, options)
 
 
 def with_share(dataset: Dataset, share: float, seed: int) -> Dataset:
-    """A dataset whose part `train` has a share of the sources of each label, at least one."""
+    """Return a dataset whose part `train` has a share of the sources of each label, at least one."""
     kept: set[tuple[str | None, str]] = set()
     for label in (*dataset.labels, None):
         sources = sorted({recording.source for recording in _train(dataset) if recording.label == label})
@@ -140,7 +145,9 @@ def with_share(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 
 def without(dataset: Dataset, fold: int) -> tuple[Dataset, dict[str, str]]:
-    """A dataset that hears nothing of one source of each label, that of most recordings for fold 0, and the sources left out."""
+    """Return a dataset without one source of each label, and those sources; fold 0 leaves out the
+    ones with most recordings.
+    """
     left = {}
     for label in dataset.labels:
         counts: dict[str, int] = {}
@@ -152,7 +159,7 @@ def without(dataset: Dataset, fold: int) -> tuple[Dataset, dict[str, str]]:
 
 
 def sources_of(dataset: Dataset) -> dict[str, int]:
-    """How many sources each label has to be learnt from."""
+    """Return the number of training sources of each label."""
     names = {
         label or NEITHER: {each.source for each in _train(dataset) if each.label == label}
         for label in (*dataset.labels, None)
@@ -172,7 +179,7 @@ def _kept(dataset: Dataset, wanted: Any) -> Dataset:
 
 
 def of_test(tests: Path, test: str, recipe: Recipe) -> Asked:
-    """The clips of a test that `benchmarks.quality.accuracy` has cut."""
+    """Return the clips of a test that `benchmarks.quality.accuracy` has cut."""
     listing = tests / "tests.tsv"
     if not listing.exists():
         raise DataError(
@@ -186,13 +193,13 @@ def of_test(tests: Path, test: str, recipe: Recipe) -> Asked:
 
 
 def of_val(dataset: Dataset, recipe: Recipe) -> dict[str, Asked]:
-    """Windows of each label of `val`, and of what is none of them."""
+    """Return windows of `val` of each label and of neither."""
     sources = sorted({recording.source for recording in dataset.recordings if recording.split == "val"})
     return {f"val {label or NEITHER}": windows_of(dataset, sources, label, recipe) for label in (*dataset.labels, None)}
 
 
 def windows_of(dataset: Dataset, sources: Sequence[str], label: str | None, recipe: Recipe) -> Asked:
-    """Random windows of some sources' recordings of a label, as they were recorded: of the part that they are in."""
+    """Return random windows, without augmentation, of recordings of a label from some sources."""
     spec, rng = recipe.spec, np.random.default_rng(0)
     chosen = [
         each
@@ -205,7 +212,7 @@ def windows_of(dataset: Dataset, sources: Sequence[str], label: str | None, reci
 
 
 def answers(network: keras.Model, recipe: Recipe, dataset: Dataset, asked: Mapping[str, Asked]) -> dict[str, float]:
-    """Share of windows that are right, in per cent, by test."""
+    """Return the share of right windows in per cent, by test."""
     layer, found = FrontEndLayer(recipe.spec), {}
     for name, (windows, truths) in asked.items():
         features = np.concatenate(
@@ -221,7 +228,7 @@ def answers(network: keras.Model, recipe: Recipe, dataset: Dataset, asked: Mappi
 
 
 def means(found: Mapping[str, Any]) -> dict[str, list[tuple[float, float, float]]]:
-    """By test, of each share: the mean over seeds, the least and the most."""
+    """Return for each test and share the mean over seeds, the minimum and the maximum."""
     tests = [name for name in found["shares"][0] if name not in ("share", "seed", "sources")]
     curves: dict[str, list[tuple[float, float, float]]] = {}
     for test in tests:
@@ -231,7 +238,7 @@ def means(found: Mapping[str, Any]) -> dict[str, list[tuple[float, float, float]
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """A line a test, a column a share; then a line a fold."""
+    """Return a table of tests and shares, then one of folds."""
     shares = {each["share"]: each["sources"] for each in found["shares"]}
     heads = [f"{' / '.join(map(str, sources.values()))}" for sources in shares.values()]
     tests = []
@@ -254,7 +261,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def plot(found: Mapping[str, Any], path: Path) -> None:
-    """What is wrong, in per cent, over the share of the sources heard, both on logarithmic scales."""
+    """Plot the error in per cent over the share of training sources, on logarithmic scales."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -1,18 +1,22 @@
-"""Programmes as they are broadcast, made of recordings of the open corpus, with what is true at any time.
+"""Make programmes like those of broadcasts from recordings of the open corpus, with the truth at
+each time.
 
-OUT/KIND-NUMBER.wav are 16 kHz mono 16 bit; OUT/truth.tsv is as that of `benchmarks.quality.splices`. Every file has a generator of its
-own, seeded by its kind and number, and every source of a label is as likely as another.
+OUT/KIND-NUMBER.wav are 16 kHz mono 16 bit; OUT/truth.tsv is like that of
+`benchmarks.quality.splices`. Each file has its own random generator, seeded by its kind and number,
+and all sources of a label are equally likely.
 
 | kind | what |
 |---|---|
 | broadcast | ten minutes: talk (30-300 s), songs (60-240 s), jingles, talk over music, news, ambience; hard cuts, gaps, crossfades |
 | podcast | ten minutes: talk over an opening tune, then talk of one or two voices, with short tunes between |
-| single | 30 s to 5 min of one thing, as collections have them; every other one in a condition of `benchmarks.quality.conditions` |
+| single | 30 s to 5 min of one label, as in collections; every second one in a condition of `benchmarks.quality.conditions` |
 | blocks | three minutes of blocks of 2 to 20 s, cut hard: those of `benchmarks.quality.splices` |
 
-Talk is utterances of one source at one RMS with pauses of 0.1 to 1 s, at times up to 2.5 s, mostly over quiet noise; it is speech
-throughout. Music under talk is 10 dB louder to 20 dB quieter than it, and fades in and out. What fades counts as there while its gain is
-above -25 dB. A quarter of all parts of broadcasts and podcasts are in a condition too: a room, noise, a telephone, an old recording.
+Talk is utterances of one source at one RMS with pauses of 0.1 to 1 s, sometimes up to 2.5 s, mostly
+over quiet noise. All of it is speech in the truth. Music under talk is between 10 dB louder and 20
+dB quieter, and fades in and out. A sound that fades counts as present while its gain is above -25
+dB. A quarter of all parts of broadcasts and podcasts have a condition too: a room, noise, a
+telephone, an old recording.
 """
 
 from __future__ import annotations
@@ -52,17 +56,17 @@ from ms_train.datasets.dataset import Recording
 
 FILES = {"broadcast": 8, "podcast": 4, "single": 60, "blocks": 8}
 PROGRAMME_S = 600.0
-AUDIBLE = 10 ** (-25 / 20)  # the gain from which something counts as there
-HISS_DB = (-65.0, -45.0)  # of the noise under talk, relative to it
+AUDIBLE = 10 ** (-25 / 20)  # smallest gain at which a sound counts as present
+HISS_DB = (-65.0, -45.0)  # level of the noise under talk, relative to it
 CONDITION_SHARE = {"broadcast": 0.25, "podcast": 0.25, "single": 0.5}
 BED_BELOW_DB = (-10.0, 20.0)
 
 Rng = np.random.Generator
-Gain = Sequence[tuple[float, float]]  # seconds from the beginning of a part, gain
+Gain = Sequence[tuple[float, float]]  # seconds from the start of a part, gain
 
 
 def build(corpus: Path, out: Path, recordings: Iterable[Recording], seed: int) -> list[Stretch]:
-    """Write all programmes into `out`, or take them from there, where they have been written whole."""
+    """Write all programmes to `out`, or read their truth if all are there."""
     if not (out / TRUTH).exists():
         out.mkdir(parents=True, exist_ok=True)
         of = material(corpus, recordings)
@@ -73,13 +77,15 @@ def build(corpus: Path, out: Path, recordings: Iterable[Recording], seed: int) -
             samples, found = programme(kind, name, of, np.random.default_rng([zlib.crc32(kind.encode()), number, seed]))
             soundfile.write(out / name, samples, RATE_HZ, subtype="PCM_16")
             stretches += found
-        with (out / TRUTH).open("w", encoding="utf-8", newline="") as file:  # last: where it is, all is
+        with (out / TRUTH).open(
+            "w", encoding="utf-8", newline=""
+        ) as file:  # written last, so that it shows that all is there
             csv.writer(file, delimiter="\t").writerows(astuple(stretch) for stretch in stretches)
     return truth_in(out)
 
 
 def programme(kind: str, name: str, of: Material, rng: Rng) -> tuple[Float32, list[Stretch]]:
-    """One file of a kind: its samples, and what they are."""
+    """Return the samples of one file of a kind and its truth."""
     if kind == "blocks":
         return splice(of, name, rng)
     studio = Studio(of, rng, CONDITION_SHARE[kind])
@@ -88,7 +94,9 @@ def programme(kind: str, name: str, of: Material, rng: Rng) -> tuple[Float32, li
 
 
 class Studio:
-    """Places parts one after another and over one another; `self.at` is where the next one begins, in seconds."""
+    """Places parts one after another and over each other; `self.at` is the start of the next one in
+    seconds.
+    """
 
     def __init__(self, of: Material, rng: Rng, condition_share: float) -> None:
         self.of, self.rng, self.condition_share = of, rng, condition_share
@@ -96,14 +104,14 @@ class Studio:
         self.parts: list[tuple[str, float, Float32, Gain]] = []
 
     def broadcast(self) -> None:
-        """Ten minutes of everything."""
+        """Place ten minutes of all kinds of parts."""
         items: list[Callable[[], None]] = [self.talk, self.song, self.jingle, self.over_music, self.news, self.ambience]
         while self.at < PROGRAMME_S:
             items[self.rng.choice(len(items), p=(0.25, 0.25, 0.15, 0.15, 0.1, 0.1))]()
             self.pass_over()
 
     def podcast(self) -> None:
-        """Ten minutes of talk with few tunes."""
+        """Place ten minutes of talk with few tunes."""
         self.over_music()
         while self.at < PROGRAMME_S:
             self.talk()
@@ -113,7 +121,7 @@ class Studio:
                 self.pass_over()
 
     def single(self) -> None:
-        """One thing."""
+        """Place one part."""
         seconds = 30.0 if self.rng.random() < 0.5 else self.rng.uniform(30, 300)
         what = self.rng.choice(LABELS, p=(0.45, 0.4, 0.1, 0.05))
         if what == "speech":
@@ -124,7 +132,7 @@ class Studio:
             self.place("noise" if what == NEITHER else what, self.music(seconds, what), (0, 0))
 
     def talk(self) -> None:
-        """One voice, or two in turn."""
+        """Place one voice, or two in turn."""
         ends = self.at + self.rng.uniform(30, 300)
         voices = [self.source("speech") for _ in range(1 + (self.rng.random() < 0.4))]
         turn = 0
@@ -135,11 +143,11 @@ class Studio:
             turn += 1
 
     def song(self) -> None:
-        """A long part of one recording."""
+        """Place a long part of one recording."""
         self.place("music", self.music(self.rng.uniform(60, 240)), (0.05, self.rng.choice((0.05, 4.0))))
 
     def jingle(self) -> None:
-        """A short tune, half of them with a voice over it."""
+        """Place a short tune, half of the time with a voice over it."""
         tune = self.music(self.rng.uniform(3, 10))
         if self.rng.random() < 0.5:
             seconds = len(tune) / RATE_HZ
@@ -150,11 +158,15 @@ class Studio:
         self.place("music", tune, (0.02, self.rng.choice((0.02, 1.0))))
 
     def over_music(self) -> None:
-        """Talk with music under it, which begins before and ends after it, or within it."""
+        """Place talk with music under it; the music begins before and ends after the talk, or lies
+        within it.
+        """
         self.bed(self.speech(self.rng.uniform(10, 90)), (self.rng.uniform(0.1, 3), self.rng.uniform(0.5, 4)), 5)
 
     def bed(self, talk: Float32, fades_s: tuple[float, float], lead_s: float) -> None:
-        """Talk, and music under it from up to `lead_s` before it until so long after it."""
+        """Place talk, and music under it that begins up to `lead_s` before and ends up to `lead_s`
+        after it.
+        """
         seconds, rng = len(talk) / RATE_HZ, self.rng
         before, after = (max(0.0, rng.uniform(-lead_s, lead_s)) for _ in range(2))
         gain = 10 ** (-rng.uniform(*BED_BELOW_DB) / 20)
@@ -172,7 +184,9 @@ class Studio:
         self.at += total
 
     def news(self) -> None:
-        """Short parts of several voices, some from outside, with a tune or the sound of a place between."""
+        """Place short parts of several voices, some in a condition, with a tune or ambience
+        between.
+        """
         reader = self.source("speech")
         for _ in range(int(self.rng.integers(3, 9))):
             self.place("speech", self.speech(self.rng.uniform(6, 20), reader), (0, 0))
@@ -185,12 +199,12 @@ class Studio:
                 self.ambience(self.rng.uniform(2, 6))
 
     def ambience(self, seconds: float | None = None) -> None:
-        """Noise, of one source."""
+        """Place noise of one source."""
         seconds = self.rng.uniform(5, 40) if seconds is None else seconds
         self.place("noise", self.music(seconds, NEITHER), (0.2, 0.2))
 
     def place(self, label: str, samples: Float32, fades_s: tuple[float, float]) -> None:
-        """Put a part where the last one ended, faded in and out."""
+        """Place a part after the last one, faded in and out."""
         seconds = len(samples) / RATE_HZ
         fade_in, fade_out = (min(fade, seconds / 2) for fade in fades_s)
         points = ((0, 0.0 if fade_in else 1.0), (fade_in, 1.0), (seconds - fade_out, 1.0))
@@ -198,7 +212,7 @@ class Studio:
         self.at += seconds
 
     def pass_over(self) -> None:
-        """Cut hard, leave a gap, or begin what follows before what was has ended."""
+        """Choose a hard cut, a gap, or an overlap before the next part."""
         what = self.rng.random()
         if what < 0.25:
             self.at += self.rng.uniform(0.1, 1.5)
@@ -206,12 +220,12 @@ class Studio:
             self.at = max(0.0, self.at - self.rng.uniform(0.3, 4))
 
     def source(self, label: str) -> str:
-        """A source of a label."""
+        """Return a source of a label."""
         names = list(self.of[label])
         return names[self.rng.integers(len(names))]
 
     def speech(self, seconds: float, source: str | None = None) -> Float32:
-        """Talk of one source, with pauses, (n,)."""
+        """Return talk of one source with pauses, (n,)."""
         rng, paths = self.rng, self.of["speech"][source or self.source("speech")]
         length, filled = _samples(seconds), 0
         pieces: list[Float32] = []
@@ -230,7 +244,9 @@ class Studio:
         return self.in_condition(found)
 
     def music(self, seconds: float, label: str = "music") -> Float32:
-        """One recording of music, or of noise, and more of its source where it is shorter, (n,)."""
+        """Return one recording of music or noise, (n,), extended by others of its source if it is
+        too short.
+        """
         of = self.of["noise" if label == NEITHER else label]
         paths = of[self.source("noise" if label == NEITHER else label)]
         length, filled = _samples(seconds), 0
@@ -246,7 +262,7 @@ class Studio:
         return self.in_condition(np.concatenate(pieces))
 
     def in_condition(self, samples: Float32) -> Float32:
-        """The samples at an RMS of one, some of them in a condition."""
+        """Return the samples at an RMS of one, sometimes in a condition."""
         rng = self.rng
         if rng.random() < self.condition_share:
             what = rng.integers(5)
@@ -262,7 +278,7 @@ class Studio:
         return samples / np.float32(rms(samples))
 
     def mixed(self, name: str) -> tuple[Float32, list[Stretch]]:
-        """All parts together, and what is true of them."""
+        """Return the sum of all parts, and the truth."""
         steps = max(round((at + len(samples) / RATE_HZ) / STEP_S) for _, at, samples, _ in self.parts)
         total, there = np.zeros(steps * STEP, np.float32), np.zeros((steps, 2), bool)
         level = np.float32(10 ** (self.rng.uniform(*LEVEL_DB) / 20))
@@ -286,7 +302,7 @@ class Studio:
 
 
 def _samples(seconds: float) -> int:
-    """Of whole steps, at least one."""
+    """Return the number of samples in whole steps, at least one."""
     return max(1, round(seconds / STEP_S)) * STEP
 
 

@@ -1,8 +1,10 @@
-"""Room responses that were measured in real rooms, of public repositories at a commit; nothing is trained in them.
+"""Read room responses that were measured in real rooms, from public repositories at a fixed commit.
+No training uses them.
 
-* QVbDev/quantumVerb: a hall, a small room, a chamber, a church; CC BY 3.0 and CC BY-SA 3.0, stated in
-  Resources/ImpulseResponses/CREDITS.md (the one in open air is NC and left out).
-* rerdavies/ToobAmp: two halls, a studio, a church, all of the OpenAir project; CC BY 4.0, stated in impulseFiles/reverb/LICENSE.md.
+* QVbDev/quantumVerb: a hall, a small room, a chamber, a church; CC BY 3.0 and CC BY-SA 3.0, stated
+  in Resources/ImpulseResponses/CREDITS.md (the one in open air is NC and is left out).
+* rerdavies/ToobAmp: two halls, a studio, a church, all of the OpenAir project; CC BY 4.0, stated in
+  impulseFiles/reverb/LICENSE.md.
 """
 
 from __future__ import annotations
@@ -34,9 +36,10 @@ LONGEST_S, LEAD = 3.0, 16  # samples before the direct sound
 
 
 def measured_responses(cache: Path, clones: Path | None) -> list[Float32]:
-    """Each response (n,), of energy 1, that begins with the direct sound.
+    """Return each response (n,), with energy 1, beginning with the direct sound.
 
-    Repositories are found in `clones` (as `ms-train data fetch --repositories`), or fetched into `cache`. Raises MsEdgeError.
+    Repositories are taken from `clones` (see `ms-train data fetch --repositories`), or fetched into
+    `cache`. Raises MsEdgeError.
     """
     found = []
     for (name, commit), files in FILES.items():
@@ -47,6 +50,6 @@ def measured_responses(cache: Path, clones: Path | None) -> list[Float32]:
 
 
 def begun(response: Float32) -> Float32:
-    """The response from its loudest sample on, the direct sound, of energy 1."""
+    """Return the response from its loudest sample on, which is the direct sound, with energy 1."""
     response = response[max(0, int(np.abs(response).argmax()) - LEAD) :][: round(LONGEST_S * RATE_HZ)]
     return (response / np.sqrt(np.sum(response**2))).astype(np.float32)

@@ -1,22 +1,25 @@
-"""Fit what is known of segments before a recording is heard (`ms_edge.timeline.Prior`), and measure segments by it.
+"""Fit the prior of segments (`ms_edge.timeline.Prior`) and measure segments with it.
 
     python -m benchmarks.quality.segment_prior --corpus DIR -o DIR [--model FILE] [--hop S] [--part PART]
 
-Programmes of `benchmarks.quality.programmes` are made of the corpus's part `calib`, on which the prior is fitted,
-and of `val`, on which it is
-measured: neither is trained on. OUT/PART (kept: delete it to make them anew) holds them, OUT/scores the scores of a model's windows.
+Programmes of `benchmarks.quality.programmes` are made from the corpus's part `calib`, on which the
+prior is fitted, and from `val`, on which it is measured. No model is trained on these parts.
+OUT/PART holds the programmes (kept; delete it to make them again), OUT/scores the scores of a
+model's windows.
 
-Fitted are two things, each by the smallest of a few values, as one changes the other little:
+Two values are fitted, each as the best of a few candidates, because they depend little on each
+other:
 
-*change*: what a change of label costs. The mean over the kinds of programmes of the error rate in time (see
-`benchmarks.quality.timelines`),
-plus a hundredth for each boundary a minute that is found and is not there: what is right in time may still flicker. Likelihood is
-no measure here: windows overlap, and what is wrong with a recording is wrong with all its windows.
-*beyond_s*: by how much speech and music are heard before they begin and after they end. The mean distance of boundaries from those
-of the truth within a second of them where the same labels change.
+*change*: the cost of a change of label. It minimises the mean over kinds of programmes of the error
+rate in time (see `benchmarks.quality.timelines`), plus a hundredth for each found boundary per
+minute that is not true, since segments with little error in time may still flicker. Likelihood is
+no measure here, because windows overlap, and a difficulty of a recording affects all its windows.
+*beyond_s*: how long before its start and after its end a window still has the label. It minimises
+the mean distance of found boundaries from true ones within a second at which the same labels
+change.
 
-Both parts are measured with the prior of this ms-edge, with the fitted one, and without one (`--min-duration 0`). Writes
-segment_prior.json, segment_prior.md.
+Both parts are measured with the prior of this ms-edge, with the fitted one, and without one
+(`--min-duration 0`). Writes segment_prior.json, segment_prior.md.
 """
 
 from __future__ import annotations
@@ -49,15 +52,15 @@ from ms_edge.timeline import PRIOR, Prior, segments
 
 SEED = 1
 CHANGES = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0)
-SPURIOUS = 0.01  # of the error rate, for a boundary a minute
+SPURIOUS = 0.01  # added to the error rate for one boundary per minute
 BEYOND_S = tuple(round(0.05 * step, 2) for step in range(-3, 8))
 NEAR_S = 1.0
-SHORT_S = 30.0  # as long as those of GTZAN
+SHORT_S = 30.0  # as long as GTZAN's recordings
 
 
 @dataclass(frozen=True)
 class Programme:
-    """One programme: its truth every 10 ms, and what a model said of its windows."""
+    """One programme: its truth every 10 ms, and a model's scores of its windows."""
 
     name: str
     truth: Steps
@@ -68,16 +71,16 @@ class Programme:
 
     @property
     def kind(self) -> str:
-        """What kind of programme it is."""
+        """The kind of the programme."""
         return self.name.split("-")[0]
 
     def segments(self, decision: Decision, prior: Prior, min_duration_s: float = MIN_SEGMENT_S) -> tuple[Segment, ...]:
-        """Its segments by a prior."""
+        """Return its segments with a prior."""
         return segments(self.scores, self.silent, self.borders_s, ("speech", "music"), decision, min_duration_s, prior)
 
 
 def main() -> int:
-    """Fit, measure, print the tables, write the files."""
+    """Fit, measure, print the tables, and write the files."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.segment_prior",
         description=__doc__,
@@ -85,9 +88,11 @@ def main() -> int:
     )
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="instead of the bundled one; its labels have to be speech and music")
-    parser.add_argument("--hop", type=float, help="seconds (default: the model's own)")
-    parser.add_argument("--part", default="calib", help="what to fit on (default: calib)")
+    parser.add_argument(
+        "--model", type=Path, help="model file with the labels speech and music (default: the bundled model)"
+    )
+    parser.add_argument("--hop", type=float, help="hop in seconds (default: the model's own)")
+    parser.add_argument("--part", default="calib", help="part to fit on (default: calib)")
     args = parser.parse_args()
     try:
         classifier = Classifier(args.model, "cpu", hop_s=args.hop)
@@ -124,7 +129,7 @@ def main() -> int:
 
 
 def programmes(corpus: Path, out: Path, part: str, classifier: Classifier) -> list[Programme]:
-    """The programmes of a part with a model's scores, made and scored where they have not been."""
+    """Return the programmes of a part with a model's scores; make and score them if necessary."""
     stretches = build(corpus, out / part, part_of(corpus, part), SEED)
     of: dict[str, list[Stretch]] = defaultdict(list)
     for stretch in stretches:
@@ -152,7 +157,9 @@ def programmes(corpus: Path, out: Path, part: str, classifier: Classifier) -> li
 
 
 def scored(path: Path, classifier: Classifier) -> tuple[NDArray[Any], ...]:
-    """Of the windows of a file: scores, whether they are silent, and the borders of what they answer for, in seconds."""
+    """Return for the windows of a file the scores, whether they are silent, and the borders between
+    them in seconds.
+    """
     spec = classifier.spec
     with open_audio(path) as audio:
         found = classifier.window_scores(audio.blocks(spec.sample_rate_hz))
@@ -161,7 +168,7 @@ def scored(path: Path, classifier: Classifier) -> tuple[NDArray[Any], ...]:
 
 
 def fit(of: Sequence[Programme], decision: Decision) -> tuple[Prior, dict[str, float]]:
-    """The best prior, and what each cost of a change would lose."""
+    """Return the best prior, and the loss with each cost of a change."""
     prior = replace(PRIOR, beyond_s={})
     curve = {}
     for change in CHANGES:
@@ -180,13 +187,17 @@ def fit(of: Sequence[Programme], decision: Decision) -> tuple[Prior, dict[str, f
 
 
 def shift(before: NDArray[np.bool_], after: NDArray[np.bool_], beyond_s: tuple[float, float]) -> float:
-    """By how much a boundary is found too late where labels are heard for so long beyond their ends."""
+    """Return by how much a boundary is late if windows keep labels for these times beyond their
+    ends.
+    """
     ends, begins = np.array(beyond_s)[before & ~after], np.array(beyond_s)[after & ~before]
     return float(np.sum(ends) / max(1, len(ends)) - np.sum(begins) / max(1, len(begins)))
 
 
 def changes_found(of: Programme, said: Sequence[Segment]) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_], float]]:
-    """For each true change that was found near it: what was there before and after it, and by how many seconds it is late."""
+    """Return for each true change with a found one near it the labels before and after, and the
+    delay in seconds.
+    """
     answer = steps_of(((part.start_s, part.end_s, part.label) for part in said), len(of.truth) / 100)
     true, found = (np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) for steps in (of.truth, answer))
     pairs = []
@@ -200,7 +211,9 @@ def changes_found(of: Programme, said: Sequence[Segment]) -> list[tuple[NDArray[
 
 
 def measures(of: Sequence[Programme], decision: Decision, prior: Prior, min_duration_s: float) -> dict[str, Any]:
-    """Of each kind of programmes the measures of `benchmarks.quality.timelines` and segments found and true; segments of singles."""
+    """Return for each kind of programme the measures of `benchmarks.quality.timelines` and the
+    numbers of found and true segments.
+    """
     kinds: dict[str, Any] = {}
     singles: dict[str, list[int]] = defaultdict(list)
     said = [each.segments(decision, prior, min_duration_s) for each in of]
@@ -232,7 +245,7 @@ def measures(of: Sequence[Programme], decision: Decision, prior: Prior, min_dura
 
 
 def markdown(numbers: dict[str, Any]) -> str:
-    """The fit, and a table for each part."""
+    """Return the fit, and a table for each part, as Markdown."""
     lines = [
         f"Model {numbers['model'][:12]}, hop {numbers['hop_s']:g} s. In use: {numbers['in_use']}.",
         f"Fitted on {numbers['fitted_on']}: {numbers['fitted']}.",

@@ -1,12 +1,14 @@
-"""The one number by which models are chosen, and whether two models differ in it.
+"""Compute the number by which models are chosen, and whether two models differ in it.
 
-Each clip gives a credit: of speech or music the mean of both rules of `benchmarks.quality.accuracy` (is the larger score the right one; is
-the label right as shipped), of both or neither whether the label is right. Each source, and each kind of condition (rooms, added noise
-...) has one line for each label: the mean of its clips' credits. Sources of fewer than 50 clips share a line for each label. The
-number is the mean of two: the mean over lines, and the mean of the worst quarter of them, which differs from model to model.
+Each clip gives a credit. For speech or music it is the mean of both rules of
+`benchmarks.quality.accuracy`: whether the larger score is right, and whether the label as shipped
+is right. For both or neither it is whether the label is right. Each source and each kind of
+condition (rooms, added noise ...) has one line for each label: the mean of its clips' credits.
+Sources with fewer than 50 clips share a line for each label. The number is the mean of two values:
+the mean over lines, and the mean over the worst quarter of lines, which depends on the model.
 
-Intervals are by bootstrap over recordings, those of each source among themselves; a recording drawn twice counts twice in its own
-line and in the conditions. Two systems are compared on the same draws.
+Intervals are by bootstrap over recordings within each source. A recording that is drawn twice
+counts twice in its own line and in the conditions. Two systems are compared on the same draws.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ Float64 = NDArray[np.float64]
 
 
 def line_of(clips: Sequence[Clip]) -> list[str]:
-    """The line that each clip counts in: a source, all small sources, or a kind of condition; and what is true of it."""
+    """Return the line of each clip: a source, all small sources, or a kind of condition; with its
+    true label.
+    """
     names = [
         f"{clip.source if clip.condition == CLEAN else kind_of_condition(clip.condition)}, {clip.truth}"
         for clip in clips
@@ -45,7 +49,9 @@ def line_of(clips: Sequence[Clip]) -> list[str]:
 
 
 def answers_of(scores: NDArray[np.floating], thresholds: Sequence[float] = (0.5, 0.5)) -> Answers:
-    """Answers from mean probabilities of speech and music, (clips, 2): the label is of what reaches its threshold."""
+    """Return answers from mean probabilities of speech and music, (clips, 2): labels reach their
+    thresholds.
+    """
     decision = Decision("independent", tuple(thresholds))
     return [
         {**dict(zip(LABELS, map(float, row), strict=True)), "label": window_label(row, LABELS, decision)}
@@ -54,12 +60,14 @@ def answers_of(scores: NDArray[np.floating], thresholds: Sequence[float] = (0.5,
 
 
 def targets(clips: Sequence[Clip]) -> NDArray[np.bool_]:
-    """Whether each label is true of each clip, (clips, labels)."""
+    """Return whether each label is true for each clip, (clips, labels)."""
     return np.array([[label in clip.truth.split("+") for label in LABELS] for clip in clips])
 
 
 def right(clips: Sequence[Clip], answers: Answers, rule: str) -> Float64:
-    """Whether each answer is right by a rule of `benchmarks.quality.accuracy`, (clips,); NaN where the rule does not ask."""
+    """Return whether each answer is right by a rule of `benchmarks.quality.accuracy`, (clips,); NaN
+    if the rule does not apply.
+    """
     found = []
     for clip, answer in zip(clips, answers, strict=True):
         said = {**answer, "label": OTHER if answer["label"] == SILENCE else answer["label"]}
@@ -69,7 +77,7 @@ def right(clips: Sequence[Clip], answers: Answers, rule: str) -> Float64:
 
 
 def credits(clips: Sequence[Clip], answers: Answers) -> Float64:
-    """The mean of the rules that ask, (clips,)."""
+    """Return the mean over the rules that apply, (clips,)."""
     mean: Float64 = np.nanmean([right(clips, answers, rule) for rule in RULES], axis=0)
     return mean
 
@@ -91,7 +99,9 @@ class Measure:
                 row[members] = np.bincount(rng.integers(0, len(members), len(members)), minlength=len(members))
 
     def values(self, credit: Float64, drawn: bool = False) -> Float64:
-        """Mean credit of each line, (lines,), or of each draw, (rounds, lines); NaN credits do not count."""
+        """Return the mean credit of each line, (lines,), or for each draw, (rounds, lines); NaN
+        credits do not count.
+        """
         asked = ~np.isnan(credit)
         place = (self._recording[asked], self._line[asked])
         total, count = np.zeros((2, self._weights.shape[1], len(self.names)))
@@ -103,12 +113,14 @@ class Measure:
         return found if drawn else found[0]
 
     def selection(self, answers: Answers) -> float:
-        """The number by which models are chosen, 0 to 1."""
+        """Return the number by which models are chosen, 0 to 1."""
         return float(_selection(self.values(credits(self.clips, answers))))
 
     def numbers(self, answers: Answers) -> dict[str, Any]:
-        """The number with its interval and its two parts; of each line its clips, recordings and values by each rule; and these
-        of each kind of source, each small source and each condition.
+        """Return the number with its interval and its two parts, and the clips, recordings and
+        values by each rule of each line.
+
+        The latter are also given for each kind of source, each small source and each condition.
         """
         credit = credits(self.clips, answers)
         lines, draws = self.values(credit), self.values(credit, drawn=True)
@@ -147,14 +159,16 @@ class Measure:
         return {"clips": len(clips), **{rule: float(np.mean(hits)) for rule, hits in rules.items()}}
 
     def difference(self, one: Answers, other: Answers) -> dict[str, float]:
-        """How much more the number is for `one` than for `other`, with an interval, on the same draws."""
+        """Return how much larger the number is for `one` than for `other`, with an interval, on the
+        same draws.
+        """
         mine, theirs = credits(self.clips, one), credits(self.clips, other)
         drawn = _selection(self.values(mine, drawn=True)) - _selection(self.values(theirs, drawn=True))
         return _interval(_selection(self.values(mine)) - _selection(self.values(theirs)), drawn)
 
 
 def _selection(lines: Float64) -> Float64:
-    """(..., lines) to (...)."""
+    """Return the number (...) of values (..., lines)."""
     mean: Float64 = (np.nanmean(lines, axis=-1) + _worst(lines)) / 2
     return mean
 

@@ -1,23 +1,28 @@
-"""Whether loudness, bandwidth, pauses or the mean spectrum alone tell speech from music in the data, and in what the network hears of it.
+"""Test whether loudness, bandwidth, pauses or the mean spectrum alone separate speech from music,
+in the data and after augmentation.
 
     python -m benchmarks.quality.shortcuts --corpus DIR -o DIR [--model FILE] [--windows N]
 
-Windows are drawn in two ways, at the length the model is served with. *As recorded*: speech or music of a random source. *As heard*: as
-training draws them (`Scenes.draw` and the augmentation of the recipe `mel_residual`), without mixtures of the two and what is neither. From
-each, logistic regressions (scikit-learn's, on standardised numbers) see nothing but
+Windows of the model's length are drawn in two ways. *As recorded*: speech or music from a random
+source. *As heard*: as training draws them (`Scenes.draw` and the augmentation of the recipe
+`mel_residual`), without mixtures and without clips of neither. Logistic regressions
+(scikit-learn's, on standardised numbers) get only one of these inputs:
 
-* *loudness*: the RMS, dB of full scale;
-* *loudness and peak*: the same and the peak, dB of full scale: together also how far peaks rise above the rest;
-* *bandwidth*: the shares of the energy above 2, 4 and 6 kHz, and the frequency under which 95 % of it lie;
-* *pauses*: the share of frames of 20 ms more than 20 dB below the window's RMS;
-* *mean spectrum*: the recipe's mel bands, averaged over time, the window at an RMS of -20 dB of full scale and the mean over bands removed.
+* *loudness*: the RMS, in dB of full scale;
+* *loudness and peak*: the RMS and the peak, in dB of full scale, and thus also the crest factor;
+* *bandwidth*: the shares of the energy above 2, 4 and 6 kHz, and the frequency below which 95 % of
+  it lie;
+* *pauses*: the share of frames of 20 ms that are more than 20 dB below the window's RMS;
+* *mean spectrum*: the recipe's mel bands, averaged over time, with the window at an RMS of -20 dB
+  of full scale and without the mean over bands.
 
-They learn from windows of the part `train` of the corpus, and are asked about those again (`train`, with so few weights no worse than
-others) and about windows of `val`: other packages, other speakers. Accuracy is at a probability of 0.5; speech and music are equally
-frequent. What can be learnt from windows as heard is what the augmentation leaves a network to go by: what it does not is a shortcut
-removed. The model's own answers, by the larger score, stand beside them.
+They are trained on windows of the corpus's part `train`, and tested on the same windows (`train`;
+with so few weights this is a fair test) and on windows of `val`, from other packages and speakers.
+Accuracy is at a probability of 0.5; speech and music are equally frequent. A shortcut that works on
+windows as heard remains for a network in spite of the augmentation; one that does not was removed
+by it. The model's own answers, by the larger score, are shown for comparison.
 
-Decoded audio is cached where `ms-train fit` keeps its own. Writes shortcuts.json, shortcuts.md.
+Decoded audio is cached where `ms-train fit` keeps its cache. Writes shortcuts.json, shortcuts.md.
 """
 
 from __future__ import annotations
@@ -62,12 +67,12 @@ WAYS = ("as recorded", "as heard")
 TRAIN_WINDOWS, VAL_SHARE = 10_000, 0.5
 QUIET_BELOW_DB, QUIET_FRAME_S = 20.0, 0.02
 ABOVE_HZ, ROLL_OFF = (2000, 4000, 6000), 0.95
-LEVEL = 0.1  # RMS of what the mean spectrum is of
+LEVEL = 0.1  # RMS of windows for the mean spectrum
 LEAST = 1e-6  # -120 dB
 
 
 def main() -> int:
-    """Measure, print the table, write the files."""
+    """Measure, print the table, and write the files."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.shortcuts",
         description=__doc__,
@@ -75,9 +80,12 @@ def main() -> int:
     )
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="instead of the bundled one")
+    parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
     parser.add_argument(
-        "--windows", type=int, default=TRAIN_WINDOWS, help="of each way to train on; half as many to test"
+        "--windows",
+        type=int,
+        default=TRAIN_WINDOWS,
+        help="windows to train on, drawn in each way; half as many for the test",
     )
     args = parser.parse_args()
     recipe = get_recipe(RECIPE)
@@ -107,7 +115,7 @@ def main() -> int:
 
 
 def scenes_of_part(corpus: Path, part: str, recipe: Recipe) -> Scenes:
-    """The recordings and rooms of a part, ready to draw from."""
+    """Return the recordings and rooms of a part, ready to draw from."""
     dataset, cache = open_corpus(corpus), Cache(default_folder())
     chosen = [recording for recording in dataset.recordings if recording.split == part]
     audio = list(read_all(chosen, recipe.spec.sample_rate_hz, f"the part {part}", cache))
@@ -115,7 +123,7 @@ def scenes_of_part(corpus: Path, part: str, recipe: Recipe) -> Scenes:
 
 
 def draw(scenes: Scenes, way: str, augment: Augment, count: int, seed: int) -> Windows:
-    """So many windows of speech or music alone, as they were recorded or as training makes them."""
+    """Return windows of speech or music alone, as recorded or as training draws them."""
     pool, rng = scenes.pool, np.random.default_rng([seed, WAYS.index(way)])
     length, rate_hz = pool.spec.clip_samples, pool.spec.sample_rate_hz
     music = pool.labels.index("music")
@@ -126,14 +134,14 @@ def draw(scenes: Scenes, way: str, augment: Augment, count: int, seed: int) -> W
             windows[number], targets[number] = pool.window(label, length, rng), label == "music"
             continue
         window, target = scenes.draw(length, rng)
-        while target.sum() != 1:  # neither, both, or a label that nobody can decide (NaN)
+        while target.sum() != 1:  # neither, both, or an unclear label (NaN)
             window, target = scenes.draw(length, rng)
         windows[number], targets[number] = augment(window, rng, rate_hz), target[music] > 0
     return windows, targets
 
 
 def features(spec: FrontEndSpec) -> dict[str, Callable[[Float32], Float64]]:
-    """By name, what a regression is shown of a window (samples,): (numbers,)."""
+    """Return by name the functions from a window (samples,) to a regression's input (numbers,)."""
     front_end, rate_hz = FrontEnd(spec), spec.sample_rate_hz
 
     def loudness(window: Float32) -> Float64:
@@ -178,7 +186,9 @@ def _db(amplitude: float) -> float:
 def compared(
     see: Callable[[Float32], Float64], train: Mapping[str, Windows], val: Mapping[str, Windows]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """AUC and accuracy of what was learnt in each way: on what it learnt from (`train`), and on the windows of `val` of each way."""
+    """Return AUC and accuracy of each regression, on its training windows (`train`) and on windows
+    of `val` drawn in each way.
+    """
     asked = {way: (np.stack([see(window) for window in windows]), music) for way, (windows, music) in val.items()}
     found: dict[str, dict[str, dict[str, float]]] = {}
     for way, (windows, music) in train.items():
@@ -192,7 +202,7 @@ def compared(
 
 
 def answered(classifier: Classifier, windows: Windows) -> dict[str, float]:
-    """The same of the model, whose answer is the larger of its two scores."""
+    """Return the same for the model, whose answer is the larger of its two scores."""
     labels = classifier.model.metadata.labels
     scores = np.concatenate(
         [classifier.window_scores([window]).scores.mean(axis=0, keepdims=True) for window in windows[0]]
@@ -201,7 +211,9 @@ def answered(classifier: Classifier, windows: Windows) -> dict[str, float]:
 
 
 def scored(music_over_speech: NDArray[np.floating], music: NDArray[np.bool_]) -> dict[str, float]:
-    """Area under the ROC curve, and the share of windows right where what is over 0 is called music."""
+    """Return the area under the ROC curve, and the share of right windows if values over 0 mean
+    music.
+    """
     return {
         "auc": float(roc_auc_score(music, music_over_speech)),
         "accuracy": float(np.mean((music_over_speech > 0) == music)),
@@ -209,7 +221,7 @@ def scored(music_over_speech: NDArray[np.floating], music: NDArray[np.bool_]) ->
 
 
 def markdown(numbers: Mapping[str, Any]) -> str:
-    """A line a regression, AUC / accuracy in %."""
+    """Return a table with a row for each regression: AUC / accuracy in %."""
     cells = [(learnt, asked) for learnt in WAYS for asked in ("train", *WAYS)]
     heads = [f"{learnt}: {asked if asked == 'train' else f'val {asked}'}" for learnt, asked in cells]
     rows = [

@@ -1,13 +1,17 @@
-"""The files of `python -m benchmarks.quality.timelines`: segments of speech, music, both and neither, one after another.
+"""Make the files of `python -m benchmarks.quality.timelines`: segments of speech, music, both and
+neither, one after another.
 
-OUT/NUMBER.wav are 16 kHz mono 16 bit, three minutes each; OUT/truth.tsv says of each segment its file, start and end in seconds,
-label, and what it was cut from. A segment is 2 to 20 s long, and never of the label before it. Its recordings are those that the
-clips of test_a were cut from, each package as likely as another, but for those whose label was corrected:
+OUT/NUMBER.wav are 16 kHz mono 16 bit, three minutes each. OUT/truth.tsv states for each segment its
+file, start and end in seconds, label, and sources. A segment is 2 to 20 s long and has another
+label than the one before it. Its recordings are those that the clips of test_a were cut from,
+without those whose label was corrected; all packages are equally likely.
 
-* short recordings of one package are joined at one RMS, and pauses are cut to 0.2 s, so that a segment is throughout what it is said
-  to be (truth has no pauses: a system that finds the short ones pays for it);
-* `speech+music` is speech with music of equal RMS to 10 dB below it;
-* every segment is set to an RMS of -26 to -20 dB of full scale (lower, where peaks would be clipped), and fades in and out in 5 ms.
+* Short recordings of one package are joined at one RMS, and pauses are cut to 0.2 s, so that each
+  segment has its label throughout (the truth has no pauses, so a system that finds the short ones
+  loses by it).
+* `speech+music` is speech with music of equal RMS to 10 dB below it.
+* Each segment is set to an RMS of -26 to -20 dB of full scale (lower if peaks would be clipped),
+  and fades in and out in 5 ms.
 """
 
 from __future__ import annotations
@@ -28,15 +32,15 @@ from ms_edge.audio.file import read_mono
 
 FILES, FILE_S = 20, 180.0
 SEGMENT_S = (2.0, 20.0)
-STEP_S = 0.01  # of every time in a truth, and of every measure
+STEP_S = 0.01  # resolution of the times in a truth and of the measures
 LABELS = ("speech", "music", BOTH, NEITHER)
 MUSIC_BELOW_DB = (0.0, 10.0)
 LEVEL_DB = (-26.0, -20.0)
 FADE_S = 0.005
 STEP = round(STEP_S * RATE_HZ)
-# A pause is what lies so far under the level that a recording exceeds in every twentieth step,
+# A pause is this far below the level that one step in twenty of a recording exceeds,
 PAUSE_BELOW_DB = 35.0
-PAUSE_STEPS = 20  # and this long it may be
+PAUSE_STEPS = 20  # and may be this long
 
 TRUTH = "truth.tsv"
 
@@ -46,7 +50,9 @@ Material = dict[str, dict[str, list[Path]]]  # recordings by label (`noise` for 
 
 @dataclass(frozen=True)
 class Stretch:
-    """One segment of a truth: seconds from the beginning of its file, and the names of what it was cut from."""
+    """One segment of a truth: times in seconds from the start of its file, and the names of its
+    recordings.
+    """
 
     file: str
     start_s: float
@@ -56,7 +62,9 @@ class Stretch:
 
 
 def build(corpus: Path, out: Path) -> list[Stretch]:
-    """Write the files into `out`, or take them from there, where they have been written whole. Raises MsEdgeError where audio lacks."""
+    """Write the files to `out`, or read the truth if all are there. Raises MsEdgeError if audio is
+    missing.
+    """
     if not (out / TRUTH).exists():
         require_test_a(corpus)
         write(out, _material(corpus), FILES)
@@ -64,7 +72,7 @@ def build(corpus: Path, out: Path) -> list[Stretch]:
 
 
 def write(out: Path, material: Material, files: int) -> None:
-    """Write so many files and their truth into `out`."""
+    """Write `count` files and their truth to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     stretches: list[Stretch] = []
     for number in tqdm(range(files), desc="splicing", unit="file", file=sys.stderr, disable=None):
@@ -76,7 +84,7 @@ def write(out: Path, material: Material, files: int) -> None:
 
 
 def truth_in(out: Path) -> list[Stretch]:
-    """The truth that was written into a folder."""
+    """Return the truth that was written to a folder."""
     with (out / TRUTH).open(encoding="utf-8", newline="") as file:
         return [
             Stretch(name, float(start), float(end), label, recordings)
@@ -94,9 +102,9 @@ def _material(corpus: Path) -> Material:
 
 
 def splice(material: Material, file: str, rng: Rng, seconds: float = FILE_S) -> tuple[Float32, list[Stretch]]:
-    """One file: its samples, and what they are."""
+    """Return the samples of one file and its truth."""
     parts, stretches, at, last = [], [], 0, ""
-    total = round(seconds / STEP_S)  # steps, here and below
+    total = round(seconds / STEP_S)  # in steps, here and below
     shortest, longest = (round(limit / STEP_S) for limit in SEGMENT_S)
     while at < total:
         left = total - at
@@ -123,7 +131,7 @@ def _segment(material: Material, label: str, length: int, rng: Rng) -> tuple[Flo
 
 
 def _of(label: str, material: Material, length: int, rng: Rng) -> tuple[Float32, list[str]]:
-    """So many samples of recordings of one package, joined without pauses."""
+    """Return `length` samples of recordings of one package, joined without pauses."""
     package = list(material[label])[rng.integers(len(material[label]))]
     paths, pieces, names, filled = material[label][package], [], [], 0
     while filled < length:
@@ -138,7 +146,9 @@ def _of(label: str, material: Material, length: int, rng: Rng) -> tuple[Float32,
 
 
 def without_pauses(samples: Float32) -> Float32:
-    """Whole steps from the first to the last that is no pause, longer pauses between them cut to the longest that may be."""
+    """Return the steps from the first to the last that is no pause, with longer pauses between them
+    cut to the longest allowed.
+    """
     steps = samples[: len(samples) // STEP * STEP].reshape(-1, STEP)
     if not len(steps):
         return samples[:0]

@@ -1,20 +1,23 @@
-"""The tests of `python -m benchmarks accuracy`, as folders of WAV files that every system is given alike.
+"""Make the tests of `python -m benchmarks.quality.accuracy` as folders of WAV files, the same for
+all systems.
 
-OUT/TEST/*.wav are 16 kHz mono 16 bit; OUT/tests.tsv says of each its test, what is true of it (`speech`, `music`, `speech+music`,
-`neither`), the recording it was cut from (the unit of every interval) and, of mixtures, how many dB the music is below.
+OUT/TEST/*.wav are 16 kHz mono 16 bit. OUT/tests.tsv states for each file its test, its truth
+(`speech`, `music`, `speech+music`, `neither`), the recording it was cut from (the unit of all
+intervals) and, for mixtures, how many dB the music is lower.
 
 | test | what |
 |---|---|
 | gtzan-30s | the recordings |
 | gtzan-1s | crops at whole seconds |
 | gtzan-telephone | crops of 10 s at whole multiples of it, pink noise 5 dB below them, then 300-3,400 Hz (Butterworth, sixth order) |
-| test_a-5s, test_a-1s | clips fixed in test_a_clips.tsv.xz, of packages that nothing was trained on |
-| noise-5s, noise-1s | of the same packages, what is neither |
+| test_a-5s, test_a-1s | the clips of test_a_clips.tsv.xz, from packages on which nothing was trained |
+| noise-5s, noise-1s | clips of neither from the same packages |
 | mixtures | the i-th speech and i-th music clip of 5 s, of equal RMS but music 0, 5, 10 dB lower in turn |
-| hard | singing, rap, voice over music of at least 0.25 s: a minute of each from where it sounds; no truth, answers are reported |
+| hard | singing, rap, voice over music of at least 0.25 s: the first minute with sound; no truth, answers are reported |
 
-Crops with an RMS of -60 dBFS or less are left out. What test_a_corrected.tsv names is what that says, and why, and not what
-test_a_clips.tsv.xz calls it; it is in no mixture, so that these are as they were.
+Crops with an RMS of -60 dBFS or less are left out. test_a_corrected.tsv corrects labels of
+test_a_clips.tsv.xz and states why. Clips with a corrected label are in no mixture, so that the
+mixtures stay the same.
 """
 
 from __future__ import annotations
@@ -58,7 +61,9 @@ class Clip:
 
 
 def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
-    """Write all tests into `out`, or take them from there, where they have been written whole. Raises MsEdgeError where audio lacks."""
+    """Write all tests to `out`, or read them if all are there. Raises MsEdgeError if audio is
+    missing.
+    """
     listing = out / "tests.tsv"
     if not listing.exists():
         require_test_a(corpus)
@@ -76,7 +81,7 @@ def build(gtzan: Path, corpus: Path, out: Path) -> list[Clip]:
 
 
 def require_test_a(corpus: Path) -> None:
-    """Raise DataError(`bad-data`) where nothing of test_a is in the corpus."""
+    """Raise DataError(`bad-data`) if the corpus has no recording of test_a."""
     if not any(row.split == "test_a" and (corpus / row.flac).exists() for row in manifest()):
         raise DataError(
             "bad-data",
@@ -120,7 +125,7 @@ def _crops(audio: Float32, seconds: int) -> Iterator[tuple[int, Float32]]:
 
 
 def telephone(audio: Float32, seed: list[int]) -> Float32:
-    """Pink noise 5 dB below the audio, then the band of a telephone."""
+    """Add pink noise 5 dB below the audio, then keep the band of a telephone."""
     spectrum = rfft(np.random.default_rng(seed).standard_normal(len(audio)))
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     spectrum[0] = 0
@@ -131,9 +136,10 @@ def telephone(audio: Float32, seed: list[int]) -> Float32:
 
 
 def fixed_clips() -> list[dict[str, str]]:
-    """The clips of test_a on which systems are compared: label, seconds, package, path, start_s, and `file`, its place in the corpus.
+    """Return the clips of test_a: label, seconds, package, path, start_s, and `file`, its path in
+    the corpus.
 
-    `called` is the label before it was corrected, if it was.
+    `called` is the label before its correction, if there is one.
     """
     here = resources.files("benchmarks.quality")
     packed = here.joinpath("test_a_clips.tsv.xz").read_bytes()
@@ -150,7 +156,9 @@ def fixed_clips() -> list[dict[str, str]]:
 
 
 def whole(corpus: Path, row: Mapping[str, str]) -> bool:
-    """Whether a corpus has all of a fixed clip: of tracker modules that were taken for MP3 there are some hundredths of a second."""
+    """Return whether a corpus has a whole fixed clip; tracker modules that were read as MP3 have
+    only hundredths of a second.
+    """
     path, end_s = corpus / row["file"], float(row["start_s"]) + float(row["seconds"])
     return path.exists() and soundfile.info(path).duration >= end_s - 1e-3
 
@@ -164,7 +172,7 @@ def _test_a(corpus: Path) -> Iterator[tuple[Clip, Float32]]:
         if not whole(corpus, row):
             missing[row["package"]] = missing.get(row["package"], 0) + 1
             continue
-        if file not in audio:  # the rows of one file follow one another
+        if file not in audio:  # rows of one file are adjacent
             audio = {file: read_mono(corpus / file, RATE_HZ)}
         start = round(float(row["start_s"]) * RATE_HZ)
         samples = audio[file][start : start + round(float(row["seconds"]) * RATE_HZ)]
@@ -188,9 +196,11 @@ def _hard(corpus: Path) -> Iterator[tuple[Clip, Float32]]:
     for row in manifest():
         if row.split == "hard" and (corpus / row.flac).exists():
             samples = read_mono(corpus / row.flac, RATE_HZ)
-            begins = next((second for second, _ in _crops(samples, 1)), 0)  # a voice alone may wait for its verse
+            begins = next(
+                (second for second, _ in _crops(samples, 1)), 0
+            )  # a recording of a voice alone may begin with silence
             samples = samples[begins * RATE_HZ :][: 60 * RATE_HZ]
-            if len(samples) < MIN_DURATION_S * RATE_HZ:  # three grunts
+            if len(samples) < MIN_DURATION_S * RATE_HZ:  # three short sounds
                 continue
             yield _clip("hard", UNKNOWN, f"{row.package}/{Path(row.path).name}", 0), samples
 
@@ -201,11 +211,11 @@ def _clip(test: str, truth: str, recording: str, place: int, below: str = "") ->
 
 
 def unclipped(samples: Iterable[float]) -> Float32:
-    """Quieter, where it is louder than full scale."""
+    """Return the samples, attenuated if they exceed full scale."""
     found = np.asarray(samples, np.float32)
     return found / max(1.0, float(np.abs(found).max()))
 
 
 def rms(samples: NDArray[np.floating]) -> float:
-    """Root mean square."""
+    """Return the root mean square."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

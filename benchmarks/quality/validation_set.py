@@ -1,13 +1,16 @@
-"""The clips on which models are chosen, as WAV files that every system is given alike.
+"""Make the clips on which models are chosen, as WAV files that are the same for all systems.
 
-They are cut from one part of the open corpus: `val` for choices, `calib` for thresholds and calibration. OUT/clips.tsv has a line
-for each (see `Clip`); the files are 16 kHz mono 16 bit. What is drawn depends on the seed and on the recordings alone, each source
-by itself: one that is added changes no clip of another.
+They are cut from one part of the open corpus: `val` for choices, `calib` for thresholds and
+calibration. OUT/clips.tsv has a line for each (see `Clip`); the files are 16 kHz mono 16 bit. Clips
+depend only on the seed and the recordings, separately for each source: another source changes no
+clip of the others.
 
-*Clean*: of each source and label up to 60 clips of 1 s and 40 of 5 s, from as many recordings as there are, of each of its groups
-(speakers, albums) in turn, with at least 0.3 s of active sound in each clip and an RMS over -60 dBFS. Each language of Common Voice
-is a source of its own. *Conditions*: of `benchmarks.quality.conditions`, 40 clips of each length and label, of each source in turn.
-*Programmes*: ten of three minutes, as in `benchmarks.quality.splices`, in OUT/programmes.
+*Clean*: for each source and label up to 60 clips of 1 s and 40 of 5 s, from as many recordings as
+possible, from its groups (speakers, albums) in turn. Each clip has at least 0.3 s of active sound
+and an RMS over -60 dBFS. Each language of Common Voice is a source.
+*Conditions*: those of `benchmarks.quality.conditions`, with 40 clips of each length and label, from
+each source in turn. *Programmes*: ten of three minutes, as in `benchmarks.quality.splices`, in
+OUT/programmes.
 """
 
 from __future__ import annotations
@@ -34,23 +37,24 @@ from ms_train.datasets.dataset import Recording
 from ms_train.datasets.open_corpus import open_corpus
 from ms_train.errors import DataError
 
-PER_SOURCE = {1: 60, 5: 40}  # clips by their seconds
-PER_RECORDING = 20  # of each length at most
-PER_CONDITION = 40  # of each length and label
+PER_SOURCE = {1: 60, 5: 40}  # numbers of clips by length in seconds
+PER_RECORDING = 20  # most clips of each length
+PER_CONDITION = 40  # clips of each length and label
 PROGRAMMES = 10
 CLEAN = "clean"
 LISTING = "clips.tsv"
 ACTIVE_S = 0.3
-BY_GROUP = ("omnilingo/",)  # of which each group is a source of its own
+BY_GROUP = ("omnilingo/",)  # packages in which each group is a source
 
 Rooms = Mapping[str, Sequence[Float32]]  # impulse responses (n,) by kind of room
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One file: what is done to it (`clean` or a condition), what it is cut from, and what is true of it.
+    """One file: its condition (or `clean`), its recording and its truth.
 
-    `source` is that of its recording, which is the unit of every interval; of a mixture, both are those of the speech.
+    `source` is that of its recording, and the recording is the unit of all intervals. For a
+    mixture, both are those of the speech.
     """
 
     file: str
@@ -72,7 +76,7 @@ class Cut:
 
     @property
     def length(self) -> int:
-        """Samples."""
+        """The number of samples."""
         return self.seconds * RATE_HZ
 
     @property
@@ -87,7 +91,7 @@ class Cut:
 
     @property
     def truth(self) -> str:
-        """What is true of it."""
+        """The true label."""
         return self.recording.label or NEITHER
 
 
@@ -97,7 +101,7 @@ def _read(recording: Recording) -> Float32:
 
 
 def write_clips(out: Path, cut: Iterable[tuple[Clip, Float32]]) -> list[Clip]:
-    """Write clips with their samples as WAV files below `out`."""
+    """Write the samples of clips as WAV files below `out`."""
     clips = []
     for clip, samples in tqdm(cut, desc="cutting clips", unit="clip", file=sys.stderr, disable=None):
         (out / clip.file).parent.mkdir(parents=True, exist_ok=True)
@@ -113,23 +117,24 @@ def write_listing(out: Path, clips: Iterable[Clip]) -> None:
 
 
 def build(corpus: Path, out: Path, recordings: Sequence[Recording], rooms: Rooms) -> list[Clip]:
-    """Write all clips into `out`. Raises MsEdgeError where audio lacks."""
+    """Write all clips to `out`. Raises MsEdgeError if audio is missing."""
     clips = write_clips(out, _all(recordings, rooms))
     splices.write(out / "programmes", material(corpus, recordings), PROGRAMMES)
-    write_listing(out, clips)  # last: where it is, all is
+    write_listing(out, clips)  # written last, so that it shows that all is there
     return clips
 
 
 def clips_in(out: Path) -> list[Clip]:
-    """The clips that were written into a folder."""
+    """Return the clips that were written to a folder."""
     with (out / LISTING).open(encoding="utf-8", newline="") as file:
         return [Clip(row[0], int(row[1]), *row[2:]) for row in csv.reader(file, delimiter="\t")]
 
 
 def part_of(corpus: Path, part: str, fold: int | None = None, packages: Sequence[str] = ()) -> list[Recording]:
-    """The recordings of a part; with a fold, those of `train` in it too; where packages are named, all of theirs instead.
+    """Return the recordings of a part; with a fold, also those of `train` in it; with packages, all
+    of theirs instead.
 
-    Raises DataError(`bad-data`) where there are none.
+    Raises DataError(`bad-data`) if there are none.
     """
     found = [
         recording
@@ -145,13 +150,13 @@ def part_of(corpus: Path, part: str, fold: int | None = None, packages: Sequence
 
 
 def source_of(recording: Recording) -> str:
-    """The source that a recording counts for."""
+    """Return the source that a recording counts for."""
     by_group = recording.group and recording.source.startswith(BY_GROUP)
     return f"{recording.source}/{recording.group}" if by_group else recording.source
 
 
 def material(corpus: Path, recordings: Iterable[Recording]) -> splices.Material:
-    """What programmes are spliced of."""
+    """Return the recordings that programmes are made of."""
     found: splices.Material = defaultdict(lambda: defaultdict(list))
     for recording in recordings:
         found[recording.label or "noise"][source_of(recording)].append(corpus / recording.name)
@@ -162,7 +167,9 @@ def _all(recordings: Sequence[Recording], rooms: Rooms) -> Iterator[tuple[Clip, 
     units: dict[tuple[str, str], list[Recording]] = defaultdict(list)
     for recording in recordings:
         units[source_of(recording), recording.label or NEITHER].append(recording)
-    chosen: dict[tuple[str, int], list[list[Cut]]] = defaultdict(list)  # by label and seconds, a list for each source
+    chosen: dict[tuple[str, int], list[list[Cut]]] = defaultdict(
+        list
+    )  # by label and seconds, with a list for each source
     for (source, label), members in sorted(units.items()):
         for seconds, count in PER_SOURCE.items():
             cuts = cuts_of(source, members, seconds, count)
@@ -183,7 +190,7 @@ def _all(recordings: Sequence[Recording], rooms: Rooms) -> Iterator[tuple[Clip, 
 
 
 def cuts_of(source: str, recordings: Sequence[Recording], seconds: int, count: int) -> list[Cut]:
-    """Up to `count` clips of a source: one of each recording, then another of each."""
+    """Return up to `count` clips of a source: one of each recording, then another of each."""
     rng = np.random.default_rng([zlib.crc32(source.encode()), seconds])
     by_name = sorted(recordings, key=lambda recording: recording.name)
     rank: Counter[str] = Counter()
@@ -203,12 +210,12 @@ def cuts_of(source: str, recordings: Sequence[Recording], seconds: int, count: i
 
 
 def in_turn(of_each: Iterable[Sequence[Cut]]) -> list[Cut]:
-    """The first of each, then the second of each."""
+    """Yield the first of each, then the second of each."""
     return [cut for cut in chain.from_iterable(zip_longest(*of_each)) if cut is not None]
 
 
 def starts_of(audio: Float32, length: int, rng: np.random.Generator) -> list[int]:
-    """Where clips can begin that do not overlap, with active sound in each, in random order."""
+    """Return starts of clips that do not overlap and have active sound, in random order."""
     if len(audio) < length:
         return []
     starts = np.arange(rng.integers(0, min(length, len(audio) - length + 1)), len(audio) - length + 1, length)
@@ -222,7 +229,7 @@ def starts_of(audio: Float32, length: int, rng: np.random.Generator) -> list[int
 
 
 def rendered(label: str, rooms: Rooms) -> Mapping[str, Callable[[Cut, np.random.Generator], Float32]]:
-    """The conditions in which clips of a label are heard, and what makes them of a cut."""
+    """Return the conditions of a label, each with a function that makes a clip from a cut."""
     found: dict[str, Callable[[Cut, np.random.Generator], Float32]] = {
         f"room {name}": partial(_in_room, responses) for name, responses in rooms.items()
     }

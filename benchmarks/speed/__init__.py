@@ -1,7 +1,8 @@
-"""How fast ms-edge is: `python -m benchmarks.speed --help`.
+"""Measure how fast ms-edge is.
 
-`bench` runs the cases, `contenders` are the systems that are timed, `timing` times processes, and `report` (with `tables`,
-`plots` and `words`) shows what was found. `regression` counts what the hot path costs; `gpu`, `latency`, `means` and `needed`
-measure one thing each. These modules may import `ms_edge`, `ms_train` and `benchmarks.peers`. To time another system, begin
-with `contenders`.
+`python -m benchmarks.speed --help` describes the main program. `bench` runs the cases, `contenders`
+are the systems, `timing` times processes, and `report` (with `tables`, `plots`, `words` and
+`comparison`) writes the results. `regression` counts what the hot path costs; `gpu` and `latency`
+measure one thing each. These modules may import `ms_edge`, `ms_train` and `benchmarks.peers`. To
+time another system, begin with `contenders`.
 """

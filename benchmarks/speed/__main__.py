@@ -1,11 +1,13 @@
-"""How fast ms-edge is, beside the floor under it, the same model on other runtimes, and its peers, on the machine it is run on.
+"""Measure how fast ms-edge is on this machine, beside the least that any system must do (the
+floor), the same model on other runtimes, and other systems.
 
     python -m benchmarks.speed -o DIR [--quick] [--cases NAME ...] [--no-peers] [--against old.json]
 
-Every system is installed in an environment of its own below DIR (kept), and answers before it is timed: a wrong answer, then or later, is
-a failure, and its times are not shown. Systems take turns, on one core, with one thread in each library; figures are medians and
-quartiles. Files are in the page cache. *whole*: from the start of the process to its end. *inside*: of a process that has started and
-answered once, from the path to the answer. Writes speed.json, speed.md and plots.
+Each system is installed in its own environment below DIR (kept), and must answer before it is
+timed. A wrong answer, then or later, is a failure, and the times of that system are not shown.
+Systems take turns, on one core, with one thread in each library; figures are medians and quartiles.
+Files are in the page cache. *whole*: from the start of the process to its end. *inside*: in a
+process that has answered once, from the path to the answer. Writes speed.json, speed.md and plots.
 """
 
 from __future__ import annotations
@@ -25,16 +27,18 @@ from ms_edge.errors import MsEdgeError
 
 
 def main() -> int:
-    """Measure, and write what was found."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true", help="short files and few repetitions: does it all run?")
+    parser.add_argument(
+        "--quick", action="store_true", help="use short files and few repetitions, to see whether everything runs"
+    )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--model", type=Path, help="instead of the bundled one")
-    parser.add_argument("--against", type=Path, metavar="OLD.json", help="an earlier speed.json, to compare with")
+    parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
+    parser.add_argument("--against", type=Path, metavar="OLD.json", help="compare with an earlier speed.json")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     out, args.model = args.out.resolve(), args.model and args.model.resolve()

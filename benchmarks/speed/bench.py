@@ -1,4 +1,6 @@
-"""The cases of benchmarks.speed: each system is asked, checked, and timed in turns with the others."""
+"""The cases of benchmarks.speed: each system is run, its answer is checked, and it is timed in
+turns with the others.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ from benchmarks.speed.timing import BrokenError, Done, Worker, environment, mach
 from benchmarks.speed.words import SCHEMA
 from ms_edge.model.session import Model
 
-CASES = ("10s", "10min", "1h", "stereo", "flac", "mp3", "files", "start", "latency", "needed")
+CASES = ("10s", "10min", "1h", "stereo", "flac", "mp3", "files", "start", "latency")
 T = TypeVar("T")
-# What the machine gives: a command on each core, each with its share of the files.
+# The most that the machine can do: one command per core, each with its share of the files.
 APART = """
 import os, sys
 cut = sys.argv.index("--")
@@ -38,14 +40,16 @@ sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: seconds of audio, files, repetitions, and seconds that one system may take in one case."""
+    """How much is measured: seconds of audio, files, repetitions, and the most seconds of one
+    system in one case.
+    """
 
     long_s: float = 600.0
     longest_s: float = 3600.0
     files: int = 1000
     repeat: int = 15
     starts: int = 40
-    latency_runs: int = 12_000  # ten of them are over the 99.9th percentile
+    latency_runs: int = 12_000  # ten of these are over the 99.9th percentile
     patience_s: float = 10.0
 
 
@@ -53,7 +57,7 @@ QUICK = Scale(60.0, 300.0, 20, 3, 5, 200, 4.0)
 
 
 class Bench:
-    """One run: the systems at hand, and what has been found."""
+    """One run: the systems that are available, and the results."""
 
     def __init__(self, out: Path, scale: Scale, args: argparse.Namespace) -> None:
         self.scale, self.model, self.python = scale, args.model, ""
@@ -69,7 +73,7 @@ class Bench:
             "recordings": {},
             "cases": {},
         }
-        # What tools say names places on this machine.
+        # Messages of tools contain paths of this machine; these names replace them.
         self.places = {
             str(ROOT): "REPOSITORY",
             str(out): "DIR",
@@ -87,7 +91,7 @@ class Bench:
         } | {name: {"absent": reason} for name, reason in absent.items()}
 
     def without_places(self) -> dict[str, Any]:
-        """What was found, without the names of folders of this machine."""
+        """Return the results without paths of this machine."""
         places = sorted(self.places.items(), key=lambda item: -len(item[0]))
 
         def cleaned(value: Any) -> Any:
@@ -104,7 +108,9 @@ class Bench:
         return found
 
     def _right(self, system: Contender, absent: dict[str, str]) -> bool:
-        """Whether a system tells speech from music, and one of the same model answers the same."""
+        """Return whether a system tells speech from music, and gives ms-edge's answers if it runs
+        the same model.
+        """
         try:
             for label in LABELS:
                 recording = self.recording(one(self.audio, label))
@@ -115,7 +121,7 @@ class Bench:
                     self.found.setdefault("answers", {})[label] = answer
                 elif system.name in ("TensorFlow", "LiteRT"):
                     same_model(answer, self.found["answers"][label])
-        except Exception as error:  # whatever a system does wrong, the others are measured
+        except Exception as error:  # the other systems are measured anyway
             if system.name == "ms-edge":
                 raise BrokenError(f"ms-edge {told(error)}") from None
             absent[system.name] = f"wrong on ten seconds: {told(error)}"
@@ -123,12 +129,12 @@ class Bench:
         return True
 
     def recording(self, recording: Recording) -> Recording:
-        """The recording, noted."""
+        """Add a recording to the results and return it."""
         self.found["recordings"][recording.path.name] = facts(recording)
         return recording
 
     def of_file(self, name: str, recording: Recording) -> None:
-        """Whole commands and what is inside them, of one file, by all systems that can read it."""
+        """Time all systems that can read a file, as whole commands and inside a running process."""
         self.recording(recording)
         plain = recording.rate_hz == 16_000 and recording.channels == 1 and recording.path.suffix == ".wav"
         able = [system for system in self.systems if plain or system.any_format]
@@ -179,18 +185,18 @@ class Bench:
                 try:
                     seconds, answer, peak = do(system)
                     system.check(recording, answer)
-                except Exception as error:  # whatever a system does wrong, the others are measured
+                except Exception as error:  # the other systems are measured anyway
                     found[system.name] = {"failed": told(error)}
                     continue
                 mine["seconds"].append(seconds)
                 mine["peaks"].append(peak)
         for mine in found.values():
-            if "failed" not in mine and len(mine["seconds"]) > 1:  # the first warms up
+            if "failed" not in mine and len(mine["seconds"]) > 1:  # the first run warms up
                 del mine["seconds"][0]
         return found
 
     def of_files(self) -> None:
-        """A folder of short files: ms-edge on one core and on all, the floor on one."""
+        """Time a folder of short files: ms-edge on one core and on all, the floor on one."""
         folder = self.audio / f"{self.scale.files} files"
         recordings = [one(folder, LABELS[index % 2], seed=index) for index in range(self.scale.files)]
         labels = {str(recording.path): recording for recording in recordings}
@@ -208,7 +214,7 @@ class Bench:
                     floor.check(recording, answer)
                 return
             wrong[name] = sum(answer.get("label") != labels[answer["path"]].label for answer in answers)
-            # Single files may be got wrong, and a mistake takes as long; a quarter of them may not.
+            # Some labels may be wrong, since a mistake takes as long; but not a quarter of them.
             if wrong[name] > len(recordings) / 4:
                 raise BrokenError(f"{wrong[name]} of {len(recordings)} labels are wrong")
 
@@ -247,7 +253,9 @@ class Bench:
         self.found["cases"]["files"] = results
 
     def of_start(self) -> None:
-        """What it takes to begin: imports alone, --version and --help, and ten seconds of audio by everyone."""
+        """Time the start: imports alone, --version and --help, and all systems on ten seconds of
+        audio.
+        """
         recording = self.recording(one(self.audio, "speech"))
         path, env = str(recording.path), environment()
         program = str(Path(self.python).parent / "ms-edge")
@@ -289,7 +297,7 @@ class Bench:
         self.found["cases"]["start"] = results
 
     def of_latency(self) -> None:
-        """Percentiles and stages of ms-edge in one process: clips and streamed hops."""
+        """Measure ms-edge in one process: percentiles and stages of clips and streamed hops."""
         recordings = {
             "10 s, 16 kHz mono": one(self.audio, "music"),
             "10 s, 44.1 kHz stereo": one(self.audio, "music", "stereo44"),
@@ -309,18 +317,8 @@ class Bench:
         named = {name: found[f"file {index}"] for index, name in enumerate(recordings)}
         self.found["cases"]["latency"] = {**named, "streamed hop": found["hop"]}
 
-    def of_needed(self) -> None:
-        """Where the time goes, next to what is needed: in this environment, which has SciPy."""
-        recordings = (both(self.audio, self.scale.long_s, kind) for kind in ("wav", "stereo44"))
-        paths = [str(self.recording(each).path) for each in recordings]
-        command = [sys.executable, "-m", "benchmarks.speed.needed", *paths, *([str(self.model)] if self.model else [])]
-        done = whole(command, "", self.core, environment(PYTHONPATH=os.pathsep.join((str(ROOT), str(ROOT / "edge")))))
-        found = json.loads(done.lines[-1])
-        self.found["machine"]["gflops"] = found["gflops"]
-        self.found["cases"]["needed"] = found["stages"]
-
     def measure(self, case: str) -> None:
-        """One case of CASES, between two looks at the machine's pace."""
+        """Measure one of CASES, and the pace of the machine before and after it."""
         paces = self.found["machine"].setdefault("pace_s", [pace(self.core)])
         try:
             self._measure(case)
@@ -340,16 +338,15 @@ class Bench:
                 "files": self.of_files,
                 "start": self.of_start,
                 "latency": self.of_latency,
-                "needed": self.of_needed,
             }[case]()
 
 
 def _rotated(values: Sequence[T], turn: int) -> list[T]:
-    """Other neighbours every turn: none always follows the same one."""
+    """Return the values rotated by the turn, so that no system always runs after the same one."""
     shift = turn % len(values)
     return [*values[shift:], *values[:shift]]
 
 
 def told(error: Exception) -> str:
-    """What went wrong, in words."""
+    """Return the error as text."""
     return str(error) if isinstance(error, BrokenError) else repr(error)

@@ -4,8 +4,8 @@
 
 Each system runs as a whole command on the same file, on one core, with one thread in each library.
 Its answer is checked. The time is CPU time (user and system), which other programs on the machine
-change less than the time on the clock; the memory is the largest resident set. `docs/refresh.py` puts the numbers, and the
-accuracy that the model card states, into the README.
+change less than the time on the clock; the memory is the largest resident set. `docs/refresh.py`
+puts the numbers, and the accuracy that the model card states, into the README.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def main() -> int:
 
 
 def measured(system: Contender, recording: Recording, core: list[int], repeat: int) -> dict[str, Any]:
-    """Return CPU seconds and peak bytes (medians), installed bytes, versions and licence of a system.
+    """Return CPU seconds and peak bytes (medians), installed bytes, versions and licence of a
+    system.
 
     Raises BrokenError if the system fails or its answer is wrong.
     """

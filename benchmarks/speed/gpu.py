@@ -1,13 +1,17 @@
-"""What a CUDA device makes of a model that takes the waveform, beside the CPU and beside moving the samples there.
+"""Measure how fast a CUDA device scores windows with a model that takes the waveform, beside the
+CPU and the copying of samples.
 
     python -m benchmarks.speed.gpu MODEL.onnx [--device cuda:0] [--batches 1 16 256 4096] [-o FILE.json]
 
-MODEL is one of `ms-export convert --input waveform`. Real windows, a hop apart, are scored in batches of a fixed size: *cpu*, the same
-model on one thread (twice as fast there is a features model, which `ms-edge benchmark` measures); on the device, *run*: NumPy in, NumPy
-out; *bound*: into memory kept there (I/O binding), scores brought back; *graph*: the same, the kernels launched as one CUDA graph;
-*moving*: the samples copied there from NumPy's memory, and nothing else. Scores within the model's own tolerance of the CPU's come first,
-of other windows than those before: a way that is wrong or cannot be had is reported as that, and not timed. Ways take turns. Exit status
-1 where a way is wrong, or the device has none.
+MODEL is a result of `ms-export convert --input waveform`. Windows of real audio, a hop apart, are
+scored in batches of a fixed size in these ways. *cpu*: the same model on one thread (a features
+model, which `ms-edge benchmark` measures, is twice as fast there). On the device, *run*: from NumPy
+arrays to NumPy arrays; *bound*: from memory kept on the device (I/O binding), with scores copied
+back;
+*graph*: the same, with the kernels launched as one CUDA graph; *moving*: only the copying of
+samples to the device. Each way first scores other windows than before, and its scores must be
+within the model's own tolerance of the CPU's. A way that is wrong or not available is reported and
+not timed. Ways take turns. The exit status is 1 if a way is wrong or the device has no way.
 """
 
 from __future__ import annotations
@@ -39,15 +43,17 @@ from ms_train.tables import markdown_table
 
 SCHEMA = "ms-edge-gpu/1"
 BATCHES = (1, 16, 256, 4096)
-WARM_UP, SECONDS, TURNS = 5, 2.0, 10  # runs that are not counted; seconds of each way, in so many turns
-FEW = 1000  # runs under which there is no 99th percentile
+WARM_UP, SECONDS, TURNS = 5, 2.0, 10  # runs that are not counted; seconds of each way; number of turns
+FEW = 1000  # fewest runs for a 99th percentile
 GRAPH = {"enable_cuda_graph": "1"}
 
 Call = Callable[[Float32], Float32]
 
 
 class Bound:
-    """A session whose input and output stay where they are, on the CPU or a CUDA device: for one batch size."""
+    """A session with fixed input and output memory, on the CPU or a CUDA device, for one batch
+    size.
+    """
 
     def __init__(self, model: Model, device: str, options: dict[str, str], shape: tuple[int, int]) -> None:
         ort: Any = import_onnxruntime()
@@ -73,7 +79,7 @@ class Bound:
         return windows
 
     def __call__(self, windows: Float32) -> Float32:
-        """Copy windows to the device, run, and bring the scores back, (windows, labels) float32."""
+        """Copy windows to the device, run, and return the scores (windows, labels), float32."""
         self.move(windows)
         self._session.run_with_iobinding(self._binding)
         scores: Float32 = self._output.numpy()
@@ -81,7 +87,9 @@ class Bound:
 
 
 def ways(path: str, device: str, shape: tuple[int, int]) -> dict[str, Call | str]:
-    """Every way to score windows (windows, samples) of that shape by its name, or why it cannot be had."""
+    """Return each way to score windows (windows, samples) by name, or the reason why it is not
+    available.
+    """
     cpu = Model.load(path, "cpu")
     made: dict[str, Callable[[], Call]] = {"cpu": lambda: cpu.scores}
     made[f"{device}, run"] = lambda: Model.load(path, device).scores
@@ -99,10 +107,12 @@ def ways(path: str, device: str, shape: tuple[int, int]) -> dict[str, Call | str
 
 
 def measure(path: str, device: str, windows: Float32, seconds: float = SECONDS) -> dict[str, Any]:
-    """Of each way the median and 99th percentile of milliseconds a batch, and audio over time; or `absent`, or `wrong`."""
+    """Return for each way the median and 99th percentile in ms per batch, and audio over time; or
+    `absent` or `wrong`.
+    """
     model = Model.load(path, "cpu")
     tolerance, audio_s = model.metadata.golden.score_tolerance, len(windows) * model.metadata.spec.hop_s
-    # One after the other: a way that does not take what it is given is found out.
+    # Two batches in turn, so that a way that keeps its first input is found.
     different = [windows, windows[::-1, ::-1] / 2, windows]
     different = [np.ascontiguousarray(each) for each in different]
     expected = [model.scores(each) for each in different]
@@ -116,7 +126,7 @@ def measure(path: str, device: str, windows: Float32, seconds: float = SECONDS) 
             answers = [call(each).copy() for each in different]
             for _ in range(WARM_UP):
                 call(windows)
-        except Exception as error:  # a graph that cannot be captured is known when it is
+        except Exception as error:  # whether a graph can be captured is known only now
             found[name] = {"absent": first_line(error)}
             continue
         if not name.endswith("moving"):
@@ -126,7 +136,7 @@ def measure(path: str, device: str, windows: Float32, seconds: float = SECONDS) 
                 continue
         calls[name] = call
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(TURNS):  # each has its own time: the slow ones do not decide how often the fast ones run
+    for _ in range(TURNS):  # each way has its own time, so slow ways do not limit the runs of fast ways
         for name, call in calls.items():
             ends = time.perf_counter() + seconds / TURNS
             while not times[name] or time.perf_counter() < ends:
@@ -145,7 +155,9 @@ def measure(path: str, device: str, windows: Float32, seconds: float = SECONDS) 
 
 
 def real_windows(model: Model, count: int, folder: Path) -> Float32:
-    """So many windows of speech and music, (count, samples) float32, a hop apart, over and over."""
+    """Return windows of speech and music, (count, samples), float32, a hop apart, repeated as
+    needed.
+    """
     spec = model.metadata.spec
     audio = np.concatenate([read_mono(one(folder, label).path, spec.sample_rate_hz) for label in LABELS])
     starts = range(0, len(audio) - spec.clip_samples + 1, spec.hop_samples)
@@ -154,7 +166,7 @@ def real_windows(model: Model, count: int, folder: Path) -> Float32:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Markdown: a row for each batch size and way."""
+    """Return a Markdown table with a row for each batch size and way."""
     lines = []
     for batch, of_batch in found["batches"].items():
         for name, one_way in of_batch.items():
@@ -168,7 +180,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def gpu() -> str:
-    """Its name and driver, where there is one."""
+    """Return the name and driver of the GPU, if there is one."""
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -177,14 +189,16 @@ def gpu() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print a table, and write JSON where it is wanted; 1 where a way is wrong."""
+    """Measure, print a table, and write JSON if asked; return 1 if a way is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", metavar="MODEL.onnx")
     parser.add_argument("--device", default="cuda:0", help="cuda:N, or cpu to try the script (default: cuda:0)")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="N")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each way and batch size (default: 2)")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="seconds for each way and batch size (default: 2)"
+    )
     parser.add_argument("-o", "--out", type=Path, metavar="FILE.json")
     args = parser.parse_args(arguments)
     device = args.device.lower()

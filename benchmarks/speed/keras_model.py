@@ -1,10 +1,12 @@
-"""The Keras network that a model file was made of, with the weights in the file: for TensorFlow and LiteRT. Started by benchmarks.speed.
+"""Rebuild the Keras network of a model file with the weights in the file, for TensorFlow and
+LiteRT. benchmarks.speed starts it.
 
     python -m benchmarks.speed.keras_model MODEL FOLDER
 
-Builds the network of the file's recipe and hands it the weights of the graph, in which batch normalisation has become part of the
-convolutions: here it adds their biases and changes nothing else. Writes FOLDER/model.keras and FOLDER/spec.json, if the scores of both are
-the same; exit status 1, with a sentence, for what is no model of that kind.
+Builds the network of the file's recipe and sets the weights of the graph. In the graph, batch
+normalisation is part of the convolutions; in the rebuilt network it only adds their biases. Writes
+FOLDER/model.keras and FOLDER/spec.json if both networks give the same scores. Exits 1 with a
+sentence if the model is of another kind.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from onnx import numpy_helper
 from ms_edge.model.session import Model
 from ms_train.recipes.by_name import recipes
 
-SAME = 1e-4  # of scores
+SAME = 1e-4  # largest difference of scores
 
 
 def weights(path: str) -> tuple[list[NDArray[Any]], Iterator[tuple[NDArray[Any], NDArray[Any]]]]:
-    """What multiplies and is added to the features at first; the kernel and the bias of each layer."""
+    """Return the scale and offset of the features, then the kernel and the bias of each layer."""
     graph = onnx.load(path).graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     first = [constants[node.input[1]] for node in graph.node[:2] if node.op_type in ("Mul", "Add")]
@@ -36,7 +38,7 @@ def weights(path: str) -> tuple[list[NDArray[Any]], Iterator[tuple[NDArray[Any],
 
 
 def rebuilt(model: Model) -> keras.Model:
-    """The network. Raises ValueError where recipe and graph do not fit."""
+    """Return the network. Raises ValueError if the recipe and the graph do not fit each other."""
     facts = model.metadata
     network = recipes()[facts.recipe].build_model(facts.labels, facts.decision.kind, 1)
     (scale, shift), kernels = weights(model.path)
@@ -60,12 +62,12 @@ def rebuilt(model: Model) -> keras.Model:
 
 
 def main() -> int:
-    """Rebuild and write."""
+    """Rebuild the network and write it."""
     folder = Path(sys.argv[2])
     try:
         model = Model.load(sys.argv[1] or None, "cpu")
         network = rebuilt(model)
-    except Exception as error:  # Keras raises what it likes
+    except Exception as error:  # Keras raises many types
         print(f"its Keras network cannot be made of it: {error}".partition("\n")[0], file=sys.stderr)
         return 1
     folder.mkdir(parents=True, exist_ok=True)

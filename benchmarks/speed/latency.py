@@ -1,10 +1,12 @@
-"""How long one clip and one streamed hop take, and which stage takes it. Started by benchmarks.speed where ms-edge is installed.
+"""Measure how long one clip and one streamed hop take, and each stage of them. benchmarks.speed
+starts it in ms-edge's environment.
 
     python latency.py RUNS SECONDS MODEL FILE...
 
-Of each FILE, from its path to its label, and of the hops of a stream (the first FILE's samples, in blocks of one hop): percentiles of
-RUNS runs without any instrument, then the mean of each stage over a quarter as many with one; each for at most SECONDS. What is no
-stage is the rest. Prints JSON.
+Times each FILE from its path to its label, and the hops of a stream (the first FILE's samples, in
+blocks of one hop): percentiles of RUNS runs without instruments, then the mean of each stage over a
+quarter as many runs with instruments. Each part takes at most SECONDS. Time outside the stages is
+the rest. Prints JSON.
 """
 
 import json
@@ -25,14 +27,14 @@ PERCENTILES = (50, 95, 99, 99.9)
 
 
 class Stages:
-    """Instruments of a classifier: `seconds` by stage since they were last cleared."""
+    """Instruments of a classifier: `seconds` per stage since the last reset."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
         inner: Any = classifier
         inner._inputs = self._timed("front_end", inner._inputs)
         inner.model.scores = self._timed("network", inner.model.scores)
-        if inner._features:  # of a model of runs of windows
+        if inner._features:  # for a model that takes runs of windows
             inner._features = self._timed("front_end", inner._features)
             inner.model.run_scores = self._timed("network", inner.model.run_scores)
         inner._judge = self._timed("vote", inner._judge)
@@ -69,7 +71,9 @@ class Stages:
 
 
 def hops(classifier: Classifier, samples: Any, heard: Counter[str]) -> Iterator[float]:
-    """Seconds from each hop of an endless stream being there to its line, whose label is counted."""
+    """Yield the seconds from the arrival of each hop of an endless stream to its line; count the
+    labels.
+    """
     spec = classifier.spec
     blocks = [samples[at : at + spec.hop_samples] for at in range(0, len(samples), spec.hop_samples)]
     windows = classifier.stream(cycle(blocks), spec.sample_rate_hz)
@@ -83,7 +87,7 @@ def hops(classifier: Classifier, samples: Any, heard: Counter[str]) -> Iterator[
 
 
 def clips(classifier: Classifier, path: str) -> Iterator[float]:
-    """Seconds from a path to its label, without end."""
+    """Yield the seconds from a path to its label, endlessly."""
     while True:
         began = time.perf_counter()
         classifier.classify(path)
@@ -91,7 +95,7 @@ def clips(classifier: Classifier, path: str) -> Iterator[float]:
 
 
 def some(times: Iterator[float], most: int, patience_s: float) -> list[float]:
-    """At most so many of them, while there is patience; at least one."""
+    """Return at most `count` values, and only as many as the time allows; at least one."""
     found: list[float] = []
     end = time.perf_counter() + patience_s
     for seconds in times:
@@ -102,7 +106,7 @@ def some(times: Iterator[float], most: int, patience_s: float) -> list[float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print JSON."""
     runs, patience_s, model, paths = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] or None, sys.argv[4:]
     classifier = Classifier(model, "cpu")
     samples = read_mono(paths[0], classifier.spec.sample_rate_hz)

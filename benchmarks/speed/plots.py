@@ -1,4 +1,4 @@
-"""Plots of what benchmarks.speed found."""
+"""Plots of the results of benchmarks.speed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.speed.words import FILES, OURS, STAGES, Found, enough, label_of
 
 
 def plot(found: Found, folder: Path) -> None:
-    """throughput.png, start.png and latency.png, of what there is."""
+    """Write throughput.png, start.png and latency.png, each if its cases were measured."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -20,7 +20,7 @@ def plot(found: Found, folder: Path) -> None:
     palette = plt.get_cmap("tab10").colors
     colours = {name: palette[index % len(palette)] for index, name in enumerate(found["systems"])}
     if files:
-        # Most systems read 16 kHz mono WAV alone.
+        # Most systems read only 16 kHz mono WAV.
         able = {case: [name for name in found["systems"] if name in cases[case]][::-1] for case in files}
         rows, columns = [files[at : at + 3] for at in range(0, len(files), 3)], min(3, len(files))
         heights = [0.8 + 0.26 * max(len(able[case]) for case in row) for row in rows]
@@ -98,7 +98,9 @@ def plot(found: Found, folder: Path) -> None:
 
 
 def _bars(axis: Any, values: dict[str, list[float]], unit: str) -> None:
-    """Horizontal bars on a logarithmic axis: median, and from quartile to quartile; ours in another colour."""
+    """Draw medians and quartiles as horizontal bars on a logarithmic axis, with ms-edge in another
+    colour.
+    """
     for row, (name, (middle, low, high)) in enumerate(reversed(values.items())):
         colour = "tab:blue" if name.startswith(OURS) else "lightgrey"
         axis.barh(row, middle, 0.7, xerr=[[middle - low], [high - middle]], color=colour)

@@ -1,7 +1,9 @@
-"""Recordings to time systems on: real audio, tiled from the sample clips in tests/data, with hardly any silence.
+"""Make the recordings that systems are timed on: real audio, tiled from the sample clips in
+tests/data, with hardly any silence.
 
-Clips of one label follow each other in random order, each from a random place of itself and 0 to 10 dB under what it was. What is
-longer than 10 s is speech in its first half and music in its second; of shorter ones there is one of each.
+Clips of one label follow each other in random order, each from a random start and attenuated by 0
+to 10 dB. Recordings longer than 10 s are speech in their first half and music in their second.
+Shorter recordings have one label.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ SAMPLES = Path(__file__).parent.parent.parent / "tests" / "data"
 LABELS = ("speech", "music")
 RATE_HZ = 16_000
 SHORT_S = 10.0
-LEAST_SOUND = 0.95  # of the tenths of a second of each file have an RMS over QUIET_DBFS
+LEAST_SOUND = 0.95  # share of the tenths of a second of each file with an RMS over QUIET_DBFS
 QUIET_DBFS = -60.0
-BLOCK_S = 60  # written at a time
+BLOCK_S = 60  # seconds written at a time
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A file, how long it is, how much of it is which label, and the share of it that is not quiet."""
+    """A file with its length, the shares of its labels, and the share of it that is not quiet."""
 
     path: Path
     seconds: float
@@ -39,12 +41,14 @@ class Recording:
 
     @property
     def label(self) -> str | None:
-        """The label of all of it, or None where both are in it."""
+        """The label of the whole recording, or None if it has both."""
         return next((label for label, share in self.shares.items() if share == 1), None)
 
 
 def make(folder: Path, seconds: float, kind: str, shares: dict[str, float], seed: int = 0) -> Recording:
-    """Write one file, unless it is there: `kind` is wav, flac or mp3 (16 kHz mono), or stereo44 (44.1 kHz WAV, 16 bits)."""
+    """Write one file unless it exists: `kind` is wav, flac or mp3 (16 kHz mono), or stereo44 (44.1
+    kHz WAV, 16 bits).
+    """
     name = f"{kind}-{seconds:g}s-{''.join(label[0] for label, share in shares.items() if share)}-{seed}"
     path = folder / f"{name}.{'wav' if kind == 'stereo44' else kind}"
     rate_hz, channels = (44_100, 2) if kind == "stereo44" else (RATE_HZ, 1)
@@ -63,7 +67,7 @@ def make(folder: Path, seconds: float, kind: str, shares: dict[str, float], seed
                 left -= len(block)
                 tenths = block[: len(block) // (rate_hz // 10) * (rate_hz // 10)].reshape(-1, rate_hz // 10)
                 quiet += (np.mean(np.square(tenths), axis=1) < 10 ** (QUIET_DBFS / 10)).tolist()
-                # The other channel a little later and quieter: not the same samples twice.
+                # The other channel is later and quieter, so that the two differ.
                 file.write(block if channels == 1 else np.stack([block, 0.7 * np.roll(block, 9)], axis=1))
     sound = 1 - float(np.mean(quiet))
     if sound < LEAST_SOUND:
@@ -83,15 +87,15 @@ def _tiled(clips: Sequence[Float32], length: int, random: np.random.Generator) -
 
 
 def both(folder: Path, seconds: float, kind: str = "wav") -> Recording:
-    """Speech, then music."""
+    """Return a recording of speech, then music."""
     return make(folder, seconds, kind, {"speech": 0.5, "music": 0.5})
 
 
 def one(folder: Path, label: str, kind: str = "wav", seed: int = 0) -> Recording:
-    """Ten seconds of one label."""
+    """Return a recording of ten seconds of one label."""
     return make(folder, SHORT_S, kind, {other: float(other == label) for other in LABELS}, seed)
 
 
 def facts(recording: Recording) -> dict[str, object]:
-    """What is recorded of a recording."""
+    """Return what the results state about a recording."""
     return {**asdict(recording), "path": recording.path.name}

@@ -1,12 +1,15 @@
-"""What the hot path costs in counts, which do not depend on how busy a machine is, against a stored baseline.
+"""Count what the hot path costs and compare with a stored baseline; counts do not depend on how
+busy a machine is.
 
-    python -m benchmarks.speed.regression              compare with baseline.json; exit status 1 where a count has grown by 10 %
-    python -m benchmarks.speed.regression --update     store what is counted now (`make bench-baseline`)
+    python -m benchmarks.speed.regression              compare with baseline.json; exit status 1 if a count has grown by 10 %
+    python -m benchmarks.speed.regression --update     store the counts as the new baseline (`make bench-baseline`)
 
-The hot path: two sample recordings (16 kHz mono; 44.1 kHz stereo) classified, and one streamed in blocks of a hop, after a first
-time that is not counted. *calls*: of Python functions and of C functions by Python. *peak_bytes*: of memory that Python and NumPy
-hold at once. *instructions*: of the hot path, by `valgrind --tool=callgrind` (which hides AVX-512, so that machines agree); *start
-instructions*: of the process until then, imports and loading included. Counts are of these versions and this kind of processor.
+The hot path classifies two sample recordings (16 kHz mono; 44.1 kHz stereo) and streams one in
+blocks of a hop, after a first time that is not counted. *calls*: calls of Python functions, and of
+C functions by Python. *peak_bytes*: the most memory that Python and NumPy hold at once.
+*instructions*: those of the hot path, by `valgrind --tool=callgrind` (which hides AVX-512, so that
+machines agree). *start instructions*: those of the process before that, with imports and loading.
+Counts hold for the same versions and kind of processor.
 """
 
 from __future__ import annotations
@@ -33,12 +36,14 @@ from ms_edge.classifier import Classifier
 ROOT = Path(__file__).parent.parent.parent
 BASELINE = Path(__file__).parent / "baseline.json"
 SAMPLES = [str(ROOT / "tests" / "data" / name) for name in ("music_zaz.wav", "music_crossroads_stereo.wav")]
-GROWTH = 0.1  # more than this is a failure
-REPEATS = 8  # of the hot path under valgrind: loading varies by 0.05 % of a start
+GROWTH = 0.1  # a larger growth is a failure
+REPEATS = 8  # repetitions of the hot path under valgrind, since loading varies by 0.05 % of a start
 
 
 class HotPath:
-    """A loaded classifier and what it is given; calling it does the work once. It has been done once before."""
+    """A loaded classifier and its inputs. A call does the work once; the constructor has done it
+    once before.
+    """
 
     def __init__(self) -> None:
         self._classifier = Classifier(device="cpu")
@@ -49,7 +54,7 @@ class HotPath:
         self()
 
     def __call__(self) -> None:
-        """Do the work once. Raises RuntimeError where an answer is wrong."""
+        """Do the work once. Raises RuntimeError if an answer is wrong."""
         labels = [self._classifier.classify(path).label for path in SAMPLES]
         labels += [part.label for part in self._classifier.stream(self._blocks, self._rate)][:1]
         if set(labels) != {"music"}:
@@ -57,7 +62,7 @@ class HotPath:
 
 
 def counts() -> dict[str, int]:
-    """`calls` and `peak_bytes` of the hot path, in this process."""
+    """Return `calls` and `peak_bytes` of the hot path in this process."""
     work = HotPath()
     calls = 0
 
@@ -89,7 +94,11 @@ def counts() -> dict[str, int]:
 
 
 def instructions() -> dict[str, int]:
-    """`instructions` of the hot path and `start_instructions`, in processes of their own. Needs valgrind; takes a minute or two."""
+    """Return `instructions` of the hot path and `start_instructions`, counted in two other
+    processes.
+
+    This needs valgrind and takes one to two minutes.
+    """
 
     def run(repeats: int, *under: str) -> str:
         code = "import gc, os, sys; gc.disable(); from benchmarks.speed.regression import HotPath; work = HotPath()\n"
@@ -109,13 +118,13 @@ def instructions() -> dict[str, int]:
         said = run(repeats, "valgrind", "--tool=callgrind", f"--callgrind-out-file={os.devnull}")
         return int(re.findall(r"Collected : (\d+)", said)[-1])
 
-    run(0)  # what is compiled to bytecode is compiled now
+    run(0)  # compiles the modules to bytecode
     start = counted(0)
     return {"instructions": (counted(REPEATS) - start) // REPEATS, "start_instructions": start}
 
 
 def setting() -> dict[str, str]:
-    """What counts depend on beside the code: other values, other counts."""
+    """Return the versions and the processor, on which counts depend beside the code."""
     return {
         "python": ".".join(platform.python_version_tuple()[:2]),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -124,7 +133,9 @@ def setting() -> dict[str, str]:
 
 
 def grown(found: dict[str, int], baseline: dict[str, int]) -> list[str]:
-    """A sentence for each count that is over its baseline by more than GROWTH, or has none."""
+    """Return a sentence for each count that is over its baseline by more than GROWTH, or has no
+    baseline.
+    """
     said = []
     for name, count in found.items():
         before = baseline.get(name)
@@ -136,13 +147,13 @@ def grown(found: dict[str, int], baseline: dict[str, int]) -> list[str]:
 
 
 def main() -> int:
-    """Count, and compare or store."""
+    """Count, and compare or store the counts."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.regression",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--update", action="store_true", help="store what is counted as the new baseline")
+    parser.add_argument("--update", action="store_true", help="store the counts as the new baseline")
     args = parser.parse_args()
     found = counts()
     if shutil.which("valgrind"):

@@ -1,9 +1,10 @@
-"""What benchmarks.speed found, as Markdown and as plots.
+"""Write the results of benchmarks.speed as Markdown and as plots.
 
     python -m benchmarks.speed.report SPEED.json [--against OLD.json] [--docs]
 
-Writes speed.md and plots beside the JSON; with --docs, the JSON as docs/benchmarks/speed.json, the plots beside it, and
-docs/benchmarks.md of them (`make bench-docs JSON=...`).
+Writes speed.md and plots beside the JSON. With --docs, writes the JSON to
+docs/benchmarks/speed.json, the plots beside it, and the page docs/benchmarks.md (`make bench-docs
+JSON=...`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from benchmarks.speed.tables import (
     of_files,
     of_goals,
     of_latency,
-    of_needed,
     of_start,
     of_what_is_missing,
     table,
@@ -31,8 +31,9 @@ from benchmarks.speed.words import FILES, SCHEMA, Found
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
-BUSY = 0.5  # a load over this: others were using the machine
-# Times as long for one and the same work between two cases as between two others: others were using its cores.
+BUSY = 0.5  # a larger load means that other programs used the machine
+# Ratio of the slowest to the fastest time of the same work between cases; a larger one means that
+# other programs used the cores.
 UNSTEADY = 1.25
 HOW = """*Whole*: from the start of the process to its end, start-up included. *Without start-up*: a process that has
 answered once, from the path to the answer. *Floor*: read the file, mix and resample it to 16 kHz mono, and
@@ -49,7 +50,7 @@ may be wrong, and the number of wrong labels is shown.
 
 
 def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
-    """Everything, as tables; `plots` is the folder of the plots, as a link begins."""
+    """Return all results as tables; `plots` is the prefix of links to the plots."""
     machine, cases = found["machine"], found["cases"]
     load = machine["load_before"]
     parts = [
@@ -68,7 +69,7 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
             parts.append(f"{head}{title}, times real time:\n\n{cells}")
         parts.append(f"![Throughput]({plots}throughput.png)\n")
     parts += [*of_files(cases.get("files", {})), *of_start(cases.get("start", {}), plots)]
-    parts += [*of_latency(cases.get("latency", {}), plots), *of_needed(found)]
+    parts += [*of_latency(cases.get("latency", {}), plots)]
     if files:
         cells = by_system(found, lambda one: f"{one['peak_bytes'] / 1e6:,.0f}" if "peak_bytes" in one else "")
         parts.append(
@@ -82,7 +83,9 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
 
 
 def unsteadiness(machine: Found) -> float:
-    """How many times as long one and the same work took at the slowest of the moments between cases; 1 of older runs."""
+    """Return the ratio of the slowest to the fastest time of the same work between cases; 1 for
+    older runs.
+    """
     times = machine.get("pace_s", [1.0])
     return float(max(times) / min(times))
 
@@ -97,12 +100,14 @@ def _pace(machine: Found) -> str:
 
 
 def comparison(found: Found, old: Found) -> str:
-    """Every system against itself in an earlier run, as ratios of times: others than ms-edge show how alike the machines were."""
+    """Return each system's times over those of an earlier run; systems other than ms-edge show how
+    alike the machines were.
+    """
     rows = []
     for case, systems in found["cases"].items():
         for name, one in systems.items():
             before = old["cases"].get(case, {}).get(name, {})
-            for kind in ("whole", "inside", "p50", "p99", "us", "peak_bytes"):
+            for kind in ("whole", "inside", "p50", "p99", "peak_bytes"):
                 if kind not in one or kind not in before or one.get("audio_s") != before.get("audio_s"):
                     continue
                 new, was = (
@@ -119,7 +124,7 @@ def comparison(found: Found, old: Found) -> str:
 
 
 def write(found: Found, folder: Path, old: Found | None = None) -> str:
-    """Write speed.md and the plots; returns the Markdown."""
+    """Write speed.md and the plots, and return the Markdown."""
     text = markdown(found, old)
     (folder / "speed.md").write_text(text, "utf-8")
     plot(found, folder)
@@ -138,12 +143,12 @@ run. On a deployed machine, run `ms-edge benchmark`; for a CUDA device, `python 
 
 
 def page(found: Found, old: Found | None = None) -> str:
-    """docs/benchmarks.md."""
+    """Return the text of docs/benchmarks.md."""
     return PAGE + markdown(found, old, plots="benchmarks/")
 
 
 def read(path: Path) -> Found:
-    """A speed.json. Raises OSError, or ValueError where it is none."""
+    """Read a speed.json. Raises OSError, or ValueError if it is none."""
     found: Any = json.loads(path.read_text("utf-8"))
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise ValueError(f"{path}: is not of benchmarks.speed ({SCHEMA}).")
@@ -151,7 +156,7 @@ def read(path: Path) -> Found:
 
 
 def main() -> int:
-    """Write anew what a JSON says."""
+    """Write the report of a JSON file."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.report",
         description=__doc__,

@@ -1,4 +1,4 @@
-"""The tables of what benchmarks.speed found."""
+"""The tables of the results of benchmarks.speed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from benchmarks.speed.words import FILES, OURS, STAGES, Found, enough, label_of
 from ms_train.tables import markdown_table
 
 FLOOR, IMPORTS = "floor", "import numpy, onnxruntime, soundfile"
-FEW = 5  # runs under which there are no quartiles
-# Times real time of whole commands where the goals were set.
+FEW = 5  # fewest runs for quartiles
+# Times real time of whole commands on the machine where the goals were set.
 THERE = {"10min": {"Opus analysis": 1705.0, "YAMNet": 885.0}, "1h": {"Opus analysis": 1600.0, "YAMNet": 900.0}}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     return markdown_table(head, rows, rule=" --- ") + "\n"
 
 
 def times_real(found: Found, kind: str) -> str:
-    """`4,750 [4,700, 4,800]` of audio seconds a second; empty where it was not measured."""
+    """Return audio seconds per second as `4,750 [4,700, 4,800]`, or an empty text if not measured."""
     if kind not in found:
         return "failed" if "failed" in found else ""
     audio_s, times = found["audio_s"], found[kind]
@@ -29,12 +29,12 @@ def times_real(found: Found, kind: str) -> str:
 
 
 def milliseconds(times: Found) -> str:
-    """`120 [118, 125]`."""
+    """Return milliseconds as `120 [118, 125]`."""
     return "{:.0f} [{:.0f}, {:.0f}]".format(*(1000 * times[name] for name in ("median", "q1", "q3")))
 
 
 def by_system(found: Found, cell: Callable[[Found], str]) -> str:
-    """A table with a line for each system and a column for each file."""
+    """Return a table with a row for each system and a column for each file."""
     cases = [case for case in FILES if case in found["cases"]]
     names = [name for name, facts in found["systems"].items() if "absent" not in facts]
     rows = [[name, *(cell(found["cases"][case].get(name, {})) for case in cases)] for name in names]
@@ -42,7 +42,7 @@ def by_system(found: Found, cell: Callable[[Found], str]) -> str:
 
 
 def goals(found: Found) -> Iterator[tuple[str, float, str, Callable[[float, float], bool], float | None]]:
-    """Case, goal, unit, how to compare, and what was measured, if it was."""
+    """Return the goals: case, goal, unit, comparison, and the measured value if there is one."""
     cases = found["cases"]
 
     def speed(case: str, kind: str) -> float | None:
@@ -112,8 +112,8 @@ def goals(found: Found) -> Iterator[tuple[str, float, str, Callable[[float, floa
 
 
 def of_goals(found: Found) -> Iterator[str]:
-    """Goals, and whether they are met."""
-    if found["quick"]:  # of other files
+    """Yield the table of goals and whether they are met."""
+    if found["quick"]:  # a quick run has other files
         return
     rows = []
     for name, goal, unit, met, value in goals(found):
@@ -127,7 +127,7 @@ def of_goals(found: Found) -> Iterator[str]:
 
 
 def _beside_peers(found: Found) -> Iterator[str]:
-    """The goals of throughput as ratios to peers, which do not depend on the machine."""
+    """Yield the goals of throughput as ratios to other systems, which do not depend on the machine."""
     peers = list(THERE["1h"])
     rows = []
     for what, case, kind, goal in (
@@ -152,7 +152,7 @@ def _beside_peers(found: Found) -> Iterator[str]:
 
 
 def of_files(files: Found) -> Iterator[str]:
-    """Many files in one command."""
+    """Yield the table of many files in one command."""
     if not files:
         return
     count = next((one["audio_s"] / 10 for one in files.values() if "audio_s" in one), 0)
@@ -165,7 +165,7 @@ def of_files(files: Found) -> Iterator[str]:
 
 
 def of_start(start: Found, plots: str) -> Iterator[str]:
-    """Cold starts."""
+    """Yield the table of cold starts."""
     if not start:
         return
     base = start.get(IMPORTS, {}).get("whole", {}).get("median")
@@ -182,7 +182,7 @@ def of_start(start: Found, plots: str) -> Iterator[str]:
 
 
 def of_latency(latency: Found, plots: str) -> Iterator[str]:
-    """Percentiles and stages."""
+    """Yield the tables of percentiles and stages."""
     timed = {name: one for name, one in latency.items() if "stages" in one}
     if not timed:
         return
@@ -207,24 +207,8 @@ def of_latency(latency: Found, plots: str) -> Iterator[str]:
     yield f"![Latency]({plots}latency.png)\n"
 
 
-def of_needed(found: Found) -> Iterator[str]:
-    """Stages next to what is needed."""
-    stages = {name: one for name, one in found["cases"].get("needed", {}).items() if "us" in one}
-    if not stages:
-        return
-    rows = [
-        [name, f"{one['us']:,.1f}", f"{one['needed_us']:,.1f}" if one["needed_us"] else "", one["needed"]]
-        for name, one in stages.items()
-    ]
-    yield (
-        "## Where the time goes\n\nOf a long recording, stage by stage, each alone: microseconds for a second of audio, next to the least "
-        f"that is needed on this core, whose large matrix product makes {found['machine']['gflops']:.0f} GFLOP/s:\n\n"
-        + table(["", "takes", "needed", "for"], rows)
-    )
-
-
 def of_environments(systems: Found) -> Iterator[str]:
-    """Installed sizes and versions."""
+    """Yield the tables of installed sizes and versions."""
     rows = []
     for name, facts in systems.items():
         if sizes := facts.get("installed_bytes"):
@@ -243,7 +227,7 @@ def of_environments(systems: Found) -> Iterator[str]:
 
 
 def of_what_is_missing(found: Found) -> Iterator[str]:
-    """What is absent, and what failed."""
+    """Yield the list of absent and failed systems."""
     said = [f"{name}: absent, {facts['absent']}" for name, facts in found["systems"].items() if "absent" in facts]
     for case, systems in found["cases"].items():
         said += [f"{name}, {case}: failed, {one['failed']}" for name, one in systems.items() if "failed" in one]

@@ -1,4 +1,7 @@
-"""Processes, timed: whole commands, and workers that answer one line with another. Each is pinned, with one thread in each library."""
+"""Time processes: whole commands, and workers that answer each line with a line.
+
+Each process is pinned to cores, with one thread in each library.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-TIMEOUT_S = 300.0  # of one file
+TIMEOUT_S = 300.0  # seconds for one file
 LIBRARIES = ("OMP", "OPENBLAS", "MKL")
 ONE_THREAD = {
     **{f"{library}_NUM_THREADS": "1" for library in LIBRARIES},
     **{f"TF_NUM_{kind}OP_THREADS": "1" for kind in ("INTRA", "INTER")},
 }
-# A process starts with the largest memory of the one it is forked from, and Linux never forgets: so a small one stands between.
-# Its own few MB are the least that can be seen.
+# On Linux, a process inherits the largest memory of its parent, so a small process starts the
+# measured one. Smaller values than that process's few MB cannot be measured.
 LAUNCHER = """
 import json, os, signal, sys, time
 out, cores, most, *command = sys.argv[1:]
@@ -43,12 +46,14 @@ with open(out, "w") as file:
 
 
 class BrokenError(Exception):
-    """A process that failed, or gave a wrong answer."""
+    """A process failed or gave a wrong answer."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A whole command: seconds from its start to its end, the most memory it held (bytes), what it printed, seconds of a core."""
+    """A finished command: seconds from start to end, peak memory in bytes, printed lines, CPU
+    seconds.
+    """
 
     wall_s: float
     peak_bytes: int
@@ -57,13 +62,15 @@ class Done:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What children are given: nothing of Python's from here, one thread in each library."""
+    """Return the environment of child processes: no Python variables of this process, one thread in
+    each library.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return {**kept, "TF_CPP_MIN_LOG_LEVEL": "3", **ONE_THREAD, **more}
 
 
 def whole(command: Sequence[str], given: str, cores: Sequence[int], env: Mapping[str, str]) -> Done:
-    """Run a command to its end. Raises BrokenError where it fails."""
+    """Run a command to its end. Raises BrokenError if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "measured"
         launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(out), ",".join(map(str, cores)), str(TIMEOUT_S)]
@@ -79,7 +86,7 @@ def whole(command: Sequence[str], given: str, cores: Sequence[int], env: Mapping
 
 
 class Worker:
-    """A process that stays: a line in, a line out. Leaving a `with` ends it."""
+    """A process that answers each line with a line until the end of a `with` block."""
 
     def __init__(self, command: Sequence[str], cores: Sequence[int], env: Mapping[str, str]) -> None:
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -89,7 +96,7 @@ class Worker:
         os.sched_setaffinity(self._process.pid, cores)
 
     def ask(self, line: str) -> tuple[float, str]:
-        """Seconds until the answer, and the answer. Raises BrokenError where none comes."""
+        """Return the seconds until the answer, and the answer. Raises BrokenError if there is none."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         late = threading.Timer(TIMEOUT_S, self._process.kill)
@@ -118,13 +125,15 @@ class Worker:
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Median and quartiles, and how many there are."""
+    """Return the median, the quartiles and the number of values."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
     return {"n": len(values), "median": middle, "q1": low, "q3": high}
 
 
 def pace(cores: Sequence[int]) -> float:
-    """Median seconds of one and the same piece of work: whether the machine keeps its pace."""
+    """Return the median seconds of a fixed piece of work, which shows whether the machine keeps its
+    pace.
+    """
     kept, times = os.sched_getaffinity(0), []
     frames = np.random.default_rng(0).normal(size=(200, 400)).astype(np.float32)
     os.sched_setaffinity(0, cores)
@@ -140,7 +149,7 @@ def pace(cores: Sequence[int]) -> float:
 
 
 def machine(cores: Sequence[int]) -> dict[str, Any]:
-    """What it is measured on."""
+    """Return a description of this machine."""
     cpu = platform.processor() or platform.machine()
     memory = 0
     for path, name in (("/proc/cpuinfo", "model name"), ("/proc/meminfo", "MemTotal")):

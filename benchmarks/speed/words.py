@@ -1,4 +1,4 @@
-"""What the tables and the plots of benchmarks.speed call things."""
+"""The names in the tables and plots of benchmarks.speed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Found = dict[str, Any]
 
 
 def label_of(found: Found, case: str) -> str:
-    """A case in words; of a quick run its files are shorter than its name says."""
+    """Return a case in words; in a quick run, files are shorter than its name says."""
     seconds = next((each["audio_s"] for each in found["cases"][case].values() if "audio_s" in each), None)
     words = FILES[case]
     return words if seconds is None or not found["quick"] else f"{seconds:g} s,{words.partition(',')[2]}"
 
 
 def enough(latency: Found, percentile: str) -> bool:
-    """Whether ten runs lie beyond a percentile: with fewer it is one run's."""
+    """Return whether at least ten runs lie beyond a percentile; with fewer, single runs decide it."""
     return bool(latency["runs"] * (100 - float(percentile)) >= 1000)

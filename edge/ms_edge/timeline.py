@@ -101,7 +101,7 @@ def segments(
     starts, names = _own_runs(scores, silent, labels, decision)
     smooth = min_duration_s > 0 and len(starts) > 1
     if smooth:
-        starts, names = _smoothed(starts, names, scores, silent, borders_s, labels, decision, min_duration_s, prior)
+        starts, names = _smoothed(names, scores, silent, borders_s, labels, decision, min_duration_s, prior)
     edges_s = borders_s[[*starts, len(scores)]].tolist()
     if smooth:
         edges_s = _moved(edges_s, names, min_duration_s, prior)
@@ -164,7 +164,6 @@ def _changes(rows: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def _smoothed(
-    starts: NDArray[np.intp],
     names: list[str],
     scores: Float32,
     silent: NDArray[np.bool_],
@@ -178,8 +177,7 @@ def _smoothed(
     states = list(dict.fromkeys(names))
     evidence = _log_probabilities(states, scores, silent, borders_s, labels, decision)
     costs = [prior.to_silence if state == SILENCE else prior.change for state in states]
-    own = np.repeat([states.index(name) for name in names], np.diff([*starts, len(scores)]))
-    path = best_path_near(own, starts, evidence, borders_s, min_duration_s, costs)
+    path = best_path(evidence, borders_s, min_duration_s, costs)
     starts = _changes(path[:, np.newaxis])
     return starts, [states[state] for state in path[starts]]
 
@@ -202,54 +200,6 @@ def _moved(edges_s: list[float], names: list[str], min_duration_s: float, prior:
         shift = sum(begins) / max(1, len(begins)) - sum(ends) / max(1, len(ends))
         moved[place] = round(edges_s[place] + min(max(shift, -slack[place - 1]), slack[place]), 3)
     return moved
-
-
-def best_path_near(
-    own: NDArray[np.intp],
-    starts: NDArray[np.intp],
-    evidence: NDArray[np.floating[Any]],
-    borders: NDArray[np.float64],
-    min_duration: float,
-    costs: Sequence[float],
-) -> NDArray[np.intp]:
-    """Do what `best_path` does, in less time if most runs of windows are long and certain.
-
-    `own` (windows,) is the most likely state of each window; `starts` (runs,) are the first windows
-    of the runs of equal states.
-
-    Take a part of a run whose evidence for the run's state is worth more than two changes, with the
-    minimum duration before and after it inside the run. A path that never has the run's state there
-    improves if it changes to that state and back, and no segment becomes too short. So every best
-    path has the run's state from the first to the last such part of the run. Only the windows
-    between such stretches are searched.
-    """
-    windows = len(own)
-    ends = np.append(starts[1:], windows)
-    longest = np.diff(borders).max()  # segments can be longer by one window, where they end
-    others = evidence.copy()
-    others[np.arange(windows), own] = -np.inf
-    ahead = evidence.max(axis=1) - others.max(axis=1)
-    gains = np.concatenate(([0.0], np.cumsum(np.maximum(ahead, 0), dtype=np.float64)))
-    worth = 2 * max(costs) + 1e-6
-
-    def first(values: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.intp]:
-        return np.minimum(np.searchsorted(values, least), windows)
-
-    def last(values: NDArray[np.float64], most: NDArray[np.float64]) -> NDArray[np.intp]:
-        return np.maximum(np.searchsorted(values, most, "right") - 1, 0)
-
-    at = first(borders, borders[starts] + min_duration + longest)
-    at = np.maximum(first(borders, borders[at] + min_duration), first(gains, gains[at] + worth))
-    enters = first(borders, borders[at] + min_duration)
-    at = last(borders, borders[ends] - min_duration - longest)
-    at = np.minimum(last(borders, borders[at] - min_duration), last(gains, gains[at] - worth))
-    leaves = last(borders, borders[at] - min_duration)
-    cuts = [cut for enter, leave in zip(enters, leaves, strict=True) if enter <= leave for cut in (enter, leave)]
-    path = own.copy()
-    around = [0, *cuts, len(own)]
-    for start, end in zip(around[::2], around[1::2], strict=True):
-        path[start:end] = best_path(evidence[start:end], borders[start : end + 1], min_duration, costs)
-    return path
 
 
 def _log_probabilities(

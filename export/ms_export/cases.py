@@ -1,6 +1,8 @@
-"""The cases that implementations are compared on: signals on which front ends part, at lengths and rates that find where.
+"""The cases that implementations are compared on: signals, lengths and rates that show where front
+ends differ.
 
-Every case is a recording as it comes, of any rate and length, with one or two channels: what is compared begins with it.
+Each case is a recording of any rate and length with one or two channels. The comparison begins with
+it.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ from ms_edge.features.spec import FrontEndSpec
 Float64 = NDArray[np.float64]
 
 SEED = 20_260_101
-LONG_CLIP_S = 10.0  # ten such clips would be minutes of every signal
+LONG_CLIP_S = 10.0  # ten clips longer than this would be minutes of each signal
 OTHER_RATES_HZ = (8_000, 16_000, 44_100, 48_000)
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One recording to compare: samples (n, channels) float32 at `sample_rate_hz`; `real` if somebody recorded it."""
+    """One recording to compare: samples (n, channels), float32, at `sample_rate_hz`. `real` says
+    that it is no synthetic signal.
+    """
 
     name: str
     samples: Float32
@@ -35,28 +39,29 @@ class Case:
 
 @dataclass(frozen=True)
 class Real:
-    """Recorded audio (n,) float32, mono, long enough for anything: it is tiled where it is too short."""
+    """Recorded mono audio (n,), float32. It is repeated if more samples are needed."""
 
     samples: Float32
     sample_rate_hz: int
 
     def of(self, length: int, sample_rate_hz: int) -> Float64:
-        """`length` samples of it at another rate."""
+        """Return `length` samples of it at another rate."""
         resampled = soxr.resample(self.samples.astype(np.float64), self.sample_rate_hz, sample_rate_hz, quality="VHQ")
         return np.resize(resampled, length)
 
 
 def clip_case(name: str, samples: Float32, sample_rate_hz: int, *, real: bool = False) -> Case:
-    """A mono clip (n,) as a case."""
+    """Return a mono clip (n,) as a case."""
     return Case(name, samples[:, np.newaxis], sample_rate_hz, real)
 
 
 def synthetic_signals(
     spec: FrontEndSpec, length: int, sample_rate_hz: int | None = None
 ) -> dict[str, Callable[[], Float64]]:
-    """Makers of signals (length,) at a rate (the spec's by default), by name: each shows what the others hide.
+    """Return functions that make signals (length,) at a rate (default: the spec's), by name.
 
-    Noise alone hides nearly everything: two transforms that differ at the foot of the window or in one bin agree on it.
+    Each signal shows errors that the others hide. Noise alone hides most errors: two transforms
+    that differ at the ends of the window or in one bin give nearly the same result for it.
     """
     rate_hz = sample_rate_hz or spec.sample_rate_hz
     time_s = np.arange(length) / rate_hz
@@ -77,12 +82,6 @@ def synthetic_signals(
 
     def noise() -> Float64:
         return np.random.default_rng(SEED).standard_normal(length)
-
-    def pink() -> Float64:
-        spectrum = np.fft.rfft(noise())
-        spectrum /= np.sqrt(np.maximum(1, np.arange(len(spectrum))))
-        signal = np.fft.irfft(spectrum, length)
-        return np.asarray(0.9 * signal / np.abs(signal).max())
 
     def chirp() -> Float64:
         duration_s = length / rate_hz  # from 20 Hz to Nyquist, exponentially
@@ -106,15 +105,25 @@ def synthetic_signals(
         "tone at -80 dBFS between bins": tone(bin_hz * (round(3000 / bin_hz) + 0.5), 1e-4),
         "tone over noise at -90 dB": lambda: 0.5 * tone(1000)() + 10 ** (-90 / 20) * noise(),
         "white noise": lambda: np.clip(0.25 * noise(), -1, 1),
-        "pink noise": pink,
+        "pink noise": lambda: _pink(noise()),
         "chirp": chirp,
         "clipped noise": lambda: np.clip(3 * noise(), -1, 1),
-        "alternating extremes": lambda: (-1.0) ** np.arange(length),
+        "alternating extremes": lambda: np.where(np.arange(length) % 2, -1.0, 1.0),
     }
 
 
+def _pink(noise: Float64) -> Float64:
+    """Return pink noise (n,) with a peak of 0.9, made of white noise (n,)."""
+    spectrum = np.fft.rfft(noise)
+    spectrum /= np.sqrt(np.maximum(1, np.arange(len(spectrum))))
+    signal = np.fft.irfft(spectrum, len(noise))
+    return np.asarray(0.9 * signal / np.abs(signal).max())
+
+
 def lengths(spec: FrontEndSpec, sample_rate_hz: int) -> dict[str, int]:
-    """Lengths in samples at a rate that attack the arithmetic of frames and windows, by name."""
+    """Return lengths in samples at a rate, by name: those at which the arithmetic of frames and
+    windows may be wrong.
+    """
     clip = round(spec.clip_s * sample_rate_hz)
     half = max(1, round(spec.frame_step / 2 * sample_rate_hz / spec.sample_rate_hz))
     return {
@@ -129,10 +138,13 @@ def lengths(spec: FrontEndSpec, sample_rate_hz: int) -> dict[str, int]:
 
 
 def grid(spec: FrontEndSpec, real: Mapping[str, Real], *, everything: bool = False) -> Iterator[Case]:
-    """All cases of signals x lengths x rates x channels; or, by default, so many that every pair of them meets.
+    """Yield cases of signals, lengths, rates and channels: with `everything` all combinations, else
+    enough to have every pair.
 
-    The rate goes round with the signal and the length, as in a Latin square: every signal meets every length, and each
-    of both every rate. Stereo is the same signal in one channel and a quarter of it in the other, so that a sum is no mean.
+    By default the rate changes with the signal and the length, as in a Latin square: each signal
+    occurs with each length, and each signal and each length with each rate. Stereo has the signal
+    in one channel and a quarter of it in the other, so that a sum of the channels differs from
+    their mean.
     """
     rates_hz = (spec.sample_rate_hz, *(rate for rate in OTHER_RATES_HZ if rate != spec.sample_rate_hz))
     names = [*synthetic_signals(spec, 1), *real]
@@ -154,9 +166,10 @@ def grid(spec: FrontEndSpec, real: Mapping[str, Real], *, everything: bool = Fal
 
 
 def cases_digest(names: Iterator[str] | list[str], data: Mapping[str, str]) -> str:
-    """SHA-256 over which cases were compared: their names, and the digests of the recordings they were cut from.
+    """Return a SHA-256 of the names of the cases that were compared and of the digests of their
+    recordings.
 
-    Not over their samples: a sine is not the same to the last bit on every processor.
+    Samples are not in it, because the last bits of a sine depend on the processor.
     """
     digest = hashlib.sha256()
     for name in names:

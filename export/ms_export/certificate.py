@@ -1,4 +1,6 @@
-"""What a comparison with TensorFlow found, for the model file and for people."""
+"""Report a comparison with TensorFlow: an entry in the model file, a page with a picture, and a
+table for the terminal.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,14 @@ VERSIONS = ("ms-edge", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", 
 
 
 def parity_entry(reports: Sequence[Report], data: dict[str, str]) -> dict[str, Any]:
-    """The `.parity` entry: what was compared, and of each stage the difference nearest to its tolerance, beside that.
+    """Return the `.parity` entry: what was compared, and for each stage the difference nearest to
+    its tolerance.
 
-    Of the model as it is served, and of its network under every optimisation level, batch and number of threads: the
-    references of another precision are in the report alone.
+    It covers the served model and its network with each optimisation level, batch size and number
+    of threads. The references in another precision are only in the report.
     """
-    # Not what other precisions and other devices give: the same run must give the same bytes on machines with a GPU too.
+    # Without other precisions and devices, because the same run must give the same bytes also on
+    # machines with a GPU.
     here = [r for r in reports if not r.name.endswith(("float64", SUFFIX)) and r.name not in (RUNS, RUNS_OF_KERAS)]
     findings = [f for report in here for f in report.findings]
     served = next(report for report in reports if report.name == SERVED)
@@ -40,7 +44,9 @@ def parity_entry(reports: Sequence[Report], data: dict[str, str]) -> dict[str, A
 
 
 def _steps(reports: Mapping[str, Report]) -> dict[str, Any]:
-    """Of a model that answers runs of windows: how far their scores are from those of single windows, and from Keras'."""
+    """Return, for a model that answers runs of windows, how far their scores are from those of
+    single windows and of Keras.
+    """
     if RUNS not in reports:
         return {}
     runs = reports[RUNS]
@@ -55,10 +61,12 @@ def _steps(reports: Mapping[str, Report]) -> dict[str, Any]:
 
 
 def _names(report: Report) -> list[str]:
+    """Return the names of the cases of a report, sorted."""
     return sorted({finding.case for finding in report.findings})
 
 
 def _stages(findings: Sequence[Finding], *, resampled: bool) -> dict[str, Any]:
+    """Return for each stage the difference that is nearest to its tolerance, and that tolerance."""
     found = {}
     for stage in STAGES:
         of_stage = [f.deviation for f in findings if f.stage == stage and f.resampled == resampled]
@@ -72,7 +80,9 @@ def _stages(findings: Sequence[Finding], *, resampled: bool) -> dict[str, Any]:
 
 
 def write(reports: Sequence[Report], model: Model, path: Path, source: str) -> None:
-    """Write the report of a comparison to `path` (Markdown), and its picture beside it as a PNG of the same name."""
+    """Write the report of a comparison to `path` (Markdown), and its picture beside it to a PNG of
+    the same name.
+    """
     title = Path(model.path).name
     facts = {
         "model": f"{_cell(model.metadata.recipe)}, SHA-256 `{model.sha256}`",
@@ -86,7 +96,9 @@ def write(reports: Sequence[Report], model: Model, path: Path, source: str) -> N
 
 
 def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[str, str]) -> str:
-    """The report: what was compared, with what, and the worst case of each stage for every implementation."""
+    """Return the report as Markdown: what was compared, and the worst case of each stage of each
+    implementation.
+    """
     served = next((report for report in reports if report.name.endswith(SERVED)), reports[0])
     lines = [
         f"# Parity with TensorFlow: {title}",
@@ -97,16 +109,16 @@ def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[st
         "",
         *(f"* {name}: {value}" for name, value in facts.items()),
         "",
-        "`samples` and `spectrum` are relative to the largest magnitude, `logits` to the largest logit (or 1), `features` and `scores`"
-        " absolute, `label` is the share"
-        " of windows with another label (those near a border aside). *Resampled* cases came at another rate than the model's: both"
-        " sides resample, with different filters, and are compared where both let through. *Same features*: the Keras network was given"
-        " the features that the implementation computed, on the real recordings, so that only the two networks differ.",
+        "Differences of `samples` and `spectrum` are relative to the largest magnitude, those of `logits` to the largest logit (or 1);"
+        " those of `features` and `scores` are absolute. `label` is the share of windows with another label, without windows near a"
+        " border between labels. *Resampled* cases have another rate than the model: both sides resample with different filters, and"
+        " are compared at the frequencies that both let through. *Same features*: for real recordings, the Keras network also got the"
+        " features that the implementation computed, so that only the two networks differ.",
         *(
             [
                 "",
-                f"The model also answers runs of windows that share their frames. *{RUNS}*: the scores of every window of such a run"
-                f" beside those of the window alone. *{RUNS_OF_KERAS}*: beside those of the Keras network on the same run.",
+                f"The model also answers runs of windows that share their frames. *{RUNS}*: the scores of each window of such a run"
+                f" are compared with those of the window alone. *{RUNS_OF_KERAS}*: they are compared with those of Keras on the same run.",
             ]
             if any(report.name == RUNS for report in reports)
             else []
@@ -139,8 +151,8 @@ def _cell(text: str) -> str:
 
 
 def draw(reports: Sequence[Report], path: Path, title: str) -> None:
-    """A PNG of how the differences of every case are distributed, stage by stage, with the tolerances."""
-    from matplotlib.figure import Figure  # not pyplot: no state, no display
+    """Write a PNG with the differences of all cases at each stage, and the tolerances."""
+    from matplotlib.figure import Figure  # not pyplot, which has global state and may need a display
 
     stages = [stage for stage in STAGES if stage != "label"]
     figure = Figure(figsize=(16, 8), layout="constrained")
@@ -157,7 +169,8 @@ def draw(reports: Sequence[Report], path: Path, title: str) -> None:
                 bounded = np.isfinite(found[0].tolerance)
                 tolerance = max(d.tolerance for d in found) if bounded else 1.0
                 least, most = tolerance * 1e-6, tolerance * 100
-                # One line for all: what has a narrower tolerance is drawn as near to it as it is to its own.
+                # There is one line for all tolerances: a difference with a smaller tolerance is
+                # scaled up to the largest one.
                 scaled = [d.largest * (tolerance / d.tolerance if bounded else 1) for d in found]
                 largest = np.clip([least if value == 0 else value for value in scaled], least, most)
                 largest = np.nan_to_num(largest, nan=most)
@@ -174,7 +187,9 @@ def draw(reports: Sequence[Report], path: Path, title: str) -> None:
 
 
 def table(reports: Sequence[Report]) -> str:
-    """The same for a terminal: one line an implementation, its largest difference at each stage and whether it passed."""
+    """Return a table for the terminal: one line per implementation, with its largest difference at
+    each stage.
+    """
     stages = [stage for stage in STAGES if any(f.stage == stage for report in reports for f in report.findings)]
     width = max(len(report.name) for report in reports) + 2
     lines = [

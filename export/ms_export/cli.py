@@ -1,13 +1,14 @@
-"""`ms-export`: parse, call, print."""
+"""`ms-export`: parse arguments into options, call, print."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ms_edge.errors import UsageError
 from ms_train.console import add_data_arguments, run
@@ -18,63 +19,148 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ms-export` and return its exit code."""
-    args = parser().parse_args(arguments)
-    return run("ms-export", "cpu,export", partial(args.run, args))
+    args = vars(parser().parse_args(arguments))
+    options, command = args.pop("options"), args.pop("command")
+    return run("ms-export", "cpu,export", partial(command, options(**args)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """The options that name the trained model, and the recordings to compare it with.
+
+    `run` is a run folder or a Keras model; `spec`, `labels` and `decision` describe a Keras model.
+    """
+
+    run: Path
+    spec: Path | None
+    labels: str | None
+    decision: str | None
+    data: str | None
+    archive: Path | None
+
+    def load(self) -> Run:
+        """Read the trained model. Raises UsageError if the options do not fit what `run` is."""
+        from ms_export.source import Run
+
+        given = [name for name in ("spec", "labels", "decision") if getattr(self, name)]
+        if self.run.is_dir():
+            if given:
+                raise UsageError(f"{self.run}: a run folder states its spec and labels; leave out --{given[0]}.")
+            return Run.load(self.run)
+        if not (self.spec and self.labels):
+            raise UsageError(f"{self.run}: not a run folder; for a Keras model, also give --spec and --labels.")
+        labels = tuple(label.strip() for label in self.labels.split(","))
+        return Run.of_keras(self.run, self.spec, labels, self.decision or "exclusive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(SourceOptions):
+    """The options of `ms-export convert`."""
+
+    out: Path
+    input: str
+    window: float | None
+    license: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(SourceOptions):
+    """The options of `ms-export check`."""
+
+    model: Path
+    all: bool
+    report: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOptions:
+    """The options of `ms-export quantize`."""
+
+    model: Path
+    against: Path
+    out: Path
+    data: str | None
+    archive: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonOptions:
+    """The options of `ms-export triton`."""
+
+    repository: Path
+    model: Path
+    name: str | None
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `ms-export`."""
     whole = argparse.ArgumentParser(prog="ms-export", description="Turn trained models into ONNX files, with proof.")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
+    _add_convert(commands)
+    _add_check(commands)
+    _add_quantize(commands)
+    _add_triton(commands)
+    return whole
+
+
+def _add_convert(commands: Any) -> None:
     convert = commands.add_parser(
         "convert",
         help="convert a run folder or a Keras model, and compare the result with TensorFlow",
-        description="Convert a run folder of ms-train, or a Keras model trained elsewhere on a front end of ours, to one ONNX file."
-        " It is written only if what is served equals TensorFlow, with a report of that beside it.",
+        description="Convert a run folder of ms-train, or a Keras model that was trained elsewhere on features of ms-edge's front"
+        " end, to one ONNX file. It is written only if the served model equals TensorFlow. A report of the comparison is written"
+        " beside it.",
         epilog="examples: ms-export convert runs/a -o a.onnx\n"
         "          ms-export convert mine.keras --spec spec.json --labels music,speech --data folder:clips -o mine.onnx",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_run_arguments(convert, "source")
+    _add_source_arguments(convert, "run")
     convert.add_argument("-o", "--out", type=Path, required=True, help="the ONNX file to write")
     convert.add_argument(
         "--input",
         choices=["features", "waveform"],
         default="features",
-        help="what the model takes: features, computed outside it as ms-edge does (default), or the waveform, with the "
-        "front end in the graph, for GPUs, servers and other languages",
+        help="input of the model: features, which ms-edge computes outside it (default), or the waveform, with the front end in"
+        " the graph, for GPUs, servers and other languages",
     )
     convert.add_argument(
         "--window",
         type=float,
         metavar="SECONDS",
-        help="of audio that the network sees at once, where it takes any number of frames (default: the recipe's)",
+        help="length of audio that the network gets at once, if it takes any number of frames (default: the recipe's)",
     )
     convert.add_argument("--license", default="unspecified", help="licence of the model, for its metadata")
-    convert.set_defaults(run=_convert)
+    convert.set_defaults(command=_convert, options=ConvertOptions)
+
+
+def _add_check(commands: Any) -> None:
     check = commands.add_parser(
         "check",
-        help="compare a model file with the run it came from",
-        description="Compare a model file with TensorFlow, stage by stage: every transform, optimisation level, batch and number of"
-        " threads, on real recordings and a grid of signals, lengths and rates. Exits 1 if anything is out of tolerance.",
+        help="compare a model file with the run it was converted from",
+        description="Compare a model file with TensorFlow, stage by stage: each transform, optimisation level, batch size and number"
+        " of threads, on real recordings and on a grid of signals, lengths and rates. Exits 1 if a difference is over its tolerance.",
         epilog="example: ms-export check a.onnx --against runs/a",
     )
     check.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that ms-export made")
-    _add_run_arguments(check, "--against")
-    check.add_argument("--all", action="store_true", help="the whole grid, not every pair of its values once (minutes)")
+    _add_source_arguments(check, "--against")
     check.add_argument(
-        "--report", type=Path, metavar="FILE.md", help="write the findings there, and a picture beside it"
+        "--all", action="store_true", help="compare on the whole grid (minutes), not only on each pair of its values"
     )
-    check.set_defaults(run=_check)
+    check.add_argument(
+        "--report", type=Path, metavar="FILE.md", help="write a report to this file, and a picture beside it"
+    )
+    check.set_defaults(command=_check, options=CheckOptions)
 
+
+def _add_quantize(commands: Any) -> None:
     quantize = commands.add_parser(
         "quantize",
-        help="make a model smaller, int8 and fp16, and say what it costs",
-        description="Write int8 and fp16 variants of a model, each measured beside it on the run's validation clips; one that "
-        "loses more than 0.5 points of accuracy is not written.",
+        help="write smaller variants of a model, int8 and fp16, and print what they cost",
+        description="Write int8 and fp16 variants of a model and compare each with the model on the run's validation clips. A variant"
+        " that loses more than 0.5 points of accuracy is not written.",
         epilog="example: ms-export quantize a.onnx --against runs/a -o small",
     )
-    quantize.add_argument("model", type=Path, metavar="MODEL", help="what ms-export convert wrote")
+    quantize.add_argument("model", type=Path, metavar="MODEL", help="a model that ms-export convert wrote")
     quantize.add_argument(
         "--against", type=Path, required=True, metavar="RUN", help="the run folder it was converted from"
     )
@@ -82,84 +168,78 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--out", type=Path, required=True, help="folder for MODEL-int8.onnx and MODEL-fp16.onnx"
     )
     add_data_arguments(quantize, required=False, note="; default: the run's own")
-    quantize.set_defaults(run=_quantize)
+    quantize.set_defaults(command=_quantize, options=QuantizeOptions)
+
+
+def _add_triton(commands: Any) -> None:
     triton = commands.add_parser(
         "triton",
         help="write a model repository for NVIDIA Triton or KServe",
         description="Write DIR/NAME/ with configuration, labels and model, for NVIDIA Triton and other KServe v2 servers.",
         epilog="example: ms-export triton models --model a.onnx",
     )
-    triton.add_argument("repository", type=Path, metavar="DIR", help="the model repository; made where there is none")
+    triton.add_argument(
+        "repository", type=Path, metavar="DIR", help="the model repository; created if it does not exist"
+    )
     triton.add_argument(
         "--model", type=Path, metavar="FILE", required=True, help="a model made by ms-export convert --input waveform"
     )
     triton.add_argument("--name", help="the model's name on the server (default: its recipe)")
-    triton.set_defaults(run=_triton)
-    return whole
+    triton.set_defaults(command=_triton, options=TritonOptions)
 
 
-def _add_run_arguments(parser: argparse.ArgumentParser, name: str) -> None:
-    required = {"required": True} if name.startswith("-") else {}
-    parser.add_argument(
-        name, type=Path, metavar="RUN", help="a run folder of ms-train fit, or a Keras model (.keras)", **required
-    )
-    parser.add_argument("--spec", type=Path, metavar="FILE", help="of a Keras model: its front-end spec, as JSON")
-    parser.add_argument("--labels", metavar="A,B", help="of a Keras model: its labels, in the order of its outputs")
-    parser.add_argument(
+def _add_source_arguments(to: argparse.ArgumentParser, name: str) -> None:
+    """Add the arguments of SourceOptions; `name` is that of the run, an option if it begins with
+    `-`.
+    """
+    text = "a run folder of ms-train fit, or a Keras model (.keras)"
+    if name.startswith("-"):
+        to.add_argument(name, dest="run", type=Path, metavar="RUN", help=text, required=True)
+    else:
+        to.add_argument(name, type=Path, metavar="RUN", help=text)
+    to.add_argument("--spec", type=Path, metavar="FILE", help="front-end spec of a Keras model, as JSON")
+    to.add_argument("--labels", metavar="A,B", help="labels of a Keras model, in the order of its outputs")
+    to.add_argument(
         "--decision",
         choices=("exclusive", "independent"),
-        help="of a Keras model: whether one label excludes the others (default), or each is a question of its own",
+        help="decision of a Keras model: one label excludes the others (default), or each label is decided alone",
     )
-    add_data_arguments(parser, required=False, note="; default: the run's held-out recordings")
+    add_data_arguments(to, required=False, note="; default: the run's held-out recordings")
 
 
-def _load(path: Path, args: argparse.Namespace) -> Run:
-    from ms_export.source import Run
-
-    given = [name for name in ("spec", "labels", "decision") if getattr(args, name)]
-    if path.is_dir():
-        if given:
-            raise UsageError(f"{path}: a run folder says its spec and labels itself; leave out --{given[0]}.")
-        return Run.load(path)
-    if not (args.spec and args.labels):
-        raise UsageError(f"{path}: not a run folder; of a Keras model, give --spec and --labels too.")
-    labels = tuple(label.strip() for label in args.labels.split(","))
-    return Run.of_keras(path, args.spec, labels, args.decision or "exclusive")
-
-
-def _convert(args: argparse.Namespace) -> int:
+def _convert(options: ConvertOptions) -> int:
     from ms_export.certificate import table
     from ms_export.convert import convert
 
-    run = _load(args.source, args)
+    run = options.load()
     reports = convert(
-        run if args.window is None else run.in_windows_of(args.window),
-        args.out,
-        data=args.data,
-        archive=args.archive,
-        licence=args.license,
-        input=args.input,
+        run if options.window is None else run.in_windows_of(options.window),
+        options.out,
+        data=options.data,
+        archive=options.archive,
+        licence=options.license,
+        input=options.input,
     )
     print(table(reports))
-    print(f"{args.out}: {args.out.stat().st_size:,} bytes, and beside it its certificate")
+    print(f"{options.out}: {options.out.stat().st_size:,} bytes, and beside it its certificate")
     return 0
 
 
-def _check(args: argparse.Namespace) -> int:
+def _check(options: CheckOptions) -> int:
     from ms_edge.model.session import Model
     from ms_export import certificate
     from ms_export.convert import compare, require_golden, require_same, source_of
 
-    if args.report and (args.report.suffix != ".md" or not args.report.parent.is_dir()):
-        raise UsageError(f"{args.report}: give --report a file that ends in .md, in a folder that exists.")
-    run = _load(args.against, args)
-    model = Model.load(args.model, "cpu")
+    if options.report and (options.report.suffix != ".md" or not options.report.parent.is_dir()):
+        raise UsageError(f"{options.report}: give --report a file that ends in .md, in a folder that exists.")
+    run = options.load()
+    model = Model.load(options.model, "cpu")
     run = require_same(model, run)
-    recordings = run.held_out(args.data, args.archive)
-    reports = compare(run, args.model, recordings, everything=args.all)
+    recordings = run.held_out(options.data, options.archive)
+    reports = compare(run, options.model, recordings, everything=options.all)
     print(certificate.table(reports))
-    if args.report:
-        certificate.write(reports, model, args.report, source_of(recordings, args.data))
+    if options.report:
+        certificate.write(reports, model, options.report, source_of(recordings, options.data))
     for report in reports:
         if not report.passed:
             print(f"ms-export: {report.describe()}.", file=sys.stderr)
@@ -167,17 +247,15 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if all(report.passed for report in reports) else 1
 
 
-def _quantize(args: argparse.Namespace) -> int:
+def _quantize(options: QuantizeOptions) -> int:
     from ms_export.quantize import MAX_LOSS_POINTS, TIMED_BATCHES, quantize
 
-    variants = quantize(args.model, args.against, args.out, data=args.data, archive=args.archive)
+    variants = quantize(options.model, options.against, options.out, data=options.data, archive=options.archive)
     speeds = "".join(f"{f'CLIPS/S BY {batch}':>15}{'X FP32':>8}" for batch in TIMED_BATCHES)
     print(f"{'VARIANT':<8}{'BYTES':>12}{'VAL ACCURACY':>14}{'POINTS':>8}{'OTHER LABELS':>14}{speeds}")
     for variant in variants:
         found = variant.judgement
-        speeds = "".join(
-            f"{rate:>15,.0f}{ratio:>8.2f}" for rate, ratio in zip(variant.clips_per_s, variant.speed, strict=True)
-        )
+        speeds = "".join(f"{speed.clips_per_s:>15,.0f}{speed.of_fp32:>8.2f}" for speed in variant.speeds)
         print(
             f"{variant.name:<8}{variant.size:>12,}{found.accuracy:>14.3%}{0 - found.lost_points:>+8.3f}{found.other_labels:>14,}{speeds}"
         )
@@ -194,10 +272,10 @@ def _quantize(args: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
-def _triton(args: argparse.Namespace) -> int:
+def _triton(options: TritonOptions) -> int:
     from ms_export.triton import write_repository
 
-    print(write_repository(args.repository, args.model, args.name))
+    print(write_repository(options.repository, options.model, options.name))
     return 0
 
 

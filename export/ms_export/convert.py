@@ -1,4 +1,6 @@
-"""A run folder to one self-describing ONNX file, or to nothing where TensorFlow and the edge runtime part."""
+"""Convert a run to one self-describing ONNX file, if the edge runtime gives the results of
+TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import onnx
 import tensorflow as tf
 
 from ms_edge.errors import MsEdgeError, UsageError, first_line
@@ -35,30 +38,20 @@ def convert(
     licence: str = "unspecified",
     input: str = FEATURES,
 ) -> list[Report]:
-    """Convert a run to the model file `out`, checking what is served against TensorFlow from the recording on.
+    """Convert a run to the model file `out` and return the reports of its comparison with
+    TensorFlow.
 
-    `input` is what the model takes: `features`, or the `waveform`, with the front end in the graph.
-    The file appears whole and only if every stage of every case is within its tolerance: real clips held out from training,
-    and the grid. Beside it a report, `NAME.parity.md` and `.parity.png`. Raises ExportError(`no-parity`) otherwise; then
-    nothing is written.
+    `input` is the input of the model: `features`, or the `waveform`, with the front end in the
+    graph. The served model is compared from the recording on, on real clips held out from training
+    and on the grid. The file is written atomically, and only if each stage of each case is within
+    its tolerance, together with a report, `NAME.parity.md` and `.parity.png`. Otherwise raises
+    ExportError(`no-parity`) and writes nothing.
     """
     report = out.with_name(f"{out.stem if out.suffix == '.onnx' else out.name}.parity.md")
     targets = (out, report, report.with_suffix(".png"))
     if any(path.is_dir() for path in targets) or not out.parent.is_dir():
         raise UsageError(f"{out}: give -o a file in a folder that exists.")
-    try:
-        stepped = steps.stepped(run)
-        if stepped:
-            graph = to_onnx(stepped.network, (None, run.spec.bins), run.recipe)
-        else:
-            graph = to_onnx(run.network, run.spec.feature_shape, run.recipe)
-    except MsEdgeError:
-        raise
-    except Exception as error:  # TensorFlow, tf2onnx, onnx and onnxruntime raise what they like
-        raise ExportError("bad-network", f"{run.recipe}: cannot be converted to ONNX ({first_line(error)}).") from error
-    if input == WAVEFORM:
-        graph = with_front_end(run.spec, graph)
-    step_frames = stepped.step_frames if stepped and input == FEATURES else None
+    graph, step_frames = _graph(run, input)
     recordings = run.held_out(data, archive)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         partial = Path(scratch) / out.name
@@ -72,27 +65,53 @@ def convert(
             parity = certificate.parity_entry(reports, digests)
             partial.write_bytes(metadata.embed(graph, metadata.entries(run, licence, parity, TOLERANCES, step_frames)))
             model = Model.load(partial, "cpu")
-        except MsEdgeError as error:  # of the file that it would have become
+        except MsEdgeError as error:  # name the file that was asked for
             error.message = error.message.replace(str(partial), str(out))
             raise
         require_golden(model)
         certificate.write(reports, model, Path(scratch) / report.name, source_of(recordings, data))
-        for path in targets[1:]:  # no model ever stands beside the certificate of another
+        for path in targets[1:]:  # so that no model is ever beside the report of another
             path.unlink(missing_ok=True)
         for path in targets:
             os.replace(Path(scratch) / path.name, path)
     return reports
 
 
+def _graph(run: Run, input: str) -> tuple[onnx.ModelProto, int | None]:
+    """Return the graph of a run, and the frames between two windows if the graph takes runs of
+    windows.
+
+    Raises ExportError(`bad-network`) if the network cannot be converted.
+    """
+    try:
+        stepped = steps.stepped(run)
+        if stepped:
+            graph = to_onnx(stepped.network, (None, run.spec.bins), run.recipe)
+        else:
+            graph = to_onnx(run.network, run.spec.feature_shape, run.recipe)
+    except MsEdgeError:
+        raise
+    except Exception as error:  # TensorFlow, tf2onnx, onnx and onnxruntime raise many types
+        raise ExportError("bad-network", f"{run.recipe}: cannot be converted to ONNX ({first_line(error)}).") from error
+    if input == WAVEFORM:
+        return with_front_end(run.spec, graph), None
+    return graph, stepped.step_frames if stepped else None
+
+
 def require_golden(model: Model) -> None:
-    """Raise ExportError(`no-parity`) where a model does not give its own golden vector's answers here."""
+    """Raise ExportError(`no-parity`) if a model does not give the results of its golden vector on
+    this machine.
+    """
     for stage, found in golden_deviations(model).failed.items():
         raise ExportError("no-parity", f"{model.path}: the golden vector's {stage} differ by {found}.")
 
 
 def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, everything: bool = False) -> list[Report]:
-    """Hold a model file to the run it came from: one report for each way to run it, over real clips and the grid."""
-    # The same differences in every process: how TensorFlow parts a sum over its threads is else left to chance.
+    """Compare a model file with its run, on real clips and the grid; return one report for each
+    implementation.
+    """
+    # Without this, TensorFlow divides sums among its threads at random, and the differences vary
+    # from process to process.
     tf.config.experimental.enable_op_determinism()
     model = Model.load(path, "cpu")
     spec = model.metadata.spec
@@ -108,9 +127,9 @@ def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, eve
 
 
 def require_same(model: Model, run: Run) -> Run:
-    """The run, in the windows that a model file made from it is served in.
+    """Return the run with the window length of a model file that was made from it.
 
-    Raises ExportError(`wrong-run`) where the file was not made from this run.
+    Raises ExportError(`wrong-run`) if the file was not made from this run.
     """
     if run.any_length:
         run = run.in_windows_of(model.metadata.spec.clip_s)
@@ -134,6 +153,6 @@ def _text(value: str | tuple[str, ...]) -> str:
 
 
 def source_of(recordings: dict[str, list[Recording]], data: str | None) -> str:
-    """Where the real recordings of a comparison came from, in words."""
+    """Return in words where the real recordings of a comparison came from."""
     counts = ", ".join(f"{len(found):,} of {label}" for label, found in recordings.items())
     return f"{counts} ({'named for it' if data else 'held out from training'})" if counts else "none"

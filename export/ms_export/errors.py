@@ -1,4 +1,6 @@
-"""The error of the export commands: it has a code of `ms_edge.errors.ERROR_CODES` and one sentence for a person."""
+"""The error of the export commands: it has a code of `ms_edge.errors.ERROR_CODES` and one sentence
+for a person.
+"""
 
 from __future__ import annotations
 
@@ -6,4 +8,6 @@ from ms_edge.errors import MsEdgeError
 
 
 class ExportError(MsEdgeError):
-    """A network cannot be converted to a model file, or the file does not give the network's answers."""
+    """A network cannot be converted to a model file, or the file does not give the network's
+    answers.
+    """

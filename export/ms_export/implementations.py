@@ -1,4 +1,6 @@
-"""What claims to equal TensorFlow: other transforms, the model as it is served, its network under every option."""
+"""The implementations that must equal TensorFlow: other transforms, the model as served, and its
+network with every option.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from ms_export.waveform import computed_features
 
 
 def edge_front_end(spec: FrontEndSpec, front_end: FrontEnd | None = None) -> Callable[[Case], Stages]:
-    """What a deployed machine computes up to the features: streaming resampler, windows, NumPy in float32."""
+    """Return a function that computes the stages up to the features as a deployed machine does:
+    soxr streams, NumPy in float32.
+    """
     front_end = front_end or FrontEnd(spec)
 
     def stages(case: Case) -> Stages:
@@ -42,7 +46,11 @@ def edge_front_end(spec: FrontEndSpec, front_end: FrontEnd | None = None) -> Cal
 
 
 def double_front_end(spec: FrontEndSpec) -> Callable[[Case], Stages]:
-    """SciPy in float64, from the reference's windows: says which of two float32 transforms is the one that is off."""
+    """Return a function that computes spectra and features with SciPy in float64.
+
+    If two float32 transforms differ, it shows which one is wrong. It takes the windows of the
+    reference.
+    """
     source = Reference(spec)
     seen = min(spec.frame_length, spec.fft_length)
     window = hann_window(spec.frame_length)[:seen]
@@ -66,7 +74,9 @@ def double_front_end(spec: FrontEndSpec) -> Callable[[Case], Stages]:
 
 
 def graph_front_end(spec: FrontEndSpec, content: bytes) -> Callable[[Case], Stages]:
-    """What a model file that takes the waveform computes within, of the windows that a deployed machine cuts."""
+    """Return a function that gives what a waveform model computes inside, for the windows that a
+    deployed machine cuts.
+    """
     computed = computed_features(content)
 
     def stages(case: Case) -> Stages:
@@ -79,9 +89,10 @@ def graph_front_end(spec: FrontEndSpec, content: bytes) -> Callable[[Case], Stag
 
 
 class OnnxNetwork:
-    """The network of a model file under session options of one's own: inputs to (logits, scores).
+    """The network of a model file with chosen session options, from inputs to logits and scores.
 
-    Of a network that answers runs of windows, the windows of all runs, one after the other.
+    If the network answers runs of windows, the rows of its results are the windows of all runs, in
+    order.
     """
 
     def __init__(
@@ -103,18 +114,21 @@ class OnnxNetwork:
         self._batch = batch
 
     def __call__(self, inputs: Array) -> tuple[Array, Array]:
-        """Logits (n, outputs) and scores (n, labels); each batch is filled up with its own rows to the size asked for."""
+        """Return logits (n, outputs) and scores (n, labels). A smaller last batch is filled up with
+        its own rows.
+        """
 
         def run(batch: Array) -> tuple[Array, Array]:
             full = np.resize(batch, (self._batch, *batch.shape[1:]))
             logits, scores = self._session.run(["logits", "scores"], {self._input: full})
-            return tuple(found[: len(batch)].reshape(-1, found.shape[-1]) for found in (logits, scores))
+            first, second = (found[: len(batch)].reshape(-1, found.shape[-1]) for found in (logits, scores))
+            return first, second
 
         return in_batches(run, inputs, self._batch)
 
 
 def with_logits_output(content: bytes) -> bytes:
-    """A model file with what goes into its last sigmoid or softmax as another output, `logits`."""
+    """Return a model file with another output, `logits`: the input of its last sigmoid or softmax."""
     graph = onnx.load_from_string(content)
     last = next((node for node in reversed(graph.graph.node) if node.op_type in ("Sigmoid", "Softmax")), None)
     if last is None:
@@ -126,7 +140,7 @@ def with_logits_output(content: bytes) -> bytes:
         if node is not last:
             node.input[:] = ["logits" if given == name else given for given in node.input]
     graph.graph.output.append(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None))
-    return graph.SerializeToString()
+    return bytes(graph.SerializeToString())
 
 
 def served(
@@ -134,7 +148,9 @@ def served(
     network: Callable[[Array], tuple[Array, Array]] | None = None,
     front_end: Callable[[Case], Stages] | None = None,
 ) -> Callable[[Case], Stages]:
-    """A model as it is served, from the recording on; `network`, where given, computes its logits and scores instead."""
+    """Return a function that computes all stages as a served model does; `network`, if given,
+    computes logits and scores instead.
+    """
     metadata = model.metadata
     front_end = front_end or edge_front_end(metadata.spec)
 
@@ -152,9 +168,11 @@ def served(
 
 
 def implementations(model: Model, content: bytes, *, everything: bool = False) -> list[Implementation]:
-    """All that must equal TensorFlow where a model is served: transforms, optimisation levels, batches, threads.
+    """Return all implementations for a model: transforms, optimisation levels, batch sizes, numbers
+    of threads, devices.
 
-    Of an int8 or fp16 variant, its labels alone. `everything`: every option of the network on every case, not on each fourth or eighth.
+    An int8 or fp16 variant has only one, as served, whose labels are compared. With `everything`,
+    each option of the network is compared on all cases, not on every fourth or eighth.
     """
     spec = model.metadata.spec
     if variant := model.metadata.parity.get("variant"):
@@ -164,7 +182,7 @@ def implementations(model: Model, content: bytes, *, everything: bool = False) -
             )
         ]
     stages_of = graph_front_end(spec, content) if model.input == WAVEFORM else edge_front_end(spec)
-    front_end = lru_cache(maxsize=1)(stages_of)  # one case goes through all of them
+    front_end = lru_cache(maxsize=1)(stages_of)  # all implementations get the same case in turn
 
     def network(
         name: str,
@@ -185,14 +203,15 @@ def implementations(model: Model, content: bytes, *, everything: bool = False) -
             provider=(provider, CUDA_OPTIONS if provider == CUDA else {}),
         )
         for provider in onnxruntime.get_available_providers()
-        if provider not in (CPU, "AzureExecutionProvider")  # which is a service, not a device
+        if provider not in (CPU, "AzureExecutionProvider")  # the latter is a service, not a device
     ]
     return [
         Implementation("tf.signal, float64", Reference(spec, dtype="float64"), resampled=None),
         Implementation("NumPy/SciPy, float64", double_front_end(spec), resampled=None),
         Implementation(SERVED, served(model, front_end=front_end), TOLERANCES, network=NETWORK_TOLERANCES),
         network("all optimisations", resampled=RESAMPLED),
-        # The served way and its logits on every case; what could only be wrong in the same kernels on fewer, since networks cost most.
+        # These use mostly the same kernels and networks cost most of the time, so they get fewer
+        # cases.
         network("extended optimisations", every=4, level="ORT_ENABLE_EXTENDED"),
         network("basic optimisations", every=4, level="ORT_ENABLE_BASIC"),
         network("no optimisations", every=4, level="ORT_DISABLE_ALL"),

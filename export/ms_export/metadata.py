@@ -1,4 +1,6 @@
-"""What ms-export writes into a model file, for `ms_edge.model.metadata` to read."""
+"""Make the metadata of a model file, which `ms_edge.model.metadata` reads, and write it into the
+file.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,14 @@ GOLDEN_SEED = 20_260_101
 def entries(
     run: Run, licence: str, parity: dict[str, Any], tolerances: Mapping[str, float], step_frames: int | None = None
 ) -> dict[str, str]:
-    """The `ms_edge.*` entries of a run's model; its golden vector has the tolerances of the stages of that name.
+    """Return the `ms_edge.*` entries of a run's model.
 
-    `step_frames` is how many frames are between two windows of a graph that takes any number of frames.
-    Raises UsageError for a licence that is no line of text.
+    The golden vector gets the tolerances of `features` and `scores`. `step_frames` is the number of
+    frames between the starts of two windows, for a graph that takes any number of frames. Raises
+    UsageError if the licence is not one line of text.
     """
     if not licence.isprintable():
-        raise UsageError(f"--license {licence[:100]!a} is no line of text.")
+        raise UsageError(f"--license {licence[:100]!a} is not one line of printable text.")
     texts = {
         "schema": SCHEMA,
         "frontend": run.spec.to_json(),
@@ -48,14 +51,19 @@ def entries(
 
 
 def embed(graph: onnx.ModelProto, texts: dict[str, str]) -> bytes:
-    """The model file: the graph with its entries replaced by `texts`, in a fixed order."""
+    """Return the bytes of a model file: the graph with its metadata replaced by `texts`, in a fixed
+    order.
+    """
     del graph.metadata_props[:]
     for key in sorted(texts):
         graph.metadata_props.add(key=key, value=texts[key])
-    return graph.SerializeToString(deterministic=True)
+    return bytes(graph.SerializeToString(deterministic=True))
 
 
 def _training(run: Run) -> dict[str, Any]:
+    """Return what the file states about the training: data, licences, epochs, accuracies and
+    versions.
+    """
     if not run.metrics:  # a Keras model without a run folder
         return {"keras_sha256": run.facts["keras_sha256"], "parameters": run.network.count_params()}
     data = json.dumps(run.sha256, sort_keys=True).encode()
@@ -80,7 +88,11 @@ def _training(run: Run) -> dict[str, Any]:
 
 
 def _origin(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a fine-tuned run's trunk was trained on, and that run's own, without the folders' places."""
+    """Return the data, licences and digest of the model that a run was fine-tuned from, and of that
+    model's own origin.
+
+    The paths of folders are left out.
+    """
     if "origin" not in facts:
         return {}
     origin = facts["origin"]
@@ -89,7 +101,7 @@ def _origin(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _golden(run: Run, tolerances: Mapping[str, float]) -> dict[str, Any]:
-    """What TensorFlow, the reference, answers to the golden signal."""
+    """Return the features and scores that TensorFlow, the reference, gives for the golden signal."""
     signal = golden_signal(GOLDEN_SEED, run.spec.clip_samples)
     features = FrontEndLayer(run.spec)(signal[np.newaxis]).numpy()
     mean, largest = band_statistics(features[0], run.spec.layout)

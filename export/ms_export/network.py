@@ -1,16 +1,19 @@
-"""The network as an ONNX graph: traced by tf2onnx, then made small, plain and the same in every process."""
+"""Convert a Keras network to an ONNX graph that is small, has only standard operators, and is the
+same in every process.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import onnx
 import onnxruntime
 import tensorflow as tf
-import tf2onnx
+import tf2onnx  # type: ignore[import-untyped]
 from onnx import helper, numpy_helper
 
 OPSET = 15  # read by onnxruntime 1.10 and later
@@ -18,18 +21,21 @@ IR_VERSION = 8
 
 
 def to_onnx(network: keras.Model, feature_shape: tuple[int | None, ...], name: str) -> onnx.ModelProto:
-    """A network of two outputs, logits and scores, as ONNX: features float32 (batch, *feature_shape) -> scores (batch, labels).
+    """Convert a network of two outputs, logits and scores, to ONNX: features float32 (batch,
+    *feature_shape) to scores (batch, labels).
 
-    Where the first of `feature_shape` is None, it takes any number of frames and gives scores (batch, windows, labels).
-    What is the same for every clip is computed here and not on the device: normalisations are folded into the convolutions
-    before them, shapes are constants.
+    If the first size of `feature_shape` is None, the graph takes any number of frames and gives
+    scores (batch, windows, labels). Everything that is the same for each clip is computed here and
+    not on the device: normalisations are folded into the convolutions before them, and shapes
+    become constants.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *feature_shape), tf.float32, name="features")])
-    def scores(features: tf.Tensor) -> tf.Tensor:
+    def answer(features: tf.Tensor) -> tf.Tensor:
         _, probabilities = network(features, training=False)
         return tf.identity(probabilities, name="scores")
 
+    signature = [tf.TensorSpec((None, *feature_shape), tf.float32, name="features")]
+    scores = tf.function(answer, input_signature=signature)
     traced, _ = tf2onnx.convert.from_function(scores, input_signature=scores.input_signature, opset=OPSET)
     _bind_captures(traced.graph, scores.get_concrete_function())
     graph = _optimised(_with_constant_shapes(traced, feature_shape))
@@ -39,7 +45,10 @@ def to_onnx(network: keras.Model, feature_shape: tuple[int | None, ...], name: s
 
 
 def canonical(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph in our opset and IR version, checked, its names in graph order: tf2onnx's count up as long as the process lives."""
+    """Return the graph with our opset and IR version and with names in graph order, and check it.
+
+    The names that tf2onnx gives depend on what the process converted before.
+    """
     graph.ir_version = IR_VERSION
     del graph.opset_import[:]
     graph.opset_import.add(domain="", version=OPSET)
@@ -50,6 +59,9 @@ def canonical(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rename(graph: onnx.GraphProto) -> None:
+    """Name nodes and values by their place in the graph, and its input and output `features` and
+    `scores`.
+    """
     del graph.value_info[:]
     names = {graph.input[0].name: "features", graph.output[0].name: "scores"}
     initializers = {initializer.name: initializer for initializer in graph.initializer}
@@ -78,13 +90,15 @@ def _rename(graph: onnx.GraphProto) -> None:
 
 
 def _put_activation_last(graph: onnx.GraphProto) -> None:
-    """Let a graph end in its sigmoid or softmax, not in a transposition after that: what goes into it is the logits."""
+    """Swap a last transposition with the sigmoid or softmax before it, so that the input of the
+    last node is the logits.
+    """
     activation, last = graph.node[-2:]
     if activation.op_type not in ("Sigmoid", "Softmax") or last.op_type != "Transpose":
         return
     perm = list(helper.get_node_attr_value(last, "perm"))
     transposition = helper.make_node("Transpose", activation.input, activation.output, last.name, perm=perm)
-    attributes = {}
+    attributes: dict[str, Any] = {}
     if activation.op_type == "Softmax":
         axis = next((found.i for found in activation.attribute if found.name == "axis"), -1)
         attributes = {"axis": perm.index(axis % len(perm))}
@@ -94,7 +108,11 @@ def _put_activation_last(graph: onnx.GraphProto) -> None:
 
 
 def _bind_captures(graph: onnx.GraphProto, function: tf.types.experimental.ConcreteFunction) -> None:
-    """Tensors that are no variables (a Normalization layer's mean) are left by tf2onnx as inputs of the graph."""
+    """Make constants of captured tensors that are no variables, such as the mean of a Normalization
+    layer.
+
+    tf2onnx leaves these as inputs of the graph.
+    """
     values = {placeholder.name: tensor for tensor, placeholder in function.graph.captures}
     for value in list(graph.input):
         if value.name in values:
@@ -103,13 +121,16 @@ def _bind_captures(graph: onnx.GraphProto, function: tf.types.experimental.Concr
 
 
 def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int | None, ...]) -> onnx.ModelProto:
-    """A Reshape to a computed shape (Keras asks for the batch size, and six nodes bring it) becomes one to a constant.
+    """Replace the computed shape of each Reshape by a constant; Keras computes the batch size with
+    six nodes.
 
-    What it makes is looked at with batches of 2 and of 3: the one size that is in proportion to them is left to follow (-1).
+    The shapes are observed with batches of 2 and of 3. The one size that is proportional to the
+    batch becomes -1.
     """
     constants = {initializer.name for initializer in model.graph.initializer}
     computed = [node for node in model.graph.node if node.op_type == "Reshape" and node.input[1] not in constants]
-    if not computed or None in feature_shape:
+    sizes = [size for size in feature_shape if size is not None]
+    if not computed or len(sizes) < len(feature_shape):
         return model
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
@@ -120,7 +141,7 @@ def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int | Non
     session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0].name
     by_two, by_three = (
-        [np.array(value.shape) for value in session.run(names, {given: np.zeros((batch, *feature_shape), np.float32)})]
+        [np.array(value.shape) for value in session.run(names, {given: np.zeros((batch, *sizes), np.float32)})]
         for batch in (2, 3)
     )
     for node, two, three in zip(computed, by_two, by_three, strict=True):
@@ -140,7 +161,9 @@ def _with_constant_shapes(model: onnx.ModelProto, feature_shape: tuple[int | Non
 
 
 def _optimised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """What onnxruntime makes of a graph at its basic level, which knows no device and uses no operators of its own."""
+    """Return the graph after onnxruntime's basic optimisations, which depend on no device and add
+    no operators of its own.
+    """
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -1,7 +1,9 @@
-"""Parity: the same recordings through TensorFlow and through anything that claims to equal it, stage by stage.
+"""Parity: the same recordings through TensorFlow and through each implementation that must equal
+it, compared stage by stage.
 
-What is compared with the reference (`ms_export.reference`) is an `Implementation`: a name, a function from a case to the same
-stages (or some of them), and the tolerance of each. `check` compares; `ms_export.implementations` lists what there is.
+`check` compares each `Implementation` with the reference (`ms_export.reference`). An implementation
+has a name, a function from a case to the same stages (or some of them), and a tolerance for each
+stage. `ms_export.implementations` lists them all.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from ms_export.cases import Case
 from ms_export.tolerances import PASSBAND, RESAMPLED, SURE, TOLERANCES
 
 Array = NDArray[Any]
-Stages = dict[str, Array]  # samples (n,) at the spec's rate; then (windows, ...) each
+Stages = dict[str, Array]  # samples (n,) at the spec's rate; every other stage (windows, ...)
+Network = Callable[[Array], tuple[Array, Array]]  # features (n, ...) to logits and scores (n, ...)
 
 STAGES = ("samples", "spectrum", "features", "logits", "scores", "label")
 SERVED = "as served"
@@ -28,12 +31,15 @@ SERVED = "as served"
 
 @dataclass(frozen=True)
 class Implementation:
-    """Something that claims to equal the reference: from a case to stages, and how far each may be from it.
+    """A function from a case to stages that must equal the reference's, and the tolerance of each
+    stage.
 
-    `network` are the tolerances of logits and scores from what the reference's network makes of the implementation's own features, for
-    cases that somebody recorded at the model's rate: how steep the network is plays no part in these. `resampled` are those of cases
-    that come at another rate; None: it is not asked for those, since what it shows has nothing to do with resampling.
-    `real_only`: it claims nothing of signals that nobody recorded. It is asked for `every` so-many-th of the cases it could be asked for.
+    `tolerances` are for cases at the model's rate, `resampled` for cases at another rate; with
+    None, such cases are left out, for implementations that do not test resampling. `network` are
+    the tolerances of logits and scores if the reference's network gets the implementation's own
+    features: they do not depend on how steep the network is. They hold for recordings at the
+    model's rate. With `real_only`, synthetic signals are left out. Of the remaining cases, one in
+    `every` is compared.
     """
 
     name: str
@@ -47,7 +53,10 @@ class Implementation:
 
 @dataclass(frozen=True)
 class Finding:
-    """One stage of one case. `same_features`: compared with the reference's network on the implementation's features."""
+    """How far one stage of one case is from the reference.
+
+    With `same_features`, the reference's network got the implementation's features.
+    """
 
     case: str
     stage: str
@@ -58,7 +67,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What one implementation's comparison with `reference` found over the cases it was asked for, and their windows."""
+    """All findings about one implementation, how many cases and windows were compared, and the name
+    of the reference.
+    """
 
     name: str
     findings: tuple[Finding, ...]
@@ -68,11 +79,15 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Every stage of every case is within its tolerance."""
+        """Whether every stage of every case is within its tolerance, and at least one was compared."""
         return bool(self.findings) and all(finding.deviation.passed for finding in self.findings)
 
     def worst(self) -> list[Finding]:
-        """The finding nearest to or furthest over its tolerance, per stage: end to end, of the network alone, and resampled."""
+        """Return for each stage the finding that is nearest to its tolerance or furthest over it.
+
+        End-to-end findings come first, then those of the network alone, then those of resampled
+        cases.
+        """
         found = []
         for kind in ((False, False), (False, True), (True, False)):
             for stage in STAGES:
@@ -82,7 +97,7 @@ class Report:
         return found
 
     def describe(self) -> str:
-        """What is wrong, in one sentence without its full stop."""
+        """Return the result as one sentence without its full stop."""
         if not self.findings:
             return f"{self.name} was compared with nothing; name recordings with --data"
         wrong = [f for f in self.worst() if not f.deviation.passed]
@@ -95,7 +110,9 @@ class Report:
 
 
 def nearness(found: Deviation) -> tuple[bool, float, float]:
-    """What deviations of different tolerances are put in order by: over it or not, what share of it they are, and how large."""
+    """Return a sort key for deviations of different tolerances: over it or not, the share of the
+    tolerance, the size.
+    """
     largest = float("inf") if np.isnan(found.largest) else found.largest
     share = largest / found.tolerance if found.tolerance else float("inf") if largest else 0.0
     return not found.passed, share, largest
@@ -106,74 +123,94 @@ def check(
     reference: Callable[[Case], Stages],
     cases: Iterable[Case],
     spec: FrontEndSpec,
-    network: Callable[[Array], tuple[Array, Array]] | None = None,
+    network: Network | None = None,
 ) -> list[Report]:
-    """Compare implementations with a reference over cases: one report each, in their order.
+    """Compare implementations with a reference over cases; return one report each, in their order.
 
-    A case is resampled where its rate is not the spec's. Each implementation is asked for what it has; a stage
-    that it leaves out is not compared, one that the reference leaves out neither. `network` is the reference's: features (n, ...)
-    to logits and scores (n, ...).
+    A case whose rate is not the spec's is resampled. A stage is compared if the implementation, the
+    reference and the tolerances all have it. `network` is the reference's: features (n, ...) to
+    logits and scores (n, ...).
     """
-    findings: list[list[Finding]] = [[] for _ in implementations]
-    asked = [0] * len(implementations)
-    cases_of, windows_of = list(asked), list(asked)
-    given: Array | None = None
-    labels = {(index, resampled): _Labels() for index in range(len(implementations)) for resampled in (False, True)}
+    alone = None if network is None else _LastAnswer(network)
+    comparisons = [_Comparison(implementation, spec, alone) for implementation in implementations]
     for case in cases:
-        resampled = case.sample_rate_hz != spec.sample_rate_hz
         expected = reference(case)
-        for index, implementation in enumerate(implementations):
-            tolerances = implementation.resampled if resampled else implementation.tolerances
-            if tolerances is None or (implementation.real_only and not case.real):
+        for comparison in comparisons:
+            comparison.add(case, expected)
+    return [comparison.report() for comparison in comparisons]
+
+
+class _LastAnswer:
+    """A network that keeps its last answer: several implementations have the same array of
+    features.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._features: Array | None = None
+
+    def __call__(self, features: Array) -> tuple[Array, Array]:
+        if features is not self._features:
+            self._features, self._answer = features, self._network(features)
+        return self._answer
+
+
+class _Comparison:
+    """One implementation and what has been found about it."""
+
+    def __init__(self, implementation: Implementation, spec: FrontEndSpec, network: Network | None) -> None:
+        self._implementation, self._spec, self._network = implementation, spec, network
+        self._findings: list[Finding] = []
+        self._suitable = self._cases = self._windows = 0
+        self._labels = {False: _Labels(), True: _Labels()}  # by whether cases were resampled
+
+    def add(self, case: Case, expected: Stages) -> None:
+        """Compare one case, unless the implementation claims nothing about it or leaves it out."""
+        resampled = case.sample_rate_hz != self._spec.sample_rate_hz
+        tolerances = self._implementation.resampled if resampled else self._implementation.tolerances
+        if tolerances is None or (self._implementation.real_only and not case.real):
+            return
+        self._suitable += 1
+        if (self._suitable - 1) % self._implementation.every:
+            return
+        self._cases += 1
+        self._windows += len(expected["features"])
+        found = self._implementation.stages(case)
+        for stage in STAGES:
+            if stage not in found or stage not in expected or stage not in tolerances:
                 continue
-            asked[index] += 1
-            if (asked[index] - 1) % implementation.every:
-                continue
-            cases_of[index] += 1
-            windows_of[index] += len(expected["features"])
-            found = implementation.stages(case)
-            for stage in STAGES:
-                if stage not in found or stage not in expected or stage not in tolerances:
-                    continue
-                if stage == "label":
-                    labels[index, resampled].add(case.name, found, expected, tolerances)
-                    continue
-                if stage == "samples" and resampled:
-                    result = _samples_deviation(found[stage], expected[stage], case, spec, tolerances[stage])
-                else:
-                    scale = 1.0
-                    if stage in ("samples", "spectrum"):
-                        scale = _peak(expected[stage], resampled)
-                    elif stage == "logits":
-                        scale = _logit_scale(expected[stage])
-                    seen = _in_passband(stage, spec, case) if resampled else ...
-                    result = deviation(found[stage][seen], expected[stage][seen], tolerances[stage], scale)
-                findings[index].append(Finding(case.name, stage, resampled, result))
-            same_shape = found["features"].shape == expected["features"].shape if "features" in found else False
-            if network and implementation.network and case.real and not resampled and same_shape:
-                if found["features"] is not given:  # the same of several implementations
-                    given = found["features"]
-                    logits, scores = network(given)
-                for stage, alone in (("logits", logits), ("scores", scores)):
-                    if stage in found:
-                        scale = _logit_scale(alone) if stage == "logits" else 1.0
-                        result = deviation(found[stage], alone, implementation.network[stage], scale)
-                        findings[index].append(Finding(case.name, stage, False, result, same_features=True))
-    for (index, resampled), seen in labels.items():
-        if seen.windows:
-            share = Deviation(seen.others / seen.windows, seen.tolerance)
-            findings[index].append(Finding(seen.first or "every case", "label", resampled, share))
-    return [
-        Report(implementation.name, tuple(found), compared, windows)
-        for implementation, found, compared, windows in zip(
-            implementations, findings, cases_of, windows_of, strict=True
-        )
-    ]
+            if stage == "label":
+                self._labels[resampled].add(case.name, found, expected, tolerances)
+            else:
+                result = _deviation(stage, found[stage], expected[stage], case, self._spec, tolerances[stage])
+                self._findings.append(Finding(case.name, stage, resampled, result))
+        if case.real and not resampled:
+            self._add_network(case, found, expected)
+
+    def _add_network(self, case: Case, found: Stages, expected: Stages) -> None:
+        """Compare logits and scores with those that the reference's network gives for the
+        implementation's own features.
+        """
+        allowed, features = self._implementation.network, found.get("features")
+        if self._network is None or not allowed or features is None or features.shape != expected["features"].shape:
+            return
+        for stage, alone in zip(("logits", "scores"), self._network(features), strict=True):
+            if stage in found:
+                scale = _logit_scale(alone) if stage == "logits" else 1.0
+                result = deviation(found[stage], alone, allowed[stage], scale)
+                self._findings.append(Finding(case.name, stage, False, result, same_features=True))
+
+    def report(self) -> Report:
+        """Return all findings, the shares of other labels last."""
+        shares = [labels.finding(resampled) for resampled, labels in self._labels.items() if labels.windows]
+        return Report(self._implementation.name, (*self._findings, *shares), self._cases, self._windows)
 
 
 @dataclass
 class _Labels:
-    """Windows seen, those of them with another label, and the first case with one."""
+    """How many windows were compared, how many of these have another label, and the first case with
+    such a window.
+    """
 
     windows: int = 0
     others: int = 0
@@ -181,8 +218,9 @@ class _Labels:
     tolerance: float = 0.0
 
     def add(self, case: str, found: Stages, expected: Stages, tolerances: Mapping[str, float]) -> None:
+        """Count the windows of one case."""
         self.tolerance = tolerances["label"]
-        # Near a border either label will do.
+        # If a score is near a border between two labels, either label is accepted.
         clear = expected["margin"] > min(SURE, 2 * tolerances.get("scores", 0.0))
         self.windows += int(clear.sum())
         if found["label"].shape != expected["label"].shape:
@@ -192,22 +230,46 @@ class _Labels:
         self.others += others
         self.first = self.first or (case if others else "")
 
+    def finding(self, resampled: bool) -> Finding:
+        """Return the share of windows with another label as a finding."""
+        share = Deviation(self.others / self.windows, self.tolerance)
+        return Finding(self.first or "every case", "label", resampled, share)
+
+
+def _deviation(
+    stage: str, found: Array, expected: Array, case: Case, spec: FrontEndSpec, tolerance: float
+) -> Deviation:
+    """Return how far a stage of a case is from the reference's, with the scale of that stage."""
+    resampled = case.sample_rate_hz != spec.sample_rate_hz
+    if stage == "samples" and resampled:
+        return _samples_deviation(found, expected, case, spec, tolerance)
+    scale = 1.0
+    if stage in ("samples", "spectrum"):
+        scale = _peak(expected, resampled)
+    elif stage == "logits":
+        scale = _logit_scale(expected)
+    seen = _in_passband(stage, spec, case) if resampled else ...
+    return deviation(found[seen], expected[seen], tolerance, scale)
+
 
 def _logit_scale(expected: Array) -> float:
     return max(1.0, float(np.abs(expected).max(initial=0.0)))
 
 
 def _peak(expected: Array, resampled: bool) -> float:
-    # What a filter leaves of an impulse outside its band is no measure of anything: -60 dB of a full-scale tone is the least.
+    # If a filter removes nearly all of a signal, the rest is no scale: use at least -60 dB of a
+    # full-scale tone.
     largest = float(np.abs(expected).max(initial=0.0))
     return max(largest, 1e-3 * expected.shape[-1]) if resampled else largest or 1.0
 
 
 def _in_passband(stage: str, spec: FrontEndSpec, case: Case) -> Any:
-    """Index of the bins or bands of a stage whose frequencies both resamplers let through, and all of another stage."""
+    """Return the index of the bins or bands of a stage that both resamplers let through; of other
+    stages, that of all values.
+    """
     top_hz = PASSBAND * min(case.sample_rate_hz, spec.sample_rate_hz) / 2
     bin_hz = spec.sample_rate_hz / spec.fft_length
-    bins = max(1, int(top_hz / bin_hz) - 4)  # less what the window smears
+    bins = max(1, int(top_hz / bin_hz) - 4)  # without the bins that the window leaks into
     if stage == "spectrum":
         return np.s_[..., :bins]
     if stage != "features":
@@ -218,9 +280,11 @@ def _in_passband(stage: str, spec: FrontEndSpec, case: Case) -> Any:
 
 
 def _samples_deviation(found: Array, expected: Array, case: Case, spec: FrontEndSpec, tolerance: float) -> Deviation:
-    """Relative RMS difference of two resampled signals below `PASSBAND` of the lower Nyquist frequency, their ends aside.
+    """Return the relative RMS difference of two resampled signals below `PASSBAND` of the lower
+    Nyquist frequency.
 
-    Above it two good filters may differ; at the ends they see the zeros around a recording through different lengths.
+    Two good filters may differ above that frequency. The ends of the signals are faded out, because
+    filters of different lengths treat the zeros around a recording differently.
     """
     if found.shape != expected.shape:
         return Deviation(float("inf"), tolerance, f"{found.shape[0]} samples instead of {expected.shape[0]}")
@@ -228,6 +292,7 @@ def _samples_deviation(found: Array, expected: Array, case: Case, spec: FrontEnd
     fade = np.hanning(len(expected))
     difference = np.fft.rfft(fade * (found.astype(np.float64) - expected))[:top]
     whole = np.fft.rfft(fade * expected)
-    # Of the whole signal, and of no less than -60 dB of full scale: of what lies outside the passband nothing is expected in it.
+    # Relative to the whole signal, and at least to -60 dB of full scale, because a signal may lie
+    # outside the passband entirely.
     scale = max(float(np.linalg.norm(whole)), 1e-3 * float(np.linalg.norm(fade)) * np.sqrt(len(fade)) / 2)
     return Deviation(float(np.linalg.norm(difference)) / scale, tolerance)

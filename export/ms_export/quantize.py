@@ -1,6 +1,8 @@
-"""Smaller variants of an exported model, int8 and fp16: each measured beside it on its run's validation clips, or not written.
+"""Make smaller variants of an exported model, int8 and fp16, and compare each with it on its run's
+validation clips.
 
-Both keep the model's input, output, decision and front end, so whatever serves the one serves the others.
+A variant that loses too much accuracy is not written. Variants keep the model's input, output,
+decision and front end, so they are served in the same way.
 """
 
 from __future__ import annotations
@@ -36,26 +38,30 @@ from ms_train.datasets.dataset import Recording
 from ms_train.files import atomic_write
 from ms_train.scores.metrics import accuracy
 
-MAX_LOSS_POINTS = 0.5  # of validation clips got right, in per cent of them
+MAX_LOSS_POINTS = 0.5  # percentage points of accuracy on the validation clips
 
-# Of the golden vector's scores, which are the variant's own. Devices without integer kernels (CUDA) compute the same
-# quantised values in floating point, and a value that falls on the other side of half a step moves what follows: scores of
-# 9,974 validation clips then differed by up to 0.011.
+# Tolerance of the golden vector's scores, which are the variant's own. Devices without integer
+# kernels (CUDA) compute the same quantised values in floating point. A value near half a step may
+# be rounded the other way there, which changes later values: scores of 9,974 validation clips then
+# differed by up to 0.011.
 INT8_TOLERANCE = 0.05
-# A CPU widens the rounded weights and computes in fp32; a GPU computes in fp16, whose sums are good to about 1e-3.
+# A CPU widens the rounded weights and computes in fp32; a GPU computes in fp16, whose sums are
+# accurate to about 1e-3.
 FP16_TOLERANCE = 0.02
 
-SAME_WEIGHTS_TOLERANCE = 1e-4  # Keras and onnxruntime are within 1e-5 of each other; other weights are not
+SAME_WEIGHTS_TOLERANCE = 1e-4  # Keras and onnxruntime differ by less than 1e-5; other weights differ by more
 BATCH = 64
 TIMED_BATCHES = (1, 16)
-TIMED_S = 3.0  # for each of them
+TIMED_S = 3.0  # for each batch size
 MIN_ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A model's answers on the validation clips: the share got right, how many points less that is than fp32's, and how many
-    clips get another label than from fp32.
+    """How a model answers the validation clips.
+
+    `accuracy` is the share of clips that it gets right, `lost_points` the difference from fp32 in
+    percentage points, and `other_labels` the number of clips whose label differs from fp32's.
     """
 
     accuracy: float
@@ -64,30 +70,41 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A model as measured: `name` is fp32, int8 or fp16, `size` in bytes.
+class Speed:
+    """How fast the network alone is on one thread with one batch size, and how many times as fast
+    as fp32.
+    """
 
-    `clips_per_s` and `speed` (times that of fp32) are of the network alone on one thread, in batches of 1 and of 16. `path` is
-    where the file is, None where the variant loses too much and was not written.
+    clips_per_s: float
+    of_fp32: float
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A measured model: `name` is fp32, int8 or fp16, `size` is in bytes, `speeds` has one value
+    for each of TIMED_BATCHES.
+
+    `path` is the file, or None if the variant loses too much accuracy and was not written.
     """
 
     name: str
     path: Path | None
     size: int
     judgement: Judgement
-    clips_per_s: tuple[float, ...]
-    speed: tuple[float, ...]
+    speeds: tuple[Speed, ...]
 
 
 def quantize(
     model: Path, folder: Path, out: Path, *, data: str | None = None, archive: Path | None = None
 ) -> list[Variant]:
-    """Write `model`'s int8 and fp16 variants to the folder `out` as <stem>-int8.onnx and <stem>-fp16.onnx.
+    """Write `model`'s int8 and fp16 variants to the folder `out` as <stem>-int8.onnx and
+    <stem>-fp16.onnx.
 
-    `folder` is the run that `model` was converted from: int8 is calibrated on its training recordings, and a variant that
-    loses more than 0.5 points of accuracy on its validation clips is not written. `data` says where the run's dataset is now.
-    Returns fp32 and both variants, measured through `ms_edge.Model` on the CPU. Raises MsEdgeError where the model or the
-    data are not the run's, ModelError where a variant cannot be used; then nothing is written.
+    `folder` is the run that `model` was converted from. int8 is calibrated on its training
+    recordings. A variant that loses more than 0.5 points of accuracy on its validation clips is not
+    written. `data` names the run's dataset, if it has moved. Returns fp32 and both variants,
+    measured on the CPU. Raises MsEdgeError if the model or the data are not the run's, or if a
+    variant cannot be used; then nothing is written.
     """
     if (out.exists() and not out.is_dir()) or not out.parent.is_dir():
         raise UsageError(f"{out}: give -o a folder, in one that exists.")
@@ -103,72 +120,68 @@ def quantize(
     front_end = FrontEnd(run.spec)
     calibration = _features(front_end, calibration_clips(train, run.spec))
     _require_same_weights(original, run, folder, calibration[:: max(1, len(calibration) // 16)])
-    held_out = clips.load(
-        val, run.labels, run.spec, partial(_features, front_end), _clips_per_recording(folder), "validation data"
-    )
-    features = held_out.features
-    expected = _scores(original, features)
-
-    def judge(scores: Float32) -> Judgement:
-        share, before = (accuracy(found, held_out)["clip_accuracy"] for found in (scores, expected))
-        others = sum(a != b for a, b in zip(_labels(original, scores), _labels(original, expected), strict=True))
-        return Judgement(share, round(100 * (before - share), 3), others)
-
+    count = _clips_per_recording(folder)
+    held_out = clips.load(val, run.labels, run.spec, partial(_features, front_end), count, "validation data")
+    judge = _Judge(original, held_out)
     graph = onnx.load(model)
-    texts = {entry.key: entry.value for entry in graph.metadata_props}
-    models, judgements = {"fp32": original}, {"fp32": judge(expected)}
+    models, judgements = {"fp32": original}, {"fp32": judge(original)}
     with tempfile.TemporaryDirectory() as temporary:
         for name, variant, tolerance in (
             ("int8", to_int8(graph, calibration), INT8_TOLERANCE),
             ("fp16", to_fp16(graph), FP16_TOLERANCE),
         ):
             path = Path(temporary) / f"{model.stem}-{name}.onnx"
+            texts = {entry.key: entry.value for entry in graph.metadata_props}
             path.write_bytes(metadata.embed(variant, texts))
             found = Model.load(path, "cpu")
-            judgements[name] = judge(_scores(found, features))
-            own = {
-                "ms_edge.parity": {
-                    "variant": name,
-                    "of_sha256": original.sha256,
-                    "clips": len(features),
-                    "fp32_accuracy": judgements["fp32"].accuracy,
-                    **asdict(judgements[name]),
-                    "onnxruntime": import_onnxruntime().__version__,
-                },
-                "ms_edge.golden": {
-                    **json.loads(texts["ms_edge.golden"]),
-                    "scores": [round(float(score), 7) for score in _golden_scores(found)],
-                    "score_tolerance": tolerance,
-                },
+            judgements[name] = judge(found)
+            parity = {
+                "variant": name,
+                "of_sha256": original.sha256,
+                "clips": len(held_out.features),
+                "fp32_accuracy": judgements["fp32"].accuracy,
+                **asdict(judgements[name]),
+                "onnxruntime": import_onnxruntime().__version__,
             }
-            path.write_bytes(
-                metadata.embed(variant, texts | {key: canonical_json(value) for key, value in own.items()})
-            )
+            texts["ms_edge.parity"] = canonical_json(parity)
+            texts["ms_edge.golden"] = _own_golden(found, texts["ms_edge.golden"], tolerance)
+            path.write_bytes(metadata.embed(variant, texts))
             models[name] = Model.load(path, "cpu")
-        speeds = [clips_per_s(models, features, batch) for batch in TIMED_BATCHES]
+        speeds = [measure_speed(models, held_out.features, batch) for batch in TIMED_BATCHES]
         paths = {"fp32": model}
         for name in ("int8", "fp16"):
             if judgements[name].lost_points <= MAX_LOSS_POINTS:
-                paths[name] = _placed(models[name], out)
+                paths[name] = _copy(models[name], out)
     return [
-        Variant(
-            name,
-            paths.get(name),
-            loaded.size,
-            judgements[name],
-            tuple(speed[name][0] for speed in speeds),
-            tuple(speed[name][1] for speed in speeds),
-        )
+        Variant(name, paths.get(name), loaded.size, judgements[name], tuple(speed[name] for speed in speeds))
         for name, loaded in models.items()
     ]
 
 
-def clips_per_s(models: dict[str, Model], features: Float32, batch: int) -> dict[str, tuple[float, float]]:
-    """Clips a second of each model in such batches, and how many times that is what fp32 does: medians of taking turns."""
+class _Judge:
+    """Compares models with the original on the validation clips."""
+
+    def __init__(self, original: Model, held_out: clips.Clips) -> None:
+        self._held_out = held_out
+        scores = _scores(original, held_out.features)
+        self._accuracy, self._labels = self._clip_accuracy(scores), _labels(original, scores)
+
+    def __call__(self, model: Model) -> Judgement:
+        scores = _scores(model, self._held_out.features)
+        accuracy = self._clip_accuracy(scores)
+        others = sum(a != b for a, b in zip(_labels(model, scores), self._labels, strict=True))
+        return Judgement(accuracy, round(100 * (self._accuracy - accuracy), 3), others)
+
+    def _clip_accuracy(self, scores: Float32) -> float:
+        return float(accuracy(scores, self._held_out)["clip_accuracy"])
+
+
+def measure_speed(models: dict[str, Model], features: Float32, batch: int) -> dict[str, Speed]:
+    """Return the speed of each model with one batch size: medians, while the models take turns."""
     inputs = np.resize(features, (batch, *features.shape[1:]))
     times: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
-        model.scores(inputs)  # the first is slower
+        model.scores(inputs)  # the first run is slower
     until = time.perf_counter() + TIMED_S
     while time.perf_counter() < until or len(times["fp32"]) < MIN_ROUNDS:
         for name, model in models.items():
@@ -176,7 +189,7 @@ def clips_per_s(models: dict[str, Model], features: Float32, batch: int) -> dict
             model.scores(inputs)
             times[name].append(time.perf_counter() - began)
     return {
-        name: (
+        name: Speed(
             batch / statistics.median(mine),
             statistics.median(fp32 / own for fp32, own in zip(times["fp32"], mine, strict=True)),
         )
@@ -185,6 +198,7 @@ def clips_per_s(models: dict[str, Model], features: Float32, batch: int) -> dict
 
 
 def _require_same_weights(model: Model, run: Run, folder: Path, features: Float32) -> None:
+    """Raise ExportError(`wrong-run`) if the scores of a model are not those of the run's network."""
     _, expected = run.network(features, training=False)
     if not deviation(model.scores(features), expected, SAME_WEIGHTS_TOLERANCE).passed:
         raise ExportError(
@@ -195,7 +209,9 @@ def _require_same_weights(model: Model, run: Run, folder: Path, features: Float3
 
 
 def _recordings(run: Run, data: str | None, archive: Path | None) -> tuple[list[Recording], list[Recording]]:
-    """The run's training and validation recordings, in their order."""
+    """Return the run's training and validation recordings, in the run's order. Raises
+    ExportError(`bad-data`) if some have changed.
+    """
     data = data or str(run.facts["data"])
     found = {recording.name: recording for recording in dataset_by_name(data, archive).recordings}
     names = [*run.split["train"], *run.split["val"]]
@@ -230,14 +246,19 @@ def _labels(model: Model, scores: Float32) -> list[str]:
     return [window_label(row, model.metadata.labels, model.metadata.decision) for row in scores]
 
 
-def _golden_scores(model: Model) -> Float32:
+def _own_golden(model: Model, golden: str, tolerance: float) -> str:
+    """Return a golden entry with the scores of this model in place of the original's, and a
+    tolerance for these.
+    """
     spec = model.metadata.spec
     signal = golden_signal(model.metadata.golden.seed, spec.clip_samples)
-    return model.scores(FrontEnd(spec).features(signal)[np.newaxis])[0]
+    (scores,) = model.scores(FrontEnd(spec).features(signal)[np.newaxis])
+    own = {"scores": [round(float(score), 7) for score in scores], "score_tolerance": tolerance}
+    return canonical_json({**json.loads(golden), **own})
 
 
-def _placed(model: Model, out: Path) -> Path:
-    """Its file, whole in the folder `out`."""
+def _copy(model: Model, out: Path) -> Path:
+    """Copy a model's file to the folder `out` atomically and return the new path."""
     content = Path(model.path).read_bytes()
     out.mkdir(exist_ok=True)
     path = out / Path(model.path).name

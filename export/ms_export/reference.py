@@ -1,4 +1,4 @@
-"""The reference of every comparison: TensorFlow, from a recording to the label of each of its windows."""
+"""The reference of every comparison: TensorFlow, from a recording to the label of each window."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ BATCH = 32
 
 
 class Reference:
-    """The reference: float64 resampling at soxr's highest quality, windows of its own, tf.signal, and Keras where given.
+    """The reference: float64 resampling at soxr's highest quality, its own cutting of windows,
+    tf.signal, and Keras if given.
 
-    `network` gives logits and scores (`ms_train.scores.outputs.with_logits`). `dtype` is that of the transform: float32, as
-    models are trained.
+    `network` gives logits and scores (`ms_train.scores.outputs.with_logits`). `dtype` is that of
+    the transform. Models are trained with the default, float32.
     """
 
     def __init__(
@@ -39,7 +40,8 @@ class Reference:
         self.spec = spec
         self.dtype = dtype
         layer = FrontEndLayer(spec, dtype=dtype, autocast=False)
-        # Traced once, for any number of windows: a case is small, and Python's share of a call is not.
+        # Traced once, for any number of windows: cases are small, and a call from Python costs much
+        # in comparison.
         self._front_end = tf.function(
             lambda clips: (layer.spectrum(clips), layer(clips)),
             input_signature=[tf.TensorSpec((None, spec.clip_samples), dtype)],
@@ -51,14 +53,16 @@ class Reference:
         self._labels, self._decision = labels, decision
 
     def samples(self, case: Case) -> NDArray[np.float64]:
-        """The mono signal (n,) at the spec's rate."""
+        """Return the mono signal (n,) at the spec's rate."""
         mono = case.samples.astype(np.float64).mean(axis=1)
         if case.sample_rate_hz == self.spec.sample_rate_hz:
-            return mono
+            return np.asarray(mono)
         return np.asarray(soxr.resample(mono, case.sample_rate_hz, self.spec.sample_rate_hz, quality="VHQ"))
 
     def windows(self, samples: Array) -> Array:
-        """(windows, clip_samples): every hop, the last at the end; a short recording over and over."""
+        """Return (windows, clip_samples): one every hop, and the last at the end. A recording
+        shorter than a clip is repeated.
+        """
         clip, hop = self.spec.clip_samples, self.spec.hop_samples
         if len(samples) < clip:
             return samples[np.arange(clip) % len(samples)][np.newaxis]
@@ -68,13 +72,16 @@ class Reference:
         return np.stack([samples[start : start + clip] for start in starts])
 
     def network(self, features: Array) -> tuple[Array, Array]:
-        """Logits and scores (n, ...) of features (n, *spec.feature_shape), as Keras computes them."""
+        """Return the logits and scores (n, ...) that Keras computes from features (n,
+        *spec.feature_shape).
+        """
+        assert self._network is not None, "this reference was made without a network"
         return in_batches(self._network, features.astype(np.float32))
 
     def __call__(self, case: Case) -> Stages:
-        """All stages of a case, in float32 (or the dtype asked for)."""
+        """Return all stages of a case, in the dtype of the transform."""
         samples = self.samples(case)
-        clips = self.windows(samples).astype(np.float32).astype(self.dtype)  # what both are given is float32
+        clips = self.windows(samples).astype(np.float32).astype(self.dtype)  # implementations get float32, too
         found: Stages = {"samples": samples}
         found["spectrum"], found["features"] = in_batches(self._front_end, clips)
         if self._network is not None:
@@ -85,7 +92,9 @@ class Reference:
 
 
 def decide(scores: Array, labels: tuple[str, ...], decision: Decision) -> tuple[Array, Array]:
-    """The label of each window (windows,), and twice how far a score must move for another label (windows,)."""
+    """Return the label of each window (windows,), and twice the change of a score that gives
+    another label (windows,).
+    """
     names = np.array([window_label(row, labels, decision) for row in scores])
     if decision.kind == "exclusive":
         ordered = np.sort(scores, axis=1)
@@ -94,12 +103,12 @@ def decide(scores: Array, labels: tuple[str, ...], decision: Decision) -> tuple[
 
 
 def in_batches(function: Callable[[Array], tuple[Any, Any]], rows: Array, size: int = BATCH) -> tuple[Array, Array]:
-    """Both results of a function over rows, computed in batches and joined."""
+    """Call a function on batches of rows and return both of its results, concatenated."""
     first, second = zip(*(function(batch) for batch in batches(rows, size)), strict=True)
     return np.concatenate(first), np.concatenate(second)
 
 
 def batches(rows: Array, size: int) -> Iterator[Array]:
-    """Rows in batches of at most `size`."""
+    """Yield the rows in batches of at most `size`."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

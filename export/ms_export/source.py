@@ -1,11 +1,13 @@
-"""What is exported: a run folder of `ms-train fit` read back, or any Keras model with a spec of ours."""
+"""Read the network to export: from a run folder of `ms-train fit`, or from a Keras model file and a
+front-end spec.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -26,17 +28,19 @@ Item = TypeVar("Item")
 
 CLIPS_PER_LABEL = 100
 MIN_CLIPS_PER_LABEL = 20
-REAL_S = 60.0  # of a recording that goes through the grid
+REAL_S = 60.0  # how much of a recording the grid uses
 
 
 class Run(TrainedRun):
-    """One trained model with everything that was recorded of its training, and the recordings to hold its export to."""
+    """One trained model, the record of its training, and the recordings to compare its export with."""
 
     @classmethod
     def of_keras(cls, path: Path, spec_path: Path, labels: tuple[str, ...], kind: str) -> Run:
-        """A Keras model trained elsewhere, on features of the front end that a spec file (JSON) describes.
+        """Read a Keras model that was trained elsewhere, on features of the front end that a spec
+        file (JSON) describes.
 
-        `kind` is `exclusive` or `independent`. Raises MsEdgeError where the files cannot be read or do not fit each other.
+        `kind` is `exclusive` or `independent`. Raises MsEdgeError if a file cannot be read or the
+        files do not fit each other.
         """
         if len(labels) < 2:
             raise UsageError("Give --labels two names or more, in the order of the network's outputs: music,speech")
@@ -50,14 +54,14 @@ class Run(TrainedRun):
             path.stem.encode()
         except UnicodeEncodeError:
             raise ExportError(
-                "bad-keras", f"{path!s:.100}: rename it; its name goes into the model and is no Unicode."
+                "bad-keras", f"{path!s:.100}: rename it; its name goes into the model and is not valid Unicode."
             ) from None
         try:
             content = path.read_bytes()
             network = keras.models.load_model(path, compile=False)
-        except Exception as error:  # Keras raises what it likes
+        except Exception as error:  # Keras raises many types
             raise ExportError("bad-keras", f"{path}: cannot be read as a Keras model ({first_line(error)}).") from None
-        facts = {
+        facts: dict[str, Any] = {
             "dataset": "not recorded",
             "sources": [],
             "licences": [],
@@ -86,13 +90,18 @@ class Run(TrainedRun):
 
     @property
     def any_length(self) -> bool:
-        """Whether the network can be served in windows of any length: it takes any number of frames, and is no mean over windows."""
+        """Whether the network takes windows of any length: any number of frames, and not as a mean
+        over windows.
+        """
         if of_windows(self.network):
             return False
-        return self.network.input_shape[1 if self.spec.layout == "frames_bins" else 2] is None
+        return bool(self.network.input_shape[1 if self.spec.layout == "frames_bins" else 2] is None)
 
     def in_windows_of(self, clip_s: float) -> Run:
-        """The same network, served in windows of another length. Raises UsageError where it takes one alone, or not that one."""
+        """Return the same run with windows of another length, in seconds.
+
+        Raises UsageError if the network takes only one length, or not this one.
+        """
         if clip_s == self.spec.clip_s:
             return self
         if not self.any_length:
@@ -101,17 +110,18 @@ class Run(TrainedRun):
         try:
             _, scores = self.network(np.zeros((1, *spec.feature_shape), np.float32), training=False)
             answered = bool(np.isfinite(scores).all())
-        except Exception:  # TensorFlow raises what it likes
+        except Exception:  # TensorFlow raises many types
             answered = False
         if not answered:
             raise UsageError(f"{self.recipe}: its network cannot answer windows as short as {clip_s:g} s.")
         return replace(self, spec=spec)
 
     def held_out(self, data: str | None, archive: Path | None) -> dict[str, list[Recording]]:
-        """Recordings of each label to compare with: those held out from training, unless `data` names others.
+        """Return recordings of each label for the comparison: all of `data` if given, else those
+        held out from training.
 
-        The held-out fold if there is one, else the validation part, of the dataset the run names; or all of `data`. Of a
-        Keras model without a run, where no data are named: none.
+        Those are the test part of the run's dataset, or the validation part if there is no test
+        part. For a Keras model without a run and without `data` there are none.
         """
         if not data and "data" not in self.facts:
             return {}
@@ -127,17 +137,20 @@ class Run(TrainedRun):
         }
 
     def real_clips(self, recordings: dict[str, list[Recording]]) -> dict[str, NDArray[np.float32]]:
-        """Up to 100 named clips (clip_samples,) of each label, starting every sixteenth of a clip, evenly from all recordings.
+        """Return up to 100 clips (clip_samples,) of each label by name, evenly from all its
+        recordings.
 
-        Raises ExportError(`too-few-clips`) where a label has under 20.
+        Clips start at multiples of a sixteenth of their length. Raises ExportError(`too-few-clips`)
+        if a label has under 20.
         """
         spec = replace(self.spec, hop_s=self.spec.clip_s / 16)
         clips: dict[str, NDArray[np.float32]] = {}
         for label, of_label in recordings.items():
             found = {}
             for recording, audio in read_all(_spread(of_label), spec.sample_rate_hz, f"{label} to compare"):
-                # Of one shorter than a clip there is one window as served; repeated twice as long, as many as of others.
-                whole = audio if len(audio) >= spec.clip_samples else np.resize(audio, 2 * spec.clip_samples)
+                # A recording shorter than a clip gives one window as served. Repeated to twice a
+                # clip, it gives as many as others.
+                whole = audio[:] if len(audio) >= spec.clip_samples else np.resize(audio[:], 2 * spec.clip_samples)
                 for start, samples in windows([whole], spec):
                     found[f"{recording.name} at {start / spec.sample_rate_hz:.2f} s"] = samples
             if len(found) < MIN_CLIPS_PER_LABEL:
@@ -150,7 +163,7 @@ class Run(TrainedRun):
         return clips
 
     def real_signals(self, recordings: dict[str, list[Recording]]) -> dict[str, Real]:
-        """One recording of each label, for the grid: the first of them that can be read."""
+        """Return one recording of each label for the grid: the first one, if it can be read."""
         found = {}
         for label, of_label in recordings.items():
             for _, audio in read_all(of_label[:1], self.spec.sample_rate_hz, f"{label} for the grid"):
@@ -159,6 +172,6 @@ class Run(TrainedRun):
 
 
 def _spread(items: list[Item]) -> list[Item]:
-    """At most CLIPS_PER_LABEL of them, evenly from the first to the last."""
+    """Return at most CLIPS_PER_LABEL of the items, evenly from the first to the last."""
     count = min(len(items), CLIPS_PER_LABEL)
     return [items[round(at)] for at in np.linspace(0, len(items) - 1, count)]

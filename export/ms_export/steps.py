@@ -1,7 +1,8 @@
-"""Networks that answer runs of windows: what windows share is computed once.
+"""Networks that answer runs of windows: they compute once what several windows share.
 
-Such a network ends in the mean of its layer `window_scores` (`ms_train.scores.outputs`), which gives one window every few frames of any
-number of them. Its model file is that layer: features (batch, frames, bins) -> scores (batch, windows, labels).
+Such a network ends in the mean of its layer `window_scores` (`ms_train.scores.outputs`). That layer
+takes any number of frames and gives one window every few frames. The model file ends in that layer:
+features (batch, frames, bins) to scores (batch, windows, labels).
 """
 
 from __future__ import annotations
@@ -25,22 +26,27 @@ from ms_export.tolerances import NETWORK_TOLERANCES, STEPS_TOLERANCE, TOLERANCES
 from ms_train.scores.outputs import of_windows
 
 RUNS, RUNS_OF_KERAS = "runs of windows", "runs of windows, Keras"
-# Frames after those of one window, in steps: none, one, some, and those of a batch as it is served.
+# Lengths of runs, in steps after the first window: none, one, some, and the length of a batch as
+# served.
 RUN_STEPS = (0, 1, 3, 38, 388)
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """`network` takes any number of frames and gives logits and scores (batch, windows, ...), one every `step_frames` frames."""
+    """`network` takes any number of frames and gives logits and scores (batch, windows, ...), one
+    every `step_frames` frames.
+    """
 
     network: keras.Model
     step_frames: int
 
 
 def stepped(run: Run) -> Stepped | None:
-    """A run's network as one that answers runs of windows; None where it is not a mean over windows.
+    """Return a run's network as one that answers runs of windows, or None if it is not a mean over
+    windows.
 
-    Raises ExportError(`bad-network`) where its windows are not those of the run's spec, in steps of the same number of frames.
+    Raises ExportError(`bad-network`) if its windows are not those of the run's spec at a constant
+    step.
     """
     network = of_windows(run.network)
     if network is None:
@@ -50,7 +56,8 @@ def stepped(run: Run) -> Stepped | None:
     def windows(frames: int) -> int:
         return int(network(np.zeros((1, frames, bins), np.float32), training=False)[1].shape[1])
 
-    # A window need not see the last frames of its clip, so the second one may come before a whole step.
+    # A window may leave out the last frames of its clip, so the second window may come before a
+    # whole step.
     second, third = (
         next((more for more in range(1, 2 * clip) if windows(clip + more) == count), 0) for count in (2, 3)
     )
@@ -64,9 +71,11 @@ def stepped(run: Run) -> Stepped | None:
 
 
 def check(model: Model, content: bytes, run: Run, signals: Mapping[str, Real]) -> list[Report]:
-    """Compare a model's runs of windows with its single windows, and with Keras; no report where it answers no runs.
+    """Compare a model's runs of windows with its single windows, and with Keras; return a report of
+    each.
 
-    Nor of a variant in lower precision, whose answers differ by its rounding.
+    Return no report if the model answers no runs, or is a variant in lower precision, whose
+    rounding makes larger differences.
     """
     step, spec = model.metadata.step_frames, model.metadata.spec
     found = stepped(run)

@@ -1,8 +1,9 @@
-"""A model repository for NVIDIA Triton, or for another server of the KServe v2 protocol that reads its layout.
+"""Write a model repository for NVIDIA Triton, or for another server of the KServe v2 protocol that
+reads this layout.
 
-REPOSITORY/NAME/config.pbtxt    inputs, outputs, batching, warm-up (the published schema: Triton's model_config.proto)
-REPOSITORY/NAME/labels.txt      one label a line, in the order of the scores
-REPOSITORY/NAME/1/model.onnx    the model's bytes as they are
+REPOSITORY/NAME/config.pbtxt    inputs, outputs, batching, warm-up (schema: Triton's model_config.proto)
+REPOSITORY/NAME/labels.txt      one label per line, in the order of the scores
+REPOSITORY/NAME/1/model.onnx    a copy of the model file
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from ms_edge.features.spec import WAVEFORM
 from ms_edge.model.session import Model
 
 MAX_BATCH = 64
-# How long a window waits for others to share its batch; a model that takes under a millisecond need not wait longer.
+# How long a window waits for others to share its batch. The model takes less than a millisecond, so
+# a longer wait does not pay.
 MAX_DELAY_US = 1000
 
 
 def write_repository(repository: Path, model_path: Path, name: str | None = None) -> Path:
-    """Write `repository`/`name` for the waveform model at `model_path` and return it; `name` is the model's recipe by default.
+    """Write the folder `repository`/`name` for the waveform model at `model_path` and return its
+    path.
 
-    The folder appears whole or not at all, and never in place of another. Raises ModelError where the model cannot be used,
-    UsageError where it takes features, the name is none for a folder, or there is such a folder already.
+    `name` is the model's recipe by default. The folder is written atomically and never replaces
+    another. Raises ModelError if the model cannot be used, and UsageError if it takes features, the
+    name is invalid, or the folder already exists.
     """
     model = Model.load(model_path, "cpu")
     if model.input != WAVEFORM:
@@ -34,12 +38,12 @@ def write_repository(repository: Path, model_path: Path, name: str | None = None
         )
     name = model.metadata.recipe if name is None else name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-        raise UsageError(f"{name[:100]!r} is no name for a model; give --name letters, digits, '_', '-' and '.'.")
+        raise UsageError(f"{name[:100]!r} is no valid model name; use letters, digits, '_', '-' and '.' in --name.")
     target = repository / name
     if target.exists() or target.is_symlink():
-        raise UsageError(f"{target}: is there already; remove it, or give another --name.")
+        raise UsageError(f"{target}: already exists; remove it, or give another --name.")
     if not repository.is_dir() and not repository.parent.is_dir():
-        raise UsageError(f"{repository}: give a folder, or a new one in a folder that exists.")
+        raise UsageError(f"{repository}: give a folder that exists, or a new one in a folder that exists.")
     repository.mkdir(exist_ok=True)
     partial = repository / f".{name}.{os.getpid()}.partial"
     try:
@@ -54,7 +58,7 @@ def write_repository(repository: Path, model_path: Path, name: str | None = None
 
 
 def config(name: str, model: Model) -> str:
-    """Triton's configuration of a waveform model, in protobuf's text format."""
+    """Return Triton's configuration of a waveform model, in protobuf's text format."""
     samples, labels = model.metadata.spec.clip_samples, len(model.metadata.labels)
     warmups = "\n".join(
         f"""model_warmup {{

@@ -16,7 +16,7 @@ from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
 from ms_edge.model.metadata import Decision
 from ms_edge.model.session import Model
-from ms_edge.timeline import Prior, best_path, best_path_near, segments, window_label
+from ms_edge.timeline import Prior, best_path, segments, window_label
 
 LABELS = ("speech", "music")
 DECISIONS = [Decision("exclusive", ()), Decision("independent", (0.5, 0.5)), Decision("independent", (0.3, 0.8))]
@@ -79,28 +79,6 @@ def test_segments_have_no_gaps_and_minimum_duration(rows, minimum, decision):
         for row, quiet, start in zip(scores, silent, borders[:-1], strict=True):
             (here,) = [part.label for part in parts if part.start_s <= start < part.end_s]
             assert here == ("silence" if quiet else window_label(row, LABELS, decision))
-
-
-@settings(max_examples=2 * settings.default.max_examples)
-@given(
-    runs=st.lists(st.tuples(st.integers(0, 2), st.sampled_from([1, 2, 3, 5, 40, 80])), min_size=1, max_size=12),
-    minimum=st.sampled_from([0.6, 1.0, 2.0]),
-    seed=st.integers(0, 1000),
-    sure=st.sampled_from([0.0, 1.0, 10.0]),
-    costs=st.sampled_from([(0.0, 0.0, 0.0), (5.0, 5.0, 1.0), (3.0, 7.0, 0.0), (40.0, 40.0, 40.0)]),
-)
-def test_fast_search_finds_an_equally_good_path(runs, minimum, seed, sure, costs):
-    own = np.concatenate([np.full(length, state) for state, length in runs])
-    rng = np.random.default_rng(seed)
-    evidence = -rng.exponential(1, (len(own), 3)) * sure
-    evidence[np.arange(len(own)), own] = 0  # equal to the others if `sure` is 0
-    borders = np.concatenate(([0.0], np.cumsum(rng.choice([0.5, 0.75], len(own)))))
-    starts = np.flatnonzero(np.diff(own, prepend=-1))
-    found = best_path_near(own, starts, evidence, borders, minimum, costs)
-    expected = best_path(evidence, borders, minimum, costs)
-    assert worth(evidence, found, costs) == pytest.approx(worth(evidence, expected, costs))
-    changes = [0, *np.flatnonzero(np.diff(found)) + 1, len(own)]
-    assert len(changes) == 2 or np.diff(borders[changes]).min() >= minimum - 1e-9
 
 
 def test_only_short_changes_are_smoothed_away():

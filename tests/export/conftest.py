@@ -33,7 +33,9 @@ def _trained_in_few_rooms(few_rooms):
 
 @pytest.fixture(scope="session")
 def thin_the_grid(everything) -> Callable[[pytest.MonkeyPatch], None]:
-    """A function that lets conversions and checks compare a sixth of the grid; with --everything all of it."""
+    """A function that lets conversions and checks compare a sixth of the grid; with --everything
+    all of it.
+    """
 
     def thin(patch: pytest.MonkeyPatch) -> None:
         if not everything:
@@ -50,7 +52,9 @@ def thin_grid(thin_the_grid, monkeypatch):
 
 @pytest.fixture(scope="session")
 def stepped_run(tmp_path_factory) -> Run:
-    """The network of tests/data/steps.onnx: a small untrained mel_residual, whose scores are spread."""
+    """The network of tests/data/steps.onnx: a small untrained mel_residual, whose scores are
+    spread.
+    """
     folder = tmp_path_factory.mktemp("stepped")
     keras.utils.set_random_seed(0)
     model = mel_residual.build_model(("speech", "music"), "independent", 1, width=0.25, dense=16)

@@ -12,7 +12,7 @@ from benchmarks.speed import gpu
 from ms_edge.model.session import BUNDLED
 
 
-def test_bound_memory_gives_the_scores_that_a_plain_run_gives(waveform_model, tmp_path, capsys):
+def test_bound_memory_gives_the_same_scores(waveform_model, tmp_path, capsys):
     out = tmp_path / "gpu.json"
     given = [str(waveform_model), "--device", "CPU", "--batches", "1", "5", "--seconds", "0.01", "-o", str(out)]
     assert gpu.main(given) == 0
@@ -24,7 +24,7 @@ def test_bound_memory_gives_the_scores_that_a_plain_run_gives(waveform_model, tm
     assert "| 5 | cpu, bound | " in capsys.readouterr().out
 
 
-def test_a_way_that_keeps_what_it_was_given_before_is_wrong(waveform_model, monkeypatch, capsys):
+def test_way_that_keeps_old_input_is_wrong(waveform_model, monkeypatch, capsys):
     move, moved = gpu.Bound.move, set()
 
     def move_once(self, windows):
@@ -38,7 +38,7 @@ def test_a_way_that_keeps_what_it_was_given_before_is_wrong(waveform_model, monk
     assert "| 3 | cpu, bound | wrong: " in capsys.readouterr().out
 
 
-def test_what_cannot_be_had_is_said(waveform_model, tmp_path):
+def test_missing_device_is_reported(waveform_model, tmp_path):
     windows = np.zeros((1, 16_000), np.float32)
     found = gpu.measure(str(waveform_model), "cuda:9", windows, seconds=0.01)
     assert "p50_ms" in found["cpu"]
@@ -47,13 +47,13 @@ def test_what_cannot_be_had_is_said(waveform_model, tmp_path):
     assert all("CUDA" in way["absent"] for name, way in found.items() if name != "cpu")
 
 
-def test_a_wrong_way_is_not_timed(waveform_model, monkeypatch, capsys):
+def test_wrong_way_is_not_timed(waveform_model, monkeypatch, capsys):
     monkeypatch.setattr(gpu.Bound, "__call__", lambda self, windows: np.full((1, 2), np.nan, np.float32))
     assert gpu.main([str(waveform_model), "--device", "cpu", "--batches", "1", "--seconds", "0.01"]) == 1
     assert "| 1 | cpu, bound | wrong: " in capsys.readouterr().out
 
 
-def test_a_device_with_no_way_at_all_is_a_failure(waveform_model, capsys):
+def test_device_without_any_way_fails(waveform_model, capsys):
     if "CUDAExecutionProvider" in gpu.import_onnxruntime().get_available_providers():
         pytest.skip("for builds without CUDA")
     assert gpu.main([str(waveform_model), "--device", "cuda", "--batches", "1", "--seconds", "0.01"]) == 1
@@ -63,7 +63,7 @@ def test_a_device_with_no_way_at_all_is_a_failure(waveform_model, capsys):
 @pytest.mark.parametrize(
     "given", [("--device", "tpu"), ("--batches", "0"), ("--seconds", "0"), ("-o", "/no/where.json")]
 )
-def test_options_that_cannot_be_are_one_sentence(waveform_model, capsys, given):
+def test_invalid_options_give_one_sentence(waveform_model, capsys, given):
     with pytest.raises(SystemExit) as ended:
         gpu.main([str(waveform_model), *given])
     assert ended.value.code == 2
@@ -79,6 +79,6 @@ def _affinity():
 
 
 @pytest.mark.parametrize(("model", "said"), [(str(BUNDLED), "takes features"), ("none.onnx", "cannot be read")])
-def test_a_model_that_will_not_do_is_one_sentence(model, said, capsys):
+def test_unsuitable_model_gives_one_sentence(model, said, capsys):
     assert gpu.main([model]) == 2
     assert said in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""Keras models trained elsewhere, on features of ours: exported with proof, or refused in one sentence."""
+"""Keras models trained elsewhere on our features are exported if they equal TensorFlow, or refused in one
+sentence.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from ms_edge.model.session import Model
 from ms_export import cli, waveform
 from ms_export.cases import grid
 
-# The floor is high, so that what two transforms round differently is a tenth of what features may differ by.
+# The floor is high, so that rounding differences of two transforms are a tenth of what features may
+# differ by.
 SPEC = FrontEndSpec(8_000, 256, 128, 256, clip_s=0.5, hop_s=0.5, log_floor=0.05)
 
 
@@ -37,7 +40,7 @@ def network(*shape: int | None, columns: int = 3, activation: str | None = "soft
 
 @pytest.fixture(autouse=True)
 def _thin_grid_and_no_pictures(thin_grid, no_pictures):
-    """For all tests but the one that asks for the whole grid."""
+    """For all tests except the one that uses the whole grid."""
 
 
 @pytest.fixture
@@ -54,8 +57,10 @@ def convert(tmp_path: Path, model: keras.Model, *more: str) -> tuple[int, Path]:
     return cli.main(arguments), out
 
 
-def test_a_transform_in_the_graph_that_rounds_too_much_is_refused(tmp_path, spec, monkeypatch, capsys):
-    """With constants of 11 bits, which is wrong by hundreds of tolerances anywhere. The same network is converted on features."""
+def test_imprecise_transform_in_the_graph_is_refused(tmp_path, spec, monkeypatch, capsys):
+    """Constants of 11 bits exceed the tolerances a hundredfold. The same
+    network is converted on features.
+    """
     exact = waveform._transform
 
     def rounded(*arguments):
@@ -77,8 +82,8 @@ def test_a_transform_in_the_graph_that_rounds_too_much_is_refused(tmp_path, spec
     ("shape", "columns", "activation", "labels", "decision"),
     [
         (SPEC.feature_shape, 3, "softmax", "car,horn,rain", "exclusive"),
-        (SPEC.feature_shape, 3, None, "car,horn,rain", "exclusive"),  # logits get their softmax
-        ((*SPEC.feature_shape, 1), 3, "softmax", "car,horn,rain", "exclusive"),  # a channel, as images have
+        (SPEC.feature_shape, 3, None, "car,horn,rain", "exclusive"),  # logits, which get a softmax
+        ((*SPEC.feature_shape, 1), 3, "softmax", "car,horn,rain", "exclusive"),  # with a channel axis, like images
         (SPEC.feature_shape, 1, "sigmoid", "quiet,loud", "exclusive"),
         (SPEC.feature_shape, 3, "sigmoid", "car,horn,rain", "independent"),
         ((SPEC.bins, None, 1), 2, "softmax", "quiet,loud", "exclusive"),  # any number of frames
@@ -108,7 +113,7 @@ def test_a_keras_model_is_exported_and_classifies(
     np.testing.assert_allclose(served.scores(features), outputs, atol=1e-5)
 
 
-def test_a_network_of_any_number_of_frames_is_served_in_windows_of_any_length(tmp_path, spec, samples, capsys):
+def test_frame_count_is_free_so_window_length_is(tmp_path, spec, samples, capsys):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
@@ -130,14 +135,14 @@ def test_a_network_of_any_number_of_frames_is_served_in_windows_of_any_length(tm
     assert edge_cli.main(["classify", "--model", str(out), "--format", "jsonl", "--timeline", str(samples[0])]) == 0
     assert json.loads(capsys.readouterr().out)["segments"]
 
-    assert convert(tmp_path, model, *labels, "--window", "0.1")[0] == 2  # four frames: not one place of the convolution
+    assert convert(tmp_path, model, *labels, "--window", "0.1")[0] == 2  # four frames: too few for the convolution
     assert "cannot answer windows as short as 0.1 s" in capsys.readouterr().err
     assert convert(tmp_path, network(*SPEC.feature_shape, columns=2), *labels, "--window", "2")[0] == 2
     assert "takes windows of 0.5 s; leave out --window" in capsys.readouterr().err
 
 
-def test_real_audio_can_be_named_for_the_proof(tmp_path, spec, samples, monkeypatch, capsys):
-    monkeypatch.setattr("ms_export.convert.grid", grid)  # the whole of it
+def test_real_audio_can_be_named_for_comparison(tmp_path, spec, samples, monkeypatch, capsys):
+    monkeypatch.setattr("ms_export.convert.grid", grid)  # the whole grid
     for path in samples:
         label = path.name.partition("_")[0]
         (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
@@ -168,7 +173,7 @@ def whatever() -> keras.Model:
         (whatever, "a,b,error", "label 'error' is not usable"),
     ],
 )
-def test_pairs_that_do_not_fit_get_one_sentence(tmp_path, spec, capsys, model, labels, sentence):
+def test_mismatched_model_and_labels_give_one_sentence(tmp_path, spec, capsys, model, labels, sentence):
     code, _ = convert(tmp_path, model(), "--labels", labels)
     message = capsys.readouterr().err
     assert code in (1, 2)
@@ -181,7 +186,7 @@ L = keras.layers
 
 
 def hidden(end: list[keras.layers.Layer]) -> keras.Model:
-    """A network whose probabilities are not where one looks for them."""
+    """A network whose probabilities are not its last activation."""
     keras.utils.set_random_seed(1)
     return keras.Sequential([keras.Input(SPEC.feature_shape), L.Flatten(), *end])
 
@@ -213,8 +218,8 @@ def reused() -> keras.Model:
         (lambda: hidden([L.Dense(3, kernel_initializer=keras.initializers.Constant(np.inf))]), "what is no number"),
     ],
 )
-def test_an_end_that_would_be_misread_is_refused(tmp_path, spec, capsys, model, sentence):
-    """Taken for logits, its probabilities would get a second softmax; and the reference the same."""
+def test_misleading_last_layer_is_refused(tmp_path, spec, capsys, model, sentence):
+    """If its probabilities were taken for logits, both sides would apply a second softmax."""
     code, out = convert(tmp_path, model(), "--labels", "a,b,c")
     message = capsys.readouterr().err
     assert code == 1
@@ -222,7 +227,7 @@ def test_an_end_that_would_be_misread_is_refused(tmp_path, spec, capsys, model, 
     assert not out.exists()
 
 
-def test_names_of_layers_are_its_own_affair(tmp_path, spec, capsys):
+def test_layer_names_do_not_matter(tmp_path, spec, capsys):
     inputs = keras.Input(SPEC.feature_shape, name="anything")
     flat = L.Flatten(name="probability")(inputs)
     last = L.Dense(3, activation="softmax", name="logits")
@@ -240,7 +245,7 @@ def test_names_of_layers_are_its_own_affair(tmp_path, spec, capsys):
         (SPEC.to_json().replace("8000", "80"), "sample_rate_hz must be"),
     ],
 )
-def test_a_spec_that_is_none_gets_one_sentence(tmp_path, spec, capsys, content, sentence):
+def test_invalid_spec_gives_one_sentence(tmp_path, spec, capsys, content, sentence):
     spec.write_text(content)
     code, _ = convert(tmp_path, whatever(), "--labels", "a,b,c")
     message = capsys.readouterr().err
@@ -249,7 +254,7 @@ def test_a_spec_that_is_none_gets_one_sentence(tmp_path, spec, capsys, content, 
     assert len(message.splitlines()) == 1
 
 
-def test_no_model_stands_beside_the_certificate_of_another(tmp_path, spec, capsys):
+def test_model_is_never_beside_another_certificate(tmp_path, spec, capsys):
     model = network(*SPEC.feature_shape)
     assert convert(tmp_path, model, "--labels", "a,b,c")[0] == 0
     before = {path.name: path.read_bytes() for path in tmp_path.glob("mine.*")}
@@ -264,7 +269,7 @@ def test_no_model_stands_beside_the_certificate_of_another(tmp_path, spec, capsy
 
 
 @pytest.mark.slow
-def test_versions_in_names_keep_their_certificates_apart(tmp_path, spec, capsys):
+def test_versions_in_names_keep_certificates_apart(tmp_path, spec, capsys):
     network(*SPEC.feature_shape).save(tmp_path / "mine.keras")
     for name in ("v1.2", "v1.3"):
         arguments = ["convert", str(tmp_path / "mine.keras"), "--spec", str(spec), "--labels", "a,b,c"]
@@ -273,7 +278,7 @@ def test_versions_in_names_keep_their_certificates_apart(tmp_path, spec, capsys)
 
 
 @pytest.mark.slow
-def test_the_digest_of_the_cases_is_that_of_the_recordings_compared(tmp_path, spec, samples, capsys):
+def test_cases_digest_covers_the_compared_recordings(tmp_path, spec, samples, capsys):
     digests = set()
     for gain in (1.0, 0.5):
         for path in samples:
@@ -290,15 +295,15 @@ def test_the_digest_of_the_cases_is_that_of_the_recordings_compared(tmp_path, sp
     assert len(digests) == 2
 
 
-def test_a_licence_that_is_no_text_gets_one_sentence(tmp_path, spec, capsys):
+def test_invalid_licence_gives_one_sentence(tmp_path, spec, capsys):
     code, out = convert(tmp_path, network(*SPEC.feature_shape), "--labels", "a,b,c", "--license", "\udcff")
     assert code == 2
-    assert "is no line of text" in capsys.readouterr().err
+    assert "is not one line of printable text" in capsys.readouterr().err
     assert not out.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"nothing of the kind"])
-def test_what_is_no_keras_model_gets_one_sentence(tmp_path, spec, capsys, content):
+def test_invalid_keras_file_gives_one_sentence(tmp_path, spec, capsys, content):
     (tmp_path / "mine.keras").write_bytes(content)
     arguments = [
         "convert",
@@ -316,7 +321,7 @@ def test_what_is_no_keras_model_gets_one_sentence(tmp_path, spec, capsys, conten
     assert len(message.splitlines()) == 1
 
 
-def test_a_keras_model_needs_its_spec_and_a_run_folder_none(tmp_path, spec, capsys):
+def test_spec_is_for_keras_models_only(tmp_path, spec, capsys):
     whatever().save(tmp_path / "mine.keras")
     assert cli.main(["convert", str(tmp_path / "mine.keras"), "-o", str(tmp_path / "a.onnx")]) == 2
     assert "give --spec and --labels too" in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""Model files load in runtimes years older than the one they were made with, and say the same there."""
+"""Model files load in runtimes years older than the one they were made with, and say the same
+there.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from ms_edge.model.session import BEFORE, BUNDLED, Model
 from ms_edge.selftest.golden import golden_signal
 
 ROOT = Path(__file__).parent.parent.parent
-SINGLE = BUNDLED.with_name(f"{BEFORE}.onnx")  # answers single windows alone
+SINGLE = BUNDLED.with_name(f"{BEFORE}.onnx")  # answers only single windows
 PYTHON = ROOT / ".venv-oldest" / ("Scripts" if os.name == "nt" else "bin") / "python"
 SCRIPT = """
 import sys, numpy, onnxruntime
@@ -28,7 +30,7 @@ print(onnxruntime.__version__)
 
 @pytest.mark.parametrize("kind", ["features", "single windows", "waveform"])
 def test_models_run_in_the_oldest_onnxruntime(tmp_path, waveform_model, kind):
-    """Where this fails for want of .venv-oldest: `make test` makes it."""
+    """If .venv-oldest is missing, run `make test`, which makes it."""
     model = Model.load({"features": BUNDLED, "single windows": SINGLE, "waveform": waveform_model}[kind])
     spec = model.metadata.spec
     make_input = model_input(spec, model.input)
@@ -39,7 +41,7 @@ def test_models_run_in_the_oldest_onnxruntime(tmp_path, waveform_model, kind):
     assert scores.reshape(-1, len(model.metadata.labels)) == pytest.approx(model.scores(inputs), abs=1e-5)
 
 
-def test_runs_of_windows_do_too(tmp_path):
+def test_runs_of_windows_work_in_oldest_onnxruntime(tmp_path):
     model = Model.load()
     spec, step = model.metadata.spec, model.metadata.step_frames
     length = spec.frame_length + (spec.frames(spec.clip_samples) + 30 * step - 1) * spec.frame_step
@@ -50,7 +52,7 @@ def test_runs_of_windows_do_too(tmp_path):
 
 
 def run_in_the_oldest(model: Model, inputs: np.ndarray, tmp_path: Path) -> np.ndarray:
-    """What a model answers there."""
+    """Return the scores of a model in that runtime."""
     np.save(tmp_path / "inputs.npy", inputs)
     done = subprocess.run(
         [str(PYTHON), "-c", SCRIPT, model.path, str(tmp_path / "inputs.npy"), str(tmp_path / "scores.npy")],
@@ -76,8 +78,8 @@ for path in sys.argv[1:]:
 """
 
 
-def test_the_oldest_onnxruntime_reads_no_file_and_no_memory_for_a_model(tmp_path):
-    """Any file and any memory is what it would read: of the last model it would crash."""
+def test_oldest_onnxruntime_reads_no_external_data(tmp_path):
+    """Without the check, it would read any file and any memory, and crash on the last model."""
     paths = [str(BUNDLED)]
     (tmp_path / "weights.bin").write_bytes(bytes(192))
     for location in ("weights.bin", str(tmp_path / "weights.bin"), "*/_ORT_MEM_ADDR_/*"):
@@ -100,9 +102,9 @@ def test_the_oldest_onnxruntime_reads_no_file_and_no_memory_for_a_model(tmp_path
     assert (done.returncode, done.stdout.split()) == (0, ["loaded", *["bad-model"] * 3]), done.stderr
 
 
-def test_opset_and_ir_are_those_of_onnxruntime_1_10(waveform_model):
-    """Of December 2021: opset 15, IR 8. (The bundled model was seen running there, on Python 3.9; its wheels are for none that
-    we support.)
+def test_opset_and_ir_suit_onnxruntime_1_10(waveform_model):
+    """The version of December 2021: opset 15, IR 8. (The bundled model was seen running there, on Python 3.9;
+    its wheels are for none that we support.)
     """
     for path in (BUNDLED, SINGLE, waveform_model):
         model = onnx.load(path)

@@ -1,4 +1,6 @@
-"""Item for item, what runs at the edge equals `tf.signal`; and the grid that says so turns red where it does not."""
+"""Each stage at the edge equals `tf.signal`; and the grid that compares them fails
+where it does not.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ for name, recipe in recipes().items():
     if recipe.spec not in RECIPES.values():  # several recipes have the same front end
         RECIPES[name] = recipe.spec
 SPECS = RECIPES | {
-    # No logarithm, an odd frame (where TensorFlow's window is symmetric), power, padding and cropping.
+    # No logarithm, an odd frame length (where TensorFlow's window is symmetric), power, padding and
+    # cropping.
     "odd frame, linear": FrontEndSpec(16_000, 255, 128, 256, clip_s=1.0, hop_s=1.0),
     "cropped, power": FrontEndSpec(8_000, 512, 100, 128, clip_s=1.0, hop_s=1.0, magnitude="power"),
     "cropped, mel": FrontEndSpec(
@@ -48,13 +51,15 @@ EACH_SPEC = pytest.mark.parametrize(
 
 
 def of_short_clips(spec: FrontEndSpec) -> FrontEndSpec:
-    """The spec with clips of a second, if its own are longer: their frames are no others, and thirty times as many."""
+    """The spec with clips of a second if its own are longer: it has the same frames, and
+    thirty times as many.
+    """
     return replace(spec, clip_s=1.0, hop_s=1.0) if spec.clip_s > 1 else spec
 
 
 @pytest.fixture(scope="module")
 def real(samples) -> dict[str, Real]:
-    """A recording of music and one of speech."""
+    """Return a recording of music and one of speech."""
     rate_hz = 22_050
     return {
         label: Real(read_mono(next(path for path in samples if path.name.startswith(label)), rate_hz), rate_hz)
@@ -75,14 +80,14 @@ def test_front_ends_are_equal_on_the_grid(spec, real, everything):
     assert reports[0].cases >= 140
     for report in reports:
         assert report.passed, report.describe()
-        assert report.cases >= 28  # of the others, those at the spec's own rate
+        assert report.cases >= 28  # other implementations get only cases at the spec's own rate
         stages = {finding.stage for finding in report.findings}
         assert {"spectrum", "features"} <= stages
 
 
 @EACH_SPEC
-def test_front_ends_are_equal_at_any_number_of_samples(spec, everything):
-    """Without windows around them: whole frames give or take one, and less than a frame."""
+def test_front_ends_are_equal_at_any_length(spec, everything):
+    """Without windows: lengths of whole frames, one sample more or less, and less than a frame."""
     if not everything:
         spec = of_short_clips(spec)
     front_end, layer = FrontEnd(spec), FrontEndLayer(spec)
@@ -103,7 +108,7 @@ def test_front_ends_are_equal_at_any_number_of_samples(spec, everything):
 
 
 @EACH_SPEC
-def test_real_clips(spec, samples):
+def test_front_ends_are_equal_on_real_clips(spec, samples):
     clips = []
     for path in samples:
         audio = read_mono(path, spec.sample_rate_hz)
@@ -119,8 +124,8 @@ def test_clip_has_the_shape_of_the_spec():
         assert FrontEnd(spec).features(samples[0]).shape == FrontEndLayer(spec)(samples).shape[1:] == spec.feature_shape
 
 
-def test_an_impulse_where_no_frame_looks_is_silence():
-    spec = RECIPES["logstft_cnn"]  # sees 256 samples of every 512
+def test_impulse_between_frames_is_silence():
+    spec = RECIPES["logstft_cnn"]  # uses 256 of every 512 samples
     signals = {name: make().astype(np.float32) for name, make in synthetic_signals(spec, spec.clip_samples).items()}
     front_end, layer = FrontEnd(spec), FrontEndLayer(spec)
     silence = front_end.features(signals["silence"])
@@ -130,7 +135,7 @@ def test_an_impulse_where_no_frame_looks_is_silence():
     np.testing.assert_array_equal(layer(unseen[np.newaxis]).numpy()[0], silence)
     for seen in ("impulse 100 samples on", "impulse 255 samples on"):
         assert front_end.spectrum(signals[seen]).max() > 0.01
-    # The first sample under a Hann window weighs nothing.
+    # The first sample under a Hann window has weight 0.
     np.testing.assert_array_equal(front_end.features(signals["impulse at a frame's start"]), silence)
 
 
@@ -146,7 +151,7 @@ def test_keras_layer_survives_its_config():
 
 
 def test_repeated_runs_are_equal_to_the_bit(real):
-    """In the same session, in another, and with four threads; on the CPU."""
+    """In the same session, in another session, and with four threads, on the CPU."""
     model, content = Model.load(device="cpu"), BUNDLED.read_bytes()
     spec = model.metadata.spec
     ways = [served(model), served(Model.load(device="cpu"))]
@@ -161,7 +166,7 @@ def test_repeated_runs_are_equal_to_the_bit(real):
                 np.testing.assert_array_equal(again[stage], first[stage], err_msg=f"{case.name}: {stage}")
 
 
-def test_every_pair_of_the_grids_values_meets():
+def test_grid_has_every_pair_of_values():
     spec = RECIPES["mel_dscnn"]
     cases = list(grid(spec, {}))
     values = [tuple(case.name.rsplit(", ", 3)) for case in cases]
@@ -174,12 +179,14 @@ def test_every_pair_of_the_grids_values_meets():
     assert len(values) == len(set(values))
 
 
-# --- the grid must be able to fail -------------------------------------------------------------------------------------
+# The grid must be able to fail.
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """One way to get the edge wrong: a front end made from the right spec, and what is patched while it is made and used."""
+    """One error at the edge: a front end made from the right spec, and what is patched
+    while it is made and used.
+    """
 
     name: str
     front_end: Callable[[FrontEndSpec], FrontEnd] = FrontEnd
@@ -192,7 +199,7 @@ def respecified(**change: Callable[[FrontEndSpec], object]) -> Callable[[FrontEn
 
 
 class FromTheWrongEnd(FrontEnd):
-    """Sees the last samples of each frame, not the first."""
+    """A front end that uses the last samples of each frame, not the first."""
 
     def __init__(self, spec: FrontEndSpec) -> None:
         super().__init__(spec)
@@ -295,7 +302,7 @@ MUTATIONS = [
 
 @functools.cache
 def reference_of(spec: FrontEndSpec) -> Callable[[Case], Stages]:
-    """What the reference makes of a case of the grid, computed once for all mutations."""
+    """The reference's stages of a case of the grid, computed once for all mutations."""
     reference, known = Reference(spec), {}
     reference(Case("traced before anything is patched", np.zeros((1, 1), np.float32), spec.sample_rate_hz))
 
@@ -308,7 +315,9 @@ def reference_of(spec: FrontEndSpec) -> Callable[[Case], Stages]:
 
 
 def first_red(spec: FrontEndSpec, real: dict[str, Real], mutation: Mutation) -> str | None:
-    """The first case of the grid that is out of tolerance under a mutation, and at which stage; None if all pass."""
+    """The first case of the grid that is out of tolerance under a mutation, and at which stage;
+    None if all pass.
+    """
     spec = of_short_clips(spec)
     reference = reference_of(spec)
     with contextlib.ExitStack() as stack:
@@ -321,13 +330,14 @@ def first_red(spec: FrontEndSpec, real: dict[str, Real], mutation: Mutation) -> 
     return None
 
 
-# Of two front ends as different as can be here: 22 kHz or 16, cropped or whole, linear or mel, bins or frames first.
+# Two front ends that differ as much as possible: 22 kHz or 16, cropped or whole, linear or mel, bins
+# or frames first.
 @pytest.mark.parametrize(
     "recipe",
     [name if name in ("logstft_cnn", "mel_dscnn") else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES],
 )
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_the_grid_turns_red(mutation, recipe, real):
+def test_grid_finds_each_mutation(mutation, recipe, real):
     spec = RECIPES[recipe]
     if not mutation.applies(spec):
         assert any(mutation.applies(other) for other in RECIPES.values()), "applies to no recipe at all"
@@ -335,8 +345,10 @@ def test_the_grid_turns_red(mutation, recipe, real):
     assert first_red(spec, real, mutation), f"{mutation.name} went unnoticed for {recipe}"
 
 
-def test_labels_that_are_all_wrong_are_seen_after_resampling_too(real):
-    """Of independent labels as well, whose scores are never as far apart as those of exclusive ones."""
+def test_wrong_labels_are_found_after_resampling(real):
+    """Of independent labels as well, whose scores are never as far apart as those of exclusive
+    ones.
+    """
     model = Model.load(device="cpu")
     spec, labels, decision = model.metadata.spec, model.metadata.labels, model.metadata.decision
     right = served(model)
@@ -362,8 +374,10 @@ def test_labels_that_are_all_wrong_are_seen_after_resampling_too(real):
     assert [finding.deviation.largest for finding in of_labels] == [1.0, 1.0]
 
 
-def test_a_network_is_compared_on_its_own_features_and_the_entry_says_so(real):
-    """Features may differ, and a steep network's scores with them; what the network makes of the same features may not."""
+def test_network_is_compared_on_its_own_features(real):
+    """Features may differ, and a steep network's scores with them; the network's scores of the
+    same features may not.
+    """
     spec = RECIPES["mel_dscnn"]
     source = Reference(spec)
 
@@ -404,7 +418,7 @@ def test_a_network_is_compared_on_its_own_features_and_the_entry_says_so(real):
     assert "scores 1.1e-04 (at most 1e-04) on 'recorded'" in far.describe()
 
 
-def test_batches_are_of_the_size_that_is_claimed(real, monkeypatch):
+def test_batches_have_the_claimed_size(real, monkeypatch):
     sizes = set()
     network = OnnxNetwork(BUNDLED.read_bytes(), batch=64)
     session = network._session
@@ -417,12 +431,12 @@ def test_batches_are_of_the_size_that_is_claimed(real, monkeypatch):
     np.testing.assert_array_equal(scores, Model.load(device="cpu").scores(features))
 
 
-def test_without_a_mutation_it_stays_green(real):
+def test_grid_passes_without_a_mutation(real):
     assert first_red(RECIPES["mel_dscnn"], real, Mutation("none")) is None
 
 
-def test_the_whole_grid_is_the_whole_of_it_for_every_option():
-    """What `make test` asks of every fourth case, `--all` asks of each."""
+def test_whole_grid_covers_each_option_fully():
+    """`make test` compares these on every fourth case, `--all` on each."""
     model = Model.load()
     content = BUNDLED.read_bytes()
     part, whole = (implementations.implementations(model, content, everything=chosen) for chosen in (False, True))

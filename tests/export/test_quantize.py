@@ -1,4 +1,4 @@
-"""int8 and fp16: smaller, as right as fp32 on real recordings, or refused."""
+"""int8 and fp16 variants are smaller and as accurate as fp32 on real recordings, or refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.dataset import Recording
 from ms_train.recipes import logstft_cnn, mel_dscnn
 from ms_train.scores.outputs import with_logits
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 
 SAMPLES = sorted((Path(__file__).parent.parent / "data").glob("*.wav"))
 
@@ -51,10 +51,12 @@ def data(tmp_path_factory, copy_by_label) -> str:
 
 
 def build_fixed_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
-    """mel_dscnn with weights that training leaves as they are: seeded convolutions, and a readout that is right of every sample.
+    """mel_dscnn with weights that training leaves as they are: seeded convolutions, and a readout
+    that is right of every sample.
 
-    What a training arrives at differs between processors, and with it how far rounding moves a score. These weights are the
-    same everywhere but for rounding: the readout is the solution of a ridge regression, in float64.
+    What a training arrives at differs between processors, and with it how far rounding moves a
+    score. These weights are the same everywhere but for rounding: the readout is the solution of a
+    ridge regression, in float64.
     """
     spec = mel_dscnn.SPEC
     clips = {path: windows([read_mono(path, spec.sample_rate_hz)], spec) for path in SAMPLES}
@@ -64,10 +66,10 @@ def build_fixed_model(labels: tuple[str, ...], decision: str, epochs: int) -> ke
     model = mel_dscnn.build_model(labels, decision, epochs)
     normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in normalisations:
-        layer.momentum = 0.0  # the next batch alone makes its statistics
+        layer.momentum = 0.0  # only the next batch sets its statistics
     model(features, training=True)
     for layer in normalisations:
-        layer.momentum = 1.0  # and none after it
+        layer.momentum = 1.0  # later batches do not change them
     hidden, last = model.layers[-2:]
     values = keras.Model(model.input, hidden.input).predict(features, verbose=0).astype(np.float64)
     answers = np.where([second for second, _ in found], 1.0, -1.0)
@@ -76,7 +78,8 @@ def build_fixed_model(labels: tuple[str, ...], decision: str, epochs: int) -> ke
     ridge = 0.1 * np.trace(products) / len(products) * np.eye(len(products))
     weights = centred.T @ np.linalg.solve(products + ridge, answers - answers.mean())
     constant = answers.mean() - values.mean(axis=0) @ weights
-    # Of the hidden layer two units, what speaks for each label, since it knows no negative values; the others count for nothing.
+    # Of the hidden layer two units, what speaks for each label, since it knows no negative values;
+    # the others count for nothing.
     kernel, bias = hidden.get_weights()
     kernel[:, :2], bias[:2] = np.stack([-weights, weights], axis=1), [-constant, constant]
     hidden.set_weights([kernel, bias])
@@ -90,7 +93,7 @@ def build_fixed_model(labels: tuple[str, ...], decision: str, epochs: int) -> ke
 def run(tmp_path_factory, data) -> Path:
     out = tmp_path_factory.mktemp("runs") / "quick"
     quick = dataclasses.replace(mel_dscnn.RECIPE, build_model=build_fixed_model, batch_size=8, steps_per_epoch=1)
-    fit(quick, dataset_by_name(data), data, out, epochs=1)
+    fit(quick, dataset_by_name(data), data, out, Options(epochs=1))
     return out
 
 
@@ -103,10 +106,10 @@ def exported(run, data) -> Path:
 
 @pytest.fixture(scope="module")
 def small(exported, run, tmp_path_factory) -> Path:
-    """The folder of both variants."""
+    """Return the folder of both variants."""
     out = tmp_path_factory.mktemp("variants") / "small"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantize, "MAX_LOSS_POINTS", 5.0)  # there are 22 clips: one of them is 4.5
+        patch.setattr(quantize, "MAX_LOSS_POINTS", 5.0)  # one of the 22 clips is 4.5 points
         assert cli.main(["quantize", str(exported), "--against", str(run), "-o", str(out)]) == 0
     return out
 
@@ -121,28 +124,28 @@ def labels(model: Path, samples: list[Path], capsys) -> list[str]:
     return [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_variant_gives_real_recordings_the_labels_of_fp32(variant, exported, samples, capsys):
+def test_variant_gives_the_labels_of_fp32(variant, exported, samples, capsys):
     found = labels(variant, samples, capsys)
     assert found == labels(exported, samples, capsys)
     assert set(found) == {"music", "speech"}
 
 
-def test_a_variant_passes_the_self_test_of_a_machine(variant):
+def test_variant_passes_the_self_test(variant):
     found = examine(str(variant), "cpu")
     assert found.ok
-    assert found.devices[0].score_error < 1e-6  # here, where it was made
+    assert found.devices[0].score_error < 1e-6  # on the machine that made it
 
 
-def test_a_variant_is_checked_by_its_labels_and_reported(variant, run, data, tmp_path, capsys):
+def test_variant_is_checked_by_its_labels(variant, run, data, tmp_path, capsys):
     arguments = ["check", str(variant), "--against", str(run), "--data", data, "--report", str(tmp_path / "report.md")]
-    assert cli.main(arguments) in (0, 1)  # of so hurried a network many a window lies near a border
+    assert cli.main(arguments) in (0, 1)  # after so short a training, many windows are near a border
     assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]] == [
         variant.stem.rpartition("-")[2]
     ]
     assert "| label |" in (tmp_path / "report.md").read_text("utf-8")
 
 
-def test_a_waveform_model_is_not_quantised(exported, run, tmp_path, capsys):
+def test_waveform_model_is_not_quantised(exported, run, tmp_path, capsys):
     model, waveform = onnx.load(exported), tmp_path / "waveform.onnx"
     texts = {entry.key: entry.value for entry in model.metadata_props}
     waveform.write_bytes(metadata.embed(with_front_end(mel_dscnn.SPEC, model), texts))
@@ -150,7 +153,7 @@ def test_a_waveform_model_is_not_quantised(exported, run, tmp_path, capsys):
     assert "takes the waveform; give the model of the same run that takes features" in capsys.readouterr().err
 
 
-def test_a_variant_is_smaller_and_says_what_it_is_and_costs(variant, exported, capsys):
+def test_variant_is_smaller_and_describes_itself(variant, exported, capsys):
     assert variant.stat().st_size < 0.6 * exported.stat().st_size
     original, model = Model.load(exported), Model.load(variant)
     name = variant.stem.rpartition("-")[2]
@@ -163,7 +166,7 @@ def test_a_variant_is_smaller_and_says_what_it_is_and_costs(variant, exported, c
     assert f"parity.variant {name}" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_variant_answers_whatever_it_hears(variant, exported):
+def test_batching_keeps_a_variants_scores(variant, exported):
     original, model = Model.load(exported), Model.load(variant)
     spec = model.metadata.spec
     signals = synthetic_signals(spec, spec.clip_samples)
@@ -173,7 +176,7 @@ def test_a_variant_answers_whatever_it_hears(variant, exported):
     assert np.abs(together - original.scores(features)).max() < 0.3
 
 
-def test_the_graphs_are_what_old_runtimes_read(small):
+def test_graphs_suit_old_runtimes(small):
     int8, fp16 = (onnx.load(small / f"quick-{name}.onnx") for name in ("int8", "fp16"))
     for model in (int8, fp16):
         assert model.ir_version == IR_VERSION
@@ -191,7 +194,7 @@ def test_the_graphs_are_what_old_runtimes_read(small):
 
 
 def test_weights_have_seven_bits(small):
-    """With eight, processors without VNNI overflow and answer otherwise."""
+    """With 8 bits, sums of processors without VNNI overflow and scores differ."""
     graph = onnx.load(small / "quick-int8.onnx").graph
     arrays = [onnx.numpy_helper.to_array(initializer) for initializer in graph.initializer]
     weights = [array for array in arrays if array.dtype == np.int8 and array.ndim > 1]
@@ -214,11 +217,11 @@ def test_another_process_writes_the_same_bytes(small, exported, run, tmp_path):
     assert len(list(small.iterdir())) == 2
 
 
-def test_what_loses_too_much_is_refused_and_the_other_is_written(exported, run, tmp_path, monkeypatch, capsys):
+def test_only_the_inaccurate_variant_is_refused(exported, run, tmp_path, monkeypatch, capsys):
     to_int8 = quantize.to_int8
 
     def deaf(model: onnx.ModelProto, calibration: np.ndarray) -> onnx.ModelProto:
-        """Always says music: 50 in its favour on the last layer's bias."""
+        """Make a variant that always answers music, by a bias of 50 in the last layer."""
         graph = to_int8(model, calibration)
         bias = next(
             initializer
@@ -240,7 +243,7 @@ def test_what_loses_too_much_is_refused_and_the_other_is_written(exported, run, 
 
 
 def changed(run: Path, to: Path, **facts: object) -> Path:
-    """A copy of a run folder that says other things of itself."""
+    """A copy of a run folder with other facts."""
     shutil.copytree(run, to)
     (to / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), **facts}))
     return to
@@ -253,22 +256,22 @@ def changed(run: Path, to: Path, **facts: object) -> Path:
         ({"labels": ["speech", "music"]}, "labels music, speech, in the run speech, music"),
     ],
 )
-def test_the_model_of_another_run_is_refused(exported, run, tmp_path, capsys, facts, what):
+def test_model_of_another_run_is_refused(exported, run, tmp_path, capsys, facts, what):
     other = changed(run, tmp_path / "other", **facts)
     assert cli.main(["quantize", str(exported), "--against", str(other), "-o", str(tmp_path / "small")]) == 1
     assert what in capsys.readouterr().err
     assert not (tmp_path / "small").exists()
 
 
-def test_a_model_with_other_weights_is_refused(small, run, tmp_path, capsys):
-    """int8 itself, for one: what is measured against it would not be measured against fp32."""
+def test_model_with_other_weights_is_refused(small, run, tmp_path, capsys):
+    """For example int8 itself: a comparison with it would not be one with fp32."""
     arguments = [str(small / "quick-int8.onnx"), "--against", str(run), "-o", str(tmp_path / "small")]
     assert cli.main(["quantize", *arguments]) == 1
     assert "its scores are not those of the run's network" in capsys.readouterr().err
     assert not (tmp_path / "small").exists()
 
 
-def test_data_that_are_not_the_runs_are_refused(exported, run, data, tmp_path, capsys):
+def test_data_of_another_run_are_refused(exported, run, data, tmp_path, capsys):
     shutil.copytree(data.removeprefix("folder:"), tmp_path / "data")
     path = next((tmp_path / "data" / "music").iterdir())
     path.write_bytes(path.read_bytes() + b"\0")
@@ -279,13 +282,13 @@ def test_data_that_are_not_the_runs_are_refused(exported, run, data, tmp_path, c
     assert f"music/{path.name}" in error
 
 
-def test_a_file_is_no_folder(exported, run, tmp_path, capsys):
+def test_output_file_is_refused_as_folder(exported, run, tmp_path, capsys):
     (tmp_path / "small").touch()
     assert cli.main(["quantize", str(exported), "--against", str(run), "-o", str(tmp_path / "small")]) == 2
     assert "give -o a folder" in capsys.readouterr().err
 
 
-def test_calibration_hears_every_label_and_silence_and_clipping_and_quiet():
+def test_calibration_clips_cover_labels_and_levels():
     spec = mel_dscnn.SPEC
     rng = np.random.default_rng(0)
     audios = [rng.uniform(-0.5, 0.5, 3 * spec.clip_samples).astype(np.float32) for _ in range(7)]
@@ -302,7 +305,9 @@ def test_calibration_hears_every_label_and_silence_and_clipping_and_quiet():
 
 
 def test_the_other_recipe_too():
-    """Without training: tanh, pooling, one neuron made two columns, a dense layer of 2 million weights."""
+    """Without training: tanh, pooling, one neuron made two columns, a dense layer of 2 million
+    weights.
+    """
     keras.utils.set_random_seed(0)
     spec = logstft_cnn.SPEC
     labels = ("music", "speech")

@@ -1,4 +1,4 @@
-"""Networks that answer runs of windows: exported as such, proven, and refused where they do not."""
+"""Networks that answer runs of windows are exported as such and verified, or refused."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def recordings(samples) -> list[np.ndarray]:
 
 
 def one_by_one(classifier: Classifier, samples: np.ndarray) -> np.ndarray:
-    """The scores of a recording's windows, each computed alone."""
+    """Return the scores of a recording's windows, each computed alone."""
     front_end = FrontEnd(classifier.spec)
     clips = [clip for _, clip in windows([samples], classifier.spec)]
     return np.concatenate([classifier.model.scores(front_end.features(clip)[np.newaxis]) for clip in clips])
 
 
-def test_the_file_takes_any_frames_and_says_so(stepped_model):
+def test_file_states_that_it_takes_any_frames(stepped_model):
     model = Model.load(stepped_model)
     graph = onnx.load(stepped_model)
     assert model.metadata.step_frames == mel_residual.STEP_FRAMES == 4
@@ -53,7 +53,7 @@ def test_the_file_takes_any_frames_and_says_so(stepped_model):
         for value in (graph.graph.input[0], graph.graph.output[0])
     )
     assert (given, answered) == (["batch", "frames", 48], ["batch", "windows", 2])
-    # As plain as other recipes: shapes are constants, and what normalised is in the convolutions.
+    # As in other recipes, shapes are constants and normalisations are part of the convolutions.
     operators = [node.op_type for node in graph.graph.node]
     assert not {"Shape", "Gather", "Cast", "BatchNormalization"} & set(operators)
     assert operators.count("Mul") == 1
@@ -61,7 +61,7 @@ def test_the_file_takes_any_frames_and_says_so(stepped_model):
     assert golden_deviations(model).failed == {}
 
 
-def test_the_certificate_shows_runs_of_windows(stepped_model):
+def test_certificate_shows_runs_of_windows(stepped_model):
     parity = Model.load(stepped_model).metadata.parity["steps"]
     assert parity["runs"] == 6 * 18  # lengths x synthetic signals
     assert parity["single_windows"]["scores"]["largest"] <= parity["single_windows"]["scores"]["tolerance"] == 1e-6
@@ -71,7 +71,7 @@ def test_the_certificate_shows_runs_of_windows(stepped_model):
     assert "*runs of windows*: the scores of every window of such a run" in report
 
 
-def test_the_sample_file_is_this_network(stepped_model):
+def test_sample_file_holds_this_network(stepped_model):
     found, expected = Model.load(ROOT / "tests" / "data" / "steps.onnx"), Model.load(stepped_model)
     features = np.random.default_rng(0).uniform(-4, 3, (241, 48)).astype(np.float32)
     np.testing.assert_allclose(found.run_scores(features), expected.run_scores(features), atol=1e-4)
@@ -86,7 +86,7 @@ def test_windows_in_runs_score_as_alone(stepped_model, recordings, hop_s):
         assert np.ptp(expected) > 0.01
 
 
-def test_the_waveform_form_answers_single_windows(stepped_run, stepped_model, recordings, tmp_path):
+def test_waveform_form_answers_single_windows(stepped_run, stepped_model, recordings, tmp_path):
     graph = with_front_end(stepped_run.spec, onnx.load(stepped_model))
     texts = {entry.key: entry.value for entry in graph.metadata_props if entry.key != "ms_edge.steps"}
     path = tmp_path / "waveform.onnx"
@@ -99,7 +99,7 @@ def test_the_waveform_form_answers_single_windows(stepped_run, stepped_model, re
 
 
 @pytest.mark.parametrize("form", ["int8", "fp16"])
-def test_smaller_variants_answer_runs_too(stepped_run, stepped_model, recordings, tmp_path, form):
+def test_variants_also_answer_runs(stepped_run, stepped_model, recordings, tmp_path, form):
     graph = onnx.load(stepped_model)
     texts = {entry.key: entry.value for entry in graph.metadata_props}
     front_end = FrontEnd(stepped_run.spec)
@@ -110,12 +110,12 @@ def test_smaller_variants_answer_runs_too(stepped_run, stepped_model, recordings
     classifier = Classifier(path, hop_s=0.16)
     assert (
         path.stat().st_size < stepped_model.stat().st_size or form == "int8"
-    )  # of so few weights the scales weigh more
+    )  # with so few weights, the scales take a larger share
     expected = one_by_one(classifier, recordings[0])
     np.testing.assert_allclose(classifier.window_scores([recordings[0]]).scores, expected, atol=1e-6, rtol=0)
 
 
-def test_a_run_that_differs_from_single_windows_is_found(stepped_run, stepped_model, recordings, monkeypatch):
+def test_wrong_run_of_windows_is_found(stepped_run, stepped_model, recordings, monkeypatch):
     model, real = Model.load(stepped_model), {"music": Real(recordings[0], 16_000)}
     assert all(report.passed for report in steps.check(model, stepped_model.read_bytes(), stepped_run, real))
     right = Model.run_scores
@@ -123,10 +123,10 @@ def test_a_run_that_differs_from_single_windows_is_found(stepped_run, stepped_mo
     of_windows, of_keras = steps.check(model, stepped_model.read_bytes(), stepped_run, real)
     assert not of_windows.passed
     assert of_windows.describe().startswith("runs of windows differs from single windows: scores")
-    assert of_keras.passed  # which looks at the graph, not at how it is served
+    assert of_keras.passed  # which tests the graph, not how it is served
 
 
-def test_windows_at_no_even_distance_are_refused(stepped_run):
+def test_uneven_window_steps_are_refused(stepped_run):
     inputs = keras.Input((None, 48), name="features")
     x = keras.layers.Conv1D(2, 48, padding="same")(inputs)
     x = keras.layers.Activation("sigmoid", name="window_scores")(x)
@@ -136,13 +136,13 @@ def test_windows_at_no_even_distance_are_refused(stepped_run):
         steps.stepped(run)
 
 
-def test_other_windows_than_its_own_are_refused(stepped_run):
+def test_another_window_length_is_refused(stepped_run):
     with pytest.raises(UsageError, match="takes windows of 1 s; leave out --window"):
         stepped_run.in_windows_of(3.0)
 
 
 @pytest.mark.parametrize("decision", ["independent", "exclusive"])
-def test_the_mean_over_windows_keeps_its_scores(decision):
+def test_mean_over_windows_keeps_its_scores(decision):
     keras.utils.set_random_seed(0)
     network = mel_residual.build_model(LABELS, decision, 1, width=0.25)
     served = with_logits(network, LABELS, decision, (49, 48))
@@ -165,7 +165,7 @@ def test_a_network_without_windows_has_none():
 def test_new_classes_are_learnt_on_windows(stepped_run, tmp_path):
     mel_residual.build_model(LABELS, "independent", 1, width=0.25).save(tmp_path / "model.keras")
     assert trunk(tmp_path).output_shape == (None, None, 1, 48)
-    for _ in range(2):  # and again on what was learnt
+    for _ in range(2):  # and again from the trained weights
         network = build_model(tmp_path, False, ("beep", "click", "hiss"), "exclusive", 1)
         served = with_logits(network, ("beep", "click", "hiss"), "exclusive", (49, 48))
         run = dataclasses.replace(stepped_run, network=served, labels=("beep", "click", "hiss"))
@@ -181,7 +181,7 @@ def changed(path: Path, tmp_path: Path, change) -> Path:
 
 
 def between(*nodes, **constants):
-    """Put nodes between the network, whose answer is now `inner`, and the output."""
+    """Insert nodes between the network, whose result becomes `inner`, and the output."""
 
     def change(graph: onnx.GraphProto) -> None:
         for node in graph.node:
@@ -198,7 +198,7 @@ NODE = helper.make_node
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (  # every frame with every other one: little of one window, too much of a run
+        (  # each frame with each other one: little for one window, too much for a run
             between(
                 NODE("Transpose", ["features"], ["turned"], perm=[0, 2, 1]),
                 NODE("MatMul", ["features", "turned"], ["pairs"]),
@@ -212,7 +212,7 @@ NODE = helper.make_node
             ),
             "more than 16,777,216 values at once for 388 windows",
         ),
-        (  # nothing of one window and of the longest run, much between
+        (  # no work for one window and for the longest run, much between
             between(
                 NODE("Slice", ["features", "starts", "ends", "axes"], ["few"]),
                 NODE("Concat", ["features", "few"], ["more"], axis=1),
@@ -247,7 +247,7 @@ def test_hostile_graphs_of_any_length_are_refused(stepped_model, tmp_path, chang
         Model.load(changed(stepped_model, tmp_path, change))
 
 
-def test_free_axes_elsewhere_are_refused(stepped_model, tmp_path):
+def test_other_free_axes_are_refused(stepped_model, tmp_path):
     def free_bins(graph: onnx.GraphProto) -> None:
         graph.input[0].type.tensor_type.shape.dim[2].dim_param = "bins"
 
@@ -255,7 +255,7 @@ def test_free_axes_elsewhere_are_refused(stepped_model, tmp_path):
         Model.load(changed(stepped_model, tmp_path, free_bins))
 
 
-def test_a_file_of_single_windows_that_states_steps_is_refused(stepped_run, stepped_model, tmp_path):
+def test_single_window_file_with_steps_is_refused(stepped_run, stepped_model, tmp_path):
     graph = to_onnx(steps.stepped(stepped_run).network, (49, 48), "single")
     texts = {entry.key: entry.value for entry in onnx.load(stepped_model).metadata_props}
     (tmp_path / "a.onnx").write_bytes(metadata.embed(graph, texts))

@@ -1,9 +1,11 @@
-"""onnxruntime reports nothing when the exporter imports it. Here and not in tests/edge: the exporter needs Keras."""
+"""onnxruntime reports nothing when the exporter imports it. Here and not in tests/edge: the
+exporter needs Keras.
+"""
 
 from __future__ import annotations
 
 from test_model import require_no_report
 
 
-def test_nothing_is_reported_to_anybody(tmp_path):
+def test_onnxruntime_sends_no_telemetry(tmp_path):
     require_no_report(tmp_path, "ms_export.network")

@@ -1,4 +1,4 @@
-"""The whole way on real recordings: fit, convert, classify, for every recipe."""
+"""Train, convert and classify real recordings with each recipe."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ from ms_train.cli import main as train_cli
 from ms_train.recipes import mel_residual
 from ms_train.recipes.by_name import recipes
 
-# Where nothing depends on the recipe: the quick one.
+# For tests that do not depend on the recipe: the quick one.
 only_one = pytest.mark.parametrize("run", ["mel_dscnn"], indirect=True)
-# Clips of five seconds through two million weights: a minute and a half from the training to the certificate.
+# Clips of five seconds and two million weights take a minute and a half from training to certificate.
 LOGSTFT_CNN = pytest.param("logstft_cnn", marks=pytest.mark.slow)
-# Where little does: one network of labels that exclude one another in a neuron, one of mel bands that answers runs of windows.
+# Where little does: one network of labels that exclude one another in a neuron, one of mel bands
+# that answers runs of windows.
 two = pytest.mark.parametrize("run", [LOGSTFT_CNN, "mel_residual"], indirect=True)
 
 
@@ -43,7 +44,7 @@ def data(tmp_path_factory, copy_by_label) -> Path:
 
 @pytest.fixture(scope="module", params=[LOGSTFT_CNN, "mel_dscnn", "mel_residual"])
 def run(request, tmp_path_factory, data) -> Path:
-    """A run folder after one epoch (of two steps, where the recipe draws random windows)."""
+    """Return a run folder after one epoch (of two steps if the recipe draws random windows)."""
     from ms_train.recipes import by_name as module
     from ms_train.training import fit
 
@@ -78,12 +79,15 @@ def run(request, tmp_path_factory, data) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(run, data, thin_the_grid) -> Path:
-    """The model file of a run. Of mel_dscnn, which has the front end of mel_residual, a sixth of the grid is compared."""
+    """The model file of a run. Of mel_dscnn, which has the front end of mel_residual, a sixth of
+    the grid is compared.
+    """
     out = run.parent / f"{run.name}.onnx"
     with pytest.MonkeyPatch.context() as patch:
         if run.name == "mel_dscnn":
             thin_the_grid(patch)
-        # All samples, not only those held out: parity asks for twenty clips of each class, not for unseen ones.
+        # All samples, not only those held out: parity asks for twenty clips of each class, not for
+        # unseen ones.
         assert export_cli.main(["convert", str(run), "-o", str(out), "--data", f"folder:{data}"]) == 0
     return out
 
@@ -128,11 +132,12 @@ def test_exported_model_is_self_describing_and_plain(exported, run):
     graph = onnx.load(exported)
     operators = {node.op_type for node in graph.graph.node}
     assert not operators & {"If", "Loop", "STFT", "Dropout", "BatchNormalization"}
-    # Shapes are constants, and what normalised is in the convolutions; but for the features' own, which none comes before.
+    # Shapes are constants, and what normalised is in the convolutions; but for the features' own,
+    # which none comes before.
     assert not operators & {"Shape", "Gather", "Cast"}
     assert [node.op_type for node in graph.graph.node].count("Slice") == 2 * (
         run.name == "mel_residual"
-    )  # a block's input
+    )  # the input of a block
     assert [node.op_type for node in graph.graph.node].count("Mul") == (run.name != "logstft_cnn")
     assert model.metadata.step_frames == (mel_residual.STEP_FRAMES if run.name == "mel_residual" else None)
     assert all(initializer.data_location == onnx.TensorProto.DEFAULT for initializer in graph.graph.initializer)
@@ -144,8 +149,10 @@ def test_golden_vector_agrees(exported):
     assert found.scores.largest <= 1e-5
 
 
-def test_served_scores_are_those_of_keras_through_the_whole_runtime(exported, run, samples, capsys):
-    """From the WAV on: what `ms-edge classify` prints is what Keras says of tf.signal's features of the same windows."""
+def test_served_scores_equal_those_of_keras(exported, run, samples, capsys):
+    """From the WAV on: what `ms-edge classify` prints is what Keras says of tf.signal's features of
+    the same windows.
+    """
     from ms_edge.features.windows import windows
     from ms_train.frontend import FrontEndLayer
 
@@ -164,7 +171,7 @@ def test_served_scores_are_those_of_keras_through_the_whole_runtime(exported, ru
 def test_same_run_same_bytes_in_another_process(exported, run, data):
     again = exported.with_name("again.onnx")
     arguments = ["convert", str(run), "-o", str(again), "--data", f"folder:{data}"]
-    # Another order of every set and dictionary of names; ours has yet another.
+    # Another order of all sets of names than in this process.
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     done = subprocess.run(
         [sys.executable, "-m", "ms_export.cli", *arguments],
@@ -183,8 +190,14 @@ def test_certificate_stands_beside_the_model(exported, everything):
     assert len(parity["cases_sha256"]) == 64
     assert {"tensorflow", "onnxruntime", "soxr"} <= parity["versions"].keys()
     for stages in (parity, parity["resampled"]):
-        for stage in ("samples", "spectrum", "features", "logits", "scores"):  # of labels hardly one is sure yet
-            shown = stages is not parity and stage in ("logits", "scores")  # and not judged
+        for stage in (
+            "samples",
+            "spectrum",
+            "features",
+            "logits",
+            "scores",
+        ):  # labels are not clear after so short a training
+            shown = stages is not parity and stage in ("logits", "scores")  # with no tolerance
             assert (stages[stage]["tolerance"] is None) == shown
             assert shown or 0 <= stages[stage]["largest"] <= stages[stage]["tolerance"], stage
     report = exported.with_suffix(".parity.md").read_text("utf-8")
@@ -197,7 +210,7 @@ def test_certificate_stands_beside_the_model(exported, everything):
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_check_says_the_same_of_the_file(exported, run, data, everything, tmp_path, capsys):
+def test_check_reports_the_same_for_the_file(exported, run, data, everything, tmp_path, capsys):
     arguments = ["check", str(exported), "--against", str(run), "--data", f"folder:{data}"]
     arguments += ["--all"] if everything else []
     assert export_cli.main([*arguments, "--report", str(tmp_path / "report.md")]) == 0
@@ -228,15 +241,17 @@ def test_check_finds_a_changed_weight(exported, run, data, tmp_path, capsys):
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, data, tmp_path, monkeypatch, capsys):
-    """The weights that are checked are not those that were converted: one of them is a hundredth off."""
+def test_differing_model_is_refused_and_not_written(run, data, tmp_path, monkeypatch, capsys):
+    """The weights that are checked are not those that were converted: one of them is a hundredth
+    off.
+    """
     load = Run.load.__func__
 
     def disturbed(cls, folder):
         loaded = load(cls, folder)
         conversion = keras.models.clone_model(loaded.network)
         weights = loaded.network.get_weights()
-        weights[-1][0] += 1e-2  # of the last bias alone: softmax does not see all of them move
+        weights[-1][0] += 1e-2  # only one bias, since softmax does not change if all move
         conversion.set_weights(weights)
         monkeypatch.setattr("ms_export.convert.to_onnx", lambda _, *rest: to_onnx(conversion, *rest))
         return loaded
@@ -250,8 +265,10 @@ def test_a_model_that_is_not_its_reference_is_refused_and_nothing_written(run, d
 
 @two
 @pytest.mark.usefixtures("thin_grid")
-def test_a_waveform_model_of_the_same_run_answers_the_same(exported, run, data, samples, capsys):
-    """`--input waveform`: the same scores within 1e-4, proven when it is converted and again where it runs."""
+def test_waveform_model_gives_the_same_answer(exported, run, data, samples, capsys):
+    """`--input waveform`: the same scores within 1e-4, proven when it is converted and again where
+    it runs.
+    """
     waveform = exported.with_name(f"{exported.stem}-waveform.onnx")
     arguments = ["convert", str(run), "-o", str(waveform), "--data", f"folder:{data}", "--input", "waveform"]
     assert export_cli.main(arguments) == 0
@@ -272,7 +289,7 @@ def test_a_waveform_model_of_the_same_run_answers_the_same(exported, run, data, 
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_a_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, monkeypatch, capsys):
+def test_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, monkeypatch, capsys):
     from ms_export.waveform import with_front_end
 
     def wrong(spec, network):
@@ -296,14 +313,14 @@ def test_too_few_clips_are_refused(run, samples, tmp_path, capsys):
     assert not (tmp_path / "a.onnx").exists()
 
 
-def test_what_is_no_run_is_refused(tmp_path, capsys):
+def test_folder_without_run_is_refused(tmp_path, capsys):
     assert export_cli.main(["convert", str(tmp_path), "-o", str(tmp_path / "a.onnx")]) == 1
     assert "not a run folder" in capsys.readouterr().err
 
 
 @only_one
 @pytest.mark.usefixtures("thin_grid")
-def test_a_nan_score_does_not_pass(exported, run, monkeypatch):
+def test_nan_score_fails(exported, run, monkeypatch):
     loaded = Run.load(run)
     monkeypatch.setattr(Model, "scores", lambda self, features: np.full((len(features), 2), np.nan, np.float32))
     served = next(report for report in compare(loaded, exported, {}) if report.name == "as served")
@@ -312,7 +329,7 @@ def test_a_nan_score_does_not_pass(exported, run, monkeypatch):
 
 
 @only_one
-def test_a_run_and_its_export_are_evaluated_alike(exported, run, data, tmp_path):
+def test_run_and_export_have_the_same_evaluation(exported, run, data, tmp_path):
     found = []
     for subject, options in ((run, ()), (exported, ("--data", f"folder:{data}"))):
         out = tmp_path / subject.name

@@ -1,4 +1,6 @@
-"""A model repository that Triton's schema accepts, and the documented client against a server that holds it to that repository."""
+"""A model repository that Triton's schema accepts, and the documented client against a server that
+holds it to that repository.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +43,14 @@ def parsed(folder: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse((folder / "config.pbtxt").read_text("utf-8"), model_config_pb2.ModelConfig())
 
 
-def test_repository_is_laid_out_as_triton_reads_it(repository, waveform_model):
+def test_repository_has_the_layout_of_triton(repository, waveform_model):
     found = sorted(path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file())
     assert found == [f"{NAME}/1/model.onnx", f"{NAME}/config.pbtxt", f"{NAME}/labels.txt"]
     assert (repository / NAME / "1" / "model.onnx").read_bytes() == waveform_model.read_bytes()
     assert (repository / NAME / "labels.txt").read_text() == "speech\nmusic\n"
 
 
-def test_config_is_of_the_published_schema_and_fits_the_model(repository):
+def test_config_follows_published_schema_and_fits_model(repository):
     config = parsed(repository / NAME)
     session = onnxruntime.InferenceSession(repository / NAME / "1" / "model.onnx")
     assert (config.name, config.platform) == (NAME, "onnxruntime_onnx")
@@ -68,20 +70,20 @@ def test_config_is_of_the_published_schema_and_fits_the_model(repository):
         assert (given.data_type, list(given.dims), given.zero_data) == (model_config_pb2.TYPE_FP32, [16_000], True)
 
 
-def test_the_model_can_have_another_name(repository, waveform_model, tmp_path):
+def test_model_can_have_another_name(repository, waveform_model, tmp_path):
     assert cli.main(["triton", str(tmp_path), "--model", str(waveform_model), "--name", "speech-music.2"]) == 0
     assert parsed(tmp_path / "speech-music.2").name == "speech-music.2"
 
 
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".hidden", 'a"b', "a b", "x" * 101])
-def test_a_name_that_is_none_is_refused(waveform_model, tmp_path, capsys, name):
+def test_invalid_name_is_refused(waveform_model, tmp_path, capsys, name):
     arguments = ["triton", str(tmp_path / "models"), "--model", str(waveform_model), f"--name={name}"]
     assert cli.main(arguments) == 2
-    assert "no name for a model" in capsys.readouterr().err
+    assert "no valid model name" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
 
 
-def test_a_features_model_is_refused(tmp_path, capsys):
+def test_features_model_is_refused(tmp_path, capsys):
     assert cli.main(["triton", str(tmp_path / "models"), "--model", str(BUNDLED)]) == 2
     printed = capsys.readouterr().err
     assert "--input waveform" in printed
@@ -89,15 +91,15 @@ def test_a_features_model_is_refused(tmp_path, capsys):
     assert not (tmp_path / "models").exists()
 
 
-def test_what_is_there_is_not_overwritten(waveform_model, tmp_path, capsys):
+def test_existing_folder_is_not_overwritten(waveform_model, tmp_path, capsys):
     (tmp_path / NAME).mkdir()
     (tmp_path / NAME / "precious").write_text("mine")
     assert cli.main(["triton", str(tmp_path), "--model", str(waveform_model)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == [NAME, "precious"]
 
 
-def test_a_disk_that_fills_leaves_nothing(waveform_model, tmp_path, monkeypatch, capsys):
+def test_full_disk_leaves_nothing(waveform_model, tmp_path, monkeypatch, capsys):
     def full(source: object, target: object) -> None:
         raise OSError(28, "No space left on device", str(target))
 
@@ -108,7 +110,7 @@ def test_a_disk_that_fills_leaves_nothing(waveform_model, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize(("model", "status"), [("absent.onnx", 1), ("text.onnx", 1)])
-def test_what_is_no_model_is_refused(tmp_path, capsys, model, status):
+def test_file_that_is_no_model_is_refused(tmp_path, capsys, model, status):
     (tmp_path / "text.onnx").write_text("text")
     assert cli.main(["triton", str(tmp_path / "models"), "--model", str(tmp_path / model)]) == status
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -120,7 +122,9 @@ def test_what_is_no_model_is_refused(tmp_path, capsys, model, status):
 
 @pytest.fixture(scope="module")
 def server(repository):
-    """The address of a KServe v2 server of the repository, which refuses what its configuration does not describe."""
+    """The address of a KServe v2 server of the repository, which refuses what its configuration
+    does not describe.
+    """
     models = {}
     for folder in repository.iterdir():
         config = parsed(folder)
@@ -178,7 +182,7 @@ def server(repository):
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory) -> Path:
-    """The client as docs/triton.md shows it."""
+    """Return the client that docs/triton.md shows."""
     (source,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
     assert len(source.splitlines()) <= 30
     path = tmp_path_factory.mktemp("client") / "client.py"
@@ -191,7 +195,7 @@ def ask(client: Path, server: str, recording: Path) -> dict[str, float]:
     return {line.split()[0]: float(line.split()[1]) for line in run.stdout.splitlines()}
 
 
-def test_documented_client_gets_the_scores_of_ms_edge(client, server, samples):
+def test_documented_client_gets_the_same_scores(client, server, samples):
     own_rate = [path for path in samples if soundfile.info(path).samplerate == 16_000]
     assert len(own_rate) >= 4
     for path in own_rate:
@@ -201,8 +205,10 @@ def test_documented_client_gets_the_scores_of_ms_edge(client, server, samples):
 
 
 @pytest.mark.parametrize("seconds", [0.4, 1.0, 1.7, 40.0])
-def test_documented_client_cuts_the_windows_of_ms_edge(client, server, samples, tmp_path, seconds):
-    """What is short is repeated, the last window is at the end, what is more than a batch goes in several."""
+def test_documented_client_cuts_the_same_windows(client, server, samples, tmp_path, seconds):
+    """What is short is repeated, the last window is at the end, what is more than a batch goes in
+    several.
+    """
     audio = np.resize(read_mono(samples[0], 16_000), round(seconds * 16_000))
     soundfile.write(tmp_path / "a.wav", audio, 16_000, subtype="PCM_16")
     expected = Classifier().classify(tmp_path / "a.wav").scores
@@ -227,7 +233,7 @@ def test_output_in_the_page_is_real(client, server, samples):
         ({"shape": [16_000]}, "shape"),
     ],
 )
-def test_the_server_of_these_tests_refuses_what_the_configuration_does_not_describe(server, change, complaint):
+def test_fake_server_refuses_what_configuration_lacks(server, change, complaint):
     waveform = {"name": "waveform", "datatype": "FP32", "shape": [1, 16_000], "data": [0.0] * 16_000, **change}
     body = json.dumps({"inputs": [waveform], "outputs": [{"name": "scores"}]}).encode()
     with pytest.raises(urllib.error.HTTPError) as caught:
@@ -236,7 +242,7 @@ def test_the_server_of_these_tests_refuses_what_the_configuration_does_not_descr
     assert complaint in caught.value.read().decode()
 
 
-def test_the_copy_in_the_repository_runs_in_ms_edge_too(repository, samples, capsys):
+def test_repository_copy_runs_in_ms_edge(repository, samples, capsys):
     model = repository / NAME / "1" / "model.onnx"
     assert edge_cli.main(["classify", "--model", str(model), str(samples[0])]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[0] == Classifier().classify(samples[0]).label

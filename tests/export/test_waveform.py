@@ -1,4 +1,6 @@
-"""A model with the front end in its graph answers what the edge path answers: on hard signals, on recordings, for every kind of spec."""
+"""A model with the front end in its graph answers what the edge path answers: on hard signals, on
+recordings, for every kind of spec.
+"""
 
 from __future__ import annotations
 
@@ -58,10 +60,10 @@ SPECS = {
 
 
 def linear_network(spec: FrontEndSpec) -> onnx.ModelProto:
-    """features -> softmax of a random projection of them, that tells clips apart."""
+    """Return a network from features to the softmax of a random projection that separates clips."""
     values = clips_features(spec).reshape(-1, spec.feature_shape[0] * spec.feature_shape[1])
     kernel = np.random.default_rng(0).normal(size=(values.shape[1], 2))
-    weights, bias = standardised(values, kernel, 0.3)  # steeper ones answer to what float32 rounds
+    weights, bias = standardised(values, kernel, 0.3)  # steeper ones depend on float32 rounding
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["features"], ["flat"]),
@@ -78,20 +80,23 @@ def linear_network(spec: FrontEndSpec) -> onnx.ModelProto:
 
 
 def untrained_network(name: str) -> onnx.ModelProto:
-    """A recipe's network with random weights and the statistics that training would have found, which tells clips apart."""
+    """A recipe's network with random weights and the statistics that training would have found,
+    which tells clips apart.
+    """
     keras.utils.set_random_seed(0)
     recipe = recipes()[name]
     network = recipe.build_model(("music", "speech"), "exclusive", 1)
     features, last = clips_features(recipe.spec), next(layer for layer in reversed(network.layers) if layer.weights)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0  # the next batch alone makes its statistics, as training would
+            layer.momentum = 0.0  # only the next batch sets its statistics, as training would
     network(features, training=True)
     values = keras.Model(network.input, last.input).predict(features, verbose=0)
     kernel = last.get_weights()[0]
     inputs, outputs = kernel.shape[-2:]
-    # No more: a random network answers to what float32 rounds off a full-scale tone. Of such a tone's mel_dscnn features
-    # SciPy's and TensorFlow's transforms, the same library, are 2e-4 from float64's; logits of deviation 1 then move by 1e-3.
+    # No more: a random network answers to what float32 rounds off a full-scale tone. Of such a
+    # tone's mel_dscnn features SciPy's and TensorFlow's transforms, the same library, are 2e-4 from
+    # float64's; logits of deviation 1 then move by 1e-3.
     weights, bias = standardised(values.reshape(-1, inputs), kernel.reshape(inputs, outputs), 0.15)
     last.set_weights([weights.reshape(kernel.shape), bias])
     both = with_logits(network, ("music", "speech"), "exclusive")
@@ -100,23 +105,27 @@ def untrained_network(name: str) -> onnx.ModelProto:
 
 
 def all_clips(spec: FrontEndSpec) -> dict[str, np.ndarray]:
-    """Named clips (clip_samples,): every synthetic signal, the start and the end of every recording."""
+    """Named clips (clip_samples,): every synthetic signal, the start and the end of every
+    recording.
+    """
     clips = {name: make().astype(np.float32) for name, make in synthetic_signals(spec, spec.clip_samples).items()}
     for path in sorted(DATA.glob("*.wav")):
         audio = read_mono(path, spec.sample_rate_hz)
-        audio = np.resize(audio, max(spec.clip_samples, len(audio)))  # a short one over and over
+        audio = np.resize(audio, max(spec.clip_samples, len(audio)))  # a short one is repeated
         clips[f"{path.name}, start"] = audio[: spec.clip_samples]
         clips[f"{path.name}, end"] = audio[-spec.clip_samples :]
     return clips
 
 
 def clips_features(spec: FrontEndSpec) -> np.ndarray:
-    """(clips, *spec.feature_shape) of all clips."""
+    """Return the features (clips, *spec.feature_shape) of all clips."""
     return np.stack([FrontEnd(spec).features(clip) for clip in all_clips(spec).values()])
 
 
 def standardised(values: np.ndarray, kernel: np.ndarray, deviation: float) -> list[np.ndarray]:
-    """A kernel and a bias whose answers to `values` (n, inputs) have mean 0 and that standard deviation."""
+    """A kernel and a bias whose answers to `values` (n, inputs) have mean 0 and that standard
+    deviation.
+    """
     logits = values.astype(np.float64) @ kernel
     scale = deviation / logits.std(axis=0)
     return [(kernel * scale).astype(np.float32), (-logits.mean(axis=0) * scale).astype(np.float32)]
@@ -137,7 +146,7 @@ def case(request) -> tuple[FrontEndSpec, onnx.ModelProto]:
 
 
 def session(model: onnx.ModelProto, level: str = "ORT_ENABLE_ALL", outputs: tuple[str, ...] = ()):
-    """The graph under onnxruntime, with inner values among its outputs."""
+    """Return a session of the graph with inner values among its outputs."""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     for name in outputs:
@@ -147,7 +156,7 @@ def session(model: onnx.ModelProto, level: str = "ORT_ENABLE_ALL", outputs: tupl
     return onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def test_features_and_scores_are_those_of_the_edge_path(case):
+def test_features_and_scores_equal_the_edge_path(case):
     spec, network = case
     clips = all_clips(spec)
     edge = np.stack([FrontEnd(spec).features(clip) for clip in clips.values()])
@@ -155,16 +164,18 @@ def test_features_and_scores_are_those_of_the_edge_path(case):
     given = {"waveform": np.stack(list(clips.values()))}
     features, scores = session(with_front_end(spec, network), outputs=("features",)).run(["features", "scores"], given)
     assert features.shape == edge.shape
-    expected = expected.reshape(scores.shape)  # of a network that answers runs of windows: one window each
-    # Without a logarithm differences grow with the values, which are sums over a frame of 1,000s.
+    expected = expected.reshape(scores.shape)  # a network that answers runs of windows gives one window each
+    # Without a logarithm, differences grow with the values, which are in the thousands.
     allowed = TOLERANCES["features"] if spec.log_floor else 2e-6 * np.abs(edge).max(axis=(1, 2), keepdims=True)
     assert (np.abs(features - edge) <= allowed).all()
     assert np.abs(scores - expected).max() <= TOLERANCES["scores"]
     assert np.ptp(expected[:, 0]) > 0.1, "the network tells these clips apart, so that the above means something"
 
 
-def test_the_bundled_model_keeps_its_scores_on_every_hard_clip(waveform_model):
-    """`ms-export convert` refuses what does not; a model is not bundled that it refuses in either form."""
+def test_bundled_model_keeps_hard_clip_scores(waveform_model):
+    """`ms-export convert` refuses what does not; a model is not bundled that it refuses in either
+    form.
+    """
     clips = all_clips(Model.load().metadata.spec)
     edge = np.stack([FrontEnd(Model.load().metadata.spec).features(clip) for clip in clips.values()])
     (expected,) = session(onnx.load(BUNDLED)).run(["scores"], {"features": edge})
@@ -172,7 +183,7 @@ def test_the_bundled_model_keeps_its_scores_on_every_hard_clip(waveform_model):
     assert np.abs(scores - expected.reshape(scores.shape)).max() <= TOLERANCES["scores"]
 
 
-def test_a_graph_is_plain_and_its_batch_is_open(case):
+def test_graph_is_plain_with_any_batch_size(case):
     spec, network = case
     model = with_front_end(spec, network)
     onnx.checker.check_model(model, full_check=True)
@@ -200,8 +211,8 @@ def test_silence_is_the_floor_exactly(case):
     assert np.isfinite(scores).all()
 
 
-def test_what_no_frame_sees_changes_nothing():
-    spec = recipes()["logstft_cnn"].spec  # sees 256 samples of every 512
+def test_samples_outside_frames_change_nothing():
+    spec = recipes()["logstft_cnn"].spec  # uses 256 of every 512 samples
     model = session(with_front_end(spec, linear_network(spec)), outputs=("features",))
     clips = np.zeros((2, spec.clip_samples), np.float32)
     clips[1].reshape(-1)[[256, 511, 512 * 7 + 300, spec.clip_samples - 1]] = 1.0
@@ -209,26 +220,26 @@ def test_what_no_frame_sees_changes_nothing():
     np.testing.assert_array_equal(features[0], features[1])
 
 
-def test_one_at_a_time_equals_many_at_once(case):
+def test_batch_size_does_not_change_scores(case):
     spec, network = case
     model = session(with_front_end(spec, network))
     clips = list(all_clips(spec).values())
     clips = np.stack([clips[i % len(clips)] for i in range(64)])
     (together,) = model.run(["scores"], {"waveform": clips})
     alone = np.concatenate([model.run(["scores"], {"waveform": clip[np.newaxis]})[0] for clip in clips])
-    # Products of another width sum in another order: the longer, the more.
+    # Products of another width add in another order; long sums differ more.
     np.testing.assert_allclose(together, alone, atol=5e-6 if spec.fft_length > 4096 else 1e-6)
     np.testing.assert_array_equal(together, model.run(["scores"], {"waveform": clips})[0])
 
 
-def test_of_no_windows_there_are_no_scores(waveform_model):
+def test_no_windows_give_no_scores(waveform_model):
     model = onnx.load(waveform_model)
     (scores,) = session(model).run(["scores"], {"waveform": np.empty((0, 16_000), np.float32)})
     assert scores.shape == (0, 2)
 
 
 @pytest.mark.parametrize("level", ["DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED"])
-def test_no_optimisation_changes_the_answer(waveform_model, level):
+def test_no_optimisation_changes_the_scores(waveform_model, level):
     graph, spec = onnx.load(waveform_model), Model.load().metadata.spec
     clips = {"waveform": np.stack(list(all_clips(spec).values()))}
     (found,), (served,) = (session(graph, name).run(["scores"], clips) for name in (f"ORT_{level}", "ORT_ENABLE_ALL"))
@@ -250,7 +261,9 @@ print(digest)
 
 @pytest.mark.slow
 def test_two_processes_make_the_same_bytes():
-    """With other hash seeds, and with another model converted before: tf2onnx counts its names upward."""
+    """With other hash seeds, and with another model converted before: tf2onnx counts its names
+    upward.
+    """
     digests = set()
     for seed, names in (("1", ["mel_dscnn"]), ("2", ["logstft_cnn", "mel_dscnn"])):
         run = subprocess.run(
@@ -272,7 +285,7 @@ def both(waveform_model) -> tuple[Model, Model]:
     return Model.load(), Model.load(waveform_model)
 
 
-def test_recordings_get_the_same_answer_from_the_command_line(waveform_model, samples, capsys):
+def test_command_line_gives_the_same_answer(waveform_model, samples, capsys):
     records = []
     for arguments in ([], ["--model", str(waveform_model)]):
         assert cli.main(["classify", "--timeline", "--format", "jsonl", *arguments, *map(str, samples)]) == 0
@@ -286,7 +299,7 @@ def test_recordings_get_the_same_answer_from_the_command_line(waveform_model, sa
         ]
 
 
-def test_other_rates_channels_and_lengths_get_the_same_answer(both):
+def test_any_rate_channels_length_gives_same_answer(both):
     rng = np.random.default_rng(0)
     usual, waveform = map(Classifier, both)
     for rate_hz, samples in ((44_100, 44_100 * 2 + 17), (8_000, 2_400), (16_000, 16_001)):
@@ -296,7 +309,7 @@ def test_other_rates_channels_and_lengths_get_the_same_answer(both):
         assert found.label == expected.label
 
 
-def test_a_live_stream_gets_the_same_answer(both, samples):
+def test_live_stream_gets_the_same_answer(both, samples):
     audio = read_mono(samples[0], 16_000)
     blocks = [audio[start : start + 1_000] for start in range(0, len(audio), 1_000)]
     expected, found = (list(Classifier(model).stream(blocks, 16_000)) for model in both)
@@ -305,7 +318,7 @@ def test_a_live_stream_gets_the_same_answer(both, samples):
     ]
 
 
-def test_a_model_says_which_kind_it_is(both, waveform_model, capsys):
+def test_model_states_its_input(both, waveform_model, capsys):
     usual, waveform = both
     assert (usual.input, waveform.input) == ("features", "waveform")
     assert "input    features (windows, 49, 48), or runs of frames: one window every 4 frames" in repr(usual)
@@ -319,7 +332,7 @@ def test_a_model_says_which_kind_it_is(both, waveform_model, capsys):
     assert any(line.split() == ["input", "features"] for line in capsys.readouterr().out.splitlines())
 
 
-def test_the_golden_vector_of_a_waveform_model_is_its_scores(both, waveform_model, capsys):
+def test_waveform_model_has_its_own_golden_vector(both, waveform_model, capsys):
     found = golden_deviations(both[1])
     assert found.features is None
     assert found.scores.passed
@@ -333,27 +346,28 @@ def test_the_golden_vector_of_a_waveform_model_is_its_scores(both, waveform_mode
     assert found["devices"][0]["feature_error"] is None
 
 
-def test_doctor_sees_a_wrong_front_end_in_a_graph(tmp_path, capsys):
-    """One value of the transform's constants is off: the scores alone must tell."""
+def test_doctor_finds_a_wrong_front_end(tmp_path, capsys):
+    """One value of the transform's constants is wrong, and only the scores can show it."""
     wrong = with_front_end(dataclasses.replace(Model.load().metadata.spec, log_floor=0.3), onnx.load(BUNDLED))
     onnx.save(wrong, tmp_path / "a.onnx")
     assert cli.main(["doctor", "--model", str(tmp_path / "a.onnx"), "--device", "cpu"]) == 3
     assert "WRONG" in capsys.readouterr().out
 
 
-def test_a_waveform_of_another_length_than_the_spec_says_is_refused(tmp_path):
-    spec = dataclasses.replace(Model.load().metadata.spec, clip_s=1.001)  # as many frames, 16 samples more
+def test_waveform_of_another_length_is_refused(tmp_path):
+    spec = dataclasses.replace(Model.load().metadata.spec, clip_s=1.001)  # the same number of frames, 16 samples more
     onnx.save(with_front_end(spec, onnx.load(BUNDLED)), tmp_path / "a.onnx")
     with pytest.raises(ModelError, match="metadata says") as caught:
         Model.load(tmp_path / "a.onnx")
     assert caught.value.code == "bad-shape"
 
 
-def test_what_cannot_have_a_front_end_is_refused(waveform_model):
+def test_unsuitable_network_is_refused(waveform_model):
     with pytest.raises(MsEdgeError, match="takes features") as caught:
         with_front_end(Model.load().metadata.spec, onnx.load(waveform_model))
     assert caught.value.code == "bad-graph"
-    # Twice a prime, of which no two products are to be made; frames of single samples, each in its place.
+    # Twice a prime, of which no two products are to be made; frames of single samples, each in its
+    # place.
     for huge in (
         FrontEndSpec(16_000, 8198, 4099, 8198, clip_s=1.0, hop_s=1.0),
         FrontEndSpec(16_000, 2, 3, 512, clip_s=6.0, hop_s=6.0),

@@ -1,4 +1,4 @@
-"""What tests of training share."""
+"""Fixtures of the training tests."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _trained_in_few_rooms(few_rooms):
-    """For all tests that train."""
+    """Limit the number of simulated rooms in all tests that train."""

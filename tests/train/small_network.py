@@ -1,4 +1,6 @@
-"""A network of few layers in the place of a recipe's own: tracing thirty layers takes ten seconds a training."""
+"""A network of few layers that replaces a recipe's own, because tracing thirty layers takes ten
+seconds for each training.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from ms_train.recipes.recipe import Recipe
 
 
 def few_layers(recipe: Recipe, average: float | None = None) -> Recipe:
-    """The recipe with one layer of each kind that `mel_dscnn` has; `average` is the momentum of averaged weights."""
+    """Return the recipe with one layer of each kind in `mel_dscnn`; `average` is the momentum of
+    averaged weights.
+    """
 
     def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
         inputs = keras.Input(recipe.spec.feature_shape)

@@ -1,4 +1,4 @@
-"""Windows to train on: what is drawn, what happens to it, and which labels it is said to have."""
+"""Training windows: how they are drawn and processed, and which labels they get."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPEC = get_recipe("mel_patches").spec
 
 
 def pool_of(sounds, **options) -> Pool:
-    """A pool of (label, source, samples) or (label, source, group, samples)."""
+    """Return a pool of (label, source, samples) or (label, source, group, samples)."""
     recordings = []
     for number, (label, source, *group, audio) in enumerate(sounds):
         recording = Recording(
@@ -44,13 +44,13 @@ def tone(hz: float, seconds: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def real(samples) -> list[tuple[str, str, np.ndarray]]:
-    """The sample recordings: label, a source each, and samples."""
+    """Return label, source and samples of the sample recordings; each is its own source."""
     return [(path.name.partition("_")[0], path.stem, read_mono(path, RATE_HZ)) for path in samples]
 
 
 @pytest.fixture(scope="module")
 def decaying() -> Room:
-    """A room of half a second whose responses are decaying noise, loud direct sound in one of them."""
+    """Return a room of half a second; its responses are decaying noise, one with loud direct sound."""
     rng = np.random.default_rng(5)
     tail = rng.standard_normal(RATE_HZ // 2) * 10 ** (-3 * np.arange(RATE_HZ // 2) / (RATE_HZ // 2))
     responses = []
@@ -63,7 +63,7 @@ def decaying() -> Room:
 
 @pytest.fixture
 def only(monkeypatch):
-    """A function that switches everything off that scenes do by chance, but for what it is given."""
+    """Return a function that disables all random processing of scenes except the given one."""
 
     def switch(**shares: float) -> None:
         for name in ("MIXTURE", "NEITHER", "BACKGROUND", "WET", "SPEED", "NOISE", "COMPRESSED", "BABBLE", "DUCKED"):
@@ -79,7 +79,7 @@ def only(monkeypatch):
 
 def test_no_source_gives_more_than_its_cap():
     assert capped(np.array([0.9, *[0.1 / 9] * 9]), 0.15).max() == pytest.approx(0.15)
-    few = capped(np.array([0.9, 0.05, 0.05]), 0.15)  # too few for the cap: all alike
+    few = capped(np.array([0.9, 0.05, 0.05]), 0.15)  # too few for the cap, so all are equal
     np.testing.assert_allclose(few, 1 / 3)
     sounds = [("music", "a", tone(100, 600)), *(("music", f"b{n}", tone(200 + 20 * n, 5)) for n in range(9))]
     pool, rng = pool_of(sounds), np.random.default_rng(0)
@@ -90,7 +90,7 @@ def test_no_source_gives_more_than_its_cap():
 
 
 def test_groups_of_a_source_come_before_recordings():
-    """Sixteen times the recordings are four times the chance."""
+    """Sixteen times as many recordings have four times the probability."""
     sounds = [*[("speech", "a", "many", tone(100, 2))] * 16, ("speech", "a", "one", tone(200, 2))]
     pool, rng = pool_of(sounds), np.random.default_rng(0)
     windows = [np.abs(np.fft.rfft(pool.window("speech", RATE_HZ, rng))) for _ in range(400)]
@@ -98,7 +98,7 @@ def test_groups_of_a_source_come_before_recordings():
 
 
 def test_every_labelled_window_holds_active_sound(real):
-    """Also where recordings are mostly pauses, digital or full of noise."""
+    """This also holds for recordings that are mostly pauses, silent or noisy."""
     rng, sounds = np.random.default_rng(0), []
     for label, source, audio in real:
         pause = 0.002 * rng.standard_normal(4 * RATE_HZ).astype(np.float32) * (len(sounds) % 2)
@@ -116,7 +116,7 @@ def test_every_labelled_window_holds_active_sound(real):
             for _ in range(60):
                 window = pool.window(label, int(length_s * RATE_HZ), rng)
                 heard = np.sqrt(frames(window)) > 0.03 * min(loud.values())
-                assert heard.sum() * 0.02 >= 0.2  # of 0.3 s: not each frame that is active is so loud
+                assert heard.sum() * 0.02 >= 0.2  # of 0.3 s, because some active frames are quieter
 
 
 def frames(samples: np.ndarray) -> np.ndarray:
@@ -134,7 +134,7 @@ def test_pauses_and_noise_are_not_active(real):
     assert not activity(np.zeros(RATE_HZ, np.float32), RATE_HZ).any()
 
 
-def test_starts_are_drawn_from_all_places_with_enough_sound():
+def test_starts_are_drawn_where_sound_suffices():
     active = np.zeros(500, bool)
     active[200:230] = True
     sound, rng = Sound(np.zeros(500 * 320, np.float32), active, RATE_HZ), np.random.default_rng(0)
@@ -145,8 +145,8 @@ def test_starts_are_drawn_from_all_places_with_enough_sound():
     assert max(starts) > 210 * 320
 
 
-def test_speech_and_music_windows_are_joined_as_often(monkeypatch):
-    """Although much of the speech is too short for a window, and no music is."""
+def test_speech_and_music_windows_have_equal_joins(monkeypatch):
+    """Much of the speech is too short for a window, and none of the music is."""
     joined = Counter()
     join = Pool._join
 
@@ -166,7 +166,7 @@ def test_speech_and_music_windows_are_joined_as_often(monkeypatch):
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_gaps_hold_room_noise_and_seldom_digital_silence(real, monkeypatch, label):
+def test_gaps_hold_noise_and_rarely_digital_silence(real, monkeypatch, label):
     monkeypatch.setattr(pools, "JOINED_SHARE", 1.0)
     monkeypatch.setattr(pools, "GAP_SHARE", 1.0)
     pool, rng, silent, gaps = pool_of(real), np.random.default_rng(1), 0, 0
@@ -183,7 +183,7 @@ def test_gaps_hold_room_noise_and_seldom_digital_silence(real, monkeypatch, labe
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_a_window_is_a_cut_of_the_reverberated_recording(real, decaying, only, label):
+def test_windows_are_cut_after_reverberation(real, decaying, only, label):
     only(WET=1.0)
     audio = np.concatenate([each for name, _, each in real if name == label])
     scenes, rng = Scenes(pool_of([(name, "a", audio) for name in LABELS]), [decaying]), np.random.default_rng(0)
@@ -194,7 +194,7 @@ def test_a_window_is_a_cut_of_the_reverberated_recording(real, decaying, only, l
 
 
 def differences(whole: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """A window's difference from the cut of the same length that is nearest to it."""
+    """Return the difference of a window from the most similar cut of the same length."""
     ones = np.ones(len(window))
     energy = (
         fftconvolve(whole**2, ones[::-1], "valid")
@@ -205,8 +205,8 @@ def differences(whole: np.ndarray, window: np.ndarray) -> np.ndarray:
     return whole[best : best + len(window)] - window
 
 
-def test_one_of_two_sounds_may_be_in_a_room(decaying, only, monkeypatch):
-    """A presenter over dry music, and the other way round: speech is a tone, music another, a room spreads them over time."""
+def test_one_of_two_sounds_may_reverberate(decaying, only, monkeypatch):
+    """One of two tones, for speech and music, may be in a room, which extends it in time."""
     only(WET=1.0, MIXTURE=1.0)
     rest = np.zeros(RATE_HZ, np.float32)
     pieces = [
@@ -284,7 +284,7 @@ def test_no_label_lies_far_below_the_noise(real, only, monkeypatch):
     assert 0.02 < np.isnan(targets).mean() < 0.3
 
 
-def test_babble_leaves_speech_undecided_and_is_no_music(real, only, decaying, monkeypatch):
+def test_babble_is_undecided_speech_and_not_music(real, only, decaying, monkeypatch):
     only(NEITHER=1.0)
     monkeypatch.setattr(scenes_module, "BABBLE_ALONE_SHARE", 1.0)
     scenes, rng = Scenes(pool_of(real), [decaying]), np.random.default_rng(0)
@@ -295,7 +295,7 @@ def test_babble_leaves_speech_undecided_and_is_no_music(real, only, decaying, mo
         assert rms(window) > 1e-3
     only(BACKGROUND=1.0, BABBLE=1.0)
     found = {tuple(np.nan_to_num(scenes.draw(RATE_HZ, rng)[1], nan=-1)) for _ in range(40)}
-    # One voice stands out of it; beside music nobody can say, unless it is far below.
+    # One voice is clearly louder. With music, speech is undecidable unless the babble is far below.
     assert {(1.0, 0.0), (-1.0, 1.0)} <= found <= {(1.0, 0.0), (-1.0, 1.0), (0.0, 1.0)}
 
 
@@ -324,7 +324,7 @@ def test_compression_narrows_the_range_of_levels(real):
 # Batches, noise and the channel.
 
 
-def test_same_seed_same_batches(real, decaying):
+def test_same_seed_gives_same_batches(real, decaying):
     scenes = Scenes(pool_of(real), [decaying])
     one, other, different = (
         random_batch(scenes, channel, RATE_HZ, 16, np.random.default_rng(seed)) for seed in (1, 1, 2)
@@ -334,7 +334,7 @@ def test_same_seed_same_batches(real, decaying):
     assert not np.array_equal(one[0], different[0])
 
 
-def test_batches_have_every_kind_of_target_and_sane_samples(real, decaying):
+def test_batches_have_all_targets_and_finite_samples(real, decaying):
     samples, targets = random_batch(Scenes(pool_of(real), [decaying]), channel, RATE_HZ, 128, np.random.default_rng(0))
     assert samples.shape == (128, RATE_HZ)
     assert samples.dtype == targets.dtype == np.float32
@@ -363,22 +363,26 @@ def test_channel_keeps_the_length_and_hides_the_level():
     assert max(levels) > -16
 
 
-def test_mix_has_the_difference_asked_for():
+def test_mix_has_the_requested_level_difference():
     rng = np.random.default_rng(0)
     loud, quiet = coloured_noise(RATE_HZ, rng), 5 * coloured_noise(RATE_HZ, rng)
     added = mix(loud, quiet, 6.0) - loud
     assert 20 * np.log10(rms(loud) / rms(added)) == pytest.approx(6.0, abs=0.01)
 
 
-def test_loudness_is_level_by_the_ear():
-    """A-weighting, IEC 61672-1, table 3: 0 dB at 1 kHz, -19.1 at 100 Hz, -1.1 at 8 kHz (here 6.3 kHz: -0.1)."""
+def test_loudness_is_a_weighted_level():
+    """A-weighting, IEC 61672-1, table 3: 0 dB at 1 kHz, -19.1 at 100 Hz, -1.1 at 8 kHz (here 6.3
+    kHz: -0.1).
+    """
     full_db = 20 * np.log10(0.3 / np.sqrt(2))
     for hz, weight_db in ((1000, 0.0), (100, -19.1), (6300, -0.1)):
         assert loudness(tone(hz, 1), RATE_HZ) - full_db == pytest.approx(weight_db, abs=0.15)
 
 
-def test_channel_draws_and_gives_what_it_did():
-    """The random stream to the bit, the samples to what processors may differ in: who changes it makes another model."""
+def test_channel_output_is_unchanged():
+    """Random numbers are compared exactly, samples within the differences of processors, because a
+    change alters the model.
+    """
     rng = np.random.default_rng(42)
     samples = (0.1 * np.random.default_rng(7).standard_normal(RATE_HZ)).astype(np.float32)
     outs = np.stack([channel(samples, rng, RATE_HZ) for _ in range(60)])

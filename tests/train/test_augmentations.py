@@ -27,7 +27,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def noise_band(low_hz: float, high_hz: float, length: int = 2 * RATE_HZ) -> np.ndarray:
-    """White noise between two frequencies, at -20 dB RMS."""
+    """Return white noise between two frequencies, at -20 dB RMS."""
     spectrum = np.fft.rfft(rng(9).standard_normal(length))
     hz = np.fft.rfftfreq(length, 1 / RATE_HZ)
     spectrum[(hz < low_hz) | (hz > high_hz)] = 0
@@ -42,7 +42,7 @@ def band_db(samples: np.ndarray, low_hz: float, high_hz: float) -> float:
 
 
 def lag(before: np.ndarray, after: np.ndarray) -> int:
-    """By how many samples `after` comes later."""
+    """Return the delay of `after` in samples."""
     size = 2 * len(before)
     place = int(np.fft.irfft(np.fft.rfft(before, size).conj() * np.fft.rfft(after, size), size).argmax())
     return place if place < len(before) else place - size
@@ -69,7 +69,7 @@ def hard(kind: str, length: int) -> np.ndarray:
     seed=st.integers(0, 2**32 - 1),
 )
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_length_and_scale_are_kept_and_the_same_seed_gives_the_same(name, kind, length, rate_hz, seed):
+def test_augmentations_keep_length_and_scale_and_repeat(name, kind, length, rate_hz, seed):
     samples = hard(kind, length)
     given_samples = samples.copy()
     out = AUGMENTATIONS[name](samples, rng(seed), rate_hz)
@@ -84,7 +84,7 @@ def test_length_and_scale_are_kept_and_the_same_seed_gives_the_same(name, kind, 
 @settings(max_examples=20)
 @given(recipe=st.sampled_from(["logstft_cnn", "mel_dscnn"]), seed=st.integers(0, 2**32 - 1))
 @pytest.mark.parametrize("name", MASKS)
-def test_masks_hide_whole_frames_or_bins_and_nothing_else(name, recipe, seed):
+def test_masks_change_whole_frames_or_bins_only(name, recipe, seed):
     spec = get_recipe(recipe).spec
     features = rng(1).standard_normal(spec.feature_shape).astype(np.float32)
     out = MASKS[name](features, rng(seed), spec)
@@ -99,7 +99,7 @@ def test_masks_hide_whole_frames_or_bins_and_nothing_else(name, recipe, seed):
     np.testing.assert_array_equal(out[out != features], features.mean())
 
 
-def test_masks_are_as_wide_as_asked():
+def test_masks_have_the_requested_width():
     spec = get_recipe("mel_dscnn").spec
     features = rng(1).standard_normal(spec.feature_shape).astype(np.float32)
     for name, size in (("time_mask", 49), ("frequency_mask", 48)):
@@ -107,40 +107,40 @@ def test_masks_are_as_wide_as_asked():
         assert (out != features).any(axis=1 if name == "time_mask" else 0).sum() == round(0.25 * size)
 
 
-def test_gain_is_what_is_asked(speech):
+def test_gain_is_as_requested(speech):
     out = augmentations.gain(speech, rng(), RATE_HZ, gain_db=(-12, -12))
     assert 20 * np.log10(rms(out) / rms(speech)) == pytest.approx(-12, abs=0.01)
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 10.0, 30.0])
-def test_noise_has_the_snr_asked_for(speech, snr_db):
+def test_noise_has_the_requested_snr(speech, snr_db):
     out = augmentations.noise(speech, rng(), RATE_HZ, snr_db=(snr_db, snr_db)).astype(float)
     scale = np.dot(out, speech) / np.dot(speech, speech)  # noise is hardly correlated with speech
     added = out - scale * speech
     assert 20 * np.log10(rms(scale * speech) / rms(added)) == pytest.approx(snr_db, abs=0.3)
 
 
-def test_the_telephone_band_ends_where_it_says():
+def test_telephone_band_has_stated_limits():
     out = augmentations.telephone(noise_band(0, 8_000), rng(), RATE_HZ)
     assert band_db(out, 3_450, 8_000) < -45
     assert band_db(out, 0, 250) < -45
     inside = noise_band(360, 3_340)
     through = augmentations.telephone(inside, rng(), RATE_HZ)
-    assert rms(through - inside) / rms(inside) < 0.02  # as it was, and when it was
+    assert rms(through - inside) / rms(inside) < 0.02  # unchanged and without delay
 
 
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 44_100])
-def test_codecs_change_the_sound_and_not_its_time(name, rate_hz):
+def test_codecs_change_sound_without_delay(name, rate_hz):
     samples = noise_band(400, 1_500)
-    for seed in range(6):  # several levels of compression, on both sides of where MP3 writes its delay down
+    for seed in range(6):  # several compression levels, with and without a delay written into the MP3
         out = AUGMENTATIONS[name](samples, rng(seed), rate_hz)
         assert abs(lag(samples, out)) <= 4
         assert 0.01 < rms(out - samples) / rms(samples) < 1.5
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 0.9, 0.99])
-def test_mp3_is_in_time_at_every_bit_rate(speech, level):
+def test_mp3_has_no_delay_at_any_bit_rate(speech, level):
     assert lag(speech, codecs.mp3(speech, rng(), RATE_HZ, level=(level, level))) == 0
 
 
@@ -150,7 +150,7 @@ def test_telephone_codecs_leave_nothing_above_4_khz(name):
 
 
 @pytest.mark.parametrize("decay_s", [0.3, 0.8])
-def test_reverberation_decays_in_the_time_asked_and_starts_with_the_sound(decay_s):
+def test_reverberation_starts_with_the_sound_and_decays(decay_s):
     impulse = np.zeros(2 * RATE_HZ, np.float32)
     impulse[100] = 0.5
     out = augmentations.reverberation(
@@ -168,17 +168,17 @@ def test_reverberation_decays_in_the_time_asked_and_starts_with_the_sound(decay_
 def test_speed_changes_pitch_and_duration_by_the_factor(factor):
     time_s = np.arange(2 * RATE_HZ) / RATE_HZ
     tone = (0.5 * np.sin(2 * np.pi * 1_000 * time_s)).astype(np.float32)
-    tone[RATE_HZ:] = 0  # the second half is silence: where the tone ends, tells the duration
+    tone[RATE_HZ:] = 0  # the second half is silence, so that the end of the tone shows the duration
     out = augmentations.speed(tone, rng(), RATE_HZ, factor=(factor, factor))
     assert np.fft.rfft(out[: RATE_HZ // 2]).__abs__().argmax() * 2 == pytest.approx(1_000 * factor, abs=2)
-    first = out[: round(2 * RATE_HZ / factor)]  # what lies beyond is the beginning again
+    first = out[: round(2 * RATE_HZ / factor)]  # the rest is the beginning, repeated
     assert np.flatnonzero(np.abs(first) > 0.1)[-1] / RATE_HZ == pytest.approx(1 / factor, abs=0.01)
     if factor > 1:
         repeated = out[len(first) + 100 :]
         np.testing.assert_allclose(repeated, out[100 : 100 + len(repeated)], atol=1e-3)
 
 
-def test_a_chain_applies_its_steps_in_order_with_their_probabilities(speech):
+def test_chain_applies_steps_in_order_with_probability(speech):
     both = chain("telephone", ("gain", 1.0))
     one_by_one = rng(5)
     one_by_one.random()
@@ -191,7 +191,7 @@ def test_a_chain_applies_its_steps_in_order_with_their_probabilities(speech):
     assert np.mean(changed) == pytest.approx(0.3, abs=0.07)
 
 
-def test_a_chain_masks_features_and_leaves_samples_to_the_others(speech):
+def test_chain_applies_masks_to_features_only(speech):
     spec = get_recipe("mel_dscnn").spec
     masking = chain("time_mask", "frequency_mask")
     np.testing.assert_array_equal(masking(speech, rng(), RATE_HZ), speech)
@@ -200,7 +200,7 @@ def test_a_chain_masks_features_and_leaves_samples_to_the_others(speech):
     np.testing.assert_array_equal(chain("gain").on_features(features, rng(), spec), features)
 
 
-def test_what_a_chain_cannot_hold_is_said():
+def test_invalid_chain_step_is_named():
     with pytest.raises(UsageError, match=r"no augmentation 'echo'; there are gain, noise, .*frequency_mask\.$"):
         chain("echo")
     with pytest.raises(UsageError, match="between 0 and 1"):

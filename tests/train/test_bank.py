@@ -1,4 +1,6 @@
-"""Rendered windows on disk: the same however they were rendered, each used before any is used again."""
+"""Rendered windows on disk: the same for any number of processes, and all used before any is
+repeated.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ def content(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_same_plan_gives_the_same_bytes_in_any_number_of_processes(plan, tmp_path, monkeypatch):
+def test_bank_bytes_do_not_depend_on_processes(plan, tmp_path, monkeypatch):
     Bank(tmp_path / "one", plan, tmp_path)
     monkeypatch.setattr(banks, "PARALLEL_S", 0.0)
     Bank(tmp_path / "two", plan, tmp_path)
@@ -87,7 +89,7 @@ def test_an_interrupted_bank_is_finished(plan, tmp_path, monkeypatch):
     assert len(again) + 5 == len(list(plan.chunks()))
 
 
-def test_a_torn_file_has_its_length_rendered_again(plan, tmp_path):
+def test_torn_bank_file_is_rendered_again(plan, tmp_path):
     Bank(tmp_path / "bank", plan, tmp_path)
     before = content(tmp_path / "bank")
     (tmp_path / "bank" / f"{ONE}.spectra.f16").write_bytes(b"some of it")
@@ -104,7 +106,7 @@ def test_without_a_folder_nothing_is_left_on_disk(plan, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bank"]
 
 
-def test_a_use_has_another_place_and_level_and_the_same_targets(plan, tmp_path):
+def test_each_use_has_another_place_and_level(plan, tmp_path):
     bank = Bank(None, plan, tmp_path)
     rng = np.random.default_rng(0)
     uses = [bank.features(ONE, [3], rng) for _ in range(40)]
@@ -117,8 +119,10 @@ def test_a_use_has_another_place_and_level_and_the_same_targets(plan, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["mel_patches", "logstft_cnn", "resized_cnn"])
-def test_features_are_those_of_what_was_rendered(plan, tmp_path, monkeypatch, recipe):
-    """By TensorFlow's front end: mel bands and bins, with and without a logarithm, in both layouts."""
+def test_features_match_the_rendered_windows(plan, tmp_path, monkeypatch, recipe):
+    """Compare with TensorFlow's front end: mel bands and bins, with and without logarithm, in both
+    layouts.
+    """
     monkeypatch.setattr(banks, "GAIN_DB", (0.0, 0.0))
     spec = get_recipe(recipe).spec
     pool = copy.copy(plan.scenes.pool)
@@ -138,7 +142,7 @@ def test_features_are_those_of_what_was_rendered(plan, tmp_path, monkeypatch, re
         )  # float16 has 5e-4
 
 
-def test_a_use_is_never_so_loud_that_its_samples_would_be_clipped(plan, tmp_path, monkeypatch):
+def test_levels_never_clip_samples(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(banks, "GAIN_DB", (60.0, 60.0))
     bank = Bank(None, plan, tmp_path)
     windows, _ = plan.render(next(chunk for chunk in plan.chunks() if chunk[0] == ONE))
@@ -148,7 +152,7 @@ def test_a_use_is_never_so_loud_that_its_samples_would_be_clipped(plan, tmp_path
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_a_full_disk_is_one_sentence(plan, tmp_path, monkeypatch, when):
+def test_full_disk_gives_one_sentence(plan, tmp_path, monkeypatch, when):
     if when == "before":
         monkeypatch.setattr(stores.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     else:
@@ -161,14 +165,14 @@ def test_a_full_disk_is_one_sentence(plan, tmp_path, monkeypatch, when):
         Bank(tmp_path / "bank", plan, tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_said_and_done_without(plan, tmp_path, capsys):
+def test_unwritable_bank_folder_is_reported(plan, tmp_path, capsys):
     (tmp_path / "file").touch()
     bank = Bank(tmp_path / "file" / "bank", plan, tmp_path)
     assert bank.features(ONE, [0], np.random.default_rng(0))[0].shape == (1, *SPEC.feature_shape)
     assert capsys.readouterr().err.count("windows are not kept") == 1
 
 
-# Batches of them.
+# Batches of windows.
 
 
 def batches(plan, tmp_path, steps=10) -> BankBatches:
@@ -179,7 +183,7 @@ def batches(plan, tmp_path, steps=10) -> BankBatches:
     return BankBatches(bank, 4, steps, lengths, lambda rows: rows)
 
 
-def test_each_window_is_used_before_any_is_used_again(plan, tmp_path, monkeypatch):
+def test_every_window_is_used_before_any_repeats(plan, tmp_path, monkeypatch):
     found, used = batches(plan, tmp_path), Counter()
     features = Bank.features
 
@@ -195,7 +199,7 @@ def test_each_window_is_used_before_any_is_used_again(plan, tmp_path, monkeypatc
     assert set(used.values()) <= {1, 2, 3}
 
 
-def test_any_epoch_can_be_begun_with(plan, tmp_path):
+def test_training_can_start_at_any_epoch(plan, tmp_path):
     found = batches(plan, tmp_path, steps=4)
     whole = [tuple(part.numpy() for part in batch) for batch in found.dataset(0).take(8)]
     later = [tuple(part.numpy() for part in batch) for batch in found.dataset(1).take(4)]
@@ -205,7 +209,7 @@ def test_any_epoch_can_be_begun_with(plan, tmp_path):
     assert {features.shape[1] for features, _ in whole} == {24, 49}
 
 
-def test_a_bank_holds_as_many_windows_as_are_used_at_most():
+def test_bank_holds_at_most_the_used_windows():
     chances = chances_of_lengths(SPEC, {0.5: 0.1, 1.0: 0.9})
     lengths = lengths_of_batches(1000, chances, 0)
     assert sum(counts_of(lengths, chances, 8, 10**6).values()) == 8000
@@ -236,7 +240,7 @@ def test_longer_trainings_and_other_masks_share_a_bank(samples, tmp_path):
     assert len(list(tmp_path.glob("bank-*"))) == 2
 
 
-def test_digests_tell_data_seeds_and_code_apart(monkeypatch):
+def test_digest_depends_on_data_seed_and_code(monkeypatch):
     one = banks.digest({"seed": 1})
     assert one == banks.digest({"seed": 1})
     assert one != banks.digest({"seed": 2})

@@ -1,4 +1,6 @@
-"""The cache of decoded audio and features: few open files, complete after an interruption, never stale."""
+"""The cache of decoded audio and features: few open files, complete after an interruption, never
+out of date.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ SPEC = FrontEndSpec(8_000, 256, 128, 256, clip_s=0.5, hop_s=0.5, log_floor=0.01)
 
 
 class Corpus:
-    """Recordings of noise, a second and more, that count how often each is read."""
+    """Recordings of noise of a second or more that count how often each is read."""
 
     def __init__(self, count: int) -> None:
         self.reads: list[str] = []
@@ -53,7 +55,7 @@ def assert_right(found: list[np.ndarray]) -> None:
         assert audio[:].dtype == np.float32
 
 
-def test_what_is_stored_is_not_read_again(tmp_path):
+def test_stored_recording_is_not_read_again(tmp_path):
     corpus = Corpus(5)
     for reads in (5, 5):
         assert_right(corpus.read_all(tmp_path))
@@ -98,7 +100,7 @@ def test_many_recordings_need_few_open_files(tmp_path):
     assert "not cached" not in done.stderr
 
 
-def test_an_interrupted_build_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_interrupted_build_continues(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "PACK_BYTES", 100_000)  # three recordings
     corpus = Corpus(10)
 
@@ -113,7 +115,7 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, monkeypatch):
     assert corpus.reads[8:] == ["8", "9"]
 
 
-def test_a_build_holds_no_more_than_a_pack_in_memory(tmp_path, monkeypatch):
+def test_build_keeps_one_pack_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "PACK_BYTES", 100_000)
     corpus, packs = Corpus(20), []
     write = cache.write_pack
@@ -135,7 +137,7 @@ def test_a_build_holds_no_more_than_a_pack_in_memory(tmp_path, monkeypatch):
         lambda content: content.replace(b"{", b"[", 1),
     ],
 )
-def test_a_pack_that_is_not_whole_is_made_again(tmp_path, tear):
+def test_incomplete_pack_is_made_again(tmp_path, tear):
     corpus = Corpus(3)
     assert_right(corpus.read_all(tmp_path))
     (pack,) = tmp_path.glob("*/*.pack")
@@ -146,7 +148,7 @@ def test_a_pack_that_is_not_whole_is_made_again(tmp_path, tear):
     assert list(tmp_path.glob("*/*")) == [pack]
 
 
-def test_what_cannot_be_read_is_left_out_every_time(tmp_path, capsys):
+def test_unreadable_recording_is_left_out_every_time(tmp_path, capsys):
     corpus = Corpus(3)
 
     def missing(sample_rate_hz: int) -> np.ndarray:
@@ -170,7 +172,7 @@ def test_copies_of_one_recording_share_an_array(tmp_path):
     assert_right(found[2:])
 
 
-def test_another_rate_spec_limit_or_decoder_is_another_array(tmp_path, monkeypatch):
+def test_rate_spec_limit_and_decoder_decide_the_array(tmp_path, monkeypatch):
     corpus = Corpus(2)
     assert len(corpus.read_all(tmp_path, 4_000)[0]) == 4_000
     assert_right(corpus.read_all(tmp_path))
@@ -190,7 +192,9 @@ def test_another_rate_spec_limit_or_decoder_is_another_array(tmp_path, monkeypat
 
 
 def test_small_packs_are_joined(tmp_path):
-    """A training on one recording more each time leaves not a file each time, each of which would be held open."""
+    """Repeated trainings with one more recording each do not leave one file each, which would be
+    held open.
+    """
     for count in range(1, 8):
         corpus = Corpus(count)
         assert_right(corpus.read_all(tmp_path))
@@ -206,8 +210,8 @@ def test_large_packs_are_left_alone(tmp_path, monkeypatch):
     assert before.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.pack")}.items()
 
 
-def test_two_builds_at_once_do_no_harm(tmp_path):
-    """Each finds nothing and makes everything; what the other has written in between is replaced by the same."""
+def test_two_builds_at_once_are_safe(tmp_path):
+    """Each build finds an empty cache and makes everything; both write the same bytes."""
     corpus = Corpus(4)
     builds = [clips.read_all(corpus.recordings, 8_000, "data", Cache(tmp_path)) for _ in range(2)]
     first = [next(build)[1] for build in builds]
@@ -257,7 +261,7 @@ def test_another_process_maps_stored_audio_itself(tmp_path):
         np.testing.assert_array_equal(pickle.loads(sent)[:], Corpus.samples(index))
 
 
-def test_audio_of_a_pack_that_is_gone_is_sent_whole(tmp_path):
+def test_audio_of_a_removed_pack_is_pickled_whole(tmp_path):
     (audio, *_) = Corpus(1).read_all(tmp_path)
     for pack in tmp_path.glob("*/*.pack"):
         pack.unlink()
@@ -283,7 +287,7 @@ def test_activity_is_found_once(samples, tmp_path, monkeypatch):
         np.testing.assert_array_equal(again[name], active)
 
 
-def test_samples_of_16_bits_are_told_from_others():
+def test_samples_of_16_bits_are_recognised():
     assert in_16_bits(np.float32([-1, 0, 32767 / 32768])).dtype == np.int16
     for more in ([1.0], [1e-6], [0.5 / 32768]):
         assert in_16_bits(np.float32(more)).dtype == np.float32

@@ -1,4 +1,6 @@
-"""Several systems on the same recordings: the table is what their runs wrote down, and what cannot be compared is refused."""
+"""Comparison of systems on the same recordings: the table holds the metrics of their runs, and
+other runs are refused.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ import pytest
 from ms_edge.errors import MsEdgeError
 from ms_train.augment.augmentations import parse_chain
 from ms_train.cli import main as cli
-from ms_train.evaluation.compare import compare
+from ms_train.evaluation.compare import Spread, compare
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, copy_by_label, leave_out_pictures) -> Path:
-    """Two systems of two runs each, trained through the command line on two folds of the sample recordings."""
+    """Train two systems on two folds of the sample recordings through the command line."""
     root = tmp_path_factory.mktemp("runs")
     copy_by_label(root / "data")
     with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +47,7 @@ def train_all(root: Path) -> None:
             assert cli.main(["fit", *arguments, *chosen, *augment]) == 0
 
 
-def test_a_line_a_system_and_a_report(runs, tmp_path, capsys):
+def test_report_has_a_line_for_each_system(runs, tmp_path, capsys):
     assert cli.main(["compare", str(runs), "-o", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     numbers = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -71,7 +73,7 @@ def test_a_line_a_system_and_a_report(runs, tmp_path, capsys):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_an_augmented_run_can_be_repeated(runs, tmp_path):
-    """Masks are drawn by the batch's number and windows by the seed."""
+    """Masks follow from the number of the batch, windows from the seed."""
     written = json.loads((runs / "masked-1" / "recipe.json").read_text())
     assert written["augment"] == "gain 1, time_mask 0.5"
     again = [
@@ -109,7 +111,7 @@ def test_runs_of_other_recordings_are_refused(runs, tmp_path):
         (lambda root: [path.unlink() for path in root.rglob("metrics.json")], "no complete run"),
     ],
 )
-def test_what_cannot_be_compared_gets_one_sentence(runs, tmp_path, spoil, said, capsys):
+def test_incomparable_runs_give_one_sentence(runs, tmp_path, spoil, said, capsys):
     shutil.copytree(runs, tmp_path / "runs")
     spoil(tmp_path / "runs")
     assert cli.main(["compare", str(tmp_path / "runs")]) == 1
@@ -120,11 +122,11 @@ def test_an_unfinished_run_is_named_and_left_out(runs, tmp_path, capsys):
     shutil.copytree(runs, tmp_path / "runs")
     (tmp_path / "runs" / "masked-2" / "metrics.json").unlink()
     found = compare([tmp_path / "runs"])
-    assert sorted(len(system["runs"]) for system in found["systems"]) == [1, 2]
+    assert sorted(len(system.runs) for system in found.systems) == [1, 2]
     assert "masked-2: is not trained to its end" in capsys.readouterr().err
 
 
-def test_a_run_that_held_nothing_out_is_named_and_left_out(runs, tmp_path, capsys):
+def test_run_without_held_out_part_is_left_out(runs, tmp_path, capsys):
     shutil.copytree(runs, tmp_path / "runs")
     for name in ("masked-1", "plain-1"):
         path = tmp_path / "runs" / name / "metrics.json"
@@ -143,7 +145,7 @@ def test_a_run_that_held_nothing_out_is_named_and_left_out(runs, tmp_path, capsy
     assert capsys.readouterr().err.splitlines()[-1].startswith("ms-train: No run held anything out to be tested on;")
 
 
-def test_means_are_over_the_tests_that_all_systems_have_run(runs, tmp_path, capsys):
+def test_means_are_over_tests_of_all_systems(runs, tmp_path, capsys):
     shutil.copytree(runs, tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs" / "masked-2")
     for name, value in (("plain-1", 1.0), ("plain-2", 0.0)):
@@ -151,27 +153,27 @@ def test_means_are_over_the_tests_that_all_systems_have_run(runs, tmp_path, caps
         metrics = json.loads(path.read_text())
         metrics["test"]["file_accuracy"] = value
         path.write_text(json.dumps(metrics))
-    found = {system["name"]: system for system in compare([tmp_path / "runs"])["systems"]}
+    found = {system.name: system for system in compare([tmp_path / "runs"]).systems}
     plain = found["resized_cnn, 1 epoch"]
-    assert (plain["count"], len(plain["runs"]), plain["file"]) == (1, 2, {"mean": 1.0, "deviation": None})
+    assert (plain.count, len(plain.runs), plain.file) == (1, 2, Spread(1.0, None))
     assert "left out of the means: 1 of the 2 runs of resized_cnn, 1 epoch:" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "runs" / "plain-1")
     with pytest.raises(MsEdgeError, match="No seed and fold was run by all 2 systems"):
         compare([tmp_path / "runs"])
 
 
-def test_trials_of_a_search_are_no_systems_unless_they_are_named(runs, tmp_path, capsys):
+def test_search_trials_are_compared_only_if_named(runs, tmp_path, capsys):
     shutil.copytree(runs / "plain-1", tmp_path / "runs" / "search" / "trial-1")
     shutil.copytree(runs / "plain-1", tmp_path / "runs" / "search" / "best")
     (tmp_path / "runs" / "search" / "study.log").touch()
-    assert [len(system["runs"]) for system in compare([tmp_path / "runs"])["systems"]] == [1]
+    assert [len(system.runs) for system in compare([tmp_path / "runs"]).systems] == [1]
     assert "search: the trials of a search; name one to compare it" in capsys.readouterr().err
-    assert compare([tmp_path / "runs" / "search" / "trial-1"])["systems"]
+    assert compare([tmp_path / "runs" / "search" / "trial-1"]).systems
 
 
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("name", [pytest.param("plain-1", marks=pytest.mark.slow), "masked-1"])
-def test_the_command_in_a_run_folder_trains_it_again(runs, tmp_path, name):
+def test_recorded_command_repeats_the_training(runs, tmp_path, name):
     command = shlex.split(json.loads((runs / name / "run.json").read_text())["command"])
     assert command[:2] == ["ms-train", "fit"]
     assert command[-2:] == ["--out", str(runs / name)]
@@ -181,17 +183,17 @@ def test_the_command_in_a_run_folder_trains_it_again(runs, tmp_path, name):
 
 
 @pytest.mark.parametrize("text", ["nois", "noise:x", "noise:2", "none:1"])
-def test_augmentations_that_are_none_are_refused(text):
+def test_unknown_augmentations_are_refused(text):
     with pytest.raises(MsEdgeError):
         parse_chain([text])
 
 
-def test_no_augmentation_stands_alone():
+def test_none_cannot_be_combined():
     with pytest.raises(MsEdgeError, match="none stands alone"):
         parse_chain(["none", "gain"])
 
 
-def test_no_augmentation_is_an_empty_chain():
+def test_none_is_an_empty_chain():
     samples = np.ones(8, np.float32)
     chain = parse_chain(["none"])
     np.testing.assert_array_equal(chain(samples, np.random.default_rng(0), 8000), samples)

@@ -59,7 +59,7 @@ def test_folder_reads_every_format_and_sorts_its_classes(samples, tmp_path):
         assert np.abs(audio).max() > 0.01
 
 
-def test_folders_that_are_no_dataset_get_a_sentence(samples, tmp_path):
+def test_unusable_folder_gives_one_sentence(samples, tmp_path):
     with pytest.raises(MsEdgeError, match="no such folder"):
         folder(tmp_path / "missing")
     with pytest.raises(MsEdgeError, match="at least two"):
@@ -69,7 +69,7 @@ def test_folders_that_are_no_dataset_get_a_sentence(samples, tmp_path):
         folder(tmp_path)
 
 
-def test_files_of_a_folder_that_are_not_read_are_counted(copy_by_label, tmp_path, capsys):
+def test_skipped_files_of_a_folder_are_counted(copy_by_label, tmp_path, capsys):
     copy_by_label(tmp_path)
     for name in ("music/a.m4a", "music/deep/b.m4a", "speech/c.wma", "speech/.d.wma", "speech/e.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -93,7 +93,7 @@ def test_unknown_data_is_refused(name):
         dataset_by_name(name)
 
 
-def test_folds_hold_out_every_recording_once_and_part_none():
+def test_folds_hold_out_every_recording_once():
     data = dataset({"music": 20, "speech": 13})
     seen: Counter[str] = Counter()
     validated: list[set[str]] = []
@@ -128,7 +128,7 @@ def test_prescribed_splits_are_kept():
 
 
 def excerpts(files: dict[str, tuple[str, ...]], prescribed: dict[str, str] | None = None) -> Dataset:
-    """Ten excerpts of every label of each file."""
+    """Return ten excerpts of every label from each file."""
     recordings = [
         dataclasses.replace(
             recording,
@@ -144,14 +144,15 @@ def excerpts(files: dict[str, tuple[str, ...]], prescribed: dict[str, str] | Non
 
 
 @pytest.mark.parametrize("fold", [None, (1, 3), (2, 3), (3, 3)])
-def test_excerpts_of_one_file_never_part_even_where_their_labels_differ(fold):
+def test_excerpts_of_one_file_stay_together(fold):
     mixed = {f"programme-{i}": ("music", "speech") for i in range(7)}
     data = excerpts({**mixed, **{f"{label}-{i}": (label,) for label in ("music", "speech") for i in range(6)}})
     parts = split(data, 0, fold)
     files = [{recording.excerpt_of for recording in part} for part in (parts.train, parts.val, parts.test)]
     assert sum(map(len, files)) == len(set().union(*files)) == 19
     assert names(parts.train) | names(parts.val) | names(parts.test) == names(data.recordings)
-    # A fifth of the files validates, not of the excerpts: one of seven programmes, one of six of each label.
+    # A fifth of the files validates, not a fifth of the excerpts: one of seven programmes, one of
+    # six of each label.
     assert len(files[1]) == 3
 
 
@@ -160,7 +161,7 @@ def test_one_file_in_many_excerpts_is_one_recording():
         split(excerpts({"a": ("music",), "b": ("speech",), "c": ("speech",)}), 0)
 
 
-def test_what_a_dataset_leaves_open_trains_or_validates():
+def test_recordings_without_split_train_or_validate():
     files = {f"{label}-{i}": (label,) for label in ("music", "speech") for i in range(10)}
     tested = {"music-0": "test", "speech-0": "test"}
     for prescribed in (tested, {file: tested.get(file, "train") for file in files}):
@@ -168,22 +169,22 @@ def test_what_a_dataset_leaves_open_trains_or_validates():
         assert {recording.excerpt_of for recording in parts.test} == set(tested)
         assert len({recording.excerpt_of for recording in parts.val}) == 4
         assert len({recording.excerpt_of for recording in parts.train}) == 14
-    # Only what nobody prescribed is parted where something validates.
+    # With a validation part, only the recordings without a split are divided.
     parts = split(excerpts(files, {"music-0": "val", "speech-0": "val", **dict.fromkeys(files, "train")} | tested), 0)
     assert not {"music-0", "speech-0"} & {recording.excerpt_of for recording in parts.val + parts.train}
 
 
-def test_a_fold_with_nothing_left_of_a_label_gets_a_sentence():
+def test_fold_without_a_label_is_an_error():
     with pytest.raises(MsEdgeError, match="no recording of speech is left for training"):
         split(dataset({"music": 6, "speech": 1}), 0, (1, 2))
 
 
-def test_too_few_recordings_get_a_sentence():
+def test_too_few_recordings_give_one_sentence():
     with pytest.raises(MsEdgeError, match="no recording of speech is left for training"):
         split(dataset({"music": 5, "speech": 1}), seed=0)
 
 
-def test_clips_are_the_articles_six_and_short_recordings_are_tiled():
+def test_six_clips_are_cut_and_short_recordings_tiled():
     spec = get_recipe("logstft_cnn").spec
     audio = np.arange(30 * 22_050 + 100, dtype=np.float32)
     six = clips.cut(audio, spec, 6)
@@ -205,7 +206,7 @@ def test_unreadable_recordings_are_left_out_and_named(samples, tmp_path, capsys)
     assert "bad.wav" in capsys.readouterr().err
 
 
-def test_copies_of_a_recording_never_part(samples, tmp_path):
+def test_copies_of_a_recording_stay_together(samples, tmp_path):
     for label in ("music", "speech"):
         (tmp_path / label).mkdir()
         for path in samples:
@@ -227,12 +228,12 @@ def test_one_recording_with_two_labels_is_refused(samples, tmp_path):
         split(folder(tmp_path), 0)
 
 
-def test_a_fold_that_would_test_nothing_of_a_label_is_refused():
+def test_fold_that_cannot_test_a_label_fails():
     with pytest.raises(MsEdgeError, match="testing"):
         split(dataset({"music": 6, "speech": 3}), 0, (5, 6))
 
 
-def test_what_is_no_file_is_no_recording(samples, tmp_path, capsys):
+def test_only_regular_files_are_recordings(samples, tmp_path, capsys):
     for label in ("music", "speech"):
         (tmp_path / label / "album.wav").mkdir(parents=True)
         (tmp_path / label / "a.wav").write_bytes(samples[0].read_bytes())
@@ -248,7 +249,7 @@ def test_what_is_no_file_is_no_recording(samples, tmp_path, capsys):
     assert errors[2] == f"{tmp_path}: 2 of 4 files left out."
 
 
-def test_a_label_of_which_nothing_can_be_read_is_refused(samples, tmp_path):
+def test_label_without_readable_recordings_is_an_error(samples, tmp_path):
     for label in ("music", "speech"):
         (tmp_path / label).mkdir()
         for number, path in enumerate(path for path in samples if path.name.startswith(label)):

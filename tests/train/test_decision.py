@@ -1,4 +1,6 @@
-"""Calibration and thresholds of independent labels: fitted, folded into the network, written into runs."""
+"""Calibration and thresholds of independent labels: fitted, folded into the network, and written
+into runs.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ from ms_train.training.decision import (
     kinds_of,
     read_held,
 )
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 from ms_train.training.runs import TrainedRun, decision_of
 
 SPEC = FrontEndSpec(8_000, 256, 128, 256, log_floor=0.05, clip_s=0.5, hop_s=0.5)
@@ -47,7 +49,7 @@ HZ = {"speech": 1_000, "music": 2_000}
 
 
 def tone(label: str | None, seed: int) -> np.ndarray:
-    """Speech is a tone at 1,000 Hz, music one at 2,000; what is neither is noise."""
+    """Return a tone of 1,000 Hz for speech, of 2,000 Hz for music, and noise for other labels."""
     rng = np.random.default_rng(seed)
     noise = 0.03 * rng.standard_normal(16_000)
     return (noise + (0.1 * np.sin(2 * np.pi * HZ[label] / 8_000 * np.arange(16_000)) if label else 0)).astype(
@@ -61,7 +63,7 @@ def recording(label: str | None, number: int, split: str | None = None) -> Recor
 
 
 def build_model(labels: tuple[str, ...], kind: str, epochs: int) -> keras.Model:
-    """Dense, on the mean over time: it is taught nothing, its weights are what `telling` gives it."""
+    """Return a dense layer on the mean over time; it is not trained, `telling` sets its weights."""
     inputs = keras.Input(SPEC.feature_shape)
     bands = keras.layers.GlobalAveragePooling1D()(keras.layers.Permute((2, 1))(inputs))
     model = keras.Model(inputs, keras.layers.Dense(len(labels), activation="sigmoid")(bands))
@@ -70,7 +72,7 @@ def build_model(labels: tuple[str, ...], kind: str, epochs: int) -> keras.Model:
 
 
 def telling(sure: float = 1.0, shift: float = 0.0) -> keras.Model:
-    """A network that hears the tones, with logits `sure` times as large, plus `shift`."""
+    """Return a network that detects the tones, with logits multiplied by `sure`, plus `shift`."""
     model = build_model(LABELS, "independent", 1)
     kernel = np.zeros((SPEC.bins, 2), np.float32)
     for column, hz in enumerate(HZ.values()):
@@ -102,7 +104,7 @@ def pool() -> Pool:
 
 
 def unsure(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Calibrated logits (n, 2) and targets that come true as often as these say."""
+    """Return calibrated logits (n, 2) and targets drawn with their probabilities."""
     rng = np.random.default_rng(seed)
     z = rng.normal(0, 3, (count, 2))
     return z, (rng.random((count, 2)) < expit(z)).astype(np.float32)
@@ -146,7 +148,7 @@ def test_undecidable_targets_change_nothing():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_thresholds_are_within_an_error_of_the_best_pair(seed):
+def test_thresholds_are_within_error_of_the_best(seed):
     z, targets = unsure(1_500, seed)
     scores, kinds = expit(z + np.array([1.5, -1.0])), kinds_of(targets, LABELS)
     grid = np.arange(5, 96, 5) / 100
@@ -158,10 +160,10 @@ def test_thresholds_are_within_an_error_of_the_best_pair(seed):
     counts = {kind: (kinds == kind).sum() for kind in shares}
     error = np.sqrt(sum(share * (1 - share) / counts[kind] for kind, share in shares.items())) / len(shares)
     assert mean(chosen) >= max(map(mean, product(grid, grid))) - 1.1 * error
-    np.testing.assert_allclose(chosen, expit([1.5, -1.0]), atol=0.15)  # what is a half without the shift
+    np.testing.assert_allclose(chosen, expit([1.5, -1.0]), atol=0.15)  # equal to a half without the shift
 
 
-def test_thresholds_stay_at_a_half_unless_others_are_better():
+def test_thresholds_stay_at_half_unless_others_improve():
     targets = np.array(list(product((0, 1), repeat=2)) * 50, np.float32)
     kinds = kinds_of(targets, LABELS)
     for yes, no, expected in (((0.9, 0.6), (0.4, 0.1), (0.5, 0.5)), ((0.9, 0.45), (0.7, 0.15), (0.71, 0.45))):
@@ -194,7 +196,7 @@ def dense_without_bias() -> keras.Model:
 
 
 def curved() -> keras.Model:
-    """What follows the last layer with weights is not linear."""
+    """Return a network whose last layer with weights is followed by a nonlinear one."""
     inputs = keras.Input(SPEC.feature_shape)
     x = keras.layers.Activation("tanh")(keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
     return keras.Model(inputs, keras.layers.Activation("sigmoid")(x))
@@ -219,7 +221,7 @@ def test_folded_weights_scale_and_shift_the_logits(build):
 
 
 @pytest.mark.parametrize("build", [dense_without_bias, curved, normalised])
-def test_what_cannot_be_folded_stays_as_it_was(build):
+def test_unfoldable_network_is_unchanged(build):
     model = build()
     before = [np.copy(each) for each in model.get_weights()]
     assert not fold(model, LABELS, np.array([0.4, 1.7]), np.array([0.9, -1.2]), SPEC.feature_shape)
@@ -228,7 +230,7 @@ def test_what_cannot_be_folded_stays_as_it_was(build):
 
 
 @pytest.mark.parametrize("augmented", [True, False])
-def test_windows_are_of_each_kind_alike(pool, recipe, augmented):
+def test_each_kind_has_equally_many_windows(pool, recipe, augmented):
     recipe = recipe if augmented else dataclasses.replace(recipe, augment=None, scenes=False)
     drawn = list(draw(pool, recipe, 3, Cache(None)))
     kinds = kinds_of(np.stack([row for _, row in drawn]), LABELS).tolist()
@@ -240,7 +242,7 @@ def test_windows_are_of_each_kind_alike(pool, recipe, augmented):
     np.testing.assert_array_equal(again[0], drawn[0][0])
 
 
-def test_a_network_that_is_too_sure_is_mended(pool, recipe):
+def test_overconfident_network_is_calibrated(pool, recipe):
     held, layer = Held("calib", ("a",), pool), FrontEndLayer(SPEC)
     model = telling(8.0, 12.0)
     features = np.random.default_rng(0).normal(-2, 1, (9, *SPEC.feature_shape)).astype(np.float32)
@@ -258,7 +260,7 @@ def test_a_network_that_is_too_sure_is_mended(pool, recipe):
     assert again == found
 
 
-def test_a_network_without_a_last_layer_gets_thresholds_alone(pool, recipe):
+def test_network_without_foldable_layer_gets_only_thresholds(pool, recipe):
     model = normalised()
     found = decide(model, Held("val", (), pool), recipe, FrontEndLayer(SPEC), 0, Cache(None))
     assert (found["scale"], found["offset"]) == ([1, 1], [0, 0])
@@ -266,7 +268,7 @@ def test_a_network_without_a_last_layer_gets_thresholds_alone(pool, recipe):
     assert len(found["thresholds"]) == 2
 
 
-def test_calibration_is_of_its_own_part_where_there_is_one(recipe, capsys):
+def test_calibration_part_is_used_if_there_is_one(recipe, capsys):
     val = [recording(label, 1, "val") for label in (*LABELS, None)]
     calib = [recording(label, 2, "calib") for label in (*LABELS, None)]
 
@@ -284,7 +286,7 @@ def test_calibration_is_of_its_own_part_where_there_is_one(recipe, capsys):
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    """A manifest with noise: its labels are independent."""
+    """Write a manifest with noise, whose labels are therefore independent."""
     lines = ["path,label"]
     for label, number in product((*LABELS, "noise"), range(5)):
         soundfile.write(tmp_path / f"{label}-{number}.wav", tone(label if label in HZ else None, number), 8_000)
@@ -293,14 +295,14 @@ def data(tmp_path) -> Path:
     return tmp_path / "data.csv"
 
 
-def test_a_run_is_calibrated_and_can_be_so_again(data, recipe, tmp_path, monkeypatch):
+def test_run_can_be_calibrated_again(data, recipe, tmp_path, monkeypatch):
     from ms_train.datasets.by_name import dataset_by_name
 
     dataset = dataset_by_name(f"csv:{data}")
     labels = dataset.labels
     assert dataset.decision == "independent"
     out = tmp_path / "run"
-    metrics = fit(recipe, dataset, f"csv:{data}", out, epochs=1)
+    metrics = fit(recipe, dataset, f"csv:{data}", out, Options(epochs=1))
     found = TrainedRun.load(out)
     assert metrics["decision"]["part"] == "val"
     assert found.decision == Decision("independent", tuple(metrics["decision"]["thresholds"]))

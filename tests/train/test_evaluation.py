@@ -1,4 +1,6 @@
-"""`ms-train evaluate` and `ms-train fit --folds` on real recordings: the numbers are those that ms-edge gives."""
+"""`ms-train evaluate` and `ms-train fit --folds` on real recordings: the numbers agree with
+ms-edge.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,7 @@ def bundled(folder, tmp_path_factory) -> Path:
     return out
 
 
-def test_the_report_is_whole(bundled):
+def test_report_is_complete(bundled):
     assert {path.name for path in bundled.iterdir()} == PICTURES | {"report.md", "report.json"}
     for name in PICTURES:
         assert (bundled / name).read_bytes().startswith(b"\x89PNG")
@@ -81,7 +83,7 @@ def test_the_report_is_whole(bundled):
     assert "--calibrate-on" in (bundled / "report.md").read_text()
 
 
-def test_what_is_scored_is_what_is_shipped(bundled, folder, samples, capsys):
+def test_scores_match_ms_edge_classify(bundled, folder, samples, capsys):
     assert edge_cli.main(["classify", "--format", "jsonl", *map(str, samples)]) == 0
     records = {Path(record["path"]).name: record for record in map(json.loads, capsys.readouterr().out.splitlines())}
     found = json.loads((bundled / "report.json").read_text())
@@ -107,7 +109,7 @@ def test_clips_are_the_windows_of_the_runtime(bundled, samples):
     assert counts.sum() == sum(len(one.starts) for one in windows)
 
 
-def test_what_cannot_be_read_is_listed(bundled):
+def test_unreadable_recordings_are_listed(bundled):
     found = json.loads((bundled / "report.json").read_text())
     ((name, why),) = found["data"]["unreadable"].items()
     assert name == "music/broken.wav"
@@ -115,15 +117,17 @@ def test_what_cannot_be_read_is_listed(bundled):
     assert why in (bundled / "report.md").read_text()
 
 
-def test_any_name_can_be_drawn_and_written_and_printed(samples, tmp_path, capfd, monkeypatch):
+def test_any_file_name_can_be_reported(samples, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     tmp_path = tmp_path / b"\xff".decode("utf-8", "surrogateescape")
     (tmp_path / "music").mkdir(parents=True)
-    name = b"$\\frac{$|\n \xff \xe6\x97\xa5.wav".decode("utf-8", "surrogateescape")  # matplotlib would typeset it
+    name = b"$\\frac{$|\n \xff \xe6\x97\xa5.wav".decode(
+        "utf-8", "surrogateescape"
+    )  # matplotlib would read it as a formula
     shutil.copy(samples[0], tmp_path / "music" / name)
     (tmp_path / "speech").mkdir()
     for path in samples:
-        if path.name.startswith("music"):  # got wrong, so that they are drawn
+        if path.name.startswith("music"):  # labelled wrongly, so that they are drawn
             shutil.copy(path, tmp_path / "speech" / f"{path.stem}{name}")
     data = tmp_path / "report"
     assert evaluate(BUNDLED, "--data", f"folder:{tmp_path}", "-o", data) == 0
@@ -140,7 +144,7 @@ def test_the_same_seed_gives_the_same_report(bundled, folder, tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
+def test_one_class_has_no_roc_area(samples, tmp_path, capsys):
     for name in ("speech", "music"):
         (tmp_path / name).mkdir()
     for number, path in enumerate(path for path in samples if path.name.startswith("music")):
@@ -152,9 +156,9 @@ def test_one_class_is_scored_without_an_area(samples, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_temperature_is_fitted_on_no_recording_that_is_scored(folder, samples, tmp_path):
+def test_temperature_is_not_fitted_on_scored_recordings(folder, samples, tmp_path):
     others = tmp_path / "others"
-    for path in samples:  # some are scored, the others are not: their last sample is missing
+    for path in samples:  # some are scored; the others are new recordings, without their last sample
         label = path.name.partition("_")[0]
         (others / label).mkdir(parents=True, exist_ok=True)
         scored = path.name in ("music_zaz.wav", "speech_italian_man.wav")
@@ -180,7 +184,7 @@ def run(folder, tmp_path_factory) -> Path:
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_run_is_scored_on_what_it_held_out(run, capsys):
+def test_run_is_scored_on_its_held_out_part(run, capsys):
     assert evaluate(run, "-o", run.parent / "report") == 0
     found = json.loads((run.parent / "report" / "report.json").read_text())
     split = json.loads((run / "split.json").read_text())
@@ -200,12 +204,12 @@ def test_a_run_is_scored_on_what_it_held_out(run, capsys):
         ("all", "was trained on"),
     ],
 )
-def test_a_run_scored_on_what_it_has_seen_says_so(run, part, sentence, capsys):
+def test_scoring_training_recordings_gives_a_warning(run, part, sentence, capsys):
     assert evaluate(run, "--part", part) == 0
     assert sentence in capsys.readouterr().out
 
 
-def test_recordings_are_known_by_their_bytes_wherever_they_are_now(run, folder, tmp_path, capsys):
+def test_recordings_are_identified_by_their_bytes(run, folder, tmp_path, capsys):
     for number, path in enumerate(sorted(folder.rglob("*.wav"))):
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / path.parent.name / f"{number}.wav")
@@ -214,7 +218,7 @@ def test_recordings_are_known_by_their_bytes_wherever_they_are_now(run, folder, 
     assert f"was trained on {trained} of the 13 recordings" in capsys.readouterr().out
 
 
-def test_recordings_held_out_that_have_changed_are_not_replaced_by_others(run, folder, tmp_path, capsys):
+def test_changed_held_out_recordings_are_not_replaced(run, folder, tmp_path, capsys):
     changed = tmp_path / "changed"
     shutil.copytree(folder, changed)
     for name in json.loads((run / "split.json").read_text())["test"]:
@@ -224,7 +228,7 @@ def test_recordings_held_out_that_have_changed_are_not_replaced_by_others(run, f
     assert "no part 'test' of this model's; give --part train or val or all" in capsys.readouterr().err
 
 
-def test_a_run_folder_that_is_damaged_is_refused_in_a_sentence(run, folder, tmp_path, capsys):
+def test_damaged_run_folder_is_refused(run, folder, tmp_path, capsys):
     for damage in ("bytes", "spec"):
         broken = tmp_path / damage
         shutil.copytree(run, broken)
@@ -239,7 +243,7 @@ def test_a_run_folder_that_is_damaged_is_refused_in_a_sentence(run, folder, tmp_
         assert "not a run folder of ms-train fit (" in capsys.readouterr().err
 
 
-def test_recordings_that_have_changed_since_the_training_are_counted(run, folder, tmp_path, capsys):
+def test_recordings_changed_since_training_are_counted(run, folder, tmp_path, capsys):
     data = tmp_path / "samples"
     shutil.copytree(folder, data)
     assert evaluate(run, "--data", f"folder:{data}") == 0
@@ -289,7 +293,7 @@ def test_refusals_are_one_sentence(run, folder, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
+def test_folds_test_every_recording_and_resume(folder, tmp_path, capsys):
     out = tmp_path / "folds"
     assert fit(folder, out, "--folds", "2") == 0
     printed = capsys.readouterr().out
@@ -313,11 +317,11 @@ def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
     capsys.readouterr()
     assert fit(folder, out, "--folds", "2", "--resume", "--seed", "9") == 2
     assert "was begun with seed 0, not 9" in capsys.readouterr().err
-    # Folds of two kinds of network are no cross-validation of either.
+    # Folds of two kinds of network are not a cross-validation.
     shutil.rmtree(out / "fold-2")
     assert fit(folder, out, "--folds", "2", "--resume", "--recipe", "linear_dscnn") == 2
     assert "was begun with recipe mel_dscnn, not linear_dscnn" in capsys.readouterr().err
-    # Another recording, and the folds are others: some of what fold 2 is tested on would be tested twice, some never.
+    # With another recording the folds change: some recordings would be tested twice, some never.
     more = tmp_path / "samples"
     shutil.copytree(folder, more)
     audio, rate = soundfile.read(folder / "music" / "music_zaz.wav")
@@ -328,7 +332,7 @@ def test_folds_test_every_recording_once_and_go_on(folder, tmp_path, capsys):
     assert "fold-1: the recordings have changed since it was trained" in capsys.readouterr().err
 
 
-def test_a_fold_tested_on_silence_alone_has_no_accuracy_and_ruins_no_mean():
+def test_silent_fold_has_no_accuracy():
     def answers(scores: list[list[float]], said: tuple[str, ...]) -> metrics_module.Answers:
         count = len(said)
         targets = np.tile([True, False], (count, 1))
@@ -338,12 +342,14 @@ def test_a_fold_tested_on_silence_alone_has_no_accuracy_and_ruins_no_mean():
     silent = answers([], ())
     right, half = answers([[0.9, 0.1]], ("music",)), answers([[0.9, 0.1], [0.2, 0.8]], ("music", "speech"))
     folds = [
-        {"fold": number, "clips": crossvalidate._of_fold(clips), "files": crossvalidate._of_fold(right)}
+        crossvalidate.Fold(number, crossvalidate._of_fold(clips), crossvalidate._of_fold(right), [])
         for number, clips in enumerate((right, silent, half), 1)
     ]
     mean, deviation = crossvalidate._over(folds, np.mean), crossvalidate._over(folds, np.std)
-    assert (mean["clips"]["accuracy"], mean["files"]["accuracy"]) == (0.75, 1.0)
+    assert (mean.clips.accuracy, mean.files.accuracy) == (0.75, 1.0)
     everything = metrics_module.measures(half, 0, 10)
-    numbers = {"folds": folds, "mean": mean, "standard_deviation": deviation, "clips": everything, "files": everything}
+    data = crossvalidate.FoldsData("data", 3, 4, {})
+    model = crossvalidate.FoldsModel("mel_dscnn", ["music", "speech"], "exclusive")
+    numbers = crossvalidate.Folds(data, model, 0, folds, mean, deviation, everything, everything)
     lines = [line.split() for line in crossvalidate.table(numbers).splitlines() if line.startswith("fold")]
     assert [line[2] for line in lines] == ["100.0", "-", "50.0"]

@@ -1,4 +1,4 @@
-"""Datasets of tensorflow-datasets, written and read by its own code, without network."""
+"""Datasets of tensorflow-datasets, written and read by its own code, without network access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ms_train.datasets.splits import split
 from ms_train.recipes.by_name import get_recipe
 
 RATE_HZ = 16_000
-CLASSES = ("speech", "hum", "music")  # in neither alphabetical order nor all in use
+CLASSES = ("speech", "hum", "music")  # not in alphabetical order, and not all used
 
 
 def audio_feature(**options: Any) -> tfds.features.Audio:
@@ -38,7 +38,7 @@ def written(
     supervised: tuple[str, str] | None = None,
     file_format: str = "tfrecord",
 ) -> Path:
-    """The folder that a builder of its own prepared."""
+    """Prepare a dataset with a builder, and return its folder."""
 
     class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = "toy"
@@ -75,7 +75,7 @@ def digest_of(samples: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
-def test_audio_and_labels_are_read_to_the_bit(examples, tmp_path, file_format):
+def test_audio_and_labels_are_read_exactly(examples, tmp_path, file_format):
     folder = written(tmp_path, {"train": examples}, file_format=file_format)
     found = dataset_by_name(f"tfds:{folder}")
     assert (found.name, found.labels, found.decision) == ("toy/1.0.0", ("speech", "music"), "exclusive")
@@ -92,12 +92,12 @@ def test_audio_and_labels_are_read_to_the_bit(examples, tmp_path, file_format):
     assert {recording.label for recording in split(found, 0).val} == {"speech", "music"}
 
 
-def test_its_own_splits_are_kept_and_others_are_in_no_part(examples, tmp_path):
+def test_known_splits_are_kept_others_unused(examples, tmp_path):
     splits = {"train": examples[::2], "validation": examples[1::2], "test": examples[:1], "unlabelled": examples[:3]}
     found = dataset_by_name(f"tfds:{written(tmp_path, splits)}")
     assert len({recording.name for recording in found.recordings}) == len(found.recordings)
     parts = split(found, 0)
-    splits["train"] = splits["train"][1:]  # the first is a copy of the one that tests
+    splits["train"] = splits["train"][1:]  # the first is a copy of the test recording
     for part, name in ((parts.train, "train"), (parts.val, "validation"), (parts.test, "test")):
         assert {recording.sha256 for recording in part} == {digest_of(example["audio"]) for example in splits[name]}
     assert sum(recording.split == "unlabelled" for recording in found.recordings) == 3
@@ -122,7 +122,7 @@ def test_full_scale_is_that_of_the_whole_dataset(samples, tmp_path, dtype, full_
     np.testing.assert_allclose(peaks, np.linspace(0.01, 0.99, 12), atol=1.1 / full_scale if full_scale > 1 else 1e-6)
 
 
-def test_stereo_is_mixed_down_and_unsigned_numbers_are_centred(samples, tmp_path):
+def test_stereo_is_mixed_down_and_unsigned_centred(samples, tmp_path):
     stereo, _ = soundfile.read(next(path for path in samples if "stereo" in path.name), dtype="int16")
     features = {"audio": audio_feature(shape=(None, 2), dtype=np.int16, sample_rate=44_100), "label": label_feature()}
     rows = [{"audio": stereo, "label": "music"}, {"audio": stereo[::-1], "label": "speech"}]
@@ -137,7 +137,7 @@ def test_stereo_is_mixed_down_and_unsigned_numbers_are_centred(samples, tmp_path
         np.testing.assert_array_equal(recording.read(RATE_HZ), 0 if recording.label == "music" else -1)
 
 
-def test_files_that_are_decoded_when_they_are_read_have_their_own_rate(samples, tmp_path):
+def test_encoded_examples_have_their_own_rate(samples, tmp_path):
     features = {"audio": tfds.features.Audio(file_format="wav", lazy_decode=True), "label": label_feature()}
     rows = [{"audio": str(path), "label": path.name.partition("_")[0]} for path in samples]
     rows.append({"audio": str(Path(__file__)), "label": "music"})
@@ -178,7 +178,7 @@ def test_supervised_keys_choose_among_several(examples, tmp_path):
         ({"audio": audio_feature(), "label": label_feature()}, {"label": -1}, "has 0 classes"),
     ],
 )
-def test_what_cannot_be_learnt_from_gets_one_sentence(tmp_path, features, row, sentence):
+def test_unusable_dataset_gives_one_sentence(tmp_path, features, row, sentence):
     if "audio" in features:
         row = {**row, "audio": np.zeros(8_000, np.int64)}
     with pytest.raises(MsEdgeError, match=sentence) as refused:
@@ -189,7 +189,7 @@ def test_what_cannot_be_learnt_from_gets_one_sentence(tmp_path, features, row, s
 
 def test_bad_examples_are_left_out_counted_and_named(samples, tmp_path, capsys):
     floats = [{"audio": read_mono(path, RATE_HZ), "label": path.name.partition("_")[0]} for path in samples]
-    quieter = [{**example, "audio": example["audio"] / 2} for example in floats]  # copies would be kept out of one part
+    quieter = [{**example, "audio": example["audio"] / 2} for example in floats]  # copies would be left out of one part
     bad = [
         {"audio": np.full(8_000, np.nan, np.float32), "label": "music"},
         {"audio": np.zeros(100, np.float32), "label": "speech"},
@@ -217,7 +217,7 @@ def test_bad_examples_are_left_out_counted_and_named(samples, tmp_path, capsys):
         (lambda content: b"", "should have"),
     ],
 )
-def test_a_damaged_file_of_examples_gets_one_sentence(examples, tmp_path, damage, sentence):
+def test_damaged_examples_give_one_sentence(examples, tmp_path, damage, sentence):
     folder = written(tmp_path, {"train": examples})
     path = next(folder.glob("*.tfrecord*"))
     path.write_bytes(damage(path.read_bytes()))
@@ -226,7 +226,7 @@ def test_a_damaged_file_of_examples_gets_one_sentence(examples, tmp_path, damage
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_an_example_that_cannot_be_decoded_is_left_out(examples, tmp_path, capsys):
+def test_undecodable_example_is_left_out(examples, tmp_path, capsys):
     folder = written(tmp_path, {"train": examples})
     path = next(folder.glob("*.tfrecord*"))
     content = bytearray(path.read_bytes())
@@ -241,14 +241,14 @@ def test_an_example_that_cannot_be_decoded_is_left_out(examples, tmp_path, capsy
 @pytest.mark.parametrize(
     "name", ["nosuchdataset", "nosuch/config", "spoken_digit:9.9.9", "spoken_digit/x", "/none", "a b", "huggingface:x"]
 )
-def test_an_unknown_name_gets_one_sentence(capfd, name):
+def test_unknown_dataset_gives_one_sentence(capfd, name):
     with pytest.raises(MsEdgeError, match="has no such dataset") as refused:
         dataset_by_name(f"tfds:{name}")
     assert len(str(refused.value).splitlines()) == 1
     assert capfd.readouterr().out == ""
 
 
-def test_no_network_gets_one_sentence_and_exit_code_1(tmp_path, monkeypatch, capfd):
+def test_missing_network_exits_1_with_one_sentence(tmp_path, monkeypatch, capfd):
     def dead(self, urls):
         raise tfds.download.DownloadError("Failed to get url http://nowhere.\nTraceback ...")
 
@@ -261,7 +261,7 @@ def test_no_network_gets_one_sentence_and_exit_code_1(tmp_path, monkeypatch, cap
     )
 
 
-def test_a_dataset_that_is_prepared_is_found_by_its_name(examples, tmp_path, monkeypatch):
+def test_prepared_dataset_is_found_by_name(examples, tmp_path, monkeypatch):
     written(tmp_path, {"train": examples})
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
     assert len(dataset_by_name("tfds:toy").recordings) == len(examples)

@@ -1,4 +1,4 @@
-"""`atomic_write`: a file appears whole or not at all."""
+"""`atomic_write`: a file is replaced completely or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from ms_train.files import atomic_write
 
 
-def test_file_is_replaced_when_whole(tmp_path):
+def test_file_is_replaced_when_complete(tmp_path):
     path = tmp_path / "a.npz"
     path.write_text("old")
     with atomic_write(path) as partial:

@@ -1,4 +1,6 @@
-"""New classes on a trained trunk: learnt, resumed, exported and classified, and what cannot be gets one sentence."""
+"""New classes on a trained trunk: trained, resumed, exported and classified; errors are one
+sentence.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from ms_train.datasets.dataset import Recording
 from ms_train.recipes.by_name import get_recipe, recipes
 from ms_train.training import checkpoint, finetune
 from ms_train.training.finetune import recipe_from, trunk
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 
 RATE = 16_000
 KINDS = ("beep", "click", "hiss")
@@ -44,18 +46,18 @@ def _short(leave_out_pictures):
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory, copy_by_label) -> Path:
-    """A run folder that knows music and speech, after one epoch of two steps."""
+    """Return a run folder of music and speech, trained for one epoch of two steps."""
     root = tmp_path_factory.mktemp("origin")
     copy_by_label(root / "data")
     data = f"folder:{root / 'data'}"
     recipe = dataclasses.replace(few_layers(get_recipe("mel_dscnn")), batch_size=4, steps_per_epoch=2)
-    fit(recipe, dataset_by_name(data), data, root / "run", epochs=1)
+    fit(recipe, dataset_by_name(data), data, root / "run", Options(epochs=1))
     return root / "run"
 
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory) -> Path:
-    """Four recordings of each of three kinds, half of them shorter than a clip."""
+    """Write four recordings of each of three kinds, half of them shorter than a clip."""
     root = tmp_path_factory.mktemp("sounds")
     rng = np.random.default_rng(0)
     for kind in KINDS:
@@ -82,14 +84,14 @@ def tuned(origin, sounds, tmp_path_factory) -> Path:
 def train(origin: Path, sounds: Path, out: Path, *, head_only: bool = False, **options: object) -> dict:
     data = f"folder:{sounds}"
     recipe = recipe_from(origin, head_only=head_only)
-    return fit(recipe, dataset_by_name(data), data, out, **{"epochs": 2, **options})
+    return fit(recipe, dataset_by_name(data), data, out, Options(**{"epochs": 2, **options}))
 
 
 def weights(model: keras.Model) -> list[np.ndarray]:
     return [np.asarray(weight) for weight in model.weights]
 
 
-def test_a_run_folder_says_what_it_came_from(tuned, origin):
+def test_run_folder_records_its_origin(tuned, origin):
     facts = json.loads((tuned / "run.json").read_text())
     assert (facts["recipe"], facts["labels"], facts["fold"]) == ("mel_dscnn_finetuned", list(KINDS), "1/4")
     digest = hashlib.sha256((origin / "model.keras").read_bytes()).hexdigest()
@@ -99,7 +101,7 @@ def test_a_run_folder_says_what_it_came_from(tuned, origin):
     assert json.loads((tuned / "metrics.json").read_text())["test"]["files"] == 3
 
 
-def test_what_the_origin_has_heard_is_no_test(origin, tmp_path, capsys):
+def test_recordings_of_the_origin_are_counted(origin, tmp_path, capsys):
     data = json.loads((origin / "run.json").read_text())["data"]
     chosen = ["--from", str(origin), "--data", data, "--fold", "1/3", "--epochs", "1", "--head-only"]
     assert cli.main(["finetune", *chosen, "--out", str(tmp_path / "run")]) == 0
@@ -127,8 +129,8 @@ def test_new_classes_are_exported_and_classified(tuned, sounds, tmp_path, monkey
     assert all(tuple(record["scores"]) == KINDS for record in records)
 
 
-def test_of_a_fine_tuned_run_others_can_be_made_and_the_trunk_left_as_it_was(tuned, origin, tmp_path):
-    """Two classes where there were three; each run names the one before it."""
+def test_fine_tuned_run_can_be_fine_tuned_again(tuned, origin, tmp_path):
+    """The second run has two classes instead of three; each run names its origin."""
     train(tuned, origin.parent / "data", tmp_path / "again", head_only=True, epochs=1)
     facts = json.loads((tmp_path / "again" / "run.json").read_text())
     assert facts["recipe"] == "mel_dscnn_finetuned"
@@ -139,7 +141,7 @@ def test_of_a_fine_tuned_run_others_can_be_made_and_the_trunk_left_as_it_was(tun
         np.testing.assert_array_equal(before, after)
 
 
-def test_else_all_of_it_learns_but_for_the_statistics(tuned, origin):
+def test_whole_network_learns_except_statistics(tuned, origin):
     before, after = trunk(origin), trunk(tuned)
     for one, other in zip(before.layers, after.layers, strict=True):
         same = all((a == b).all() for a, b in zip(weights(one), weights(other), strict=True))
@@ -175,7 +177,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tuned, origin, sounds, tm
 
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_has_a_trunk(name, tmp_path):
-    """All of its dense layers at the end go, and what is left does not end in scores."""
+    """The trunk has no dense layers at its end, and does not end in scores."""
     network = recipes()[name].build_model(("music", "speech"), "exclusive", 1)
     network.save(tmp_path / "model.keras")
     found = trunk(tmp_path)
@@ -193,7 +195,7 @@ def test_every_recipe_has_a_trunk(name, tmp_path):
         (lambda path: (path / "recipe.json").write_text("{}") and path, "not a run folder"),
     ],
 )
-def test_what_is_no_origin_gets_one_sentence(origin, sounds, tmp_path, capsys, make, sentence):
+def test_invalid_origin_gives_one_sentence(origin, sounds, tmp_path, capsys, make, sentence):
     path = make(shutil.copytree(origin, tmp_path / "origin"))
     arguments = ["finetune", "--from", str(path), "--data", f"folder:{sounds}", "--out", str(tmp_path / "out")]
     assert cli.main(arguments) in (1, 2)
@@ -207,8 +209,8 @@ def test_a_model_file_is_a_usage_error(tmp_path):
         recipe_from(tmp_path / "music-speech.onnx")
 
 
-def test_windows_of_recordings_apart_are_those_of_the_runtime():
-    """A short recording fills its window alone, over and over; joined, it is one of several."""
+def test_windows_of_one_recording_match_the_runtime():
+    """A short recording is repeated to fill its window; otherwise it is joined with others."""
     spec = get_recipe("mel_dscnn").spec
     audio = {name: np.full(length, value, np.float32) for name, length, value in (("a", 3_000, 0.1), ("b", 5_000, 0.2))}
     audio["a"][0] = 0.5

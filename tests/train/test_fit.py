@@ -1,4 +1,6 @@
-"""Runs that can be trusted: repeated and resumed to the last digit, cached without going stale, undisturbed by full disks."""
+"""Training: repeated and resumed with identical weights, cached without stale entries, robust
+against full disks.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from ms_train.recipes.recipe import Recipe
 from ms_train.training import checkpoint
 from ms_train.training import fit as fit_module
 from ms_train.training.batches import FixedBatches
-from ms_train.training.fit import TargetAccuracy, build_variables, fit, settle
+from ms_train.training.fit import Options, TargetAccuracy, build_variables, fit, settle
 from ms_train.training.runs import save_model
 
 EPOCHS = 3
@@ -39,7 +41,7 @@ def folder(tmp_path_factory, copy_by_label) -> Path:
 
 
 def recipe(name: str) -> Recipe:
-    """Small enough for a test: clips of a second, or few layers and two steps an epoch."""
+    """Return a small recipe: clips of a second, or few layers and two steps an epoch."""
     found = get_recipe(name)
     if name == "resized_cnn":
         spec = dataclasses.replace(found.spec, clip_s=1.0, hop_s=1.0)
@@ -51,7 +53,7 @@ def recipe(name: str) -> Recipe:
 
         return dataclasses.replace(found, spec=spec, build_model=build_model, batch_size=4, clips_per_recording=2)
 
-    average = 0.5 if name == "mel_residual" else None  # of two steps an epoch a slow one would see little
+    average = 0.5 if name == "mel_residual" else None  # with two steps an epoch, a slow average would hardly change
     return dataclasses.replace(few_layers(found, average), batch_size=4, steps_per_epoch=2)
 
 
@@ -65,7 +67,7 @@ def _few_batches_for_statistics_and_no_pictures(leave_out_pictures):
 
 def train(name: str, folder: Path, out: Path, **options: object) -> dict:
     data = f"folder:{folder}"
-    return fit(recipe(name), dataset_by_name(data), data, out, **{"seed": 7, "epochs": EPOCHS, **options})
+    return fit(recipe(name), dataset_by_name(data), data, out, Options(**{"seed": 7, "epochs": EPOCHS, **options}))
 
 
 def weights(out: Path) -> list[np.ndarray]:
@@ -79,7 +81,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 class PulledPlugError(Exception):
-    """Nothing that the program expects."""
+    """An error that the program does not expect."""
 
 
 def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +96,7 @@ def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SLOW = pytest.mark.slow
-# mel_residual is mel_dscnn's training here, and averages weights.
+# Here mel_residual is trained as mel_dscnn, with averaged weights.
 all_but_one_slow = pytest.mark.parametrize(
     "whole",
     [pytest.param("resized_cnn", marks=SLOW), pytest.param("mel_dscnn", marks=SLOW), "mel_residual"],
@@ -104,28 +106,26 @@ all_but_one_slow = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module", params=["resized_cnn", pytest.param("mel_dscnn", marks=SLOW), "mel_residual"])
 def whole(request, folder, tmp_path_factory) -> Path:
-    """A run folder of a training that nothing interrupted: of fixed clips, of random windows, and with averaged weights."""
+    """Train without interruption: on fixed clips, on random windows, and with averaged weights."""
     out = tmp_path_factory.mktemp("whole") / request.param
     train(request.param, folder, out)
     return out
 
 
 def test_the_same_seed_gives_the_same_weights(whole, folder, tmp_path):
-    """With --resume too, where there is nothing yet."""
+    """This also holds for --resume with an empty folder."""
     train(whole.name, folder, tmp_path / "again", resume=True)
     assert_same(whole, tmp_path / "again")
 
 
 @all_but_one_slow
-def test_another_seed_gives_others(whole, folder, tmp_path):
+def test_another_seed_gives_other_weights(whole, folder, tmp_path):
     train(whole.name, folder, tmp_path / "other", seed=8)
     assert any((a != b).any() for a, b in zip(weights(whole), weights(tmp_path / "other"), strict=True))
 
 
 @all_but_one_slow
-def test_a_resumed_training_ends_with_the_weights_of_one_that_was_not_interrupted(
-    whole, folder, tmp_path, monkeypatch, capsys
-):
+def test_resumed_training_ends_with_the_same_weights(whole, folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / "resumed"
     for epochs in (1, 2):
         with monkeypatch.context() as patch:
@@ -144,7 +144,7 @@ def test_a_resumed_training_ends_with_the_weights_of_one_that_was_not_interrupte
 
 @pytest.fixture(scope="module")
 def stopped(folder, tmp_path_factory) -> tuple[Path, Path]:
-    """A folder of recordings, and the run folder of a training on them that was interrupted."""
+    """Return a folder of recordings, and the run folder of an interrupted training on them."""
     root = tmp_path_factory.mktemp("stopped")
     shutil.copytree(folder, root / "data")
     with pytest.MonkeyPatch.context() as patch:
@@ -165,10 +165,10 @@ def stopped(folder, tmp_path_factory) -> tuple[Path, Path]:
         (lambda out, data: (out / "run.json").write_text("{") and {}, "run.json cannot be read"),
     ],
 )
-def test_what_cannot_be_resumed_gets_one_sentence(stopped, folder, tmp_path, change, sentence):
+def test_impossible_resume_gives_one_sentence(stopped, folder, tmp_path, change, sentence):
     data, out = stopped[0], tmp_path / "run"
     shutil.copytree(stopped[1], out)
-    shutil.copytree(folder, data, dirs_exist_ok=True)  # all that another case has changed
+    shutil.copytree(folder, data, dirs_exist_ok=True)  # restores what another case has changed
     options = change(out, data)
     with pytest.raises(MsEdgeError, match=sentence) as raised:
         train("resized_cnn", data, out, resume=True, **options)
@@ -186,7 +186,7 @@ def test_the_checkpoint_of_another_network_is_refused(folder, tmp_path):
     assert checkpoint.restore(tmp_path, model) == (1, [{"loss": 1.0}])
 
 
-def test_a_full_disk_ends_no_training(folder, tmp_path, monkeypatch, capsys):
+def test_full_disk_does_not_end_training(folder, tmp_path, monkeypatch, capsys):
     def full(file, **arrays):
         file.write(b"some of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -199,7 +199,7 @@ def test_a_full_disk_ends_no_training(folder, tmp_path, monkeypatch, capsys):
     assert not [path for path in out.iterdir() if "checkpoint" in path.name]
 
 
-def test_a_model_that_cannot_be_written_for_another_reason_asks_for_no_room(tmp_path):
+def test_other_write_errors_do_not_blame_the_disk(tmp_path):
     class Model:
         def save(self, path):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -209,7 +209,7 @@ def test_a_model_that_cannot_be_written_for_another_reason_asks_for_no_room(tmp_
         save_model(Model(), tmp_path / "model.keras")
 
 
-def test_a_disk_too_full_for_the_model_gets_a_sentence_and_keeps_the_checkpoint(folder, tmp_path, monkeypatch):
+def test_full_disk_keeps_the_checkpoint(folder, tmp_path, monkeypatch):
     def full(self, path):
         Path(path).write_bytes(b"some of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -223,7 +223,7 @@ def test_a_disk_too_full_for_the_model_gets_a_sentence_and_keeps_the_checkpoint(
             train("resized_cnn", folder, out, epochs=1)
     assert not [path for path in out.iterdir() if "keras" in path.name]
     with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "fit", None)  # trained it is
+        patch.setattr(keras.Model, "fit", None)  # training is complete
         assert train("resized_cnn", folder, out, epochs=1, resume=True)["epochs"] == 1
     assert weights(out)
 
@@ -245,7 +245,7 @@ def test_features_are_computed_once(folder, tmp_path, monkeypatch):
         assert_same(tmp_path / f"{name}-first", tmp_path / f"{name}-second")
 
 
-def test_a_changed_recording_and_a_torn_file_are_not_taken_from_the_cache(folder, samples, tmp_path):
+def test_cache_ignores_changed_recordings_and_torn_files(folder, samples, tmp_path):
     cache, data = tmp_path / "cache", tmp_path / "data"
     shutil.copytree(folder, data)
     train("resized_cnn", data, tmp_path / "before", epochs=1, cache=cache)
@@ -258,7 +258,7 @@ def test_a_changed_recording_and_a_torn_file_are_not_taken_from_the_cache(folder
     assert any((a != b).any() for a, b in zip(weights(tmp_path / "before"), weights(tmp_path / "changed"), strict=True))
 
 
-def test_a_cache_that_cannot_be_written_is_said_once(folder, tmp_path, capsys):
+def test_unwritable_cache_is_reported_once(folder, tmp_path, capsys):
     (tmp_path / "cache").touch()
     train("resized_cnn", folder, tmp_path / "run", epochs=1, cache=tmp_path / "cache")
     assert capsys.readouterr().err.count("not cached") == 1
@@ -290,11 +290,11 @@ def points() -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(3, 2, (64, 3)).astype(np.float32), np.eye(2, dtype=np.float32)[rng.integers(0, 2, 64)]
 
 
-def test_a_model_that_averages_ends_with_the_averaged_weights_and_statistics_of_them(points, monkeypatch):
+def test_averaging_model_ends_with_averaged_weights(points, monkeypatch):
     monkeypatch.setattr(fit_module, "STATISTICS_BATCHES", 10)
     model, features = normalising(0.8), points[0]
     for _ in range(6):
-        model.train_on_batch(*points)  # after which `fit` alone would have put the averages in
+        model.train_on_batch(*points)  # after this, only `fit` would set the averages
     last = [variable.numpy() for variable in model.trainable_variables]
     averaged = [variable.numpy() for variable in model.optimizer._model_variables_moving_average]
     _, normalisation = (model.layers[index] for index in (1, 2))
@@ -331,7 +331,7 @@ def test_a_training_step_is_traced_once(points):
     assert len(traced) == 1
 
 
-def test_a_model_that_does_not_average_is_left_as_it_is(points):
+def test_model_without_averaging_is_unchanged(points):
     model = normalising(None)
     model.train_on_batch(*points)
     before = model.get_weights()
@@ -340,7 +340,7 @@ def test_a_model_that_does_not_average_is_left_as_it_is(points):
         np.testing.assert_array_equal(a, b)
 
 
-def test_averaged_weights_are_those_of_16_bits_too(points, monkeypatch):
+def test_mixed_precision_keeps_averaged_weights(points, monkeypatch):
     model = normalising(0.8)
     model.compile(keras.optimizers.LossScaleOptimizer(model.optimizer), model.loss)
     model.train_on_batch(*points)
@@ -369,7 +369,7 @@ test_fit.train("resized_cnn", Path(sys.argv[2]), Path(sys.argv[3]))
 
 @pytest.mark.slow
 def test_several_devices_train_one_network(folder, tmp_path):
-    """On two halves of the CPU: the same code, no GPU."""
+    """Two logical CPU devices run the same code as two GPUs."""
     arguments = [sys.executable, "-c", MIRRORED, str(Path(__file__).parent), str(folder), str(tmp_path / "run")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -382,7 +382,7 @@ def test_one_device_needs_no_strategy():
     assert strategy() is tf.distribute.get_strategy()
 
 
-def test_a_target_that_was_reached_before_the_interruption_stays_reached():
+def test_target_reached_before_interruption_stays_reached():
     assert TargetAccuracy(0.9, 5).reached({"val_accuracy": 0.9})
     assert not TargetAccuracy(0.9, 5).reached({"val_accuracy": 0.89})
     assert not TargetAccuracy(None, 5).reached({"val_accuracy": 1.0})

@@ -1,4 +1,6 @@
-"""The real builder of tensorflow-datasets, on a small archive of GTZAN's layout, without network."""
+"""The real builder of tensorflow-datasets on a small archive with the layout of GTZAN, without
+network access.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def archive(unpacked) -> Path:
     path = unpacked.parent / "music_speech.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         tar.add(unpacked, "music_speech")
-        # What archives made on a Mac bring along, and what GTZAN's does.
+        # Files that macOS adds to archives, as in GTZAN's archive.
         entry = tarfile.TarInfo("music_speech/._music_wav")
         entry.size = 4
         tar.addfile(entry, io.BytesIO(b"junk"))
@@ -42,7 +44,7 @@ def archive(unpacked) -> Path:
 
 
 @pytest.mark.parametrize("form", ["archive", "folder", "parent"])
-def test_every_form_of_a_local_copy_is_read_to_the_bit(archive, unpacked, samples, tmp_path, form, capfd):
+def test_every_local_copy_is_read_exactly(archive, unpacked, samples, tmp_path, form, capfd):
     given = {"archive": archive, "folder": unpacked, "parent": unpacked.parent}[form]
     dataset = gtzan(given, data_dir=tmp_path)
     assert "ownload" not in "".join(capfd.readouterr()), "the builder speaks of a download that there is not"
@@ -59,12 +61,12 @@ def test_every_form_of_a_local_copy_is_read_to_the_bit(archive, unpacked, sample
     assert {recording.label for recording in split(dataset, 0).val} == {"music", "speech"}
 
 
-def test_the_folder_one_stands_in_is_a_local_copy(unpacked, tmp_path, monkeypatch):
+def test_working_directory_can_be_the_local_copy(unpacked, tmp_path, monkeypatch):
     monkeypatch.chdir(unpacked)
     assert len(gtzan(Path(), data_dir=tmp_path).recordings) == len(list(unpacked.rglob("*.wav")))
 
 
-def test_copies_are_not_taken_for_one_another(unpacked, tmp_path):
+def test_different_copies_are_kept_apart(unpacked, tmp_path):
     other = tmp_path / "other" / "music_speech"
     for label in ("music", "speech"):
         (other / f"{label}_wav").mkdir(parents=True)
@@ -75,7 +77,7 @@ def test_copies_are_not_taken_for_one_another(unpacked, tmp_path):
     assert [recording.sha256 for recording in again.recordings] == [recording.sha256 for recording in first.recordings]
 
 
-def test_what_is_not_the_collection_gets_a_sentence(tmp_path):
+def test_other_archive_gives_one_sentence(tmp_path):
     (tmp_path / "text.tar.gz").write_text("I am no archive.")
     with pytest.raises(MsEdgeError, match=r"text\.tar\.gz: cannot be unpacked"):
         gtzan(tmp_path / "text.tar.gz", data_dir=tmp_path)
@@ -103,7 +105,7 @@ def test_what_is_not_the_collection_gets_a_sentence(tmp_path):
         ("../a.wav", 22_050, 1, "PCM_16", "move"),
     ],
 )
-def test_what_the_builder_would_misread_without_a_word_is_refused(tmp_path, name, rate, channels, subtype, message):
+def test_files_the_builder_misreads_are_refused(tmp_path, name, rate, channels, subtype, message):
     for path in ("music_wav/m.wav", "speech_wav/s.wav"):
         (tmp_path / "music_speech" / path).parent.mkdir(parents=True)
         soundfile.write(tmp_path / "music_speech" / path, np.zeros(100), 22_050)
@@ -114,7 +116,7 @@ def test_what_the_builder_would_misread_without_a_word_is_refused(tmp_path, name
         gtzan(tmp_path, data_dir=tmp_path / "tfds")
 
 
-def test_a_file_that_is_no_audio_is_named(tmp_path):
+def test_file_without_audio_is_named(tmp_path):
     for label in ("music", "speech"):
         (tmp_path / "music_speech" / f"{label}_wav").mkdir(parents=True)
         (tmp_path / "music_speech" / f"{label}_wav" / f"{label}.wav").write_bytes(b"I am no audio.")
@@ -122,7 +124,7 @@ def test_a_file_that_is_no_audio_is_named(tmp_path):
         gtzan(tmp_path, data_dir=tmp_path)
 
 
-def test_an_archive_whose_download_broke_off_gets_a_sentence(archive, tmp_path):
+def test_incomplete_archive_is_an_error(archive, tmp_path):
     cut = tmp_path / "cut.tar.gz"
     cut.write_bytes(archive.read_bytes()[:100_000])
     with pytest.raises(MsEdgeError, match=r"cut\.tar\.gz: cannot be unpacked"):
@@ -130,7 +132,7 @@ def test_an_archive_whose_download_broke_off_gets_a_sentence(archive, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../outside.wav", "music_speech/../../outside.wav", "{tmp_path}/outside.wav"])
-def test_an_archive_that_leads_elsewhere_is_refused(unpacked, tmp_path, monkeypatch, name):
+def test_archive_with_paths_outside_is_refused(unpacked, tmp_path, monkeypatch, name):
     with tarfile.open(tmp_path / "hostile.tar", "w") as tar:
         tar.add(unpacked, "music_speech")
         entry = tarfile.TarInfo(name.format(tmp_path=tmp_path))
@@ -142,7 +144,7 @@ def test_an_archive_that_leads_elsewhere_is_refused(unpacked, tmp_path, monkeypa
     assert not list(tmp_path.rglob("outside.wav"))
 
 
-def test_links_in_an_archive_are_passed_over(unpacked, tmp_path, samples):
+def test_links_in_an_archive_are_skipped(unpacked, tmp_path, samples):
     with tarfile.open(tmp_path / "links.tar", "w") as tar:
         tar.add(unpacked, "music_speech")
         link = tarfile.TarInfo("music_speech/music_wav/link.wav")
@@ -151,21 +153,21 @@ def test_links_in_an_archive_are_passed_over(unpacked, tmp_path, samples):
     assert len(gtzan(tmp_path / "links.tar", data_dir=tmp_path / "data").recordings) == len(samples)
 
 
-def test_a_place_that_cannot_be_written_is_not_taken_for_a_dead_address(unpacked, tmp_path):
+def test_unwritable_folder_is_no_download_error(unpacked, tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(MsEdgeError, match="cannot be prepared there") as refused:
         gtzan(unpacked, data_dir=tmp_path / "file")
     assert "--archive" not in str(refused.value)
 
 
-def test_without_pydub_it_is_named(unpacked, tmp_path, monkeypatch):
+def test_missing_pydub_is_named(unpacked, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydub", None)
-    with pytest.raises(ModuleNotFoundError) as missing:  # which the command line turns into a sentence
+    with pytest.raises(ModuleNotFoundError) as missing:  # the command line translates it
         gtzan(unpacked, data_dir=tmp_path)
     assert missing.value.name == "pydub"
 
 
-def test_a_dead_address_tells_of_the_archive(tmp_path, monkeypatch):
+def test_failed_download_mentions_the_archive_option(tmp_path, monkeypatch):
     def dead(self, urls):
         raise tfds.download.DownloadError("Failed to get url")
 

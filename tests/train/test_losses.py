@@ -12,12 +12,12 @@ TARGETS = np.array([[1, 0], [np.nan, 1], [0, np.nan], [np.nan, np.nan]], np.floa
 SCORES = np.array([[0.9, 0.2], [0.3, 0.4], [0.6, 0.9], [0.5, 0.5]], np.float32)
 
 
-def test_undecided_targets_cost_nothing():
+def test_undecided_targets_have_no_loss():
     expected = -np.array([np.log(0.9) + np.log(0.8), np.log(0.4), np.log(0.4), 0]) / 2
     np.testing.assert_allclose(decidable_crossentropy(TARGETS, SCORES), expected, rtol=1e-5)
 
 
-def test_decided_targets_cost_what_keras_says():
+def test_decided_targets_have_the_loss_of_keras():
     targets = np.array([[1, 0], [0, 1]], np.float32)
     np.testing.assert_allclose(
         decidable_crossentropy(targets, SCORES[:2]), keras.losses.binary_crossentropy(targets, SCORES[:2]), rtol=1e-5
@@ -40,7 +40,7 @@ def test_accuracy_counts_decided_targets():
 
 
 @pytest.mark.parametrize("name", ["mel_patches", "mel_residual", "mel_dscnn", "mel_attention"])
-def test_recipes_learn_from_undecided_targets_and_are_loaded_again(name, tmp_path):
+def test_recipes_learn_from_undecidable_targets(name, tmp_path):
     recipe = get_recipe(name)
     model = recipe.build_model(("speech", "music"), "independent", 1)
     features = np.random.default_rng(0).standard_normal((4, *recipe.spec.feature_shape)).astype(np.float32)

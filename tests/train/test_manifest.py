@@ -1,4 +1,4 @@
-"""CSV manifests: real recordings, their excerpts, and lines that cannot be used."""
+"""CSV manifests: real recordings, their excerpts, and unusable lines."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def lines(root: Path) -> list[str]:
     return [f"audio/{path.name},{path.name.partition('_')[0]},,," for path in sorted((root / "audio").iterdir())]
 
 
-def test_whole_files_are_those_of_a_folder(root, samples):
+def test_whole_files_equal_those_of_a_folder(root, samples):
     found = dataset_by_name(f"csv:{table(root, *lines(root))}")
     assert (found.name, found.labels, found.decision) == ("clips", ("music", "speech"), "exclusive")
     assert [recording.name for recording in found.recordings] == [f"audio/{path.name}" for path in samples]
@@ -54,7 +54,7 @@ def test_whole_files_are_those_of_a_folder(root, samples):
         np.testing.assert_array_equal(recording.read(16_000), read_mono(path, 16_000))
 
 
-def test_columns_in_any_order_a_byte_order_mark_quotes_and_absolute_paths(root, samples):
+def test_csv_dialects_and_absolute_paths_are_read(root, samples):
     path = root / "clips.csv"
     shutil.copy(samples[0], root / "a, b.wav")
     shutil.copy(samples[-1], root / "ü.wav")
@@ -64,7 +64,7 @@ def test_columns_in_any_order_a_byte_order_mark_quotes_and_absolute_paths(root, 
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_an_excerpt_is_the_recording_from_start_to_end(root, samples, rate):
+def test_excerpt_is_cut_from_start_to_end(root, samples, rate):
     name = samples[0].name
     found = manifest(
         table(
@@ -110,7 +110,7 @@ def test_prescribed_parts_are_kept(root):
         assert getattr(parts, name) == tuple(recording for recording in found.recordings if recording.split == name)
 
 
-def test_one_file_in_two_parts_is_refused_under_whatever_name(root, samples):
+def test_one_file_in_two_parts_is_refused(root, samples):
     name = samples[0].name
     shutil.copy(samples[0], root / "copy.wav")
     for other, part in ((f"audio/{name}", "test"), ("copy.wav", "val"), ("copy.wav", "")):
@@ -139,7 +139,7 @@ def test_one_file_in_two_parts_is_refused_under_whatever_name(root, samples):
         ("audio/music_zaz.wav,music,,,", "audio/music_zaz.wav is in line 7 already."),
     ],
 )
-def test_a_line_that_cannot_be_used_is_left_out_counted_and_named(root, capsys, line, sentence):
+def test_unusable_line_is_left_out_and_named(root, capsys, line, sentence):
     os.mkfifo(root / "pipe.wav")
     path = table(root, *lines(root), line)
     number = len(lines(root)) + 2
@@ -153,14 +153,14 @@ def test_a_line_that_cannot_be_used_is_left_out_counted_and_named(root, capsys, 
 @pytest.mark.parametrize(
     ("times", "code"), [("0,900", "bad-excerpt"), ("900,901", "bad-excerpt"), ("900,", "bad-excerpt"), ("1,1.2", "too-short")]
 )  # fmt: skip
-def test_an_excerpt_that_is_not_there_or_too_short_says_where_it_stands(root, times, code):
+def test_invalid_excerpt_names_its_line(root, times, code):
     recording = manifest(table(root, *lines(root), f"audio/music_zaz.wav,music,,{times}")).recordings[-1]
     with pytest.raises(AudioError, match=r"clips\.csv: line 14: .*music_zaz\.wav: ") as refused:
         recording.read(16_000)
     assert refused.value.code == code
 
 
-def test_the_last_excerpt_may_be_rounded_and_a_quarter_of_a_second_is_enough(root, samples):
+def test_rounded_and_quarter_second_excerpts_are_accepted(root, samples):
     duration = soundfile.info(samples[0]).duration
     found = manifest(
         table(root, f"audio/{samples[0].name},music,,1,{duration + 0.09}", f"audio/{samples[0].name},speech,,0.1,0.35")
@@ -169,7 +169,7 @@ def test_the_last_excerpt_may_be_rounded_and_a_quarter_of_a_second_is_enough(roo
     assert len(found[1].read(16_000)) == 4_000
 
 
-def test_a_file_with_numbers_that_are_none_is_left_out_wherever_they_stand(root):
+def test_file_with_nan_samples_is_left_out(root):
     audio = np.full(32_000, 0.1, np.float32)
     audio[20_000] = np.nan
     soundfile.write(root / "nan.wav", audio, 16_000, subtype="FLOAT")
@@ -192,13 +192,13 @@ def test_a_file_with_numbers_that_are_none_is_left_out_wherever_they_stand(root)
         ("path,label", ['"audio'], "is not CSV in UTF-8"),
     ],
 )
-def test_what_is_no_manifest_gets_one_sentence(root, header, rows, sentence):
+def test_invalid_manifest_gives_one_sentence(root, header, rows, sentence):
     with pytest.raises(MsEdgeError, match=sentence) as refused:
         manifest(table(root, *rows, header=header))
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_a_file_that_is_no_text_gets_one_sentence(root, samples):
+def test_binary_manifest_is_an_error(root, samples):
     with pytest.raises(MsEdgeError, match="is not CSV in UTF-8"):
         manifest(samples[0])
     with pytest.raises(MsEdgeError, match="no such file"):
@@ -214,8 +214,8 @@ def fit(path: Path, out: Path, *options: str) -> int:
 
 
 @pytest.mark.parametrize("change", [{"test": "train", "train": "test"}, {"music": "speech", "speech": "music"}])
-def test_a_training_is_not_resumed_with_other_parts_or_labels(root, capsys, monkeypatch, change):
-    """Recordings that have been trained on would be tested on."""
+def test_resume_refuses_other_parts_or_labels(root, capsys, monkeypatch, change):
+    """Otherwise training recordings would be tested on."""
     parts = ("test", "val", "train")
     rows = [line.replace(",,,", f",{parts[place % 3]},,") for place, line in enumerate(lines(root))]
     path = table(root, *rows)
@@ -228,7 +228,7 @@ def test_a_training_is_not_resumed_with_other_parts_or_labels(root, capsys, monk
     assert "their labels or their parts have changed" in capsys.readouterr().err
 
 
-def test_files_that_excerpts_trained_on_are_known_as_such(root, capsys):
+def test_files_of_training_excerpts_are_known(root, capsys):
     path = table(root, *(f"{line.rstrip(',')},,0,2" for line in lines(root)))
     assert fit(path, root / "run") == 0
     whole = root / "whole.csv"
@@ -242,13 +242,13 @@ def test_files_that_excerpts_trained_on_are_known_as_such(root, capsys):
     assert f"the run was made from csv:{path}: say where that is now with --data." in capsys.readouterr().err
 
 
-def test_a_class_that_no_model_can_say_is_refused_before_the_training(root, capsys):
+def test_impossible_class_name_is_refused_before_training(root, capsys):
     path = table(root, *(line.replace(",music,", ",other,") for line in lines(root)))
     assert fit(path, root / "run") == 1
     assert "no model can call a class 'other'" in capsys.readouterr().err
 
 
-def test_folds_that_could_not_begin_leave_the_folder_free(root, capsys):
+def test_folds_that_fail_early_leave_no_files(root, capsys):
     path = table(root, *(line.replace(",,,", ",train,,") for line in lines(root)))
     for _ in range(2):
         assert fit(path, root / "run", "--folds", "2") == 2

@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand, and what must hold of any scores."""
+"""Metrics compared with hand calculations, and properties that hold for any scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 
 from ms_train.evaluation.markdown import measured
 from ms_train.scores import calibration
-from ms_train.scores.metrics import Answers, accuracies, bootstrap, confusion, measures
+from ms_train.scores.metrics import Answers, Confusion, Interval, accuracies, bootstrap, confusion, measures
 from ms_train.signals import noise, with_noise
 
 LABELS = ("speech", "music")
@@ -30,42 +30,42 @@ BY_HAND = answers(
 )
 
 
-def test_measures_are_those_worked_out_by_hand():
+def test_measures_equal_hand_calculation():
     found = measures(BY_HAND, seed=0, rounds=50)
-    assert found["count"] == 6
-    assert found["accuracy"]["value"] == 3 / 6
-    assert found["largest_score_accuracy"]["value"] == 4 / 5  # nothing of the last is right or wrong
-    speech, music = (found["labels"][label] for label in LABELS)
-    assert speech["count"] == 3
-    assert speech["precision"]["value"] == speech["recall"]["value"] == speech["f1"]["value"] == pytest.approx(2 / 3)
-    assert speech["roc_auc"]["value"] == pytest.approx((3 + 1 + 0 + 1) / 9)  # pairs in the right order
-    assert music["precision"]["value"] == 2 / 3
-    assert music["recall"]["value"] == 1
-    assert music["f1"]["value"] == 0.8
-    assert music["roc_auc"]["value"] == 1
-    for number in (found["accuracy"], speech["f1"], music["roc_auc"]):
-        assert number["low"] <= number["value"] <= number["high"]
+    assert found.count == 6
+    assert found.accuracy.value == 3 / 6
+    assert found.largest_score_accuracy.value == 4 / 5  # the last has no true label
+    speech, music = (found.labels[label] for label in LABELS)
+    assert speech.count == 3
+    assert speech.precision.value == speech.recall.value == speech.f1.value == pytest.approx(2 / 3)
+    assert speech.roc_auc.value == pytest.approx((3 + 1 + 0 + 1) / 9)  # pairs in the correct order
+    assert music.precision.value == 2 / 3
+    assert music.recall.value == 1
+    assert music.f1.value == 0.8
+    assert music.roc_auc.value == 1
+    for number in (found.accuracy, speech.f1, music.roc_auc):
+        assert number.low <= number.value <= number.high
 
 
-def test_the_confusion_table_holds_what_the_runtime_answers():
-    assert confusion(BY_HAND) == {
-        "truths": ["speech", "music", "other"],
-        "answers": ["speech", "music", "speech+music", "other", "silence"],
-        "counts": [[1, 0, 1, 0, 1], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0]],
-    }
+def test_confusion_holds_the_answers_of_the_runtime():
+    assert confusion(BY_HAND) == Confusion(
+        truths=["speech", "music", "other"],
+        answers=["speech", "music", "speech+music", "other", "silence"],
+        counts=[[1, 0, 1, 0, 1], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0]],
+    )
 
 
-def test_what_cannot_be_asked_has_no_value():
+def test_undefined_measures_have_no_value():
     found = measures(answers([[0.9, 0.1], [0.2, 0.8]], [[1, 0], [1, 0]]), seed=0, rounds=20)
-    none = {"value": None, "low": None, "high": None}
-    assert found["labels"]["speech"]["roc_auc"] == found["labels"]["music"]["recall"] == none
-    assert found["labels"]["speech"]["recall"]["value"] == 0.5
+    none = Interval(None, None, None)
+    assert found.labels["speech"].roc_auc == found.labels["music"].recall == none
+    assert found.labels["speech"].recall.value == 0.5
 
 
-def test_nothing_at_all_has_no_value_either():
+def test_no_answers_have_no_value():
     found = measures(answers(np.empty((0, 2)), np.empty((0, 2)), []), seed=0)
-    assert found["count"] == 0
-    assert found["accuracy"]["value"] is None
+    assert found.count == 0
+    assert found.accuracy.value is None
 
 
 def test_a_perfect_classifier_and_a_useless_one():
@@ -74,30 +74,30 @@ def test_a_perfect_classifier_and_a_useless_one():
     perfect = measures(answers(targets * 0.5 + 0.2, targets), seed=0, rounds=20)
     useless = measures(answers(rng.random((2000, 2)), targets), seed=0, rounds=20)
     for label in LABELS:
-        assert perfect["labels"][label]["roc_auc"] == {"value": 1, "low": 1, "high": 1}
-        assert useless["labels"][label]["roc_auc"]["value"] == pytest.approx(0.5, abs=0.05)
+        assert perfect.labels[label].roc_auc == Interval(1, 1, 1)
+        assert useless.labels[label].roc_auc.value == pytest.approx(0.5, abs=0.05)
 
 
 def test_intervals_by_recording_are_wider_than_by_clip():
-    """Forty clips of a recording that are all right or all wrong are one witness, not forty."""
+    """Forty clips of one recording are not independent."""
     rng = np.random.default_rng(0)
     right = np.repeat(rng.random(20) < 0.7, 40)
     scores = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
     targets = np.tile([1, 0], (800, 1))
-    by_recording = accuracies(answers(scores, targets, recording=np.repeat(np.arange(20), 40)), seed=0)["accuracy"]
-    by_clip = accuracies(answers(scores, targets), seed=0)["accuracy"]
-    assert by_recording["value"] == by_clip["value"] == right.mean()
-    assert by_recording["high"] - by_recording["low"] > 4 * (by_clip["high"] - by_clip["low"])
+    by_recording = accuracies(answers(scores, targets, recording=np.repeat(np.arange(20), 40)), seed=0).accuracy
+    by_clip = accuracies(answers(scores, targets), seed=0).accuracy
+    assert by_recording.value == by_clip.value == right.mean()
+    assert by_recording.high - by_recording.low > 4 * (by_clip.high - by_clip.low)
 
 
-def test_intervals_are_those_of_scipy_where_each_recording_has_one_clip():
+def test_intervals_equal_scipy_with_single_clips():
     values = np.random.default_rng(1).exponential(size=60)
     ours = bootstrap(lambda weights: {"mean": np.average(values, weights=weights)}, np.arange(60), 0, rounds=5000)[
         "mean"
     ]
     theirs = scipy_bootstrap((values,), np.mean, n_resamples=5000, method="percentile", rng=0).confidence_interval
-    assert ours["low"] == pytest.approx(theirs.low, abs=0.02)
-    assert ours["high"] == pytest.approx(theirs.high, abs=0.02)
+    assert ours.low == pytest.approx(theirs.low, abs=0.02)
+    assert ours.high == pytest.approx(theirs.high, abs=0.02)
 
 
 def test_intervals_are_the_same_for_a_seed():
@@ -109,24 +109,24 @@ PROBABILITY = st.floats(0, 1, width=32)
 
 
 @given(st.lists(st.tuples(PROBABILITY, PROBABILITY, st.integers(0, 2)), min_size=1, max_size=30))
-def test_whatever_is_scored_the_numbers_are_shares(rows):
+def test_measures_are_between_0_and_1(rows):
     found = answers([row[:2] for row in rows], [[row[2] == 0, row[2] == 1] for row in rows])
     result = measures(found, seed=0, rounds=3)
-    assert np.sum(result["confusion"]["counts"]) == len(rows)
-    numbers = [result["accuracy"], *(row[name] for row in result["labels"].values() for name in ("f1", "roc_auc"))]
+    assert np.sum(result.confusion.counts) == len(rows)
+    numbers = [result.accuracy, *(number for row in result.labels.values() for number in (row.f1, row.roc_auc))]
     for number in numbers:
-        assert number["value"] is None or 0 <= number["low"] <= number["high"] <= 1
+        assert number.value is None or 0 <= number.low <= number.high <= 1
 
 
-def test_reliability_and_its_error_are_those_worked_out_by_hand():
+def test_reliability_equals_hand_calculation():
     curve = calibration.reliability(np.array([0.05, 0.15, 0.15, 1.0]), np.array([0, 1, 0, 1], bool))
-    assert curve["count"] == [1, 2, 1]
-    assert curve["probability"] == pytest.approx([0.05, 0.15, 1.0])
-    assert curve["share"] == [0, 0.5, 1]
+    assert curve.count == [1, 2, 1]
+    assert curve.probability == pytest.approx([0.05, 0.15, 1.0])
+    assert curve.share == [0, 0.5, 1]
     assert calibration.expected_calibration_error(curve) == pytest.approx((0.05 + 2 * 0.35 + 0) / 4)
 
 
-def test_log_loss_is_that_worked_out_by_hand():
+def test_log_loss_equals_hand_calculation():
     scores, targets = np.array([[0.8, 0.2]]), np.array([[True, False]])
     assert calibration.log_loss(scores, targets, "exclusive")[0] == pytest.approx(-np.log(0.8))
     assert calibration.log_loss(scores, np.array([[True, True]]), "independent")[0] == pytest.approx(
@@ -136,7 +136,7 @@ def test_log_loss_is_that_worked_out_by_hand():
 
 @pytest.mark.parametrize("decision", ["exclusive", "independent"])
 @given(seed=st.integers(0, 1000), sharpness=st.floats(0.2, 6))
-def test_a_temperature_changes_no_label_and_lowers_the_loss(decision, seed, sharpness):
+def test_temperature_keeps_labels_and_lowers_loss(decision, seed, sharpness):
     rng = np.random.default_rng(seed)
     targets = np.eye(2, dtype=bool)[rng.integers(0, 2, 60)]
     scores = calibration.tempered(
@@ -147,14 +147,14 @@ def test_a_temperature_changes_no_label_and_lowers_the_loss(decision, seed, shar
     temperature = calibration.fit_temperature(scores, targets, decision)
     after = calibration.tempered(scores, temperature or 1.0, decision)
     before = np.clip(scores, 1e-6, 1 - 1e-6)
-    sure = np.abs(before - 0.5).min(axis=1) > 1e-6  # not on the edge itself
+    sure = np.abs(before - 0.5).min(axis=1) > 1e-6  # not exactly at a half
     np.testing.assert_array_equal((before >= 0.5)[sure], (after >= 0.5)[sure])
     if temperature:
         before_loss, loss = (calibration.log_loss(part, targets, decision).mean() for part in (before, after))
         assert loss <= before_loss + 1e-9
 
 
-def test_a_temperature_that_was_taken_away_is_found_again():
+def test_removed_temperature_is_recovered():
     rng = np.random.default_rng(0)
     honest = rng.random(20_000)
     targets = np.stack([rng.random(20_000) < honest, rng.random(20_000) < 1 - honest], axis=1)
@@ -162,14 +162,14 @@ def test_a_temperature_that_was_taken_away_is_found_again():
     assert calibration.fit_temperature(sharp, targets, "independent") == pytest.approx(2.5, rel=0.05)
 
 
-def test_no_temperature_follows_from_answers_that_are_all_right():
+def test_correct_answers_determine_no_temperature():
     targets = np.eye(2, dtype=bool)
     for decision in ("exclusive", "independent"):
         assert calibration.fit_temperature(targets * 0.4 + 0.3, targets, decision) is None
 
 
 @pytest.mark.parametrize("colour", ["white", "pink"])
-def test_noise_has_the_level_and_the_spectrum_asked_for(colour):
+def test_noise_has_requested_level_and_spectrum(colour):
     signal = np.sin(np.arange(160_000) / 9).astype(np.float32) * np.float32(0.1)
     for snr_db in (20, -5):
         added = with_noise(signal, colour, snr_db, np.random.default_rng(0)) - signal
@@ -179,12 +179,12 @@ def test_noise_has_the_level_and_the_spectrum_asked_for(colour):
     np.testing.assert_allclose(np.diff(octaves), {"white": 0, "pink": -6}[colour], atol=0.5)
 
 
-def test_no_error_in_few_recordings_is_told_from_proof():
+def test_report_says_few_recordings_prove_little():
     targets = [[1, 0], [0, 1], [0, 0], [0, 0]]
     right = measures(
         answers([[0.9, 0.2], [0.1, 0.8], [0.1, 0.2], [0.3, 0.9]], targets, ["speech", "music", "other", "music"]), 0, 5
     )
-    text = "\n".join(measured({"model": {"decision": "independent"}, "clips": right, "files": right}))
-    assert "No error of 2 recordings by larger score" in text  # two of four have no label that could score largest
-    assert "77.6 %" in text  # two such are got right together one time in twenty: 0.224 ** 2 = 0.05
+    text = "\n".join(measured(right, right, "independent"))
+    assert "No error of 2 recordings by larger score" in text  # two of four have no true label
+    assert "77.6 %" in text  # two of them are both correct with a probability of 0.224 ** 2 = 0.05
     assert "label as answered proves" not in text

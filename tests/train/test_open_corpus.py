@@ -33,7 +33,9 @@ def decoded(path: Path) -> np.ndarray:
 
 
 def assert_sounds_like(samples, expected, tolerance):
-    """Equal but for the ends, where a resampler rings and a codec may add or lose a block."""
+    """Compare sound except at the ends, where a resampler rings and a codec may add or lose a
+    block.
+    """
     assert samples.dtype == np.float32
     assert abs(len(samples) - len(expected)) <= 1
     margin = RATE // 20
@@ -49,7 +51,7 @@ def rows():
 # The manifest.
 
 
-def test_every_file_has_a_digest_a_licence_a_label_and_a_length(rows):
+def test_every_file_has_digest_licence_label_length(rows):
     assert len(rows) > 20_000
     for row in rows:
         assert re.fullmatch("[0-9a-f]{64}", row.sha256 or row.package_sha256), row
@@ -60,7 +62,7 @@ def test_every_file_has_a_digest_a_licence_a_label_and_a_length(rows):
         assert row.path == row.path.strip("/ "), row
 
 
-def test_repositories_are_pinned_and_say_where_licences_are_stated(rows):
+def test_repositories_are_pinned_and_state_their_licence(rows):
     cloned = [row for row in rows if origins.is_repository(row.package)]
     assert len({row.package for row in cloned}) >= 20
     for row in cloned:
@@ -69,14 +71,14 @@ def test_repositories_are_pinned_and_say_where_licences_are_stated(rows):
         assert row.licence_stated, row
 
 
-def test_speakers_have_no_identifier_that_could_be_looked_up(rows):
+def test_speaker_identifiers_cannot_be_looked_up(rows):
     assert not [row for row in rows if re.search("[0-9a-f]{16}", row.speaker_or_composer)]
     numbered = {row.speaker_or_composer for row in rows if row.package.startswith("omnilingo/")}
     assert len(numbered) > 2_000
     assert all(speaker.isdigit() for speaker in numbered)
 
 
-def test_no_package_is_in_two_of_train_val_and_test_but_by_speakers_languages_and_kinds(rows):
+def test_packages_in_two_parts_differ_by_group(rows):
     splits = {}
     for row in rows:
         if row.split != "hard":
@@ -117,7 +119,7 @@ def test_every_label_comes_from_several_packages(rows):
             assert len(packages[split, label]) >= count, (split, label)
 
 
-def test_packages_to_train_on_have_a_fold_and_the_folds_hold_about_the_same(rows):
+def test_training_packages_have_balanced_folds(rows):
     minutes = {}
     for row in rows:
         assert (row.fold in ("0", "1", "2", "3")) == (row.split == "train"), row
@@ -125,7 +127,7 @@ def test_packages_to_train_on_have_a_fold_and_the_folds_hold_about_the_same(rows
             minutes.setdefault(row.label, {}).setdefault(row.fold, {}).setdefault(row.package, 0)
             minutes[row.label][row.fold][row.package] += float(row.duration_s) / 60
     for label, folds in minutes.items():
-        assert len(set().union(*folds.values())) == sum(map(len, folds.values())), label  # no package is in two
+        assert len(set().union(*folds.values())) == sum(map(len, folds.values())), label  # no package is in two folds
     held = [sum(packages.values()) for packages in minutes["music"].values()]
     assert max(held) < 1.5 * min(held)
 
@@ -134,7 +136,7 @@ def test_a_package_is_one_version_with_one_digest(rows):
     assert len({row.package for row in rows}) == len({(row.package, row.version, row.package_sha256) for row in rows})
 
 
-def test_decoded_files_do_not_overwrite_each_other_whatever_the_file_system(rows):
+def test_decoded_file_names_do_not_collide(rows):
     names = {row.flac.lower() for row in rows}
     assert len(names) == len(rows)
     assert all(re.fullmatch(r"audio/[\w.+/-]+\.flac", name) for name in names)
@@ -143,7 +145,7 @@ def test_decoded_files_do_not_overwrite_each_other_whatever_the_file_system(rows
     assert spaced.flac != flat.flac
 
 
-def test_no_source_is_much_of_what_there_is_to_train_on(rows):
+def test_no_source_dominates_training(rows):
     for label, share in (("speech", 0.35), ("music", 0.25), ("noise", 0.35)):
         minutes = {}
         for row in rows:
@@ -152,7 +154,7 @@ def test_no_source_is_much_of_what_there_is_to_train_on(rows):
         assert max(minutes.values()) < share * sum(minutes.values()), label
 
 
-def test_rows_wanted_do_not_depend_on_their_order(rows):
+def test_wanted_rows_do_not_depend_on_order(rows):
     kept = corpus.wanted(rows, ["train", "val"])
     assert {row.split for row in kept} == {"train", "val"}
     assert corpus.wanted(rows[::-1], ["train", "val"]) == kept
@@ -199,7 +201,7 @@ def queen(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def test_queen_hands_out_each_entry_by_its_name(tmp_path):
+def test_queen_container_returns_entries_by_name(tmp_path):
     members = {"JOE0001.SB": b"first", "C103K043.SB": b"", "TWELVE.NAMES": b"last \0 one"}
     container = queen(tmp_path / "queen.1c", members)
     assert {name: corpus.read_member(container, name) for name in members} == members
@@ -218,10 +220,10 @@ def test_containers_of_two_engines_are_zip_files(tmp_path, name):
         corpus.read_member(container, "sound/b.wav")
 
 
-def test_als_is_unsigned_bytes_after_32_others(tmp_path):
+def test_als_is_unsigned_bytes_after_32_bytes(tmp_path):
     path = tmp_path / "30.ALS"
     samples = tone(rate_hz=11_025)
-    # The header is loud: taken for audio, it would shift everything and click.
+    # The header is loud; decoded as audio, it would add a click and a delay.
     path.write_bytes(b"\xff\x00" * 16 + np.round(samples * 128 + 128).astype(np.uint8).tobytes())
     assert_sounds_like(decoded(path), tone(), 0.012)
 
@@ -244,7 +246,7 @@ def test_gsm_is_33_bytes_for_20_ms(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "samples_per_byte"), [("odd.raw", 1), ("odd.g722", 2), ("odd.gsm", 320 / 33)])
-def test_headerless_files_are_not_taken_for_what_they_resemble(tmp_path, name, samples_per_byte):
+def test_headerless_files_are_not_misidentified(tmp_path, name, samples_per_byte):
     pytest.importorskip("av")
     path = tmp_path / name
     path.write_bytes(encoded(tone(), RATE, "WAV"))
@@ -283,14 +285,14 @@ def test_other_formats_are_left_to_ffmpeg(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "form"), [("a.wav", "WAV"), ("a.ogg", "OGG"), ("JOE0001.SB", "WAV")])
-def test_files_with_a_header_are_known_by_it_and_channels_averaged(tmp_path, name, form):
+def test_header_decides_format_and_channels_are_averaged(tmp_path, name, form):
     path = tmp_path / name
     left = tone(rate_hz=44_100)
     path.write_bytes(encoded(np.stack([left, np.zeros_like(left)], axis=1), 44_100, form))
     assert_sounds_like(decoded(path), tone(amplitude=0.25), 0.02)
 
 
-def test_what_nothing_can_read_is_an_audio_error(tmp_path):
+def test_undecodable_file_is_an_audio_error(tmp_path):
     pytest.importorskip("av")
     path = tmp_path / "song.xm"
     path.write_bytes(b"Extended Module: " + bytes(range(256)) * 8)
@@ -313,7 +315,7 @@ DEB = b"pretend package"
 
 @pytest.fixture
 def small(monkeypatch):
-    """A corpus of two packages; returns the calls made to the world outside."""
+    """Set up a corpus of two packages; return the recorded calls of downloads."""
     pytest.importorskip("av")
 
     def row(split, label, package, path, language=""):
@@ -347,7 +349,7 @@ def small(monkeypatch):
     return calls
 
 
-def test_fetch_decodes_to_16_khz_flac_and_the_dataset_says_what_is_there(tmp_path, small, capsys):
+def test_fetch_decodes_to_16_khz_flac(tmp_path, small, capsys):
     corpus.fetch(tmp_path, ["train", "val"])
     err = capsys.readouterr().err
     assert "3 recordings" in err
@@ -370,7 +372,7 @@ def test_fetch_decodes_to_16_khz_flac_and_the_dataset_says_what_is_there(tmp_pat
     speech = by_source["train", "speech"]
     assert_sounds_like(speech.read(RATE), tone(), 2e-3)
     assert len(speech.read(8_000)) == 4_000
-    assert by_source["val", None].read(RATE).min() > 0.5  # overshoot at full scale is clipped, not wrapped round
+    assert by_source["val", None].read(RATE).min() > 0.5  # overshoot at full scale is clipped and does not wrap around
 
 
 def test_a_second_fetch_does_nothing_and_says_so(tmp_path, small, capsys):
@@ -390,7 +392,7 @@ def test_a_second_fetch_does_nothing_and_says_so(tmp_path, small, capsys):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
 
 
-def test_an_interrupted_fetch_resumes_and_leaves_no_part_behind(tmp_path, small, monkeypatch):
+def test_interrupted_fetch_resumes_without_leftovers(tmp_path, small, monkeypatch):
     store = corpus.store
 
     def interrupted(root, tree, row):
@@ -411,7 +413,7 @@ def test_an_interrupted_fetch_resumes_and_leaves_no_part_behind(tmp_path, small,
     assert len(corpus.open_corpus(tmp_path).recordings) == 3
 
 
-def test_a_lost_file_is_decoded_again_and_a_lost_index_rebuilt(tmp_path, small):
+def test_lost_files_and_index_are_made_again(tmp_path, small):
     corpus.fetch(tmp_path)
     index = (tmp_path / "index.tsv").read_text()
     lost = tmp_path / corpus.open_corpus(tmp_path).recordings[0].name
@@ -430,7 +432,7 @@ def test_further_splits_are_added_to_the_same_root(tmp_path, small):
     corpus.fetch(tmp_path, ["hard"])
     lines = (tmp_path / "index.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[:2] for line in lines] == [["hard", "mixed"], ["val", "noise"]]
-    # What no single label describes is there, but not in the dataset.
+    # Material that no single label describes is decoded, but not in the dataset.
     assert [(recording.split, recording.label) for recording in corpus.open_corpus(tmp_path).recordings] == [
         ("val", None)
     ]
@@ -445,7 +447,7 @@ def test_further_splits_are_added_to_the_same_root(tmp_path, small):
         ("games_hit.wav", True),
     ],
 )
-def test_effects_named_after_speech_or_music_are_no_noise(tmp_path, path, kept):
+def test_effects_named_after_speech_are_not_noise(tmp_path, path, kept):
     name = f"audio/train/noise/pkg/{path}"
     row = ("train", "noise", "pkg", "", "", "x", "CC0-1.0", "0", name, "0" * 64, "1.0")
     other = ("train", "speech", "pkg", "", "", "x", "CC0-1.0", "0", "audio/z.flac", "0" * 64, "1.0")
@@ -457,12 +459,12 @@ def test_effects_named_after_speech_or_music_are_no_noise(tmp_path, path, kept):
 
 
 def dropped():
-    """The committed table of what was dropped or relabelled, without its header."""
+    """Return the table of dropped and relabelled recordings, without its header."""
     table = Path(corpus.__file__).with_name("open_corpus_dropped.tsv").read_text(encoding="utf-8")
     return [tuple(line.split("\t")) for line in table.splitlines()[1:]]
 
 
-def test_what_was_looked_at_is_dropped_or_relabelled_in_training_alone(tmp_path):
+def test_corrections_apply_to_training_only(tmp_path):
     package, gone, *_ = next(line for line in dropped() if line[2] == "drop")
     other, fanfare, *_ = next(line for line in dropped() if line[2] == "relabel")
     lines = [
@@ -475,7 +477,7 @@ def test_what_was_looked_at_is_dropped_or_relabelled_in_training_alone(tmp_path)
     assert found == {("train", other): "music", ("val", package): "music", ("val", other): None}
 
 
-def test_what_was_dropped_is_in_the_manifest_with_a_reason(rows):
+def test_dropped_recordings_are_in_the_manifest(rows):
     files = {(row.package, Path(row.flac).name): row.label for row in rows if row.split == "train"}
     for package, file, action, label, reason in dropped():
         assert (package, file) in files, file
@@ -484,7 +486,7 @@ def test_what_was_dropped_is_in_the_manifest_with_a_reason(rows):
         assert reason, file
 
 
-def test_an_index_of_an_older_version_says_to_fetch_again_and_that_does_it(tmp_path, small):
+def test_old_index_asks_to_fetch_again(tmp_path, small):
     corpus.fetch(tmp_path)
     lines = [line.split("\t") for line in (tmp_path / "index.tsv").read_text().splitlines()]
     old = [place for place, column in enumerate(corpus.INDEX) if column not in ("group", "fold")]
@@ -533,7 +535,7 @@ def test_a_damaged_package_on_disk_is_downloaded_again(tmp_path, small):
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch, answer, code, message):
     def run(command, **options):
         assert command == ["apt-get", "download", "tunes=1:2.0"]
-        assert options["env"]["LC_ALL"] == "C"  # the reason is read from what it prints
+        assert options["env"]["LC_ALL"] == "C"  # the reason is parsed from the output
         if isinstance(answer, Exception):
             raise answer
         return subprocess.CompletedProcess(command, 100, "", answer)
@@ -562,13 +564,13 @@ def test_a_package_that_cannot_be_unpacked_says_why(tmp_path, monkeypatch, answe
     assert caught.value.code == code
 
 
-def test_a_folder_without_a_corpus_says_how_to_get_one(tmp_path):
+def test_folder_without_corpus_says_what_to_do(tmp_path):
     with pytest.raises(MsEdgeError, match="ms-train data fetch open-corpus --to") as caught:
         corpus.open_corpus(tmp_path / "nowhere")
     assert caught.value.code == "bad-data"
 
 
-# Git repositories: real ones, made here and served from a folder.
+# Git repositories, made here and read from a folder.
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -582,7 +584,9 @@ CLIPS = {"nl/één clip.wav": tone(0.5, 8_000), "nl/b.wav": tone(0.6, 8_000), "n
 
 @pytest.fixture
 def talks(tmp_path):
-    """A repository `me/talks` of three recordings; returns its folder and the commit that has them, which is not its last."""
+    """Make a repository `me/talks` of three recordings; return its folder and the commit with them,
+    which is not the last.
+    """
     folder = tmp_path / "elsewhere" / "me" / "talks.git"
     folder.mkdir(parents=True)
     git(folder, "init", "--quiet")
@@ -603,7 +607,7 @@ def talks(tmp_path):
 
 @pytest.fixture
 def cloned(talks, monkeypatch):
-    """A corpus of two files of that repository."""
+    """Set up a corpus of two files of that repository."""
     _, commit = talks
     rows = [
         corpus.Row(
@@ -613,19 +617,17 @@ def cloned(talks, monkeypatch):
         for path, samples in list(CLIPS.items())[:2]
     ]
     monkeypatch.setattr(corpus, "manifest", lambda: rows)
-    monkeypatch.setattr(origins, "HOST", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr(origins, "HOST", "http://127.0.0.1:9")  # no server listens on this port
     return rows
 
 
 def contents(git_dir: Path) -> int:
-    """How many files' contents a repository has."""
+    """Return the number of file contents in a repository."""
     there = git(git_dir, "cat-file", "--batch-check", "--batch-all-objects")
     return sum(line.split()[1] == "blob" for line in there.splitlines())
 
 
-def test_a_repository_is_fetched_at_its_commit_with_the_files_named_and_no_other(
-    tmp_path, talks, cloned, monkeypatch, capsys
-):
+def test_only_named_files_of_commit_are_fetched(tmp_path, talks, cloned, monkeypatch, capsys):
     folder, _ = talks
     monkeypatch.setattr(origins, "HOST", f"file://{folder.parent.parent}")
     root = tmp_path / "corpus"
@@ -639,7 +641,7 @@ def test_a_repository_is_fetched_at_its_commit_with_the_files_named_and_no_other
         assert recording.name.startswith("audio/val/speech/me+talks/")
         assert_sounds_like(recording.read(RATE), tone(len(CLIPS[row.path]) / 8_000), 2e-3)
 
-    # What was fetched is enough to decode a lost file without the network.
+    # The fetched content is sufficient to decode a lost file without the network.
     monkeypatch.setattr(origins, "HOST", "http://127.0.0.1:9")
     (root / recordings[0].name).unlink()
     corpus.fetch(root)
@@ -648,7 +650,7 @@ def test_a_repository_is_fetched_at_its_commit_with_the_files_named_and_no_other
 
 @pytest.mark.parametrize("place", ["me/talks", "me+talks.git", "me+talks/repo"])
 @pytest.mark.parametrize("bare", [True, False])
-def test_a_local_clone_is_used_whatever_it_has_checked_out(tmp_path, talks, cloned, place, bare):
+def test_local_clone_is_used_whatever_its_checkout(tmp_path, talks, cloned, place, bare):
     folder, _ = talks
     clone = tmp_path / "clones" / place
     git(tmp_path, "clone", "--quiet", *(["--bare"] if bare else []), str(folder), str(clone))
@@ -657,13 +659,13 @@ def test_a_local_clone_is_used_whatever_it_has_checked_out(tmp_path, talks, clon
     assert not (tmp_path / "corpus" / "repositories").exists()
 
 
-def test_a_repository_that_cannot_be_fetched_is_named_with_what_to_do(tmp_path, cloned):
+def test_unavailable_repository_says_what_to_do(tmp_path, cloned):
     with pytest.raises(MsEdgeError, match=r"me/talks: git cannot fetch commit \w{40} .*--repositories\.") as caught:
         corpus.fetch(tmp_path / "corpus")
     assert caught.value.code == "download-failed"
 
 
-def test_a_clone_without_the_commit_says_how_to_fetch_it(tmp_path, talks, cloned):
+def test_clone_without_commit_says_what_to_do(tmp_path, talks, cloned):
     folder, commit = talks
     git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{folder}", "clones/me/talks")
     with pytest.raises(MsEdgeError, match=rf"me/talks: the clone lacks commit {commit}; type: git .* fetch ") as caught:
@@ -671,7 +673,7 @@ def test_a_clone_without_the_commit_says_how_to_fetch_it(tmp_path, talks, cloned
     assert caught.value.code == "no-commit"
 
 
-def test_a_clone_without_the_content_is_not_completed_file_by_file(tmp_path, talks, cloned):
+def test_incomplete_clone_is_not_completed_by_file(tmp_path, talks, cloned):
     folder, _ = talks
     git(tmp_path, "clone", "--quiet", "--bare", "--filter=blob:none", f"file://{folder}", "clones/me/talks")
     with pytest.raises(MsEdgeError, match=r"me/talks: the clone .* lacks the content of 2 files") as caught:
@@ -680,7 +682,7 @@ def test_a_clone_without_the_content_is_not_completed_file_by_file(tmp_path, tal
     assert contents(tmp_path / "clones" / "me" / "talks") == 0
 
 
-def test_a_file_that_is_not_in_the_commit_is_named(tmp_path, talks, cloned):
+def test_file_missing_from_commit_is_named(tmp_path, talks, cloned):
     folder, commit = talks
     tree = origins.RepositoryTree(tmp_path / "tree", "me/talks", commit, tmp_path, folder.parent.parent)
     assert tree.paths == set(CLIPS)  # and not the symbolic link
@@ -707,7 +709,7 @@ def test_without_git_the_repository_is_named(tmp_path, cloned, monkeypatch):
         corpus.fetch(tmp_path / "corpus")
 
 
-def test_stems_are_added_up_and_kept_within_full_scale(tmp_path):
+def test_stems_are_added_within_full_scale(tmp_path):
     stems = {"a.wav": tone(0.5), "b.wav": tone(1.0, amplitude=0.4), "c.wav": tone(0.25, hertz=880.0, amplitude=0.4)}
     for name, samples in stems.items():
         (tmp_path / name).write_bytes(encoded(samples, RATE, "WAV", "FLOAT"))
@@ -725,7 +727,7 @@ def test_stems_are_added_up_and_kept_within_full_scale(tmp_path):
     assert corpus.digest_of([tmp_path / name for name in stems]) == hashlib.sha256(whole).hexdigest()
 
 
-def test_a_row_that_moved_to_another_split_leaves_no_line_behind(tmp_path, talks, cloned, monkeypatch):
+def test_row_moved_to_another_split_leaves_nothing(tmp_path, talks, cloned, monkeypatch):
     folder, _ = talks
     corpus.fetch(tmp_path / "corpus", clones=folder.parent.parent)
     rows = [dataclasses.replace(cloned[0], split="train", licence="CC-BY-4.0"), cloned[1]]
@@ -747,14 +749,14 @@ def listed(lines, paths, tables=None, copyright=""):
     return corpus_sources.candidates(lines, paths, lambda path: (tables or {}).get(path, {}), copyright)
 
 
-def test_every_source_of_the_table_has_rows_and_the_other_way_round(rows):
+def test_sources_and_rows_match(rows):
     lines = corpus_sources.sources()
     assert {line.package for line in lines} <= {row.package for row in rows}
     new = {(row.package, row.version, row.package_sha256) for row in rows if row.sha256}
     assert {(line.package, line.version, line.package_sha256) for line in lines} == new
 
 
-def test_groups_languages_and_speakers_are_read_off_the_path():
+def test_path_gives_group_language_and_speaker():
     line = source(r"(?P<lang>\w+)/(?P<who>\w+)_\d\.wav", group="{lang}", language="{lang}", speaker="reader {who}")
     (rows,) = listed([line], ["nl/jan_1.wav", "nl/readme.txt", "fr/luc_2.wav"])
     assert [(row.path, row.group, row.language, row.speaker_or_composer) for row in rows] == [
@@ -766,13 +768,13 @@ def test_groups_languages_and_speakers_are_read_off_the_path():
     }
 
 
-def test_the_first_line_that_matches_decides_and_one_without_label_leaves_out():
+def test_first_matching_line_decides():
     lines = [source("a.*", split="val"), source("b.*", label=""), source(".*")]
     val, none, train = listed(lines, ["a1", "b1", "c1"])
     assert ([row.path for row in val], none, [row.path for row in train]) == (["a1"], [], ["c1"])
 
 
-def test_speakers_of_a_table_get_serial_numbers_and_never_train_where_they_validate():
+def test_validation_speakers_never_train():
     table = {
         "1.mp3": {"client_id": "f00d" * 16},
         "2.mp3": {"client_id": "beef" * 16},
@@ -787,7 +789,7 @@ def test_speakers_of_a_table_get_serial_numbers_and_never_train_where_they_valid
     assert [(row.path, row.speaker_or_composer) for row in val + train] == [("el/1.mp3", "1"), ("sv/2.mp3", "2")]
 
 
-def test_stems_of_a_song_are_one_recording_and_may_be_recordings_too():
+def test_stems_become_one_recording():
     lines = [
         source(r"\w+/vocals\.wav", label="mixed", split="hard"),
         source(r"(?P<sum>(?P<song>\w+))/.*\.wav", label="music", group="{song}"),
@@ -800,7 +802,7 @@ def test_stems_of_a_song_are_one_recording_and_may_be_recordings_too():
         *(("x/bass.wav//x/vocals.wav", "x"), ("y/drums.wav", "y")),
         ("z/violin.wav//z/vocals.wav//z/z.wav", "z"),
     ]
-    # Also where the stem that is a recording of its own comes first.
+    # This also holds if the stem that is a separate recording comes first.
     hard, music = listed(lines, ["z/vocals.wav", "z/z.wav"])
     assert ([row.path for row in hard], [row.path for row in music]) == (["z/vocals.wav"], ["z/vocals.wav//z/z.wav"])
 
@@ -831,14 +833,14 @@ License: CC0-1.0
         ("ab.ogg", "CC0-1.0"),
     ],
 )
-def test_the_last_paragraph_of_a_copyright_file_that_matches_decides(name, licence):
+def test_last_matching_copyright_paragraph_decides(name, licence):
     path = f"usr/share/games/x/data/music/{name}"
     assert corpus_sources.licence_in_copyright(COPYRIGHT, path) == licence
     ((row,),) = listed([source(".*", licence="{copyright}")], [path], copyright=COPYRIGHT)
     assert row.licence == licence
 
 
-def test_a_cap_takes_one_of_each_speaker_before_a_second_of_any():
+def test_cap_takes_one_recording_per_speaker_first():
     rows = [
         corpus.Row("train", "speech", "a", "1", "", f"{who}{number}.wav", "", "nl", who, "CC0-1.0", "1")
         for who, count in (("ann", 50), ("bob", 2), ("cem", 1))
@@ -850,7 +852,7 @@ def test_a_cap_takes_one_of_each_speaker_before_a_second_of_any():
     assert corpus_sources.in_drawing_order(rows[::-1]) == corpus_sources.in_drawing_order(rows)
 
 
-def test_new_packages_get_the_emptiest_fold_and_old_ones_keep_theirs():
+def test_new_packages_get_the_emptiest_fold():
     def row(package, minutes, fold="", split="train"):
         cells = (split, "music", package, "1", "", f"{package}.ogg", "", "", "", "CC0-1.0", str(60 * minutes))
         return corpus.Row(*cells, fold=fold)
@@ -863,7 +865,7 @@ def test_new_packages_get_the_emptiest_fold_and_old_ones_keep_theirs():
     ]
 
 
-def test_a_source_is_expanded_into_rows_with_digests_and_lengths(tmp_path, talks, monkeypatch, capsys):
+def test_expansion_gives_rows_with_digests_and_lengths(tmp_path, talks, monkeypatch, capsys):
     folder, commit = talks
     lines = [source(r"(?P<lang>nl|not)/.*\.wav", version=commit, group="{lang}", cap_min="0.018")]
     monkeypatch.setattr(corpus_sources, "sources", lambda: lines)
@@ -885,7 +887,7 @@ def test_a_source_is_expanded_into_rows_with_digests_and_lengths(tmp_path, talks
     assert (tmp_path / "table.xz").read_bytes() == first
 
 
-def test_an_expansion_leaves_out_copies_and_what_is_too_short(tmp_path, talks, monkeypatch, capsys):
+def test_expansion_leaves_out_copies_and_short_files(tmp_path, talks, monkeypatch, capsys):
     folder, _ = talks
     git(folder, "checkout", "--quiet", "HEAD~1")
     (folder / "nl" / "copy.wav").write_bytes((folder / "nl" / "b.wav").read_bytes())

@@ -13,7 +13,7 @@ from ms_train.training.fit import TargetAccuracy
 TWO = ("music", "speech")
 
 
-def test_logstft_cnn_is_the_article():
+def test_logstft_cnn_has_the_network_of_the_article():
     recipe = get_recipe("logstft_cnn")
     model = recipe.build_model(TWO, "exclusive", 1)
     assert recipe.spec.feature_shape == (129, 212)
@@ -50,7 +50,7 @@ def test_logstft_cnn_tells_two_classes_apart(labels):
 @pytest.mark.parametrize(
     ("labels", "decision"), [(TWO, "independent"), (TWO, "exclusive"), (("a", "b", "c"), "exclusive")]
 )
-def test_mel_dscnn_is_small_and_answers_probabilities(labels, decision):
+def test_mel_dscnn_is_small_and_gives_probabilities(labels, decision):
     recipe = get_recipe("mel_dscnn")
     model = recipe.build_model(labels, decision, 1)
     assert model.count_params() <= 50_000
@@ -62,7 +62,7 @@ def test_mel_dscnn_is_small_and_answers_probabilities(labels, decision):
 
 
 def residual(decision: str = "independent", **settings: float) -> keras.Model:
-    """A mel_residual with random weights, whose scores differ."""
+    """Return a mel_residual with random weights, whose scores differ."""
     keras.utils.set_random_seed(0)
     model = mel_residual.build_model(("speech", "music"), decision, 1, **settings)
     last = next(layer for layer in reversed(model.layers) if layer.weights)
@@ -71,11 +71,13 @@ def residual(decision: str = "independent", **settings: float) -> keras.Model:
 
 
 def of_windows(model: keras.Model) -> keras.Model:
-    """features (batch, frames, bins) -> scores of every window (batch, windows, labels)."""
+    """Return the scores of every window (batch, windows, labels) for features (batch, frames,
+    bins).
+    """
     return keras.Model(model.input, model.get_layer(WINDOW_SCORES).output)
 
 
-def test_mel_residual_is_what_it_says():
+def test_mel_residual_has_documented_spec_and_settings():
     recipe = get_recipe("mel_residual")
     assert recipe.spec.feature_shape == (49, 48)
     assert recipe.spec.hop_s * recipe.spec.sample_rate_hz % (mel_residual.STEP_FRAMES * recipe.spec.frame_step) == 0
@@ -101,12 +103,12 @@ def test_mel_residual_is_what_it_says():
 @pytest.mark.parametrize("blocks", [0, 1, 2, 3])
 def test_a_second_is_one_window_of_mel_residual(blocks):
     model = of_windows(residual(width=0.25, blocks=blocks))
-    for frames, count in ((49, 1), (51, 1), (53, 2), (49 + 40, 11)):  # the last frame of a window is not looked at
+    for frames, count in ((49, 1), (51, 1), (53, 2), (49 + 40, 11)):  # the last frame of a window is not used
         assert model(np.zeros((2, frames, 48), np.float32)).shape == (2, count, 2)
 
 
 @pytest.mark.parametrize("decision", ["independent", "exclusive"])
-def test_the_windows_of_a_run_of_mel_residual_score_as_alone(decision):
+def test_windows_of_a_run_score_as_alone(decision):
     model = residual(decision)
     changing = np.random.default_rng(1).normal(0, 0.5, (3, 49 + 5 * mel_residual.STEP_FRAMES, 48))
     features = np.cumsum(changing, axis=1).astype(np.float32)
@@ -121,7 +123,7 @@ def test_the_windows_of_a_run_of_mel_residual_score_as_alone(decision):
         np.testing.assert_allclose(together.sum(axis=-1), 1, atol=1e-6)
 
 
-def test_every_recipe_keeps_its_floor_where_parity_means_something():
+def test_every_recipe_has_a_sufficient_floor():
     from ms_edge.features.frontend import hann_window
 
     for recipe in recipes().values():
@@ -131,7 +133,7 @@ def test_every_recipe_keeps_its_floor_where_parity_means_something():
             assert spec.log_floor >= 5e-5 * (seen**2 if spec.magnitude == "power" else seen)
 
 
-def test_unknown_recipe_names_those_there_are():
+def test_unknown_recipe_error_lists_the_recipes():
     with pytest.raises(MsEdgeError, match="logstft_cnn, resized_cnn, mel_dscnn"):
         get_recipe("resnet")
 

@@ -1,4 +1,4 @@
-"""Simulated rooms: what they are like, and that seeds make them."""
+"""Simulated rooms: their properties, and the same rooms for the same seeds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_responses_begin_with_the_direct_sound_and_decay(two):
             assert len(response) <= rooms.LONGEST_S * RATE_HZ
 
 
-def test_decay_time_is_that_of_a_known_decay():
+def test_decay_time_of_a_known_decay_is_measured():
     noise = np.random.default_rng(0).standard_normal(RATE_HZ)
     response = noise * 10 ** (-3 * np.arange(RATE_HZ) / (0.6 * RATE_HZ))
     assert rooms.decay_s(response, RATE_HZ) == pytest.approx(0.6, rel=0.1)
@@ -43,7 +43,7 @@ def test_places_are_near_and_far(two):
     assert max(each) - min(each) > 5
 
 
-def test_a_seed_makes_the_same_room_again():
+def test_same_seed_gives_the_same_room():
     one, again, other = (rooms.simulate("val", (2, number), RATE_HZ) for number in (0, 0, 1))
     for a, b in zip(one.responses, again.responses, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -68,7 +68,7 @@ def test_splits_share_no_room(tmp_path):
     assert len({rooms.digest(split, RATE_HZ) for split in rooms.ROOMS}) == 3
 
 
-def test_what_is_missing_is_said(monkeypatch):
+def test_unknown_split_and_missing_package_are_named(monkeypatch):
     with pytest.raises(UsageError, match="no rooms for 'final'; there are train, val, test"):
         rooms.load("final", RATE_HZ, None)
     monkeypatch.setitem(sys.modules, "pyroomacoustics", None)

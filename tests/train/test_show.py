@@ -25,11 +25,11 @@ def size(png) -> tuple[int, int]:
 
 @pytest.fixture
 def classes(tmp_path, copy_by_label):
-    """A folder of two classes, six recordings each."""
+    """Write a folder of two classes with six recordings each."""
     return copy_by_label(tmp_path / "classes")
 
 
-def test_files_of_one_name_get_a_picture_each_and_others_a_sentence(tmp_path, samples, capsys):
+def test_files_of_one_name_get_separate_pictures(tmp_path, samples, capsys):
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
         shutil.copy(samples[0], tmp_path / place / "x.wav")
@@ -50,7 +50,7 @@ def test_files_of_one_name_get_a_picture_each_and_others_a_sentence(tmp_path, sa
 
 
 @pytest.mark.parametrize(("recipe", "height"), [("logstft_cnn", 888), ("resized_cnn", 888), ("mel_dscnn", 1200)])
-def test_a_recipe_s_page_has_the_pictures_it_should_and_the_same_bytes(recipe, height, tmp_path, samples):
+def test_page_has_expected_pictures_and_same_bytes(recipe, height, tmp_path, samples):
     for place in ("a", "b"):
         assert main(["show", "--recipe", recipe, str(samples[0]), "-o", str(tmp_path / place)]) == 0
     name = f"{samples[0].stem}.png"
@@ -59,7 +59,7 @@ def test_a_recipe_s_page_has_the_pictures_it_should_and_the_same_bytes(recipe, h
 
 
 @pytest.mark.parametrize("recipe", ["logstft_cnn", "resized_cnn", "mel_dscnn"])
-def test_a_tone_and_a_click_are_drawn_where_they_are(recipe):
+def test_tone_and_click_are_drawn_in_place(recipe):
     from matplotlib.figure import Figure
 
     from ms_edge.features.frontend import FrontEnd
@@ -82,7 +82,7 @@ def test_a_tone_and_a_click_are_drawn_where_they_are(recipe):
     assert unit.startswith("ln(")
 
 
-def test_no_peak_of_a_long_waveform_is_lost():
+def test_long_waveform_shows_every_peak():
     from matplotlib.figure import Figure
 
     samples = np.zeros(1_000_003, np.float32)
@@ -100,14 +100,14 @@ def test_long_audio_is_shown_from_its_start(tmp_path, monkeypatch, samples, caps
     assert size(tmp_path / f"{samples[0].stem}.png") == (1440, 888)
 
 
-def test_names_that_are_hard_to_draw(tmp_path, samples):
+def test_unusual_file_names_are_drawn(tmp_path, samples):
     name = b"$\\frac{$ \xff \xe6\x97\xa5.wav".decode("utf-8", "surrogateescape")
     shutil.copy(samples[0], tmp_path / name)
     assert main(["show", str(tmp_path / name), "-o", str(tmp_path / "out")]) == 0
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-def test_panels_are_random_clips_the_same_for_the_same_seed(tmp_path, classes, capsys):
+def test_same_seed_gives_the_same_panels(tmp_path, classes, capsys):
     pictures = []
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         out = tmp_path / name
@@ -118,7 +118,7 @@ def test_panels_are_random_clips_the_same_for_the_same_seed(tmp_path, classes, c
     assert capsys.readouterr().out.split()[0] == str(tmp_path / "a" / "panels.png")
 
 
-def test_panels_leave_out_what_cannot_be_read(tmp_path, classes, capsys):
+def test_panels_leave_out_unreadable_recordings(tmp_path, classes, capsys):
     for path in sorted((classes / "music").iterdir())[1:]:
         path.write_bytes(b"no audio")
     recipe = get_recipe("mel_dscnn")
@@ -129,7 +129,7 @@ def test_panels_leave_out_what_cannot_be_read(tmp_path, classes, capsys):
         show_panels(folder(classes), recipe, tmp_path / "out", 0)
 
 
-def test_every_augmentation_has_a_picture_and_a_sound_of_the_same_length(tmp_path, samples, capsys):
+def test_every_augmentation_has_picture_and_sound(tmp_path, samples, capsys):
     file, other = str(samples[0]), str(samples[-1])
     out = tmp_path / "out"
     assert main(["show", "--augment", file, "--mix-with", other, "--recipe", "mel_dscnn", "-o", str(out)]) == 0
@@ -149,11 +149,11 @@ def test_every_augmentation_has_a_picture_and_a_sound_of_the_same_length(tmp_pat
     found = {path.name: path.read_bytes() for path in out.iterdir()}
     assert (
         found.pop(f"{stem}-codec.wav") in found.values()
-    )  # one of the others; with this seed one that draws nothing itself
+    )  # one of the others; with this seed, one without random parameters
     assert len(set(found.values())) == len(found)
 
 
-def test_an_augmentation_sounds_the_same_alone_and_never_overwrites_its_input(tmp_path, samples):
+def test_augmentation_does_not_depend_on_the_others(tmp_path, samples):
     shutil.copy(samples[0], tmp_path / "x.wav")
     shutil.copy(samples[1], tmp_path / "x-gain.wav")
     kept = (tmp_path / "x-gain.wav").read_bytes()
@@ -196,7 +196,7 @@ def test_an_unknown_recipe_is_named(capsys, tmp_path):
         (["x.wav", "--archive", "y"], "--archive goes with --data gtzan."),
     ],
 )
-def test_what_does_not_fit_together_is_one_sentence(arguments, says, capsys, tmp_path):
+def test_conflicting_options_give_one_sentence(arguments, says, capsys, tmp_path):
     assert main(["show", *arguments, "-o", str(tmp_path / "out")]) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith(f"ms-train: {says}")
@@ -205,7 +205,7 @@ def test_what_does_not_fit_together_is_one_sentence(arguments, says, capsys, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path, samples, capsys):
+def test_folder_that_cannot_be_made_is_named(tmp_path, samples, capsys):
     (tmp_path / "file").write_text("")
     assert main(["show", str(samples[0]), "-o", str(tmp_path / "file" / "out")]) == 2
     assert "cannot be made" in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""The command line of `ms-train`: what it says before TensorFlow is imported, and how the process ends."""
+"""The command line of `ms-train`: errors before TensorFlow is imported, help, and the end of the
+process.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def test_a_wrong_recipe_is_refused_without_tensorflow(command):
 
 
 def helps(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """The help of a parser and of all its commands."""
+    """Yield the help of a parser and of all its commands."""
     yield parser.format_help()
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -50,7 +52,7 @@ def helps(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("program", PARSERS)
-def test_no_help_shows_what_is_for_argparse(program):
+def test_help_has_no_argparse_placeholders(program):
     found = list(helps(PARSERS[program]()))
     assert len(found) > 4
     for text in found:
@@ -58,7 +60,8 @@ def test_no_help_shows_what_is_for_argparse(program):
         assert "%(" not in text
 
 
-# TensorFlow's threads abort about one process in three that takes Python down while they make batches: too few to wait for here.
+# About one in three processes aborts if the interpreter shuts down while TensorFlow's threads make
+# batches. That is too rare to wait for here.
 ENDS = """
 import atexit, sys
 from ms_train.cli import main as cli
@@ -76,13 +79,14 @@ cli.command()
 
 
 @pytest.mark.parametrize(("how", "status"), [("well", 0), ("interrupted", 130)])
-def test_the_process_ends_without_taking_python_down(how, status):
+def test_process_ends_without_interpreter_shutdown(how, status):
     done = subprocess.run([sys.executable, "-c", ENDS, "compare", how], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (status, "printed\n"), done.stderr
     assert ("ms-train: interrupted." in done.stderr) == (status == 130)
 
 
-# SIGINT is ignored by what a shell starts in the background, and by its children: these tests too, if they run there.
+# Processes that a shell starts in the background ignore SIGINT, and so do their children. The tests
+# may be such a process.
 FEW_WINDOWS = """
 import dataclasses, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -97,7 +101,7 @@ cli.command()
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
-def test_ctrl_c_ends_a_training_with_130_and_it_goes_on(tmp_path, copy_by_label):
+def test_ctrl_c_exits_with_130(tmp_path, copy_by_label):
     data, out = copy_by_label(tmp_path / "data"), tmp_path / "run"
     command = [sys.executable, "-c", FEW_WINDOWS, "fit", "--recipe", "mel_dscnn", "--data", f"folder:{data}"]
     command += ["--out", str(out), "--cache", "none"]
@@ -113,7 +117,7 @@ def test_ctrl_c_ends_a_training_with_130_and_it_goes_on(tmp_path, copy_by_label)
     assert not (out / "metrics.json").exists()
 
 
-def test_resuming_a_finished_training_is_no_failure(tmp_path, copy_by_label, capsys):
+def test_resuming_a_finished_training_succeeds(tmp_path, copy_by_label, capsys):
     data = copy_by_label(tmp_path / "data")
     arguments = ["fit", "--recipe", "resized_cnn", "--data", f"folder:{data}", "--out", str(tmp_path / "run")]
     arguments += ["--epochs", "1", "--cache", "none"]
@@ -127,4 +131,4 @@ def test_resuming_a_finished_training_is_no_failure(tmp_path, copy_by_label, cap
         f"ms-train: {tmp_path / 'run'}: this training is finished; there is nothing to resume.\n",
     )
     assert {path.name: path.read_bytes() for path in Path(tmp_path / "run").iterdir()} == before
-    assert cli.main([*arguments, "--resume", "--seed", "1"]) == 2  # another training than the one that is finished
+    assert cli.main([*arguments, "--resume", "--seed", "1"]) == 2  # another training than the finished one

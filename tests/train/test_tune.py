@@ -1,4 +1,4 @@
-"""A search that can be trusted: repeated and resumed to the last digit, killed or not; its trials are runs of `fit`."""
+"""Searches: repeated and resumed with identical results; their trials are runs of `fit`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ms_train.recipes.recipe import Recipe
 from ms_train.search import tune_plots
 from ms_train.search.trials import Trial
 from ms_train.search.tune import tune
-from ms_train.training.fit import fit
+from ms_train.training.fit import Options, fit
 
 COMMAND = ["ms-train", "fit", "--recipe", "resized_cnn", "--data", "folder:x", "--epochs", "1", "--seed", "7"]
 TRIALS = 3
@@ -42,7 +42,7 @@ def folder(tmp_path_factory, copy_by_label) -> Path:
 
 
 def recipe() -> Recipe:
-    """Of clips of a second."""
+    """Return a recipe with clips of a second."""
     found = get_recipe("resized_cnn")
     spec = dataclasses.replace(found.spec, clip_s=1.0, hop_s=1.0)
 
@@ -56,18 +56,18 @@ def recipe() -> Recipe:
 
 
 def search(folder: Path, out: Path, *, resume: bool = False) -> dict[int, tuple[dict, float | None]]:
-    """A search of real trainings; settings and loss of each trial."""
+    """Run a search with real trainings; return settings and loss of each trial."""
     data = f"folder:{folder}"
     dataset = dataset_by_name(data)
 
     def train(chosen: Recipe, trial: Path) -> None:
-        fit(chosen, dataset, data, trial, seed=7, epochs=1, cache=folder.parent / "cache", resume=True)
+        fit(chosen, dataset, data, trial, Options(seed=7, epochs=1, cache=folder.parent / "cache", resume=True))
 
     return numbers(tune(recipe(), dataset, train, COMMAND, out, trials=TRIALS, seed=7, resume=resume))
 
 
 def pretend(out: Path, loss=lambda settings: settings["dropout"] + settings["learning_rate"], **options: object):
-    """A search whose trainings are one formula of the settings."""
+    """Run a search whose losses are a formula of the settings."""
 
     def train(chosen: Recipe, trial: Path) -> None:
         trial.mkdir(parents=True)
@@ -78,7 +78,7 @@ def pretend(out: Path, loss=lambda settings: settings["dropout"] + settings["lea
 
     options = {"trials": 12, "seed": 7, "resume": False, "command": COMMAND, "dataset": some("a", "b"), **options}
     command, dataset = options.pop("command"), options.pop("dataset")
-    with pytest.MonkeyPatch.context() as patch:  # what takes the time, and what another test looks at
+    with pytest.MonkeyPatch.context() as patch:  # skips what takes long and is tested elsewhere
         patch.setattr(tune_plots, "study", lambda *given: None)
         patch.setattr(keras.backend, "clear_session", lambda: None)
         patch.setattr(os, "fsync", lambda descriptor: None)
@@ -96,12 +96,12 @@ def numbers(trials) -> dict[int, tuple[dict, float | None]]:
 
 @pytest.fixture(scope="module")
 def whole(folder, tmp_path_factory) -> tuple[Path, dict]:
-    """A search that nothing interrupted."""
+    """Run a search without interruption."""
     out = tmp_path_factory.mktemp("whole") / "search"
     return out, search(folder, out)
 
 
-def test_a_search_leaves_runs_a_table_a_picture_and_the_command_of_the_best(whole, folder, tmp_path):
+def test_search_writes_runs_table_picture_and_command(whole, folder, tmp_path):
     out, found = whole
     assert {path.name for path in out.iterdir()} == {
         *(f"trial-{number}" for number in range(1, TRIALS + 1)), "study.log", "study.csv", "study.png", "best.json",
@@ -118,7 +118,7 @@ def test_a_search_leaves_runs_a_table_a_picture_and_the_command_of_the_best(whol
     chosen = recipe().with_settings(dict(args.set))
     assert chosen.settings == best["settings"] == found[best["trial"]][0]
     data = f"folder:{folder}"
-    fit(chosen, dataset_by_name(data), data, tmp_path / "best", seed=args.seed, epochs=args.epochs)
+    fit(chosen, dataset_by_name(data), data, tmp_path / "best", Options(seed=args.seed, epochs=args.epochs))
     one, other = (
         keras.models.load_model(path / "model.keras", compile=False).get_weights()
         for path in (out / f"trial-{best['trial']}", tmp_path / "best")
@@ -147,7 +147,7 @@ test_tune.search(Path(sys.argv[2]), Path(sys.argv[3]))
 
 
 @pytest.mark.slow
-def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(whole, folder, tmp_path):
+def test_killed_search_resumes_with_same_result(whole, folder, tmp_path):
     out = tmp_path / "killed"
     arguments = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(folder), str(out)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
@@ -160,7 +160,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(whole, folder, t
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole[0].iterdir())
 
 
-def test_the_seed_and_nothing_else_decides_what_is_tried(tmp_path, monkeypatch):
+def test_only_the_seed_decides_the_trials(tmp_path, monkeypatch):
     one = numbers(pretend(tmp_path / "one"))
     assert one == numbers(pretend(tmp_path / "again"))
     other = numbers(pretend(tmp_path / "other", seed=8))
@@ -169,12 +169,12 @@ def test_the_seed_and_nothing_else_decides_what_is_tried(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stopped", ["tell", "ask"])
-def test_a_search_that_was_stopped_before_or_after_a_training_tries_the_same(tmp_path, monkeypatch, stopped):
+def test_stopped_search_resumes_with_same_trials(tmp_path, monkeypatch, stopped):
     one, calls, kept = numbers(pretend(tmp_path / "one")), [], getattr(optuna.Study, stopped)
 
     def stop(*args, **options):
         calls.append(args)
-        if len(calls) == 11:  # where what was found so far has begun to count
+        if len(calls) == 11:  # when earlier trials influence the next
             raise KeyboardInterrupt
         return kept(*args, **options)
 
@@ -185,7 +185,7 @@ def test_a_search_that_was_stopped_before_or_after_a_training_tries_the_same(tmp
     assert numbers(pretend(tmp_path / "stopped", resume=True)) == one
 
 
-def test_a_trial_that_was_half_asked_for_is_asked_for_again(tmp_path):
+def test_half_drawn_trial_is_drawn_again(tmp_path):
     one = numbers(pretend(tmp_path / "one", trials=3))
     out = tmp_path / "cut"
     pretend(out, trials=2)
@@ -193,13 +193,13 @@ def test_a_trial_that_was_half_asked_for_is_asked_for_again(tmp_path):
     asked = [
         number for number, line in enumerate(lines) if b'"param_name":"filters"' in line and b'"trial_id":2' in line
     ]
-    # Up to within the third trial's second setting, and that line torn.
+    # Cut within the third trial's second setting, which leaves a torn line.
     (out / "study.log").write_bytes(b"".join(lines[: asked[0]]) + lines[asked[0]][:20])
     again = numbers(pretend(out, trials=3, resume=True))
     assert [again[1], again[2], again[4]] == [one[1], one[2], one[3]]
 
 
-def test_more_trials_go_on_from_where_a_search_ended(tmp_path):
+def test_more_trials_continue_a_finished_search(tmp_path):
     pretend(tmp_path / "two", trials=2)
     more = numbers(pretend(tmp_path / "two", trials=4, resume=True))
     assert more == numbers(pretend(tmp_path / "four", trials=4))
@@ -250,7 +250,7 @@ def test_bad_data_ends_the_search(tmp_path):
         ({"resume": True, "dataset": some("a", "c")}, "was begun with recordings"),
     ],
 )
-def test_what_cannot_go_on_gets_one_sentence(tmp_path, options, sentence):
+def test_impossible_search_resume_gives_one_sentence(tmp_path, options, sentence):
     pretend(tmp_path, trials=1)
     with pytest.raises(UsageError, match=sentence) as raised:
         pretend(tmp_path, **options)
@@ -258,13 +258,13 @@ def test_what_cannot_go_on_gets_one_sentence(tmp_path, options, sentence):
 
 
 @pytest.mark.parametrize("text", ["nonsense\n", '{"op_code":0}\n', "[]\n", '{"op_code":99,"worker_id":"x"}\n'])
-def test_what_is_no_journal_gets_one_sentence(tmp_path, text):
+def test_invalid_journal_gives_one_sentence(tmp_path, text):
     (tmp_path / "study.log").write_text(text * 2)
     with pytest.raises(MsEdgeError, match="is not the journal of a search"):
         pretend(tmp_path, resume=True)
 
 
-def test_a_folder_of_others_is_left_alone(tmp_path):
+def test_folder_with_other_files_is_unchanged(tmp_path):
     (tmp_path / "thesis.tex").touch()
     for resume in (False, True):
         with pytest.raises(UsageError, match="already holds files; give --out a new folder"):
@@ -280,7 +280,7 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
         ("colour=red", "resized_cnn has no setting 'colour'; it has learning_rate, filters, dense, dropout."),
     ],
 )
-def test_bad_settings_get_one_sentence(tmp_path, capsys, given, sentence):
+def test_bad_settings_give_one_sentence(tmp_path, capsys, given, sentence):
     arguments = ["fit", "--recipe", "resized_cnn", "--data", "folder:x", "--out", str(tmp_path / "run"), "--set", given]
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err == f"ms-train: {sentence}\n"
@@ -289,7 +289,7 @@ def test_bad_settings_get_one_sentence(tmp_path, capsys, given, sentence):
     assert "'dense' is not NAME=VALUE" in capsys.readouterr().err
 
 
-def test_a_range_reads_what_it_holds_as_what_it_is():
+def test_range_reads_values_with_their_type():
     assert repr(Range(1, 4).read("3")) == "3"
     assert repr(Range(0.0, 1.0).read("1")) == "1.0"
     assert repr(Range(choices=(0.5, 1.0)).read("1")) == "1.0"
@@ -300,7 +300,7 @@ def test_a_range_reads_what_it_holds_as_what_it_is():
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_every_recipe_builds_with_all_it_declares(name):
+def test_every_recipe_builds_with_every_setting(name):
     found = get_recipe(name)
     assert set(found.settings) == set(found.ranges)
     assert found.with_settings(found.settings).settings == found.settings
@@ -311,30 +311,30 @@ def test_every_recipe_builds_with_all_it_declares(name):
         keras.backend.clear_session()
 
 
-def test_a_run_records_its_settings_and_resumes_with_no_others(folder, tmp_path):
+def test_run_resumes_only_with_its_settings(folder, tmp_path):
     data, out = f"folder:{folder}", tmp_path / "run"
     chosen = recipe().with_settings({"filters": "8", "dense": 16})
-    fit(chosen, dataset_by_name(data), data, out, epochs=1)
+    fit(chosen, dataset_by_name(data), data, out, Options(epochs=1))
     assert json.loads((out / "run.json").read_text())["settings"] == {
         "learning_rate": 1e-3, "filters": 8, "dense": 16, "dropout": 0.5,
     }  # fmt: skip
     (out / "metrics.json").unlink()
     with pytest.raises(UsageError, match=r"was begun with settings .*'filters': 8.*, not .*'filters': 32"):
-        fit(recipe(), dataset_by_name(data), data, out, epochs=1, resume=True)
+        fit(recipe(), dataset_by_name(data), data, out, Options(epochs=1, resume=True))
 
 
 @pytest.mark.parametrize("losses", [(0.5,), (None, 20.0, *(0.1 * n for n in range(1, 11)))])
-def test_a_picture_of_any_search_is_the_same_for_the_same_numbers(tmp_path, losses):
+def test_same_trials_give_the_same_picture(tmp_path, losses):
     of = get_recipe("mel_dscnn")  # a choice among its settings
     trials = [Trial(number, of.settings, loss, {}) for number, loss in enumerate(losses, 1)]
     importances = dict.fromkeys(of.settings, 0.2) if len(trials) >= 10 else {}
     for name in ("a.png", "b.png")[: 1 + (len(trials) == 1)]:
         tune_plots.study(trials, of, importances, tmp_path / name)
-    if len(trials) == 1:  # one is enough: drawing takes a second
+    if len(trials) == 1:  # one is sufficient, because drawing takes a second
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_the_command_prints_the_best_and_the_recipe_as_it_is(folder, tmp_path, capsys):
+def test_command_prints_best_trials_and_the_recipe(folder, tmp_path, capsys):
     out = tmp_path / "search"
     assert cli.main(
         ["tune", "--recipe", "resized_cnn", "--data", f"folder:{folder}", "--out", str(out), "--trials", "1", "--epochs", "1"]

@@ -1,4 +1,6 @@
-"""What the two development commands share: exit codes, one-sentence errors, a quiet TensorFlow."""
+"""What `ms-train` and `ms-export` share: exit codes, one-sentence errors, a quiet start of
+TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,21 @@ INTERRUPTED = 130
 
 
 def run(program: str, extras: str, command: Callable[[], int]) -> int:
-    """Call `command` and return the exit code: 0 well, 1 refused, 2 usage, 3 software is missing, 130 interrupted."""
+    """Call `command` and return the exit code: its own, or 1 error, 2 usage, 3 missing software,
+    130 interrupted.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file name the terminal's encoding lacks must not end the run
+        if isinstance(stream, io.TextIOWrapper):  # so that a file name outside the terminal's encoding can be printed
             stream.reconfigure(errors="backslashreplace")
     try:
-        # TensorFlow writes of oneDNN and missing CUDA drivers to descriptor 2 before any log level applies.
+        # TensorFlow writes messages about oneDNN and CUDA to descriptor 2 before any log level
+        # applies.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         sys.stderr.flush()
         with quiet_stderr():
-            import tensorflow  # noqa: F401  (here, so that its start-up messages are over before ours begin)
+            import tensorflow  # noqa: F401  (here, so that its start-up messages are suppressed)
         status = command()
-        sys.stdout.flush()  # here, so that a full disk is one sentence and a status
+        sys.stdout.flush()  # here, so that a full disk is reported as an error
         return status
     except ModuleNotFoundError as error:
         print(
@@ -38,7 +43,7 @@ def run(program: str, extras: str, command: Callable[[], int]) -> int:
     except MsEdgeError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return {UsageError: 2, DeviceError: 3}.get(type(error), 1)
-    except OSError as error:  # of what is written: what is read is translated where it is read
+    except OSError as error:  # from writing; errors from reading are translated where files are read
         print(f"{program}: {error.filename or 'the output'}: {reason(error)}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -47,7 +52,7 @@ def run(program: str, extras: str, command: Callable[[], int]) -> int:
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
-    """An argparse type: a whole number in a range."""
+    """Return an argparse type for whole numbers from `least` to `most`."""
 
     def parse(text: str) -> int:
         if not text.isdecimal() or not least <= int(text) <= most:
@@ -58,7 +63,7 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool, note: str = "") -> None:
-    """The options that name a dataset, the same in every command."""
+    """Add the options that name a dataset, which are the same in every command."""
     parser.add_argument(
         "--data",
         required=required,

@@ -1,4 +1,6 @@
-"""The errors of the training commands: each has a code of `ms_edge.errors.ERROR_CODES` and one sentence for a person."""
+"""The errors of the training commands: each has a code of `ms_edge.errors.ERROR_CODES` and one
+sentence for a person.
+"""
 
 from __future__ import annotations
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file in the same folder, which takes the place of `path` at the end.
+    """Yield the path of a temporary file in the same folder, which takes the place of `path` at the
+    end.
 
-    The temporary name ends as `path` does. Where anything is raised, `path` stays as it was and the temporary file
-    is removed. Raises OSError.
+    The temporary name ends as `path` does. Where anything is raised, `path` stays as it was and the
+    temporary file is removed. Raises OSError.
     """
     partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:

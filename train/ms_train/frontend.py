@@ -1,6 +1,10 @@
-"""The front end in TensorFlow: what models are trained with, and the reference the edge front end is held to."""
+"""The front end in TensorFlow: models are trained with it, and the edge front end is compared with
+it.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,16 +16,18 @@ from ms_edge.features.spec import FrontEndSpec
 
 
 def _hann_window(length: int, dtype: tf.DType) -> tf.Tensor:
-    # In float32 the foot of the window, 4e-5, is wrong by a thousandth of itself, and so is the spectrum of what it covers.
+    # In float32 the smallest values of the window, 4e-5, have a relative error of a thousandth, and
+    # so has the spectrum there.
     return tf.cast(tf.signal.hann_window(length, dtype=tf.float64), dtype)
 
 
 @keras.saving.register_keras_serializable("ms_train")
 class FrontEndLayer(keras.layers.Layer):
-    """(batch, samples) float32 -> features (batch, bins, frames) or (batch, frames, bins), by `tf.signal`.
+    """Compute features from samples with `tf.signal`.
 
-    Only the mel weights come from `ms_edge`: of the transform itself there are two implementations, held together by
-    the parity tests.
+    Samples are (batch, samples) float32; features are (batch, bins, frames) or (batch, frames,
+    bins). Only the mel weights come from `ms_edge`. The transform has two implementations, which
+    the parity tests compare.
     """
 
     def __init__(self, spec: FrontEndSpec, **kwargs: object) -> None:
@@ -30,7 +36,7 @@ class FrontEndLayer(keras.layers.Layer):
         self._mel = mel_filterbank(spec) if spec.mel else None
 
     def spectrum(self, samples: tf.Tensor) -> tf.Tensor:
-        """Amplitude or power spectrum, (batch, frames, fft_length // 2 + 1)."""
+        """Return the amplitude or power spectrum, (batch, frames, fft_length // 2 + 1)."""
         stft = tf.signal.stft(
             samples,
             frame_length=self.spec.frame_length,
@@ -42,7 +48,7 @@ class FrontEndLayer(keras.layers.Layer):
         return tf.square(amplitude) if self.spec.magnitude == "power" else amplitude
 
     def call(self, samples: tf.Tensor) -> tf.Tensor:
-        """Features, (batch, *spec.feature_shape) where samples is (batch, spec.clip_samples)."""
+        """Return features; samples of (batch, spec.clip_samples) give (batch, *spec.feature_shape)."""
         features = self.spectrum(samples)
         if self._mel is not None:
             features = tf.matmul(features, tf.constant(self._mel, features.dtype))
@@ -51,17 +57,19 @@ class FrontEndLayer(keras.layers.Layer):
         return tf.transpose(features, (0, 2, 1)) if self.spec.layout == "bins_frames" else features
 
     def get_config(self) -> dict[str, object]:
-        """What Keras stores of the layer: its spec, as JSON."""
+        """Return what Keras stores of the layer: its spec as JSON."""
         return {**super().get_config(), "spec": self.spec.to_json()}
 
     @classmethod
-    def from_config(cls, config: dict[str, object]) -> FrontEndLayer:
-        """The layer that `get_config` described."""
+    def from_config(cls, config: dict[str, Any]) -> FrontEndLayer:
+        """Return the layer that `get_config` describes."""
         return cls(**{**config, "spec": FrontEndSpec.from_json(str(config["spec"]))})
 
 
 def clip_features(layer: FrontEndLayer, clips: NDArray[np.float32], batch: int = 64) -> NDArray[np.float32]:
-    """Features of (clips, samples) float32 in batches: (clips, *feature_shape) float32."""
+    """Return the features (clips, *feature_shape) float32 of clips (clips, samples) float32,
+    computed in batches.
+    """
     out = np.empty((len(clips), *layer.spec.feature_shape), np.float32)
     for start in range(0, len(clips), batch):
         out[start : start + batch] = layer(clips[start : start + batch]).numpy()

@@ -1,4 +1,6 @@
-"""Pictures: of recordings, of what a network sees of them, of training. PNGs whose bytes are the same for the same numbers."""
+"""Pictures of recordings, of a network's input and of training: PNGs; the same numbers give the
+same bytes.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,13 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 
-WAVE_COLUMNS = 2000  # as many as a page has pixels
-PICTURE_FLOOR = 1e-3  # of the logarithm, where a spec has none
+WAVE_COLUMNS = 2000  # about the pixels in the width of a page
+PICTURE_FLOOR = 1e-3  # added before the logarithm if the spec has no floor
 MEL_TICKS_HZ = (100, 250, 500, 1000, 2000, 4000, 8000, 16_000)
 
 
 def curves(history: Mapping[str, Sequence[float]], path: Path, title: str) -> None:
-    """Loss and accuracy by epoch, training and validation, as a PNG."""
+    """Draw the loss and the accuracy of training and validation by epoch, as a PNG."""
     figure = _figure(10, 4)
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
@@ -44,29 +46,35 @@ def curves(history: Mapping[str, Sequence[float]], path: Path, title: str) -> No
 
 
 def comparison(systems: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str) -> None:
-    """A row a system, a panel a level (`clip`, `file`): each run's accuracy in [0, 1] as a dot, their mean as a bar, as a PNG."""
+    """Draw each run's accuracy in [0, 1] as a dot and the mean of a system's runs as a bar, as a
+    PNG.
+
+    Each system has a row, each level (`clip`, `file`) a panel.
+    """
     levels = list(next(iter(systems.values())))
     figure = _figure(11, 1.8 + 0.5 * len(systems))
     for axes, level in zip(figure.subplots(1, len(levels), sharey=True, squeeze=False)[0], levels, strict=True):
         for row, values in enumerate(found[level] for found in systems.values()):
             percent = 100 * np.array(values)
-            # Runs of equal accuracy would hide one another.
+            # Runs of equal accuracy are drawn beside each other.
             places = row + 0.16 * (np.arange(len(percent)) - (len(percent) - 1) / 2)
             runs = axes.plot(percent, places, "o", markersize=5, alpha=0.7, color="C0")
             mean = axes.plot([percent.mean()] * 2, [row - 0.42, row + 0.42], color="C3")
         axes.set_yticks(range(len(systems)), list(systems), parse_math=False)
         axes.set_xlabel(f"{'clips' if level == 'clip' else 'recordings'} right in %")
         axes.grid(alpha=0.3, axis="x")
-    axes.invert_yaxis()  # shared: the best at the top
+    axes.invert_yaxis()  # shared axis: the best system is at the top
     figure.legend([*runs, *mean], ["a run", "mean"], loc="outside lower center", ncols=2)
     figure.suptitle(title, parse_math=False)
     _save(figure, path)
 
 
 def recording(samples: Float32, spec: FrontEndSpec, network: str, path: Path, title: str) -> None:
-    """A page of one recording: waveform, linear and logarithmic spectrogram, mel bands where the spec has them.
+    """Draw a page of one recording: waveform, linear and logarithmic spectrogram, and mel bands if
+    the spec has them.
 
-    `samples` (n,) float32 at the spec's rate, at least one frame of them; the picture that `network` is given says so.
+    `samples` (n,) float32 are at the spec's rate and hold at least one frame. The title of the
+    picture that is the input of `network` says so.
     """
     front_end = FrontEnd(spec)
     floor = np.float32(spec.log_floor or PICTURE_FLOOR)
@@ -80,7 +88,7 @@ def recording(samples: Float32, spec: FrontEndSpec, network: str, path: Path, ti
     seen = 2 if spec.mel else int(spec.log_floor is not None)
 
     figure = _figure(12, 2.2 + 2.6 * len(pictures))
-    # Colour bars in a column of their own, so that all time axes are of one length.
+    # The colour bars have a column of their own, so that all time axes have the same length.
     grid = figure.subplots(
         1 + len(pictures), 2, width_ratios=(60, 1), height_ratios=(2, *[3] * len(pictures)), squeeze=False
     )
@@ -98,7 +106,9 @@ def recording(samples: Float32, spec: FrontEndSpec, network: str, path: Path, ti
 
 
 def panels(rows: Sequence[Sequence[tuple[str, Float32]]], spec: FrontEndSpec, path: Path, title: str) -> None:
-    """Spectrograms side by side as a PNG: one row a class, each cell a title and a clip (clip_samples,) float32."""
+    """Draw spectrograms side by side as a PNG: a row for each class, a title and a clip
+    (clip_samples,) float32 for each cell.
+    """
     columns = max(map(len, rows))
     figure = _figure(1 + 3.4 * columns, 0.8 + 2.6 * len(rows))
     grid = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
@@ -121,7 +131,7 @@ def panels(rows: Sequence[Sequence[tuple[str, Float32]]], spec: FrontEndSpec, pa
 
 
 def above_each_other(pictures: Mapping[str, Float32], spec: FrontEndSpec, path: Path, title: str) -> None:
-    """Features of one length, by name, one above the other as a PNG: before and after."""
+    """Draw features of the same length one above the other, with their names, as a PNG."""
     figure = _figure(12, 0.8 + 2.8 * len(pictures))
     grid = figure.subplots(len(pictures), 1, squeeze=False, sharex=True)[:, 0]
     views, shown = [], []
@@ -138,7 +148,9 @@ def above_each_other(pictures: Mapping[str, Float32], spec: FrontEndSpec, path: 
 
 
 def view(features: Float32, spec: FrontEndSpec) -> tuple[Float32, str]:
-    """Features in the spec's layout as a picture (bins, frames), logarithmic in any case, and what its colours mean."""
+    """Return features in the spec's layout as a logarithmic picture (bins, frames), and the unit of
+    its colours.
+    """
     values = features if spec.layout == "bins_frames" else features.T
     if spec.log_floor is None:
         values = np.log(values + np.float32(PICTURE_FLOOR))
@@ -147,7 +159,9 @@ def view(features: Float32, spec: FrontEndSpec) -> tuple[Float32, str]:
 
 
 def waveform(axes: Axes, samples: Float32, sample_rate_hz: int) -> None:
-    """The least and the greatest sample of every column, so that no peak of a long recording is lost."""
+    """Draw the smallest and the largest sample of every column, so that every peak of a long
+    recording is visible.
+    """
     columns = min(WAVE_COLUMNS, len(samples))
     starts = np.arange(columns) * len(samples) // columns
     time_s = starts / sample_rate_hz
@@ -164,8 +178,11 @@ def waveform(axes: Axes, samples: Float32, sample_rate_hz: int) -> None:
 
 
 def spectrogram(axes: Axes, values: Float32, spec: FrontEndSpec, mel: MelSpec | None) -> AxesImage:
-    """Values (bins, frames) over seconds and Hz; with `mel`, the bins are its bands and the axis is even in mel."""
-    # A frame stands at the middle of what the transform sees of it: of a cropped one, its first fft_length samples.
+    """Draw values (bins, frames) over seconds and Hz; with `mel`, the bins are its bands and the
+    axis is linear in mel.
+    """
+    # A frame is drawn at the middle of the samples that are transformed: the first fft_length if it
+    # is cropped.
     seen = min(spec.frame_length, spec.fft_length)
     first_s = (seen - spec.frame_step) / 2 / spec.sample_rate_hz
     last_s = first_s + values.shape[1] * spec.frame_step / spec.sample_rate_hz
@@ -173,7 +190,7 @@ def spectrogram(axes: Axes, values: Float32, spec: FrontEndSpec, mel: MelSpec | 
         low, high = _mel(mel.low_hz), _mel(mel.high_hz)
         half_band = (
             (high - low) / (mel.bands + 1) / 2
-        )  # the outermost bands' middles lie a band within the two frequencies
+        )  # the centres of the outermost bands are one band inside the two frequencies
         low, high = low + half_band, high - half_band
         ticks = [hz for hz in MEL_TICKS_HZ if mel.low_hz <= hz <= mel.high_hz]
         axes.set_ylabel("Hz (mel scale)")
@@ -202,7 +219,9 @@ def _one_scale(images: Sequence[AxesImage], views: Sequence[Float32]) -> None:
 
 
 def printable(name: str, longest: int = 100) -> str:
-    """A file's name as matplotlib can draw it: its end, if it is long; what is no Unicode is escaped."""
+    """Return a file's name as matplotlib can draw it: only the end if it is long, invalid Unicode
+    escaped.
+    """
     text = name.encode("utf-8", "backslashreplace").decode()
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= longest else f"…{text[1 - longest :]}"
@@ -216,5 +235,5 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box for a letter the font has not
-        figure.savefig(path, dpi=120, metadata={"Software": None})  # no version of matplotlib in the bytes
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # matplotlib draws a box for a missing letter
+        figure.savefig(path, dpi=120, metadata={"Software": None})  # which would contain matplotlib's version

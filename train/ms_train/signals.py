@@ -1,4 +1,4 @@
-"""Levels, mixtures and synthetic noise: what all of this package uses."""
+"""Levels, mixtures and synthetic noise, which all packages of `ms_train` use."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ class Audio(Protocol):
 
 
 def rms(samples: Float32) -> float:
-    """Root mean square, never quite 0."""
-    # Not np.dot: BLAS adds in another order for another number of threads.
+    """Return the root mean square, always greater than 0."""
+    # np.dot would add in an order that depends on the number of threads of BLAS.
     return float(np.sqrt(np.einsum("i,i->", samples, samples) / len(samples) + 1e-12))
 
 
 def mix(loud: Float32, quiet: Float32, difference_db: float) -> Float32:
-    """Sum of two signals, the second `difference_db` below the first, at the level of the first."""
+    """Return the sum of two signals: the first at its level, and the second `difference_db` below
+    the first.
+    """
     return loud + quiet * np.float32(rms(loud) / rms(quiet) * 10 ** (-difference_db / 20))
 
 
 def loudness(samples: Float32, sample_rate_hz: int) -> float:
-    """Level in dB by A-weighted power (IEC 61672-1), which rates rumble as the ear does; at least -120 dB."""
+    """Return the A-weighted level in dB (IEC 61672-1), which rates rumble as the ear does, at least
+    -120 dB.
+    """
     spectrum = np.abs(rfft(samples))
     weighted = float(np.sum(spectrum * spectrum * _a_weights(len(samples), sample_rate_hz))) * 2 / len(samples) ** 2
     return 10 * float(np.log10(weighted + 1e-12))
@@ -50,15 +54,18 @@ def _a_weights(length: int, sample_rate_hz: int) -> Float32:
 
 
 def convolve(samples: Float32, response: Float32) -> Float32:
-    """Samples (n,) through a response (m,), by FFT: the first n samples of the convolution."""
+    """Convolve samples (n,) with a response (m,) by FFT, and return the first n samples."""
     size = next_fast_len(len(samples) + len(response) - 1, real=True)
     wet: Float32 = irfft(rfft(samples, size) * rfft(response, size), size)[: len(samples)]
     return wet
 
 
 def coloured_noise(length: int, rng: Rng) -> Float32:
-    """Gaussian noise whose spectrum falls by a random 0 (white) to 9 dB (beyond brown) an octave, at -20 dB RMS."""
-    # A Gaussian spectrum is the spectrum of Gaussian noise; 0 Hz has none. A length that transforms fast is cut to the one asked for.
+    """Return Gaussian noise at -20 dB RMS whose spectrum falls by a random 0 (white) to 9 dB per
+    octave (beyond brown).
+    """
+    # The spectrum of Gaussian noise is Gaussian; the bin at 0 Hz is set to 0. The noise is made
+    # with a length that transforms fast, and cut.
     size = next_fast_len(length, real=True)
     spectrum = rng.standard_normal(2 * (size // 2 + 1), np.float32).view(np.complex64)
     spectrum[1:] *= np.exp(np.float32(-rng.uniform(0, 1.5)) * np.log(np.arange(1, len(spectrum), dtype=np.float32)))
@@ -68,10 +75,12 @@ def coloured_noise(length: int, rng: Rng) -> Float32:
 
 
 def bursts(length: int, rng: Rng) -> Float32:
-    """Synthetic knocks, hisses and gusts: coloured noise in one to twelve strokes with a decay each, at -20 dB RMS."""
+    """Return synthetic knocks, hisses and gusts: coloured noise in one to twelve decaying strokes,
+    at -20 dB RMS.
+    """
     envelope = np.full(length, rng.uniform(0, 0.05), np.float32)
     for _ in range(rng.integers(1, 13)):
-        start, decay = rng.integers(length), length * 10 ** rng.uniform(-2.5, -0.3)
+        start, decay = int(rng.integers(length)), length * 10 ** rng.uniform(-2.5, -0.3)
         rise = min(start, int(decay * rng.uniform(0, 0.5)))
         level = np.float32(rng.uniform(0.1, 1))
         envelope[start:] += level * np.exp(-np.arange(length - start, dtype=np.float32) / np.float32(decay))
@@ -81,13 +90,16 @@ def bursts(length: int, rng: Rng) -> Float32:
 
 
 def noise(colour: str, length: int, rng: Rng) -> Float32:
-    """Gaussian noise (length,) float32 of RMS 1: `white`, or `pink`, whose power falls by 3 dB an octave."""
+    """Return Gaussian noise (length,) float32 of RMS 1: `white`, or `pink`, whose power falls by 3
+    dB per octave.
+    """
     spectrum = np.fft.rfft(rng.standard_normal(length))
     if colour == "pink":
         spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
         spectrum[0] = 0
     samples = np.fft.irfft(spectrum, length)
-    return (samples / np.sqrt(np.mean(samples**2))).astype(np.float32)
+    scaled: Float32 = (samples / np.sqrt(np.mean(samples**2))).astype(np.float32)
+    return scaled
 
 
 def with_noise(samples: Float32, colour: str, snr_db: float, rng: Rng) -> Float32:

@@ -212,4 +212,4 @@ def require_plausible(name: str, sample_rate_hz: int, channels: int) -> None:
             f"{name}: the sample rate must be {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,} Hz, not {sample_rate_hz:,} Hz.",
         )
     if not 1 <= channels <= MAX_CHANNELS:
-        raise AudioError("bad-channels", f"{name}: there must be 1 to {MAX_CHANNELS} channels, not {channels}.")
+        raise AudioError("bad-channels", f"{name}: has {channels} channels, but 1 to {MAX_CHANNELS} are supported.")

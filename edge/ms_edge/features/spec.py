@@ -95,21 +95,23 @@ class FrontEndSpec:
                 f"log_floor must be {MIN_LOG_FLOOR:g} to {MAX_LOG_FLOOR:g} or null, not {self.log_floor!r}",
             )
         if self.mel is not None:
-            mel = self.mel
-            _require(
-                _is_int(mel.bands) and 1 <= mel.bands <= MAX_BANDS,
-                f"mel.bands must be 1 to {MAX_BANDS}, not {mel.bands!r}",
-            )
-            _require(
-                _is_real(mel.low_hz)
-                and _is_real(mel.high_hz)
-                and 0 <= mel.low_hz <= mel.high_hz - 1 <= self.sample_rate_hz / 2 - 1,
-                f"mel needs 0 <= low_hz, low_hz + 1 <= high_hz <= {self.sample_rate_hz / 2}, not {mel.low_hz!r} and {mel.high_hz!r}",
-            )
-            _require(
-                max(self.frames(self.clip_samples), self.fft_length // 2 + 1) * mel.bands <= MAX_VALUES,
-                f"the mel bands of one clip, and their weights, may have at most {MAX_VALUES:,} values; use fewer bands",
-            )
+            self._check_mel(self.mel)
+
+    def _check_mel(self, mel: MelSpec) -> None:
+        _require(
+            _is_int(mel.bands) and 1 <= mel.bands <= MAX_BANDS,
+            f"mel.bands must be 1 to {MAX_BANDS}, not {mel.bands!r}",
+        )
+        _require(
+            _is_real(mel.low_hz)
+            and _is_real(mel.high_hz)
+            and 0 <= mel.low_hz <= mel.high_hz - 1 <= self.sample_rate_hz / 2 - 1,
+            f"mel needs 0 <= low_hz, low_hz + 1 <= high_hz <= {self.sample_rate_hz / 2}, not {mel.low_hz!r} and {mel.high_hz!r}",
+        )
+        _require(
+            max(self.frames(self.clip_samples), self.fft_length // 2 + 1) * mel.bands <= MAX_VALUES,
+            f"the mel bands of one clip, and their weights, may have at most {MAX_VALUES:,} values; use fewer bands",
+        )
 
     @property
     def clip_samples(self) -> int:

@@ -1,10 +1,11 @@
-"""Augmentations by name, and chains of them: what recipes and `ms-train show --augment` choose from.
+"""Augmentations by name, and chains of them, for recipes and `ms-train show --augment`.
 
-Each takes samples (n,) float32 in [-1, 1], a random generator and the rate in Hz, and returns (n,) float32: the same for the same
-generator, never louder than full scale. What it draws lies in a range that a keyword gives in physical units.
+Each takes samples (n,) float32 in [-1, 1], a random generator and the sample rate in Hz, and
+returns (n,) float32 within full scale. The same state of the generator gives the same result.
+Random parameters are drawn from ranges in physical units, which are keyword arguments.
 
-They are written here, on SciPy, soxr and libsndfile, since audiomentations 0.43 wants soxr below 1, where the runtime uses 1.1, and brings
-librosa, numba and scikit-learn into an environment that needs none of them.
+They use SciPy, soxr and libsndfile. audiomentations 0.43 is not used, because it needs soxr below 1
+while the runtime uses 1.1, and because it depends on librosa, numba and scikit-learn.
 """
 
 from __future__ import annotations
@@ -26,18 +27,24 @@ from ms_train.signals import Augment, Range, Rng, coloured_noise, mix, rms
 
 
 def gain(samples: Float32, rng: Rng, sample_rate_hz: int, *, gain_db: Range = (-20.0, 6.0)) -> Float32:
-    """Louder or quieter; what exceeds full scale is clipped, as a converter does."""
+    """Change the level; samples beyond full scale are clipped, as in a converter."""
     return np.clip(samples * np.float32(10 ** (rng.uniform(*gain_db) / 20)), -1, 1)
 
 
 def noise(samples: Float32, rng: Rng, sample_rate_hz: int, *, snr_db: Range = (3.0, 30.0)) -> Float32:
-    """Coloured Gaussian noise added (`ms_train.signals.coloured_noise`), so many dB of RMS over the clip below it."""
+    """Add coloured Gaussian noise (`ms_train.signals.coloured_noise`), `snr_db` below the clip's
+    RMS.
+    """
     return _within_full_scale(mix(samples, coloured_noise(len(samples), rng), rng.uniform(*snr_db)))
 
 
 def telephone(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
-    """The band of analogue telephony, 300-3,400 Hz (ITU-T G.712): flat within 350-3,350 Hz, nothing outside, no delay."""
-    size = next_fast_len(len(samples) + sample_rate_hz // 10, real=True)  # room for the filter to ring
+    """Limit to the band of analogue telephony, 300-3,400 Hz (ITU-T G.712): flat within 350-3,350
+    Hz, without delay.
+    """
+    size = next_fast_len(
+        len(samples) + sample_rate_hz // 10, real=True
+    )  # padding, for the impulse response of the filter
     hz = np.linspace(0, sample_rate_hz / 2, size // 2 + 1, dtype=np.float32)
     inside = np.clip(np.minimum(hz - 300, 3400 - hz) / 50, 0, 1)
     response = 0.5 - 0.5 * np.cos(np.pi * inside)
@@ -52,9 +59,11 @@ def reverberation(
     decay_s: Range = (0.2, 1.0),
     direct_to_reverberant_db: Range = (-3.0, 12.0),
 ) -> Float32:
-    """A room: the sound and, from it on, Gaussian noise that falls by 60 dB in `decay_s`, at the level the sound had.
+    """Add reverberation: the sound is convolved with an impulse and Gaussian noise that decays by
+    60 dB in `decay_s`.
 
-    The statistical model of late reverberation (Polack 1988; Moorer 1979): no room's shape, no early echoes.
+    The level of the sound is kept. This is the statistical model of late reverberation (Polack
+    1988; Moorer 1979), without the shape of a room and without early echoes.
     """
     seconds = rng.uniform(*decay_s)
     time_s = np.arange(1, max(2, int(seconds * sample_rate_hz)), dtype=np.float32) / sample_rate_hz
@@ -67,13 +76,16 @@ def reverberation(
 
 
 def speed(samples: Float32, rng: Rng, sample_rate_hz: int, *, factor: Range = (0.9, 1.1)) -> Float32:
-    """Played at another speed, so that pitch and tempo change by one factor (Ko et al. 2015); cut or repeated to its old length."""
+    """Change pitch and tempo by one factor (Ko et al.
+
+    2015); the result is cut or repeated to the original length.
+    """
     played = soxr.resample(samples, sample_rate_hz * rng.uniform(*factor), sample_rate_hz)
     return _within_full_scale(np.resize(played, len(samples)))
 
 
 def _within_full_scale(samples: Float32) -> Float32:
-    """Scaled down as a whole where its peak is over 1: clipping would be another augmentation."""
+    """Scale samples down if their peak is over 1, because clipping would be another augmentation."""
     return (samples / max(1.0, float(np.abs(samples).max()))).astype(np.float32)
 
 
@@ -101,12 +113,14 @@ MASKS: dict[str, Mask] = {function.__name__: function for function in (masks.tim
 
 @dataclass(frozen=True)
 class Chain:
-    """Augmentations one after the other, each with its probability: an `Augment` of samples, and of features where it names masks."""
+    """Augmentations of samples and masks of features, applied one after the other, each with its
+    probability.
+    """
 
     steps: tuple[tuple[str, float], ...]
 
     def __call__(self, samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
-        """Samples (n,) float32 through the steps that are no masks."""
+        """Apply all steps but the masks to samples (n,) float32."""
         for name, probability in self.steps:
             if name in AUGMENTATIONS and rng.random() < probability:
                 samples = AUGMENTATIONS[name](samples, rng, sample_rate_hz)
@@ -114,11 +128,11 @@ class Chain:
 
     @property
     def masks(self) -> tuple[str, ...]:
-        """The steps that are masks."""
+        """The names of the steps that are masks."""
         return tuple(name for name, _ in self.steps if name in MASKS)
 
     def on_features(self, features: Float32, rng: Rng, spec: FrontEndSpec) -> Float32:
-        """Features of one clip, spec.feature_shape float32, through the masks."""
+        """Apply the masks to the features of one clip, spec.feature_shape float32."""
         for name, probability in self.steps:
             if name in MASKS and rng.random() < probability:
                 features = MASKS[name](features, rng, spec)
@@ -129,7 +143,9 @@ class Chain:
 
 
 def chain(*steps: str | tuple[str, float]) -> Chain:
-    """A chain of augmentations by name, always or with a probability, in the order given. Raises UsageError for what cannot be.
+    """Return a chain of augmentations by name, each always or with a probability.
+
+    Raises UsageError for invalid steps.
 
     >>> print(chain(("reverberation", 0.2), ("noise", 0.3), "gain"))
     reverberation 0.2, noise 0.3, gain 1
@@ -143,7 +159,9 @@ def chain(*steps: str | tuple[str, float]) -> Chain:
 
 
 def parse_chain(texts: Sequence[str]) -> Chain:
-    """The chain that `NAME` or `NAME:PROBABILITY` of the command line make; `none` alone is the empty one. Raises UsageError.
+    """Return the chain of texts `NAME` or `NAME:PROBABILITY`; a single `none` is the empty chain.
+
+    Raises UsageError.
 
     >>> print(parse_chain(["noise:0.3", "gain"]))
     noise 0.3, gain 1
@@ -164,6 +182,6 @@ def parse_chain(texts: Sequence[str]) -> Chain:
 
 
 def require_known(name: str) -> None:
-    """Raise UsageError, naming those there are, where there is no augmentation of that name."""
+    """Raise UsageError, with the known names, if there is no augmentation of that name."""
     if name not in AUGMENTATIONS and name not in MASKS:
         raise UsageError(f"There is no augmentation {name!r}; there are {', '.join([*AUGMENTATIONS, *MASKS])}.")

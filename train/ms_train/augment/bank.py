@@ -1,13 +1,15 @@
-"""Rendered windows on disk: what is costly is done once, by several processes, and used for many epochs.
+"""Rendered windows on disk: several processes render them once, and many epochs use them.
 
-FOLDER/bank-DIGEST/LENGTH.spectra.f16 (windows, frames, bins), LENGTH.peaks.f32 (windows, 2), LENGTH.targets.f32 (windows, labels),
-LENGTH.done (a byte a chunk)
+FOLDER/bank-DIGEST/LENGTH.spectra.f16 (windows, frames, bins), LENGTH.peaks.f32 (windows, 2),
+LENGTH.targets.f32 (windows, labels), LENGTH.done (a byte for each chunk)
 
-A window is stored as its spectrum (or mel bands) before the logarithm, where a gain is still a factor: a use transforms no samples,
-and 48 mel bands fill a seventh of the room of their samples. It is some frames longer than it is used (SLACK_S), and scaled to its
-own peak; beside it stand the peaks of its samples and of its spectrum. The name is the digest of everything that
-decides the windows, the text of what renders them included, so that no bank is ever out of date. A bank that was interrupted is
-finished where it was left; two processes may write the same bank, since they write the same.
+A window is stored as its spectrum (or mel bands) before the logarithm, where a gain is a factor.
+Using it needs no transform, and 48 mel bands take a seventh of the space of the samples. A stored
+window is some frames longer than a used one (SLACK_S) and is scaled to its own peak; the peaks of
+its samples and of its spectrum are stored too. The folder's name is the digest of everything that
+decides the windows, including the source code that renders them, so that a bank is never out of
+date. An interrupted bank is completed by the next training. Two processes may write the same bank,
+because they write the same bytes.
 """
 
 from __future__ import annotations
@@ -42,18 +44,20 @@ from ms_train.datasets import activity
 from ms_train.errors import RunError
 from ms_train.signals import Augment, Rng
 
-SLACK_S = 0.1  # by which a use may shift a window
-GAIN_DB = (-6.0, 6.0)  # of a use
+SLACK_S = 0.1  # largest shift of a window when it is used
+GAIN_DB = (-6.0, 6.0)  # random gain of a window when it is used
 CHUNK_S = 256.0  # of windows in a chunk
-PARALLEL_S = 2000.0  # of windows, from which on other processes are worth their start
+PARALLEL_S = 2000.0  # of windows; with less, starting other processes takes longer than it saves
 NAMES = ("spectra.f16", "peaks.f32", "targets.f32", "done")
-Chunk = tuple[int, int, int, int]  # windows that are rendered at once: length in samples, number, first window and end
+Chunk = tuple[int, int, int, int]  # of windows: length in samples, number, first window and end
 LIBRARIES = ("numpy", "scipy", "soxr", "soundfile")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a bank holds: `counts` windows by their length in samples, of `scenes` through `augment`."""
+    """The content of a bank: windows of `scenes`, augmented by `augment`; `counts` by their length
+    in samples.
+    """
 
     scenes: Scenes
     augment: Augment
@@ -62,35 +66,39 @@ class Plan:
 
     @property
     def spec(self) -> FrontEndSpec:
-        """What features are made by."""
+        """The front end of the features."""
         return self.scenes.pool.spec
 
     @property
     def slack_frames(self) -> int:
-        """Frames by which stored windows are longer than used ones."""
+        """The number of frames by which stored windows are longer than used ones."""
         return 0 if self.scenes.pool.apart else round(SLACK_S * self.spec.sample_rate_hz / self.spec.frame_step)
 
     @property
     def slack(self) -> int:
-        """The same in samples."""
+        """The number of samples by which stored windows are longer than used ones."""
         return self.slack_frames * self.spec.frame_step
 
     def chunks(self) -> Iterator[Chunk]:
-        """All of them, length by length."""
+        """Yield all chunks, length by length."""
         for length, count in self.counts.items():
             size = max(1, int(CHUNK_S * self.spec.sample_rate_hz / length))
             for number, first in enumerate(range(0, count, size)):
                 yield length, number, first, min(count, first + size)
 
     def render(self, chunk: Chunk) -> tuple[Float32, Float32]:
-        """The windows (end - first, length + slack) of a chunk and their targets: they follow from the seed and its number."""
+        """Return the windows (end - first, length + slack) of a chunk and their targets, which
+        follow from seed and number.
+        """
         length, number, first, end = chunk
         rng = np.random.default_rng([self.seed, length, number])
         return random_batch(self.scenes, self.augment, length + self.slack, end - first, rng, self.slack)
 
 
 def digest(facts: Mapping[str, Any]) -> str:
-    """SHA-256 of what decides a bank: facts about the data (JSON values), the text of what renders, and its libraries."""
+    """Return the SHA-256 of what decides a bank: facts about the data (JSON values), source code,
+    and library versions.
+    """
     code = sorted(Path(__file__).parent.glob("*.py"))
     code += [Path(module.__file__) for module in (activity, signals, frontend)]
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -101,10 +109,10 @@ def digest(facts: Mapping[str, Any]) -> str:
 
 
 class Bank:
-    """The windows of a plan, rendered where they are not there yet: in `folder`, or without one in a nameless file under `other`.
+    """The windows of a plan in `folder`; missing ones are rendered.
 
-    The second also where the folder cannot be written; then one process renders. Raises RunError(`no-room`) where the disk is
-    too full.
+    Without a folder, or if it cannot be written, one process renders them into an unnamed file
+    under `other`. Raises RunError(`no-room`) if the disk is too full.
     """
 
     def __init__(self, folder: Path | None, plan: Plan, other: Path, processes: int | None = None) -> None:
@@ -134,7 +142,7 @@ class Bank:
         return {f"{length}.{name}": kind for name, kind in zip(NAMES, kinds, strict=True)}
 
     def _stored(self, length: int) -> tuple[int, int]:
-        """Frames and bins of a stored window."""
+        """Return the frames and bins of a stored window."""
         return self.plan.spec.frames(length) + self.plan.slack_frames, self.plan.spec.bins
 
     def _fill(self, processes: int) -> None:
@@ -148,7 +156,7 @@ class Bank:
                     _render(self.plan, self._store, chunk)
                     bar.update(chunk[3] - chunk[2])
                 return
-            context = multiprocessing.get_context("spawn")  # a fork of TensorFlow's threads may hang
+            context = multiprocessing.get_context("spawn")  # a forked process may hang because of TensorFlow's threads
             with ProcessPoolExecutor(processes, context, _begin, (self.plan, self._store)) as pool:
                 jobs = {pool.submit(_work, chunk): chunk for chunk in todo}
                 try:
@@ -160,9 +168,10 @@ class Bank:
                     raise
 
     def features(self, length: int, rows: Sequence[int] | NDArray[np.int64], rng: Rng) -> tuple[Float32, Float32]:
-        """Features (n, frames, bins), or (n, bins, frames), float32 of windows by their numbers; their targets.
+        """Return features (n, frames, bins), or (n, bins, frames), float32 of windows by their
+        numbers, and their targets.
 
-        Each is shifted by some frames, and at a level, by chance; never so loud that its samples would be clipped.
+        Each window gets a random shift and a random gain, which never clips its samples.
         """
         stored, peaks, targets, _ = self._maps[length]
         spec, frames = self.plan.spec, self.plan.spec.frames(length)
@@ -177,7 +186,7 @@ class Bank:
         return out.swapaxes(1, 2) if spec.layout == "bins_frames" else out, np.array(targets[rows])
 
 
-_given: tuple[Plan, Store]  # of a process that renders
+_given: tuple[Plan, Store]  # set in each rendering process
 
 
 def _begin(plan: Plan, store: Store) -> None:
@@ -191,7 +200,7 @@ def _work(chunk: Chunk) -> None:
 
 
 def _render(plan: Plan, store: Store, chunk: Chunk) -> None:
-    """Render a chunk and write it; what says that it is there is written last."""
+    """Render a chunk and write it; the mark that it is complete is written last."""
     length, number, first, _ = chunk
     windows, targets = plan.render(chunk)
     front_end = FrontEnd(replace(plan.spec, log_floor=None, layout="frames_bins"))

@@ -1,4 +1,4 @@
-"""What microphones, lines and converters do to any sound, whatever its class."""
+"""Simulate microphones, lines and converters, in the same way for every class."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ LEVEL_DB = (-45.0, -12.0)  # of full scale, RMS
 
 
 def channel(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
-    """Samples (n,) float32 through a random line: (n,) float32 in [-1, 1].
+    """Pass samples (n,) float32 through a random line; return (n,) float32 in [-1, 1].
 
-    By chance each: a tilted and waved frequency response, a band limit, an offset, 8-bit quantisation (linear or mu-law); always
-    a level from -45 to -12 dB RMS. Both classes get the same, so that neither bandwidth nor loudness nor quantisation says which
-    it is. Rooms and noise come before (`ms_train.augment.scenes`).
+    Each of these has its own probability: a tilted and waved frequency response, a band limit, an
+    offset, 8-bit quantisation (linear or mu-law). The level is always from -45 to -12 dB RMS. All
+    classes are treated alike, so that bandwidth, loudness and quantisation do not identify a class.
+    Rooms and noise are applied before (`ms_train.augment.scenes`).
     """
     length = len(samples)
     spectrum = rfft(samples)

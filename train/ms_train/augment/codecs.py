@@ -1,8 +1,9 @@
-"""Codecs as augmentation: what libsndfile can encode, encoded and decoded again in memory.
+"""Codecs as augmentation: samples are encoded and decoded in memory by libsndfile.
 
-The telephone's and the radio's codecs run at the rate they have there, 8 kHz; the others at the audio's own, or at the nearest above it
-that they know. What comes back has its length and its place in time: libsndfile takes the delays of Vorbis and Opus off, and of MP3
-where the encoder could write it down; where it could not (at low bit rates), it is taken off here.
+The codecs of telephony and radio run at 8 kHz. The others run at the audio's own rate, or at the
+next higher rate that they support. The result has the same length and no delay: libsndfile removes
+the delay of Vorbis and Opus, and that of MP3 if the encoder wrote it down. At low bit rates it does
+not, and the delay is removed here.
 """
 
 from __future__ import annotations
@@ -20,27 +21,29 @@ from ms_train.signals import Range, Rng
 TELEPHONE_HZ = (8_000,)
 MP3_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 OPUS_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
-MP3_DELAY = 576 + 529  # samples: LAME's own, and that of the decoder's filter bank
+MP3_DELAY = 576 + 529  # samples: the delays of LAME and of the decoder's filter bank
 BLOCK = 1 << 16  # a long Ogg written in one call overflows libsndfile's stack
 
 
 def mp3(samples: Float32, rng: Rng, sample_rate_hz: int, *, level: Range = (0.3, 0.99)) -> Float32:
-    """MPEG layer III by LAME at a constant bit rate; the level of compression goes from 0 (160 kb/s at 16 kHz) to 0.99 (8 kb/s)."""
+    """MPEG layer III by LAME at a constant bit rate; compression level 0 is 160 kb/s at 16 kHz,
+    0.99 is 8 kb/s.
+    """
     return coded(samples, sample_rate_hz, "MP3", "MPEG_LAYER_III", MP3_HZ, rng.uniform(*level))
 
 
 def vorbis(samples: Float32, rng: Rng, sample_rate_hz: int, *, level: Range = (0.3, 1.0)) -> Float32:
-    """Ogg Vorbis by libvorbis; the level of compression goes from 0 (quality 10) to 1 (quality 0)."""
+    """Ogg Vorbis by libvorbis; compression level 0 is quality 10, level 1 is quality 0."""
     return coded(samples, sample_rate_hz, "OGG", "VORBIS", (), rng.uniform(*level))
 
 
 def opus(samples: Float32, rng: Rng, sample_rate_hz: int, *, level: Range = (0.8, 1.0)) -> Float32:
-    """Opus (RFC 6716) by libopus; the level of compression goes from 0 (256 kb/s) to 1 (6 kb/s)."""
+    """Opus (RFC 6716) by libopus; compression level 0 is 256 kb/s, level 1 is 6 kb/s."""
     return coded(samples, sample_rate_hz, "OGG", "OPUS", OPUS_HZ, rng.uniform(*level))
 
 
 def gsm(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
-    """GSM 06.10 full rate: a mobile telephone of the nineties, 13 kb/s at 8 kHz."""
+    """GSM 06.10 full rate, 13 kb/s at 8 kHz: mobile telephones of the nineties."""
     return coded(samples, sample_rate_hz, "WAV", "GSM610", TELEPHONE_HZ)
 
 
@@ -60,7 +63,7 @@ def ima_adpcm(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
 
 
 def codec(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
-    """Any one of the above."""
+    """Apply a random codec of those above."""
     each = (mp3, vorbis, opus, gsm, mu_law, a_law, ima_adpcm)
     return each[rng.integers(len(each))](samples, rng, sample_rate_hz)
 
@@ -73,9 +76,10 @@ def coded(
     rates_hz: Sequence[int],
     level: float | None = None,
 ) -> Float32:
-    """Samples (n,) float32 through a codec in libsndfile's names: (n,) float32 in [-1, 1], at the time they were.
+    """Encode and decode samples (n,) float32; return (n,) float32 in [-1, 1], without delay.
 
-    `rates_hz` are the rates the codec knows (none: any), `level` how hard it compresses, 0 to 1, where it can.
+    `container` and `subtype` are libsndfile's names. `rates_hz` are the rates that the codec
+    supports (empty: any). `level` is the compression level from 0 to 1, for codecs that have one.
     """
     rate_hz = next((rate for rate in rates_hz if rate >= sample_rate_hz), rates_hz[-1]) if rates_hz else sample_rate_hz
     sent = samples if rate_hz == sample_rate_hz else soxr.resample(samples, sample_rate_hz, rate_hz)

@@ -1,4 +1,4 @@
-"""Compression, limiting and ducking, as broadcasters use them."""
+"""Compression, limiting and ducking, as used in broadcasting."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ ATTACK_S, DUCK_RELEASE_S = 0.02, (0.1, 0.6)
 
 
 def compress(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
-    """Samples (n,) through a compressor of one or three bands, and a limiter: (n,) float32 at the RMS they had.
+    """Compress samples (n,) in one or three bands, and limit them; return (n,) float32 with the
+    same RMS.
 
-    Threshold (-18 to 6 dB over a band's RMS), ratio (1.5 to 8) and release (50 to 500 ms) are drawn.
+    Threshold (-18 to 6 dB over a band's RMS), ratio (1.5 to 8) and release (50 to 500 ms) are
+    drawn.
     """
     settings = {
         "threshold_db": float(rng.uniform(-18, 6)),
@@ -34,7 +36,9 @@ def compress(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
 
 
 def duck(music: Float32, speech: Float32, depth_db: float, rng: Rng, sample_rate_hz: int) -> Float32:
-    """Music (n,) lowered by up to `depth_db` while speech (n,) sounds, and back in its pauses within 0.1 to 0.6 s."""
+    """Lower music (n,) by up to `depth_db` while speech (n,) is active; in pauses it returns within
+    0.1 to 0.6 s.
+    """
     level = _levels(speech, sample_rate_hz, STEP_S)
     share = np.clip((20 * np.log10(level / rms(speech) + 1e-6) + 20) / 15, 0, 1)
     keep = np.exp(-3 * STEP_S / rng.uniform(*DUCK_RELEASE_S))
@@ -43,14 +47,16 @@ def duck(music: Float32, speech: Float32, depth_db: float, rng: Rng, sample_rate
 
 
 def _squeeze(samples: Float32, sample_rate_hz: int, threshold_db: float, ratio: float, release_s: float) -> Float32:
-    """`threshold_db` is relative to the RMS of the samples."""
+    """Compress samples (n,); `threshold_db` is relative to their RMS."""
     level_db = 20 * np.log10(_levels(samples, sample_rate_hz, release_s) / rms(samples) + 1e-6)
     gain_db = -np.maximum(0, level_db - threshold_db) * (1 - 1 / ratio)
     return samples * _per_sample(10 ** (gain_db / 20), len(samples), sample_rate_hz)
 
 
 def _levels(samples: Float32, sample_rate_hz: int, release_s: float) -> Float32:
-    """RMS of each step: it rises a little ahead of the sound, as a limiter that looks ahead, and falls within `release_s`."""
+    """Return the RMS of each step; it rises shortly before the sound, as with look-ahead, and falls
+    within `release_s`.
+    """
     step = round(STEP_S * sample_rate_hz)
     padded = np.zeros(-(-len(samples) // step) * step, np.float32)
     padded[: len(samples)] = samples
@@ -67,7 +73,7 @@ def _per_sample(gains: Float32, length: int, sample_rate_hz: int) -> Float32:
 
 
 def _bands(samples: Float32, sample_rate_hz: int) -> list[Float32]:
-    """Three signals that add up to the samples."""
+    """Split samples into three bands whose sum is the samples."""
     spectrum = rfft(samples)
     edges = [0, *(round(hz / sample_rate_hz * len(samples)) for hz in CROSSOVERS_HZ), len(spectrum)]
     found = []

@@ -1,4 +1,4 @@
-"""Masks over features: what SpecAugment does to a spectrogram, seeded."""
+"""Masks of features, as in SpecAugment."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.signals import Range, Rng
 
-Mask = Callable[[Float32, Rng, FrontEndSpec], Float32]  # features, random numbers, the spec they were made by
+Mask = Callable[[Float32, Rng, FrontEndSpec], Float32]  # features, random generator, spec of the features
 
 
 def time_mask(
     features: Float32, rng: Rng, spec: FrontEndSpec, *, masks: int = 2, share: Range = (0.0, 0.15)
 ) -> Float32:
-    """Features of one clip (any layout) with `masks` stretches of time, each of a random share of all frames, at the clip's mean.
+    """Set `masks` stretches of frames, each a random share of all, to the mean of a clip's features
+    (any layout).
 
-    SpecAugment (Park et al. 2019), without its time warping; its zero is the mean too, since its features are normalised.
+    This is SpecAugment (Park et al. 2019) without time warping. There masks are zero, which is also
+    the mean, because its features are normalised.
     """
     return _masked(features, rng, spec.layout.split("_").index("frames"), masks, share)
 
@@ -26,7 +28,9 @@ def time_mask(
 def frequency_mask(
     features: Float32, rng: Rng, spec: FrontEndSpec, *, masks: int = 2, share: Range = (0.0, 0.2)
 ) -> Float32:
-    """Features of one clip (any layout) with `masks` bands, each of a random share of all bins, at the clip's mean (see `time_mask`)."""
+    """Set `masks` bands, each a random share of all bins, to the mean of a clip's features (see
+    `time_mask`).
+    """
     return _masked(features, rng, spec.layout.split("_").index("bins"), masks, share)
 
 

@@ -1,4 +1,6 @@
-"""Stretches of sound drawn from a pool of recordings: by source, then group, then recording, with something to hear in each."""
+"""Draw stretches of active sound from a pool of recordings: by source, then by group, then by
+recording.
+"""
 
 from __future__ import annotations
 
@@ -15,58 +17,59 @@ from ms_train.datasets.activity import Sound, activity
 from ms_train.datasets.dataset import Recording
 from ms_train.signals import Audio, Rng, bursts, coloured_noise, mix, rms
 
-SOURCE_CAP = 0.15  # of a label's windows are of one source, where there are enough others
-ACTIVE_S = 0.3  # of active sound in a window that is called by a label
-JOINED_SHARE = 0.25  # of windows at least are joined of pieces, the same share in each label
-PIECE_S = (0.15, 1.5)  # of a piece that is cut for a joined window, at random between these on a logarithmic scale
-GAP_SHARE, GAP_S = 0.7, (0.0, 0.5)  # of joins have a gap of so many seconds
-SILENT_SHARE = 0.15  # of joined windows have digital silence in their gaps; the others noise,
-TONE_DB = (-60.0, -25.0)  # so many dB over their sound,
-UNDER_SHARE = 0.5  # and of these half also under it
-HARD_SHARE, FADE_S = 0.5, (0.003, 0.05)  # of pieces begin and end at once, the others with a fade
+SOURCE_CAP = 0.15  # largest share of a label's windows from one source, if there are enough sources
+ACTIVE_S = 0.3  # seconds of active sound in a window of a label
+JOINED_SHARE = 0.25  # smallest share of windows joined from pieces; the share is the same for each label
+PIECE_S = (0.15, 1.5)  # length of a piece of a joined window, at random on a logarithmic scale
+GAP_SHARE, GAP_S = 0.7, (0.0, 0.5)  # share of joins with a gap, and its length
+SILENT_SHARE = 0.15  # share of joined windows with digital silence in their gaps; the others have noise
+TONE_DB = (-60.0, -25.0)  # of this level relative to their sound
+UNDER_SHARE = 0.5  # share of these with the noise also under the sound
+HARD_SHARE, FADE_S = 0.5, (0.003, 0.05)  # share of pieces without a fade, and the length of a fade
 TRIES = 8
-SYNTHETIC_SHARE = 0.25  # of what has none of the labels
-LAYERED_SHARE = 0.25  # of it are two sounds at once
+SYNTHETIC_SHARE = 0.25  # share of synthetic sound among sound with none of the labels
+LAYERED_SHARE = 0.25  # share of this with two sounds at once
 
 
 @dataclass(frozen=True)
 class Group:
-    """Recordings of one group of a source, drawn by how long they sound."""
+    """Recordings of one group of a source, drawn in proportion to their active time."""
 
     sounds: tuple[Sound, ...]
-    cumulated: NDArray[np.float64]  # chances
+    cumulated: NDArray[np.float64]  # probabilities
 
     @classmethod
     def of(cls, sounds: Sequence[Sound]) -> Group:
-        """A group of recordings."""
+        """Return the group of these recordings."""
         return cls(tuple(sounds), np.cumsum(_shares([sound.active_samples for sound in sounds])))
 
     def sound(self, rng: Rng) -> Sound:
-        """A random recording."""
+        """Return a random recording."""
         return self.sounds[min(int(np.searchsorted(self.cumulated, rng.random(), "right")), len(self.sounds) - 1)]
 
     def short(self, length: int) -> float:
-        """The chance of a recording shorter than a length."""
+        """Return the probability of a recording shorter than a length in samples."""
         chances = np.diff(self.cumulated, prepend=0.0)
         return float(chances @ (np.array([len(sound.audio) for sound in self.sounds]) < length))
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Samples (before + length,) of one kind of sound, and the share of the last `length` that sounds."""
+    """Samples (before + length,) of one kind of sound, and the active share of the last `length`."""
 
     samples: Float32
     active: float
 
 
 class Pool:
-    """Recordings by label, source and group; draws them so that no source dominates its label.
+    """Recordings by label, source and group, drawn so that no source dominates its label.
 
-    A source's chance goes by the square root of its active time, at most SOURCE_CAP of its label, and the same holds of groups
-    within a source, without the cap. Recordings of less than ACTIVE_S of active sound are left out of labels.
+    The probability of a source is proportional to the square root of its active time, and at most
+    SOURCE_CAP of its label. The same holds for groups within a source, without the cap. Labelled
+    recordings with less than ACTIVE_S of active sound are left out.
 
-    `apart` makes each recording a source of its own: short ones are not joined, but fill a window over and over, as the runtime
-    fills it. Right for few recordings of short sounds.
+    With `apart`, each recording is a source of its own, and short ones are not joined but repeated
+    to fill a window, as in the runtime. This suits few recordings of short sounds.
     """
 
     def __init__(
@@ -78,7 +81,9 @@ class Pool:
         apart: bool = False,
         active: Mapping[str, NDArray[np.bool_]] | None = None,
     ) -> None:
-        """`active` has the activity of recordings by name, where it is known already."""
+        """Group the recordings; `active` holds the activity of recordings by name, if it is already
+        known.
+        """
         self.labels, self.spec, self.apart = labels, spec, apart
         self.independent = decision == "independent"
         rate_hz = spec.sample_rate_hz
@@ -105,18 +110,18 @@ class Pool:
         self._joined: dict[int, dict[str | None, float]] = {}
 
     def has(self, label: str | None) -> bool:
-        """Whether there are recordings of a label."""
+        """Return whether there are recordings of a label."""
         return label in self._sources
 
     def window(self, label: str | None, length: int, rng: Rng) -> Float32:
-        """One window of a label, (length,) float32, as recorded."""
+        """Return one window of a label, (length,) float32, as recorded."""
         return self.stretch(label, length, 0, rng).samples
 
     def stretch(self, label: str | None, length: int, before: int, rng: Rng, slack: int = 0) -> Stretch:
-        """A window of a label and the `before` samples that lead to it.
+        """Return a window of a label and the `before` samples before it.
 
-        The window without `slack` samples at both ends holds ACTIVE_S of active sound (of noise, a third of that), if the
-        recordings allow.
+        Without `slack` samples at both ends, the window holds ACTIVE_S of active sound (a third of
+        that for noise), if the recordings have that much.
         """
         source = rng.choice(len(self._sources[label]), p=self._chances[label])
         groups = self._sources[label][source]
@@ -134,10 +139,12 @@ class Pool:
         return Stretch(samples, sound.active_in(start, start + length) / length)
 
     def _join_chance(self, label: str | None, length: int) -> float:
-        """The chance to join where the recording is long enough, so that each label has the same share of joined windows."""
+        """Return the probability of joining pieces if a recording is long enough, so that all
+        labels have the same share.
+        """
         tenths = round(
             10 * length / self.spec.sample_rate_hz
-        )  # near enough: played faster or slower, windows have any length
+        )  # rounded, because windows have any length after a change of speed
         if tenths not in self._joined:
             length = round(tenths * self.spec.sample_rate_hz / 10)
             forced = {}
@@ -154,18 +161,18 @@ class Pool:
         return self._joined[tenths][label]
 
     def _join(self, group: Group, length: int, before: int, need: int, slack: int, rng: Rng) -> Stretch:
-        """Pieces of a group's recordings one after the other, with and without gaps."""
+        """Join pieces of a group's recordings, with and without gaps."""
         rate_hz, total = self.spec.sample_rate_hz, before + length
         best: tuple[int, list[tuple[Sound, int, int, int]]] = (-1, [])
         for _ in range(TRIES):
-            # Within the window alone counts; what leads to it begins anywhere.
+            # Only sound within the window counts; the samples before it may begin anywhere.
             pieces, at, sounding = [], -int(rng.uniform(0, PIECE_S[1]) * rate_hz), 0
             first, last = before + slack, total - slack
             while at < total:
                 sound = group.sound(rng)
                 wanted = int(rate_hz * PIECE_S[0] * (PIECE_S[1] / PIECE_S[0]) ** rng.random())
                 if sound.end - sound.first <= max(wanted, PIECE_S[1] * rate_hz):
-                    start, size = sound.first, sound.end - sound.first  # a short recording, whole
+                    start, size = sound.first, sound.end - sound.first  # all of a short recording
                 else:
                     start, size = sound.start(wanted, wanted // 2, rng), wanted
                 size = min(size, total - at)
@@ -185,7 +192,9 @@ class Pool:
         return Stretch(self._with_tone(samples, rng), min(1.0, max(1, best[0]) / length))
 
     def _with_tone(self, samples: Float32, rng: Rng) -> Float32:
-        """Noise of a room in the gaps, and under the sound too in half of the windows; digital silence in some."""
+        """Add noise to the gaps, in half of the windows also to the sound; some windows keep
+        digital silence.
+        """
         if rng.random() < SILENT_SHARE:
             return samples
         tone = self.window(None, len(samples), rng) if self.has(None) and rng.random() < 0.5 else None
@@ -195,7 +204,9 @@ class Pool:
         return samples + tone if rng.random() < UNDER_SHARE else np.where(samples == 0, tone, samples)
 
     def neither(self, length: int, rng: Rng, before: int = 0) -> Float32:
-        """Sound of none of the labels, (before + length,) float32: recorded, synthetic, or two at once."""
+        """Return sound with none of the labels, (before + length,) float32: recorded, synthetic, or
+        two at once.
+        """
 
         def one() -> Float32:
             if None in self._sources and rng.random() >= SYNTHETIC_SHARE:
@@ -206,7 +217,8 @@ class Pool:
 
 
 def capped(chances: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
-    """Chances (n,) none of which is over `cap`, what is over it shared among the others; all alike where n is too few for that.
+    """Limit probabilities (n,) to `cap`, and share the rest among the others; if n * cap <= 1, all
+    become equal.
 
     >>> capped(np.array([0.6, 0.2, 0.2]), 0.5)
     array([0.5 , 0.25, 0.25])

@@ -1,7 +1,9 @@
-"""Simulated rooms, from booth to church: several responses of each, near and far, made once by seeds and kept on disk.
+"""Simulated rooms from booth to church: several near and far responses of each, made from seeds and
+kept on disk.
 
-Image sources and ray tracing by pyroomacoustics (Scheibler et al. 2018). `train` and `val` are shoeboxes by other seeds. `test` has
-other shapes too (L-shaped and oblique ground plans): it is for the final test of a model, and nothing is chosen by it.
+Image sources and ray tracing are by pyroomacoustics (Scheibler et al. 2018). `train` and `val` are
+shoebox rooms from different seeds. `test` also has L-shaped and oblique ground plans. It is for the
+final test of a model, and no decision is based on it.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ from ms_train.files import atomic_write
 from ms_train.signals import Rng
 
 ROOMS = {"train": 100, "val": 32, "test": 48}
-PLACES = 4  # of the microphone in each room
+PLACES = 4  # positions of the microphone in each room
 SEEDS = {"train": 11, "val": 22, "test": 33}
-# Of a kind of room: length, width and height in m, and the reverberation time that its walls are made for.
+# Each kind of room: length, width and height in m, and the intended reverberation time in s.
 KINDS = {
     "booth": ((1.0, 2.5), (0.9, 2.0), (2.0, 2.4), (0.15, 0.3)),
     "room": ((2.8, 7.0), (2.5, 5.0), (2.3, 3.2), (0.25, 0.9)),
@@ -39,20 +41,22 @@ KINDS = {
     "church": ((20.0, 50.0), (10.0, 25.0), (8.0, 20.0), (1.5, 3.0)),
 }
 KIND_CHANCES = (0.15, 0.35, 0.25, 0.15, 0.1)
-DIRECT_DB = (-10.0, 12.0)  # direct to reverberant energy that a place is looked for
+DIRECT_DB = (-10.0, 12.0)  # intended direct to reverberant energy of a place
 LONGEST_S = 3.0
 SOUND_M_S = 343.0
 ORDER, RAYS, RECEIVER_M = 3, 3000, 0.5
 BANDS_HZ = (125, 250, 500, 1000, 2000, 4000, 8000)
-DIRECT_S = 0.0025  # after the direct sound's arrival, which belong to it
-LEAD = 16  # samples before it: its own rise
+DIRECT_S = 0.0025  # time after the arrival of the direct sound that counts as direct
+LEAD = 16  # samples before the arrival, in which the direct sound rises
 
 
 @dataclass(frozen=True)
 class Room:
-    """Responses of one room by place, each (n,) float32 of energy 1 that begins with the direct sound.
+    """The responses of one room by place, each (n,) float32 with an energy of 1, beginning with the
+    direct sound.
 
-    `rt60_s` is measured (Schroeder, from -5 to -25 dB), `direct_db` is each place's direct to reverberant energy.
+    `rt60_s` is the measured reverberation time (Schroeder, from -5 to -25 dB). `direct_db` is the
+    direct to reverberant energy of each place.
     """
 
     kind: str
@@ -62,9 +66,11 @@ class Room:
 
 
 def load(split: str, sample_rate_hz: int, folder: Path | None) -> tuple[Room, ...]:
-    """The rooms of a split at a sample rate: from `folder`, or made (which takes a few minutes) and kept there.
+    """Return the rooms of a split at a sample rate, from `folder`; if they are missing, simulate
+    and store them (minutes).
 
-    Raises UsageError for a split there is none of, RunError(`no-rooms`) where pyroomacoustics is not installed.
+    Raises UsageError for an unknown split, and RunError(`no-rooms`) if pyroomacoustics is not
+    installed.
     """
     if split not in ROOMS:
         raise UsageError(f"There are no rooms for {split!r}; there are {', '.join(ROOMS)}.")
@@ -84,13 +90,16 @@ def load(split: str, sample_rate_hz: int, folder: Path | None) -> tuple[Room, ..
 
 
 def digest(split: str, sample_rate_hz: int) -> str:
-    """SHA-256 of everything that decides the rooms of a split."""
+    """Return the SHA-256 of everything that decides the rooms of a split."""
     facts = f"{split} {ROOMS[split]} {sample_rate_hz} {importlib.metadata.version('pyroomacoustics')}\n"
     return hashlib.sha256(facts.encode() + Path(__file__).read_bytes()).hexdigest()
 
 
 def simulate(split: str, seed: Sequence[int], sample_rate_hz: int) -> Room:
-    """One room by its seed. Raises RunError(`no-rooms`) where pyroomacoustics is not installed."""
+    """Simulate a room from its seed.
+
+    Raises RunError(`no-rooms`) if pyroomacoustics is not installed.
+    """
     try:
         import pyroomacoustics as pra
     except ImportError:
@@ -107,7 +116,7 @@ def simulate(split: str, seed: Sequence[int], sample_rate_hz: int) -> Room:
     area = _area(corners)
     around = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=0).sum()
     volume, surface = area * size[2], 2 * area + around * size[2]
-    # Eyring's formula; walls differ over frequency.
+    # Eyring's formula; the absorption of walls depends on frequency.
     absorption = 1 - np.exp(-0.161 * volume / (surface * rt60_s))
     tilt = rng.uniform(-0.15, 0.4)
     coefficients = np.clip(absorption * (np.array(BANDS_HZ) / 1000.0) ** tilt, 0.01, 0.98)
@@ -119,13 +128,13 @@ def simulate(split: str, seed: Sequence[int], sample_rate_hz: int) -> Room:
     )
     common = {"fs": sample_rate_hz, "max_order": ORDER, "ray_tracing": True, "air_absorption": True}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the number of rays it would choose itself
+        warnings.simplefilter("ignore")  # pyroomacoustics warns about the number of rays
         if shape == "shoebox":
             room = pra.ShoeBox(list(size), materials=material, **common)
         else:
             room = pra.Room.from_corners(corners, materials=material, **common)
             room.extrude(size[2], materials=material)
-    reach_m = 0.057 * np.sqrt(volume / rt60_s)  # where direct and reverberant sound are as strong
+    reach_m = 0.057 * np.sqrt(volume / rt60_s)  # the distance at which direct and reverberant sound are equally strong
     radius = min(RECEIVER_M, 0.2 * float(size.min()))
     room.set_ray_tracing(n_rays=RAYS, receiver_radius=radius, time_thres=LONGEST_S + 0.2)
     source = _place(room, size, rng)
@@ -142,7 +151,7 @@ def simulate(split: str, seed: Sequence[int], sample_rate_hz: int) -> Room:
 
 
 def _plan(shape: str, size: NDArray[np.float64], rng: Rng) -> NDArray[np.float64]:
-    """Corners (2, n) of a ground plan, anticlockwise, within the size."""
+    """Return the corners (2, n) of a ground plan within `size`, anticlockwise."""
     x, y = size[:2]
     if shape == "L":
         inner_x, inner_y = rng.uniform(0.35, 0.65, 2) * (x, y)
@@ -169,7 +178,9 @@ def _place(room: Any, size: NDArray[np.float64], rng: Rng) -> NDArray[np.float64
 def _near(
     room: Any, source: NDArray[np.float64], distance_m: float, size: NDArray[np.float64], rng: Rng
 ) -> NDArray[np.float64]:
-    """A place inside at a distance, or at the nearest to it of a hundred tries."""
+    """Return a place in the room at about this distance from the source: the closest of a hundred
+    tries.
+    """
     wanted, best, error = max(0.15, distance_m), None, np.inf
     for _ in range(100):
         way = rng.standard_normal(3)
@@ -184,8 +195,10 @@ def _near(
 
 
 def _trimmed(response: NDArray[np.float64], distance_m: float, rate_hz: int) -> tuple[Float32, float]:
-    """A response from its direct sound to where 60 dB of its energy are gone, of energy 1, and its direct to reverberant dB."""
-    arrival = round(distance_m / SOUND_M_S * rate_hz) + 40  # half the length of its filters of fractional delay
+    """Cut a response from its direct sound to a decay of 60 dB; return it with energy 1, and its
+    direct to reverberant dB.
+    """
+    arrival = round(distance_m / SOUND_M_S * rate_hz) + 40  # half the length of its fractional delay filters
     direct = arrival - LEAD + int(np.abs(response[max(0, arrival - LEAD) : arrival + LEAD]).argmax())
     response = response[max(0, direct - LEAD) :][: round(LONGEST_S * rate_hz)]
     energy = response**2
@@ -199,7 +212,9 @@ def _trimmed(response: NDArray[np.float64], distance_m: float, rate_hz: int) -> 
 
 
 def decay_s(response: Float32, rate_hz: int) -> float:
-    """Reverberation time by backward integration (Schroeder 1965): three times the time from -5 to -25 dB."""
+    """Return the reverberation time by backward integration (Schroeder 1965): three times the time
+    from -5 to -25 dB.
+    """
     energy = response[LEAD + round(DIRECT_S * rate_hz) :].astype(float) ** 2
     left = 10 * np.log10(np.cumsum(energy[::-1])[::-1] / energy.sum() + 1e-12)
     return 3 * float(np.searchsorted(-left, 25) - np.searchsorted(-left, 5)) / rate_hz

@@ -1,19 +1,23 @@
-"""Scenes: sounds in rooms, over one another and over noise, and which labels are there.
+"""Scenes: sounds mixed in rooms and with noise, and the labels that are present in them.
 
-A sound is rendered with what comes before it: at least a second, and as long as its room decays. It goes through the room, is mixed
-and compressed, and only then the window is cut, so that a window holds the end of the sound before it, as in reality.
+A sound is rendered with the sound before it, at least a second and as long as its room's response.
+It is convolved with the room's response, mixed and compressed before the window is cut, so that a
+window also holds the end of earlier sound, as real recordings do.
 
-Whether a label is there is decided by A-weighted levels, of the label's own sound while it is active against everything else in the
-window. It is there (target 1) down to the first of two differences, absent (0) below the second, and not decidable between them
-(NaN: the loss and the metrics leave it out):
+A-weighted levels decide whether a label is present: the level of the label's own sound while it is
+active is compared with everything else in the window. The label is present (target 1) if its sound
+is at most the first of two differences below the rest, absent (0) if it is more than the second
+below it, and undecidable between them (NaN, which the loss and the metrics leave out):
 
-* music under speech, 20 and 30 dB. WCAG 2.2, criterion 1.4.7, lets background be 20 dB below speech where it must not disturb;
-  it is heard in pauses. At 30 dB it lies below the noise of most recordings.
-* speech under music, and either under noise, 10 and 20 dB. Speech is detected in steady noise down to about 15 dB below it
-  (Hawkins and Stevens 1950), loud partials of music likewise. Both are plain at 10 dB.
+* music under speech, 20 and 30 dB. WCAG 2.2, criterion 1.4.7, requires background to be 20 dB below
+  speech, so that it does not disturb; it is audible in pauses. At 30 dB it is below the noise of
+  most recordings.
+* speech under music, and either under noise, 10 and 20 dB. Speech is detected in steady noise down
+  to about 15 dB below it (Hawkins and Stevens 1950), and so are loud partials of music. Both are
+  clearly audible at 10 dB.
 
-Babble, several voices at once, is not decidable for speech, unless one voice stands out of it or it is 20 dB below the rest; it is
-no music.
+Babble, several voices at once, is undecidable for speech, unless one voice is clearly louder or the
+babble is 20 dB below the rest. It is not music.
 """
 
 from __future__ import annotations
@@ -31,43 +35,48 @@ from ms_train.datasets.clips import target
 from ms_train.signals import Augment, Rng, coloured_noise, convolve, loudness, mix
 
 VOICE = "speech"
-# Where labels are independent:
-MIXTURE_SHARE = 0.22  # of the windows hold two of them
-MIXTURE_DB = (-10.0, 5.0, 22.0)  # the first of them over the second, in the order of the labels: least, likeliest, most
-DUCKED_SHARE, DUCK_DB = 0.4, (4.0, 18.0)  # of mixtures raise the second in the pauses of the first
-NEITHER_SHARE = 0.25  # hold none of them
-BABBLE_ALONE_SHARE = 0.06  # of these are babble
-BACKGROUND_SHARE = 0.25  # of the others have under them what is none of them,
-BABBLE_SHARE = 0.2  # or babble,
-BACKGROUND_DB = (0.0, 30.0)  # so many dB below
+# With independent labels:
+MIXTURE_SHARE = 0.22  # share of windows with two labels
+# Level of the first over the second, in the order of the labels: least, most probable, most.
+MIXTURE_DB = (-10.0, 5.0, 22.0)
+DUCKED_SHARE, DUCK_DB = 0.4, (4.0, 18.0)  # share of mixtures that raise the second in the pauses of the first
+NEITHER_SHARE = 0.25  # share of windows with no label
+BABBLE_ALONE_SHARE = 0.06  # share of these that are babble
+BACKGROUND_SHARE = 0.25  # share of the others with a background of no label,
+BABBLE_SHARE = 0.2  # share of these backgrounds that are babble,
+BACKGROUND_DB = (0.0, 30.0)  # at this level below the sound
 BABBLE_VOICES, BABBLE_SPREAD_DB = (3, 8), 4.0
 UNDER_VOICE_DB, UNDER_NOISE_DB = (20.0, 30.0), (10.0, 20.0)
-# Of any window:
-WET_SHARE = 0.45  # are in a room,
-ALONE_SHARE = 0.5  # and so many of the mixtures among them have one of two sounds in it (a presenter over dry music)
+# With any labels:
+WET_SHARE = 0.45  # share of windows in a room,
+ALONE_SHARE = 0.5  # share of the mixtures among them with only one sound in the room (a presenter over dry music)
 SPEED_SHARE, SPEED = 0.3, (0.9, 1.1)
-NOISE_SHARE, NOISE_DB = 0.45, (-2.0, 35.0)  # have steady noise under them
+NOISE_SHARE, NOISE_DB = 0.45, (-2.0, 35.0)  # share of windows with steady noise
 COMPRESSED_SHARE = 0.25
-CONTEXT_S, DRY_CONTEXT_S = 1.0, 0.25  # before a window, besides the decay; where there is none, for compressors
+CONTEXT_S, DRY_CONTEXT_S = 1.0, 0.25  # before a window, in addition to the decay; without a room, for compressors
 
 
 class Scenes:
-    """Windows of a pool's sounds with their targets. Without `rooms` sounds are only drawn and mixed, as they were recorded."""
+    """Windows of a pool's sounds with their targets; without `rooms`, sounds are only drawn and
+    mixed.
+    """
 
     def __init__(self, pool: Pool, rooms: Sequence[Room] = ()) -> None:
         self.pool, self.rooms = pool, rooms
         self._rate_hz = pool.spec.sample_rate_hz
 
     def draw(self, length: int, rng: Rng, slack: int = 0) -> tuple[Float32, Float32]:
-        """One window (length,) and its targets (labels,): 1 there, 0 not there, NaN not decidable.
+        """Return one window (length,) and its targets (labels,): 1 present, 0 absent, NaN
+        undecidable.
 
-        Any cut of `length - slack` of it holds ACTIVE_S of active sound of its labels, if the recordings allow.
+        Any cut of `length - slack` samples holds ACTIVE_S of active sound of its labels, if the
+        recordings have that much.
         """
         return _Scene(self, length, slack, rng).window()
 
 
 class _Scene:
-    """One window in the making: its sounds (before + length,) by label, None for what has none."""
+    """The construction of one window from sounds (before + length,) by label."""
 
     def __init__(self, scenes: Scenes, length: int, slack: int, rng: Rng) -> None:
         self.pool, self.labels, self.rate_hz = scenes.pool, scenes.pool.labels, scenes._rate_hz
@@ -88,7 +97,8 @@ class _Scene:
             return self._finished({}, self._wet(self._neither(BABBLE_ALONE_SHARE)))
         sounds: dict[int, tuple[Float32, float]] = {}
         if kind < NEITHER_SHARE + MIXTURE_SHARE:
-            # In the labels' order: music is heard under speech that is louder, but little speech under louder music.
+            # In the labels' order: music is audible under louder speech, but speech is hardly
+            # audible under louder music.
             first, second = sorted(rng.permutation(len(self.labels))[:2])
             wet = [True, True]
             if rng.random() < ALONE_SHARE:
@@ -111,10 +121,12 @@ class _Scene:
         return self._finished(sounds, background)
 
     def _sound(self, label: int, wet: bool = True) -> tuple[Float32, float]:
-        """A label's sound, in the room if there is one and `wet`, and the share of the window in which it is active."""
+        """Return a label's sound, with `wet` in the room if there is one, and its active share of
+        the window.
+        """
         stretch_by = 1.0
         if self.processed and self.rng.random() < SPEED_SHARE:
-            stretch_by = self.rng.uniform(*SPEED)  # pitch and tempo by one factor (Ko et al. 2015)
+            stretch_by = self.rng.uniform(*SPEED)  # changes pitch and tempo by one factor (Ko et al. 2015)
         size = self.before + self.length
         if stretch_by == 1.0:
             found = self.pool.stretch(self.labels[label], self.length, self.before, self.rng, self.slack)
@@ -144,7 +156,7 @@ class _Scene:
         return 0.1 * sum(voices, np.zeros_like(voices[0]))
 
     def _finished(self, sounds: dict[int, tuple[Float32, float]], background: Float32) -> tuple[Float32, Float32]:
-        """The sum with noise, compressed and cut, and its targets."""
+        """Return the sum with noise, compressed and cut, and its targets."""
         babble = background
         total = sum((sound for sound, _ in sounds.values()), background)
         if self.processed and self.rng.random() < NOISE_SHARE:
@@ -168,12 +180,13 @@ class _Scene:
         return np.ascontiguousarray(total[-self.length :], np.float32), targets
 
     def _level(self, samples: Float32, active: float) -> float:
-        """Loudness of the window while it is active."""
+        """Return the loudness of the window while it is active."""
         return loudness(samples[-self.length :], self.rate_hz) - 10 * np.log10(max(active, 0.01))
 
 
 def presence(own_db: float, voice_db: float, other_db: float) -> float:
-    """1 where a sound of a level is there beside a voice over it and other sound, 0 where it is not, NaN where nobody can say.
+    """Return 1 if a sound is present beside a voice and other sound of these levels, 0 if it is
+    absent, NaN if undecidable.
 
     >>> presence(-30, -20, -60), presence(-45, -20, -60), presence(-55, -20, -60), presence(-30, -80, -5)
     (1.0, nan, 0.0, 0.0)
@@ -187,7 +200,9 @@ def presence(own_db: float, voice_db: float, other_db: float) -> float:
 def random_batch(
     scenes: Scenes, augment: Augment, length: int, count: int, rng: Rng, slack: int = 0
 ) -> tuple[Float32, Float32]:
-    """`count` windows (count, length) through an augmentation and targets (count, labels), the same ones for the same numbers."""
+    """Return augmented windows (count, length) and their targets (count, labels), which depend only
+    on `rng`.
+    """
     drawn = [scenes.draw(length, rng, slack) for _ in range(count)]
     windows = [augment(window, rng, scenes.pool.spec.sample_rate_hz) for window, _ in drawn]
     return np.stack(windows), np.stack([row for _, row in drawn])

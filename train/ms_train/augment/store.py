@@ -1,4 +1,4 @@
-"""Arrays of raw numbers in files: named in a folder, or nameless where nothing is to be kept."""
+"""Arrays of raw numbers in files: named files in a folder, or unnamed ones that are not kept."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from tqdm import tqdm
 
 from ms_edge.errors import reason
 
-Shapes = Mapping[str, tuple[Any, tuple[int, ...]]]  # of arrays by file name: type and shape
+Shapes = Mapping[str, tuple[Any, tuple[int, ...]]]  # type and shape of arrays by file name
 
 
 class Store:
-    """Arrays of one or more sets; a set of which a file is missing or of another size is made anew, all zeros.
+    """Arrays of one or more sets.
 
-    They lie in `folder`, or, where that is None or cannot be written, in nameless files of the folder `other` that end with the
-    process. Raises OSError where the disk has no room for them.
+    A set with a file that is missing or has another size is made again, with zeros.
+
+    They are in `folder`. If that is None or cannot be written, they are in unnamed files in the
+    folder `other`, which are removed when the process ends. Raises OSError if the disk has too
+    little space.
     """
 
     def __init__(self, folder: Path | None, other: Path, sets: tuple[Shapes, ...]) -> None:
@@ -51,16 +54,19 @@ class Store:
 
     @property
     def bytes(self) -> int:
-        """Of all arrays."""
+        """The size of all arrays."""
         return sum(map(self._size, self.shapes))
 
     def read(self, name: str) -> NDArray[Any]:
-        """An array, mapped into memory."""
+        """Return an array, mapped into memory."""
         dtype, shape = self.shapes[name]
         return np.memmap(self.folder / name if self.folder else self._nameless[name], dtype, "r", shape=shape)
 
     def write(self, name: str, first: int, values: NDArray[Any]) -> None:
-        """Write rows from a number on. Raises OSError on a full disk, where writing to a memory map would end the process."""
+        """Write rows, beginning at row `first`. Raises OSError on a full disk.
+
+        Writing to a memory map would then end the process.
+        """
         dtype, (_, *row) = self.shapes[name]
         content = np.ascontiguousarray(values, dtype).tobytes()
         at = first * math.prod(row) * np.dtype(dtype).itemsize

@@ -1,5 +1,6 @@
-"""The program `ms-train`: parse, call, print.
+"""The program `ms-train`.
 
-`arguments` says what may be typed, and `main` calls what was asked for. These modules may import everything in `ms_edge` and
-`ms_train`, and nothing imports them. To add an option or a command, begin with `arguments`.
+`arguments` is the parser, `options` holds a class of options for each command, and `main` calls the
+function behind a command and prints its result. These modules may import everything in `ms_edge`
+and `ms_train`; no other module imports them. To add an option or a command, begin with `arguments`.
 """

@@ -1,29 +1,43 @@
-"""`ms-train`: call what was asked for, print what comes of it."""
+"""`ms-train`: call the function behind a command, and print its result."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ms_edge.errors import UsageError
 from ms_train.cli.arguments import parser
+from ms_train.cli.options import (
+    CompareOptions,
+    EvaluateOptions,
+    FetchOptions,
+    FinetuneOptions,
+    FitOptions,
+    ListOptions,
+    ShowOptions,
+    TrainingOptions,
+    TuneOptions,
+)
 from ms_train.console import INTERRUPTED, run
+
+if TYPE_CHECKING:
+    from ms_train.training import fit as training
 
 
 def command() -> None:
     """Run the program `ms-train`: call `main`, then end the process at once.
 
-    Threads of TensorFlow may still be making batches in Python. If Python takes itself down under them, they wait for seconds
-    or abort the process (SIGABRT). By then everything is written, so nothing needs Python's own end.
+    Threads of TensorFlow may still be making batches in Python. If the interpreter shut down while
+    they run, they would wait for seconds or abort the process (SIGABRT). Everything is written by
+    then, so nothing needs that shutdown.
     """
     try:
         status = main()
-    except KeyboardInterrupt:  # a second one, while `main` answered the first
+    except KeyboardInterrupt:  # a second one, while `main` handled the first
         status = INTERRUPTED
     sys.stderr.flush()
     os._exit(status)
@@ -32,60 +46,77 @@ def command() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ms-train` and return its exit code."""
     args = parser().parse_args(arguments)
-    return run("ms-train", "train", partial(COMMANDS[args.command], args))
+    return run("ms-train", "train", partial(COMMANDS[args.command], args.options.of(args)))
 
 
-def _fit(args: argparse.Namespace) -> int:
+def _fit(options: FitOptions) -> int:
     from dataclasses import replace
 
     from ms_train.augment.augmentations import parse_chain
     from ms_train.datasets.by_name import dataset_by_name
-    from ms_train.datasets.cache import default_folder
     from ms_train.evaluation.crossvalidate import crossvalidate, table
     from ms_train.recipes.by_name import get_recipe
     from ms_train.search.tune_report import in_words
     from ms_train.training.fit import fit
     from ms_train.training.runs import CompleteError
 
-    recipe = get_recipe(args.recipe).with_settings(dict(args.set))
-    if args.augment:
-        recipe = replace(recipe, augment=parse_chain(args.augment), scenes=False)
-    dataset = dataset_by_name(args.data, args.archive)
-    chosen = [*in_words(dict(args.set)), *["--mixed-precision"] * args.mixed_precision]
+    out = options.out
+    recipe = get_recipe(options.recipe).with_settings(dict(options.set))
+    if options.augment:
+        recipe = replace(recipe, augment=parse_chain(options.augment), scenes=False)
+    dataset = dataset_by_name(options.data, options.archive)
+    common = _training(options, _cache_folder(options.cache))
+    chosen = [f"--augment={step}" for step in options.augment]
+    chosen += [*in_words(dict(options.set)), *["--mixed-precision"] * options.mixed_precision]
 
-    def train(out: Path, fold: tuple[int, int] | None, resume: bool) -> dict[str, Any]:
-        return fit(
-            recipe,
-            dataset,
-            args.data,
-            out,
-            seed=args.seed,
+    def train(folder: Path, fold: tuple[int, int] | None, resume: bool) -> dict[str, Any]:
+        how = replace(
+            common,
             fold=fold,
-            epochs=args.epochs,
-            cache=None if args.cache == Path("none") else args.cache or default_folder(),
             resume=resume,
-            tensorboard=args.tensorboard,
-            mixed_precision=args.mixed_precision,
-            command=[*_command("fit", args, fold=fold), *(f"--augment={step}" for step in args.augment), *chosen],
+            tensorboard=options.tensorboard,
+            mixed_precision=options.mixed_precision,
+            command=[*_command("fit", options, fold, recipe=options.recipe), *chosen],
         )
+        return fit(recipe, dataset, options.data, folder, how)
 
-    if args.folds:
-        print(table(crossvalidate(train, dataset, args.out, args.folds, resume=args.resume, seed=args.seed)))
-        print(f"{args.out / 'report.md'}, {args.out / 'report.json'}")
+    if options.folds:
+        print(table(crossvalidate(train, dataset, out, options.folds, resume=options.resume, seed=options.seed)))
+        print(f"{out / 'report.md'}, {out / 'report.json'}")
         return 0
     try:
-        metrics = train(args.out, args.fold, args.resume)
+        metrics = train(out, options.fold, options.resume)
     except CompleteError as error:
         print(f"ms-train: {error}", file=sys.stderr)
         return 0
-    _print_metrics(args.out, metrics)
+    _print_metrics(out, metrics)
     return 0
 
 
-def _command(command: str, args: argparse.Namespace, *, fold: tuple[int, int] | None, **other: Any) -> list[str]:
-    """What to type for one training as `args` describe it: the options that have a value, with `other` ones."""
-    given = {"recipe": getattr(args, "recipe", None), "data": args.data, "archive": args.archive}
-    given |= {"epochs": args.epochs, "seed": args.seed, "fold": fold and f"{fold[0]}/{fold[1]}"} | other
+def _cache_folder(cache: Path | None) -> Path | None:
+    """Return the folder that --cache names: the default one without it, None for `none`."""
+    from ms_train.datasets.cache import default_folder
+
+    return None if cache == Path("none") else cache or default_folder()
+
+
+def _training(options: TrainingOptions, cache: Path | None) -> training.Options:
+    from ms_train.training.fit import Options
+
+    return Options(seed=options.seed, fold=options.fold, epochs=options.epochs, cache=cache, resume=options.resume)
+
+
+def _command(command: str, options: TrainingOptions, fold: tuple[int, int] | None, **other: Any) -> list[str]:
+    """Return the command line of one training: the options that have a value, and `other` ones."""
+    given = {
+        "recipe": other.pop("recipe", None),
+        "data": options.data,
+        "archive": options.archive,
+        "epochs": options.epochs,
+        "seed": options.seed,
+        "fold": fold and f"{fold[0]}/{fold[1]}",
+        **other,
+    }
     return [
         "ms-train",
         command,
@@ -93,40 +124,30 @@ def _command(command: str, args: argparse.Namespace, *, fold: tuple[int, int] | 
     ]
 
 
-def _finetune(args: argparse.Namespace) -> int:
+def _finetune(options: FinetuneOptions) -> int:
+    from dataclasses import replace
+
     from ms_train.datasets.by_name import dataset_by_name
-    from ms_train.datasets.cache import default_folder
     from ms_train.training.finetune import heard_before, recipe_from
     from ms_train.training.fit import fit
     from ms_train.training.runs import CompleteError
 
+    command = _command("finetune", options, options.fold, **{"from": options.origin})
+    how = replace(_training(options, _cache_folder(None)), command=[*command, *["--head-only"] * options.head_only])
+    recipe = recipe_from(options.origin, head_only=options.head_only)
     try:
-        metrics = fit(
-            recipe_from(args.origin, head_only=args.head_only),
-            dataset_by_name(args.data, args.archive),
-            args.data,
-            args.out,
-            seed=args.seed,
-            fold=args.fold,
-            epochs=args.epochs,
-            cache=default_folder(),
-            resume=args.resume,
-            command=[
-                *_command("finetune", args, fold=args.fold, **{"from": args.origin}),
-                *["--head-only"] * args.head_only,
-            ],
-        )
+        metrics = fit(recipe, dataset_by_name(options.data, options.archive), options.data, options.out, how)
     except CompleteError as error:
         print(f"ms-train: {error}", file=sys.stderr)
         return 0
-    heard, tested = heard_before(args.origin, args.out)
+    heard, tested = heard_before(options.origin, options.out)
     if heard:
         print(
-            f"note: {args.origin}, from which this was made, had been trained or stopped on {heard} of the {tested} recordings tested: "
+            f"note: {options.origin}, from which this was made, had been trained or stopped on {heard} of the {tested} recordings tested: "
             "the figures may be too good.",
             file=sys.stderr,
         )
-    _print_metrics(args.out, metrics)
+    _print_metrics(options.out, metrics)
     return 0
 
 
@@ -141,106 +162,100 @@ def _print_metrics(out: Path, metrics: dict[str, Any]) -> None:
     print(f"{out}: {metrics['epochs']} epochs in {metrics['seconds']:.0f} s, {metrics['parameters']:,} parameters")
 
 
-def _tune(args: argparse.Namespace) -> int:
+def _tune(options: TuneOptions) -> int:
+    from dataclasses import replace
+
     from ms_train.datasets.by_name import dataset_by_name
-    from ms_train.datasets.cache import default_folder
     from ms_train.recipes.by_name import get_recipe
     from ms_train.recipes.recipe import Recipe
     from ms_train.search.tune import tune
     from ms_train.search.tune_report import in_words, table
     from ms_train.training.fit import fit
 
-    recipe = get_recipe(args.recipe)
-    dataset = dataset_by_name(args.data, args.archive)
-    epochs = args.epochs or recipe.epochs
-    command = _command("fit", args, fold=args.fold, epochs=epochs)
+    recipe, out = get_recipe(options.recipe), options.out
+    dataset = dataset_by_name(options.data, options.archive)
+    epochs = options.epochs or recipe.epochs
+    command = _command("fit", options, options.fold, recipe=options.recipe, epochs=epochs)
+    common = replace(_training(options, _cache_folder(options.cache)), epochs=epochs, resume=True)
 
     def train(chosen: Recipe, folder: Path) -> dict[str, Any]:
-        return fit(
-            chosen,
-            dataset,
-            args.data,
-            folder,
-            seed=args.seed,
-            fold=args.fold,
-            epochs=epochs,
-            cache=None if args.cache == Path("none") else args.cache or default_folder(),
-            resume=True,
-            command=[*command, *in_words(chosen.settings)],
-        )
+        how = replace(common, command=[*command, *in_words(chosen.settings)])
+        return fit(chosen, dataset, options.data, folder, how)
 
-    found = tune(recipe, dataset, train, command, args.out, trials=args.trials, seed=args.seed, resume=args.resume)
+    found = tune(recipe, dataset, train, command, out, trials=options.trials, seed=options.seed, resume=options.resume)
     print(table(found, recipe))
-    print(f"{args.out / 'best.json'}, {args.out / 'study.csv'}, {args.out / 'study.png'}")
+    print(f"{out / 'best.json'}, {out / 'study.csv'}, {out / 'study.png'}")
     return 0
 
 
-def _evaluate(args: argparse.Namespace) -> int:
+def _evaluate(options: EvaluateOptions) -> int:
     from ms_train.evaluation.evaluate import evaluate
     from ms_train.evaluation.markdown import table
 
     found = evaluate(
-        args.model,
-        args.data,
-        args.out,
-        part=args.part,
-        archive=args.archive,
-        calibrate_on=args.calibrate_on,
-        seed=args.seed,
+        options.model,
+        options.data,
+        options.out,
+        part=options.part,
+        archive=options.archive,
+        calibrate_on=options.calibrate_on,
+        seed=options.seed,
     )
     print(table(found))
-    if args.out:
-        print(f"{args.out / 'report.md'}, {args.out / 'report.json'}")
+    if options.out:
+        print(f"{options.out / 'report.md'}, {options.out / 'report.json'}")
     return 0
 
 
-def _compare(args: argparse.Namespace) -> int:
+def _compare(options: CompareOptions) -> int:
     from ms_train.evaluation.compare import compare, table
 
-    print(table(compare(args.folders, args.out)))
-    if args.out:
-        print(f"{args.out / 'report.md'}, {args.out / 'report.json'}, {args.out / 'comparison.png'}")
+    print(table(compare(options.folders, options.out)))
+    if out := options.out:
+        print(f"{out / 'report.md'}, {out / 'report.json'}, {out / 'comparison.png'}")
     return 0
 
 
-def _show(args: argparse.Namespace) -> int:
-    if sum(map(bool, (args.data, args.summary, args.files))) > 1:
+def _show(options: ShowOptions) -> int:
+    if sum(map(bool, (options.data, options.summary, options.files))) > 1:
         raise UsageError("show takes one of FILE..., --data and --summary at a time.")
-    augment = args.augment or args.augmentation or args.mix_with
-    if augment and not args.files:
+    augment = options.augment or options.augmentation or options.mix_with
+    if augment and not options.files:
         raise UsageError("--augment needs a recording to change; name a FILE.")
-    if args.archive and not args.data:
+    if options.archive and not options.data:
         raise UsageError("--archive goes with --data gtzan.")
     from ms_train.evaluation import show
     from ms_train.recipes.by_name import get_recipe
 
-    recipe = get_recipe(args.recipe)
+    recipe = get_recipe(options.recipe)
     if augment:
-        return int(
-            show.show_augmentations(args.files, args.augmentation, args.mix_with, recipe, args.out, args.seed) > 0
+        failed = show.show_augmentations(
+            options.files, options.augmentation, options.mix_with, recipe, options.out, options.seed
         )
-    if args.files:
-        return int(show.show_recordings(args.files, recipe, args.out) > 0)
-    if args.data:
+        return int(failed > 0)
+    if options.files:
+        return int(show.show_recordings(options.files, recipe, options.out) > 0)
+    if options.data:
         from ms_train.datasets.by_name import dataset_by_name
 
-        print(show.show_panels(dataset_by_name(args.data, args.archive), recipe, args.out, args.seed))
+        dataset = dataset_by_name(options.data, options.archive)
+        print(show.show_panels(dataset, recipe, options.out, options.seed))
         return 0
     recipe.build_model(("music", "speech"), "exclusive", recipe.epochs).summary(print_fn=print)
     return 0
 
 
-def _data(args: argparse.Namespace) -> int:
+def _data(options: FetchOptions | ListOptions) -> int:
     from ms_train.datasets.open_corpus import fetch, listing, manifest
 
-    if "by" in args:
-        print(listing(manifest(), args.by.split(",")))
+    if isinstance(options, ListOptions):
+        print(listing(manifest(), options.by.split(",")))
     else:
-        fetch(args.to, args.splits.split(","), args.repositories)
+        fetch(options.to, options.splits.split(","), options.repositories)
     return 0
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[[Any], int]] = {
     "fit": _fit,
     "tune": _tune,
     "finetune": _finetune,

@@ -1,4 +1,6 @@
-"""Where in a recording something sounds: levels of short frames against its loud parts and its background."""
+"""Where in a recording something sounds: levels of short frames against its loud parts and its
+background.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ BLOCK_FRAMES = 50_000
 
 
 def activity(samples: Float32, sample_rate_hz: int) -> NDArray[np.bool_]:
-    """Which frames of 20 ms of a recording (n,) are active, (n // frame,) bool; the rest of the last frame is not looked at."""
+    """Which frames of 20 ms of a recording (n,) are active, (n // frame,) bool; the rest of the
+    last frame is not looked at.
+    """
     frame = frame_samples(sample_rate_hz)
     count = len(samples) // frame
     level = np.empty(count, np.float32)
@@ -32,7 +36,7 @@ def activity(samples: Float32, sample_rate_hz: int) -> NDArray[np.bool_]:
     level = 10 * np.log10(level + 1e-12)
     background, loud = np.percentile(level, [10, 95])
     limit = min(max(loud - BELOW_LOUD_DB, background + NOISE_MARGIN_DB), loud - LEAST_BELOW_DB)
-    return level > max(limit, FLOOR_DB)
+    return np.asarray(level > max(limit, FLOOR_DB))
 
 
 def frame_samples(sample_rate_hz: int) -> int:
@@ -62,7 +66,8 @@ class Sound:
         return int(self._before[high] - self._before[low]) * self.frame
 
     def start(self, length: int, need: int, rng: Rng, slack: int = 0) -> int:
-        """Where a cut of `length` begins, any place alike whose cut has `need` active samples `slack` from its ends.
+        """Where a cut of `length` begins, any place alike whose cut has `need` active samples
+        `slack` from its ends.
 
         Where no cut has so many, the cut that has most.
         """

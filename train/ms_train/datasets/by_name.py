@@ -12,7 +12,11 @@ KINDS = "folder:PATH, csv:FILE, tfds:NAME, open-corpus:PATH or gtzan"
 
 
 def dataset_of_run(data: str, archive: Path | None = None) -> Dataset:
-    """What a run folder says it was made from, as `dataset_by_name`; where it is not there any more, the error says what to do."""
+    """Return the dataset that a run folder names, as `dataset_by_name`.
+
+    Raises MsEdgeError; if the dataset is not there any more, the error says how to name its new
+    place.
+    """
     try:
         return dataset_by_name(data, archive)
     except UsageError:
@@ -25,7 +29,10 @@ def dataset_of_run(data: str, archive: Path | None = None) -> Dataset:
 
 
 def dataset_by_name(name: str, archive: Path | None = None) -> Dataset:
-    """What --data says (`KINDS`), with `archive` a local copy of gtzan. Raises MsEdgeError where there is no such dataset."""
+    """Return the dataset that --data names (`KINDS`); `archive` is a local copy of gtzan.
+
+    Raises MsEdgeError if there is none.
+    """
     kind, _, path = name.partition(":")
     if archive and kind != "gtzan":
         raise UsageError("--archive goes with --data gtzan.")

@@ -1,11 +1,13 @@
-"""What is costly to make from a recording, on disk: decoded audio and where it sounds by sample rate, features by front-end spec.
+"""A cache on disk of decoded audio and its activity, by sample rate, and of features, by front-end
+spec.
 
 FOLDER/KIND/NAME.pack
 
-A pack holds the arrays of many recordings (`ms_train.datasets.packs`): a process holds one open file for each 128 MiB or more, not one for
-each recording. A pack appears whole or not at all, so a build that was interrupted goes on with the recordings that are in no pack
-yet. KIND names all that decides what an array holds but the recording, whose digest is in the pack: what has changed has another
-name, and nothing has to be declared stale.
+A pack holds the arrays of many recordings (`ms_train.datasets.packs`), so that a process needs one
+open file for 128 MiB or more, not one for each recording. Packs are written atomically, so an
+interrupted build continues with the recordings that are in no pack yet. KIND names everything that
+decides the content of an array, except the recording, whose digest is in the pack. Changed content
+therefore has another name, and no entry becomes invalid.
 """
 
 from __future__ import annotations
@@ -33,20 +35,23 @@ from ms_train.datasets.dataset import Recording
 from ms_train.datasets.packs import Packed, PackedAudio, in_16_bits, read_pack, write_pack
 from ms_train.signals import Audio
 
-Make = Callable[[Recording], NDArray[Any] | None]  # None: the recording is left out
+Make = Callable[[Recording], NDArray[Any] | None]  # returns None to leave the recording out
 
-READING = 1  # of the code that reads a recording: raise it when the same file becomes other samples
+READING = 1  # version of the code that reads recordings: raise it when the same file gives other samples
 DECODED_BY = f"{READING}-sndfile-{soundfile.__libsndfile_version__}-soxr-{soxr.__libsoxr_version__}"
 PACK_BYTES = 256 << 20
 
 
 def default_folder() -> Path:
-    """`ms-edge` in the user's cache folder (XDG_CACHE_HOME, or ~/.cache)."""
+    """Return `ms-edge` in the user's cache folder (XDG_CACHE_HOME, or ~/.cache)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms-edge"
 
 
 class Cache:
-    """Arrays on disk, made when they are first asked for. With no folder everything is made anew and kept by the caller alone."""
+    """Arrays on disk, made at their first use.
+
+    Without a folder, nothing is stored, and arrays are made at every use.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -56,7 +61,9 @@ class Cache:
     def audio(
         self, recordings: Iterable[Recording], sample_rate_hz: int, make: Make
     ) -> Iterator[tuple[Recording, Audio]]:
-        """Yield recordings with their samples (n,) at a sample rate; `make` is called for those that are not stored."""
+        """Yield recordings with their samples (n,) at a sample rate; `make` is called for
+        recordings that are not stored.
+        """
 
         def narrow(recording: Recording) -> NDArray[Any] | None:
             return None if (samples := make(recording)) is None else in_16_bits(samples)
@@ -71,7 +78,9 @@ class Cache:
     def activity(
         self, recordings: Iterable[tuple[Recording, Audio]], sample_rate_hz: int
     ) -> dict[str, NDArray[np.bool_]]:
-        """Return where each recording, given with its samples at a sample rate, is active (`ms_train.datasets.activity`), by name."""
+        """Return the active frames (`ms_train.datasets.activity`) of recordings with samples at a
+        sample rate, by name.
+        """
         given = {recording.sha256: (recording, audio) for recording, audio in recordings}
         kind = f"activity-{activity.VERSION}-{sample_rate_hz}-{DECODED_BY}"
 
@@ -85,14 +94,18 @@ class Cache:
     def features(
         self, recordings: Iterable[Recording], spec: FrontEndSpec, limit: int, make: Make
     ) -> Iterator[tuple[Recording, Float32]]:
-        """Yield recordings with the features of their first `limit` clips, (clips, *spec.feature_shape), as `audio` does."""
+        """Yield recordings with the features (clips, *spec.feature_shape) of their first `limit`
+        clips, as `audio` does.
+        """
         front_end = f"{spec.digest[:16]}-{spec.hop_s:g}-{limit}"
         kind = f"features-{front_end}-{DECODED_BY}-tf-{version('tensorflow')}"
         for recording, packed in self._arrays(kind, recordings, make):
             yield recording, packed.array
 
     def _arrays(self, kind: str, recordings: Iterable[Recording], make: Make) -> Iterator[tuple[Recording, Packed]]:
-        """Yield in the order of `recordings`, but none before all of them are stored: a pack is mapped when it is whole."""
+        """Yield in the order of `recordings`, after all of them are stored, because only complete
+        packs can be mapped.
+        """
         if self.folder is None:
             for recording in recordings:
                 if (made := make(recording)) is not None:
@@ -113,7 +126,7 @@ class Cache:
                         self._store(self.folder / kind, kind, waiting)
                         waiting, size = {}, 0
                 present.append(recording)
-        finally:  # also when interrupted: what has been made is not made again
+        finally:  # also when interrupted, so that finished arrays are not made again
             if waiting:
                 self._store(self.folder / kind, kind, waiting)
         for recording in present:
@@ -123,18 +136,20 @@ class Cache:
         if kind not in self._stored:
             self._stored[kind] = {}
             for path in sorted(folder.glob("*.pack")):
-                with contextlib.suppress(OSError, ValueError):  # not a whole pack: its arrays are made again
+                with contextlib.suppress(OSError, ValueError):  # not a complete pack: its arrays are made again
                     self._stored[kind] |= read_pack(path)
         return self._stored[kind]
 
     def _store(self, folder: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write arrays and those of small packs to one pack, and map it; if it cannot be written, keep the arrays in memory."""
+        """Write arrays and the arrays of small packs to one pack, and map it; if that fails, keep
+        the arrays in memory.
+        """
         stored = {name: Packed(array) for name, array in arrays.items()}
         try:
             if not self._full:
                 folder.mkdir(parents=True, exist_ok=True)
                 small = [path for path in folder.glob("*.pack") if path.stat().st_size < PACK_BYTES // 2]
-                for path in small:  # which a training on a few more recordings leaves each time
+                for path in small:  # each training on a few more recordings leaves one
                     with contextlib.suppress(OSError, ValueError):
                         arrays = {name: each.array for name, each in read_pack(path).items()} | dict(arrays)
                 # Two processes that make the same arrays at the same time write the same file.
@@ -142,7 +157,7 @@ class Cache:
                 write_pack(folder / f"{name}.pack", arrays)
                 for path in small:
                     if path.stem != name:
-                        with contextlib.suppress(OSError):  # a system that lets nobody remove what somebody has mapped
+                        with contextlib.suppress(OSError):  # some systems do not remove a mapped file
                             path.unlink()
                 stored = read_pack(folder / f"{name}.pack")
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Recordings to arrays a network can be trained on."""
+"""Cut recordings into clips, and compute the arrays a network is trained on."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ Made = TypeVar("Made")
 
 
 def cut(samples: Float32, spec: FrontEndSpec, limit: int) -> Float32:
-    """The first `limit` windows of a recording, cut as the edge runtime cuts them: (clips, clip_samples) float32."""
+    """Return the first `limit` windows (clips, clip_samples) float32 of a recording, cut as the
+    runtime cuts them.
+    """
     return np.stack([window for _, window in islice(windows([samples], spec), limit)])
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of several recordings: features (n, *feature_shape), targets (n, labels) in {0, 1}, recording index (n,)."""
+    """Clips of several recordings: features (n, *feature_shape), targets (n, labels) in {0, 1},
+    indices of recordings (n,).
+    """
 
     features: Float32
     targets: Float32
@@ -49,17 +53,21 @@ def load(
     what: str,
     cache: Cache | None = None,
 ) -> Clips:
-    """Read recordings and compute the features of at most `limit` clips from each, or take them from the cache.
+    """Read recordings and compute the features of at most `limit` clips from each, or take them
+    from the cache.
 
-    `features_of` makes (n, *feature_shape) of (n, clip_samples). A recording that cannot be read is named on stderr and left
-    out. Raises DataError(`bad-data`) if none is left of a label.
+    `features_of` makes (n, *feature_shape) of (n, clip_samples). A recording that cannot be read is
+    named on stderr and left out. Raises DataError(`bad-data`) if none is left of a label.
     """
     kept = cache or Cache(None)
 
     def make(recording: Recording) -> Float32:
         return features_of(cut(recording.read(spec.sample_rate_hz), spec, limit))
 
-    found, targets, index, names = [], [], [], []
+    found: list[Float32] = []
+    targets: list[Float32] = []
+    index: list[NDArray[np.int64]] = []
+    names: list[str] = []
     for recording, clips in _each(recordings, make, what, partial(kept.features, spec=spec, limit=limit)):
         found.append(clips)
         targets.append(np.tile(target(recording.label, labels), (len(clips), 1)))
@@ -72,7 +80,9 @@ def load(
 def read_all(
     recordings: Sequence[Recording], sample_rate_hz: int, what: str, cache: Cache | None = None
 ) -> Iterator[tuple[Recording, Audio]]:
-    """Yield each recording that can be read, with its samples (in memory or on disk), under a progress bar."""
+    """Yield each recording that can be read, with its samples (in memory or on disk), under a
+    progress bar.
+    """
     kept = cache or Cache(None)
     through = partial(kept.audio, sample_rate_hz=sample_rate_hz)
     yield from _each(recordings, lambda recording: recording.read(sample_rate_hz), what, through)
@@ -84,7 +94,9 @@ def _each(
     what: str,
     through: Callable[..., Iterator[tuple[Recording, Made]]],
 ) -> Iterator[tuple[Recording, Made]]:
-    """Yield each recording with what `make` makes of it `through` the cache; name on stderr what cannot be read."""
+    """Yield each recording with what `make` makes of it `through` the cache; name on stderr what
+    cannot be read.
+    """
     left_out = 0
 
     def made(recording: Recording) -> Float32 | None:
@@ -103,11 +115,11 @@ def _each(
 
 
 def require_labels(found: Iterable[str | None], labels: tuple[str, ...], what: str) -> None:
-    """Raise DataError(`bad-data`) where a label has no recording: a network that has seen one class is always right."""
+    """Raise DataError(`bad-data`) if a label has no recording."""
     if missing := sorted(set(labels) - set(found)):
         raise DataError("bad-data", f"No recording of {', '.join(missing)} can be read for the {what}; add recordings.")
 
 
 def target(label: str | None, labels: tuple[str, ...]) -> Float32:
-    """One-hot row of a label; all zeros for None."""
+    """Return the one-hot row (labels,) of a label; all zeros for None."""
     return np.array([float(label == name) for name in labels], np.float32)

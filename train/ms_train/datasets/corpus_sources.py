@@ -1,11 +1,13 @@
-"""Make the open corpus's table of recordings from its table of sources: a source is added with a line and a command.
+"""Make the open corpus's table of recordings from its table of sources.
 
-`open_corpus_sources.tsv` has a line for each source, or for each part of one, and is written by people. This expands the
-sources named on the command line into `open_corpus.tsv.xz`, whose other lines it leaves as they are:
+`open_corpus_sources.tsv` has a line for each source, or for each part of one, and is written by
+hand. This command expands the sources named on the command line into `open_corpus.tsv.xz`, whose
+other lines it keeps:
 
     python -m ms_train.datasets.corpus_sources OWNER/NAME --to data/open-corpus
 
-It decodes what it lists, because lengths and duplicates are known only then: `ms-train data fetch` finds it there.
+It decodes the recordings, because their lengths and duplicates are known only then. `ms-train data
+fetch` reuses them.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ from ms_train.datasets.open_corpus import Row
 from ms_train.errors import DataError
 
 FOLDS = 4
-SHORTEST_S = 0.3  # of less, no window holds enough active sound
-BATCH = 64  # files decoded between two looks at whether the cap is reached
+SHORTEST_S = 0.3  # shorter recordings have no window with enough active sound
+BATCH = 64  # files decoded between two checks of the cap
 TAKEN_OVER = ("split", "label", "package", "version", "package_sha256", "licence_stated")
 
 Lines = Mapping[str, Mapping[str, str]]
@@ -46,16 +48,19 @@ ReadTable = Callable[[str], Lines]
 
 @dataclass(frozen=True)
 class Source:
-    """A line of the table of sources: files of one package or repository that have a label and a licence in common.
+    """A line of the table of sources: files of one package or repository with the same label and
+    licence.
 
-    `files` is a regular expression for whole paths; the first line of a package that matches a path decides. Its named
-    groups can be used as `{name}` in `group`, `language`, `speaker`, `licence` and `table`. Files that agree in a group
-    named `sum` are stems of one recording, and each may be a recording of its own by another line.
+    `files` is a regular expression for whole paths; the first line of a package that matches a path
+    decides. Its named groups can be used as `{name}` in `group`, `language`, `speaker`, `licence`
+    and `table`. Files that agree in a group named `sum` are stems of one recording, and each may be
+    a recording of its own by another line.
 
-    `table` is the path of a table in the repository: tab-separated, with a header and a column `path` of file names. Its
-    other columns can be used as well, and their values are replaced by serial numbers. In `licence`, `{copyright}` is what a
-    Debian package's copyright file states for the path. `cap_min` is the most minutes taken, from as many speakers as
-    possible. Without a `label` the files are left out, for the reason in `note`.
+    `table` is the path of a table in the repository: tab-separated, with a header and a column
+    `path` of file names. Its other columns can be used as well, and their values are replaced by
+    serial numbers. In `licence`, `{copyright}` is what a Debian package's copyright file states for
+    the path. `cap_min` is the largest number of minutes taken, from as many speakers as possible.
+    Without a `label` the files are left out, for the reason in `note`.
     """
 
     package: str
@@ -75,7 +80,7 @@ class Source:
 
 
 def sources() -> list[Source]:
-    """Every line of the table of sources. Raises DataError(`bad-data`) if a line is not one."""
+    """Return every line of the table of sources. Raises DataError(`bad-data`) for an invalid line."""
     text = resources.files("ms_train.datasets").joinpath("open_corpus_sources.tsv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     found = []
@@ -91,11 +96,12 @@ def sources() -> list[Source]:
 def candidates(
     lines: Sequence[Source], paths: Iterable[str], read_table: ReadTable, copyright_text: str
 ) -> list[list[Row]]:
-    """Return the recordings that each line of a source makes of its paths, without their lengths and digests.
+    """Return the recordings that each line of a source makes of its paths, without their lengths
+    and digests.
 
-    `read_table` returns the lines of a table of the source, given its path, by their file names; `copyright_text` is that of
-    a Debian package's copyright file. Of speakers in several splits, the
-    recordings for training and calibration are left out, in this order.
+    `read_table` returns the lines of a table of the source, given its path, by their file names.
+    `copyright_text` is the content of a Debian package's copyright file. Of speakers in several
+    splits, the recordings for training and then those for calibration are left out.
     """
     patterns = [re.compile(line.files) for line in lines]
     found: list[list[Row]] = [[] for _ in lines]
@@ -116,7 +122,7 @@ def candidates(
             stems = sums[place, names["sum"]]
             stems.append(path)
             if len(stems) > 1:
-                continue  # the recording is there already, with its first stem
+                continue  # the recording was added with its first stem
         if line.table:
             for column, value in read_table(line.table.format_map(names)).get(Path(path).name, {}).items():
                 if value and column not in names:
@@ -151,7 +157,8 @@ def candidates(
 def licence_in_copyright(text: str, path: str) -> str:
     """Return the licence that a Debian copyright file (DEP-5) states for a path of the package.
 
-    Its patterns are relative to the upstream sources, so each may match the end of the path; the last that matches decides.
+    Its patterns are relative to the upstream sources, so each may match the end of the path; the
+    last that matches decides.
     """
     licence = ""
     for paragraph in re.split(r"\n\s*\n", text):
@@ -163,7 +170,9 @@ def licence_in_copyright(text: str, path: str) -> str:
 
 
 def in_drawing_order(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows in the order in which a cap takes them: one of each speaker, then another of each, at random."""
+    """Return the rows in the order in which a cap takes them: one of each speaker at random, then
+    another of each.
+    """
     ranks: Counter[str] = Counter()
     keys = {}
     for row in sorted(rows, key=_random):
@@ -180,8 +189,8 @@ def _random(row: Row) -> bytes:
 def expand(package: str, root: Path, clones: Path | None = None) -> list[Row]:
     """Decode the recordings of a source into `root` and return their rows. Raises MsEdgeError.
 
-    Left out are files that cannot be decoded, that are shorter than `SHORTEST_S`, and those that are the same as another
-    recording in `root` once they are decoded; they are listed on stderr.
+    Files that cannot be decoded, files shorter than `SHORTEST_S` and files that decode to the same
+    samples as another recording in `root` are left out and listed on stderr.
     """
     lines = [line for line in sources() if line.package == package]
     if not lines:
@@ -207,7 +216,8 @@ def expand(package: str, root: Path, clones: Path | None = None) -> list[Row]:
 def _decoded(
     tree: origins.Tree, root: Path, rows: Sequence[Row], cap_s: float, known: dict[str, str]
 ) -> Iterator[tuple[Row, dict[str, str]]]:
-    """Yield rows with lengths and digests, and their lines of the index, until they have `cap_s` seconds.
+    """Yield rows with lengths and digests, and their lines of the index, until they have `cap_s`
+    seconds.
 
     `known` maps the digests of decoded files to paths; those of the rows are added.
     """
@@ -232,7 +242,7 @@ def _decoded(
 
 
 def _unfit(result: dict[str, str] | AudioError, known: Mapping[str, str]) -> str:
-    """Return why a decoded file is no recording of the corpus; nothing if it is one."""
+    """Return why a decoded file is left out of the corpus; an empty string if it is not."""
     if isinstance(result, AudioError):
         return result.message
     if float(result["seconds"]) < SHORTEST_S:
@@ -241,7 +251,9 @@ def _unfit(result: dict[str, str] | AudioError, known: Mapping[str, str]) -> str
 
 
 def _read_table(tree: origins.Tree, cache: dict[str, Lines], path: str) -> Lines:
-    """Return the lines of a table of the source by the file names in their column `path`; nothing if there is no table."""
+    """Return the lines of a table of the source by the file names in their column `path`; nothing
+    if there is no table.
+    """
     if path not in cache:
         cache[path] = {}
         if path in tree.paths:
@@ -253,7 +265,9 @@ def _read_table(tree: origins.Tree, cache: dict[str, Lines], path: str) -> Lines
 
 
 def with_folds(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows, those of `train` with a fold: a package keeps its own, a new one gets the one with least audio."""
+    """Return the rows, those of `train` with a fold: a package keeps its own, a new one gets the
+    one with least audio.
+    """
     minutes: Counter[tuple[str, str]] = Counter()
     fold_of: dict[tuple[str, str], str] = {}
     for row in rows:
@@ -270,7 +284,9 @@ def with_folds(rows: Sequence[Row]) -> list[Row]:
 
 
 def write_manifest(rows: Sequence[Row], path: Path) -> None:
-    """Write the table of recordings, in the order of their decoded files: the same rows give the same bytes."""
+    """Write the table of recordings, in the order of their decoded files: the same rows give the
+    same bytes.
+    """
     columns = [field.name for field in fields(Row)]
     ordered = sorted(rows, key=lambda row: (row.split, row.label, row.package, row.container, row.path))
     lines = ["\t".join(columns), *("\t".join(getattr(row, column) for column in columns) for row in ordered), ""]
@@ -278,7 +294,9 @@ def write_manifest(rows: Sequence[Row], path: Path) -> None:
 
 
 def main() -> None:
-    """Expand the sources named on the command line, or those that the table of recordings does not have."""
+    """Expand the sources named on the command line, or those that the table of recordings does not
+    have.
+    """
     parser = argparse.ArgumentParser(description="Expand sources of the open corpus into its table of recordings.")
     parser.add_argument("package", nargs="*", help="package or OWNER/NAME (default: all that have no recordings yet)")
     parser.add_argument("--to", type=Path, default=Path("data/open-corpus"), help="folder of the decoded corpus")

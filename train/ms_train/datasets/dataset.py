@@ -1,7 +1,4 @@
-"""What a dataset is: named recordings with a label each, whatever they were read from.
-
-A dataset is a tuple of `Recording`; every split is made over recordings, never over clips.
-"""
+"""Datasets: named recordings with a label each. Splits are made over recordings, never over clips."""
 
 from __future__ import annotations
 
@@ -14,17 +11,22 @@ from ms_edge.arrays import Float32
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording: the unit of every split.
+    """One recording, the unit of every split.
 
-    `name` is unique in its dataset and independent of the machine (a relative path). `label` is the class, or None where
-    none of the dataset's labels is true (noise). `source` is what the recording came from (package, album, speaker), and
-    `group` what is alike within the source (language, kind of noise).
-    `sha256` is the digest of what is read, by which it is known to caches and runs: of the file, or of the file and the place
-    in it. `read(sample_rate_hz)` returns the whole recording as mono float32 in [-1, 1] at that rate and raises
-    `ms_edge.errors.AudioError` where it cannot. `split` is the part the dataset itself prescribes (`train`, `val`, `test`;
-    any other is kept out of all three), or None where `ms_train.datasets.splits` decides. `excerpt_of` is the digest of the
-    file that an excerpt is cut from: excerpts of one file never part. `fold` is the part of the training recordings that
-    choices by cross-validation hold out with it, or None.
+    * `name` is unique in its dataset and does not depend on the machine (a relative path).
+    * `label` is the class, or None if none of the dataset's labels is true (noise).
+    * `source` is the recording's origin (package, album, speaker), and `group` a property within
+      the source (language, kind of noise).
+    * `sha256` is the digest of the file, or of the file and the place of an excerpt in it. Caches
+      and runs identify the recording by it.
+    * `read(sample_rate_hz)` returns the whole recording as mono float32 in [-1, 1] at this rate, or
+      raises `ms_edge.errors.AudioError`.
+    * `split` is the part that the dataset prescribes (`train`, `val`, `test`; recordings of any
+      other part are in none of the three), or None if `ms_train.datasets.splits` decides.
+    * `excerpt_of` is the digest of the file that an excerpt is cut from; excerpts of one file stay
+      in one part.
+    * `fold` is the fold of the training recordings that cross-validation holds out together, or
+      None.
     """
 
     name: str
@@ -39,16 +41,19 @@ class Recording:
 
     @property
     def file_sha256(self) -> str:
-        """The digest of the file that is read, wholly or in part: recordings of one file are never in two parts."""
+        """The digest of the file that holds the recording; recordings of one file are never in two
+        parts.
+        """
         return self.excerpt_of or self.sha256
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Recordings with the labels a model is to tell apart, in the order of its scores.
+    """Recordings, and the labels that a model is to tell apart, in the order of its scores.
 
-    `decision` is `exclusive` where every recording has exactly one of the labels, `independent` where each label is a
-    question of its own (noise has none of them, a mixture several). `licences` are those of what is trained on.
+    `decision` is `exclusive` if every recording has exactly one label, and `independent` if it may
+    have none (noise) or several (a mixture). `licences` are the licences of the training
+    recordings.
     """
 
     name: str

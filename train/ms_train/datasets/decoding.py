@@ -1,4 +1,6 @@
-"""Every file of the open corpus to mono 16 kHz: containers of games, headerless telephone formats, G.722."""
+"""Decode every file of the open corpus to mono 16 kHz: game containers, headerless telephone
+formats, G.722.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,18 @@ from ms_edge.audio.file import AudioFile
 from ms_edge.errors import AudioError
 
 RATE_HZ = 16_000
-# Nothing in these files says what they are: rate in Hz, libsndfile's name of the coding, bytes before the first sample.
+# Formats without a header: rate in Hz, libsndfile's name of the coding, bytes before the first
+# sample.
 HEADERLESS = {".gsm": (8_000, "GSM610", 0), ".raw": (8_000, "PCM_16", 0), ".als": (11_025, "PCM_U8", 32)}
 
 Blocks = Iterator[NDArray[np.float32]]
 
 
 def read_member(container: Path, name: str) -> bytes:
-    """One file out of a container: a `.pk3` or `.wz` (ZIP files) or `queen.1c`. Raises AudioError where it is not in there."""
+    """Return a file in a container: a `.pk3` or `.wz` (ZIP files) or `queen.1c`.
+
+    Raises AudioError if it is not there.
+    """
     if container.suffix in (".pk3", ".wz"):
         with zipfile.ZipFile(container) as archive:
             if name in archive.namelist():
@@ -40,7 +46,7 @@ def read_member(container: Path, name: str) -> bytes:
 
 
 def decode(path: Path) -> Blocks:
-    """Any file of the corpus as mono blocks (n,) at 16 kHz. Raises AudioError."""
+    """Yield any file of the corpus as mono blocks (n,) at 16 kHz. Raises AudioError."""
     suffix = path.suffix.lower()
     if suffix in HEADERLESS:
         yield from _resample(_headerless(path, *HEADERLESS[suffix]), HEADERLESS[suffix][0])
@@ -53,12 +59,16 @@ def decode(path: Path) -> Blocks:
         except AudioError as error:
             if error.code != "not-audio":
                 raise
-    # G.722 has no header either, and libsndfile has no G.722.
+    # G.722 has no header, and libsndfile cannot decode it.
     yield from _ffmpeg(path, "g722" if suffix == ".g722" else None)
 
 
 def decode_sum(paths: Sequence[Path]) -> Blocks:
-    """Stems of one song as one block (n,) at 16 kHz: their sum, as long as the longest, within [-1, 1]. Raises AudioError."""
+    """Yield the sum of a song's stems as one block (n,) at 16 kHz, as long as the longest stem,
+    scaled to within [-1, 1].
+
+    Raises AudioError.
+    """
     total = np.empty(0, np.float32)
     for path in paths:
         stem = np.concatenate([np.empty(0, np.float32), *decode(path)])
@@ -73,7 +83,7 @@ def _headerless(path: Path, rate_hz: int, coding: str, skip: int) -> Blocks:
     try:
         with soundfile.SoundFile(path, **raw) as file:
             if skip:
-                file.seek(skip)  # in frames, which are bytes where there is something to skip
+                file.seek(skip)  # in frames, which are bytes in the formats with bytes to skip
             while len(block := file.read(rate_hz, dtype="float32")):
                 yield block
     except soundfile.SoundFileError:
@@ -81,12 +91,12 @@ def _headerless(path: Path, rate_hz: int, coding: str, skip: int) -> Blocks:
 
 
 def _ffmpeg(path: Path, form: str | None) -> Blocks:
-    import av  # here: nobody but fetch needs it
+    import av  # here, because only fetch needs it
 
     try:
         with av.open(str(path), format=form) as file:
             stream = file.streams.audio[0]
-            planar = av.AudioResampler(format="fltp")  # one row a channel, whatever the codec makes; no change of rate
+            planar = av.AudioResampler(format="fltp")  # one row for each channel, at the original rate
             frames = (part for frame in file.decode(stream) for part in planar.resample(frame))
             yield from _resample((part.to_ndarray().mean(axis=0) for part in frames), stream.rate)
     except (av.FFmpegError, IndexError):

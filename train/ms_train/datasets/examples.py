@@ -1,4 +1,6 @@
-"""Any audio dataset of tensorflow-datasets, by name: its examples are recordings, read from disk one by one."""
+"""Audio datasets of tensorflow-datasets, by name: each example is a recording, read from disk when
+it is used.
+"""
 
 from __future__ import annotations
 
@@ -26,22 +28,25 @@ from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import fit_for_training, say_left_out
 from ms_train.errors import DataError
 
-# What the house calls the parts of tensorflow-datasets; any other (`unlabelled`, `test_other`) keeps its name and is no part.
+# Our names for the splits of tensorflow-datasets; other splits (`unlabelled`, `test_other`) keep
+# their names and are not used.
 PARTS = {"train": "train", "validation": "val", "test": "test"}
 
 
 def tfds_dataset(name: str) -> Dataset:
-    """The dataset that tensorflow-datasets knows as `name` (NAME[/CONFIG][:VERSION]), or that lies prepared in a folder `name`.
+    """Return the dataset with this name in tensorflow-datasets (NAME[/CONFIG][:VERSION]), or a
+    prepared one in a folder.
 
-    It is downloaded and prepared where it is not yet, in tensorflow-datasets' own folder (TFDS_DATA_DIR). Raises
-    DataError(`bad-data`) where it is unknown, cannot be had, or has no audio with a rate and a class each.
+    If necessary, it is downloaded and prepared in tensorflow-datasets' own folder (TFDS_DATA_DIR).
+    Raises DataError(`bad-data`) if it is unknown or unavailable, or if its examples have no audio
+    with a sample rate and a class.
     """
     given = f"tfds:{name}"
     prepared = (Path(name) / "dataset_info.json").is_file()
     advice = (
         "; give NAME[/CONFIG][:VERSION] as its catalogue has it, or the folder with a prepared one's dataset_info.json."
     )
-    # What it prints here is advice on packages, in a frame of asterisks.
+    # The output here is only advice on packages.
     with one_sentence(f"{given}: tensorflow-datasets has no such dataset", advice), redirect_stdout(io.StringIO()):
         builder = tfds.builder_from_directory(name) if prepared else tfds.builder(name)
     with one_sentence(f"{given}: tensorflow-datasets cannot prepare it", "."):
@@ -51,7 +56,9 @@ def tfds_dataset(name: str) -> Dataset:
 
 @contextmanager
 def one_sentence(before: str, after: str) -> Iterator[None]:
-    """Make one DataError(`bad-data`), `before (why)after`, of whatever tensorflow-datasets raises, and keep its announcements quiet."""
+    """Translate every error of tensorflow-datasets to DataError(`bad-data`), `before (why)after`,
+    and suppress its messages.
+    """
     loggers = [logging.getLogger("absl"), logging.getLogger("urllib3")]
     levels = [logger.level for logger in loggers]
     try:
@@ -59,7 +66,7 @@ def one_sentence(before: str, after: str) -> Iterator[None]:
             logger.setLevel(logging.ERROR)
         with redirect_stdout(sys.stderr):
             yield
-    except Exception as error:  # it raises what it likes: AssertionError, ValueError, requests' errors, ImportError ...
+    except Exception as error:  # AssertionError, ValueError, requests' errors, ImportError ...
         raise DataError("bad-data", f"{before} ({first_line(error)}){after}") from None
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -67,11 +74,12 @@ def one_sentence(before: str, after: str) -> Iterator[None]:
 
 
 def dataset_of(builder: Any, given: str, name_of: Callable[[dict[str, Any]], str] | None = None) -> Dataset:
-    """The dataset of a builder (tfds.core.DatasetBuilder) that is prepared; `given` is how errors call it.
+    """Return the dataset of a prepared builder (tfds.core.DatasetBuilder); `given` is its name in
+    errors.
 
-    Recordings are named SPLIT/NUMBER, or by `name_of` (example). Labels are those of the classes that occur, in the order of
-    their numbers. Examples that cannot be read or have no class are named on stderr and left out. Raises
-    DataError(`bad-data`) as `tfds_dataset`.
+    Recordings are named SPLIT/NUMBER, or by `name_of(example)`. The labels are the classes that
+    occur, in the order of their numbers. Examples that cannot be read or have no class are named on
+    stderr and left out. Raises DataError(`bad-data`) as `tfds_dataset` does.
     """
     audio, label = _features(builder.info, given)
     classes, rate_hz = builder.info.features[label].names, builder.info.features[audio].sample_rate
@@ -106,7 +114,7 @@ def dataset_of(builder: Any, given: str, name_of: Callable[[dict[str, Any]], str
                     source=builder.info.name,
                     sha256=_digest(samples),
                     read=partial(_read, examples, number, audio, name, rate_hz, scale),
-                    # One part is no prescription: it is for us to part.
+                    # A dataset with one split prescribes no parts.
                     split=PARTS.get(split, split) if len(splits) > 1 else None,
                 )
             )
@@ -118,7 +126,9 @@ def dataset_of(builder: Any, given: str, name_of: Callable[[dict[str, Any]], str
 
 
 def _features(info: Any, given: str) -> tuple[str, str]:
-    """The names of the features that are heard and learnt: those that the dataset says are, else the only ones."""
+    """Return the names of the audio feature and of the class label: the supervised keys, else the
+    only candidates.
+    """
     found = []
     for kind, what in ((tfds.features.Audio, "audio feature"), (tfds.features.ClassLabel, "class label")):
         names = sorted(name for name, feature in dict(info.features or {}).items() if isinstance(feature, kind))
@@ -133,7 +143,9 @@ def _features(info: Any, given: str) -> tuple[str, str]:
 
 
 class _TfRecords:
-    """The examples of a split in TFRecord files, by number; where each begins is all that is kept in memory."""
+    """The examples of a split in TFRecord files, by number; only their positions are kept in
+    memory.
+    """
 
     def __init__(self, builder: Any, split: str) -> None:
         self._features = builder.info.features
@@ -142,7 +154,8 @@ class _TfRecords:
             size, at = path.stat().st_size, 0
             with path.open("rb") as file:
                 while at < size:
-                    # A record: length (8 bytes, little-endian), its checksum (4), the example, its checksum (4).
+                    # A record: length (8 bytes, little-endian), its checksum (4), the example, its
+                    # checksum (4).
                     (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
                     if at + 16 + length > size:
                         raise ValueError(f"{path}: is cut off")
@@ -163,7 +176,9 @@ class _TfRecords:
 
 
 def _examples(builder: Any, split: str, given: str) -> Any:
-    """A sequence of the examples of a split: dictionaries of NumPy arrays, each read when it is asked for."""
+    """Return a sequence of the examples of a split: dictionaries of NumPy arrays, each read when it
+    is used.
+    """
     with one_sentence(f"{given}: {split} cannot be read", "; prepare it anew."):
         if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
             return _TfRecords(builder, split)
@@ -178,22 +193,23 @@ def _example(examples: Any, number: int, name: str) -> dict[str, Any]:
 
 
 class _Scale:
-    """What full scale is for the integers of a dataset.
+    """The full scale of a dataset's integer samples.
 
-    An Audio feature does not say how many bits its samples had, and widens them to 64: the fewest of 8, 16, 24 and 32 that hold
-    every sample of the whole dataset, so that no recording is scaled by itself.
+    An Audio feature widens samples to 64 bits and does not record their original size. The size is
+    taken to be the smallest of 8, 16, 24 and 32 bits that holds every sample of the dataset, so
+    that all recordings have the same scale.
     """
 
     def __init__(self) -> None:
         self._peak = 0
 
     def see(self, samples: Any) -> None:
-        """Take notice of samples; encoded files (bytes) and floats have a scale of their own."""
+        """Record the peak of integer samples; encoded files (bytes) and floats have a known scale."""
         if not isinstance(samples, bytes) and samples.dtype.kind in "iu" and samples.size:
             self._peak = max(self._peak, int(samples.max()), -int(samples.min()))
 
     def floats(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Samples of whatever type in [-1, 1], float32."""
+        """Return samples of any type as float32 in [-1, 1]."""
         if samples.dtype.kind not in "iu":
             return samples.astype(np.float32)
         bits = 8 * samples.dtype.itemsize
@@ -204,7 +220,9 @@ class _Scale:
 
 
 def _digest(samples: Any) -> str:
-    """SHA-256 of an encoded file, or of samples as 16-bit numbers where they are such, whatever type they were widened to."""
+    """Return the SHA-256 of an encoded file, or of samples, as 16-bit numbers if they fit, whatever
+    their type.
+    """
     if isinstance(samples, bytes):
         return hashlib.sha256(samples).hexdigest()
     if samples.dtype.kind in "iu":
@@ -214,7 +232,7 @@ def _digest(samples: Any) -> str:
 
 
 class _Encoded(io.BytesIO):
-    """An encoded file in memory with the name that errors call it by."""
+    """An encoded file in memory, with its name for errors."""
 
     name = ""
 

@@ -18,10 +18,12 @@ from ms_train.errors import DataError
 
 
 def folder(root: Path) -> Dataset:
-    """Read `root/<class>/**/*.wav` (and FLAC, Ogg, MP3 ...): labels are the sub-folders' names in sorted order.
+    """Read `root/<class>/**/*.wav` (and FLAC, Ogg, MP3 ...); the labels are the sub-folders' names
+    in sorted order.
 
-    A file that cannot be read is named on stderr and left out; files whose names are not those of audio are counted there. Raises
-    DataError(`bad-data`) where there are not at least two classes with audio in each.
+    A file that cannot be read is named on stderr and left out. Files with the names of other file
+    types are counted on stderr. Raises DataError(`bad-data`) if there are fewer than two classes,
+    or if a class has no audio.
     """
     if not root.is_dir():
         raise DataError("bad-data", f"{root}: no such folder; it should hold one sub-folder of audio files per class.")

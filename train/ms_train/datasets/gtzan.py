@@ -1,7 +1,7 @@
 """GTZAN music/speech through tensorflow-datasets, from its own download or from a local copy.
 
-64 recordings of music and 64 of speech, 30 s each, 22,050 Hz mono 16-bit (Tzanetakis 1999). The builder's download address
-is reported dead, so a local copy of the archive can be handed to it instead.
+64 recordings of music and 64 of speech, 30 s each, 22,050 Hz mono 16-bit (Tzanetakis 1999). The
+builder's download address is reported dead, so a local copy of the archive can be used instead.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ CLASS_FOLDERS = tuple(f"{label}_wav" for label in LABELS)
 
 
 def gtzan(archive: Path | None = None, data_dir: Path | None = None) -> Dataset:
-    """The collection as a dataset; music is label 0, speech 1.
+    """Return the collection as a dataset; music is label 0, speech is label 1.
 
-    `archive` is a `music_speech.tar.gz`, its unpacked folder or the folder that holds that one; without it the builder
-    downloads. What tensorflow-datasets prepares is kept in `data_dir` (its own default), a copy per archive. Raises
-    DataError(`bad-data`) where there is no collection to be had.
+    `archive` is a `music_speech.tar.gz`, its unpacked folder, or the parent of that folder. Without
+    it, the builder downloads the archive. tensorflow-datasets keeps the prepared data in `data_dir`
+    (by default its own), one copy for each archive. Raises DataError(`bad-data`) if the collection
+    is unavailable.
     """
     _require_pydub()
     builder = _downloaded(data_dir) if archive is None else _from_archive(archive, data_dir)
@@ -53,7 +54,7 @@ def gtzan(archive: Path | None = None, data_dir: Path | None = None) -> Dataset:
 
 def _downloaded(data_dir: Path | None) -> Any:
     try:
-        with redirect_stdout(sys.stderr):  # where the builder's announcements belong
+        with redirect_stdout(sys.stderr):  # the builder prints messages
             builder = tfds.builder("gtzan_music_speech", data_dir=data_dir)
             builder.download_and_prepare()
             return builder
@@ -67,12 +68,12 @@ def _downloaded(data_dir: Path | None) -> Any:
 
 def _from_archive(archive: Path, data_dir: Path | None) -> Any:
     with _unpacked(archive) as folder:
-        # Names that begin with a dot are what a Mac leaves behind; the builder passes over them too.
+        # macOS leaves files whose names begin with a dot; the builder skips them too.
         files = sorted(
             path for path in folder.rglob("*") if path.suffix.lower() == ".wav" and not path.name.startswith(".")
         )
         _refuse_what_the_builder_misreads(archive, folder, files)
-        # What was prepared from one archive must never be taken for another.
+        # The digest keeps data prepared from different archives apart.
         digest = hashlib.sha256()
         for path in files:
             digest.update(
@@ -89,7 +90,9 @@ def _from_archive(archive: Path, data_dir: Path | None) -> Any:
 
 
 def _refuse_what_the_builder_misreads(archive: Path, folder: Path, files: list[Path]) -> None:
-    """The builder itself drops other names, mixes up equal ones and takes any format for its own, all without a word."""
+    """Raise DataError for files that the builder would silently drop, confuse with others or
+    misread.
+    """
     for name in CLASS_FOLDERS:
         if not any(path.parent == folder / name for path in files):
             raise DataError("bad-data", f"{archive}: no music_speech/{name}/*.wav in it; it is not the collection.")
@@ -117,14 +120,14 @@ def _refuse_what_the_builder_misreads(archive: Path, folder: Path, files: list[P
 
 
 def _local_builder(unpacked: Path, data_dir: Path) -> Any:
-    """The real builder, but that what it would download and unpack is there already."""
+    """Return the real builder, with an unpacked archive instead of its download."""
     from tensorflow_datasets.audio.gtzan_music_speech.gtzan_music_speech import GTZANMusicSpeech
 
     class Unpacked:
         def download_and_extract(self, urls: dict[str, str]) -> dict[str, str]:
             return dict.fromkeys(urls, str(unpacked))
 
-    class LocalGTZANMusicSpeech(GTZANMusicSpeech, skip_registration=True):
+    class LocalGTZANMusicSpeech(GTZANMusicSpeech, skip_registration=True):  # type: ignore[call-arg]
         name = "gtzan_music_speech"
 
         def _split_generators(self, dl_manager: object) -> Any:
@@ -135,16 +138,18 @@ def _local_builder(unpacked: Path, data_dir: Path) -> Any:
 
 @contextmanager
 def _unpacked(archive: Path) -> Iterator[Path]:
-    """The folder `music_speech` of an archive, unpacked for as long as it is needed, or as it lies there."""
+    """Yield the folder `music_speech` of an archive: unpacked temporarily, or as it is if the
+    archive is a folder.
+    """
     if archive.is_dir():
-        archive = Path(os.path.abspath(archive))  # so that `.` has a name too
+        archive = Path(os.path.abspath(archive))  # so that `.` has a name
         yield archive if archive.name == "music_speech" else archive / "music_speech"
         return
     with tempfile.TemporaryDirectory(prefix="gtzan-") as folder:
         try:
             with tarfile.open(archive) as tar:
                 _unpack(tar, Path(folder))
-        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:  # the second is a download broken off
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:  # EOFError: an incomplete download
             raise DataError("bad-data", f"{archive}: cannot be unpacked ({first_line(error)}).") from None
         yield Path(folder) / "music_speech"
 
@@ -168,15 +173,21 @@ def _name(example: dict[str, Any]) -> str:
 
 
 def _require_pydub() -> None:
-    # tensorflow-datasets decodes with it, declares neither it nor importlib_resources, and fails late without them.
+    # tensorflow-datasets needs both, does not declare them as dependencies, and fails late without
+    # them.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a missing ffmpeg, which WAV files do not need
+        warnings.simplefilter("ignore")  # pydub warns of a missing ffmpeg, which WAV files do not need
         import importlib_resources  # noqa: F401
         import pydub  # noqa: F401
 
 
 def _unpack(tar: tarfile.TarFile, folder: Path) -> None:
-    """Write its files below a folder; Python's own filter for that is younger than 3.11. Raises TarError for one that leads elsewhere."""
+    """Write the files of an archive below a folder.
+
+    Raises TarError for a path that leads out of it.
+
+    Python 3.11.0 has no extraction filter for this.
+    """
     for member in tar:
         if member.isreg() and (content := tar.extractfile(member)):
             path = Path(os.path.normpath(folder / member.name))

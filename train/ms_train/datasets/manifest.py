@@ -1,4 +1,4 @@
-"""A CSV manifest is a dataset: a line for each recording, or for each excerpt of one."""
+"""Datasets from a CSV manifest: a line for each recording, or for each excerpt of one."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ SPLITS = ("train", "val", "test")
 
 
 def manifest(path: Path) -> Dataset:
-    """Read a CSV file with a header: `path` and `label`, and where wanted `split`, `start` and `end`, in any order.
+    """Read a CSV file with a header: `path` and `label`, and optionally `split`, `start` and `end`,
+    in any order.
 
-    Paths are relative to the CSV file's folder, `start` and `end` are seconds. Where a label is empty the recording has none of
-    the labels (noise), and the labels are `independent`. A line that cannot be used is named on stderr and left out. Raises
-    DataError(`bad-data`) where there is no such table, under two labels, one excerpt with two labels, or one file in two
+    Paths are relative to the CSV file's folder, `start` and `end` are seconds. A recording with an
+    empty label has none of the labels (noise), and the labels are then `independent`. A line that
+    cannot be used is named on stderr and left out. Raises DataError(`bad-data`) if the table cannot
+    be read, has fewer than two labels, has one excerpt with two labels, or has one file in two
     parts.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
             rows = csv.reader(file, strict=True)
             header = [name.strip() for name in next(rows, [])]
             _require_columns(path, header)
@@ -84,7 +86,10 @@ def _require_columns(path: Path, header: list[str]) -> None:
 
 
 def _recording(manifest: Path, number: int, header: list[str], cells: list[str], digests: dict[str, str]) -> Recording:
-    """A line's recording; `digests` of files are kept by path. Raises ValueError or AudioError with a sentence."""
+    """Return the recording of a line; `digests` holds the digests of files by path.
+
+    Raises ValueError or AudioError.
+    """
     if len(cells) != len(header):
         raise ValueError(f"{len(cells)} cells; the header has {len(header)}.")
     row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
@@ -101,7 +106,7 @@ def _recording(manifest: Path, number: int, header: list[str], cells: list[str],
     digest = digests.get(str(file)) or digests.setdefault(str(file), file_digest(file))
     name = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else Path(row["path"]).as_posix()
     whole = start_s == 0 and end_s is None
-    if not whole:  # as W3C's media fragments have it
+    if not whole:  # the syntax of W3C media fragments
         name += f"#t={start_s:.10g}" + ("" if end_s is None else f",{end_s:.10g}")
     return Recording(
         name=name,

@@ -1,8 +1,9 @@
-"""The open corpus: freely licensed audio of Debian 12 packages and git repositories, verified and decoded on request.
+"""The open corpus: freely licensed audio of Debian 12 packages and git repositories, verified and
+decoded on request.
 
-`open_corpus.tsv.xz` names every file: its split, label, package or repository, place in it, SHA-256, language, speaker or
-composer, licence. `fetch` turns them into 16 kHz FLAC files and an `index.tsv`; `open_corpus` reads those. The table is
-made by `ms_train.datasets.corpus_sources`.
+`open_corpus.tsv.xz` names every file: its split, label, package or repository, place in it,
+SHA-256, language, speaker or composer, licence. `fetch` turns them into 16 kHz FLAC files and an
+`index.tsv`; `open_corpus` reads those. The table is made by `ms_train.datasets.corpus_sources`.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ INDEX = (
 )
 SKIPPED = ("path", "package", "reason")
 LISTED = ("split", "label", "package", "version", "language", "group", "licence", "licence_stated", "fold")
-# Games' effects whose names say that they are not what the manifest calls them, noise: and a voice activity detector agrees.
+# Effects of games that the manifest labels as noise, but that are not: their names say so, and a
+# voice activity detector agrees.
 NOT_NOISE = re.compile(
     r"_(voices?|speech|music)_|jingle|disco|boswars_(campaigns|intro)"
     r"|boswars_units_.*[._](ready|underattack|attacked|completed|action|select)\."
 )
-SUM = "//"  # between the paths of files that are one recording together: no path has two slashes in a row
+SUM = "//"  # separates the paths of the stems of one recording; no path has two slashes in a row
 
 Table = dict[str, dict[str, str]]  # lines by their `path`
 
@@ -56,11 +58,13 @@ Table = dict[str, dict[str, str]]  # lines by their `path`
 class Row:
     """One recording of the corpus, a line of the manifest.
 
-    `package` is a Debian package, or a git repository as OWNER/NAME; `version` is the package's version or the commit.
-    `path` lies in it, or in its `container` where that is not empty; several paths joined by `SUM` are stems that are
-    added up. `group` is what is drawn after the package: a language, an album, a kind of noise. `sha256` is that of the
-    original file (of all stems, one after the other); it is empty where `package_sha256` says enough. `fold`, 0 to 3, is
-    the part of `train` that the package belongs to where choices are made by cross-validation.
+    `package` is a Debian package, or a git repository as OWNER/NAME; `version` is the package's
+    version or the commit. `path` is in the package, or in its `container` if that is not empty.
+    Several paths joined by `SUM` are stems that are added. `group` is a language, an album or a
+    kind of noise; training draws a group after it has drawn a package. `sha256` is the digest of
+    the original file, or of all stems, one after the other; it is empty if `package_sha256` is
+    sufficient. `fold`, 0 to 3, is the fold of `train` that the package belongs to in
+    cross-validation.
     """
 
     split: str
@@ -81,33 +85,38 @@ class Row:
 
     @cached_property
     def flac(self) -> str:
-        """Where the decoded file lies under the root; the digest keeps flattened names apart."""
+        """The path of the decoded file under the root; the digest keeps flattened names apart."""
         flat = re.sub(r"[^A-Za-z0-9._-]+", "_", self.path.removeprefix("usr/share/"))[-100:]
         digest = hashlib.sha1(f"{self.container}/{self.path}".encode()).hexdigest()[:8]
         return f"audio/{self.split}/{self.label}/{self.package.replace('/', '+')}/{flat}-{digest}.flac"
 
     @property
     def files(self) -> list[str]:
-        """The paths to unpack: that of the container, else those of the recording or its stems."""
+        """The paths to unpack: the container, else the recording or its stems."""
         return [self.container] if self.container else self.path.split(SUM)
 
 
 def manifest() -> list[Row]:
-    """Every recording of the corpus, in all splits."""
+    """Return every recording of the corpus, in all splits."""
     packed = resources.files("ms_train.datasets").joinpath("open_corpus.tsv.xz").read_bytes()
     lines = lzma.decompress(packed).decode().splitlines()
     return [Row(**cells) for cells in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
 
 
 def wanted(rows: Sequence[Row], splits: Sequence[str]) -> list[Row]:
-    """The rows of the splits, in the order of their decoded files. Raises UsageError if there is no such split."""
+    """Return the rows of the splits, in the order of their decoded files.
+
+    Raises UsageError for an unknown split.
+    """
     if unknown := set(splits) - set(SPLITS):
         raise UsageError(f"{', '.join(sorted(unknown))}: no such split; give {', '.join(SPLITS)}.")
     return sorted((row for row in rows if row.split in splits), key=lambda row: row.flac)
 
 
 def listing(rows: Sequence[Row], by: Sequence[str]) -> str:
-    """Return a Markdown table of the recordings and minutes with the same values in the columns `by`. Raises UsageError."""
+    """Return a Markdown table of the recordings and minutes with the same values in the columns
+    `by`. Raises UsageError.
+    """
     if unknown := set(by) - set(LISTED):
         raise UsageError(f"--by {', '.join(sorted(unknown))}: give {', '.join(LISTED)}.")
     counts: Counter[tuple[str, ...]] = Counter()
@@ -122,15 +131,17 @@ def listing(rows: Sequence[Row], by: Sequence[str]) -> str:
 
 
 def fetch(root: Path, splits: Sequence[str] = ("train", "val", "calib"), clones: Path | None = None) -> None:
-    """Download, verify and decode the splits into `root`; what is already there is not done again.
+    """Download, verify and decode the splits into `root`; recordings that are already there are
+    kept.
 
-    Repositories cloned in the folder `clones` are read from there. Files that cannot be decoded are listed on stderr and in
-    `root/skipped.tsv` (delete it to have them tried again); `root/packages` and `root/repositories` are not needed
-    afterwards. Raises MsEdgeError if a package or a repository cannot be had or unpacked.
+    Repositories cloned in the folder `clones` are read from there. Files that cannot be decoded are
+    listed on stderr and in `root/skipped.tsv` (delete this file to try them again). `root/packages`
+    and `root/repositories` are not needed afterwards. Raises MsEdgeError if a package or a
+    repository is unavailable or cannot be unpacked.
     """
     everything = manifest()
     rows = wanted(everything, splits)
-    # What the manifest says of a recording may have changed since it was decoded, and so may the manifest's recordings.
+    # The manifest may have changed since a recording was decoded.
     known = {row.flac: row for row in everything}
     index, skipped = read_tables(root)
     index = {path: _line(known[path], line["sha256"], line["seconds"]) for path, line in index.items() if path in known}
@@ -147,9 +158,10 @@ def fetch(root: Path, splits: Sequence[str] = ("train", "val", "calib"), clones:
 
 
 def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, clones: Path | None = None) -> int:
-    """Decode the rows that are not there yet, enter them into `index` or `skipped`, and return how many those were.
+    """Decode the missing rows, enter them into `index` or `skipped`, and return their number.
 
-    Both tables are also written into `root`, after each source and when interrupted. Raises MsEdgeError as `fetch`.
+    Both tables are also written into `root`, after each source and when interrupted. Raises
+    MsEdgeError as `fetch` does.
     """
     todo: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
@@ -163,7 +175,7 @@ def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, c
     try:
         with (
             tqdm(total=count, desc="open corpus", unit="file", file=sys.stderr, disable=None) as bar,
-            ThreadPoolExecutor(os.cpu_count()) as pool,  # the decoders let other threads run
+            ThreadPoolExecutor(os.cpu_count()) as pool,  # the decoders release the interpreter lock
         ):
             for source, members in sorted(todo.items()):
                 bar.set_postfix_str(source[0])
@@ -178,7 +190,7 @@ def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, c
                             else:
                                 index[row.flac] = result
                             bar.update()
-                    finally:  # also when interrupted: what is written down is not decoded again
+                    finally:  # also when interrupted, so that decoded files are not decoded again
                         for future in futures:
                             future.cancel()
                         write_tables(root, index, skipped)
@@ -188,10 +200,13 @@ def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, c
 
 
 def open_corpus(root: Path) -> Dataset:
-    """The corpus that `fetch` wrote into `root`. Raises DataError(`bad-data`) where there is none.
+    """Return the corpus that `fetch` wrote into `root`.
 
-    Effects from folders named after voices, speech or music are left out, and so is `mixed` material, which no single
-    label describes; so are recordings of `train` that `open_corpus_dropped.tsv` drops, and it gives others another label.
+    Raises DataError(`bad-data`) if there is none.
+
+    Left out are effects from folders named after voices, speech or music, `mixed` material, which
+    no single label describes, and the recordings of `train` that `open_corpus_dropped.tsv` drops.
+    That file also changes the labels of some recordings.
     """
     rows = {
         path: row
@@ -219,7 +234,7 @@ def open_corpus(root: Path) -> Dataset:
 
 
 def _corrected(index: Table) -> Table:
-    """The lines of the index without those dropped, and with other labels where they were given."""
+    """Return the lines of the index without the dropped recordings, and with the corrected labels."""
     packed = resources.files("ms_train.datasets").joinpath("open_corpus_dropped.tsv").read_text(encoding="utf-8")
     lines = csv.DictReader(packed.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
     changes = {(line["package"], line["file"]): line for line in lines}
@@ -234,7 +249,9 @@ def _corrected(index: Table) -> Table:
 
 
 def store(root: Path, tree: Path, row: Row) -> dict[str, str] | AudioError:
-    """Decode the row's file into `root` unless it is there, and return its line of the index, or why it cannot be decoded."""
+    """Decode the row's file into `root` unless it is there; return its line of the index, or the
+    error if that fails.
+    """
     target = root / row.flac
     try:
         if not target.is_file():
@@ -262,11 +279,14 @@ def _decode(row: Row, tree: Path, target: Path) -> None:
         if not soundfile.info(part).frames:
             raise AudioError("no-samples", f"{row.path}: holds no samples.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(target)  # in one step: a file that is there is whole
+        part.replace(target)  # atomically
 
 
 def digest_of(files: Sequence[Path]) -> str:
-    """SHA-256 of a file's bytes, or of several files' one after the other. Raises AudioError if one cannot be read."""
+    """Return the SHA-256 of the bytes of one or more files, one after the other.
+
+    Raises AudioError if one cannot be read.
+    """
     if len(files) == 1:
         return file_digest(files[0])
     digest = hashlib.sha256()
@@ -276,12 +296,12 @@ def digest_of(files: Sequence[Path]) -> str:
 
 
 def _measured(flac: Path) -> tuple[str, str]:
-    """SHA-256 and seconds of a decoded file."""
+    """Return the SHA-256 and the seconds of a decoded file."""
     return file_digest(flac), f"{soundfile.info(flac).duration:.3f}"
 
 
 def _line(row: Row, sha256: str, seconds: str) -> dict[str, str]:
-    """A row's line of the index."""
+    """Return a row's line of the index."""
     found = {"path": row.flac, "sha256": sha256, "seconds": seconds}
     return {column: found[column] if column in found else getattr(row, column) for column in INDEX}
 

@@ -1,7 +1,7 @@
-"""Where the corpus's files come from: Debian packages and git repositories, unpacked into a folder.
+"""The sources of the corpus's files: Debian packages and git repositories, unpacked into a folder.
 
-A source named OWNER/NAME is a git repository at a commit; any other name is a Debian package of one version. Both are
-read with the tools that own the format: apt-get and dpkg-deb, git.
+A source named OWNER/NAME is a git repository at a commit; any other name is a Debian package of one
+version. Both are read with the tools of their format: apt-get and dpkg-deb, and git.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ms_train.datasets.reading import file_digest
 from ms_train.errors import DataError
 
 HOST = "https://github.com"
-# Nobody is there to type a password, and a clone must not download what it lacks one file at a time.
+# git must not ask for a password, and a clone must not download missing files one by one.
 GIT_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 
 
@@ -31,7 +31,10 @@ def is_repository(name: str) -> bool:
 
 
 def get_package(name: str, version: str, sha256: str, folder: Path) -> Path:
-    """Return the verified .deb file of a package: from `folder`, or downloaded into it. Raises MsEdgeError."""
+    """Return the verified .deb file of a package: from `folder`, or downloaded into it.
+
+    Raises MsEdgeError.
+    """
     for deb in sorted(folder.glob(f"{name}_{version.replace(':', '%3a')}_*.deb")):
         if file_digest(deb) == sha256:
             return deb
@@ -77,15 +80,21 @@ class Tree(Protocol):
 
     @property
     def paths(self) -> Collection[str]:
-        """Every file there is, relative to the source's root."""
+        """Every available file, relative to the source's root."""
 
     def unpack(self, paths: Iterable[str]) -> None:
-        """Have these files lie in `folder` under their paths. Raises MsEdgeError if one of them cannot be had."""
+        """Write these files into `folder`, at their paths.
+
+        Raises MsEdgeError if one of them is unavailable.
+        """
 
 
 @contextmanager
 def unpacked(root: Path, name: str, version: str, sha256: str, clones: Path | None = None) -> Iterator[Tree]:
-    """Open a source's files in a temporary folder under `root`, where what is downloaded stays. Raises MsEdgeError."""
+    """Open a source's files in a temporary folder under `root`; downloads stay in `root`.
+
+    Raises MsEdgeError.
+    """
     root.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".unpacked-", dir=root) as work:
         folder = Path(work)
@@ -116,9 +125,9 @@ class PackageTree:
 class RepositoryTree:
     """The files of one commit of a git repository.
 
-    A clone found in `clones` is used as it is. Otherwise the commit is fetched from the network into `cache`, without
-    history and without content; `unpack` then fetches the content of the files asked for, and no other. Raises
-    MsEdgeError if the commit cannot be had.
+    A clone found in `clones` is used as it is. Otherwise the commit is fetched from the network
+    into `cache`, without history and without content; `unpack` then fetches the content of the
+    requested files only. Raises MsEdgeError if the commit is unavailable.
     """
 
     def __init__(self, folder: Path, name: str, commit: str, cache: Path, clones: Path | None = None) -> None:
@@ -132,17 +141,18 @@ class RepositoryTree:
             self._fetch_commit()
         listing = self._git("ls-tree", "-r", "-z", commit).decode("utf-8", "surrogateescape")
         entries = (line.split("\t", 1) for line in listing.split("\0") if line)
-        # The identifier of each file's content; what is no regular file (mode 100...) is a symbolic link or a submodule.
+        # The identifier of each file's content. Only regular files have a mode of 100...; others
+        # are links or submodules.
         self._blobs = {path: about.split()[2] for about, path in entries if about.startswith("100")}
 
     @cached_property
     def paths(self) -> Collection[str]:
-        """Every file of the commit; of a local clone, those whose content it has."""
+        """Every file of the commit; for a local clone, those whose content it has."""
         there = self._present() if self._clone else set(self._blobs.values())
         return {path for path, blob in self._blobs.items() if blob in there}
 
     def unpack(self, paths: Iterable[str]) -> None:
-        """Write files into `folder`; content that is not here yet is fetched in one go."""
+        """Write files into `folder`; missing content is fetched in one request."""
         blobs = {path: self._blobs.get(path, "") for path in paths}
         if absent := [path for path, blob in blobs.items() if not blob]:
             raise DataError("not-found", f"{self._name}: {absent[0]!r} is not in commit {self._commit}.")
@@ -176,7 +186,7 @@ class RepositoryTree:
         return f"{HOST}/{self._name}.git"
 
     def _present(self) -> set[str]:
-        """The identifiers of all contents that are on this machine."""
+        """Return the identifiers of all file contents on this machine."""
         form = "--batch-check=%(objectname)"
         return set(self._git("cat-file", form, "--batch-all-objects", "--unordered").decode().split())
 
@@ -196,7 +206,8 @@ class RepositoryTree:
         self._fetch("--depth", "1", "--filter=blob:none", "origin", self._commit)
 
     def _fetch(self, *arguments: str, given: str = "") -> None:
-        # Without negotiation: what is missing is known, and git would ask the server about each of the others.
+        # Without negotiation, in which git would ask the server about every object that is not
+        # missing.
         options = ("-c", "fetch.negotiationAlgorithm=noop", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head")
         try:
             self._git(*options, *arguments, given=given)
@@ -223,7 +234,8 @@ class RepositoryTree:
 def find_clone(name: str, folder: Path) -> Path | None:
     """Return the git directory of a local clone in `folder`, or None.
 
-    A clone is named OWNER/NAME, OWNER+NAME or OWNER+NAME/repo, with or without `.git` at its end, and may have a work tree.
+    A clone is named OWNER/NAME, OWNER+NAME or OWNER+NAME/repo, with or without `.git` at its end,
+    and may have a work tree.
     """
     flat = name.replace("/", "+")
     for place in (name, f"{name}.git", flat, f"{flat}.git", f"{flat}/repo"):

@@ -1,9 +1,11 @@
-"""Packs: many arrays in one file, which is mapped into memory as one.
+"""Packs: many arrays in one memory-mapped file.
 
-A process holds one open file for a pack, not one for each array, and no array is read before it is used.
+A process needs one open file for a pack, not one for each array, and an array is read only when it
+is used.
 
-A pack holds MAGIC, the length of what follows in eight bytes (little-endian), a JSON object of names to types and shapes, and
-the values of the arrays in that order, little-endian. Each array begins at a multiple of 64 bytes.
+A pack holds MAGIC, the length of the JSON in eight bytes (little-endian), a JSON object of names to
+types and shapes, and the values of the arrays in this order, little-endian. Each array begins at a
+multiple of 64 bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ FULL_SCALE = np.float32(1 << 15)
 
 
 class Packed(NamedTuple):
-    """An array and where it is stored; no path if it is in memory alone."""
+    """An array and its place in a file; `path` is None if it is only in memory."""
 
     array: NDArray[Any]
     path: Path | None = None
@@ -36,9 +38,10 @@ class Packed(NamedTuple):
 
 
 class PackedAudio:
-    """The samples (n,) of a recording in a pack, float32; those that 16 bits hold are stored as such.
+    """The samples (n,) float32 of a recording in a pack, stored as 16-bit numbers if these hold
+    them exactly.
 
-    Another process gets the place in the file instead of the samples.
+    Pickling passes the place in the file to another process instead of the samples.
     """
 
     def __init__(self, packed: Packed) -> None:
@@ -56,7 +59,7 @@ class PackedAudio:
 
     def __reduce__(self) -> tuple[Any, ...]:
         array, path, offset = self._packed
-        if path is None or not path.exists():  # a small pack that has been joined with others
+        if path is None or not path.exists():  # a small pack was merged into another
             return PackedAudio, (Packed(np.array(array)),)
         return _audio_at, (path, offset, array.dtype.str, array.shape)
 
@@ -71,13 +74,13 @@ def _mapped(path: Path) -> NDArray[np.uint8]:
 
 
 def in_16_bits(samples: Float32) -> NDArray[np.int16] | Float32:
-    """Samples (n,) in [-1, 1] as int16 if they are multiples of 2**-15, and as they are if not."""
+    """Return samples (n,) in [-1, 1] as int16 if all are multiples of 2**-15, else unchanged."""
     whole = np.clip(np.round(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
     return whole if np.array_equal(whole.astype(np.float32) / FULL_SCALE, samples) else samples
 
 
 def write_pack(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays by name to a file that appears whole or not at all. Raises OSError."""
+    """Write arrays by name to a file, atomically. Raises OSError."""
     shapes = {name: (array.dtype.newbyteorder("<").str, array.shape) for name, array in arrays.items()}
     listing = json.dumps(shapes).encode()
     head = MAGIC + len(listing).to_bytes(8, "little") + listing
@@ -87,11 +90,14 @@ def write_pack(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             file.write(bytes(-file.tell() % ALIGNMENT))
             file.write(np.ascontiguousarray(array, shapes[name][0]).tobytes())
         file.flush()
-        os.fsync(file.fileno())  # before the name is there: after a power failure, too, what has it is whole
+        os.fsync(file.fileno())  # before the rename, so that the file is complete even after a power failure
 
 
 def read_pack(path: Path) -> dict[str, Packed]:
-    """Map a pack: its arrays by name, read-only. Raises ValueError if it is not one or is not whole, and OSError."""
+    """Map a pack and return its arrays by name, read-only.
+
+    Raises ValueError if it is not a complete pack, and OSError.
+    """
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise ValueError(f"{path}: is not a pack of this version")
@@ -105,7 +111,7 @@ def read_pack(path: Path) -> dict[str, Packed]:
         end = at + np.dtype(dtype).itemsize * prod(shape)
     if size != end:
         raise ValueError(f"{path}: is not whole")
-    content = np.asarray(np.memmap(path, np.uint8, "r"))  # a plain array: a slice of it costs less
+    content = np.asarray(np.memmap(path, np.uint8, "r"))  # slicing a plain array is faster
     return {
         name: Packed(_part(content, places[name], dtype, tuple(shape)), path, places[name])
         for name, (dtype, shape) in shapes.items()

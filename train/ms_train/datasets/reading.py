@@ -1,4 +1,6 @@
-"""What datasets share: audio fit to learn from, digests of files, and a sentence for each thing that is left out."""
+"""Functions that datasets share: checked audio, digests of files, and messages about recordings
+that are left out.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,14 @@ from ms_edge.audio.source import AudioSource
 from ms_edge.classifier import MIN_DURATION_S
 from ms_edge.errors import AudioError
 
-ROUNDING_S = 0.1  # by which an excerpt may end after its file: annotations are rounded
+ROUNDING_S = 0.1  # an excerpt may end this much after its file, because annotations are rounded
 
 
 def read_for_training(path: Path, sample_rate_hz: int, start_s: float = 0.0, end_s: float | None = None) -> Float32:
-    """A file, or its excerpt from `start_s` to `end_s`, as mono float32 (n,). Raises AudioError as `fit_for_training`."""
+    """Return a file, or its excerpt from `start_s` to `end_s`, as mono float32 (n,).
+
+    Raises AudioError as `fit_for_training`.
+    """
     with AudioFile(path) as file:
         return fit_for_training(file, sample_rate_hz, start_s, end_s)
 
@@ -28,10 +33,13 @@ def read_for_training(path: Path, sample_rate_hz: int, start_s: float = 0.0, end
 def fit_for_training(
     audio: AudioSource, sample_rate_hz: int, start_s: float = 0.0, end_s: float | None = None
 ) -> Float32:
-    """Audio from `start_s` to `end_s` (None: its end) as mono float32 (n,); all of it is decoded, that much is kept.
+    """Return audio from `start_s` to `end_s` (None: its end) as mono float32 (n,).
 
-    Raises AudioError also for what could be classified, but must not be learnt from: samples anywhere that are no numbers, less
-    than a quarter of a second, and an excerpt that ends after the audio does.
+    All of it is decoded and checked.
+
+    Raises AudioError also for audio that can be classified but is unfit for training: with samples
+    that are not finite, or shorter than a quarter of a second; and for an excerpt that ends after
+    the audio.
     """
     first, last = round(start_s * sample_rate_hz), None if end_s is None else round(end_s * sample_rate_hz)
     blocks, read = [], 0
@@ -57,10 +65,13 @@ def fit_for_training(
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes. Raises AudioError(`cannot-read`) where it cannot be read or is no file."""
+    """Return the SHA-256 of a file's bytes.
+
+    Raises AudioError(`cannot-read`) if it cannot be read or is not a regular file.
+    """
     try:
         if path.exists() and not path.is_file():
-            raise AudioError("cannot-read", f"{path}: is no file.")  # a pipe would be waited for
+            raise AudioError("cannot-read", f"{path}: is no file.")  # opening a pipe would block
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError) as error:  # the second: a null character in the name
@@ -69,7 +80,9 @@ def file_digest(path: Path) -> str:
 
 
 def say_left_out(name: str, sentences: Sequence[str], count: int, what: str) -> None:
-    """List on stderr what of `count` things (`what`, in the plural) is left out of a dataset, and how many."""
+    """Print on stderr a sentence for each thing that is left out of a dataset, and how many of
+    `count` (`what`) there are.
+    """
     for sentence in sentences:
         tqdm.write(f"left out: {sentence}", file=sys.stderr)
     if sentences:

@@ -1,4 +1,7 @@
-"""Splits: by recording, stratified by label, seeded. Clips of one recording never part."""
+"""Splits of recordings into parts, stratified by label and seeded.
+
+Clips of one recording stay in one part.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from ms_train.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """Disjoint parts of a dataset; `test` is empty unless a fold was held out."""
+    """Disjoint parts of a dataset; `test` is empty unless a fold is held out or the dataset
+    prescribes it.
+    """
 
     train: tuple[Recording, ...]
     val: tuple[Recording, ...]
@@ -23,15 +28,18 @@ class Split:
 
 
 def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, val_share: float = 0.2) -> Split:
-    """Part a dataset's recordings.
+    """Divide a dataset's recordings into training, validation and test parts.
 
-    Where the dataset prescribes parts, they are used, and what it leaves open trains or validates; where it leaves nothing
-    open and prescribes nothing to validate, its training part does both. Of what is parted here, a share (a fifth) of the
-    recordings of each label validates. With `fold` = (i, n), i from 1 to n, the i-th of n folds is held out for testing before
-    that: training, and every decision taken while training, see nothing of it; and each fold validates on other recordings.
-    Copies of one recording stay together, and so do excerpts of one file, which count as one recording, of all their labels. Of copies
-    that the dataset itself has in several parts, those that test are kept, else those that validate; the others are named on stderr.
-    Raises DataError(`bad-data`) where a part would lack a label, or one recording has two.
+    Parts that the dataset prescribes are used. Its other recordings are divided into training and
+    validation. If there are none, and the dataset prescribes no validation part, its training part
+    is divided. Validation gets `val_share` of the recordings of each label. With `fold` = (i, n), i
+    from 1 to n, the i-th of n folds is held out for testing first, so that neither training nor any
+    decision during training uses it. Each fold validates on other recordings.
+
+    Copies of one recording stay together. So do excerpts of one file, which count as one recording
+    with all their labels. If the dataset prescribes copies in several parts, those for testing are
+    kept, else those for validation; the others are named on stderr. Raises DataError(`bad-data`) if
+    a part would lack a label, or if one recording has two labels.
     """
     label_of: dict[str, Recording] = {}
     for recording in dataset.recordings:
@@ -54,7 +62,8 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
             parts["test"] += _joined(pool[index - 1 :: count])
             pool = [unit for place, unit in enumerate(pool) if place % count != index - 1]
         val_count = max(1, round(len(pool) * val_share))
-        # Each fold validates on others: on always the same few, easy or hard, every fold would stop by them.
+        # Each fold validates on other recordings, so that a few easy or hard ones do not decide
+        # when all folds stop.
         first = (fold[0] - 1) * val_count % len(pool) if fold and pool else 0
         pool = pool[first:] + pool[:first]
         parts["val"] += _joined(pool[:val_count])
@@ -73,7 +82,9 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
 
 
 def _without_copies(dataset: Dataset, parts: Mapping[str | None, Sequence[Recording]]) -> Split:
-    """The three parts, without those recordings of one that a later one holds too."""
+    """Return the three parts; of copies in several parts, only those of test are kept, else those
+    of val.
+    """
     kept: dict[str, tuple[Recording, ...]] = {}
     part_of: dict[str, str] = {}
     left_out, count = [], 0
@@ -92,7 +103,9 @@ def _without_copies(dataset: Dataset, parts: Mapping[str | None, Sequence[Record
 
 
 def _strata(recordings: Sequence[Recording], seed: int) -> list[list[list[Recording]]]:
-    """What may part: units (copies, or excerpts of one file) by the labels in them, shuffled."""
+    """Return the units that stay together (copies, or excerpts of one file), grouped by their
+    labels and shuffled.
+    """
     units: dict[str, list[Recording]] = defaultdict(list)
     for recording in sorted(recordings, key=lambda recording: recording.name):
         units[recording.file_sha256].append(recording)

@@ -1,17 +1,17 @@
-"""`ms-train evaluate`: what a model is asked, in which order."""
+"""`ms-train evaluate`: score a model on recordings and write the report."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.evaluation import report
 from ms_train.evaluation.report import Fitted
+from ms_train.evaluation.results import Evaluation
 from ms_train.evaluation.scoring import score_recordings
 from ms_train.evaluation.subject import Subject
 
@@ -25,11 +25,11 @@ def evaluate(
     archive: Path | None = None,
     calibrate_on: str | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Score a run folder or a model file on a part of a dataset; returns the numbers of the report (`ms_train.evaluation.report.numbers`).
+) -> Evaluation:
+    """Score a run folder or a model file on a part of a dataset; return the numbers of the report.
 
-    With `out`, a folder, also in crops of several lengths and under noise, and the report is written there. Raises MsEdgeError
-    where the model or the data cannot be used.
+    With a folder `out`, also score pieces of several lengths and excerpts under noise, and write
+    the report there. Raises MsEdgeError if the model or the data cannot be used.
     """
     subject = Subject.load(path)
     if data is None and subject.data is None:
@@ -38,7 +38,7 @@ def evaluate(
     part, chosen = subject.choose(dataset, part)
     _require_common_label(subject, chosen, dataset)
     if out:
-        out.mkdir(parents=True, exist_ok=True)  # now, not after minutes of listening
+        out.mkdir(parents=True, exist_ok=True)  # now, not after minutes of scoring
     fitted = _fitted(subject, dataset, archive, calibrate_on, {recording.file_sha256 for recording in chosen})
     scored = score_recordings(subject, chosen, f"{dataset.name} ({part})", conditions=out is not None, seed=seed)
     warnings = subject.warnings(dataset, chosen)
@@ -56,9 +56,13 @@ def _require_common_label(subject: Subject, recordings: Sequence[Recording], dat
 
 
 def _fitted(
-    subject: Subject, dataset: Dataset, archive: Path | None, calibrate_on: str | None, scored: set[str]
+    subject: Subject, dataset: Dataset, archive: Path | None, calibrate_on: str | None, excluded: set[str]
 ) -> Fitted:
-    """What the temperature is fitted on: recordings named for it, or those that a run was validated on; none of those scored."""
+    """Return the answers to fit the temperature to: to `calibrate_on`, or to the run's validation
+    part.
+
+    Recordings of `excluded` files (SHA-256), which are scored, are left out.
+    """
     if calibrate_on:
         other = dataset_by_name(calibrate_on, archive if calibrate_on == "gtzan" else None)
         _require_common_label(subject, other.recordings, other)
@@ -72,7 +76,7 @@ def _fitted(
                 recordings = _validated(subject, dataset_by_name(subject.data, archive))
         if not recordings:
             return Fitted(None, "the recordings that the run was validated on are not at hand.")
-    others = tuple(recording for recording in recordings if recording.file_sha256 not in scored)
+    others = tuple(recording for recording in recordings if recording.file_sha256 not in excluded)
     if not others:
         return Fitted(
             None, f"the {len(recordings):,} recordings of {name} are scored here; name others with --calibrate-on."

@@ -18,6 +18,7 @@ from ms_edge.results import Classification
 from ms_edge.timeline import OTHER, SILENCE, window_label
 from ms_train.datasets.dataset import Recording
 from ms_train.errors import DataError
+from ms_train.evaluation.results import Mistake
 from ms_train.evaluation.subject import Subject
 from ms_train.scores.calibration import log_loss
 from ms_train.scores.metrics import Answers, name_of
@@ -60,19 +61,13 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """The clip of a recording with the largest log loss among those that the model labelled wrongly.
-
-    `context` holds the clip's samples with one clip's length before and after it.
+class MistakeExcerpt:
+    """A mistake with its sound: `context` (n,) is the clip with up to one clip's length before and
+    after it.
     """
 
-    name: str
-    start_s: float  # of the clip in the recording
+    mistake: Mistake
     clip_s: float
-    truth: str
-    answer: str
-    scores: dict[str, float]
-    log_loss: float
     context: Float32
     context_start_s: float
     sample_rate_hz: int
@@ -96,7 +91,7 @@ class Scored:
     unknown: dict[str, int]
     lengths: dict[float, Answers]
     snrs: dict[tuple[str, float], tuple[Answers, Answers]]
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[MistakeExcerpt, ...]
 
 
 def score_recordings(
@@ -104,8 +99,8 @@ def score_recordings(
 ) -> Scored:
     """Classify recordings and compare the answers with their labels.
 
-    With `conditions`, also classify crops of LENGTHS_S and excerpts with NOISES at SNRS_DB. The same
-    seed gives the same noise. `what` names the recordings in the progress bar.
+    With `conditions`, also classify crops of LENGTHS_S and excerpts with NOISES at SNRS_DB. The
+    same seed gives the same noise. `what` names the recordings in the progress bar.
 
     Recordings that cannot be read are listed with the reason, and recordings whose label the model
     does not know are counted. Raises DataError(`bad-data`) if no other recording is left.
@@ -131,7 +126,7 @@ class _Scorer:
         self.unknown: dict[str, int] = {}
         self.seconds = 0.0
         self.silent: list[NDArray[np.bool_]] = []
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[MistakeExcerpt] = []
         self.clips, self.files = Rows(labels), Rows(labels)
         self.lengths = {length: Rows(labels) for length in LENGTHS_S} if conditions else {}
         levels = [NO_NOISE, *((noise, snr) for noise in NOISES for snr in SNRS_DB)] if conditions else []
@@ -161,7 +156,7 @@ class _Scorer:
         for row, quiet in zip(windows.scores, windows.silent, strict=True):
             self.clips.add(index, target, row, SILENCE if quiet else self._label(row))
         worst = _worst(self.subject, recording.name, samples, target, windows)
-        self.mistakes = sorted([*self.mistakes, *worst], key=lambda mistake: -mistake.log_loss)[:MISTAKES]
+        self.mistakes = sorted([*self.mistakes, *worst], key=lambda excerpt: -excerpt.mistake.log_loss)[:MISTAKES]
         for length, rows in self.lengths.items():
             for crop in _crops(samples, round(length * rate)):
                 rows.add_recording(index, target, classifier.classify(crop, rate))
@@ -216,7 +211,7 @@ def _crops(samples: Float32, length: int) -> Iterator[Float32]:
 
 def _worst(
     subject: Subject, name: str, samples: Float32, target: NDArray[np.bool_], found: WindowScores
-) -> list[Mistake]:
+) -> list[MistakeExcerpt]:
     """Return the clip with the largest log loss among those labelled wrongly; [] if there is none."""
     spec, labels = subject.classifier.spec, subject.labels
     truth = name_of(target, labels)
@@ -228,17 +223,20 @@ def _worst(
     worst = int(np.where(wrong, losses, -np.inf).argmax())
     start, clip = int(found.starts[worst]), spec.clip_samples
     first = max(0, start - clip)
+    mistake = Mistake(
+        name=name,
+        start_s=start / spec.sample_rate_hz,
+        truth=truth,
+        answer=names[worst],
+        scores=dict(zip(labels, found.scores[worst].astype(float).tolist(), strict=True)),
+        log_loss=float(losses[worst]),
+    )
     return [
-        Mistake(
-            name,
-            start / spec.sample_rate_hz,
-            min(clip, len(samples)) / spec.sample_rate_hz,
-            truth,
-            names[worst],
-            dict(zip(labels, found.scores[worst].astype(float).tolist(), strict=True)),
-            float(losses[worst]),
-            samples[first : start + 2 * clip].copy(),
-            first / spec.sample_rate_hz,
-            spec.sample_rate_hz,
+        MistakeExcerpt(
+            mistake,
+            clip_s=min(clip, len(samples)) / spec.sample_rate_hz,
+            context=samples[first : start + 2 * clip].copy(),
+            context_start_s=first / spec.sample_rate_hz,
+            sample_rate_hz=spec.sample_rate_hz,
         )
     ]

@@ -1,4 +1,4 @@
-"""`ms-train show`: recordings, datasets and augmentations as pictures and sounds."""
+"""`ms-train show`: draw recordings, datasets and augmentations, and write augmented sound."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ from ms_train.errors import DataError
 from ms_train.recipes.recipe import Recipe
 from ms_train.signals import Rng, mix
 
-PAGE_S = 300.0  # of a recording on one page: what lies beyond would be narrower than a pixel can show
+PAGE_S = 300.0  # of a recording on one page; more would be narrower than a pixel
 AUGMENTED_S = 30.0
 PANELS = 4  # recordings of each class, side by side
 MIXING = "mixing"
-MIXING_DB = (0.0, 10.0)  # of the second recording below the first
+MIXING_DB = (0.0, 10.0)  # level of the second recording below the first
 
 
 def show_recordings(files: Sequence[str], recipe: Recipe, out: Path) -> int:
-    """Write one page a file (`<stem>.png`) into `out`, printing its path, or one sentence why not; returns how many failed."""
+    """Write a page (`<stem>.png`) for each file into `out`, and print its path or an error; return
+    the number of errors.
+    """
     names, failed = _Names(out, files), 0
     for file in files:
         try:
@@ -48,16 +50,18 @@ def show_recordings(files: Sequence[str], recipe: Recipe, out: Path) -> int:
 
 
 def show_panels(dataset: Dataset, recipe: Recipe, out: Path, seed: int) -> Path:
-    """Write `panels.png` into `out`: random clips of random recordings, one row a class, the same ones for the same seed.
+    """Write `panels.png` into `out`: random clips of random recordings, a row for each class; a
+    seed decides which.
 
-    A recording that cannot be read is named on stderr, and another is drawn. Raises DataError(`bad-data`) where a class has none.
+    A recording that cannot be read is named on stderr, and another is drawn. Raises
+    DataError(`bad-data`) if no recording of a class can be read.
     """
     (path,) = _Names(out, ()).new("panels", ".png")
     rows = []
     for place, label in enumerate(dataset.labels):
         rng = np.random.default_rng([seed, place])
         recordings = [recording for recording in dataset.recordings if recording.label == label]
-        clips = []
+        clips: list[tuple[str, Float32]] = []
         for index in rng.permutation(len(recordings)):
             if len(clips) < PANELS and (clip := _random_clip(recordings[index], recipe, rng)):
                 clips.append((f"{label}\n{clip[0]}", clip[1]))
@@ -71,10 +75,12 @@ def show_panels(dataset: Dataset, recipe: Recipe, out: Path, seed: int) -> Path:
 def show_augmentations(
     files: Sequence[str], chosen: Sequence[str], mixed_with: str | None, recipe: Recipe, out: Path, seed: int
 ) -> int:
-    """For each file and augmentation write `<stem>-<name>.png` (before and after) and `.wav` into `out`; returns how many files failed.
+    """Write `<stem>-<name>.png` (before and after) and `.wav` into `out` for each file and
+    augmentation.
 
-    `chosen` names augmentations (none: all there are). `mixed_with` is the second recording of `mixing`. Masks change features,
-    not sound, and have no WAV. Raises UsageError for names there are none of.
+    `chosen` names augmentations; if it is empty, all are used. `mixed_with` is the second recording
+    of `mixing`. Masks change features and not sound, so they have no WAV. Return the number of
+    files that failed. Raises UsageError for an unknown augmentation.
     """
     for name in chosen:
         if name == MIXING and mixed_with is None:
@@ -95,30 +101,37 @@ def show_augmentations(
             continue
         before = front_end.features(samples)
         for name in chosen:
-            rng = np.random.default_rng(seed)  # for each its own: one more in the list changes none of the others
+            rng = np.random.default_rng(
+                seed
+            )  # one generator for each, so that the result does not depend on the other augmentations
             picture, sound = names.new(f"{_stem(file)}-{name}", ".png", ".wav")
-            heard = None
+            augmented: Float32 | None = None
             if name in MASKS:
                 after = MASKS[name](before, rng, recipe.spec)
             else:
-                heard = _mixed(samples, other, rng) if name == MIXING else AUGMENTATIONS[name](samples, rng, rate_hz)
-                after = front_end.features(heard)
-                wav = io.BytesIO()  # so that a full disk is an OSError
-                soundfile.write(wav, heard, rate_hz, "PCM_16", format="WAV")
+                if name == MIXING and other is not None:
+                    augmented = _mixed(samples, other, rng)
+                else:
+                    augmented = AUGMENTATIONS[name](samples, rng, rate_hz)
+                after = front_end.features(augmented)
+                wav = io.BytesIO()  # soundfile would not raise OSError for a full disk
+                soundfile.write(wav, augmented, rate_hz, "PCM_16", format="WAV")
                 sound.write_bytes(wav.getvalue())
             pictures = {"before": before, f"after: {name}": after}
             plots.above_each_other(pictures, recipe.spec, picture, plots.printable(file))
-            print(picture if heard is None else f"{picture}  {sound}")
+            print(picture if augmented is None else f"{picture}  {sound}")
     return failed
 
 
-def _mixed(samples: Float32, other: Float32 | None, rng: Rng) -> Float32:
+def _mixed(samples: Float32, other: Float32, rng: Rng) -> Float32:
     mixture = mix(samples, np.resize(other, len(samples)), rng.uniform(*MIXING_DB))
-    return mixture / max(np.float32(1), np.abs(mixture).max())
+    return np.asarray(mixture / max(np.float32(1), np.abs(mixture).max()))
 
 
 def _start_of(file: str, recipe: Recipe, limit_s: float) -> tuple[Float32, bool]:
-    """The first `limit_s` of a file at the recipe's rate, and whether there was more. Raises AudioError."""
+    """Return the first `limit_s` seconds of a file at the recipe's rate, and whether the file is
+    longer. Raises AudioError.
+    """
     spec = recipe.spec
     limit, held, blocks = int(limit_s * spec.sample_rate_hz), 0, []
     with AudioFile(file) as audio:
@@ -144,12 +157,15 @@ def _random_clip(recording: Recording, recipe: Recipe, rng: Rng) -> tuple[str, F
         print(f"left out: {error}", file=sys.stderr)
         return None
     start = int(rng.integers(0, max(1, len(samples) - spec.clip_samples + 1)))
-    _, clip = next(windows([samples[start : start + spec.clip_samples]], spec))  # a short one is tiled
+    _, clip = next(windows([samples[start : start + spec.clip_samples]], spec))  # a short one is repeated
     return f"{plots.printable(recording.name, 44)}, from {start / spec.sample_rate_hz:.1f} s", clip
 
 
 class _Names:
-    """New paths in a folder, made if need be: never one given out before, whatever the case of its letters, never an input."""
+    """New paths in a folder, which is made if necessary.
+
+    No path is an input or was returned before, ignoring case.
+    """
 
     def __init__(self, folder: Path, inputs: Sequence[str]) -> None:
         self._folder = folder
@@ -160,7 +176,9 @@ class _Names:
             raise UsageError(f"{folder}: cannot be made ({reason(error)}).") from None
 
     def new(self, stem: str, *suffixes: str) -> tuple[Path, ...]:
-        """One path for each suffix, of the same stem: as given, or with the first number that is free."""
+        """Return a path for each suffix, all with the given stem, or with the first free number
+        after it.
+        """
         number = 1
         while True:
             paths = tuple(self._folder / f"{stem}{'' if number == 1 else f'-{number}'}{suffix}" for suffix in suffixes)

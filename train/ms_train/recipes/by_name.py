@@ -1,4 +1,4 @@
-"""All recipes by name. This module imports neither TensorFlow nor Keras until a recipe is asked for."""
+"""All recipes by name. This module imports TensorFlow and Keras only when a recipe is loaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ms_edge.errors import UsageError
 if TYPE_CHECKING:
     from ms_train.recipes.recipe import Recipe
 
-# Each is a module of this package that holds the recipe of its name as RECIPE.
+# Each is a module of this package that holds the recipe as RECIPE.
 NAMES = (
     "logstft_cnn",
     "resized_cnn",
@@ -23,12 +23,12 @@ NAMES = (
 
 
 def recipes() -> dict[str, Recipe]:
-    """All recipes by name."""
+    """Return all recipes by name."""
     return {name: import_module(f"ms_train.recipes.{name}").RECIPE for name in NAMES}
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of that name. Raises UsageError naming those there are."""
+    """Return the recipe of that name. Raises UsageError with the known names if there is none."""
     known = recipes()
     if name not in known:
         raise UsageError(f"There is no recipe {name!r}; there are {', '.join(known)}.")

@@ -1,7 +1,9 @@
-"""`linear_dscnn`: `mel_dscnn`'s network on the linear spectrum it is made from: what the mel bands are worth.
+"""`linear_dscnn`: the network of `mel_dscnn` on the linear spectrum, to measure the value of the
+mel bands.
 
-The 257 bins of the same transform instead of 48 bands of them, the same logarithm, floor, network, augmentation and training. The network
-is the same layer for layer; only its dense layer is larger, since more bands reach it.
+The features are the 257 bins of the same transform instead of 48 mel bands. Logarithm, floor,
+network, augmentation and training are the same. Only the dense layer is larger, because it has more
+inputs.
 """
 
 from __future__ import annotations

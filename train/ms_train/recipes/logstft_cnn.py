@@ -1,25 +1,31 @@
-"""`logstft_cnn`: the music/speech CNN of "Introduction to Audio Classification" (Data Science Blogathon), faithfully.
+"""`logstft_cnn`: the music/speech CNN of "Introduction to Audio Classification" (Data Science
+Blogathon), faithfully.
 
-Six 5-second clips of 22,050 Hz audio from each 30-second recording; `tf.signal.stft` with frames of 2,048 samples every
-512, transformed at 256 points; magnitude, logarithm, transposed to 129 x 212; four blocks of convolution (32, 64, 128,
-256 filters of 3 x 3, valid), batch normalisation, tanh and 2 x 2 max pooling; dense 128 and one sigmoid: 2,552,705
-parameters. Adam at 3e-6, binary cross-entropy, batches of 12, at most 500 epochs, stopped when validation accuracy
-reaches 0.95. Music is 0, speech is 1, the threshold 0.5.
+Six 5-second clips of 22,050 Hz audio from each 30-second recording; `tf.signal.stft` with frames of
+2,048 samples every 512, transformed at 256 points; magnitude, logarithm, transposed to 129 x 212;
+four blocks of convolution (32, 64, 128, 256 filters of 3 x 3, valid), batch normalisation, tanh and
+2 x 2 max pooling; dense 128 and one sigmoid: 2,552,705 parameters. Adam at 3e-6, binary
+cross-entropy, batches of 12, at most 500 epochs, stopped when validation accuracy reaches 0.95.
+Music is 0, speech is 1, the threshold 0.5.
 
-An FFT shorter than the frame crops each windowed frame to its first 256 samples: the network sees 12 ms of every 23 ms,
-under the foot of the window. That is what the article's code computes, so it is what we compute.
+An FFT shorter than the frame crops each windowed frame to its first 256 samples. The network
+therefore uses 12 ms of every 23 ms, at the beginning of the window, where its values are small. The
+article's code computes this, so we compute it too.
 
-What the article gets wrong, and what stands here instead:
+The article has errors, which are corrected here:
 
-* its `preprocess` returns inside the loop, after the first clip: all six clips are used;
-* its validation set is the first 300 clips and so is its training set: ours are disjoint;
-* its clips are shuffled before they are split, so clips of one recording fall on both sides: we split by recording;
-* its callback's method is called `epoch_end`, which Keras never calls, and so it would never have stopped: ours does;
-* log(0) is -inf and the network answers NaN to digital silence: log(x + 1e-3). The floor is what float32 transforms that
-  sum in different orders can be equal to within 1e-3 (5e-5 of the sum of the window that is seen, 12.7, is 6.3e-4). It
-  lies 76 dB under a full-scale tone; of the spectrum below 8 kHz of GTZAN recordings, 3 % (music) to 9 % (speech) lie
-  under it. It costs nothing that could be measured: a fold of the GTZAN recordings validated at 84.7 % after 20 epochs
-  with 1e-3 and with 1e-5 (loss 0.452 and 0.462).
+* Its `preprocess` returns inside the loop, after the first clip. We use all six clips.
+* Both its validation set and its training set are the first 300 clips. Ours are disjoint.
+* It shuffles clips before splitting them, so that both sets hold clips of one recording. We split
+  by recording.
+* Its callback's method is called `epoch_end`, which Keras never calls, so that training never stops
+  early. Ours stops.
+* log(0) is -inf, and its network answers NaN to digital silence. We use log(x + 1e-3). With this
+  floor, float32 transforms that sum in different orders agree within 1e-3 (5e-5 of the sum of the
+  cropped window, 12.7, is 6.3e-4). It is 76 dB below a full-scale tone. Of the spectrum of GTZAN
+  recordings below 8 kHz, 3 % (music) to 9 % (speech) are under it. It has no measurable cost: a
+  fold of the GTZAN recordings validated at 84.7 % after 20 epochs with 1e-3 and with 1e-5 (loss
+  0.452 and 0.462).
 """
 
 from __future__ import annotations
@@ -55,7 +61,11 @@ def build_model(
     dense: int = 128,
     dropout: float = 0.4,
 ) -> keras.Model:
-    """(batch, 129, 212) -> (batch, 1): the probability of the second label. Raises UsageError for other than two."""
+    """Return the compiled network, (batch, 129, 212) -> (batch, 1): the probability of the second
+    label.
+
+    Raises UsageError unless there are two exclusive labels.
+    """
     if len(labels) != 2 or decision != "exclusive":
         raise UsageError(
             f"logstft_cnn has one output neuron and tells two classes apart, not {len(labels)} ({decision})."

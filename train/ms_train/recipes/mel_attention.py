@@ -1,8 +1,11 @@
-"""`mel_attention`: log-mel frames under self-attention, small enough for the edge: what `mel_dscnn` is held against.
+"""`mel_attention`: self-attention over log-mel frames, small enough for the edge; `mel_dscnn` is
+compared with it.
 
-The front end is `mel_dscnn`'s. Two strided convolutions make 13 tokens of a second, two pre-norm transformer blocks (Vaswani et al. 2017;
-four heads of 12) look at all of them, and a learned weighting over time (attention pooling, Lin et al. 2017) makes one vector. No
-recurrence: an unrolled one is a long graph, a rolled one needs ONNX's Loop, which our runtime refuses.
+The front end is that of `mel_dscnn`. Two strided convolutions turn a second into 13 tokens. Two
+pre-norm transformer blocks (Vaswani et al. 2017; four heads of 12) attend to all of them. A learned
+weighting over time (attention pooling, Lin et al. 2017) gives one vector. The network has no
+recurrence: unrolled, it would be a long graph; as a loop, it would need ONNX's Loop, which our
+runtime refuses.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ def build_model(
     blocks: int = 2,
     dropout: float = 0.3,
 ) -> keras.Model:
-    """(batch, 49, 48) -> (batch, labels): softmax where labels exclude one another, one sigmoid each where they do not."""
+    """Return the compiled network, (batch, 49, 48) -> (batch, labels), with a softmax for exclusive
+    labels and sigmoids for independent ones.
+    """
     inputs = keras.Input(mel_dscnn.SPEC.feature_shape, name="features")
     x = keras.layers.BatchNormalization(momentum=mel_dscnn.MOMENTUM, name="band_normalisation")(inputs)
     for _ in range(2):
@@ -59,7 +64,7 @@ RECIPE = dataclasses.replace(
     build_model=build_model,
     ranges={
         **{name: mel_dscnn.RECIPE.ranges[name] for name in ("learning_rate", "weight_decay", "dropout")},
-        "width": Range(choices=(24, 32, 48, 64, 96)),  # of a whole number a head
+        "width": Range(choices=(24, 32, 48, 64, 96)),  # multiples of the number of heads
         "blocks": Range(1, 4),
     },
 )

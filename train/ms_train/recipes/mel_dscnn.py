@@ -1,13 +1,16 @@
-"""`mel_dscnn`: our own compact system. Log-mel bands of one second, a depthwise-separable CNN of 23,000 parameters.
+"""`mel_dscnn`: our compact system, log-mel bands of one second and a depthwise-separable CNN of
+23,000 parameters.
 
-16 kHz; frames of 32 ms every 20 ms; 48 mel bands from 60 to 7,600 Hz of the amplitude spectrum; log(x + 0.03); per-band
-normalisation inside the network, so that it travels with the weights. Depthwise-separable convolutions follow MobileNet
-(Howard et al. 2017). Trained on random windows in random rooms and channels (`ms_train.augment`).
+Samples at 16 kHz; frames of 32 ms every 20 ms; 48 mel bands from 60 to 7,600 Hz of the amplitude
+spectrum; log(x + 0.03). Each band is normalised inside the network, so that the normalisation is
+stored with the weights. Depthwise-separable convolutions follow MobileNet (Howard et al. 2017). It
+is trained on random windows in random rooms and channels (`ms_train.augment`).
 
-The floor of 0.03 is what float32 transforms can be equal to within 1e-3 (1.2e-4 of the window's sum, 256). A tone
-reaches it at -73 dB of full scale, white noise at about -52 dB RMS: what is quieter than that in its band is not heard.
-Of the band values of GTZAN recordings 1 % (music) to 3 % (speech) lie under it. It costs nothing that could be measured: after
-8 epochs (seed 0) 99.5 % of the open corpus's validation clips were right with it, 99.2 % with a floor of 0.001.
+With a floor of 0.03, different float32 transforms agree within 1e-3 (it is 1.2e-4 of the window's
+sum, 256). A tone reaches the floor at -73 dB of full scale, white noise at about -52 dB RMS; the
+network does not detect quieter sound in a band. Of the band values of GTZAN recordings, 1 % (music)
+to 3 % (speech) are below it. It has no measurable cost: after 8 epochs (seed 0), 99.5 % of the open
+corpus's validation clips were correct with it, and 99.2 % with a floor of 0.001.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ SPEC = FrontEndSpec(
     hop_s=0.5,
 )
 BATCH_SIZE, EPOCHS, STEPS_PER_EPOCH = 128, 30, 250
-MOMENTUM = 0.9  # of the statistics that normalisation is served with: Keras's 0.99 lags behind trainings of few epochs
+MOMENTUM = 0.9  # of the statistics of batch normalisation; with Keras's 0.99 they lag behind in short trainings
 
 
 def network(
@@ -51,7 +54,8 @@ def network(
     dense: int = 24,
     dropout: float = 0.3,
 ) -> keras.Model:
-    """The network on features (batch, frames, bins) of a spec: softmax where labels exclude one another, else one sigmoid each.
+    """Return the compiled network on features (batch, frames, bins): a softmax for exclusive
+    labels, else sigmoids.
 
     `width` multiplies the filters of every convolution.
     """
@@ -62,7 +66,7 @@ def network(
     for filters, stride in ((24, 1), (32, 2), (48, 1), (64, 2), (64, 1)):
         x = _activated(keras.layers.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False)(x))
         x = _activated(keras.layers.Conv2D(round(filters * width), 1, use_bias=False)(x))
-    # The mean over time alone: where in the spectrum something is, matters.
+    # The mean is over time only, because the position in the spectrum matters.
     x = keras.layers.AveragePooling2D((x.shape[1], 1))(x)
     x = keras.layers.Flatten()(x)
     x = keras.layers.Dropout(dropout)(x)
@@ -82,9 +86,11 @@ def compile_model(
     weight_decay: float,
     average: float | None = None,
 ) -> None:
-    """AdamW along a cosine over all steps; binary cross-entropy where labels are independent, else categorical.
+    """Compile with AdamW, a cosine schedule over all steps, and binary (independent labels) or
+    categorical cross-entropy.
 
-    `average` is the momentum of an exponential average of the weights, which the model ends with (see `ms_train.training.fit.settle`).
+    `average` is the momentum of an exponential average of the weights, which the model has after
+    training (see `ms_train.training.fit.settle`).
     """
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * STEPS_PER_EPOCH)
     averaging = {} if average is None else {"use_ema": True, "ema_momentum": average}

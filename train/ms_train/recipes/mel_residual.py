@@ -1,18 +1,21 @@
-"""`mel_residual`: our own system, what the bundled model is made of: residual convolutions over time, shared by overlapping windows.
+"""`mel_residual`: the system of the bundled model, residual convolutions over time that overlapping
+windows share.
 
-The front end of `mel_patches`: 16 kHz; frames of 25 ms every 20 ms; 48 mel bands from 60 to 7,600 Hz; log(x + 0.02); per-band
-normalisation inside the network. Then, with the steps over time:
+The front end is that of `mel_patches`: 16 kHz; frames of 25 ms every 20 ms; 48 mel bands from 60 to
+7,600 Hz; log(x + 0.02); per-band normalisation inside the network. The layers, with their steps
+over time:
 
 features   (frames, 48)
 patches    every 40 ms     convolution of four frames by six bands, every two frames and three bands
 local      every 80 ms     two depthwise-separable convolutions (Howard et al. 2017), the first every second patch
-bands      every 80 ms     one convolution over all bands that are left: where in the spectrum something is, matters
+bands      every 80 ms     one convolution over all remaining bands, because the position in the spectrum matters
 residual   every 80 ms     separable convolutions over time, added to their input (He et al. 2016)
-windows    every 80 ms     mean and maximum over the steps of one second, and two dense layers: one answer a window
+windows    every 80 ms     mean and maximum over the steps of one second, and two dense layers: one answer for each window
 
-Nothing is padded over time. So a window's scores are of what is in it alone, and windows whose distance is a multiple of 80 ms share
-everything but the last line: the layer `window_scores` gives the scores of every such window of any number of frames. A clip's
-scores are the mean of its windows'; a clip of one second is one window.
+There is no padding over time. A window's scores therefore depend only on the window, and windows
+whose distance is a multiple of 80 ms share all layers but the last line. The layer `window_scores`
+gives the scores of every such window in any number of frames. A clip's scores are the mean over its
+windows; a clip of one second is one window.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from ms_train.scores.outputs import WINDOW_SCORES
 SPEC = dataclasses.replace(mel_patches.SPEC, hop_s=0.16)
 STEP_FRAMES = 4  # between two windows that share convolutions
 EPOCHS = 60
-CLIPS_PER_RECORDING = 3  # of those that validate after each epoch
+CLIPS_PER_RECORDING = 3  # of the validation recordings, which are scored after each epoch
 
 
 def build_model(
@@ -44,10 +47,11 @@ def build_model(
     dropout: float = 0.1,
     average: float = 0.999,
 ) -> keras.Model:
-    """(batch, any frames, 48) -> (batch, labels): softmax where labels exclude one another, one sigmoid each where they do not.
+    """Return the compiled network, (batch, any frames, 48) -> (batch, labels), with a softmax for
+    exclusive labels and sigmoids for independent ones.
 
-    It needs 49 frames (one second). `width` multiplies the filters of every convolution; `blocks` are the residual ones;
-    `average` is the momentum of the averaged weights.
+    It needs 49 frames (one second). `width` multiplies the filters of every convolution; `blocks`
+    are the residual ones; `average` is the momentum of the averaged weights.
     """
     inputs = keras.Input((None, SPEC.bins), name="features")
     x = keras.layers.BatchNormalization(momentum=mel_dscnn.MOMENTUM, name="band_normalisation")(inputs)

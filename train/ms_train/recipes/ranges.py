@@ -1,4 +1,6 @@
-"""What a setting of a recipe may be: the values a search draws from, and the only ones `--set` takes."""
+"""The values that a setting of a recipe may have: a search draws from them, and `--set` accepts
+only these.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,11 @@ Value = float | int | str
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both included, whole ones where both are whole; or one of `choices`.
+    """Numbers from `low` to `high`, both included, or one of `choices`; whole numbers if `low` and
+    `high` are integers.
 
-    `log`: ratios count, not differences (0.001 is as far from 0.01 as that from 0.1).
+    With `log`, a search draws on a logarithmic scale (from 0.001 to 0.01 is as far as from 0.01 to
+    0.1).
     """
 
     low: float = 0
@@ -21,11 +25,14 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Whether these are whole numbers."""
+        """Whether all values are whole numbers."""
         return not self.choices and isinstance(self.low, int) and isinstance(self.high, int)
 
     def read(self, value: Value) -> Value:
-        """A value, or the text of one, as what it is. Raises ValueError where it is none of the range."""
+        """Return a value, or the text of one, with its type.
+
+        Raises ValueError if it is not in the range.
+        """
         if self.choices:
             found = [choice for choice in self.choices if _equal(choice, value)]
             if not found:

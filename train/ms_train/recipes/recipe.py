@@ -19,17 +19,21 @@ from ms_train.signals import Augment
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything one system is trained with.
+    """Everything that defines one trainable system.
 
-    `build_model(labels, decision, epochs)` returns a compiled Keras model, to be trained for so many epochs, from features
-    (batch, *spec.feature_shape) to scores or logits: one sigmoid neuron (the probability of the second of two labels), or one
-    column per label (see `ms_train.scores.outputs`). A Normalization layer in it is adapted to the training set. It takes each name in
-    `ranges` as a keyword argument too, whose default is what the recipe stands for; `with_settings` chooses others.
-    `clips_per_recording` fixed clips are cut from the start of each recording. With `augment`, training draws random windows
-    instead, of the spec's clip or of `clip_lengths_s`, and passes each through it (see `ms_train.augment`): `steps_per_epoch`
-    batches of them, or, where that is None, as many batches as the fixed clips would fill. With `scenes` the sounds are also put
-    into rooms, over noise and through compressors first. At most `bank_windows` windows are rendered; a longer training uses them
-    again, at other levels.
+    `build_model(labels, decision, epochs)` returns a compiled Keras model, to be trained for this
+    number of epochs, from features (batch, *spec.feature_shape) to scores or logits. Its output is
+    one sigmoid neuron (the probability of the second of two labels), or one column for each label
+    (see `ms_train.scores.outputs`). A Normalization layer in it is adapted to the training set.
+    `build_model` also takes each name in `ranges` as a keyword argument; the defaults are the
+    recipe's own settings, and `with_settings` chooses others.
+
+    `clips_per_recording` fixed clips are cut from the start of each recording. With `augment`,
+    training draws random windows instead, as long as the spec's clip or as `clip_lengths_s`, and
+    augments each (see `ms_train.augment`). An epoch has `steps_per_epoch` batches of them or, if
+    that is None, as many batches as the fixed clips would fill. With `scenes`, the sounds are first
+    put into rooms, mixed with noise and compressed. At most `bank_windows` windows are rendered; a
+    longer training uses them again, at other levels.
     """
 
     name: str
@@ -38,7 +42,7 @@ class Recipe:
     batch_size: int
     epochs: int
     clips_per_recording: int
-    # Of random windows: the chance of each length, where it is not the spec's alone.
+    # The probability of each length of random windows; None: only the spec's clip.
     clip_lengths_s: Mapping[float, float] | None = None
     target_accuracy: float | None = None  # stop as soon as validation accuracy reaches it
     log_every_epochs: int = 5
@@ -46,9 +50,10 @@ class Recipe:
     augment: Augment | None = None
     scenes: bool = False
     bank_windows: int = 300_000
-    val_share: float = 0.2  # of the recordings that are left to train on, for validation
+    val_share: float = 0.2  # the share of the training recordings that is used for validation
     ranges: Mapping[str, Range] = field(default_factory=dict)
-    # A random window is of one recording, over and over where it is short (see `ms_train.augment.pool`).
+    # A random window is cut from one recording, which is repeated if it is short (see
+    # `ms_train.augment.pool`).
     apart: bool = False
     origin: Mapping[str, Any] | None = (
         None  # what the weights come from, where they are not random (`ms_train.training.finetune`)
@@ -56,15 +61,17 @@ class Recipe:
 
     @property
     def settings(self) -> dict[str, Value]:
-        """What `build_model` builds with: of each name in `ranges` its default, or what `with_settings` chose."""
-        # Read off the function, which alone knows: a default written here too could become another one.
+        """The settings that `build_model` uses: the default of each name in `ranges`, or the choice
+        of `with_settings`.
+        """
+        # Read from the function, so that the defaults are written only once.
         taken = inspect.signature(self.build_model).parameters
         return {name: taken[name].default for name in self.ranges if name in taken}
 
     def with_settings(self, chosen: Mapping[str, Value]) -> Recipe:
-        """The recipe with other values (or their text) for some of its settings.
+        """Return the recipe with other values (or their text) for some of its settings.
 
-        Raises UsageError for a name it does not have, and for a value that is not in its range.
+        Raises UsageError for an unknown name, and for a value outside its range.
         """
         values = {}
         for name, value in chosen.items():
@@ -79,11 +86,11 @@ class Recipe:
 
     @property
     def augmentation(self) -> str | None:
-        """The name of what windows pass through, or None where clips are fixed."""
-        return self.augment and getattr(self.augment, "__name__", str(self.augment))
+        """The name of the augmentation, or None if clips are fixed."""
+        return None if self.augment is None else str(getattr(self.augment, "__name__", self.augment))
 
     def to_dict(self) -> dict[str, Any]:
-        """What a run folder records of the recipe; the spec is recorded beside it."""
+        """Return what a run folder records of the recipe; the spec has a file of its own."""
         return {
             "name": self.name,
             "batch_size": self.batch_size,

@@ -1,15 +1,20 @@
-"""`resized_cnn`: "Classifying Music and Speech with Machine Learning" (CodeAI), after TensorFlow's simple-audio tutorial.
+"""`resized_cnn`: "Classifying Music and Speech with Machine Learning" (CodeAI), after TensorFlow's
+simple-audio tutorial.
 
-Whole recordings of 30 seconds at 22,050 Hz; `tf.signal.stft` with frames of 255 samples every 128 (transformed at 256 points: an
-odd Hann window, which TensorFlow makes symmetric); the magnitude, no logarithm. In the graph: resized to 32 x 32 (bilinear, without
-smoothing: what lies between the points is not looked at), a Normalization layer adapted to the training set, convolutions of 32 and 64
-filters of 3 x 3 (relu), 2 x 2 max pooling, dropout 0.25, dense 128 (relu), dropout 0.5, one neuron a class. Adam, sparse categorical
-cross-entropy from logits; files split 3 : 1 into training and validation; `tf.data` with cache and prefetch.
+Whole recordings of 30 seconds at 22,050 Hz; `tf.signal.stft` with frames of 255 samples every 128,
+transformed at 256 points (TensorFlow makes a Hann window of odd length symmetric); the magnitude,
+without logarithm. The network: resizing to 32 x 32 (bilinear without smoothing, so that values
+between the points have no influence), a Normalization layer adapted to the training set,
+convolutions of 32 and 64 filters of 3 x 3 (relu), 2 x 2 max pooling, dropout 0.25, dense 128
+(relu), dropout 0.5, one neuron for each class. Adam, sparse categorical cross-entropy from logits;
+files are split 3 : 1 into training and validation; `tf.data` with cache and prefetch.
 
-What the article leaves open, and what stands here: the number of epochs (60; its code is not printed, the tutorial has 10 of some
-hundred steps, and there are two steps an epoch here), the batch (the tutorial's 64), the padding (the tutorial's zeros; here the
-runtime's rule, a short recording over and over). What it gets wrong: its validation set is its test set, and 100 % of
-32 recordings, the best epoch of many, is what it reports. We split by recording too, and test on a fold that no decision has seen.
+The article leaves some points open. The number of epochs is 60 here: the article's code is not
+printed, the tutorial has 10 epochs of about a hundred steps, and an epoch has two steps here. The
+batch size is the tutorial's 64. The tutorial pads short recordings with zeros; here they are
+repeated, as in the runtime. The article's validation set is its test set, and the result it
+reports, 100 % of 32 recordings, is that of the best epoch of many. We also split by recording, and
+test on a fold that no decision uses.
 """
 
 from __future__ import annotations
@@ -45,7 +50,10 @@ def build_model(
     dense: int = 128,
     dropout: float = 0.5,
 ) -> keras.Model:
-    """(batch, 5166, 129) -> logits (batch, labels). Raises UsageError where labels do not exclude one another."""
+    """Return the compiled network, (batch, 5166, 129) -> logits (batch, labels).
+
+    Raises UsageError for independent labels.
+    """
     if decision != "exclusive":
         raise UsageError(f"resized_cnn answers with one class of several; these labels are {decision}.")
     inputs = keras.Input(SPEC.feature_shape, name="features")

@@ -1,6 +1,10 @@
-"""Whether probabilities are true: reliability curve, expected calibration error, temperature. Functions of arrays."""
+"""Calibration of probabilities: reliability curve, expected calibration error and temperature, as
+functions of arrays.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +16,28 @@ from ms_edge.timeline import CLOSEST_TO_CERTAIN
 Float64 = NDArray[np.float64]
 
 BINS = 10  # of the reliability curve, equally wide
-TEMPERATURES = (0.05, 20.0)  # searched; a network outside needs more than a temperature
+TEMPERATURES = (0.05, 20.0)  # the range that is searched
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A reliability curve: mean probability, share that came true and count of each bin that is not
+    empty.
+    """
+
+    probability: list[float]
+    share: list[float]
+    count: list[int]
 
 
 def questions(
     scores: Float64, targets: NDArray[np.bool_], labels: tuple[str, ...], decision: str
 ) -> dict[str, tuple[Float64, NDArray[np.bool_]]]:
-    """What is calibrated: probabilities (n,) and whether each came true (n,), by what they are of.
+    """Return probabilities (n,) and whether each came true (n,), for each question whose
+    calibration is measured.
 
-    `exclusive` labels have one such question, is the largest score the right one (Guo et al. 2017); `independent` ones one each.
+    With `exclusive` labels there is one question: is the largest score that of the correct label
+    (Guo et al. 2017)? With `independent` labels there is one question for each label.
     """
     if decision == "exclusive":
         largest = scores.argmax(axis=1)
@@ -29,32 +46,40 @@ def questions(
     return {label: (scores[:, column], targets[:, column]) for column, label in enumerate(labels)}
 
 
-def reliability(probabilities: Float64, true: NDArray[np.bool_], bins: int = BINS) -> dict[str, list[float]]:
-    """Of each of the equally wide bins of probability that is not empty: mean probability, share that came true, and count."""
+def reliability(probabilities: Float64, true: NDArray[np.bool_], bins: int = BINS) -> Curve:
+    """Return the reliability curve over `bins` equally wide bins of probability."""
     index = np.minimum((probabilities * bins).astype(int), bins - 1)
     counts = np.bincount(index, minlength=bins)
     some = counts > 0
     mean = np.bincount(index, probabilities, bins)[some] / counts[some]
     share = np.bincount(index, true.astype(float), bins)[some] / counts[some]
-    return {"probability": mean.tolist(), "share": share.tolist(), "count": counts[some].tolist()}
+    return Curve(mean.tolist(), share.tolist(), counts[some].tolist())
 
 
-def expected_calibration_error(curve: dict[str, list[float]]) -> float:
-    """Mean distance between probability and share over a reliability curve, weighted by count (Naeini et al. 2015)."""
-    probability, share, count = (np.array(curve[name], float) for name in ("probability", "share", "count"))
+def expected_calibration_error(curve: Curve) -> float:
+    """Return the mean distance between probability and share over a curve, weighted by count
+    (Naeini et al. 2015).
+    """
+    probability, share, count = (np.array(of, float) for of in (curve.probability, curve.share, curve.count))
     return float(np.average(np.abs(probability - share), weights=count))
 
 
 def log_loss(scores: Float64, targets: NDArray[np.bool_], decision: str) -> Float64:
-    """Negative log-likelihood of the truth in nats, (n,): `exclusive`, of the true label; `independent`, mean over the labels."""
+    """Return the negative log-likelihood of the truth in nats, (n,).
+
+    With `exclusive` labels it is that of the true label, with `independent` labels the mean over
+    the labels.
+    """
     p = np.clip(scores, CLOSEST_TO_CERTAIN, 1 - CLOSEST_TO_CERTAIN)
     if decision == "exclusive":
-        return -np.log(p[np.arange(len(p)), targets.argmax(axis=1)])
-    return -np.where(targets, np.log(p), np.log1p(-p)).mean(axis=1)
+        return np.asarray(-np.log(p[np.arange(len(p)), targets.argmax(axis=1)]))
+    return np.asarray(-np.where(targets, np.log(p), np.log1p(-p)).mean(axis=1))
 
 
 def tempered(scores: Float64, temperature: float, decision: str) -> Float64:
-    """Probabilities (n, labels) after their logits are divided by a temperature: under 1 surer, over 1 less sure."""
+    """Return probabilities (n, labels) with their logits divided by a temperature: a temperature
+    over 1 makes them less extreme.
+    """
     p = np.clip(scores.astype(np.float64), CLOSEST_TO_CERTAIN, 1 - CLOSEST_TO_CERTAIN)
     if decision == "independent":
         return np.asarray(expit(logit(p) / temperature))
@@ -62,10 +87,12 @@ def tempered(scores: Float64, temperature: float, decision: str) -> Float64:
 
 
 def fit_temperature(scores: Float64, targets: NDArray[np.bool_], decision: str) -> float | None:
-    """The temperature that minimises the log loss of (n, labels) scores (Guo et al. 2017), between TEMPERATURES.
+    """Return the temperature between TEMPERATURES that minimises the log loss of (n, labels) scores
+    (Guo et al. 2017).
 
-    `exclusive` rows without a true label are left out. None where every score is on its right side, or there is none: then
-    the lower the better, without end, and nothing is learnt of how sure to be.
+    `exclusive` rows without a true label are left out. Return None if every score is on the correct
+    side, or if there are no scores: the loss then decreases with the temperature without limit, and
+    no temperature is best.
     """
     asked = targets.any(axis=1) if decision == "exclusive" else np.ones(len(targets), bool)
     scores, targets = scores[asked], targets[asked]
@@ -81,5 +108,5 @@ def fit_temperature(scores: Float64, targets: NDArray[np.bool_], decision: str) 
         return float(log_loss(tempered(scores, np.exp(log_temperature), decision), targets, decision).mean())
 
     found = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-4})
-    # Never worse than leaving it alone, not by the tolerance of the search either.
+    # The result must not be worse than a temperature of 1, not even by the tolerance of the search.
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0

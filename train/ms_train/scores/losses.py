@@ -1,4 +1,4 @@
-"""Loss and accuracy of independent labels that leave out targets that nobody can decide (NaN)."""
+"""Loss and accuracy of independent labels, without the targets that are undecidable (NaN)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import keras
 
 @keras.saving.register_keras_serializable("ms_train")
 def decidable_crossentropy(targets: keras.KerasTensor, scores: keras.KerasTensor) -> keras.KerasTensor:
-    """Mean binary cross-entropy (batch,) of probabilities (batch, labels), in which a target of NaN counts as no error."""
+    """Return the mean binary cross-entropy (batch,) of probabilities (batch, labels); a target of
+    NaN counts as no error.
+    """
     known = keras.ops.isfinite(targets)
     targets = keras.ops.where(
         known, targets, keras.ops.zeros_like(targets)
@@ -18,7 +20,7 @@ def decidable_crossentropy(targets: keras.KerasTensor, scores: keras.KerasTensor
 
 @keras.saving.register_keras_serializable("ms_train")
 class DecidableAccuracy(keras.metrics.Mean):
-    """Share of targets that are 0 or 1 whose score lies on their side of a half."""
+    """The share of targets of 0 or 1 whose score is on the same side of a half."""
 
     def update_state(
         self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor, sample_weight: keras.KerasTensor | None = None
@@ -30,7 +32,9 @@ class DecidableAccuracy(keras.metrics.Mean):
 
 
 def compile_for(model: keras.Model, independent: bool, optimizer: keras.Optimizer) -> None:
-    """Compile a network: `decidable_crossentropy` where labels are independent, else categorical cross-entropy; `accuracy` of either."""
+    """Compile a network with `decidable_crossentropy` for independent labels, else with categorical
+    cross-entropy.
+    """
     model.compile(
         optimizer=optimizer,
         loss=decidable_crossentropy if independent else "categorical_crossentropy",

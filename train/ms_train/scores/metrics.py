@@ -1,4 +1,6 @@
-"""Metrics of scores against labels, per clip and per recording: functions of arrays, which read and write nothing."""
+"""Metrics of scores against labels, per clip and per recording, as functions of arrays without
+input or output.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,19 @@ ROUNDS = 1000  # of the bootstrap
 def predict(
     network: keras.Model, labels: tuple[str, ...], decision: str, features: Float32, batch_size: int = 64
 ) -> Float32:
-    """Scores (n, labels) of features (n, ...): probabilities in label order, as they are served."""
+    """Return the scores (n, labels) of features (n, ...): probabilities in label order, as the
+    exported model gives them.
+    """
     _, scores = with_logits(network, labels, decision).predict(features, batch_size=batch_size, verbose=0)
     return np.asarray(scores, np.float32)
 
 
 def accuracy(scores: Float32, clips: Clips) -> dict[str, Any]:
-    """Share of clips and of recordings whose largest score is the right label, and the recordings got wrong.
+    """Return the share of clips and of recordings whose largest score is the correct label, and the
+    wrong recordings.
 
-    A recording's scores are the mean over its clips. Recordings with none of the labels are left out.
+    A recording's scores are the mean over its clips. Recordings with none of the labels are left
+    out.
     """
     labelled = clips.targets.sum(axis=1) > 0
     clip_right = scores.argmax(axis=1)[labelled] == clips.targets.argmax(axis=1)[labelled]
@@ -54,10 +60,11 @@ def accuracy(scores: Float32, clips: Clips) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said of n clips or n recordings, and what was true.
+    """The answers of a model to n clips or n recordings, and the truth.
 
-    `scores` (n, labels) are probabilities, `targets` (n, labels) in {0, 1}, `answers` the n labels that are served (`speech`,
-    `speech+music`, `other`, `silence` ...), `recording` (n,) the index of what each belongs to, the unit of every interval.
+    `scores` (n, labels) are probabilities, `targets` (n, labels) are in {0, 1}. `answers` are n
+    labels as `ms-edge classify` gives them (`speech`, `speech+music`, `other`, `silence` ...).
+    `recording` (n,) is the index of each one's recording, over which intervals are computed.
     """
 
     scores: Float64
@@ -70,33 +77,91 @@ class Answers:
         return len(self.answers)
 
     def part(self, chosen: NDArray[np.bool_]) -> Answers:
-        """Those that are chosen, (n,)."""
+        """Return the chosen clips or recordings, (n,)."""
         answers = tuple(answer for answer, keep in zip(self.answers, chosen, strict=True) if keep)
         return Answers(self.scores[chosen], self.targets[chosen], answers, self.recording[chosen], self.labels)
 
     @property
     def truths(self) -> tuple[str, ...]:
-        """The n labels that would have been right, named as the runtime names its answers."""
+        """The n correct labels, named as the runtime names its answers."""
         return tuple(name_of(row, self.labels) for row in self.targets)
 
     @property
     def given(self) -> NDArray[np.bool_]:
-        """Which labels each answer holds, (n, labels): `speech+music` holds both, `other` and `silence` none."""
+        """The labels that each answer holds, (n, labels): `speech+music` holds both, `other` and
+        `silence` none.
+        """
         rows = {answer: [label in answer.split("+") for label in self.labels] for answer in set(self.answers)}
         return np.array([rows[answer] for answer in self.answers], bool).reshape(len(self), len(self.labels))
 
 
 def name_of(row: NDArray[np.bool_], labels: Sequence[str]) -> str:
-    """The answer that holds these labels (labels,) and no other."""
+    """Return the answer that holds these labels (labels,) and no other."""
     return "+".join(label for label, holds in zip(labels, row, strict=True) if holds) or OTHER
 
 
-def measures(found: Answers, seed: int, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Accuracy, and of each label precision, recall, F1 and ROC-AUC, each with a 95 % interval over recordings.
+@dataclass(frozen=True)
+class Interval:
+    """A number and its 95 % interval, low and high; all three are None where the number has no
+    value.
+    """
 
-    `accuracy`: the answer is the truth to the word. `largest_score_accuracy`: the largest score is of a true label,
-    whatever the rule (of those with any). Each label is a question of its own: does the answer hold it, and is its score higher
-    where it is true. A value is None where its question cannot be asked (AUC of one class only).
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Two accuracies over `count` clips or recordings.
+
+    `accuracy` is the share whose answer equals the truth. `largest_score_accuracy` is the share, of
+    those with a true label, whose largest score is of a true label; it does not depend on
+    thresholds.
+    """
+
+    count: int
+    accuracy: Interval
+    largest_score_accuracy: Interval
+
+
+@dataclass(frozen=True)
+class LabelMeasures:
+    """How well one label is found: `count` of those where it is true, and the measures of its
+    answers and scores.
+    """
+
+    count: int
+    precision: Interval
+    recall: Interval
+    f1: Interval
+    roc_auc: Interval
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often each truth (a row of `counts`) got each answer (a column)."""
+
+    truths: list[str]
+    answers: list[str]
+    counts: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Measures(Accuracies):
+    """Accuracies, the measures of each label by its name, and the confusion of truths and answers."""
+
+    labels: dict[str, LabelMeasures]
+    confusion: Confusion
+
+
+def measures(found: Answers, seed: int, rounds: int = ROUNDS) -> Measures:
+    """Return the accuracies and, of each label, precision, recall, F1 and ROC-AUC, with 95 %
+    intervals over recordings.
+
+    For precision, recall and F1 the question is whether the answer holds the label; for ROC-AUC,
+    whether the label's score is higher where the label is true. A value is None where its question
+    cannot be asked: there is no ROC-AUC of one class only.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -106,32 +171,27 @@ def measures(found: Answers, seed: int, rounds: int = ROUNDS) -> dict[str, Any]:
         values = accurate(weights)
         for column, label in enumerate(found.labels):
             held, true = given[:, column], targets[:, column]
-            hits = weights @ (held & true)
+            answered, there, hits = (float(weights @ rows) for rows in (held, true, held & true))
             values |= {
-                f"{label}/precision": _ratio(hits, weights @ held),
-                f"{label}/recall": _ratio(hits, weights @ true),
-                f"{label}/f1": _ratio(2 * hits, weights @ held + weights @ true),
+                f"{label}/precision": _ratio(hits, answered),
+                f"{label}/recall": _ratio(hits, there),
+                f"{label}/f1": _ratio(2 * hits, answered + there),
             }
-            both = 0 < weights @ true < weights.sum()
+            both = 0 < there < weights.sum()
             auc = roc_auc_score(true, found.scores[:, column], sample_weight=weights) if both else np.nan
             values[f"{label}/roc_auc"] = float(auc)
         return values
 
     intervals = bootstrap(of, found.recording, seed, rounds)
-    names = ("precision", "recall", "f1", "roc_auc")
-    return {
-        "count": len(found),
-        "accuracy": intervals["accuracy"],
-        "largest_score_accuracy": intervals["largest_score_accuracy"],
-        "labels": {
-            label: {
-                "count": int(targets[:, column].sum()),
-                **{name: intervals[f"{label}/{name}"] for name in names},
-            }
-            for column, label in enumerate(found.labels)
-        },
-        "confusion": confusion(found),
+    labels = {
+        label: LabelMeasures(
+            int(targets[:, column].sum()),
+            *(intervals[f"{label}/{name}"] for name in ("precision", "recall", "f1", "roc_auc")),
+        )
+        for column, label in enumerate(found.labels)
     }
+    accuracies = intervals["accuracy"], intervals["largest_score_accuracy"]
+    return Measures(len(found), *accuracies, labels, confusion(found))
 
 
 def _share(right: NDArray[np.bool_], weights: Float64) -> float:
@@ -144,14 +204,17 @@ def _ratio(part: float, whole: float) -> float:
 
 def bootstrap(
     of: Callable[[Float64], dict[str, float]], recording: NDArray[np.int64], seed: int, rounds: int = ROUNDS
-) -> dict[str, dict[str, float | None]]:
-    """Value and 95 % percentile interval of each number that `of(weights)` returns, resampling recordings with replacement.
+) -> dict[str, Interval]:
+    """Return each number that `of(weights)` returns, with its 95 % percentile interval.
 
-    `recording` (n,) says which recording each item belongs to, `weights` (n,) how often it was drawn: a recording's clips
-    come and go together, since they are no independent witnesses (the cluster bootstrap; Davison and Hinkley 1997, 3.8).
-    Rounds in which a number has no value (no recording of a class was drawn) are left out of its interval.
+    Recordings are resampled with replacement. `recording` (n,) is the index of each item's
+    recording, `weights` (n,) the number of times it was drawn. The clips of a recording are drawn
+    together, because they are not independent (the cluster bootstrap; Davison and Hinkley 1997,
+    3.8). Rounds in which a number has no value, because no recording of a class was drawn, are left
+    out of its interval.
     """
-    # Not scipy.stats.bootstrap: it draws items one by one, and one NaN in a thousand rounds makes its interval NaN.
+    # scipy.stats.bootstrap draws single items, and one NaN in a thousand rounds makes its interval
+    # NaN.
     value = of(np.ones(len(recording)))
     groups, index = np.unique(recording, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -162,16 +225,18 @@ def bootstrap(
     for name, number in value.items():
         numbers = np.array([one[name] for one in found])
         numbers = numbers[~np.isnan(numbers)]
-        low, high = np.percentile(numbers, [2.5, 97.5]).tolist() if len(numbers) else (number, number)
         if np.isnan(number):
-            low = high = number = None
-        result[name] = {"value": number, "low": low, "high": high}
+            result[name] = Interval(None, None, None)
+            continue
+        low, high = np.percentile(numbers, [2.5, 97.5]).tolist() if len(numbers) else (number, number)
+        result[name] = Interval(number, low, high)
     return result
 
 
-def accuracies(found: Answers, seed: int, rounds: int = ROUNDS) -> dict[str, Any]:
-    """The two accuracies of `measures` alone, with how many were answered."""
-    return {"count": len(found), **bootstrap(_accurate(found), found.recording, seed, rounds)}
+def accuracies(found: Answers, seed: int, rounds: int = ROUNDS) -> Accuracies:
+    """Return only the two accuracies of `measures`, and the number of answers."""
+    intervals = bootstrap(_accurate(found), found.recording, seed, rounds)
+    return Accuracies(len(found), intervals["accuracy"], intervals["largest_score_accuracy"])
 
 
 def _accurate(found: Answers) -> Callable[[Float64], dict[str, float]]:
@@ -184,17 +249,18 @@ def _accurate(found: Answers) -> Callable[[Float64], dict[str, float]]:
     }
 
 
-def confusion(found: Answers) -> dict[str, Any]:
-    """How often which truth (a row) got which answer (a column): {"truths", "answers", "counts" (truths, answers)}.
+def confusion(found: Answers) -> Confusion:
+    """Count how often each truth got each answer.
 
-    Rows are the truths that occur; columns those, the labels, and whatever else was answered, `silence` last.
+    The rows are the truths that occur. The columns are these, the labels, and every other answer
+    that was given, with `silence` last.
     """
     truths = sorted(set(found.truths), key=lambda name: _place(name, found.labels))
     answers = sorted({*truths, *found.labels, *found.answers}, key=lambda name: _place(name, found.labels))
     counts = np.zeros((len(truths), len(answers)), int)
     for truth, answer in zip(found.truths, found.answers, strict=True):
         counts[truths.index(truth), answers.index(answer)] += 1
-    return {"truths": truths, "answers": answers, "counts": counts.tolist()}
+    return Confusion(truths, answers, counts.tolist())
 
 
 def _place(name: str, labels: tuple[str, ...]) -> tuple[int, int, str]:
@@ -204,7 +270,10 @@ def _place(name: str, labels: tuple[str, ...]) -> tuple[int, int, str]:
 
 
 def roc(found: Answers) -> dict[str, tuple[Float64, Float64]]:
-    """Of each label that occurs and does not always: false positive rate and true positive rate by threshold, (points,) each."""
+    """Return the false and the true positive rate by threshold, (points,) each, of each label.
+
+    Labels that are never or always true have no curve.
+    """
     from sklearn.metrics import roc_curve
 
     curves = {}

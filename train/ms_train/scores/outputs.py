@@ -1,4 +1,6 @@
-"""From what a network gives to what is served: logits, and one probability per label."""
+"""From a network's outputs to those of the exported model: logits, and one probability for each
+label.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from ms_train.errors import RunError
 
-SAME = 1e-5  # scores of the same weights, computed in another order
+SAME = 1e-5  # largest difference between scores of the same weights, computed in another order
 WINDOW_SCORES = (
     "window_scores"  # the layer whose mean over windows is the answer of a network that answers every so many frames
 )
@@ -18,13 +20,15 @@ WINDOW_SCORES = (
 def with_logits(
     network: keras.Model, labels: tuple[str, ...], decision: str, feature_shape: tuple[int, ...] | None = None
 ) -> keras.Model:
-    """The same network with two outputs: logits (batch, outputs) and scores (batch, labels), probabilities in label order.
+    """Return the same network with two outputs: logits (batch, outputs) and scores (batch, labels).
 
-    `independent` labels get a sigmoid each; `exclusive` ones a softmax over them, or, of two labels from one neuron, a
-    sigmoid p that becomes the two columns 1 - p, p. A network that ends in that activation is split before it, one
-    that ends in none gives logits already. With `feature_shape` its input must be that, or that and a channel, which
-    the answer adds itself; then also a few batches must give the same scores as the network itself. Raises
-    RunError(`bad-network`) for any other end or beginning.
+    Scores are probabilities in label order. `independent` labels get a sigmoid each. `exclusive`
+    labels get a softmax; two exclusive labels from one neuron get a sigmoid p, which becomes the
+    columns 1 - p and p. A network that ends in this activation is split before it. A network that
+    ends in no activation gives logits already. With `feature_shape`, the network's input must have
+    this shape, or this shape and a channel, which the returned network adds. Some batches must then
+    also give the same scores as the network itself. Raises RunError(`bad-network`) for any other
+    input or output.
     """
     plain = isinstance(network, keras.Sequential) or type(network).__name__ == "Functional"
     if not plain or not network.built or len(network.inputs) != 1 or len(network.outputs) != 1:
@@ -62,29 +66,34 @@ def with_logits(
     served = keras.Model(network.inputs[0], [logits, scores], name=network.name)
     if feature_shape is not None:
         _require_same(network, served, activation, (*feature_shape, 1) if channel else feature_shape)
-    if channel:
+    if feature_shape is not None and channel:
         features = keras.Input(feature_shape, name="features")
         served = keras.Model(features, served(keras.layers.Reshape((*feature_shape, 1))(features)), name=network.name)
     return served
 
 
 def window_scores(network: keras.Model) -> keras.KerasTensor | None:
-    """The output of a network's layer `window_scores`, (batch, windows, outputs), where the network is the mean of that over windows."""
+    """Return the output of the layer `window_scores`, (batch, windows, outputs), if the network is
+    its mean over windows.
+    """
     windows = _averaged(network.outputs[0])
     return windows if windows is not None and windows._keras_history.operation.name == WINDOW_SCORES else None
 
 
 def of_windows(served: keras.Model) -> keras.Model | None:
-    """What `with_logits` made, without the mean over windows: logits and scores (batch, windows, ...).
+    """Return the network of `with_logits` without its mean over windows: logits and scores (batch,
+    windows, ...).
 
-    None for a network that has no such mean.
+    Return None for a network without such a mean.
     """
     windows = [_averaged(output) for output in served.outputs]
     return None if None in windows else keras.Model(served.inputs[0], windows, name=served.name)
 
 
 def _averaged(outputs: keras.KerasTensor) -> keras.KerasTensor | None:
-    """What an output is the mean of, along its second axis; None where it is none."""
+    """Return the tensor whose mean along the second axis an output is; None if it is not such a
+    mean.
+    """
     layer, node, _ = outputs._keras_history
     if not isinstance(layer, keras.layers.GlobalAveragePooling1D):
         return None
@@ -93,7 +102,9 @@ def _averaged(outputs: keras.KerasTensor) -> keras.KerasTensor | None:
 
 
 def _require_same(network: keras.Model, served: keras.Model, activation: str, clip_shape: tuple[int, ...]) -> None:
-    """Refuse a network whose end was misread: an activation that is not where it was looked for would be applied twice."""
+    """Raise RunError if the scores differ from the network's own, for example because its
+    activation would be applied twice.
+    """
     low = {layer.compute_dtype for layer in network.layers} & {"float16", "bfloat16"}
     if low:
         raise RunError(
@@ -124,7 +135,7 @@ def _require_same(network: keras.Model, served: keras.Model, activation: str, cl
 
 
 def _has_channel(network: keras.Model, feature_shape: tuple[int, ...]) -> bool:
-    """Whether the network's clips have a channel axis after the features' own."""
+    """Return whether the network's input has a channel axis after the axes of the features."""
     batch, *found = network.input_shape
     if batch is not None:
         raise RunError("bad-network", f"{network.name!r}: has room for {batch} clips at a time, not for any number.")
@@ -155,7 +166,9 @@ def _free_name(wanted: str, taken: set[str]) -> str:
 
 
 def _before_activation(outputs: keras.KerasTensor, taken: set[str]) -> tuple[keras.KerasTensor, str]:
-    """What goes into the last activation, and its name; the outputs themselves and `linear` where there is none."""
+    """Return the input of the last activation, and its name; the outputs and `linear` if there is
+    none.
+    """
     layer, node, _ = outputs._keras_history
     before = layer._inbound_nodes[node].input_tensors[0] if layer._inbound_nodes else outputs
     if isinstance(layer, keras.layers.Softmax):

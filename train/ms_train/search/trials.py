@@ -1,4 +1,4 @@
-"""What a trial of a search is."""
+"""The trials of a search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from ms_train.recipes.ranges import Value
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a search. `val_loss` is None where it failed; `metrics` are those of its run folder."""
+    """One training of a search.
+
+    `val_loss` is None if it failed; `metrics` are those of its run folder.
+    """
 
     number: int  # from 1 on
     settings: dict[str, Value]
@@ -20,5 +23,5 @@ class Trial:
 
     @property
     def rank(self) -> tuple[float, int]:
-        """The less, the better; what failed comes last."""
+        """The sort key: the smallest loss first, failed trials last."""
         return math.inf if self.val_loss is None else self.val_loss, self.number

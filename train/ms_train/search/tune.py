@@ -1,8 +1,8 @@
-"""`ms-train tune`: a search over the ranges a recipe declares, one training after the other.
+"""`ms-train tune`: search the ranges that a recipe declares, one training after the other.
 
-OUT/study.log      Optuna's journal of the search, a JSON value a line: what --resume goes by, and what optuna-dashboard shows
-OUT/trial-1 ...    a run folder of `ms-train fit` each; trial-1 is the recipe as it is, which the others have to beat
-OUT/study.csv      all trials; study.png their picture; best.json the best one's settings, and the command that trains with them
+OUT/study.log      Optuna's journal of the search, a JSON value in each line; --resume and optuna-dashboard read it
+OUT/trial-1 ...    run folders of `ms-train fit`; trial-1 has the recipe's own settings
+OUT/study.csv      all trials; study.png shows them; best.json has the best settings and the command that trains with them
 """
 
 from __future__ import annotations
@@ -58,19 +58,23 @@ def tune(
     seed: int,
     resume: bool,
 ) -> list[Trial]:
-    """Train `trials` times with other settings, the first time with the recipe's own; returns all trials, the best first.
+    """Train `trials` times, first with the recipe's own settings; return all trials, the best
+    first.
 
-    `train(recipe, folder)` trains one, or goes on with the one in `folder`; `command` is the `ms-train fit` that does the same, without
-    --set and --out. With `resume` the search in `out` goes on as if nothing had interrupted it: what is suggested for a
-    trial follows from `seed`, its number and the trials before it alone.
+    `train(recipe, folder)` trains one trial, or continues the one in `folder`. `command` is the
+    `ms-train fit` that does the same, without --set and --out. With `resume`, the search in `out`
+    continues with the same result as without interruption, because the settings of a trial depend
+    only on `seed`, its number and the earlier trials.
 
-    What is minimised is the validation loss after the last epoch, which is that of the network that is kept (the least of all epochs is a
-    network that nobody gets). Not accuracy: of the twenty or so recordings that validate in a small dataset, many settings get all right,
-    or all but the same two, and a search cannot tell them apart; the loss also sees how sure the network was, and of what it got wrong. It
-    is a number chosen as the least of many, and so flatters the settings it belongs to. Test data are never looked at.
+    The search minimises the validation loss after the last epoch, which is the loss of the network
+    that is kept. It does not use the smallest loss of all epochs, because that network is not kept.
+    It does not use accuracy: a small dataset has about twenty validation recordings, for which many
+    settings are equally accurate, while the loss also measures how certain the network is. The
+    smallest loss of many trials is optimistic about its settings. Test data are never used.
 
-    A training that fails (no memory, a loss that is no number) is written down as failed, and the search goes on. Raises
-    UsageError where `out` holds something else, and MsEdgeError where the data cannot be used or no training succeeded.
+    A training that fails (no memory, a loss that is not finite) is recorded as failed, and the
+    search continues. Raises UsageError if `out` holds other files, and MsEdgeError if the data
+    cannot be used or no training succeeded.
     """
     if not recipe.settings:
         raise UsageError(f"{recipe.name} declares no ranges; there is nothing to search.")
@@ -82,18 +86,11 @@ def tune(
     while (done := len(_finished(study, distributions))) < trials:
         if begun:
             number, settings = begun[0].number, dict(begun.pop(0).params)
-            if set(settings) != set(distributions):  # interrupted while it was being asked for: asked for again
+            if set(settings) != set(distributions):  # interrupted while its settings were drawn: they are drawn again
                 study.tell(number, state=TrialState.FAIL)
                 continue
         else:
-            if not done and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                study.enqueue_trial(recipe.settings)
-            # A sampler of its own for each trial: the state of one for all would be lost with the process.
-            study.sampler = optuna.samplers.TPESampler(
-                seed=int(np.random.SeedSequence((seed, done)).generate_state(1)[0])
-            )
-            asked = study.ask(distributions)
-            number, settings = asked.number, dict(asked.params)
+            number, settings = _next_trial(study, recipe, distributions, seed, done)
         folder = out / f"trial-{number + 1}"
         values = " ".join(f"{name}={short(value)}" for name, value in settings.items())
         tqdm.write(f"trial {done + 1} of {trials}: {values}", file=sys.stderr)
@@ -108,8 +105,23 @@ def tune(
     return found
 
 
+def _next_trial(
+    study: optuna.Study, recipe: Recipe, distributions: dict[str, BaseDistribution], seed: int, done: int
+) -> tuple[int, dict[str, Value]]:
+    """Begin a trial after `done` others; return its number and settings, the recipe's own for the
+    first.
+    """
+    if not done and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.enqueue_trial(recipe.settings)
+    # Each trial has its own sampler, because the state of a common one would be lost when the
+    # process ends.
+    study.sampler = optuna.samplers.TPESampler(seed=int(np.random.SeedSequence((seed, done)).generate_state(1)[0]))
+    asked = study.ask(distributions)
+    return asked.number, dict(asked.params)
+
+
 def _finished(study: optuna.Study, names: Collection[str]) -> list[FrozenTrial]:
-    """The trials that were trained, or failed to be."""
+    """Return the trials that are complete or have failed."""
     states = (TrialState.COMPLETE, TrialState.FAIL)
     return [trial for trial in study.get_trials(deepcopy=False, states=states) if set(trial.params) == set(names)]
 
@@ -117,16 +129,16 @@ def _finished(study: optuna.Study, names: Collection[str]) -> list[FrozenTrial]:
 def _val_loss(
     recipe: Recipe, settings: dict[str, Value], train: Callable[[Recipe, Path], Any], folder: Path
 ) -> float | None:
-    """Train one trial, or what is left of it; its validation loss, or None where that fails."""
+    """Train one trial, or continue it; return its validation loss, or None if it fails."""
     if folder.exists() and not (folder / "run.json").exists():
-        shutil.rmtree(folder)  # interrupted before it began: `fit` would take it for another's
+        shutil.rmtree(folder)  # interrupted before it began: `fit` would refuse the folder
     try:
         if not (folder / "metrics.json").exists():
             train(recipe.with_settings(settings), folder)
         loss = float(_history(folder)[-1]["val_loss"])
         if not math.isfinite(loss):
             raise ArithmeticError(f"the validation loss is {loss}")
-    except (MsEdgeError, OSError):  # the data, the disk: the next one would fail of it too
+    except (MsEdgeError, OSError):  # problems with the data or the disk, which would make the next trial fail too
         raise
     except Exception as error:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,20 +154,21 @@ def _history(folder: Path) -> list[dict[str, str]]:
 
 
 def _open(out: Path, facts: dict[str, str], resume: bool) -> optuna.Study:
-    """The study in `out`: a new one, or with `resume` the one there, if it is of the same facts."""
+    """Return a new study in `out`; with `resume`, the existing one if its facts are the same."""
     journal = out / JOURNAL
     if not (resume and journal.exists()) and out.exists() and any(out.iterdir()):
         hint = "go on with --resume, or give --out a new folder" if journal.exists() else "give --out a new folder"
         raise UsageError(f"{out}: already holds files; {hint}.")
     out.mkdir(parents=True, exist_ok=True)
     _cut_torn_line(journal)
-    # The lock is a file, held for milliseconds at a time; one that a killed process left is taken over after half a minute.
+    # The lock is a file, held for milliseconds; the lock of a killed process is taken over after
+    # half a minute.
     lock = JournalFileOpenLock(str(journal))
     try:
         storage = JournalStorage(JournalFileBackend(str(journal), lock))
         study = optuna.create_study(storage=storage, study_name="tune", load_if_exists=True)
         begun = study.user_attrs
-    except (ValueError, KeyError, TypeError, AssertionError):  # its reader has no error of its own
+    except (ValueError, KeyError, TypeError, AssertionError):  # the journal's reader has no error class
         raise RunError("bad-run", f"{journal}: is not the journal of a search; give --out a new folder.") from None
     for name, value in facts.items():
         if begun.get(name, value) != value:
@@ -167,14 +180,14 @@ def _open(out: Path, facts: dict[str, str], resume: bool) -> optuna.Study:
 
 
 def _cut_torn_line(journal: Path) -> None:
-    """Cut off the end of a journal that a power cut left unfinished: what is written next would become one line with it."""
+    """Remove an incomplete last line of a journal, to which the next line would be appended."""
     if journal.exists():
         with journal.open("r+b") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _facts(recipe: Recipe, dataset: Dataset, command: Sequence[str]) -> dict[str, str]:
-    """What trials must have in common to be compared."""
+    """Return the facts that all trials of a search must share."""
     recordings = sorted(
         f"{recording.sha256} {recording.label} {recording.split} {recording.name}" for recording in dataset.recordings
     )
@@ -201,13 +214,15 @@ def _trial(out: Path, found: FrozenTrial) -> Trial:
         return Trial(found.number + 1, dict(found.params), None, {})
     try:
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-    except (OSError, ValueError):  # removed since: the journal knows what counts
+    except (OSError, ValueError):  # removed since; the loss is in the journal
         metrics = {}
     return Trial(found.number + 1, dict(found.params), found.value, metrics)
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """The share of each setting in what separates good trials from others (PED-ANOVA); empty of fewer than ten trials."""
+    """Return the importance of each setting for good trials (PED-ANOVA); empty for fewer than ten
+    trials.
+    """
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 10:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()

@@ -1,4 +1,7 @@
-"""The picture of a search: what it found, and what each setting had to do with it. A PNG, the same bytes for the same numbers."""
+"""The picture of a search: losses by trial and by setting, as a PNG.
+
+The same numbers give the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,11 @@ BEST, DEFAULT = "C3", "dimgrey"
 
 
 def study(trials: Sequence[Trial], recipe: Recipe, importances: Mapping[str, float], path: Path) -> None:
-    """The loss of each trial and the least so far; for each setting, value against loss; the importances, if any.
+    """Draw the loss of each trial and the smallest so far, the loss against each setting, and the
+    importances, if any.
 
-    Later trials are darker. Those that failed are crosses at the upper edge. At least one did not.
+    Later trials are darker. Failed trials are crosses at the upper edge. At least one trial must be
+    complete.
     """
     trials = sorted(trials, key=lambda trial: trial.number)
     names = list(recipe.settings)
@@ -58,9 +63,9 @@ def _history(axes: Axes, trials: Sequence[Trial], recipe: Recipe) -> None:
     _points(axes, numbers, trials)
     axes.set_xlabel("trial")
     axes.set_xlim(0.5, len(trials) + 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params("x", integer=True)
     done = [loss for loss in losses if np.isfinite(loss)]
-    if max(done) > 10 * min(done):  # or the good ones would be one line at the foot
+    if max(done) > 10 * min(done):  # a linear axis would not separate the small losses
         axes.set_yscale("log")
     axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False)
 
@@ -75,35 +80,39 @@ def _setting(axes: Axes, trials: Sequence[Trial], name: str, recipe: Recipe) -> 
     elif known.log:
         axes.set_xscale("log")
         axes.set_xlim(known.low / 1.1, known.high * 1.1)
-        if known.high < 100 * known.low:  # too few powers of ten to be read by
+        if known.high < 100 * known.low:  # too few powers of ten for ticks
             ticks = [known.low * 2**power for power in range(int(np.log2(known.high / known.low)) + 1)]
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axes.set_xticks([], minor=True)
     else:
         margin = (known.high - known.low) / 20
         axes.set_xlim(known.low - margin, known.high + margin)
-    axes.axvline(default, color=DEFAULT, linestyle=":")
+    axes.axvline(float(default), color=DEFAULT, linestyle=":")
     _points(axes, values, trials)
     axes.set_xlabel(name)
 
 
 def _points(axes: Axes, places: Sequence[float], trials: Sequence[Trial]) -> None:
-    """Trials at places along the x axis, as high as their losses."""
+    """Draw the trials at places along the x axis, at the height of their losses."""
     best = min(trials, key=lambda trial: trial.rank)
-    done = [(place, trial) for place, trial in zip(places, trials, strict=True) if trial.val_loss is not None]
+    done = [
+        (place, trial.val_loss, trial.number)
+        for place, trial in zip(places, trials, strict=True)
+        if trial.val_loss is not None
+    ]
     failed = [place for place, trial in zip(places, trials, strict=True) if trial.val_loss is None]
     axes.scatter(
-        [place for place, _ in done],
-        [trial.val_loss for _, trial in done],
-        c=[trial.number for _, trial in done],
+        [place for place, _, _ in done],
+        [loss for _, loss, _ in done],
+        c=[number for _, _, number in done],
         cmap="Blues",
-        vmin=-len(trials) / 2,  # the first ones must be seen on white
+        vmin=-len(trials) / 2,  # so that the first ones are visible on white
         vmax=len(trials),
         zorder=2,
     )
-    place = places[trials.index(best)]
+    place, least = places[trials.index(best)], best.rank[0]
     axes.scatter(
-        [place], [best.val_loss], s=110, facecolors="none", edgecolors=BEST, linewidths=1.5, label="the best", zorder=3
+        [place], [least], s=110, facecolors="none", edgecolors=BEST, linewidths=1.5, label="the best", zorder=3
     )
     if failed:
         above = axes.get_xaxis_transform()
@@ -115,7 +124,7 @@ def _points(axes: Axes, places: Sequence[float], trials: Sequence[Trial]) -> Non
 def _importances(axes: Axes, importances: Mapping[str, float]) -> None:
     names = sorted(importances, key=lambda name: importances[name])
     axes.barh(range(len(names)), [importances[name] for name in names], color="C0", alpha=0.4)
-    for place, name in enumerate(names):  # inside: beside them they would push the columns of panels apart
+    for place, name in enumerate(names):  # inside the bars, because labels beside them would widen the column of panels
         axes.text(0.02, place, f"{name}  {importances[name]:.0%}", va="center")
     axes.set_yticks([])
     axes.set_xlim(0, 1)

@@ -1,4 +1,4 @@
-"""What a search found: study.csv, best.json, study.png, and a table."""
+"""Write the results of a search: study.csv, best.json, study.png, and a table."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ SHOWN = 10  # trials in the table
 def write(
     trials: Sequence[Trial], recipe: Recipe, importances: Mapping[str, float], command: Sequence[str], out: Path
 ) -> None:
-    """Write what a search found, the best trial first, into its folder. Raises MsEdgeError where every trial failed.
+    """Write the results of a search into its folder. Raises MsEdgeError if every trial failed.
 
-    `command` is the `ms-train fit` of all trials, without --set and --out.
+    The best trial is the first. `command` is the `ms-train fit` of all trials, without --set and
+    --out.
     """
     _write_csv(trials, recipe, out / "study.csv")
     best = trials[0]
@@ -41,7 +42,7 @@ def write(
 
 
 def _write_csv(trials: Sequence[Trial], recipe: Recipe, path: Path) -> None:
-    """One line a trial, in the order in which they were trained."""
+    """Write a line for each trial, in the order of training."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -61,7 +62,7 @@ def _write_csv(trials: Sequence[Trial], recipe: Recipe, path: Path) -> None:
 
 
 def table(trials: Sequence[Trial], recipe: Recipe) -> str:
-    """The best trials, and the recipe as it is wherever it came in: one line each."""
+    """Return a line for each of the best trials, and for the trial with the recipe's own settings."""
     head = ("trial", "val loss", "clips", "recordings", *recipe.settings)
     rows = [
         (
@@ -82,10 +83,10 @@ def table(trials: Sequence[Trial], recipe: Recipe) -> str:
 
 
 def in_words(settings: Mapping[str, Value]) -> list[str]:
-    """Settings as `ms-train fit` takes them."""
+    """Return settings as options of `ms-train fit`."""
     return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
 
 
 def short(value: Value) -> str:
-    """A value in few characters, for people."""
+    """Return a value in few characters."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Batches to train on, the same for the same seed, from any epoch on."""
+"""Training batches: the same seed gives the same batches, whichever epoch training starts from."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from numpy.typing import NDArray
 
 from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
+from ms_train.augment.augmentations import Chain
 from ms_train.augment.bank import Bank
 
 
 class FixedBatches:
-    """The same clips every epoch, in another order: features (n, *feature_shape) and targets (n, ...)."""
+    """Batches of the same clips in every epoch, each time in another order.
+
+    `features` is (n, *feature_shape), `targets` (n, ...).
+    """
 
     def __init__(self, features: Float32, targets: Float32, batch_size: int, seed: int) -> None:
         self.steps_per_epoch = -(-len(features) // batch_size)
         self._parts = (features, targets, batch_size, seed)
 
     def dataset(self, first_epoch: int) -> tf.data.Dataset:
-        """All epochs from `first_epoch` on, without end."""
+        """Return an endless dataset of the batches of all epochs from `first_epoch` on."""
         features, targets, batch_size, seed = self._parts
         everything = tf.constant(features), tf.constant(targets)
 
@@ -37,10 +41,12 @@ class FixedBatches:
 
 
 class BankBatches:
-    """Windows of a bank: each once before any is used again, in another order every time, at another level and place.
+    """Batches of the windows of a bank.
 
-    `lengths` (batches,) says how long the windows of each batch are, in samples. `targets` makes of rows (batch, labels) in
-    {0, 1, NaN} what the network's loss wants.
+    Every window is used once before any is used again. Each time the order, the levels and the
+    positions are different. `lengths` (batches,) holds the length of the windows of each batch, in
+    samples. `targets` converts rows (batch, labels) in {0, 1, NaN} to the targets of the network's
+    loss.
     """
 
     def __init__(
@@ -54,14 +60,14 @@ class BankBatches:
         self.steps_per_epoch = steps_per_epoch
         self._bank, self._batch_size, self._targets = bank, batch_size, targets
         self._lengths = lengths
-        # Of each batch, how many of its length came before it.
+        # For each batch, the number of earlier batches with windows of the same length.
         self._turns = np.zeros(len(lengths), np.int64)
         for length in np.unique(lengths):
             self._turns[lengths == length] = np.arange((lengths == length).sum())
-        self._order = lru_cache(16)(self._new_order)
+        self._order: Callable[[int, int], NDArray[np.int64]] = lru_cache(16)(self._new_order)
 
     def dataset(self, first_epoch: int) -> tf.data.Dataset:
-        """All epochs from `first_epoch` on, without end."""
+        """Return an endless dataset of the batches of all epochs from `first_epoch` on."""
         plan = self._bank.plan
         row = self._targets(np.zeros((1, len(plan.scenes.pool.labels)), np.float32))
         frames = plan.spec.frames(int(self._lengths[0])) if len(set(self._lengths)) == 1 else None
@@ -71,20 +77,22 @@ class BankBatches:
             features, rows = tf.numpy_function(self._batch, [number], (tf.float32, tf.float32), stateful=False)
             return tf.ensure_shape(features, (None, *shape)), tf.ensure_shape(rows, (None, *row.shape[1:]))
 
-        # In threads; in their order, whichever is done first.
+        # Batches are made in threads and yielded in order.
         numbers = tf.data.Dataset.counter(first_epoch * self.steps_per_epoch)
         return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(8)
 
     def _batch(self, number: np.int64) -> tuple[Float32, Float32]:
-        """The batch of that number: its random numbers follow from it, so that any epoch can be begun with."""
-        plan, number = self._bank.plan, int(number) % len(self._lengths)
-        length = int(self._lengths[number])
+        """Return the batch with this number; its random numbers follow from the number and the
+        seed.
+        """
+        plan, index = self._bank.plan, int(number) % len(self._lengths)
+        length = int(self._lengths[index])
         count = self._bank.counts[length]
-        uses = self._turns[number] * self._batch_size + np.arange(self._batch_size)
+        uses = self._turns[index] * self._batch_size + np.arange(self._batch_size)
         rows = [self._order(length, use // count)[use % count] for use in uses.tolist()]
-        rng = np.random.default_rng([plan.seed, 0, number])
+        rng = np.random.default_rng([plan.seed, 0, index])
         features, targets = self._bank.features(length, rows, rng)
-        if getattr(plan.augment, "masks", ()):
+        if isinstance(plan.augment, Chain) and plan.augment.masks:
             features = np.stack([plan.augment.on_features(clip, rng, plan.spec) for clip in features])
         return features, self._targets(targets)
 
@@ -93,21 +101,27 @@ class BankBatches:
 
 
 def chances_of_lengths(spec: FrontEndSpec, lengths_s: Mapping[float, float] | None) -> dict[int, float]:
-    """The chance of each length of windows, in samples: of `lengths_s`, or the spec's clip alone."""
+    """Return the probability of each window length in samples: that of `lengths_s`, or only the
+    spec's clip.
+    """
     return {
         round(length_s * spec.sample_rate_hz): chance for length_s, chance in (lengths_s or {spec.clip_s: 1.0}).items()
     }
 
 
 def lengths_of_batches(batches: int, chances: Mapping[int, float], seed: int) -> NDArray[np.int64]:
-    """How long the windows of each batch are (batches,), in samples, by the chance of each length."""
+    """Draw the window length of each batch (batches,), in samples, from the probabilities of the
+    lengths.
+    """
     return np.random.default_rng([seed, 3]).choice(list(chances), batches, p=list(chances.values()))
 
 
 def counts_of(lengths: NDArray[np.int64], chances: Mapping[int, float], batch_size: int, limit: int) -> dict[int, int]:
-    """How many windows of each length a bank holds: those that batches of these lengths (batches,) use, or about `limit` by chance.
+    """Return the number of windows of each length in a bank.
 
-    The second where they would be more, so that trainings of many and of more epochs have the same bank.
+    It is the number that batches of these lengths (batches,) use. If that is more than `limit`
+    windows in total, it is about `limit` times the probability of the length, so that long
+    trainings share one bank.
     """
     uses = {int(length): int(count) for length, count in zip(*np.unique(lengths, return_counts=True), strict=True)}
     if batch_size * len(lengths) > limit:

@@ -1,4 +1,6 @@
-"""The state of a training between two epochs, on disk: enough to go on as if nothing had happened."""
+"""The state of a training between two epochs, on disk, from which the training continues with the
+same result.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,11 @@ NAME = "checkpoint.npz"
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes the state of the model, its optimizer, its random numbers and its history after every epoch.
+    """Write the state of the model, the optimizer and the random generators, and the history, after
+    every epoch.
 
-    Batches need none: each follows from its number. A disk that is full ends no training: it is said once, and the last state
-    that could be written stays.
+    Batches have no state: each follows from its number. If the state cannot be written, a message
+    is printed once, the last written state stays, and training continues.
     """
 
     def __init__(self, folder: Path, history: list[dict[str, float]] | None = None) -> None:
@@ -37,10 +40,11 @@ class Checkpoint(keras.callbacks.Callback):
         """Called by Keras."""
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
         facts = {"epochs": epoch + 1, "history": self.history}
-        arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(state_of(self.model))}
+        arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts))}
+        arrays |= {f"v{index}": np.asarray(variable) for index, variable in enumerate(state_of(self.model))}
         try:
             with atomic_write(self._path) as partial, partial.open("wb") as file:
-                np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+                np.savez(file, **arrays)
         except OSError as error:
             if not self._said:
                 self._said = True
@@ -51,15 +55,19 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def state_of(model: keras.Model) -> list[Any]:
-    """All variables that training changes: weights, statistics, random states, and the optimizer's."""
+    """Return all variables that training changes: weights, statistics, random states and the
+    optimizer's variables.
+    """
     model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
 
 
 def restore(folder: Path, model: keras.Model) -> tuple[int, list[dict[str, float]]]:
-    """Put a model where its checkpoint left it: epochs done, and their history.
+    """Set a model's variables from the checkpoint in `folder`; return the number of epochs done and
+    their history.
 
-    (0, []) where there is no checkpoint. Raises RunError(`bad-run`) where it is not this model's.
+    Return (0, []) if there is no checkpoint. Raises RunError(`bad-run`) if it belongs to another
+    network.
     """
     path = folder / NAME
     if not path.exists():
@@ -79,7 +87,7 @@ def restore(folder: Path, model: keras.Model) -> tuple[int, list[dict[str, float
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:
-    """One line an epoch, as CSV."""
+    """Write the history as CSV, one line for each epoch."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["epoch", *history[0]])
         writer.writeheader()

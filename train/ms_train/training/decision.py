@@ -1,17 +1,18 @@
-"""How the scores of independent labels become answers: calibrated logits, and a threshold for each label.
+"""Calibrate the logits of independent labels, and choose a threshold for each label.
 
-Both are fitted after training, on windows of recordings that the network was not trained on: those of
-the dataset's part `calib`, or where it has none those that validate. Equally many windows hold each
-label alone, two labels, and none. Half of them are plain: as recorded, mixtures at MIXTURE_DB. The
-other half passes what training passes, in other rooms.
+Both are fitted after training, on windows of recordings that the network was not trained on: those
+of the dataset's part `calib`, or of the validation part if there is no part `calib`. Equally many
+windows hold each label alone, two labels, and none. Half of them are plain: as recorded, with
+mixtures at MIXTURE_DB. The other half is augmented as in training, in other rooms.
 
-1. A scale and an offset of each label's logit minimise the log loss (Platt 1999). They are folded into
-   the last layer, so that the network, and whatever is made from it, gives calibrated probabilities.
-2. The thresholds are chosen together by the share of windows whose labels are all right, the mean over
-   the kinds of windows. Of those within one standard error of the best, the ones nearest to a half are
-   taken: the best of a few sources is not the best of others. Measured, on the validation set, of three
-   networks: 83.3, 83.7 and 78.9 by the number that decides, 83.2, 83.0 and 78.9 with the middle of those
-   within the error, 83.2, 83.0 and 78.7 with the best.
+1. A scale and an offset of each label's logit minimise the log loss (Platt 1999). They are folded
+   into the last layer, so that the network and every model made from it give calibrated
+   probabilities.
+2. The thresholds are chosen together by the share of windows whose labels are all correct, as the
+   mean over the kinds of windows. Of the thresholds within one standard error of the best, those
+   closest to a half are taken, because the best for a few sources are not the best for others. This
+   share on the validation set, for three networks: 83.3, 83.7 and 78.9 with the chosen thresholds;
+   83.2, 83.0 and 78.9 with the middle of those within the error; 83.2, 83.0 and 78.7 with the best.
 """
 
 from __future__ import annotations
@@ -56,19 +57,21 @@ Float64 = NDArray[np.float64]
 PART = "calib"
 WINDOWS = 8_000
 BATCH = 100
-TRIES = 10  # so many times as many windows are drawn at most, to have enough of each kind
-MIXTURE_DB = (-10.0, 20.0)  # of plain mixtures: the first label's sound over the second's
+TRIES = 10  # at most this many times WINDOWS are drawn, to have enough of each kind
+MIXTURE_DB = (-10.0, 20.0)  # of plain mixtures: level of the first label's sound over the second's
 SEVERAL = "several"  # the kind of windows with two labels
-PRIOR = 1.0  # standard deviation of scale and offset around 1 and 0: what few windows cannot tell stays as it is
+PRIOR = 1.0  # standard deviation of scale and offset around 1 and 0, so that few windows hardly change them
 SCALES, OFFSETS = (0.1, 10.0), (-10.0, 10.0)
 THRESHOLDS = np.arange(5, 96) / 100
-TIE = 1e-9  # shares of windows that differ by less are the same
-SAME = 1e-3  # logits of the same weights, of which some were scaled before
+TIE = 1e-9  # shares of windows that differ by less are equal
+SAME = 1e-3  # largest difference between logits before and after folding
 
 
 @dataclass(frozen=True)
 class Held:
-    """Recordings to fit the decision on: the part of the dataset they are of, their names, and a pool of them."""
+    """Recordings to fit the decision on: their part of the dataset, their names, and a pool of
+    them.
+    """
 
     part: str
     names: tuple[str, ...]
@@ -92,9 +95,11 @@ def read_held(dataset: Dataset, val: Sequence[Recording], recipe: Recipe, cache:
 def decide(
     model: keras.Model, held: Held, recipe: Recipe, layer: FrontEndLayer, seed: int, cache: Cache
 ) -> dict[str, Any]:
-    """Fold fitted scales and offsets into a network's last layer; return them, the thresholds, and what they bring.
+    """Fold fitted scales and offsets into a network's last layer; return them, the thresholds and
+    their effect.
 
-    A network into whose last layer they cannot be folded stays as it is: then the scales are 1 and the offsets 0.
+    If they cannot be folded into the last layer, the network stays unchanged, the scales are 1 and
+    the offsets are 0.
     """
     labels = held.pool.labels
     network = with_logits(model, labels, "independent")
@@ -134,10 +139,12 @@ def decide(
 
 
 def decide_again(run: Path, data: str | None = None, cache: Path | None = None) -> dict[str, Any]:
-    """Fit the decision of a complete run folder anew, without training: `model.keras` and `metrics.json` change.
+    """Fit the decision of a complete run folder again, without training; change `model.keras` and
+    `metrics.json`.
 
-    `data` says where the run's data are now, as --data does; `cache` is the folder of a cache. Returns the metrics. Raises
-    MsEdgeError if the folder is no complete run, if its labels are not independent, or if its recipe has changed.
+    `data` names the run's data as --data does, by default as the run recorded it; `cache` is the
+    folder of a cache. Return the metrics. Raises MsEdgeError if the folder is not a complete run,
+    if its labels are not independent, or if its recipe has changed.
     """
     metrics: dict[str, Any]
     try:
@@ -145,7 +152,7 @@ def decide_again(run: Path, data: str | None = None, cache: Path | None = None) 
         facts, metrics, *used = (json.loads((run / f"{name}.json").read_text("utf-8")) for name in names)
         model = keras.models.load_model(run / "model.keras", compile=False)
         labels = tuple(facts["labels"])
-    except Exception as error:  # Keras raises what it likes
+    except Exception as error:  # Keras raises many types
         raise RunError("bad-run", f"{run}: is no complete run folder ({first_line(error)}).") from None
     recipe, dataset, kept = get_recipe(facts["recipe"]), dataset_of_run(data or facts["data"]), Cache(cache)
     spec, layer = recipe.spec, FrontEndLayer(recipe.spec)
@@ -177,7 +184,8 @@ def decide_again(run: Path, data: str | None = None, cache: Path | None = None) 
 
 
 def draw(pool: Pool, recipe: Recipe, seed: int, cache: Cache) -> Iterator[tuple[Float32, Float32]]:
-    """Yield about WINDOWS windows (clip_samples,) with their targets (labels,): equally many of each kind.
+    """Yield about WINDOWS windows (clip_samples,) with their targets (labels,): equally many of
+    each kind.
 
     Half of them are plain; all of them if the recipe trains on clips as they are.
     """
@@ -203,7 +211,7 @@ def draw(pool: Pool, recipe: Recipe, seed: int, cache: Cache) -> Iterator[tuple[
 
 
 def _batches(drawn: Iterator[tuple[Float32, Float32]]) -> Iterator[tuple[Float32, Float32]]:
-    """Windows (n, samples) with their targets (n, labels), BATCH at a time."""
+    """Yield windows (n, samples) with their targets (n, labels), BATCH at a time."""
     while found := list(islice(drawn, BATCH)):
         windows, rows = zip(*found, strict=True)
         yield np.stack(windows), np.stack(rows)
@@ -218,7 +226,7 @@ def _plain(pool: Pool, kind: str, rng: Rng) -> tuple[Float32, Float32]:
         return pool.window(kind, length, rng), target(kind, labels)
     places = sorted(rng.permutation(len(labels))[:2])
     first, second = (pool.stretch(labels[place], length, 0, rng) for place in places)
-    # The levels of each while it is active, as scenes have them.
+    # The level of each sound while it is active, as in scenes.
     levels = [loudness(each.samples, rate_hz) for each in (first, second)]
     active = [
         level - 10 * np.log10(max(each.active, 0.01)) for level, each in zip(levels, (first, second), strict=True)
@@ -231,7 +239,9 @@ def _plain(pool: Pool, kind: str, rng: Rng) -> tuple[Float32, Float32]:
 
 
 def kinds_of(targets: Float32, labels: Sequence[str]) -> NDArray[np.str_]:
-    """The kind of each row of targets (n, labels): its label, SEVERAL, `other` for none, or nothing ("") if one is NaN."""
+    """Return the kind of each row of targets (n, labels): its label, SEVERAL, `other` for none, or
+    "" if one is NaN.
+    """
     names = np.array([*labels, SEVERAL, OTHER, ""])
     count = targets.sum(axis=1)
     place = np.where(count == 1, targets.argmax(axis=1), np.where(count > 1, len(labels), len(labels) + 1))
@@ -240,9 +250,11 @@ def kinds_of(targets: Float32, labels: Sequence[str]) -> NDArray[np.str_]:
 
 
 def fit_logits(logits: Float64, targets: Float32) -> tuple[Float64, Float64]:
-    """The scale and the offset of each label's logit (n, labels), (labels,) each, that minimise the log loss.
+    """Return the scale and the offset (labels,) of each label's logits (n, labels) that minimise
+    the log loss.
 
-    Targets of NaN are left out. A label whose loss gets no smaller keeps its logit: 1 and 0.
+    Targets of NaN are left out. If the loss of a label does not decrease, its scale is 1 and its
+    offset 0.
     """
     found = []
     for column in range(targets.shape[1]):
@@ -265,10 +277,12 @@ def fit_logits(logits: Float64, targets: Float32) -> tuple[Float64, Float64]:
 
 
 def fold(model: keras.Model, labels: tuple[str, ...], scale: Float64, offset: Float64, shape: tuple[int, ...]) -> bool:
-    """Multiply a network's logits by `scale` and add `offset`, (labels,) each, in the weights of its last layer.
+    """Multiply a network's logits by `scale` and add `offset`, (labels,) each, in the weights of
+    its last layer.
 
-    That layer must be dense or a convolution with a bias and an output for each label. Returns whether the logits of features
-    of that shape are then what they should be; if they are not, the network is left as it was.
+    The layer must be dense or a convolution, with a bias and an output for each label. Return
+    whether the logits of features of that shape are then correct; if they are not, the network is
+    unchanged.
     """
     last = next((layer for layer in reversed(model.layers) if layer.weights), None)
     if not isinstance(last, keras.layers.Dense | keras.layers.Conv1D | keras.layers.Conv2D):
@@ -288,16 +302,18 @@ def fold(model: keras.Model, labels: tuple[str, ...], scale: Float64, offset: Fl
 
 
 def choose_thresholds(scores: Float64, targets: Float32, kinds: NDArray[np.str_]) -> Float64:
-    """The thresholds (labels,) by the mean over the kinds of the share of rows (n, labels) whose labels are all right.
+    """Choose thresholds (labels,) by the share of rows (n, labels) whose labels are all correct, as
+    the mean over kinds.
 
-    One label's threshold after the other is moved to the best place until none moves. On the line from a half to there, the first
-    is taken whose mean is within one standard error of the best. Rows with a NaN are left out.
+    The threshold of one label after the other is moved to the best value until none moves. On the
+    line from a half to these thresholds, the first whose mean is within one standard error of the
+    best are returned. Rows with a NaN are left out.
     """
     known = kinds != ""
     scores, targets, kinds = scores[known], targets[known], kinds[known]
     counts = {str(kind): int((kinds == kind).sum()) for kind in np.unique(kinds)}
     weights = np.array([1 / len(counts) / counts[kind] for kind in kinds.tolist()])
-    # (labels, thresholds, n): at which threshold each label is right.
+    # (labels, thresholds, n): whether each label is correct at each threshold.
     right = np.stack([(p >= THRESHOLDS[:, None]) == (true > 0.5) for p, true in zip(scores.T, targets.T, strict=True)])
     from_half = np.abs(THRESHOLDS - 0.5)
     places = np.full(len(right), from_half.argmin())
@@ -321,18 +337,20 @@ def choose_thresholds(scores: Float64, targets: Float32, kinds: NDArray[np.str_]
 
 
 def exact_by_kind(scores: Float64, targets: Float32, kinds: NDArray[np.str_], thresholds: Float64) -> dict[str, float]:
-    """The share of each kind's rows (n, labels) whose labels are all right at the thresholds; rows with a NaN are left out."""
+    """Return, for each kind, the share of rows (n, labels) whose labels are all correct; rows with
+    a NaN are left out.
+    """
     right = ((scores >= thresholds) == (targets > 0.5)).all(axis=1)
     return {str(kind): float(right[kinds == kind].mean()) for kind in np.unique(kinds) if kind}
 
 
 def _logits(network: keras.Model, features: Float32) -> Float64:
-    # Of a network that answers several windows, their mean; a clip of the spec's length is one.
+    # A network with several windows gives their mean; a clip of the spec's length is one window.
     return np.asarray(network.predict_on_batch(features)[0], np.float64)
 
 
 def _log_loss(logits: Float64, true: Float64) -> Float64:
-    """Negative log-likelihood in nats, (n,)."""
+    """Return the negative log-likelihood in nats, (n,)."""
     found: Float64 = np.logaddexp(0, logits) - true * logits
     return found
 

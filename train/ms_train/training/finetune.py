@@ -1,7 +1,8 @@
-"""Learn other classes on the trunk of a trained network, from few recordings.
+"""Train new classes on the trunk of a trained network, from few recordings.
 
-A trunk is what comes before a network's last dense layers: how it hears. A run folder gives its own, a new dense layer after it tells
-the new classes apart. What comes of that is a `Recipe`, and `ms_train.training.fit` trains it like any other.
+The trunk is the network before its last dense layers. It is taken from a run folder, and a new
+dense layer after it tells the new classes apart. The result is a `Recipe`, which
+`ms_train.training.fit` trains like any other.
 """
 
 from __future__ import annotations
@@ -24,18 +25,21 @@ from ms_train.training.runs import files_of
 
 HEAD = (keras.layers.Dense, keras.layers.Dropout, keras.layers.Activation, keras.layers.Softmax)
 SUFFIX = "_finetuned"
-BATCH_S = 32.0  # of audio in a batch, at least MIN_BATCH clips
+BATCH_S = 32.0  # seconds of audio in a batch, which has at least MIN_BATCH clips
 MIN_BATCH = 8
 EPOCHS, STEPS_PER_EPOCH = 10, 40
-RATE, HEAD_RATE = 1e-3, 5e-3  # the largest, of all weights and of the head alone
-# Milder than what a trunk is trained with: of few recordings little may be taken away, and the trunk knows channels already.
+RATE, HEAD_RATE = 1e-3, 5e-3  # largest learning rate: for all weights, and for the head only
+# Milder than the augmentation of a trunk: few recordings hold little information, and the trunk has
+# already learnt channels.
 AUGMENT = chain(("speed", 0.3), ("reverberation", 0.1), ("noise", 0.2), "gain")
 
 
 def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
-    """The recipe that goes on from a run folder: its spec and trunk, a new head; `head_only` leaves the trunk as it is.
+    """Return a recipe with the spec and the trunk of a run folder, and a new head; with
+    `head_only`, the trunk is frozen.
 
-    Raises UsageError for a model file, RunError(`bad-run`) where the folder is no run or its network has no trunk.
+    Raises UsageError for a model file, and RunError(`bad-run`) if the folder is not a run or its
+    network has no trunk.
     """
     if run.suffix == ".onnx" and not run.is_dir():
         raise UsageError(f"{run}: a model file cannot be trained; give --from the run folder it was made from.")
@@ -55,7 +59,7 @@ def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
         trunk(run)
     except UsageError:
         raise
-    except Exception as error:  # Keras raises what it likes
+    except Exception as error:  # Keras raises many types
         raise RunError(
             "bad-run", f"{run}: not a run folder whose training is complete ({first_line(error)})."
         ) from None
@@ -68,14 +72,16 @@ def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
         clips_per_recording=clips_per_recording,
         steps_per_epoch=STEPS_PER_EPOCH,
         augment=AUGMENT,
-        val_share=0.1,  # one of ten: it is not what decides when to stop
+        val_share=0.1,  # one in ten: validation does not decide when to stop
         apart=True,
         origin=origin,
     )
 
 
 def heard_before(origin: Path, run: Path) -> tuple[int, int]:
-    """How many of the recordings that a fine-tuned run held out its origin was trained or validated on, and how many it held out."""
+    """Return how many of the recordings that `run` held out were used to train or validate
+    `origin`, and how many it held out.
+    """
     parts, tested = (json.loads((folder / "split.json").read_text("utf-8")) for folder in (origin, run))
     files, mine = files_of(origin), files_of(run)
     seen = {files[name] for part in ("train", "val") for name in parts[part]}
@@ -83,12 +89,15 @@ def heard_before(origin: Path, run: Path) -> tuple[int, int]:
 
 
 def trunk(run: Path) -> keras.Model:
-    """A run's network up to what its last dense layers (with dropout and activation) take, (batch, values).
+    """Return a run's network up to the input of its last dense layers (with dropout and
+    activation), (batch, values).
 
-    Of a network that is a mean over windows, (batch, windows, 1, values).
+    For a network that is a mean over windows, the output is (batch, windows, 1, values).
 
-    All of them, not the last alone: what comes after the first is about the old classes. A head alone, on five narrators unknown to the
-    bundled model's trunk, got 96 % of recordings right behind the values before all of them, 55 % behind the 24 before the last.
+    All last dense layers are removed, not only the final one, because the values after the first
+    describe the old classes. Measured with a new head only, on five narrators unknown to the
+    bundled model's trunk: 96 % of recordings are correct with the values before all of these
+    layers, 55 % with the 24 values before the final one.
     """
     network = keras.models.load_model(run / "model.keras", compile=False)
     windows = window_scores(network)
@@ -101,7 +110,9 @@ def trunk(run: Path) -> keras.Model:
 
 
 def _of_head(layer: keras.Operation, *, of_windows: bool) -> bool:
-    """Whether a layer may belong to a head: of windows, a dense layer on each is a convolution of one by one."""
+    """Return whether a layer may belong to a head; with windows, a dense layer is a 1 x 1
+    convolution.
+    """
     if isinstance(layer, HEAD):
         return True
     pointwise = isinstance(layer, keras.layers.Conv2D) and tuple(layer.kernel_size) == (1, 1)
@@ -109,9 +120,10 @@ def _of_head(layer: keras.Operation, *, of_windows: bool) -> bool:
 
 
 def build_model(run: Path, head_only: bool, labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
-    """Features to scores (batch, labels): softmax where labels exclude one another, one sigmoid each where they do not.
+    """Return a compiled network from features to scores (batch, labels).
 
-    Normalisation keeps the statistics of the trunk's own training, which had more to take them from.
+    Exclusive labels get a softmax, independent labels a sigmoid each. Batch normalisation keeps the
+    statistics of the trunk's own training, which had more data.
     """
     base = trunk(run)
     for layer in base.layers:

@@ -1,4 +1,4 @@
-"""From recordings to batches of rendered windows: what a recipe with an augmentation is trained on."""
+"""Make batches of rendered windows from recordings, for recipes with an augmentation."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ from ms_train.training.batches import BankBatches, chances_of_lengths, counts_of
 
 
 def pool_of(recordings: Sequence[tuple[Recording, Audio]], dataset: Dataset, recipe: Recipe, cache: Cache) -> Pool:
-    """The recordings, with their samples, ready to draw from; where they sound is taken from the cache."""
+    """Return a pool of the recordings to draw windows from; the cache holds where each recording is
+    active.
+    """
     active = cache.activity(recordings, recipe.spec.sample_rate_hz)
     return Pool(recordings, dataset.labels, dataset.decision, recipe.spec, recipe.apart, active)
 
 
 def scenes_of(pool: Pool, recipe: Recipe, split: str, cache: Cache) -> Scenes:
-    """What windows are made from: a pool, and the rooms of a split where the recipe wants scenes."""
+    """Return the scenes that windows are drawn from: a pool, and the rooms of a split if the recipe
+    uses scenes.
+    """
     return Scenes(pool, rooms.load(split, recipe.spec.sample_rate_hz, cache.folder) if recipe.scenes else ())
 
 
@@ -40,9 +44,11 @@ def batches_of(
     cache: Cache,
     out: Path,
 ) -> BankBatches:
-    """Batches of `epochs` epochs from a bank in the cache, rendered where it is not there; without a cache it lies in `out` meanwhile.
+    """Return the batches of `epochs` epochs, from a bank in the cache.
 
-    Raises MsEdgeError where there is no room for the bank, or where rooms cannot be simulated.
+    The bank is rendered if the cache does not hold it. Without a cache, the bank is a temporary
+    file in `out`. Raises MsEdgeError if the disk is too small for the bank, or if rooms cannot be
+    simulated.
     """
     assert recipe.augment is not None
     spec = recipe.spec
@@ -62,7 +68,7 @@ def batches_of(
         "counts": counts,
         "seed": seed,
     }
-    # Of an augmentation that is not made of ours the name does not say what it does.
+    # The name of any other augmentation does not determine what it does, so its bank is not kept.
     kept = cache.folder if isinstance(recipe.augment, Chain) else None
     folder = kept and kept / f"bank-{digest(facts)[:16]}"
     bank = Bank(folder, Plan(scenes, recipe.augment, counts, seed), out)

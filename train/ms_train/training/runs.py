@@ -1,8 +1,9 @@
-"""Run folders: what `ms-train fit` writes, read back.
+"""Run folders: write and read what `ms-train fit` leaves.
 
-model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions, command), split.json,
-data.json (SHA-256 of every recording used), recordings.json (its label, and the SHA-256 of the file it is from), history.csv, metrics.json,
-curves.png; while it is trained also checkpoint.npz
+model.keras, recipe.json, spec.json, run.json (labels, decision, data, seed, settings, versions,
+command), split.json, data.json (SHA-256 of every recording used), recordings.json (the label of
+each, and the SHA-256 of its file), history.csv, metrics.json, curves.png; during training also
+checkpoint.npz
 """
 
 from __future__ import annotations
@@ -28,17 +29,22 @@ from ms_train.recipes.recipe import Recipe
 from ms_train.scores.outputs import with_logits
 
 PARTS = ("train", "val", "test")
-FACTS = ("dataset", "data", "sources", "licences", "seed", "fold")  # of run.json, that others go by
+FACTS = ("dataset", "data", "sources", "licences", "seed", "fold")  # the entries of run.json that other modules read
 INDEPENDENT_THRESHOLD = 0.5
 SOFTWARE = ("ms-edge", "tensorflow", "keras", "numpy", "scipy", "soxr", "soundfile")
 
 
 class CompleteError(UsageError):
-    """Raised by `resume` of a training with the same settings that is finished: the commands report success."""
+    """The training to resume is already complete; the commands report success."""
 
 
 def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
-    """Make the folder, or with `resume` see that it is a training of the same settings that was interrupted."""
+    """Make the folder; with `resume`, check that it holds an interrupted training with the same
+    settings.
+
+    Raises UsageError for other settings or a folder with files, RunError(`bad-run`) if run.json
+    cannot be read.
+    """
     if resume and (out / "run.json").exists():
         try:
             found = json.loads((out / "run.json").read_text("utf-8"))
@@ -71,7 +77,7 @@ def describe(
     settings: dict[str, Any],
     command: Sequence[str],
 ) -> None:
-    """Write what is trained on what, before it is."""
+    """Write the files that describe a training, before it begins."""
     by_name = {recording.name: recording for recording in dataset.recordings}
     sources = {recording.name: recording.source for recording in train}
     listed = [by_name[name] for names in used.values() for name in names]
@@ -107,7 +113,10 @@ def describe(
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write a model whole or not at all. Raises RunError(`cannot-write`) if it cannot be written: the checkpoint stays."""
+    """Write a model atomically.
+
+    Raises RunError(`cannot-write`) if that fails; the checkpoint then stays.
+    """
     try:
         with atomic_write(path) as partial:
             model.save(partial)
@@ -124,17 +133,19 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON atomically."""
     with atomic_write(path) as partial:  # whether a run is at its end is read off what it holds
         partial.write_text(json.dumps(value, indent=2) + "\n", encoding="ascii")  # names that are no Unicode too
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A trained network and what its folder records of the training.
+    """A trained network and the records of its training in the run folder.
 
-    `network` has two outputs, logits and scores (`ms_train.scores.outputs.with_logits`). `facts` are run.json's, `split` names the
-    recordings of each part, `sha256` is the digest of each, `files` that of the file each was cut from, or is.
+    `network` has two outputs, logits and scores (`ms_train.scores.outputs.with_logits`). `facts` is
+    the content of run.json. `split` holds the names of the recordings of each part. By a
+    recording's name, `sha256` holds its digest, and `files` the digest of the file that it is, or
+    is cut from.
     """
 
     network: keras.Model
@@ -150,7 +161,10 @@ class TrainedRun:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a run folder. Raises RunError(`bad-run`) where it is not one of a training that came to its end."""
+        """Read a run folder.
+
+        Raises RunError(`bad-run`) if it is not the folder of a complete training.
+        """
         try:
             facts, metrics, split, digests = (
                 json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("run", "metrics", "split", "data")
@@ -178,12 +192,14 @@ class TrainedRun:
                 dict(digests),
                 files_of(folder),
             )
-        except Exception as error:  # Keras raises what it likes
+        except Exception as error:  # Keras raises many types
             raise RunError("bad-run", f"{folder}: not a run folder of ms-train fit ({first_line(error)}).") from None
 
 
 def files_of(folder: Path) -> dict[str, str]:
-    """The digest of the file that each recording of a run was cut from, or is."""
+    """Return the digest of the file that each recording of a run is, or is cut from, by the
+    recording's name.
+    """
     digests = json.loads((folder / "data.json").read_text("utf-8"))
     path = folder / "recordings.json"
     more = json.loads(path.read_text("utf-8")) if path.exists() else {}  # a run of an older version has none
@@ -191,9 +207,10 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 def decision_of(kind: str, labels: tuple[str, ...], thresholds: Sequence[float] | None = None) -> Decision:
-    """How scores become a label, `exclusive` or `independent` by name, each label from its threshold on, where there are some.
+    """Return the rule that turns scores into a label, `exclusive` or `independent`, with thresholds
+    for independent labels.
 
-    Raises RunError(`bad-run`) for another name.
+    Without `thresholds`, each label's is 0.5. Raises RunError(`bad-run`) for another rule.
     """
     if kind not in ("exclusive", "independent"):
         raise RunError("bad-run", f"the decision must be 'exclusive' or 'independent', not {kind!r}")
