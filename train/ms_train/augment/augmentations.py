@@ -28,7 +28,8 @@ from ms_train.signals import Augment, Range, Rng, coloured_noise, mix, rms
 
 def gain(samples: Float32, rng: Rng, sample_rate_hz: int, *, gain_db: Range = (-20.0, 6.0)) -> Float32:
     """Change the level; samples beyond full scale are clipped, as in a converter."""
-    return np.clip(samples * np.float32(10 ** (rng.uniform(*gain_db) / 20)), -1, 1)
+    louder: Float32 = np.clip(samples * np.float32(10 ** (rng.uniform(*gain_db) / 20)), -1, 1)
+    return louder
 
 
 def noise(samples: Float32, rng: Rng, sample_rate_hz: int, *, snr_db: Range = (3.0, 30.0)) -> Float32:

@@ -100,7 +100,7 @@ def digest(facts: Mapping[str, Any]) -> str:
     and library versions.
     """
     code = sorted(Path(__file__).parent.glob("*.py"))
-    code += [Path(module.__file__) for module in (activity, signals, frontend)]
+    code += [Path(str(module.__file__)) for module in (activity, signals, frontend)]
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     found = hashlib.sha256(json.dumps([facts, versions], sort_keys=True, default=str).encode())
     for path in code:

@@ -49,4 +49,5 @@ def _quantise(samples: Float32, rng: Rng) -> Float32:
         return (np.round(scaled * 127) / 127 * peak).astype(np.float32)
     compressed = np.sign(scaled) * np.log1p(255 * np.abs(scaled)) / np.log(256)
     compressed = np.round(compressed * 127) / 127
-    return (np.sign(compressed) * (256 ** np.abs(compressed) - 1) / 255 * peak).astype(np.float32)
+    expanded: Float32 = (np.sign(compressed) * (256 ** np.abs(compressed) - 1) / 255 * peak).astype(np.float32)
+    return expanded

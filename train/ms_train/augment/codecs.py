@@ -84,7 +84,7 @@ def coded(
     rate_hz = next((rate for rate in rates_hz if rate >= sample_rate_hz), rates_hz[-1]) if rates_hz else sample_rate_hz
     sent = samples if rate_hz == sample_rate_hz else soxr.resample(samples, sample_rate_hz, rate_hz)
     sent = np.clip(sent, -1, 1)
-    settings = {} if level is None else {"compression_level": level}
+    settings: dict[str, float | str] = {} if level is None else {"compression_level": level}
     if container == "MP3":
         settings["bitrate_mode"] = "CONSTANT"
     file = io.BytesIO()

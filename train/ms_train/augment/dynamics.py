@@ -64,7 +64,8 @@ def _levels(samples: Float32, sample_rate_hz: int, release_s: float) -> Float32:
     held = maximum_filter1d(power, 1 + 2 * round(ATTACK_S / STEP_S))
     keep = np.exp(-STEP_S / release_s)
     smooth = lfilter([1 - keep], [1, -keep], held)
-    return np.sqrt(np.maximum(held, smooth)).astype(np.float32)
+    levels: Float32 = np.sqrt(np.maximum(held, smooth)).astype(np.float32)
+    return levels
 
 
 def _per_sample(gains: Float32, length: int, sample_rate_hz: int) -> Float32:

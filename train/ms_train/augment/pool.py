@@ -92,7 +92,7 @@ class Pool:
             lambda: defaultdict(lambda: defaultdict(list))
         )
         for recording, audio in recordings:
-            known = active and active.get(recording.name)
+            known = active.get(recording.name) if active else None
             sound = Sound(audio, activity(audio[:], rate_hz) if known is None else known, rate_hz)
             if sound.active_samples and (apart or recording.label is None or sound.active_samples >= need):
                 source = recording.name if apart else recording.source
@@ -234,8 +234,9 @@ def capped(chances: NDArray[np.float64], cap: float) -> NDArray[np.float64]:
 
 
 def _shares(weights: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    weights = np.asarray(weights, float)
-    return weights / weights.sum()
+    values = np.asarray(weights, float)
+    shares: NDArray[np.float64] = values / values.sum()
+    return shares
 
 
 def _tiled(sound: Sound, length: int, need: int, rng: Rng) -> Stretch:

@@ -84,7 +84,7 @@ class _Scene:
         self.processed = bool(scenes.rooms)
         self.room = None
         if scenes.rooms and rng.random() < WET_SHARE:
-            self.room = scenes.rooms[rng.integers(len(scenes.rooms))]
+            self.room = scenes.rooms[int(rng.integers(len(scenes.rooms)))]
         longest = max(map(len, self.room.responses)) if self.room else 0
         context = (CONTEXT_S if self.room else DRY_CONTEXT_S) if self.processed else 0
         self.before = 0 if self.pool.apart else longest + round(context * self.rate_hz)
@@ -113,7 +113,7 @@ class _Scene:
         else:
             one = int(rng.integers(len(self.labels)))
             sounds[one] = self._sound(one)
-        total = sum(sound for sound, _ in sounds.values())
+        total = _sum([sound for sound, _ in sounds.values()])
         background = np.zeros_like(total)
         if independent and rng.random() < BACKGROUND_SHARE:
             other = self._wet(self._neither(BABBLE_SHARE))
@@ -153,7 +153,7 @@ class _Scene:
             voice = self.pool.stretch(VOICE, self.length, self.before, self.rng)
             level_db = self._level(voice.samples, voice.active) + self.rng.uniform(0, BABBLE_SPREAD_DB)
             voices.append(voice.samples * np.float32(10 ** (-level_db / 20)))
-        return 0.1 * sum(voices, np.zeros_like(voices[0]))
+        return np.float32(0.1) * _sum(voices)
 
     def _finished(self, sounds: dict[int, tuple[Float32, float]], background: Float32) -> tuple[Float32, Float32]:
         """Return the sum with noise, compressed and cut, and its targets."""
@@ -169,7 +169,7 @@ class _Scene:
             rest = [other for name, (other, _) in sounds.items() if name > label]
             targets[label] = presence(
                 own_db,
-                self._level(sum(over), 1.0) if over else -np.inf,
+                self._level(_sum(over), 1.0) if over else -np.inf,
                 self._level(sum(rest, background), 1.0),
             ) if self.pool.independent else 1.0  # fmt: skip
         if self.babble and (at := self.labels.index(VOICE)) not in sounds:
@@ -181,7 +181,15 @@ class _Scene:
 
     def _level(self, samples: Float32, active: float) -> float:
         """Return the loudness of the window while it is active."""
-        return loudness(samples[-self.length :], self.rate_hz) - 10 * np.log10(max(active, 0.01))
+        return loudness(samples[-self.length :], self.rate_hz) - 10 * float(np.log10(max(active, 0.01)))
+
+
+def _sum(sounds: Sequence[Float32]) -> Float32:
+    """Return the sum of at least one sound, (n,) float32."""
+    total = sounds[0].copy()
+    for sound in sounds[1:]:
+        total += sound
+    return total
 
 
 def presence(own_db: float, voice_db: float, other_db: float) -> float:
