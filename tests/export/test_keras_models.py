@@ -324,7 +324,7 @@ def test_invalid_keras_file_gives_one_sentence(tmp_path, spec, capsys, content):
 def test_spec_is_for_keras_models_only(tmp_path, spec, capsys):
     whatever().save(tmp_path / "mine.keras")
     assert cli.main(["convert", str(tmp_path / "mine.keras"), "-o", str(tmp_path / "a.onnx")]) == 2
-    assert "give --spec and --labels too" in capsys.readouterr().err
+    assert "also give --spec and --labels" in capsys.readouterr().err
     assert cli.main(["convert", str(tmp_path), "--spec", str(spec), "-o", str(tmp_path / "a.onnx")]) == 2
     assert "leave out --spec" in capsys.readouterr().err
     assert (

@@ -68,7 +68,7 @@ def test_certificate_shows_runs_of_windows(stepped_model):
     assert parity["keras"]["scores"]["largest"] <= 2.5e-5
     report = stepped_model.with_suffix(".parity.md").read_text()
     assert "## runs of windows: within tolerance" in report
-    assert "*runs of windows*: the scores of every window of such a run" in report
+    assert "*runs of windows*: the scores of each window of such a run" in report
 
 
 def test_sample_file_holds_this_network(stepped_model):
