@@ -30,7 +30,7 @@ def baseline():
     return stored["counts"]
 
 
-def test_the_hot_path_makes_no_more_calls_and_holds_no_more_memory_than_before(baseline):
+def test_hot_path_keeps_its_calls_and_memory(baseline):
     from benchmarks.speed.regression import counts, grown
 
     assert grown(counts(), baseline) == []
@@ -44,7 +44,7 @@ def test_work_done_twice_is_a_regression(baseline, monkeypatch):
     assert any(sentence.startswith("calls: ") for sentence in grown(counts(), baseline))
 
 
-def test_growth_is_told_from_the_tenth_on_and_a_count_without_baseline_fails():
+def test_growth_and_missing_baselines_are_reported():
     from benchmarks.speed.regression import grown
 
     assert grown({"calls": 110, "peak_bytes": 50}, {"calls": 100, "peak_bytes": 100}) == []
@@ -72,7 +72,7 @@ def test_the_baseline_is_of_the_pinned_versions():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("valgrind"), reason="needs valgrind")
-def test_the_hot_path_and_the_start_take_no_more_instructions_than_before(baseline):
+def test_hot_path_and_start_keep_their_instructions(baseline):
     from benchmarks.speed.regression import grown, instructions
 
     assert grown(instructions(), baseline) == []

@@ -63,7 +63,7 @@ def installed(wheel, offline, tmp_path_factory) -> Path:
     return programs
 
 
-def test_wheel_holds_the_model_the_types_and_no_tests(wheel):
+def test_wheel_holds_model_and_types_without_tests(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     models = {"ms_edge/models/music-speech.onnx", "ms_edge/models/music-speech-0.1.onnx"}
     assert models | {"ms_edge/py.typed", "ms_train/datasets/open_corpus.tsv.xz"} <= names
@@ -149,7 +149,7 @@ def test_it_installs_and_works_without_network(installed, offline, samples):
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_wheelhouse_is_whole_for_both_kinds_of_machine(wheel, tmp_path, machine):
+def test_wheelhouse_is_complete_for_x86_and_arm(wheel, tmp_path, machine):
     platforms = [f"--platform=manylinux{version}_{machine}" for version in ("_2_28", "_2_27", "_2_17", "2014")]
     version = f"--python-version={sys.version_info[0]}.{sys.version_info[1]}"
     resolve = ["--dry-run", "--ignore-installed", "--only-binary=:all:", version, *platforms, f"--target={tmp_path}"]

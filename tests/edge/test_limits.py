@@ -51,7 +51,7 @@ def test_a_file_may_be_of_any_year(seconds, time):
     assert modified(seconds, 999_999_999) == time.replace(".000000Z", ".999999Z")
 
 
-def test_a_time_of_our_years_is_that_of_datetime():
+def test_modification_times_equal_those_of_datetime():
     for day in range(-700_000, 2_900_000, 9_973):
         seconds = day * 86_400 + day % 86_400
         assert modified(seconds) == datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace(
@@ -186,7 +186,7 @@ def test_too_little_memory_is_one_sentence(samples, jobs):
     )
 
 
-def test_a_model_that_memory_has_no_room_for_is_not_called_broken(samples):
+def test_memory_errors_do_not_blame_the_model(samples):
     script = "import onnxruntime, sys; from ms_edge.cli import main as cli\n"
     script += "def full(*_, **__): raise MemoryError('std::bad_alloc')\n"
     script += "onnxruntime.InferenceSession = full; sys.exit(cli.main(['classify', sys.argv[1]]))"
@@ -194,7 +194,7 @@ def test_a_model_that_memory_has_no_room_for_is_not_called_broken(samples):
     assert (done.returncode, done.stderr.partition(";")[0]) == (3, "ms-edge: not enough memory")
 
 
-def test_memory_to_read_a_model_is_that_of_the_model(tmp_path):
+def test_reading_a_model_needs_its_size_in_memory(tmp_path):
     import tracemalloc
 
     from ms_edge.model import session as model
@@ -213,7 +213,7 @@ def test_memory_to_read_a_model_is_that_of_the_model(tmp_path):
         ("soundfile", 'raise OSError("cannot load library libsndfile.so: failed to map segment")'),
     ],
 )
-def test_a_library_that_cannot_be_loaded_is_one_sentence(samples, tmp_path, module, raises):
+def test_unloadable_libraries_are_reported_in_one_sentence(samples, tmp_path, module, raises):
     (tmp_path / f"{module}.py").write_text(raises)
     path = os.pathsep.join([str(tmp_path), *sys.path])
     run = [*COMMAND, "classify", str(samples[0])]
@@ -224,7 +224,7 @@ def test_a_library_that_cannot_be_loaded_is_one_sentence(samples, tmp_path, modu
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_error_of_an_output_is_not_one_of_the_system():
+def test_output_errors_are_not_system_errors():
     assert resource_error(OSError(28, "No space left on device")) is None
     assert resource_error(ValueError()) is None
     assert "too many open files" in str(resource_error(OSError(24, "Too many open files")))
