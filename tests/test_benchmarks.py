@@ -288,6 +288,15 @@ def test_empty_and_full_answers_have_known_errors():
     assert swapped["error_rate"]["value"] == 2  # a miss and a false alarm each
 
 
+def test_timelines_call_no_answered_system_absent(tmp_path):
+    from benchmarks.quality.timelines import steps_of, write
+
+    steps = [steps_of(TRUTH, 16.0)]
+    text = write(tmp_path, "0", steps, {"Peer, its segments": steps}, {"Peer": "no clips", "Gone": "not here"})
+    assert "Gone: absent, not here." in text
+    assert "Peer: absent" not in text
+
+
 def test_boundary_matches_once_within_two_seconds():
     from benchmarks.quality.timelines import matched
 
@@ -822,7 +831,7 @@ def test_peer_runs_once_per_set(tmp_path):
     assert asked == ["one", "two"]
     assert kept(peer, "clips", tmp_path, False) == [{"speech": 2}]
     (tmp_path / "clips" / "clips.tsv").write_text("three")
-    with pytest.raises(AbsentError, match="not asked of clips"):
+    with pytest.raises(AbsentError, match="not run on the clips"):
         kept(peer, "clips", tmp_path, False)
 
 

@@ -305,7 +305,7 @@ def kept(
     found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if found.get("set") != digest:
         if not ask:
-            raise AbsentError(f"not asked of {part}: --kept")
+            raise AbsentError(f"it was not run on the {part} for this report")
         print(f"asking {peer.name}: {part}", file=sys.stderr)
         found = {"set": digest, "answers": ask()}
         path.parent.mkdir(exist_ok=True)

@@ -122,9 +122,7 @@ def card(
         totals=_totals(parts),
         packages=_packages(parts),
         attributed=", ".join(sorted({row.package for rows in parts.values() for row in rows if "BY" in row.licence})),
-        languages=len(
-            {re.split("[-_]", row.language)[0] for row in parts["train"] if row.language and row.label == "speech"}
-        ),
+        languages=len(_languages(row for row in parts["train"] if row.label == "speech")),
         method=_method(run),
         grown=_grown(parts, rows.values()),
         command=_command(run["run"].get("command", "")),
@@ -166,10 +164,15 @@ def _totals(parts: Mapping[str, Sequence[Row]]) -> str:
     for part, rows in parts.items():
         for label, name in LABELS.items():
             of = [row for row in rows if row.label == label]
-            spoken = sorted({row.language for row in of if row.language}) if label == "speech" else []
+            spoken = _languages(of) if label == "speech" else []
             said = f"{len(spoken)}: {', '.join(spoken)}" if spoken else ""
             lines.append(f"| `{part}` | {name} | {len(of):,} | {_minutes(of)} | {said} |")
     return "\n".join(lines)
+
+
+def _languages(rows: Iterable[Row]) -> list[str]:
+    """Return the languages of recordings, without their regions: `en` for `en-US` and `en_GB`."""
+    return sorted({re.split("[-_]", row.language)[0] for row in rows if row.language})
 
 
 def _packages(parts: Mapping[str, Sequence[Row]]) -> str:

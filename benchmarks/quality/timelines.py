@@ -144,6 +144,7 @@ def write(
     """Write the results to timeline.json and timeline.md; `model` is the SHA-256 of our model.
     Return the table.
     """
+    answered = {name.partition(",")[0] for name in answers}  # a key is NAME or "NAME, its segments"
     numbers = {
         "model": model,
         "ms_edge": version("ms-edge"),
@@ -152,7 +153,7 @@ def write(
         "boundaries": sum(len(boundaries(steps)) for steps in truth),
         "systems": {
             **{name: measured(truth, found) for name, found in answers.items()},
-            **{name: {"absent": reason} for name, reason in absent.items()},
+            **{name: {"absent": reason} for name, reason in absent.items() if name not in answered},
         },
     }
     (out / "timeline.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
