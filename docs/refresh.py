@@ -2,7 +2,8 @@
 
     python docs/refresh.py [--quick]
 
-`--quick` leaves out the tutorial, whose training and export take some minutes.
+`--quick` leaves out the tutorial, whose training and export take some minutes, and the page of
+`ms-train show`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SLOW = (TUTORIAL, ROOT / "docs" / "augmentation.md")  # pages whose commands tra
 def main() -> None:
     """Refresh the pages."""
     parser = argparse.ArgumentParser(description="Write again what README.md and docs/ show of the program.")
-    parser.add_argument("--quick", action="store_true", help="without the tutorial and the pictures of ms-train show")
+    parser.add_argument("--quick", action="store_true", help="leave out the tutorial and the pictures of ms-train show")
     refresh(slow=not parser.parse_args().quick)
 
 
