@@ -229,7 +229,7 @@ def _add_data(commands: Commands) -> None:
         epilog="example: ms-train data fetch open-corpus --to data/open-corpus",
     )
     fetch.set_defaults(options=FetchOptions)
-    fetch.add_argument("name", choices=["open-corpus"])
+    fetch.add_argument("name", choices=["open-corpus"], metavar="NAME", help="the dataset: open-corpus")
     fetch.add_argument("--to", type=Path, default=Path("data/open-corpus"), help="folder (default data/open-corpus)")
     fetch.add_argument(
         "--splits",
@@ -248,7 +248,7 @@ def _add_data(commands: Commands) -> None:
         epilog="example: ms-train data list open-corpus --by split,label,package",
     )
     listing.set_defaults(options=ListOptions)
-    listing.add_argument("name", choices=["open-corpus"])
+    listing.add_argument("name", choices=["open-corpus"], metavar="NAME", help="the dataset: open-corpus")
     listing.add_argument(
         "--by",
         default="split,label",
