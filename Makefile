@@ -17,7 +17,7 @@ LOWEST = $(shell $(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproj
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test test-slow parity fuzz nightly test-edge test-lowest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
-help: ## what there is to make
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
 # The runtime alone, as a user gets it: no TensorFlow.
@@ -82,10 +82,10 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 	@touch $@
 
 # As many at once as there are cores, at most four: each worker holds a TensorFlow of about 1 GB. Whole files, since their fixtures cost.
-test: .venv-dev/installed .venv-oldest/installed build/wheelhouse/filled ## all tests but the slow ones
+test: .venv-dev/installed .venv-oldest/installed build/wheelhouse/filled ## all tests except the slow ones
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
-test-slow: .venv-dev/installed ## those that take more than ten seconds each (about ten minutes)
+test-slow: .venv-dev/installed ## the tests that take more than ten seconds each (about ten minutes)
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m slow
 
 parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes a part (half an hour)
@@ -94,7 +94,7 @@ parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes
 fuzz: .venv-dev/installed ## the tests of random inputs, with a hundred times as many inputs as in `make test`
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m hypothesis --hypothesis-profile nightly
 
-nightly: parity fuzz ## what takes too long for every change: the whole parity grid, and fuzzing
+nightly: parity fuzz ## the tests that take too long for every change: parity and fuzz
 
 # onnxruntime for JavaScript; no scripts of packages are run.
 build/javascript/installed: docs/javascript/package.json
@@ -117,25 +117,25 @@ model: .venv-dev/installed ## rebuild the bundled model from freely licensed aud
 	.venv-dev/$(BIN)/ms-train fit --recipe mel_residual --data open-corpus:$(DATA) --out build/model
 	.venv-dev/$(BIN)/ms-export convert build/model -o edge/ms_edge/models/music-speech.onnx --license MIT
 
-bench: .venv-dev/installed ## measure speed beside others, in build/bench (BENCH="--quick", "--no-peers", "--against OLD.json")
+bench: .venv-dev/installed ## measure the speed of ms-edge and of other systems, into build/bench (BENCH="--quick", "--no-peers", "--against OLD.json")
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed -o build/bench $(BENCH)
 
-bench-docs: .venv-dev/installed ## docs/benchmarks.md of what `make bench` wrote (JSON=FILE)
+bench-docs: .venv-dev/installed ## write docs/benchmarks.md from the result of `make bench` (JSON=FILE)
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed.report $(JSON) --docs
 
-bench-check: .venv-dev/installed ## hold the counts of the hot path to benchmarks/speed/baseline.json (with valgrind two minutes)
+bench-check: .venv-dev/installed ## compare the counts of the hot path with benchmarks/speed/baseline.json (two minutes with valgrind)
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed.regression
 
 bench-baseline: .venv-dev/installed ## store the counts of the hot path as the new baseline
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed.regression --update
 
-docs: .venv-dev/installed ## write anew what README and docs/ show of the program
+docs: .venv-dev/installed ## update what README and docs/ show of the program
 	.venv-dev/$(BIN)/python docs/refresh.py
 
-docs-site: .venv-dev/installed ## the documentation site in build/docs-site (a warning is an error)
+docs-site: .venv-dev/installed ## build the documentation site in build/docs-site (a warning is an error)
 	.venv-dev/$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs-site
 
-lock: ## pin the runtime and the development environment anew, with hashes (needs uv)
+lock: ## write the three locks again, with hashes (needs uv)
 	uv lock --quiet --upgrade
 	uv export $(EXPORT) --no-default-groups --extra cpu --output-file $(RUNTIME_LOCK)
 	uv export $(EXPORT) --only-group build --output-file $(BUILD_LOCK)
@@ -148,7 +148,7 @@ build/venv-dist/installed: $(BUILD_LOCK)
 	build/venv-dist/$(BIN)/$(PIP_INSTALL) --require-hashes --requirement $(BUILD_LOCK)
 	@touch $@
 
-dist: build/venv-dist/installed ## the source distribution and the wheel, with its SBOM, in dist/
+dist: build/venv-dist/installed ## build the source distribution and the wheel, with its SBOM, in dist/
 	rm -rf dist build/sdist
 	build/venv-dist/$(BIN)/python -m hatchling build --target sdist --directory dist
 	mkdir -p build/sdist
