@@ -25,7 +25,7 @@ import picture  # noqa: E402
 import refresh  # noqa: E402
 
 README = (ROOT / "README.md").read_text("utf-8")
-PAGES = [*refresh.pages(), ROOT / "CONTRIBUTING.md"]
+PAGES = [*refresh.pages(), *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
 QUICK = [page for page in refresh.pages() if page not in refresh.SLOW]
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

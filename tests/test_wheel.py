@@ -141,7 +141,7 @@ def test_nothing_heavy_is_there(installed, tmp_path, module):
 
 
 def test_it_installs_and_works_without_network(installed, offline, samples):
-    """`installed` was installed so."""
+    """The fixture `installed` already installs without network."""
     command, env = [*offline, installed / "python", "-m", "ms_edge.cli"], clean() | NO_INDEX
     run = subprocess.run([*command, "classify", samples[0]], capture_output=True, text=True, check=True, env=env)
     assert run.stdout.splitlines()[1].startswith("music")
@@ -182,7 +182,7 @@ def test_commands_without_their_extra_say_so(installed, tmp_path, command, extra
     subprocess.run([installed / command, "--help"], cwd=tmp_path, capture_output=True, env=clean(), check=True)
 
 
-def test_extras_are_those_of_the_house():
+def test_one_extra_brings_one_onnxruntime():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     assert set(extras) == {"cpu", "gpu", "train", "export", "bench"}
