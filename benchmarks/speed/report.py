@@ -10,6 +10,7 @@ JSON=...`).
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ from benchmarks.speed.words import FILES, SCHEMA, Found
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
+MODELS = ROOT / "edge" / "ms_edge" / "models"
 BUSY = 0.5  # a larger load means that other programs used the machine
 # Ratio of the slowest to the fastest time of the same work between cases; a larger one means that
 # other programs used the cores.
@@ -49,6 +51,13 @@ may be wrong, and the number of wrong labels is shown.
 """
 
 
+def _named(sha256: str) -> str:
+    """Return the first digits of the SHA-256 of a model, after its name if ms-edge brings the model."""
+    digits = sha256[:12]
+    names = {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in MODELS.glob("*.onnx")}
+    return f"{names[sha256]} ({digits})" if sha256 in names else digits
+
+
 def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
     """Return all results as tables; `plots` is the prefix of links to the plots."""
     machine, cases = found["machine"], found["cases"]
@@ -56,7 +65,7 @@ def markdown(found: Found, old: Found | None = None, plots: str = "") -> str:
     parts = [
         "**A quick run: it shows that everything runs; its figures mean little.**\n" if found["quick"] else "",
         f"Measured on {found['measured']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, "
-        f"{machine['system']}; model {found['model'][:12]}. Load before and after: {load:.1f} and {machine['load_after']:.1f}"
+        f"{machine['system']}; model {_named(found['model'])}. Load before and after: {load:.1f} and {machine['load_after']:.1f}"
         f"{' (**others were using the machine**)' if load > BUSY else ''}.{_pace(machine)}\n",
         HOW,
         *of_goals(found),
@@ -116,7 +125,7 @@ def comparison(found: Found, old: Found) -> str:
                 rows.append([case, name, kind.replace("_", " "), f"{new / was:.2f}"])
     same = found["machine"]["cpu"] == old["machine"]["cpu"]
     return (
-        f"## Against {old['measured']}, model {old['model'][:12]}\n\nNew over old, under 1 is better"
+        f"## Against {old['measured']}, model {_named(old['model'])}\n\nNew over old, under 1 is better"
         + ("" if same else "; **another machine**")
         + ":\n\n"
         + table(["case", "system", "what", "ratio"], rows)
@@ -137,7 +146,7 @@ PAGE = """# Benchmarks
 JSON=speed.json` writes this page from the result. `make bench BENCH=--quick` shows in minutes that everything
 runs, `BENCH=--no-peers` leaves the other systems out, and `BENCH='--against old.json'` compares with an earlier
 run. On a deployed machine, run `ms-edge benchmark`; for a CUDA device, `python -m benchmarks.speed.gpu`.
-`make bench-check` holds the speed of the code: it compares counts, not times.
+`make bench-check` checks that the code did not become slower: it compares counts, not times.
 
 """
 
