@@ -81,7 +81,7 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 	.venv-oldest/$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement $<
 	@touch $@
 
-# As many at once as there are cores, at most four: each worker holds a TensorFlow of about 1 GB. Whole files, since their fixtures cost.
+# One worker per core, at most four, since each holds a TensorFlow (up to 2.5 GB). A worker gets whole files, since fixtures are costly.
 test: .venv-dev/installed .venv-oldest/installed build/wheelhouse/filled ## all tests except the slow ones
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
