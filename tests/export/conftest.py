@@ -33,20 +33,23 @@ def _trained_in_few_rooms(few_rooms):
 
 @pytest.fixture(scope="session")
 def thin_the_grid(everything) -> Callable[[pytest.MonkeyPatch], None]:
-    """A function that lets conversions and checks compare a sixth of the grid; with --everything
+    """A function that lets conversions and checks compare a fifth of the grid; with --everything
     all of it.
+
+    Every fifth case: together these have all signals, lengths, rates and numbers of channels. Of
+    every sixth case, none has 8 or 48 kHz.
     """
 
     def thin(patch: pytest.MonkeyPatch) -> None:
         if not everything:
-            patch.setattr("ms_export.convert.grid", lambda *args, **options: islice(grid(*args, **options), 0, None, 6))
+            patch.setattr("ms_export.convert.grid", lambda *args, **options: islice(grid(*args, **options), 0, None, 5))
 
     return thin
 
 
 @pytest.fixture
 def thin_grid(thin_the_grid, monkeypatch):
-    """Compare a sixth of the grid in one test."""
+    """Compare a fifth of the grid in one test."""
     thin_the_grid(monkeypatch)
 
 

@@ -58,8 +58,18 @@ def state_of(model: keras.Model) -> list[Any]:
     """Return all variables that training changes: weights, statistics, random states and the
     optimizer's variables.
     """
-    model.optimizer.build(model.trainable_variables)
+    build_optimizer(model)
     return [*model.variables, *model.optimizer.variables]
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Make the variables of a model's optimizer if it has none yet.
+
+    The optimizer of mixed precision makes its variables again in every call of `build`, beside
+    those that training changes.
+    """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
 def restore(folder: Path, model: keras.Model) -> tuple[int, list[dict[str, float]]]:

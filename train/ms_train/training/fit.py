@@ -305,7 +305,7 @@ def build_variables(model: keras.Model, features: Float32, targets: Float32) -> 
     ten seconds for mel_dscnn. On several devices Keras makes them before.
     """
     if strategy().num_replicas_in_sync == 1:
-        model.optimizer.build(model.trainable_variables)
+        checkpoint.build_optimizer(model)
         model.evaluate(features, targets, verbose=0)
 
 
