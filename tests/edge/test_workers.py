@@ -19,7 +19,7 @@ from ms_edge.results import Failure
 from ms_edge.jobs.workers import Workers, can_fork
 
 def answer(path, on_audio):
-    on_audio(2.5)
+    on_audio(200.0 if path == "long" else 2.5)
     if path == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if path == "raises":
@@ -101,7 +101,7 @@ def test_a_death_costs_one_item_of_a_task():
         BEGINNING
         + """
 with Workers(answer, 1, heard.append, fork=True) as workers:
-    for task in ("ab", ["c", "killed", "d", "killed", "e"], ["killed"], "f", ["g", "raises", "h"]):
+    for task in ("ab", ["c", "killed", "d", "killed", "e"], ["killed"], "f", ["g", "raises", "h"], ["long", "killed"]):
         print(ask(task))
     print(sum(heard))
 """
@@ -112,7 +112,8 @@ with Workers(answer, 1, heard.append, fork=True) as workers:
         "signal 9",
         "F",
         "G|ModelError: it could not.|H",
-        "22.5",  # each item with a result, once
+        "LONG|signal 9",
+        "222.5",  # each item with a result, once
     ]
 
 

@@ -64,7 +64,7 @@ def open_descriptor(path: str) -> tuple[int, int | None]:
             }.get(error.errno or 0, "cannot-open")
             if os.path.isdir(path):  # Windows reports "no permission" for a directory
                 code = "is-directory"
-            raise AudioError(code, f"{path}: {(error.strerror or 'it cannot be opened').lower()}.") from None
+            raise AudioError(code, f"{path}: {reason(error)}.") from None
         except ValueError:
             raise AudioError("cannot-open", f"{path!r}: not a usable file name.") from None
     status = os.fstat(descriptor)

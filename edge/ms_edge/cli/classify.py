@@ -158,7 +158,7 @@ def _jobs(options: Options, inputs: Inputs, count: int | None, progress: Progres
         jobs = most
     # One file at a time needs no worker, unless this process may wait for standard input when an
     # interrupt comes.
-    return 0 if (options.one_file or jobs == 1) and not inputs.may_wait() else jobs
+    return 0 if jobs == 1 and not inputs.may_wait() else jobs
 
 
 def _keep_freed_memory() -> None:

@@ -96,7 +96,7 @@ def _undone(
 
 
 def _workers(classifier: Classifier, raw: RawFormat | None, jobs: int, progress: Progress) -> Workers:
-    """Return workers: processes for a model on the CPU, threads for a model on a GPU."""
+    """Return workers: processes, or threads for a model on a GPU or if this process cannot be forked."""
 
     def answer(path: str, on_audio: Callable[[float], None]) -> Classification | Failure:
         try:

@@ -231,9 +231,7 @@ def _entries(directory: str) -> list[tuple[str, bool]]:
         with os.scandir(directory) as entries:
             return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
     except OSError as error:
-        raise AudioError(
-            "cannot-open", f"{directory}: {(error.strerror or 'the directory cannot be listed').lower()}."
-        ) from None
+        raise AudioError("cannot-open", f"{directory}: {reason(error)}.") from None
 
 
 def _in_shard(path: str, shard: tuple[int, int]) -> bool:

@@ -235,8 +235,8 @@ def _be_worker(answer: Answer, pipe: Connection, parent: int) -> NoReturn:
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # for the parent process
             signal.signal(number, signal.SIG_IGN)
-        with contextlib.suppress(OSError, AttributeError):  # then it finishes its task first
-            import ctypes  # NumPy has imported it
+        with contextlib.suppress(ImportError, OSError, AttributeError):  # then it finishes its task first
+            import ctypes  # NumPy has imported it, if this Python has it
 
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() == parent:
@@ -253,17 +253,20 @@ def _serve(answer: Answer, pipe: Connection) -> None:
     are None.
     """
     unreported_s = 0.0
+    paths: list[str] = []
 
     def on_audio(seconds: float) -> None:
         nonlocal unreported_s
         unreported_s += seconds
-        if unreported_s >= REPORT_S:
+        # Not during several files: if this worker dies, all of them are read again.
+        if unreported_s >= REPORT_S and len(paths) == 1:
             pipe.send((unreported_s, None))
             unreported_s = 0.0
 
     with pipe, contextlib.suppress(EOFError, OSError):
         while True:
-            results = [_picklable(_outcome(answer, path, on_audio)) for path in pipe.recv()]
+            paths = pipe.recv()
+            results = [_picklable(_outcome(answer, path, on_audio)) for path in paths]
             pipe.send((unreported_s, results))
             unreported_s = 0.0
 
