@@ -270,6 +270,28 @@ with Workers(answer, 1, heard.append, fork=True) as workers:
     assert printed(script).splitlines() == ["A|B", "signal 9|signal 9", "D|E", "F"]
 
 
+def test_workers_that_all_die_are_given_up():
+    script = (
+        BEGINNING
+        + """
+from ms_edge.jobs import workers as module
+start, started = module._start, []
+
+def start_and_kill(*arguments):
+    worker = start(*arguments)
+    os.kill(worker.process, signal.SIGKILL)
+    os.waitid(os.P_PID, worker.process, os.WEXITED | os.WNOWAIT)
+    started.append(worker)
+    return worker
+
+module._start = start_and_kill
+with Workers(answer, 2, heard.append, fork=True) as workers:
+    print(ask("a", "b"), len(started) <= module.ATTEMPTS)
+"""
+    )
+    assert printed(script) == "A|B True\n"
+
+
 @pytest.mark.parametrize("free", [0, 1, 2, 3, 5])
 def test_few_open_files_are_enough(free):
     script = (

@@ -31,6 +31,7 @@ Answer = Callable[[str, Callable[[float], None]], Result]
 JOBS_PER_CORE = 4  # more workers only cost time to start, even if files come from a slow network
 OWN_DESCRIPTORS, JOB_DESCRIPTORS = 16, 4  # open files of this process, and for each worker
 REPORT_S = 120.0  # seconds of audio between two progress messages of a worker
+ATTEMPTS = 100  # to give one call's tasks to workers that die before they begin
 RETRY_S = 5.0  # how long to retry if the system refuses a process after one has died
 
 
@@ -142,11 +143,15 @@ class Workers:
 
     def _assign(self) -> None:
         """Give queued tasks to idle workers; start workers if necessary."""
+        died = 0
         while self._queue and (worker := self._idle()):
             try:
                 worker.pipe.send(list(self._queue[0][0].values()))
             except OSError:  # it died while it was idle
                 self._remove(worker)
+                died += 1
+                if died == ATTEMPTS:  # new ones die too: do without them
+                    self.count = len(self._workers)
             else:
                 worker.task, _ = self._queue.popleft()
 
