@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ms_edge.audio.facts.reader import Facts
+from ms_edge.audio.facts.reader import Facts, Reader
 from ms_edge.audio.riff import ReadAt
+
+# The types of the boxes that an MP4 or QuickTime file may begin with.
+MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot", b"sidx")
 
 
 def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
@@ -13,4 +16,10 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
     tracks, in the order of the container. Returns `Facts()` if the container is unknown, states
     nothing, or has no such track.
     """
+    data = Reader(read_at, size)
+    start = data.at(0, 40)
+    if start[4:8] in MP4_BOXES:
+        from ms_edge.audio.facts import mp4
+
+        return mp4.facts(data, track)
     return Facts()
