@@ -110,7 +110,7 @@ class _Walk:
     def __init__(self, read_at: ReadAt, start: int, end: int) -> None:
         self._read_at = read_at
         self._start, self._whole = start, end
-        self._end = _before_tags(read_at, start, end)
+        self._end = before_tags(read_at, start, end)
         self._base, self._block = 0, b""
         self._tries, self._stretches = MAX_TRIES, MAX_STRETCHES  # remaining
         self._warnings: list[str] = []
@@ -358,7 +358,7 @@ def after_tags(read_at: ReadAt, offset: int) -> int:
     return offset
 
 
-def _before_tags(read_at: ReadAt, start: int, end: int) -> int:
+def before_tags(read_at: ReadAt, start: int, end: int) -> int:
     """Return the offset before all tags that end at `end`: ID3v1 and its extension, APE, Lyrics3."""
     for _ in range(4):
         if end - start < 512:

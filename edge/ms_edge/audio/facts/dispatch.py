@@ -22,4 +22,14 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
         from ms_edge.audio.facts import mp4
 
         return mp4.facts(data, track)
-    return Facts()
+    if start[:4] == b"\x1a\x45\xdf\xa3":
+        from ms_edge.audio.facts import matroska
+
+        return matroska.facts(data, track)
+    if start[:4] == b"\x30\x26\xb2\x75":
+        from ms_edge.audio.facts import asf
+
+        return asf.facts(data, track)
+    from ms_edge.audio.facts import frames
+
+    return frames.facts(data) or Facts()
