@@ -17,7 +17,7 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
     nothing, or has no such track.
     """
     data = Reader(read_at, size)
-    start = data.at(0, 40)
+    start = data.at(0, 12)
     if start[4:8] in MP4_BOXES:
         from ms_edge.audio.facts import mp4
 
@@ -30,6 +30,6 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
         from ms_edge.audio.facts import asf
 
         return asf.facts(data, track)
-    from ms_edge.audio.facts import frames
+    from ms_edge.audio.facts import blocks, chunks, frames, transport
 
-    return frames.facts(data) or Facts()
+    return chunks.facts(data, track) or blocks.facts(data) or transport.facts(data) or frames.facts(data) or Facts()
