@@ -161,7 +161,8 @@ class _Walk:
                 break
             if following > rest:
                 self._warn("damaged")
-            if not self._size(following, sizes) or self._stated(following, sizes):
+            # In free format the frames from here on may have another size, so that none was found.
+            if following == begin or not self._size(following, sizes) or self._stated(following, sizes):
                 break
             begin = following
         frames = part.samples // sizes.samples
