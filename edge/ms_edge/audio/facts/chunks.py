@@ -31,6 +31,7 @@ def facts(data: Reader, track: int) -> Facts | None:
         b"FORM": lambda: _aiff(data),
         b"caff": lambda: _caf(data),
         b".snd": lambda: _au(data),
+        b"dns.": lambda: _au(data),
         b"riff": lambda: _wave64(data),
         b"DSD ": lambda: _dsf(data),
         b"FRM8": lambda: _dsdiff(data),
@@ -119,7 +120,8 @@ def _caf(data: Reader) -> Facts:
 
 
 def _au(data: Reader) -> Facts:
-    start, size = data.number(4, 4), data.number(8, 4)
+    number = data.number if data.at(0, 1) == b"." else data.little
+    start, size = number(4, 4), number(8, 4)
     return Facts(cut=size != UNKNOWN and start + size > data.size)
 
 
