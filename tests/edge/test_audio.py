@@ -422,7 +422,7 @@ def test_silence_in_longest_flac_frames_is_accepted():
         assert file.warnings == []
 
 
-OTHERS = sorted(set(soundfile.available_formats()) - {name for one in CONTAINERS for name in one.known_as} - {"RAW"})
+OTHERS = sorted(set(soundfile.available_formats()) - {name for one in CONTAINERS for name in one.libsndfile} - {"RAW"})
 
 
 @pytest.mark.parametrize("form", OTHERS)

@@ -12,7 +12,7 @@ from typing import IO, Any
 import soundfile
 
 from ms_edge.audio.containers import EXTENSIONS as EXTENSIONS
-from ms_edge.audio.containers import READ, begins_as_read, container_of, name_of
+from ms_edge.audio.containers import MEDIA, READ, START_BYTES, begins_as_read, container_of, name_of, recognised
 from ms_edge.audio.parts import Part, ogg_is_cut, ogg_parts
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import MPEG_CODINGS, Header, ReadAt, is_wav
@@ -137,9 +137,11 @@ def parts_of(
     elif start[:3] == b"ID3" and read_at(after_tags(read_at, 0), 4) == b"fLaC":
         return []
     else:
-        parts, found = mpeg_parts(read_at, 0, size)
+        # Most files of other formats hold no frames, and some hold MPEG audio between other things.
+        other = None if start[:1] in b"I\xff" else recognised(read_at(0, START_BYTES), MEDIA)
+        parts, found = ([], []) if other else mpeg_parts(read_at, 0, size)
         if not parts:
-            raise _refused(name, name_of(start))
+            raise _refused(name, other.name if other else name_of(start))
     notes += [warning for warning in found if warning not in notes]
     return parts
 

@@ -144,7 +144,8 @@ class Csv(Writer):
         if self.timeline:
             return ["path", "start_s", "end_s", "label", "probability", *scores, "error", "message", "warnings"]
         facts = ["duration_s", "sample_rate_hz", "channels", "warnings", "error", "message", "model", "provider"]
-        return ["path", "label", "probability", *scores, *facts, *self._seconds({})]
+        decoding = ["decoder", "container", "codec"]
+        return ["path", "label", "probability", *scores, *facts, *self._seconds({}), *decoding]
 
     def _rows(self, result: Result) -> list[dict[str, Any]]:
         if isinstance(result, Failure):
