@@ -82,7 +82,7 @@ MEDIA = (
     _media("Monkey's Audio", "ape", ".ape", rb"MAC ", "ape", 1 << 18),
     _media("TTA", "tta", ".tta", rb"TTA[12]", "tta", ANY),
     _media("TAK", "tak", ".tak", rb"tBaK", "tak", 1 << 15),
-    _media("Musepack", "musepack", ".mpc .mpp", rb"MP\+|MPCK", "mpc mpc8", ANY),
+    _media("Musepack", "musepack", ".mpc", rb"MP\+|MPCK", "mpc mpc8", ANY),
     _media("DSF (DSD)", "dsf", ".dsf", rb"DSD ", "dsf", 8),
     _media("DSDIFF (DSD)", "dff", ".dff", rb"FRM8....", "iff", 64),
     _media("AVI", "avi", ".avi .divx", rb"RIFF....AVI[ X\x19]", "avi", ANY),
@@ -92,7 +92,7 @@ MEDIA = (
     _media("MXF", "mxf", ".mxf", rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "mxf", ANY),
     _media("RealMedia", "rm", ".rm .ra .rmvb", rb"\.RMF|\.ra\xfd", "rm", ANY),
     _media("Creative Voice (VOC)", "voc", ".voc", rb"Creative Voice File", "voc", 64),
-    _media("Amiga (8SVX)", "8svx", ".8svx .iff .svx", rb"FORM....(8SVX|16SV)", "iff", 64),
+    _media("Amiga (8SVX)", "8svx", ".8svx .svx", rb"FORM....(8SVX|16SV)", "iff", 64),
     _media("GSM 06.10", "gsm", ".gsm", rb"", "gsm", 8),
     _media("NIST SPHERE", "nist", ".sph .nist", rb"NIST_1A", "nistsphere", 64),
     _media("IRCAM", "ircam", ".sf .ircam", rb"\x64\xa3[\x00-\x07]\x00|\x00[\x00-\x07]\xa3\x64", "ircam", 8),
@@ -101,7 +101,7 @@ MEDIA = (
     _media("xWMA", "xwma", ".xwma", rb"RIFF....XWMA", "xwma", ANY),
     _media("ATRAC (OMA)", "oma", ".oma .aa3 .at3", rb"EA3|ea3", "oma", 64),
     _media("Windows TV (WTV)", "wtv", ".wtv", rb"\xb7\xd8\x00\x20\x37\x49\xda\x11", "wtv", ANY),
-    _media("DV", "dv", ".dv .dif", rb"\x1f\x07\x00", "dv", 64),
+    _media("DV", "dv", ".dv", rb"\x1f\x07\x00", "dv", 64),
     _media("Digital Speech Standard (DSS)", "dss", ".dss .ds2", rb"[\x02\x03]dss", "dss", 64),
     _media("G.722", "g722", ".g722", rb"", "g722", 8),
 )  # fmt: skip
@@ -173,9 +173,9 @@ def recognised(start: bytes, formats: tuple[Container, ...] = CONTAINERS) -> Con
     return next((one for one in formats if one.start and re.match(one.start, start, re.DOTALL)), None)
 
 
-def named(path: str) -> Container | None:
-    """Return the format that has the extension of a path; None if unknown."""
-    return next((one for one in CONTAINERS if path.lower().endswith(one.extensions)), None)
+def named(path: str, formats: tuple[Container, ...]) -> Container | None:
+    """Return the format that has the extension of a path; None if it is none of these."""
+    return next((one for one in formats if path.lower().endswith(one.extensions)), None)
 
 
 def name_of(start: bytes) -> str | None:

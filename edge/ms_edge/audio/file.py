@@ -19,6 +19,7 @@ from ms_edge.arrays import Float32
 from ms_edge.audio.containers import codec_of, container_of
 from ms_edge.audio.opening import (
     STDIN,
+    NotForLibsndfileError,
     file_facts,
     header_warnings,
     open_descriptor,
@@ -74,6 +75,7 @@ class AudioFile(AudioSource):
         self._declared = True  # the header declares how many frames there are
         self._noted = True  # libsndfile's log shows whether the file ends too early
         self._damaged = False
+        self._is_wav = False
         self._parts: list[Part] = []  # not yet decoded
         self._part: Part | None = None
         self._before = 0  # frames of the parts that are already decoded
@@ -101,8 +103,9 @@ class AudioFile(AudioSource):
             raise
         self.decoder = "libsndfile"
         sound = self._sound
-        form = container_of(sound.format)
-        self.container = form.short if form else "raw"
+        form = None if raw else container_of(sound.format)
+        if form:  # libsndfile does not see that its MP3 is in a WAV file
+            self.container = "wav" if self._is_wav else form.short
         self.codec = codec_of(sound.subtype, sound.format, sound.endian)
         if self._sound.frames == UNKNOWN_FRAMES:
             self._declared = False
@@ -136,6 +139,7 @@ class AudioFile(AudioSource):
             self._declared, self._noted = False, size is not None
             return self._as_one(name, stream, size)
         header = stream.read_header(size)
+        self._is_wav = header is not None
         if wav_only:
             require_wav(name, stream.start)
         if size is None:
@@ -305,8 +309,8 @@ def open_file(
     if decoder != "ffmpeg" or raw or wav_only:
         try:
             file = AudioFile(source, raw=raw, wav_only=wav_only, block_s=block_s)
-        except AudioError as error:
-            if decoder == "libsndfile" or raw or wav_only or error.code != "not-audio":
+        except NotForLibsndfileError as error:
+            if decoder == "libsndfile" or raw or wav_only:
                 raise
             refused = error
         else:
@@ -332,8 +336,8 @@ def open_audio(
 
     `sample_rate_hz` is required for an array and not allowed otherwise. `raw` describes headerless
     PCM: a `RawFormat`, or text that `RawFormat.parse` accepts. `wav_only` refuses every format but
-    WAV. `decoder` and `track` are those of `open_file`. Raises AudioError if the source is not audio, and UsageError for another kind of source or
-    arguments that do not fit it.
+    WAV. `decoder` and `track` are those of `open_file`. Raises AudioError if the source is not
+    audio, and UsageError for another kind of source or arguments that do not fit it.
     """
     if isinstance(raw, str):
         raw = RawFormat.parse(raw)

@@ -25,7 +25,7 @@ from typing import IO
 import numpy as np
 
 from ms_edge.arrays import Float32
-from ms_edge.audio.containers import START_BYTES, Container, named, recognised
+from ms_edge.audio.containers import CONTAINERS, MEDIA, START_BYTES, Container, named, recognised
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
 from ms_edge.errors import AudioError, reason
@@ -84,7 +84,7 @@ class MediaFile(AudioSource):
             self._child = _Child(name, self._descriptor, size, self._format, track)
             rate_hz, channels = self._child.header()
             super().__init__(name, rate_hz, channels)
-            self.container, self.codec = self._format.short, self._child.codec()
+            self.container = self._format.short
         except BaseException:
             self.close()
             raise
@@ -95,7 +95,8 @@ class MediaFile(AudioSource):
         """Return the format of the open file, by its first bytes or else its name."""
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         start = os.read(self._descriptor, START_BYTES)
-        form = recognised(start) or named(name)
+        # A name decides only where it is not libsndfile's to decide.
+        form = recognised(start) or named(name, MEDIA if refused else CONTAINERS)
         if form is None:
             raise refused or AudioError("not-audio", f"{name}: not audio of a format that FFmpeg reads here.")
         return form
@@ -125,6 +126,7 @@ class MediaFile(AudioSource):
             filled -= frames * frame_bytes  # less than a frame, only at the end
         for code in self._child.warnings():
             self._warn(code)
+        self.codec = self._child.codec()
 
     def close(self) -> None:
         """End the decoder and close the file. The end of a `with` block does this too."""
@@ -157,7 +159,18 @@ def command(file: str, form: Container, track: int) -> list[str] | None:
         return [
             *(program, "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", "-threads", "1"),
             *("-protocol_whitelist", "file,pipe", "-format_whitelist", demuxers, "-i", file),
-            *("-map", f"0:a:{track - 1}", "-map_metadata", "-1", "-bitexact", "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"),
+            *(
+                "-map",
+                f"0:a:{track - 1}",
+                "-map_metadata",
+                "-1",
+                "-bitexact",
+                "-c:a",
+                "pcm_f32le",
+                "-f",
+                "wav",
+                "pipe:1",
+            ),
         ]
     return None
 
@@ -185,7 +198,8 @@ class _Child:
             )
         except OSError as error:
             raise AudioError("cannot-read", f"{name}: FFmpeg cannot be started ({reason(error)}).") from None
-        assert self._process.stdout and self._process.stderr
+        assert self._process.stdout
+        assert self._process.stderr
         self._pipe, self._messages = self._process.stdout, self._process.stderr
         _limit(self._process.pid, self._pipe.fileno(), size)
         self._begun = b""  # what was read with the header
@@ -244,7 +258,8 @@ class _Child:
         self._left_s -= time.monotonic() - began
         if self._over:
             raise AudioError(
-                "too-long", f"{self._name}: FFmpeg needs too long to decode it, and was stopped; the file may be damaged."
+                "too-long",
+                f"{self._name}: FFmpeg needs too long to decode it, and was stopped; the file may be damaged.",
             )
         return count
 

@@ -20,7 +20,21 @@ from ms_edge.audio.streams import Section, Stream
 from ms_edge.errors import AudioError, UsageError, reason
 
 STDIN = "-"
+# libsndfile's numbers of errors (common.h of its source) that mean: no decoder for what is in the file. A
+# file that contradicts itself gets another number.
+NO_DECODER = {
+    1: "unrecognised format",
+    4: "unsupported encoding",
+    18: "unimplemented",
+    29: "internal, of Speex in Ogg",
+    64: "WAV with another coding",
+    161: "FLAC in Ogg",
+}
 CYCLE_S = 146_097 * 86_400  # the Gregorian calendar repeats after 400 years
+
+
+class NotForLibsndfileError(AudioError):
+    """The file is of a format, or has a coding, that libsndfile does not decode and FFmpeg may."""
 
 
 def file_facts(status: os.stat_result) -> dict[str, int | str]:
@@ -146,9 +160,9 @@ def parts_of(
     return parts
 
 
-def _refused(name: str, form: str | None) -> AudioError:
+def _refused(name: str, form: str | None) -> NotForLibsndfileError:
     what = f"is {form}, which is not supported" if form else "not audio of a supported format"
-    return AudioError("not-audio", f"{name}: {what}; the supported formats are {READ}.")
+    return NotForLibsndfileError("not-audio", f"{name}: {what}; the supported formats are {READ}.")
 
 
 def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.SoundFile:
@@ -171,7 +185,8 @@ def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.So
     except (soundfile.SoundFileError, TypeError) as error:
         raise_error_of(opened, name)
         reason = getattr(error, "error_string", str(error)).rstrip(".")
-        raise AudioError("not-audio", f"{name}: cannot be decoded as audio ({reason}).") from None
+        kind = NotForLibsndfileError if getattr(error, "code", 0) in NO_DECODER else AudioError
+        raise kind("not-audio", f"{name}: cannot be decoded as audio ({reason}).") from None
     if not raw and not container_of(sound.format):
         sound.close()
         raise _refused(name, sound.format_info)

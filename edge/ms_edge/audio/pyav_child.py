@@ -7,6 +7,7 @@ no part of the package: it imports nothing but PyAV, which is in the folder PACK
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
@@ -32,8 +33,8 @@ def main(packages: str, file: str, track: int, demuxers: str) -> None:
         sys.exit(f"Stream map '0:a:{track - 1}' matches no streams.")
     stream = tracks[track - 1]
     for other in container.streams:
-        if other is not stream:
-            other.discard = "all"
+        if other is not stream and hasattr(other, "discard"):  # since PyAV 16
+            other.discard = type(other.discard).all
     name = stream.codec_context.name if stream.codec_context else "unknown"
     print(f"  Stream #0:{stream.index} -> #0:0 ({name} (native) -> pcm_f32le (native))", file=sys.stderr, flush=True)
     _Output(av).copy(container, stream)
@@ -108,9 +109,7 @@ def _write_header(rate_hz: int, channels: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(BrokenPipeError):
         main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
-    except BrokenPipeError:
-        pass
     sys.stderr.flush()
     os._exit(0)  # not a second for cleaning up
