@@ -311,6 +311,7 @@ class Classifier:
             segments=parts,
             warnings=tuple(audio.warnings),
             file=audio.file,
+            recorded_at=audio.recorded_at,
             settings=settings,
             model=self.model.sha256,
             provider=self.model.provider,
