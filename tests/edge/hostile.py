@@ -173,16 +173,14 @@ CASES: dict[str, Case] = {
     "frame size of another format": holding(plain(frame_bytes=4), ("bad-header",)),
     "byte rate of another format": holding(plain(byte_rate=1), ("bad-header",)),
     "extensible, more valid bits than bits": holding(
-        lambda: _refitted("PCM_16", valid=24, form="WAVEX"), ("bad-header",)
+        lambda: refitted("PCM_16", valid=24, form="WAVEX"), ("bad-header",)
     ),
     "extensible, frame size of another format": holding(
-        lambda: _refitted("PCM_16", frame=4, form="WAVEX"), ("bad-header",)
+        lambda: refitted("PCM_16", frame=4, form="WAVEX"), ("bad-header",)
     ),
-    "extensible, samples of another size": holding(lambda: _refitted("PCM_16", tag=6, form="WAVEX"), ("bad-header",)),
-    "a-law of 16 bits": holding(lambda: _refitted("ALAW", bits=16), ("bad-header",)),
-    "mu-law, frame size of another format": holding(lambda: _refitted("ULAW", frame=2), ("bad-header",)),
-    "ima adpcm, samples of another block size": holding(lambda: _refitted("IMA_ADPCM", valid=100), "not-audio"),
-    "microsoft adpcm, block of another size": holding(lambda: _refitted("MS_ADPCM", frame=500), "not-audio"),
+    "extensible, samples of another size": holding(lambda: refitted("PCM_16", tag=6, form="WAVEX"), ("bad-header",)),
+    "a-law of 16 bits": holding(lambda: refitted("ALAW", bits=16), ("bad-header",)),
+    "mu-law, frame size of another format": holding(lambda: refitted("ULAW", frame=2), ("bad-header",)),
     "unknown coding": holding(plain(tag=0x1234), "not-audio"),
     "mp3 inside, garbage": holding(plain(tag=0x55), "too-short"),
     "adpcm, garbage": holding(plain(tag=2, bits=4, frame_bytes=256), "too-short"),
@@ -295,7 +293,7 @@ def _rifx() -> bytes:
     return out.getvalue()
 
 
-def _refitted(subtype: str, form: str = "WAV", **fields: int) -> bytes:
+def refitted(subtype: str, form: str = "WAV", **fields: int) -> bytes:
     """Return a file whose format chunk has other values in some fields of 16 bits.
 
     `valid` are the valid bits of an extensible header or the samples per block of ADPCM, and `tag`

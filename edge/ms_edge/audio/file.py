@@ -31,7 +31,7 @@ from ms_edge.audio.opening import (
     size_of,
     unreadable,
 )
-from ms_edge.audio.parts import Part
+from ms_edge.audio.parts import MOST_CUT_OFF, Part
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import (
     BLOCK_SAMPLES,
@@ -52,7 +52,6 @@ DECODERS = ("auto", "libsndfile", "ffmpeg")
 SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")  # libsndfile's subtypes with integers of at most 16 bits
 CAREFUL_FRAMES = 1024  # frames read at a time from a damaged file
 UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's number of frames for a FLAC file whose header has none
-MOST_CUT_OFF = 8192  # samples of delay and padding at the ends of an MP3 file, which libsndfile removes
 
 
 class AudioFile(AudioSource):

@@ -13,6 +13,7 @@ MAX_OGG_PAGE = 27 + 255 + 255 * 255
 CONTINUED, FIRST, LAST = 1, 2, 4  # flags of an Ogg page
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits reversed
 MAX_PARTS = 10_000
+MOST_CUT_OFF = 8192  # samples of delay and padding at the ends of an MP3 file, which decoders remove
 MAX_GAPS = 1_000  # places where no page follows a page; the search for the next one takes longer than a page
 
 
@@ -21,14 +22,15 @@ class Part:
     """Sections of a file that libsndfile decodes as one recording.
 
     `stretches` are the sections as (start, end) offsets in bytes. `length` is the length in bytes
-    that libsndfile is told, and `samples` the number of samples per channel; 0 means that
-    libsndfile determines it. `direct` means that the part is the whole file and libsndfile can
+    that libsndfile is told, and `samples` the number of samples per channel at `sample_rate_hz`; 0
+    means that libsndfile determines it. `direct` means that the part is the whole file and libsndfile can
     decode it as it is.
     """
 
     stretches: list[tuple[int, int]]
     length: int = 0
     samples: int = 0
+    sample_rate_hz: int = 0
     direct: bool = False
 
 
