@@ -75,12 +75,20 @@ class Classification:
     warnings: tuple[str, ...]
     #: size in bytes and time of change of the file, by which `--resume` recognises it; null if the input is no file
     file: dict[str, int | str] | None
+    #: time at which the recording began, in ISO 8601, if its container states it; with `Z` if that is UTC, else local
+    recorded_at: str | None
     #: settings that the result depends on; `thresholds` are those that were used
     settings: dict[str, Any]
     #: SHA-256 of the model file
     model: str
     #: execution provider of onnxruntime that ran the network
     provider: str
+    #: what decoded the recording, `libsndfile` or `ffmpeg`; null for samples in memory
+    decoder: str | None = None
+    #: file format, for example `wav` or `mp4`; null for samples in memory
+    container: str | None = None
+    #: coding of the samples, with FFmpeg's name, for example `pcm_s16le` or `aac`; null if it is not known
+    codec: str | None = None
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
         """Return the record of schema `ms-edge/1`, ready for JSON, with segments if `timeline` is set."""
@@ -97,9 +105,13 @@ class Classification:
             **({"segments": [segment.record() for segment in self.segments]} if timeline else {}),
             "warnings": list(self.warnings),
             "file": self.file,
+            "recorded_at": self.recorded_at,
             "settings": self.settings,
             "model": self.model,
             "provider": self.provider,
+            "decoder": self.decoder,
+            "container": self.container,
+            "codec": self.codec,
         }
 
 

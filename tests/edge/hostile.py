@@ -164,13 +164,24 @@ CASES: dict[str, Case] = {
     "65,535 channels": holding(plain(channels=65_535), "not-audio"),
     "0 bits": holding(plain(bits=0, frame_bytes=2), "not-audio"),
     "17 bits": holding(plain(bits=17, frame_bytes=3), ()),  # in the upper bits of 24, as the specification requires
-    "64-bit integers": holding(plain(bits=64), "not-audio"),
+    "64-bit integers": holding(plain(bits=64), ()),
     "frame size 0": holding(plain(frame_bytes=0), ("bad-header",)),
     "frame size of another format": holding(plain(frame_bytes=4), ("bad-header",)),
     "byte rate of another format": holding(plain(byte_rate=1), ("bad-header",)),
+    "extensible, more valid bits than bits": holding(
+        lambda: _refitted("PCM_16", valid=24, form="WAVEX"), ("bad-header",)
+    ),
+    "extensible, frame size of another format": holding(
+        lambda: _refitted("PCM_16", frame=4, form="WAVEX"), ("bad-header",)
+    ),
+    "extensible, samples of another size": holding(lambda: _refitted("PCM_16", tag=6, form="WAVEX"), ("bad-header",)),
+    "a-law of 16 bits": holding(lambda: _refitted("ALAW", bits=16), ("bad-header",)),
+    "mu-law, frame size of another format": holding(lambda: _refitted("ULAW", frame=2), ("bad-header",)),
+    "ima adpcm, samples of another block size": holding(lambda: _refitted("IMA_ADPCM", valid=100), "not-audio"),
+    "microsoft adpcm, block of another size": holding(lambda: _refitted("MS_ADPCM", frame=500), "not-audio"),
     "unknown coding": holding(plain(tag=0x1234), "not-audio"),
-    "mp3 inside, garbage": holding(plain(tag=0x55), "not-audio"),
-    "adpcm, garbage": holding(plain(tag=2, bits=4, frame_bytes=256), "not-audio"),
+    "mp3 inside, garbage": holding(plain(tag=0x55), "too-short"),
+    "adpcm, garbage": holding(plain(tag=2, bits=4, frame_bytes=256), "too-short"),
     # samples
     "digital silence": holding(plain(bytes(64_000)), ()),
     "a tenth of a second": holding(plain(PCM[:3200]), "too-short"),
@@ -209,9 +220,9 @@ CASES: dict[str, Case] = {
     "g721 that never ends": holding(lambda: endless("G721_32"), ("stream-header",)),
     "nms that never ends": holding(lambda: endless("NMS_ADPCM_32"), ("stream-header",)),
     # formats that libsndfile would read
-    "voc": holding(lambda: encoded(form="VOC"), "not-audio"),
-    "nist": holding(lambda: encoded(form="NIST"), "not-audio"),
-    "ircam": holding(lambda: encoded(form="IRCAM"), "not-audio"),
+    "voc": holding(lambda: encoded(form="VOC"), ()),
+    "nist": holding(lambda: encoded(form="NIST"), ()),
+    "ircam": holding(lambda: encoded(form="IRCAM"), ()),
     "matlab": holding(lambda: encoded(form="MAT5", subtype="PCM_16"), "not-audio"),
     "sds, damaged": holding(lambda: _damaged(encoded(form="SDS"), 3_000, 200), "not-audio"),
     "htk": holding(lambda: encoded(form="HTK"), "not-audio"),
@@ -263,6 +274,19 @@ def _rifx() -> bytes:
     with soundfile.SoundFile(out, "w", RATE, 1, "PCM_16", endian="BIG", format="WAV") as file:
         file.write(SOUND)
     return out.getvalue()
+
+
+def _refitted(subtype: str, form: str = "WAV", **fields: int) -> bytes:
+    """Return a file whose format chunk has other values in some fields of 16 bits.
+
+    `valid` are the valid bits of an extensible header or the samples per block of ADPCM, and `tag`
+    the coding in an extensible header.
+    """
+    content = bytearray(encoded(form=form, subtype=subtype))
+    for field, value in fields.items():
+        at = content.index(b"fmt ") + 8 + {"frame": 12, "bits": 14, "valid": 18, "tag": 24}[field]
+        struct.pack_into("<H", content, at, value)
+    return bytes(content)
 
 
 def _rf64(declared: int) -> bytes:

@@ -142,9 +142,21 @@ class Csv(Writer):
         """Return the column names. New columns go last, so that the others keep their place."""
         scores = [f"score_{label}" for label in self.labels]
         if self.timeline:
-            return ["path", "start_s", "end_s", "label", "probability", *scores, "error", "message", "warnings"]
+            return [
+                "path",
+                "start_s",
+                "end_s",
+                "label",
+                "probability",
+                *scores,
+                "error",
+                "message",
+                "warnings",
+                "recorded_at",
+            ]
         facts = ["duration_s", "sample_rate_hz", "channels", "warnings", "error", "message", "model", "provider"]
-        return ["path", "label", "probability", *scores, *facts, *self._seconds({})]
+        last = ["recorded_at", "decoder", "container", "codec"]
+        return ["path", "label", "probability", *scores, *facts, *self._seconds({}), *last]
 
     def _rows(self, result: Result) -> list[dict[str, Any]]:
         if isinstance(result, Failure):
@@ -153,6 +165,7 @@ class Csv(Writer):
         rows = []
         for part in whole["segments"] if self.timeline else [whole]:
             row = {**part, "path": result.path, "warnings": " ".join(result.warnings)}
+            row["recorded_at"] = result.recorded_at
             row |= {f"score_{label}": score for label, score in part["scores"].items()}
             if not self.timeline:
                 row |= self._seconds(result.seconds)
