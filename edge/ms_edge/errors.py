@@ -118,7 +118,7 @@ ERROR_CODES: dict[str, str] = {
     "not-wav": "The file is not WAV, and only WAV is accepted (--wav-only).",
     "too-few-clips": "Too few held-out recordings of a label can be read to test the model file.",
     "too-large": "The model file would be larger than ms-edge loads; export it with features as its input.",
-    "too-long": "The file decodes to more audio than its size allows, so its header is wrong.",
+    "too-long": "The file decodes to more audio than its size allows, or took too long to read.",
     "too-short": "The recording is too short to classify or to use.",
     "usage": "The arguments of the command or the call are not valid together.",
     "worker-died": "The process that read the recording ended before it gave an answer.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import stat
 import sys
@@ -15,10 +16,9 @@ from ms_edge.audio.raw import RawFormat
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.jobs.inputs import Inputs, stdin_may_wait
-from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts, raised_for_certain
-from ms_edge.jobs.ordered import Finished, InOrder
+from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts
 from ms_edge.jobs.progress import Progress
-from ms_edge.jobs.workers import Workers, can_fork
+from ms_edge.jobs.workers import BUDGET_S, Finished, Workers, can_fork
 from ms_edge.model.providers import CPU
 from ms_edge.output.destination import Output, TreeOutput
 from ms_edge.output.journal import ResumableOutput
@@ -26,6 +26,7 @@ from ms_edge.output.writers import LIVE_HEADER, live_line
 from ms_edge.results import SCHEMA, Classification, Failure
 
 DONE, FAILED = 0, 1
+SLOWEST_BYTES_S = 100_000  # how fast a whole file can be read from the slowest network
 TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files in one task: at most so many, of so many bytes
 
 
@@ -46,12 +47,12 @@ def classify(
     interrupts = Interrupts()
     try:
         with interrupts, _workers(classifier, raw, jobs, progress) as workers:
-            results = InOrder(
-                workers,
+            results = workers.results(
                 _undone(inputs, classifier, output, raw),
                 stopped=interrupts.stopped,
                 give_up=lambda path: path == STDIN and stdin_may_wait() and interrupts.gave_up(),
                 share=_share if workers.count > 1 else lambda path: 1.0,
+                budget_s=_budget_s,
                 pending=inputs.pending,
             )
             for result in results:
@@ -124,13 +125,25 @@ def _share(path: str) -> float:
     return min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
 
 
+def _budget_s(path: str) -> float:
+    """Return how long reading a file may take before the first audio, in seconds.
+
+    Some formats are read whole before they are decoded. A pipe may wait as long as it likes.
+    """
+    if path == STDIN:
+        return math.inf
+    with contextlib.suppress(OSError, ValueError):
+        return BUDGET_S + os.path.getsize(path) / SLOWEST_BYTES_S
+    return BUDGET_S
+
+
 def stream(
     source: str, classifier: Classifier, progress: Progress, *, raw: RawFormat | None = None, json_lines: bool = False
 ) -> int:
     """Print a line for each window of a live source without delay, and return the exit status."""
     try:
         with (
-            raised_for_certain(),
+            Interrupts(at_once=True),
             open_file(
                 source,
                 raw=raw,
