@@ -180,6 +180,12 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         "--raw", metavar="RATE:CHANNELS:FORMAT", help="read headerless PCM, as in 16000:1:s16le (FFmpeg's format names)"
     )
     command.add_argument("--wav-only", action="store_true", help="refuse formats other than WAV")
+    command.add_argument(
+        "--channels",
+        default="mix",
+        metavar="mix|each|N",
+        help="classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)",
+    )
 
 
 def _add_judging(command: argparse.ArgumentParser) -> None:

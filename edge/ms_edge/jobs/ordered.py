@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ms_edge.jobs.workers import Task, Workers
 from ms_edge.results import Classification, Failure
 
-Result = Classification | Failure | str  # a str is the record line of an earlier run
+Result = tuple[Classification, ...] | Failure | str  # a str is the record lines of an earlier run
 
 LOOK_AHEAD = 4  # tasks per worker that are taken before the result of the first one is yielded
 FINISHED_SHARE = 1 / 8  # of a task, for an input that needs no work

@@ -23,7 +23,7 @@ from ms_edge.results import Classification, Failure
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-Result = Classification | Failure
+Result = tuple[Classification, ...] | Failure
 Task = dict[int, str]  # paths by their numbers
 # Called with a path and a function that takes the seconds of audio read since its last call.
 Answer = Callable[[str, Callable[[float], None]], Result]
