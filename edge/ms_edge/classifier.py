@@ -381,6 +381,7 @@ class Classifier:
             segments=parts,
             warnings=tuple(audio.warnings_of(channel)),
             file=audio.file,
+            recorded_at=audio.recorded_at,
             settings=settings,
             model=self.model.sha256,
             provider=self.model.provider,

@@ -75,6 +75,8 @@ class Classification:
     warnings: tuple[str, ...]
     #: size in bytes and time of change of the file, by which `--resume` recognises it; null if the input is no file
     file: dict[str, int | str] | None
+    #: time at which the recording began, in ISO 8601, if its container states it; with `Z` if that is UTC, else local
+    recorded_at: str | None
     #: settings that the result depends on; `thresholds` are those that were used
     settings: dict[str, Any]
     #: SHA-256 of the model file
@@ -100,6 +102,7 @@ class Classification:
             **({"segments": [segment.record() for segment in self.segments]} if timeline else {}),
             "warnings": list(self.warnings),
             "file": self.file,
+            "recorded_at": self.recorded_at,
             "settings": self.settings,
             "model": self.model,
             "provider": self.provider,

@@ -168,6 +168,17 @@ CASES: dict[str, Case] = {
     "frame size 0": holding(plain(frame_bytes=0), ("bad-header",)),
     "frame size of another format": holding(plain(frame_bytes=4), ("bad-header",)),
     "byte rate of another format": holding(plain(byte_rate=1), ("bad-header",)),
+    "extensible, more valid bits than bits": holding(
+        lambda: _refitted("PCM_16", valid=24, form="WAVEX"), ("bad-header",)
+    ),
+    "extensible, frame size of another format": holding(
+        lambda: _refitted("PCM_16", frame=4, form="WAVEX"), ("bad-header",)
+    ),
+    "extensible, samples of another size": holding(lambda: _refitted("PCM_16", tag=6, form="WAVEX"), ("bad-header",)),
+    "a-law of 16 bits": holding(lambda: _refitted("ALAW", bits=16), ("bad-header",)),
+    "mu-law, frame size of another format": holding(lambda: _refitted("ULAW", frame=2), ("bad-header",)),
+    "ima adpcm, samples of another block size": holding(lambda: _refitted("IMA_ADPCM", valid=100), "not-audio"),
+    "microsoft adpcm, block of another size": holding(lambda: _refitted("MS_ADPCM", frame=500), "not-audio"),
     "unknown coding": holding(plain(tag=0x1234), "not-audio"),
     "mp3 inside, garbage": holding(plain(tag=0x55), "not-audio"),
     "adpcm, garbage": holding(plain(tag=2, bits=4, frame_bytes=256), "not-audio"),
@@ -263,6 +274,19 @@ def _rifx() -> bytes:
     with soundfile.SoundFile(out, "w", RATE, 1, "PCM_16", endian="BIG", format="WAV") as file:
         file.write(SOUND)
     return out.getvalue()
+
+
+def _refitted(subtype: str, form: str = "WAV", **fields: int) -> bytes:
+    """Return a file whose format chunk has other values in some fields of 16 bits.
+
+    `valid` are the valid bits of an extensible header or the samples per block of ADPCM, and `tag`
+    the coding in an extensible header.
+    """
+    content = bytearray(encoded(form=form, subtype=subtype))
+    for field, value in fields.items():
+        at = content.index(b"fmt ") + 8 + {"frame": 12, "bits": 14, "valid": 18, "tag": 24}[field]
+        struct.pack_into("<H", content, at, value)
+    return bytes(content)
 
 
 def _rf64(declared: int) -> bytes:

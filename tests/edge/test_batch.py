@@ -570,6 +570,46 @@ def resume(directory: Path, *options: str) -> tuple[int, list[str]]:
     return status, read
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the encoding of names is not the locale's")
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},  # names are ASCII, as others are in Latin-1
+        {"LC_ALL": "C.UTF-8"},
+    ],
+    ids=["C", "ascii", "utf-8"],
+)
+def test_resume_is_the_same_in_every_locale(samples, tmp_path, locale):
+    for name in ("été.wav", os.fsdecode(b"Latin-1 \xe9.wav")):
+        shutil.copy(samples[0], tmp_path / name)
+    (tmp_path / "list").write_bytes("été.wav\nà.wav\n".encode())
+
+    def run(how: dict[str, str], *arguments: str) -> tuple[bytes, bytes]:
+        done = subprocess.run(
+            [*COMMAND, "classify", *arguments],
+            cwd=tmp_path,
+            env={name: value for name, value in os.environ.items() if name not in ("LANG", "PYTHONUTF8")} | how,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == (1 if "list" in arguments else 0), done.stderr
+        return done.stdout, done.stderr
+
+    known = {"LC_ALL": "C", "PYTHONUTF8": "1"}
+    for arguments in (["--format", "csv", "."], ["--format", "jsonl", "--files-from", "list"], ["."]):
+        assert run(locale, *arguments) == run(known, *arguments)
+    run(known, ".", "-o", "r.jsonl")
+    first = (tmp_path / "r.jsonl").read_bytes()
+    assert rb"./\u00e9t\u00e9.wav" in first
+    for path in tmp_path.glob("*.wav"):  # other audio with the same facts: it must not be read
+        before = path.stat()
+        path.write_bytes(path.read_bytes()[:44].ljust(before.st_size, b"\0"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    run(locale, ".", "-o", "r.jsonl", "--resume")
+    assert (tmp_path / "r.jsonl").read_bytes() == first
+
+
 def test_resuming_after_a_kill_changes_no_byte(many):
     command = [*COMMAND, "classify", str(many / "in"), "-o", str(many / "r.jsonl"), "-j", "2"]
     part = many / "r.jsonl.part"

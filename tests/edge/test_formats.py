@@ -36,6 +36,7 @@ LONG = Classification(
     ),
     warnings=("truncated", "non-finite"),
     file={"bytes": 1, "modified": "2026-01-01T00:00:00.000000Z"},
+    recorded_at="2026-01-01T00:00:00Z",
     settings={},
     model="0" * 64,
     provider="CPUExecutionProvider",
@@ -148,12 +149,14 @@ def test_new_columns_come_last(written, name, dialect):
         row, failed = csv.DictReader(file, dialect=dialect)
     columns = ["speech", "music", "speech+music", "other", "silence", "uncertain"]
     assert list(row)[:3] == ["path", "label", "probability"]
-    assert list(row)[-8:] == ["model", "provider", *(f"seconds_{column}" for column in columns)]
+    assert list(row)[-9:] == ["model", "provider", *(f"seconds_{column}" for column in columns), "recorded_at"]
+    assert (row["recorded_at"], failed["recorded_at"]) == ("2026-01-01T00:00:00Z", "")
     assert [float(row[f"seconds_{column}"]) for column in columns] == [360_000.25, 0, 10.5, 0, 3.25, 0]
     assert {failed[f"seconds_{column}"] for column in columns} == {""}
     with written(name, [LONG, Failure("b", "c", "d")]).open(newline="", encoding="utf-8") as file:
         *rows, failed = csv.DictReader(file, dialect=dialect)
-    assert list(failed)[-3:] == ["error", "message", "warnings"]
+    assert list(failed)[-4:] == ["error", "message", "warnings", "recorded_at"]
+    assert [row["recorded_at"] for row in rows] == ["2026-01-01T00:00:00Z"] * 3
     assert [row["warnings"] for row in rows] == ["truncated non-finite"] * 3
     assert failed["warnings"] == ""
 

@@ -74,6 +74,12 @@ with Workers(answer, 2, heard.append, fork=True) as workers:
 )
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    """Let NumPy's BLAS start no threads, as the program does: a process with some is not forked."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+
+
 def run(*items: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", SCRIPT, *items], stdout=subprocess.PIPE, text=True)
 
@@ -352,6 +358,24 @@ def test_a_closed_pipe_ends_the_run(samples):
         process.stdout.close()
         assert process.wait(60) == 0
         assert process.stderr.read() == b""
+
+
+def test_thread_that_python_does_not_count_prevents_fork():
+    """Beside three busy threads, one forked copy in ten waited forever."""
+    script = "import _thread, time; from ms_edge.jobs.workers import can_fork; print(can_fork()); "
+    script += "_thread.start_new_thread(time.sleep, (60,)); print(can_fork())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert done.stdout == "True\nFalse\n"
+
+
+def test_program_has_one_thread(samples, monkeypatch):
+    """Otherwise it could not fork. The environment may ask for more threads of NumPy's BLAS."""
+    script = "import os; from ms_edge.cli import main; end = os._exit\n"
+    script += "os._exit = lambda status: print(len(os.listdir('/proc/self/task')), flush=True) or end(status)\n"
+    command = [sys.executable, "-c", f"{script}main.command()", "classify", "-j", "1", str(samples[0])]
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert done.stdout.splitlines()[2] == "1"
 
 
 def test_other_systems_import_no_fork():

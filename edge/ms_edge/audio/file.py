@@ -127,6 +127,11 @@ class AudioFile(AudioSource):
         if size is None:
             require_streamable(name, stream.start, header)
         notes += header_warnings(stream.start, header)
+        if header and header.bext:
+            from ms_edge.audio.facts.times import BEXT_BYTES, of_bext  # imported here because few files have it
+
+            chunk = stream.start[header.bext :][:BEXT_BYTES] or stream.read_at(header.bext, BEXT_BYTES)
+            self.recorded_at = of_bext(chunk, header.sample_rate_hz)
         open_ended = header is not None and header.open_ended
         self._declared, self._noted = not open_ended, size is not None and header is None
         if size is not None:

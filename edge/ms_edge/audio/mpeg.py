@@ -110,7 +110,7 @@ class _Walk:
     def __init__(self, read_at: ReadAt, start: int, end: int) -> None:
         self._read_at = read_at
         self._start, self._whole = start, end
-        self._end = _before_tags(read_at, start, end)
+        self._end = before_tags(read_at, start, end)
         self._base, self._block = 0, b""
         self._tries, self._stretches = MAX_TRIES, MAX_STRETCHES  # remaining
         self._warnings: list[str] = []
@@ -161,7 +161,8 @@ class _Walk:
                 break
             if following > rest:
                 self._warn("damaged")
-            if not self._size(following, sizes) or self._stated(following, sizes):
+            # In free format the frames from here on may have another size, so that none was found.
+            if following == begin or not self._size(following, sizes) or self._stated(following, sizes):
                 break
             begin = following
         frames = part.samples // sizes.samples
@@ -358,7 +359,7 @@ def after_tags(read_at: ReadAt, offset: int) -> int:
     return offset
 
 
-def _before_tags(read_at: ReadAt, start: int, end: int) -> int:
+def before_tags(read_at: ReadAt, start: int, end: int) -> int:
     """Return the offset before all tags that end at `end`: ID3v1 and its extension, APE, Lyrics3."""
     for _ in range(4):
         if end - start < 512:

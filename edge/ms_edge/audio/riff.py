@@ -18,7 +18,10 @@ MAX_HEADER = 1 << 20
 MAX_CHUNKS = 1000
 MAX_PADDING = 4096  # zeros after the last chunk, which fill a block of a disk
 ENDLESS = 0x7FFF_F000  # a 32-bit size from here on means that the writer did not know the size
-FORMATS_OF_WHOLE_BYTES = (1, 3)  # PCM and float: their frame size follows from channels and bits
+FORMATS_OF_WHOLE_BYTES = (1, 3, 6, 7)  # PCM, float, A-law, mu-law: channels and bits give the frame size
+LOGARITHMIC = (6, 7)  # A-law and mu-law: always 8 bits
+EXTENSIBLE = 0xFFFE  # the chunk continues with the valid bits, the speakers and the tag of the samples
+ADPCM = {0x02: (7, 2), 0x11: (4, 1)}  # Microsoft, IMA: bytes of a block's header per channel, and samples in it
 BLOCK_CODINGS = (0x02, 0x11, 0x31)  # Microsoft ADPCM, IMA ADPCM and GSM: the header has the block size
 G721, NMS = 0x40, 0x38  # codings with a fixed block size
 NMS_BYTES = {2: 42, 3: 62, 4: 82}  # bits per sample: bytes of a block of 160 samples
@@ -33,7 +36,8 @@ class Header:
     `contradictory`: the header has a chunk twice, fields that exclude one another, or bytes after
     the samples that belong to no chunk. `cut`: the file ends before its samples do. `block`: the
     bytes and the samples of one block, for codings that have blocks. `coding`: the tag in the
-    format chunk.
+    format chunk, and `sample_rate_hz` the rate in it. `bext`: the offset of the body of the chunk that states when the recording began
+    (EBU Tech 3285); 0 if there is none.
     """
 
     data_offset: int
@@ -43,6 +47,8 @@ class Header:
     cut: bool
     block: tuple[int, int] | None
     coding: int
+    sample_rate_hz: int
+    bext: int
 
 
 def is_wav(start: bytes) -> bool:
@@ -65,7 +71,7 @@ def read_header(read_at: ReadAt, size: int | None) -> Header | None:
     long_data_size: int | None = None
     contradictory, formats, offset = False, 0, 12
     block: tuple[int, int] | None = None
-    coding = 0
+    coding = rate = bext = 0
     for _ in range(MAX_CHUNKS):
         head = read_at(offset, 8)
         if len(head) < 8:
@@ -76,13 +82,16 @@ def read_header(read_at: ReadAt, size: int | None) -> Header | None:
             break
         if name == b"fmt ":
             formats += 1
-            fields = read_at(body, min(length, 20))
-            contradictory |= formats > 1 or _impossible(fields[:16], order)
+            fields = read_at(body, min(length, 40))
+            contradictory |= formats > 1 or _impossible(fields, order)
             if formats == 1:  # libsndfile uses the first one
-                block, coding = _block(fields, order), int.from_bytes(fields[:2], "big" if order == ">" else "little")
+                block = _block(fields, order)
+                coding, rate = struct.unpack(order + "H2xI", fields[:8].ljust(8, b"\0"))
         elif name == b"ds64":
             sizes = read_at(body, 16)
             long_data_size = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None
+        elif name == b"bext":
+            bext = body
         offset = body + length + length % 2
         if offset > MAX_HEADER and size is None:
             return None
@@ -90,26 +99,27 @@ def read_header(read_at: ReadAt, size: int | None) -> Header | None:
         return None
     if length == 0xFFFF_FFFF and long_data_size is not None:
         length = long_data_size
-    open_ended, cut, extra = _compare_with_file(read_at, order, body, length, size)
-    return Header(body, length, open_ended, contradictory or extra, cut, block, coding)
+    open_ended, cut, extra, late_bext = _compare_with_file(read_at, order, body, length, size)
+    return Header(body, length, open_ended, contradictory or extra, cut, block, coding, rate, bext or late_bext)
 
 
 def _compare_with_file(
     read_at: ReadAt, order: str, body: int, length: int, size: int | None
-) -> tuple[bool, bool, bool]:
-    """Return whether the samples are `open_ended`, are `cut`, or have other bytes after them.
+) -> tuple[bool, bool, bool, int]:
+    """Compare the samples with the file.
 
     `body` is the offset of the samples and `length` their declared size, in a file of `size` bytes.
+    Returns whether the samples are `open_ended`, are `cut`, or have other bytes after them, and the
+    offset of the body of a `bext` chunk after them, or 0.
     """
     endless = ENDLESS <= length <= 0xFFFF_FFFF or length >= 1 << 62
     if size is None:
-        return endless or length == 0, False, False
-    if length == 0:
-        return not _is_chunks(read_at, order, body, size), False, False
-    if length >= size - body:
+        return endless or length == 0, False, False, 0
+    if length and length >= size - body:
         short = length > size - body
-        return endless and short, short and not endless, False
-    return False, False, not _is_chunks(read_at, order, body + length + length % 2, size)
+        return endless and short, short and not endless, False, 0
+    chunks, bext = _chunks_after(read_at, order, body + length + length % 2, size)
+    return length == 0 and not chunks, False, length > 0 and not chunks, bext
 
 
 def _block(fields: bytes, order: str) -> tuple[int, int] | None:
@@ -133,29 +143,44 @@ def _block(fields: bytes, order: str) -> tuple[int, int] | None:
 def _impossible(fields: bytes, order: str) -> bool:
     """Return whether the fields of a format chunk contradict each other.
 
-    The frame size must follow from the channels and bits, and the byte rate from the frame size.
+    The frame size must follow from the channels and bits, the byte rate from the frame size, and the
+    samples of an ADPCM block from its size. An extensible header has no more valid bits than bits.
     """
     if len(fields) < 16:
         return True
-    tag, channels, rate, byte_rate, frame_bytes, bits = struct.unpack(order + "HHIIHH", fields)
-    if tag not in FORMATS_OF_WHOLE_BYTES:
-        return False
+    tag, channels, rate, byte_rate, frame_bytes, bits = struct.unpack(order + "HHIIHH", fields[:16])
+    if tag in ADPCM and channels and bits == 4 and len(fields) >= 20:
+        header, samples = ADPCM[tag]
+        held = (frame_bytes // channels - header) * 2 + samples
+        return bool(frame_bytes % channels or held != struct.unpack(order + "H", fields[18:20])[0])
+    if tag == EXTENSIBLE:
+        if len(fields) < 40:
+            return True
+        extra, valid_bits, tag = struct.unpack(order + "HH4xH", fields[16:26])
+        if extra < 22 or valid_bits > bits:
+            return True
+    if tag not in FORMATS_OF_WHOLE_BYTES or (tag in LOGARITHMIC and bits != 8):
+        return tag in LOGARITHMIC
     return bool(frame_bytes != channels * ((bits + 7) // 8) or byte_rate != rate * frame_bytes)
 
 
-def _is_chunks(read_at: ReadAt, order: str, offset: int, size: int) -> bool:
+def _chunks_after(read_at: ReadAt, order: str, offset: int, size: int) -> tuple[bool, int]:
     """Return whether the bytes from `offset` to the end are whole chunks or a little padding.
 
-    A second `data` chunk is not allowed.
+    A second `data` chunk is not allowed. Also returns the offset of the body of a `bext` chunk, or 0.
     """
+    bext = 0
     for _ in range(MAX_CHUNKS):
         head = read_at(offset, 8)
         if len(head) < 8:
-            return not any(head)
+            return not any(head), bext
         if head[:4] == b"data" or not all(32 <= byte < 127 for byte in head[:4]):
-            return not any(head) and size - offset <= MAX_PADDING and not any(read_at(offset, MAX_PADDING))
+            padding = not any(head) and size - offset <= MAX_PADDING and not any(read_at(offset, MAX_PADDING))
+            return padding, bext
+        if head[:4] == b"bext":
+            bext = offset + 8
         offset += 8 + struct.unpack(order + "I", head[4:])[0]
         offset += offset % 2
         if offset > size + 1:
-            return False
-    return False
+            return False, bext
+    return False, bext

@@ -34,12 +34,13 @@ class AudioSource:
     `blocks` yields its samples. After the last block, `frames` is the number of frames at the rate
     of the source, and `warnings` may contain `truncated`, `damaged`, `stream-header`, `bad-header`,
     `non-finite` and `out-of-range`. If channels are read separately, `warnings_of` has the last two.
-    `file` has the size and the time of a file, and is None for other sources. Raises AudioError if
-    the rate or the number of channels is not that of audio. Use it in a `with` block, which closes
-    it.
+    `file` has the size and the time of a file, and is None for other sources. `recorded_at` is the
+    time at which the recording began, if its container states it. Raises AudioError if the rate or
+    the number of channels is not that of audio. Use it in a `with` block, which closes it.
     """
 
     file: dict[str, int | str] | None = None
+    recorded_at: str | None = None
 
     def __init__(self, name: str, sample_rate_hz: int, channels: int) -> None:
         sample_rate_hz = whole_number("sample_rate_hz", sample_rate_hz)

@@ -23,12 +23,14 @@ from ms_edge.errors import DeviceError, ModelError, MsEdgeError, reason, resourc
 
 def command() -> None:
     """Run the program `ms-edge`. Start and end the process as fast as possible."""
+    _use_utf8_names()
     # Imports create tens of thousands of objects and almost no cycles. Without the search for cycles
     # they take 7 ms less.
     gc.set_threshold(100_000)
     # NumPy's BLAS starts one thread per core at import. Our products are too small to share, and
-    # files are processed in parallel, with one thread per process.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # files are processed in parallel, with one thread per process, since a process that has more
+    # cannot be forked.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     _interrupt_on_termination()
     # All output is flushed. Python, NumPy and onnxruntime take 20 ms to clean up; the system none.
     os._exit(main())
@@ -89,6 +91,19 @@ def _failed(error: MsEdgeError | ImportError | MemoryError | OSError) -> int:
         return 0  # the reader wants no more (`| head -1`)
     _complain(f"the output cannot be written ({reason(error)}).")
     return FAILED
+
+
+def _use_utf8_names() -> None:
+    """Start this program again in Python's UTF-8 mode (PEP 540) if the locale has another encoding.
+
+    Then a record holds the same path in every locale, and `--resume` finds it. Python does this
+    itself in the locales C and POSIX, but not in those of Latin-1 or EUC, nor with PYTHONUTF8=0.
+    """
+    if os.name == "nt" or sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8":
+        return
+    if sys.executable and not getattr(sys, "frozen", False):
+        with contextlib.suppress(OSError):  # it is forbidden: go on in this encoding
+            os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _interrupt_on_termination() -> None:

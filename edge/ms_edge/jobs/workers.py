@@ -62,9 +62,19 @@ def most_jobs() -> tuple[int, str]:
 def can_fork() -> bool:
     """Return whether a forked copy of this process works.
 
-    It does on Linux, without a second Python thread, which could hold a lock during the fork.
+    It does on Linux if this process has one thread. Another one, of Python or of a C library, could
+    hold a lock during the fork, for which the copy would wait forever.
     """
-    return sys.platform == "linux" and threading.active_count() == 1
+    return sys.platform == "linux" and threading.active_count() == 1 and _native_threads() <= 1
+
+
+def _native_threads() -> int:
+    """Return the number of threads that the system counts in this process; 0 if it is unknown."""
+    try:
+        with open("/proc/self/stat", "rb") as file:  # proc_pid_stat(5); qemu-user says 0
+            return int(file.read().rpartition(b")")[2].split()[17])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 @dataclass

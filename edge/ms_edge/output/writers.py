@@ -152,10 +152,10 @@ class Csv(Writer):
         scores = [f"score_{label}" for label in self.labels]
         channel = ["channel"] if self.by_channel else []
         if self.timeline:
-            facts = ["error", "message", "warnings"]
+            facts = ["error", "message", "warnings", "recorded_at"]
             return ["path", "start_s", "end_s", "label", "probability", *scores, *facts, *channel]
         facts = ["duration_s", "sample_rate_hz", "channels", "warnings", "error", "message", "model", "provider"]
-        return ["path", "label", "probability", *scores, *facts, *self._seconds({}), *channel]
+        return ["path", "label", "probability", *scores, *facts, *self._seconds({}), "recorded_at", *channel]
 
     def _rows(self, result: Result) -> list[dict[str, Any]]:
         if isinstance(result, Failure):
@@ -163,7 +163,8 @@ class Csv(Writer):
         whole = result.record(self.timeline)
         rows = []
         for part in whole["segments"] if self.timeline else [whole]:
-            row = {**part, "path": result.path, "warnings": " ".join(result.warnings), "channel": result.channel}
+            row = {**part, "path": result.path, "warnings": " ".join(result.warnings)}
+            row |= {"recorded_at": result.recorded_at, "channel": result.channel}
             row |= {f"score_{label}": score for label, score in part["scores"].items()}
             if not self.timeline:
                 row |= self._seconds(result.seconds)

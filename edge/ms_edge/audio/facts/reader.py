@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+
+from ms_edge.audio.riff import ReadAt
+
+AHEAD = 4096  # bytes read at a time where fewer are needed
+BLOCK = 1 << 17  # bytes read at a time where all bytes are needed
+MAX_STEPS = 4_000_000  # elements of one file that are inspected; ten hours of AAC have 1.6 million frames
 
 
 @dataclass(frozen=True)
@@ -27,3 +36,69 @@ class Facts:
         if self.samples is None or not self.sample_rate_hz:
             return False
         return self.samples / self.sample_rate_hz - self.slack_s > frames / sample_rate_hz
+
+
+class EndOfFileError(Exception):
+    """A number lies behind the end of the file."""
+
+
+class TooManyStepsError(Exception):
+    """A file has more elements than any recording."""
+
+
+class Reader:
+    """The bytes of a file of `size` bytes. It reads them with `read_at(offset, count)`.
+
+    A parser calls `step` for every element that it inspects, so that the work on a hostile file is
+    limited. An offset may be any number.
+    """
+
+    def __init__(self, read_at: ReadAt, size: int) -> None:
+        self.size = size
+        self._read_at = read_at
+        self._steps = MAX_STEPS
+        self._base, self._held = 0, b""
+
+    def step(self) -> None:
+        """Count one element. Raises TooManyStepsError after MAX_STEPS of them."""
+        self._steps -= 1
+        if self._steps < 0:
+            raise TooManyStepsError
+
+    def at(self, offset: int, count: int) -> bytes:
+        """Return `count` bytes, at most 1 MiB; fewer at the end, and none outside the file."""
+        i = offset - self._base
+        if i < 0 or i + count > len(self._held):
+            if not 0 <= offset < self.size:
+                return b""
+            self._base, self._held = offset, self._read_at(offset, min(max(count, AHEAD), self.size - offset))
+            i = 0
+        return self._held[i : i + count]
+
+    def number(self, offset: int, width: int) -> int:
+        """Return an unsigned big-endian number of `width` bytes. Raises EndOfFileError."""
+        return int.from_bytes(self._whole(offset, width), "big")
+
+    def little(self, offset: int, width: int) -> int:
+        """Return an unsigned little-endian number of `width` bytes. Raises EndOfFileError."""
+        return int.from_bytes(self._whole(offset, width), "little")
+
+    def _whole(self, offset: int, width: int) -> bytes:
+        found = self.at(offset, width)
+        if len(found) < width:
+            raise EndOfFileError
+        return found
+
+
+def span_s(times_s: Sequence[float]) -> float:
+    """Return how many seconds of audio the packets with these times hold, without the last packet.
+
+    A gap (no packet for more than twice the usual time) counts as one packet: recordings of calls
+    have gaps, and a decoder does not fill them.
+    """
+    steps = np.diff(np.asarray(times_s, np.float64))
+    steps = steps[steps > 0]
+    if not len(steps):
+        return 0.0
+    usual = float(np.median(steps))
+    return float(np.where(steps > 2 * usual, usual, steps).sum())
