@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hostile import encoded, refitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -154,6 +155,13 @@ def test_damaged_bytes_never_raise(name, data):
 @pytest.mark.parametrize("name", ["m4a", "mka, aac", "wma", "avi, mp3"])
 def test_missing_track_states_no_length(name):
     assert stated(written(name), 2).samples is None
+
+
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM"])
+@pytest.mark.parametrize("fields", [{"valid": 100}, {"frame": 500}])
+def test_adpcm_block_contradicts_its_samples(subtype, fields):
+    assert not stated(encoded(subtype=subtype)).contradictory
+    assert stated(refitted(subtype, **fields)).contradictory
 
 
 def test_gap_counts_as_one_packet():

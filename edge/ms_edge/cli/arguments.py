@@ -181,6 +181,16 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--wav-only", action="store_true", help="refuse formats other than WAV")
     command.add_argument(
+        "--decoder",
+        choices=["auto", "libsndfile", "ffmpeg"],
+        default="auto",
+        help="what decodes files: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), "
+        "or only one of them",
+    )
+    command.add_argument(
+        "--track", type=int, default=1, metavar="N", help="the audio track of a file with several, from 1 (default: 1)"
+    )
+    command.add_argument(
         "--channels",
         default="mix",
         metavar="mix|each|N",

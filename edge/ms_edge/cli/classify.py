@@ -157,9 +157,9 @@ def _jobs(options: Options, inputs: Inputs, count: int | None, progress: Progres
         say = progress.complain if options.jobs else progress.tell
         say(f"{asked}working on {most} file{'' if most == 1 else 's'} at once: {why}.")
         jobs = most
-    # One file at a time needs no worker, unless this process may wait for standard input when an
-    # interrupt comes.
-    return 0 if jobs == 1 and not inputs.may_wait() else jobs
+    # One file needs no worker, unless this process may wait for standard input when an interrupt
+    # comes. Several do even with one core: only a worker that crashes or hangs costs a single file.
+    return 0 if 1 in (options.jobs, count) and not inputs.may_wait() else jobs
 
 
 def _keep_freed_memory() -> None:

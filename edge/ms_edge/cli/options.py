@@ -25,6 +25,8 @@ class ClassifierOptions:
     binary: bool
     raw: str | None
     wav_only: bool
+    decoder: str
+    track: int
     channels: str
 
     def raw_format(self) -> RawFormat | None:
@@ -60,6 +62,8 @@ class ClassifierOptions:
             binary=self.binary,
             thresholds=self._thresholds(),
             wav_only=self.wav_only,
+            decoder=self.decoder,
+            track=self.track,
         )
 
     def _thresholds(self) -> dict[str, float]:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ms_edge.audio.file import AudioFile
+from ms_edge.audio.file import open_file
 from ms_edge.audio.opening import STDIN
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioSource, Channels
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.jobs.inputs import Inputs, stdin_may_wait
-from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts, raised_for_certain
-from ms_edge.jobs.ordered import Finished, InOrder
+from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts
 from ms_edge.jobs.progress import Progress
-from ms_edge.jobs.workers import Workers, can_fork
+from ms_edge.jobs.workers import BUDGET_S, Finished, Workers, can_fork
 from ms_edge.model.providers import CPU
 from ms_edge.output.destination import Output, TreeOutput
 from ms_edge.output.journal import ResumableOutput
@@ -28,6 +28,7 @@ from ms_edge.output.writers import live_header, live_line
 from ms_edge.results import SCHEMA, Classification, Failure, Segment
 
 DONE, FAILED = 0, 1
+SLOWEST_BYTES_S = 100_000  # how fast a whole file can be read from the slowest network
 TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files in one task: at most so many, of so many bytes
 
 
@@ -51,12 +52,12 @@ def classify(
     interrupts = Interrupts()
     try:
         with interrupts, _workers(classifier, raw, channels, jobs, progress) as workers:
-            results = InOrder(
-                workers,
+            results = workers.results(
                 _undone(inputs, classifier, output, classifier.settings(raw, channels)),
                 stopped=interrupts.stopped,
                 give_up=lambda path: path == STDIN and stdin_may_wait() and interrupts.gave_up(),
                 share=_share if workers.count > 1 else lambda path: 1.0,
+                budget_s=_budget_s,
                 pending=inputs.pending,
             )
             for result in results:
@@ -132,6 +133,18 @@ def _share(path: str) -> float:
     return min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
 
 
+def _budget_s(path: str) -> float:
+    """Return how long reading a file may take before the first audio, in seconds.
+
+    Some formats are read whole before they are decoded. A pipe may wait as long as it likes.
+    """
+    if path == STDIN:
+        return math.inf
+    with contextlib.suppress(OSError, ValueError):
+        return BUDGET_S + os.path.getsize(path) / SLOWEST_BYTES_S
+    return BUDGET_S
+
+
 def stream(
     source: str,
     classifier: Classifier,
@@ -147,8 +160,15 @@ def stream(
     """
     try:
         with (
-            raised_for_certain(),
-            AudioFile(source, raw=raw, wav_only=classifier.wav_only, block_s=classifier.spec.hop_s / 10) as audio,
+            Interrupts(at_once=True),
+            open_file(
+                source,
+                raw=raw,
+                wav_only=classifier.wav_only,
+                block_s=classifier.spec.hop_s / 10,
+                decoder=classifier.decoder,
+                track=classifier.track,
+            ) as audio,
         ):
             numbers, any_window = audio.selected(channels), False
             for window in classifier.live(audio, channels):

@@ -155,7 +155,8 @@ class Csv(Writer):
             facts = ["error", "message", "warnings", "recorded_at"]
             return ["path", "start_s", "end_s", "label", "probability", *scores, *facts, *channel]
         facts = ["duration_s", "sample_rate_hz", "channels", "warnings", "error", "message", "model", "provider"]
-        return ["path", "label", "probability", *scores, *facts, *self._seconds({}), "recorded_at", *channel]
+        last = ["recorded_at", "decoder", "container", "codec", *channel]
+        return ["path", "label", "probability", *scores, *facts, *self._seconds({}), *last]
 
     def _rows(self, result: Result) -> list[dict[str, Any]]:
         if isinstance(result, Failure):

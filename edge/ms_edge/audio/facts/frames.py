@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ms_edge.audio.facts.reader import BLOCK, Facts, Reader, TooManyStepsError
-from ms_edge.audio.mpeg import after_tags, before_tags
+from ms_edge.audio.mpeg import after_tags, before_tags, mpeg_parts
+from ms_edge.audio.parts import MOST_CUT_OFF
 
 ADTS_RATES_HZ = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 AC3_RATES_HZ = (48_000, 44_100, 32_000)
@@ -101,7 +102,16 @@ def facts(data: Reader) -> Facts | None:
         first = coding.parse(data.at(start, HEAD))
         if first and (start + first[0] >= end or coding.parse(data.at(start + first[0], HEAD))):
             return _walk(data, coding, start, end)
-    return None
+    return _mpeg(data)
+
+
+def _mpeg(data: Reader) -> Facts | None:
+    parts, warnings = mpeg_parts(data.at, 0, data.size)
+    if not parts:
+        return None
+    rate = parts[0].sample_rate_hz
+    samples = sum(part.samples for part in parts if part.sample_rate_hz == rate)
+    return Facts(samples, rate, "truncated" in warnings, slack_s=MOST_CUT_OFF / rate)
 
 
 def _walk(data: Reader, coding: _Coding, at: int, end: int) -> Facts:
