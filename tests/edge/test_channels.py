@@ -55,7 +55,9 @@ def records(capsys) -> list[dict]:
 
 def alone(found: Classification) -> Classification:
     """Return a result without what says that it is about a channel, and of which file."""
-    return replace(found, path="", channels=0, channel=None, file=None, settings={**found.settings, "channels": "mix"})
+    settings = {**found.settings, "channels": "mix"}
+    facts = {"file": None, "decoder": None, "container": None, "codec": None}
+    return replace(found, path="", channels=0, channel=None, settings=settings, **facts)
 
 
 # The results are those of mono files, bit for bit
