@@ -74,21 +74,29 @@ def _dts(head: bytes) -> tuple[int, int, int] | None:
     return (size, 32 * blocks, rate) if size >= 96 and rate else None
 
 
-def _amr(sizes: tuple[int, ...], samples: int, rate: int) -> Parse:
+def _amr(sizes: tuple[int, ...], speech: int, samples: int, rate: int) -> Parse:
+    """Return a function that parses frames. Those from type `speech` on hold a pause.
+
+    Their samples do not count, because a decoder may leave out pauses.
+    """
+
     def parse(head: bytes) -> tuple[int, int, int] | None:
-        return (sizes[head[0] >> 3 & 15], samples, rate) if head and not head[0] & 0x83 else None
+        if not head or head[0] & 0x83:
+            return None
+        kind = head[0] >> 3 & 15
+        return sizes[kind], samples if kind < speech else 0, rate
 
     return parse
 
 
 CODINGS = {
-    "adts": _Coding(_adts, b"\xff", 1),
+    "adts": _Coding(_adts, b"\xff", 2),  # FAAC ends with an empty frame
     "ac3": _Coding(_ac3, b"\x0b", 1),
     "dts": _Coding(_dts, b"\x7f", 1),
 }
 AMR = {  # by the first bytes of the file
-    b"#!AMR\n": _Coding(_amr(AMR_BYTES, 160, 8_000), b"", 0),
-    b"#!AMR-WB\n": _Coding(_amr(AMR_WB_BYTES, 320, 16_000), b"", 0),
+    b"#!AMR\n": _Coding(_amr(AMR_BYTES, 8, 160, 8_000), b"", 0),
+    b"#!AMR-WB\n": _Coding(_amr(AMR_WB_BYTES, 9, 320, 16_000), b"", 0),
 }
 
 
