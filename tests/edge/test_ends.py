@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hostile import encoded, refitted
+from hostile import RATE, encoded, refitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -144,9 +144,9 @@ def test_container_states_when_it_was_recorded(name):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(sorted(FILES)), st.data())
+@given(st.sampled_from([*FILES, "FLAC", "OGG", "MP3", "WAV"]), st.data())
 def test_damaged_bytes_never_raise(name, data):
-    content = bytearray(written(name))
+    content = bytearray(written(name) if name in FILES else encoded(form=name))
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, min(len(content) - 1, 3000)))
         content[at : at + 4] = data.draw(st.binary(min_size=4, max_size=4))
@@ -198,6 +198,13 @@ def test_wave64_of_a_pipe_is_not_cut():
     assert stated(bytes(content[:-1])).cut
     content[16:24] = b"\xff" * 8
     assert not stated(bytes(content[:-1])).cut
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(min_size=1, max_size=20))
+def test_bytes_like_a_flac_frame_never_raise(head):
+    content = encoded(form="FLAC")
+    assert stated(content + b"\xff\xf8" + head).sample_rate_hz == RATE
 
 
 def test_gap_counts_as_one_packet():

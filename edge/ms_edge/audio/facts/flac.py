@@ -65,17 +65,18 @@ def _frame(head: bytes, fixed: int) -> _Frame | None:
     for byte in head[5:at]:
         number = number << 6 | byte & 0x3F
     block, rate, channels = head[2] >> 4, head[2] & 15, head[3] >> 4
-    samples = 192 if block == 1 else 576 << block - 2 if block < 6 else 256 << block - 8 if block > 7 else 0
+    if block == 0 or rate == 15 or channels > 10:
+        return None
+    samples = 192 if block == 1 else 576 << block - 2 if block < 6 else 256 << max(0, block - 8)
     if block in (6, 7):
-        samples = int.from_bytes(head[at : at + block - 5], "big") + 1
-        at += block - 5
-    rate_hz = (
-        RATES_HZ[rate]
-        if rate < 12
-        else int.from_bytes(head[at : at + 1 + (rate > 12)], "big") * (1000, 1, 10, 0)[rate - 12]
-    )
-    at += 0 if rate < 12 else 1 + (rate > 12)
-    if block == 0 or channels > 10 or len(head) <= at or _crc8(head[:at]) != head[at]:
+        width = block - 5
+        samples, at = int.from_bytes(head[at : at + width], "big") + 1, at + width
+    if rate < 12:
+        rate_hz = RATES_HZ[rate]
+    else:
+        width = 1 if rate == 12 else 2
+        rate_hz, at = int.from_bytes(head[at : at + width], "big") * (1000, 1, 10)[rate - 12], at + width
+    if len(head) <= at or _crc8(head[:at]) != head[at]:
         return None
     start = number if head[1] & 1 else number * fixed
     return _Frame(rate_hz, channels + 1 if channels < 8 else 2, start, samples)
