@@ -25,9 +25,9 @@ from ms_edge.results import Classification, Failure
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-Result = Classification | Failure | str  # a str is the record line of an earlier run
+Result = tuple[Classification, ...] | Failure | str  # a str is the record lines of an earlier run
 # Called with a path and a function that takes the seconds of audio read since its last call.
-Answer = Callable[[str, Callable[[float], None]], Classification | Failure]
+Answer = Callable[[str, Callable[[float], None]], tuple[Classification, ...] | Failure]
 
 JOBS_PER_CORE = 4  # more workers only cost time to start, even if files come from a slow network
 OWN_DESCRIPTORS, JOB_DESCRIPTORS = 16, 4  # open files of this process, and for each worker
