@@ -325,7 +325,7 @@ def open_file(
             return file
     from ms_edge.audio.media import MediaFile  # imported here because most files do not need it
 
-    return MediaFile(source, track=track, refused=refused, block_s=block_s)
+    return MediaFile(source, track=track, refused=refused)
 
 
 def open_audio(

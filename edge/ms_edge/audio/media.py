@@ -26,6 +26,7 @@ import numpy as np
 
 from ms_edge.arrays import Float32
 from ms_edge.audio.containers import CONTAINERS, MEDIA, START_BYTES, Container, named, recognised
+from ms_edge.audio.facts.dispatch import facts_of
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
 from ms_edge.errors import AudioError, reason
@@ -65,7 +66,6 @@ class MediaFile(AudioSource):
         *,
         track: int = 1,
         refused: AudioError | None = None,
-        block_s: float | None = None,
     ) -> None:
         if isinstance(source, str | os.PathLike):
             name = os.fsdecode(source)
@@ -82,14 +82,13 @@ class MediaFile(AudioSource):
                 self.file = file_facts(os.fstat(self._descriptor))
             self._format = self._recognise(name, refused)
             self._child = _Child(name, self._descriptor, size, self._format, track)
+            self._facts = facts_of(lambda offset, count: os.pread(self._descriptor, count, offset), size, track)
             rate_hz, channels = self._child.header()
             super().__init__(name, rate_hz, channels)
-            self.container = self._format.short
+            self.container, self.recorded_at = self._format.short, self._facts.recorded_at
         except BaseException:
             self.close()
             raise
-        most = BLOCK_SAMPLES // channels
-        self._block_frames = most if block_s is None else min(most, max(1, round(block_s * rate_hz)))
 
     def _recognise(self, name: str, refused: AudioError | None) -> Container:
         """Return the format of the open file, by its first bytes or else its name."""
@@ -104,17 +103,10 @@ class MediaFile(AudioSource):
     def _decoded(self) -> Iterator[Float32]:
         assert self._child
         frame_bytes = 4 * self.channels
-        buffer = bytearray(self._block_frames * frame_bytes)
-        view, samples = memoryview(buffer), np.frombuffer(buffer, "<f4").reshape(-1, self.channels)
-        filled, ended = 0, False
-        while not ended:
-            while filled < len(buffer):
-                count = self._child.read_into(view[filled:])
-                filled += count
-                if not count:
-                    ended = True
-                    break
-            frames = filled // frame_bytes
+        buffer = bytearray(max(1, BLOCK_SAMPLES // self.channels) * frame_bytes)
+        frames = len(buffer) // frame_bytes
+        while frames == len(buffer) // frame_bytes:
+            frames = self._child.fill(memoryview(buffer)) // frame_bytes
             if self.frames + frames > self._format.frames_per_byte * self._size:
                 raise AudioError(
                     "too-long",
@@ -122,10 +114,13 @@ class MediaFile(AudioSource):
                 )
             self._child.allow(frames / self.sample_rate_hz)
             if frames:
-                yield samples[:frames]
-            filled -= frames * frame_bytes  # less than a frame, only at the end
+                samples = np.frombuffer(buffer, "<f4", frames * self.channels)
+                planar = self._child.planar
+                yield samples.reshape(self.channels, frames).T if planar else samples.reshape(frames, self.channels)
         for code in self._child.warnings():
             self._warn(code)
+        if self._facts.cut or self._facts.more_than(self.frames, self.sample_rate_hz):
+            self._warn("truncated")
         self.codec = self._child.codec()
 
     def close(self) -> None:
@@ -154,7 +149,7 @@ def command(file: str, form: Container, track: int) -> list[str] | None:
     demuxers = ",".join(form.demuxers)
     if folder := pyav():
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
-        return [sys.executable, "-I", "-S", script, folder, file, str(track), demuxers]
+        return [sys.executable, "-I", "-S", script, folder, file, str(track), demuxers, str(BLOCK_SAMPLES)]
     if program := ffmpeg():
         return [
             *(program, "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", "-threads", "1"),
@@ -185,6 +180,7 @@ class _Child:
         arguments = command(f"file:{path}", form, track)
         if arguments is None:
             raise AudioError("not-audio", f"{name}: is {form.name}, which needs FFmpeg; {INSTALL}.")
+        self.planar = arguments[0] == sys.executable
         os.lseek(descriptor, 0, os.SEEK_SET)
         try:
             self._process = subprocess.Popen(
@@ -242,14 +238,14 @@ class _Child:
         self._begun = self._begun[at + 8 :]
         return rate_hz, channels
 
-    def read_into(self, buffer: memoryview) -> int:
-        """Read samples into the beginning of the buffer. Return how many bytes; 0 at the end."""
-        if not self._begun:
-            return self._wait(buffer)
-        count = min(len(buffer), len(self._begun))
-        buffer[:count] = self._begun[:count]
-        self._begun = self._begun[count:]
-        return count
+    def fill(self, buffer: memoryview) -> int:
+        """Read samples into the buffer. Return how many bytes; fewer than it holds only at the end."""
+        filled = min(len(buffer), len(self._begun))
+        buffer[:filled] = self._begun[:filled]
+        self._begun = self._begun[filled:]
+        while filled < len(buffer) and (count := self._wait(buffer[filled:])):
+            filled += count
+        return filled
 
     def _wait(self, buffer: memoryview) -> int:
         began = self._waits_since = time.monotonic()
