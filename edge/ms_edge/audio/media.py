@@ -29,7 +29,7 @@ from ms_edge.audio.containers import CONTAINERS, MEDIA, START_BYTES, Container, 
 from ms_edge.audio.facts.dispatch import facts_of
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
-from ms_edge.errors import AudioError, reason
+from ms_edge.errors import AudioError, DeviceError, reason
 
 PIPE_BYTES = 1 << 20
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
@@ -67,13 +67,13 @@ class MediaFile(AudioSource):
         track: int = 1,
         refused: AudioError | None = None,
     ) -> None:
+        self._child: _Child | None = None
         if isinstance(source, str | os.PathLike):
             name = os.fsdecode(source)
             self._descriptor, size = open_descriptor(name)
         else:
             name = str(getattr(source, "name", "audio"))
             self._descriptor, size = _spooled(name, source)
-        self._child: _Child | None = None
         try:
             if size is None:  # a stream: libsndfile has said what it must be
                 raise refused or AudioError("not-audio", f"{name}: FFmpeg reads files, and this is a stream.")
@@ -131,6 +131,12 @@ class MediaFile(AudioSource):
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def require_ffmpeg() -> None:
+    """Raise DeviceError if there is no FFmpeg."""
+    if not (pyav() or ffmpeg()):
+        raise DeviceError("no-ffmpeg", f"FFmpeg was asked for (decoder ffmpeg) and is not installed; {INSTALL}.")
 
 
 def pyav() -> str | None:
@@ -282,12 +288,9 @@ class _Child:
         """Return the warnings about what was decoded, after its end."""
         status = self._finish()
         complaints = self._complaints()
-        found = []
         if status or any(CUT.search(line) for line in complaints):
-            found.append("truncated")
-        if any(not CUT.search(line) for line in complaints):
-            found.append("damaged")
-        return found
+            return ["truncated"]
+        return ["damaged"] if complaints else []
 
     def _complaints(self) -> list[str]:
         """Return the messages of the decoder about what is wrong with the file."""
