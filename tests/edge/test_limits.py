@@ -20,7 +20,6 @@ from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError, resource_error
 from ms_edge.jobs import classify as run
 from ms_edge.jobs import workers
-from ms_edge.jobs.ordered import InOrder
 from ms_edge.jobs.workers import Workers
 from ms_edge.output import journal as resume
 
@@ -91,7 +90,7 @@ def test_few_threads_are_enough(monkeypatch, granted):
 
     monkeypatch.setattr(threading.Thread, "start", start_some)
     with Workers(lambda item, on_audio: item * item, 4, lambda seconds: None, fork=False) as workers:
-        assert list(InOrder(workers, range(100))) == [item * item for item in range(100)]
+        assert list(workers.results(range(100))) == [item * item for item in range(100)]
     assert len(started) == min(granted, 4)
     for thread in started:
         thread.join(10)

@@ -27,6 +27,7 @@ import numpy as np
 from ms_edge.arrays import Float32
 from ms_edge.audio.containers import CONTAINERS, MEDIA, START_BYTES, Container, named, recognised
 from ms_edge.audio.facts.dispatch import facts_of
+from ms_edge.audio.mpeg import after_tags
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
 from ms_edge.errors import AudioError, DeviceError, reason
@@ -40,7 +41,7 @@ WATCH_S, END_S = 1.0, 5.0  # seconds between two looks at the clock; until a dec
 MEMORY_BYTES = 1 << 30  # address space of a decoder
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
 MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decoder
-INSTALL = "install PyAV (pip install 'ms-edge[media]') or the program ffmpeg"
+INSTALL = "install PyAV (in a clone of ms-edge: pip install '.[media]') or the program ffmpeg"
 CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)")
 NO_TRACK = "matches no streams"
 ERRORS = ("error", "fatal", "panic")
@@ -77,28 +78,33 @@ class MediaFile(AudioSource):
         try:
             if size is None:  # a stream: libsndfile has said what it must be
                 raise refused or AudioError("not-audio", f"{name}: FFmpeg reads files, and this is a stream.")
-            self._size = size
+            self._size, self._track = size, track
             if isinstance(source, str | os.PathLike):
                 self.file = file_facts(os.fstat(self._descriptor))
             self._format = self._recognise(name, refused)
             self._child = _Child(name, self._descriptor, size, self._format, track)
-            self._facts = facts_of(lambda offset, count: os.pread(self._descriptor, count, offset), size, track)
             rate_hz, channels = self._child.header()
             super().__init__(name, rate_hz, channels)
-            self.container, self.recorded_at = self._format.short, self._facts.recorded_at
+            self.container = self._format.short
         except BaseException:
             self.close()
             raise
 
     def _recognise(self, name: str, refused: AudioError | None) -> Container:
         """Return the format of the open file, by its first bytes or else its name."""
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        start = os.read(self._descriptor, START_BYTES)
+        at = 0
+        if (start := self._read_at(0, START_BYTES))[:3] == b"ID3":  # also before AAC, and not only MP3
+            at = after_tags(self._read_at, 0)
+            start = self._read_at(at, START_BYTES)
         # A name decides only where it is not libsndfile's to decide.
         form = recognised(start) or named(name, MEDIA if refused else CONTAINERS)
         if form is None:
-            raise refused or AudioError("not-audio", f"{name}: not audio of a format that FFmpeg reads here.")
+            raise refused or AudioError("not-audio", f"{name}: not audio of a format that is read.")
         return form
+
+    def _read_at(self, offset: int, count: int) -> bytes:
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        return os.read(self._descriptor, count)
 
     def _decoded(self) -> Iterator[Float32]:
         assert self._child
@@ -119,8 +125,12 @@ class MediaFile(AudioSource):
                 yield samples.reshape(self.channels, frames).T if planar else samples.reshape(frames, self.channels)
         for code in self._child.warnings():
             self._warn(code)
-        if self._facts.cut or self._facts.more_than(self.frames, self.sample_rate_hz):
+        facts = facts_of(self._read_at, self._size, self._track)
+        if facts.cut or facts.more_than(self.frames, self.sample_rate_hz):
             self._warn("truncated")
+        if facts.contradictory:
+            self._warn("bad-header")
+        self.recorded_at = facts.recorded_at
         self.codec = self._child.codec()
 
     def close(self) -> None:
@@ -152,14 +162,13 @@ def ffmpeg() -> str | None:
 
 def command(file: str, form: Container, track: int) -> list[str] | None:
     """Return the command that decodes a file; None if there is no FFmpeg."""
-    demuxers = ",".join(form.demuxers)
     if folder := pyav():
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
-        return [sys.executable, "-I", "-S", script, folder, file, str(track), demuxers, str(BLOCK_SAMPLES)]
+        return [sys.executable, "-I", "-S", script, folder, file, str(track), form.demuxer, str(BLOCK_SAMPLES)]
     if program := ffmpeg():
         return [
             *(program, "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", "-threads", "1"),
-            *("-protocol_whitelist", "file,pipe", "-format_whitelist", demuxers, "-i", file),
+            *("-protocol_whitelist", "file,pipe", "-format_whitelist", form.demuxer, "-f", form.demuxer, "-i", file),
             *(
                 "-map",
                 f"0:a:{track - 1}",
@@ -294,7 +303,7 @@ class _Child:
 
     def _complaints(self) -> list[str]:
         """Return the messages of the decoder about what is wrong with the file."""
-        ours = {*self._form.demuxers, self.codec()}  # a video track may be as damaged as it likes
+        ours = {self._form.demuxer, self.codec()}  # a video track may be as damaged as it likes
         found = []
         for line in self.messages().splitlines():
             where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]

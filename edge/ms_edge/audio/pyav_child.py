@@ -1,6 +1,6 @@
 """Decode one file with PyAV in a process of its own:
 
-    python -I -S pyav_child.py PACKAGES FILE TRACK DEMUXERS SAMPLES
+    python -I -S pyav_child.py PACKAGES FILE TRACK DEMUXER SAMPLES
 
 `media` starts this script where PyAV is installed. Like the program `ffmpeg` it writes a WAV header
 and 32-bit floats to standard output, and to standard error the codec and what FFmpeg complains
@@ -16,7 +16,7 @@ import struct
 import sys
 from typing import Any
 
-def main(packages: str, file: str, track: int, demuxers: str, block_samples: int) -> None:
+def main(packages: str, file: str, track: int, demuxer: str, block_samples: int) -> None:
     """Write the audio of a track, counted from 1."""
     sys.path.insert(0, packages)
     import av
@@ -25,7 +25,8 @@ def main(packages: str, file: str, track: int, demuxers: str, block_samples: int
     restore_default_callback()  # FFmpeg then prints to standard error itself
     set_libav_level(ERROR)
     try:
-        container = av.open(file, options={"protocol_whitelist": "file", "format_whitelist": demuxers})
+        options = {"protocol_whitelist": "file", "format_whitelist": demuxer}
+        container = av.open(file, format=demuxer, options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         sys.exit(f"{error}")
     tracks = container.streams.audio
