@@ -106,6 +106,8 @@ MEDIA = (
 
 CONTAINERS = SOUND + MEDIA
 EXTENSIONS = tuple(extension for container in CONTAINERS for extension in container.extensions)
+# Extensions of recordings that are not read: encrypted, or without a header and of a coding of their own.
+NOT_READ = (".aa", ".aax", ".g729", ".m4p", ".mpp", ".ofr", ".vox")
 READ = ", ".join(container.name for container in SOUND[:-1]) + f" and {SOUND[-1].name}"
 START_BYTES = 400  # of a file, which every `start` needs at most
 

@@ -16,6 +16,7 @@ import struct
 import sys
 from typing import Any
 
+
 def main(packages: str, file: str, track: int, demuxer: str, block_samples: int) -> None:
     """Write the audio of a track, counted from 1."""
     sys.path.insert(0, packages)
@@ -36,7 +37,8 @@ def main(packages: str, file: str, track: int, demuxer: str, block_samples: int)
     for other in container.streams:
         if other is not stream and hasattr(other, "discard"):  # since PyAV 16
             other.discard = type(other.discard).all
-    name = stream.codec_context.name if stream.codec_context else "unknown"
+    codec = stream.codec_context.codec
+    name = getattr(codec, "canonical_name", codec.name)  # since PyAV 14; not that of a library, such as libopus
     print(f"  Stream #0:{stream.index} -> #0:0 ({name} (native) -> pcm_f32le (native))", file=sys.stderr, flush=True)
     _Output(av, block_samples).copy(container, stream)
 
