@@ -49,6 +49,7 @@ from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
 from ms_train.plots import _figure, _save, waveform
+from ms_train.tables import markdown_table
 
 LABELS = ("speech", "music")
 WITHIN_S = 2.0  # boundaries further apart do not match
@@ -261,10 +262,8 @@ def matched(true: NDArray[np.float64], found: NDArray[np.float64]) -> tuple[NDAr
 
 def markdown(numbers: Mapping[str, Any]) -> str:
     """Return a table with a row for each system."""
-    lines = [
-        "| system | error rate in % | speech: false alarm / miss | music: false alarm / miss | boundary | missed | false / min |",
-        "|---" * 7 + "|",
-    ]
+    labels = [f"{label}: false alarm / miss" for label in ("speech", "music")]
+    head, rows = ["system", "error rate in %", *labels, "boundary", "missed", "false / min"], []
     for name, found in numbers["systems"].items():
         if "absent" in found:
             continue
@@ -273,7 +272,8 @@ def markdown(numbers: Mapping[str, Any]) -> str:
         cells += [f"{100 * each['false_alarm']:.1f} / {100 * each['miss']:.1f}" for each in found["labels"].values()]
         cells += ["-" if edges["median_s"] is None else f"{edges['median_s']:.2f} s"]
         cells += ["-" if edges["missed"] is None else f"{100 * edges['missed']:.1f} %"]
-        lines.append(f"| {name} | {' | '.join(cells)} | {edges['false_per_minute']:.1f} |")
+        rows.append([name, *cells, f"{edges['false_per_minute']:.1f}"])
+    lines = [markdown_table(head, rows)]
     lines.append(
         f"\n{numbers['files']} files, {numbers['minutes']:.0f} minutes, {numbers['boundaries']} boundaries of the truth."
     )
