@@ -30,6 +30,14 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
         from ms_edge.audio.facts import asf
 
         return asf.facts(data, track)
+    if start[:4] == b"fLaC":
+        from ms_edge.audio.facts import flac
+
+        return flac.facts(data)
+    if start[:4] == b"OggS":
+        from ms_edge.audio.facts import ogg
+
+        return ogg.facts(data, track)
     from ms_edge.audio.facts import blocks, chunks, frames, transport
 
     return chunks.facts(data, track) or blocks.facts(data) or transport.facts(data) or frames.facts(data) or Facts()

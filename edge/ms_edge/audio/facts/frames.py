@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ms_edge.audio.facts.reader import BLOCK, Facts, Reader, TooManyStepsError
-from ms_edge.audio.mpeg import after_tags, before_tags
+from ms_edge.audio.mpeg import after_tags, before_tags, mpeg_parts
+from ms_edge.audio.parts import MOST_CUT_OFF
 
 ADTS_RATES_HZ = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 AC3_RATES_HZ = (48_000, 44_100, 32_000)
@@ -73,21 +74,29 @@ def _dts(head: bytes) -> tuple[int, int, int] | None:
     return (size, 32 * blocks, rate) if size >= 96 and rate else None
 
 
-def _amr(sizes: tuple[int, ...], samples: int, rate: int) -> Parse:
+def _amr(sizes: tuple[int, ...], speech: int, samples: int, rate: int) -> Parse:
+    """Return a function that parses frames. Those from type `speech` on hold a pause.
+
+    Their samples do not count, because a decoder may leave out pauses.
+    """
+
     def parse(head: bytes) -> tuple[int, int, int] | None:
-        return (sizes[head[0] >> 3 & 15], samples, rate) if head and not head[0] & 0x83 else None
+        if not head or head[0] & 0x83:
+            return None
+        kind = head[0] >> 3 & 15
+        return sizes[kind], samples if kind < speech else 0, rate
 
     return parse
 
 
 CODINGS = {
-    "adts": _Coding(_adts, b"\xff", 1),
+    "adts": _Coding(_adts, b"\xff", 2),  # FAAC ends with an empty frame
     "ac3": _Coding(_ac3, b"\x0b", 1),
     "dts": _Coding(_dts, b"\x7f", 1),
 }
 AMR = {  # by the first bytes of the file
-    b"#!AMR\n": _Coding(_amr(AMR_BYTES, 160, 8_000), b"", 0),
-    b"#!AMR-WB\n": _Coding(_amr(AMR_WB_BYTES, 320, 16_000), b"", 0),
+    b"#!AMR\n": _Coding(_amr(AMR_BYTES, 8, 160, 8_000), b"", 0),
+    b"#!AMR-WB\n": _Coding(_amr(AMR_WB_BYTES, 9, 320, 16_000), b"", 0),
 }
 
 
@@ -101,7 +110,16 @@ def facts(data: Reader) -> Facts | None:
         first = coding.parse(data.at(start, HEAD))
         if first and (start + first[0] >= end or coding.parse(data.at(start + first[0], HEAD))):
             return _walk(data, coding, start, end)
-    return None
+    return _mpeg(data)
+
+
+def _mpeg(data: Reader) -> Facts | None:
+    parts, warnings = mpeg_parts(data.at, 0, data.size)
+    if not parts:
+        return None
+    rate = parts[0].sample_rate_hz
+    samples = sum(part.samples for part in parts if part.sample_rate_hz == rate)
+    return Facts(samples, rate, "truncated" in warnings, slack_s=MOST_CUT_OFF / rate)
 
 
 def _walk(data: Reader, coding: _Coding, at: int, end: int) -> Facts:
