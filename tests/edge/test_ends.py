@@ -53,6 +53,10 @@ FILES: dict[str, tuple[str, str, int, dict[str, str]]] = {  # container, coding,
     "ts, aac": ("mpegts", "aac", 44_100, {}),
     "ts, mp2": ("mpegts", "mp2", 44_100, {}),
     "mpg, mp2": ("mpeg", "mp2", 44_100, {}),
+    "voc": ("voc", "pcm_s16le", 44_100, {}),
+    "rm": ("rm", "ac3", 44_100, {}),
+    "latm": ("latm", "aac", 44_100, {}),
+    "mxf": ("mxf_opatom", "pcm_s16le", 48_000, {}),
     "aiff": ("aiff", "pcm_s16be", 44_100, {}),
     "caf": ("caf", "pcm_s16be", 44_100, {}),
     "caf, alac": ("caf", "alac", 44_100, {}),
@@ -60,8 +64,18 @@ FILES: dict[str, tuple[str, str, int, dict[str, str]]] = {  # container, coding,
     "wave64": ("w64", "pcm_s16le", 44_100, {}),
 }
 CREATED = {"m4a", "m4a, fast start", "mp4, fragments", "mov, pcm", "3gp, amr", "mka, aac", "webm, opus", "wma"}
-STREAMS = {"adts", "ac3", "eac3", "amr"}
-LENGTHLESS = STREAMS | {"ts, aac", "ts, mp2", "mpg, mp2", "flv, aac", "webm, live", "mp4, fragments"}
+STREAMS = {"latm", "adts", "ac3", "eac3", "amr"}
+LENGTHLESS = STREAMS | {
+    "voc",
+    "rm",
+    "mxf",
+    "ts, aac",
+    "ts, mp2",
+    "mpg, mp2",
+    "flv, aac",
+    "webm, live",
+    "mp4, fragments",
+}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Facts about WAV, AVI, AIFF, CAF, AU, Wave64, DSF and DSDIFF: files of chunks that state their size.
+"""Facts about WAV, AVI, AIFF, CAF, AU, Wave64, DSF, DSDIFF and others: files of chunks that state their size.
 
 Sources: Microsoft, AVI RIFF File Reference and OpenDML AVI File Format Extensions 1.02; Apple, Audio
 Interchange File Format 1.3 and AIFF-C; Apple, Core Audio Format Specification 1.0; Sun, Audio File
@@ -29,8 +29,8 @@ def facts(data: Reader, track: int) -> Facts | None:
     """Return what the chunks of a file state; None if the file is of another kind."""
     start = data.at(0, 16)
     kinds: dict[bytes, Callable[[], Facts]] = {
-        b"RIFF": lambda: _avi(data, track),
-        b"FORM": lambda: _aiff(data),
+        b"RIFF": lambda: _avi(data, track),  # also xWMA and QCP
+        b"FORM": lambda: _aiff(data),  # also 8SVX
         b"caff": lambda: _caf(data),
         b".snd": lambda: _au(data),
         b"dns.": lambda: _au(data),
@@ -40,8 +40,6 @@ def facts(data: Reader, track: int) -> Facts | None:
     }
     if data.at(8, 4) == b"WAVE":
         kinds |= dict.fromkeys((b"RIFF", b"RIFX", b"RF64"), lambda: _wave(data))
-    elif start[:4] == b"RIFF" and start[8:11] != b"AVI":
-        return None
     if start[:4] not in kinds:
         return None
     try:

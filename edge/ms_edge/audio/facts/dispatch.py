@@ -38,6 +38,7 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
         from ms_edge.audio.facts import ogg
 
         return ogg.facts(data, track)
-    from ms_edge.audio.facts import blocks, chunks, frames, transport
+    from ms_edge.audio.facts import blocks, chunks, frames, others, transport
 
-    return chunks.facts(data, track) or blocks.facts(data) or transport.facts(data) or frames.facts(data) or Facts()
+    found = chunks.facts(data, track) or blocks.facts(data) or others.facts(data)
+    return found or transport.facts(data) or frames.facts(data) or Facts()

@@ -1,7 +1,8 @@
-"""Facts about streams of frames without a container: AAC (ADTS), AC-3, E-AC-3, DTS, AMR and MP3.
+"""Facts about streams of frames without a container: AAC, AC-3, DTS, TrueHD, AMR, MP3.
 
-Sources: ISO/IEC 13818-7, 6.2 (ADTS); ATSC A/52:2018, 5.3, 5.4 and annex E (AC-3, E-AC-3); ETSI TS 102
-114, 5.3 and 7.4 (DTS); RFC 4867, 5 (AMR files).
+Sources: ISO/IEC 13818-7, 6.2 (ADTS); ISO/IEC 14496-3, 1.7.2 (LOAS); ATSC A/52:2018, 5.3, 5.4 and
+annex E (AC-3, E-AC-3); ETSI TS 102 114, 5.3 and 7.4 (DTS); Dolby, MLP bitstream description (TrueHD);
+RFC 4867, 5 (AMR files).
 """
 
 from __future__ import annotations
@@ -38,6 +39,17 @@ def _adts(head: bytes) -> tuple[int, int, int] | None:
         return None
     size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
     return (size, 1024 * ((head[6] & 3) + 1), ADTS_RATES_HZ[rate]) if size >= 7 else None
+
+
+def _latm(head: bytes) -> tuple[int, int, int] | None:
+    if len(head) < 3 or head[0] != 0x56 or head[1] & 0xE0 != 0xE0:
+        return None
+    return ((head[1] & 31) << 8 | head[2]) + 3, 1024, 0  # the rate is within the frame
+
+
+def _truehd(head: bytes) -> tuple[int, int, int] | None:
+    size = 2 * ((head[0] & 15) << 8 | head[1]) if len(head) >= 4 else 0
+    return (size, 0, 0) if size >= 4 else None
 
 
 def _ac3(head: bytes) -> tuple[int, int, int] | None:
@@ -92,6 +104,7 @@ def _amr(sizes: tuple[int, ...], speech: int, samples: int, rate: int) -> Parse:
 CODINGS = {
     "adts": _Coding(_adts, b"\xff", 2),  # FAAC ends with an empty frame
     "ac3": _Coding(_ac3, b"\x0b", 1),
+    "latm": _Coding(_latm, b"\x56", 2),
     "dts": _Coding(_dts, b"\x7f", 1),
 }
 AMR = {  # by the first bytes of the file
@@ -105,6 +118,8 @@ def facts(data: Reader) -> Facts | None:
     for magic, coding in AMR.items():
         if data.at(0, len(magic)) == magic:
             return _walk(data, coding, len(magic), data.size)
+    if data.at(4, 3) == b"\xf8\x72\x6f":
+        return _walk(data, _Coding(_truehd, b"", 0), 0, data.size)
     start, end = after_tags(data.at, 0), before_tags(data.at, 0, data.size)
     for coding in CODINGS.values():
         first = coding.parse(data.at(start, HEAD))
