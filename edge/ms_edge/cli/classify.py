@@ -14,8 +14,8 @@ from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError, reason
 from ms_edge.jobs.classify import classify
 from ms_edge.jobs.inputs import Inputs, parse_shard
+from ms_edge.jobs.limits import most_jobs, usable_cores
 from ms_edge.jobs.progress import Progress
-from ms_edge.jobs.workers import most_jobs, usable_cores
 from ms_edge.model.session import Model
 from ms_edge.output.destination import FileOutput, Output, TreeOutput, is_same_file, place
 from ms_edge.output.formats import FORMATS, format_of

@@ -20,7 +20,7 @@ from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.jobs.inputs import Inputs, stdin_may_wait
 from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts
 from ms_edge.jobs.progress import Progress
-from ms_edge.jobs.workers import BUDGET_S, Finished, Workers, can_fork
+from ms_edge.jobs.workers import BUDGET_S, Item, Workers, can_fork
 from ms_edge.model.providers import CPU
 from ms_edge.output.destination import Output, TreeOutput
 from ms_edge.output.journal import ResumableOutput
@@ -56,8 +56,6 @@ def classify(
                 _undone(inputs, classifier, output, classifier.settings(raw, channels)),
                 stopped=interrupts.stopped,
                 give_up=lambda path: path == STDIN and stdin_may_wait() and interrupts.gave_up(),
-                share=_share if workers.count > 1 else lambda path: 1.0,
-                budget_s=_budget_s,
                 pending=inputs.pending,
             )
             for result in results:
@@ -87,17 +85,20 @@ def classify(
 
 def _undone(
     inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, settings: dict[str, Any]
-) -> Iterator[str | Finished | None]:
-    """Yield the paths to classify, and known results: failures and records of an earlier run."""
+) -> Iterator[Item | None]:
+    """Yield the inputs. Failures and the records of an earlier run are results already."""
     for given in inputs:
         item = None if given is None else output.checked(given)
-        if isinstance(item, Failure):
-            yield Finished(item)
-        elif item is not None and isinstance(output, ResumableOutput):
-            lines = output.done(item, settings, classifier.model.sha256, classifier.model.provider)
-            yield item if lines is None else Finished(lines)
+        if item is None:
+            yield None
+        elif isinstance(item, Failure):
+            yield Item(result=item)
+        elif isinstance(output, ResumableOutput) and (
+            lines := output.done(item, settings, classifier.model.sha256, classifier.model.provider)
+        ):
+            yield Item(result=lines)
         else:
-            yield item
+            yield _item(item)
 
 
 def _workers(
@@ -117,32 +118,23 @@ def _workers(
     return Workers(answer, jobs, progress.audio, fork=fork)
 
 
-def _share(path: str) -> float:
-    """Return which part of a task a file is.
+def _item(path: str) -> Item:
+    """Return an input with its share of a task and its budget.
 
-    Small files share a task, because a task costs as much as a second of audio.
+    Small files share a task, because a task costs as much as a second of audio. Some formats are
+    read whole before they are decoded, so a file may take as long as reading it takes. Standard
+    input may wait as long as it likes.
     """
     if path == STDIN:
-        return 1.0
+        return Item(path, 1.0, math.inf)
     try:
         found = os.stat(path)
     except (OSError, ValueError):  # classifying it gives a Failure
-        return 1 / TOGETHER
+        return Item(path)
+    share = min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
     if not (stat.S_ISREG(found.st_mode) and found.st_size):  # a file in /proc may never end
-        return 1.0
-    return min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
-
-
-def _budget_s(path: str) -> float:
-    """Return how long reading a file may take before the first audio, in seconds.
-
-    Some formats are read whole before they are decoded. A pipe may wait as long as it likes.
-    """
-    if path == STDIN:
-        return math.inf
-    with contextlib.suppress(OSError, ValueError):
-        return BUDGET_S + os.path.getsize(path) / SLOWEST_BYTES_S
-    return BUDGET_S
+        share = 1.0
+    return Item(path, share, BUDGET_S + found.st_size / SLOWEST_BYTES_S)
 
 
 def stream(

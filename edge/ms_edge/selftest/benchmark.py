@@ -20,7 +20,7 @@ from ms_edge.arrays import Float32
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.features.frontend import model_input
-from ms_edge.jobs.workers import usable_cores
+from ms_edge.jobs.limits import usable_cores
 from ms_edge.model.providers import CPU, REMOTE, SUFFIX
 from ms_edge.model.session import Model, import_onnxruntime
 from ms_edge.output.writers import printable
