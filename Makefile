@@ -14,6 +14,10 @@ JSON ?= build/bench/speed.json
 PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # The oldest version of each package that pyproject.toml allows for the runtime and the extra cpu.
 LOWEST = $(shell $(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(re.sub(r">=([^,]+).*", r"==\1", d) for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
+# Of `make fuzz`: changed recordings, seconds for each parser, and the seed, which is another one each day.
+FUZZ_INPUTS ?= 20000
+FUZZ_S ?= 120
+FUZZ_SEED ?= $(shell date +%Y%m%d)
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test test-slow parity fuzz nightly test-edge test-lowest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
@@ -91,8 +95,21 @@ test-slow: .venv-dev/installed ## the tests that take more than ten seconds each
 parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes a part (half an hour)
 	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py tests/export/test_train_export_classify.py
 
-fuzz: .venv-dev/installed ## the tests of random inputs, with a hundred times as many inputs as in `make test`
-	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m hypothesis --hypothesis-profile nightly
+# The runtime and atheris, which has wheels for Linux on x86-64 alone.
+.venv-fuzz/installed: pyproject.toml $(LOCK)
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/$(BIN)/$(PIP_INSTALL) --upgrade 'pip>=25.1'  # reads dependency groups
+	sed -e '/--hash/d' -e 's/ *\\$$//' $(LOCK) > .venv-fuzz/constraints.txt
+	.venv-fuzz/$(BIN)/$(PIP_INSTALL) --constraint .venv-fuzz/constraints.txt --editable '.[cpu]' --group fuzz
+	@touch $@
+
+# A finding of one part does not keep the other parts from running.
+fuzz: .venv-dev/installed .venv-fuzz/installed ## random inputs for hours: the tests of them with a hundred times as many, and the fuzzers (FUZZ_INPUTS, FUZZ_S, FUZZ_SEED)
+	status=0; \
+	.venv-dev/$(BIN)/python tests/fuzz/decoders.py --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED) || status=1; \
+	.venv-fuzz/$(BIN)/python tests/fuzz/parsers.py --seconds $(FUZZ_S) || status=1; \
+	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m hypothesis --hypothesis-profile nightly || status=1; \
+	exit $$status
 
 nightly: parity fuzz ## the tests that take too long for every change: parity and fuzz
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "tests" / "edge"))
 import hostile  # noqa: E402
 
 from ms_edge import Classifier, errors, results  # noqa: E402
+from ms_edge.audio.containers import CONTAINERS  # noqa: E402
 from ms_edge.cli import arguments as edge_arguments  # noqa: E402
 from ms_train.tables import markdown_table  # noqa: E402
 
@@ -160,7 +161,7 @@ def fields() -> str:
 
     analyzer = ModuleAnalyzer.for_module("ms_edge.results")
     comments = {place: " ".join(lines).strip() for place, lines in analyzer.find_attr_docs().items()}
-    record = Classifier(device="cpu").classify(str(SAMPLE)).record(timeline=True)
+    record = Classifier(device="cpu").classify(str(SAMPLE), channel=1).record(timeline=True)
     rows = [("`schema`", f"`{results.SCHEMA}`")]
     for name in record:
         if name != "schema":
@@ -179,6 +180,21 @@ def error_codes() -> str:
 def warning_codes() -> str:
     """Return the table of warnings."""
     return table(("warning", "the input"), ((f"`{code}`", meaning) for code, meaning in results.WARNINGS.items()))
+
+
+def formats() -> str:
+    """Return the table of formats: names, extensions, and what decodes each."""
+    rows = [
+        (
+            one.name,
+            f"`{one.short}`",
+            ", ".join(f"`{extension}`" for extension in one.extensions),
+            "libsndfile" if one.libsndfile else "FFmpeg",
+            f"{one.frames_per_byte:,}",
+        )
+        for one in CONTAINERS
+    ]
+    return table(("format", "`container`", "extensions in a directory", "decoder", "samples per byte"), rows)
 
 
 def matrix() -> str:
@@ -253,7 +269,7 @@ PARTS = {
     "docs/records.md": {"fields": fields},
     "docs/errors.md": {"codes": error_codes, "warnings": warning_codes},
     "docs/architecture.md": {"packages": packages, "layers": layers},
-    "docs/robustness.md": {"matrix": matrix},
+    "docs/robustness.md": {"formats": formats, "matrix": matrix},
     "docs/triton.md": {"scores": scores},
     "docs/javascript.md": {"scores": scores_json},
 }

@@ -83,6 +83,14 @@ class Classification:
     model: str
     #: execution provider of onnxruntime that ran the network
     provider: str
+    #: what decoded the recording, `libsndfile` or `ffmpeg`; null for samples in memory
+    decoder: str | None = None
+    #: file format, for example `wav` or `mp4`; null for samples in memory
+    container: str | None = None
+    #: coding of the samples, with FFmpeg's name, for example `pcm_s16le` or `aac`; null if it is not known
+    codec: str | None = None
+    #: the channel that was classified, from 1 on (only with `--channels`); without it, the mean of all channels was
+    channel: int | None = None
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
         """Return the record of schema `ms-edge/1`, ready for JSON, with segments if `timeline` is set."""
@@ -96,6 +104,7 @@ class Classification:
             "duration_s": self.duration_s,
             "sample_rate_hz": self.sample_rate_hz,
             "channels": self.channels,
+            **({} if self.channel is None else {"channel": self.channel}),
             **({"segments": [segment.record() for segment in self.segments]} if timeline else {}),
             "warnings": list(self.warnings),
             "file": self.file,
@@ -103,6 +112,9 @@ class Classification:
             "settings": self.settings,
             "model": self.model,
             "provider": self.provider,
+            "decoder": self.decoder,
+            "container": self.container,
+            "codec": self.codec,
         }
 
 

@@ -20,8 +20,8 @@ from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
 from ms_edge.jobs import classify
 from ms_edge.jobs.inputs import Inputs, _names, parse_shard
-from ms_edge.jobs.ordered import Finished, InOrder
-from ms_edge.jobs.workers import Workers, usable_cores
+from ms_edge.jobs.limits import usable_cores
+from ms_edge.jobs.workers import Item, Worker, Workers
 from ms_edge.output.destination import mirrored
 from ms_edge.output.formats import FORMATS
 from ms_edge.results import Failure
@@ -67,10 +67,10 @@ CONVERT = "convert them to WAV or FLAC first"
 
 
 def test_skipped_files_are_counted_by_suffix(tree, capsys):
-    fill(tree, "1.m4a", "2.M4A", "3.wma", "cover.jpg", "README", ".hidden.m4a", "talk.2026", "a.part")
-    (tree / "d.m4a").mkdir()
+    fill(tree, "1.aax", "2.AAX", "3.vox", "cover.jpg", "README", ".hidden.aax", "talk.2026", "a.part")
+    (tree / "d.aax").mkdir()
     said = (
-        f"ms-edge: .: skipped 3 files whose format is not read (2 .m4a, 1 .wma; {CONVERT})"
+        f"ms-edge: .: skipped 3 files whose format is not read (2 .aax, 1 .vox; {CONVERT})"
         " and 4 other files (2 without a suffix, 1 .jpg, 1 .txt).\n"
     )
     for options, expected in (([], said), (["-q"], ""), (["--glob", "*.wav"], "")):
@@ -80,7 +80,7 @@ def test_skipped_files_are_counted_by_suffix(tree, capsys):
         assert len(captured.out.splitlines()) == 2
     assert cli.main(["classify", ".", "-v"]) == 0
     complaints = capsys.readouterr().err.splitlines()
-    skipped = ["./1.m4a", "./2.M4A", "./3.wma", "./README", "./cover.jpg", "./notes.txt", "./talk.2026"]
+    skipped = ["./1.aax", "./2.AAX", "./3.vox", "./README", "./cover.jpg", "./notes.txt", "./talk.2026"]
     assert sorted(line.split(": ")[1] for line in complaints if ": skipped; " in line) == skipped
     assert said.strip() in complaints
 
@@ -92,24 +92,24 @@ def test_a_directory_of_recordings_prints_no_message(tree, capsys):
 
 
 def test_a_directory_of_other_formats_names_them(tree, capsys):
-    fill(tree / "phone", *(f"{number}.m4a" for number in range(1_200)))
+    fill(tree / "phone", *(f"{number}.aax" for number in range(1_200)))
     fill(tree / "notes", "a.txt")
     found = {item.path: item for item in Inputs(["phone", "notes"], recursive=True)}
     assert {item.code for item in found.values()} == {"no-audio"}
     assert found["phone"].message == (
-        f"phone: the directory holds no audio files that are read, but 1,200 files whose format is not read (1,200 .m4a; {CONVERT})."
+        f"phone: the directory holds no audio files that are read, but 1,200 files whose format is not read (1,200 .aax; {CONVERT})."
     )
     assert found["notes"].message == "notes: the directory holds no audio files that are read, but 1 file (1 .txt)."
     assert cli.main(["classify", "phone"]) == 1
-    assert capsys.readouterr().err.count("m4a") == 1
+    assert capsys.readouterr().err.count("aax") == 1
 
 
 def test_skipped_files_of_directories_are_one_line(tree, capsys):
-    fill(tree / "b", "x.mp4")
-    fill(tree / "b" / "c", "y.mp4", *(f"a.{letter}" for letter in "abcdefghij"))
+    fill(tree / "b", "x.aax")
+    fill(tree / "b" / "c", "y.aax", *(f"a.{letter}" for letter in "abcdefghij"))
     assert cli.main(["classify", "-r", "b", "a.wav", "b/c"]) == 0
     assert capsys.readouterr().err == (
-        f"ms-edge: 2 directories: skipped 3 files whose format is not read (3 .mp4; {CONVERT}) and 20 other files "
+        f"ms-edge: 2 directories: skipped 3 files whose format is not read (3 .aax; {CONVERT}) and 20 other files "
         "(2 .a, 2 .b, 2 .c, 2 .d, 2 .e, 2 .f, 8 of other types).\n"
     )
 
@@ -226,10 +226,11 @@ def test_standard_input_is_read_only_once(tree):
 # Order and parallel work
 
 
-def results(work, items, jobs, **options):
+def results(work, items, jobs, share=lambda item: 1.0, **options):
     """Yield `work(item)` of each item in order, computed by `jobs` threads or, with 0, by this one."""
     with Workers(lambda item, on_audio: work(item), jobs, lambda seconds: None, fork=False) as workers:
-        yield from InOrder(workers, items, **options)
+        inputs = (item if item is None or isinstance(item, Item) else Item(item, share(item)) for item in items)
+        yield from workers.results(inputs, **options)
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2, 7])
@@ -288,18 +289,18 @@ def test_an_item_that_never_ends_is_given_up(jobs):
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 7])
-def test_small_items_are_worked_on_together(jobs):
+def test_small_items_are_worked_on_together(jobs, monkeypatch):
     """Shares of a quarter and a half; every tenth item is more than one task."""
     shares = [2.0 if item % 10 == 3 else 0.5 if item % 10 == 6 else 0.25 for item in range(200)]
-    tasks = []
+    tasks, begin = [], Worker.begin
 
-    class Recorded(Workers):
-        def submit(self, task):
-            tasks.append(list(task))
-            super().submit(task)
+    def recorded(worker, task):
+        tasks.append([item.path for item in task])
+        begin(worker, task)
 
-    with Recorded(lambda item, on_audio: item * item, jobs, lambda seconds: None, fork=False) as workers:
-        assert list(InOrder(workers, range(200), share=shares.__getitem__)) == [item * item for item in range(200)]
+    monkeypatch.setattr(Worker, "begin", recorded)
+    found = results(lambda item: item * item, range(200), jobs, share=shares.__getitem__)
+    assert list(found) == [item * item for item in range(200)]
     assert [item for task in tasks for item in task] == list(range(200))
     assert all(len(task) == 1 or sum(shares[item] for item in task) <= 1 for task in tasks)
     assert any(len(task) > 2 for task in tasks)
@@ -336,7 +337,7 @@ def test_a_slow_list_delays_no_result(jobs, share):
 def test_an_error_in_a_list_is_raised(jobs):
     def items():
         yield 1
-        yield Finished(2)
+        yield Item(result=2)
         raise UsageError("broken")
 
     found = results(lambda item: item, items(), jobs)

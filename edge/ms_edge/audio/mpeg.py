@@ -71,13 +71,13 @@ class _Sizes(dict[bytes, int]):
         self.slot = 4 if self.layer == 1 else 1  # the unit of frame sizes, in bytes
         self.mark_at = MARK_AT[mpeg1, mono]
         self._kbit_s = KBIT_S[mpeg1, self.layer]
-        self._rate_hz = RATES_HZ[rate] // RATE_DIVISOR[version]
+        self.rate_hz = RATES_HZ[rate] // RATE_DIVISOR[version]
 
     def __missing__(self, header: bytes) -> int:
         if not _is_header(header) or _kind(header) != self._kind or (header[2] < 0x10) != bool(self._free):
             return 0
         bytes_s = self._kbit_s[header[2] >> 4] * 125
-        size = self._free or self.samples * bytes_s // (self._rate_hz * self.slot) * self.slot
+        size = self._free or self.samples * bytes_s // (self.rate_hz * self.slot) * self.slot
         self[header] = size = size + self.slot * (header[2] >> 1 & 1)
         return size
 
@@ -110,7 +110,7 @@ class _Walk:
     def __init__(self, read_at: ReadAt, start: int, end: int) -> None:
         self._read_at = read_at
         self._start, self._whole = start, end
-        self._end = _before_tags(read_at, start, end)
+        self._end = before_tags(read_at, start, end)
         self._base, self._block = 0, b""
         self._tries, self._stretches = MAX_TRIES, MAX_STRETCHES  # remaining
         self._warnings: list[str] = []
@@ -147,7 +147,7 @@ class _Walk:
         assert sizes is not None
         stated = self._stated(first, sizes)
         begin = at = first + (self._size(first, sizes) if stated else 0)
-        part = Part([], self._size(at, sizes), 0)
+        part = Part([], self._size(at, sizes), 0, sizes.rate_hz)
         while True:
             at, frames = self._frames(begin, sizes)
             if frames:
@@ -161,7 +161,8 @@ class _Walk:
                 break
             if following > rest:
                 self._warn("damaged")
-            if not self._size(following, sizes) or self._stated(following, sizes):
+            # In free format the frames from here on may have another size, so that none was found.
+            if following == begin or not self._size(following, sizes) or self._stated(following, sizes):
                 break
             begin = following
         frames = part.samples // sizes.samples
@@ -358,7 +359,7 @@ def after_tags(read_at: ReadAt, offset: int) -> int:
     return offset
 
 
-def _before_tags(read_at: ReadAt, start: int, end: int) -> int:
+def before_tags(read_at: ReadAt, start: int, end: int) -> int:
     """Return the offset before all tags that end at `end`: ID3v1 and its extension, APE, Lyrics3."""
     for _ in range(4):
         if end - start < 512:

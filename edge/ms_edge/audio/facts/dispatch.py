@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ms_edge.audio.facts.reader import Facts
+from ms_edge.audio.facts.reader import Facts, Reader
 from ms_edge.audio.riff import ReadAt
+
+# The types of the boxes that an MP4 or QuickTime file may begin with.
+MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot", b"sidx")
 
 
 def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
@@ -13,4 +16,29 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
     tracks, in the order of the container. Returns `Facts()` if the container is unknown, states
     nothing, or has no such track.
     """
-    return Facts()
+    data = Reader(read_at, size)
+    start = data.at(0, 12)
+    if start[4:8] in MP4_BOXES:
+        from ms_edge.audio.facts import mp4
+
+        return mp4.facts(data, track)
+    if start[:4] == b"\x1a\x45\xdf\xa3":
+        from ms_edge.audio.facts import matroska
+
+        return matroska.facts(data, track)
+    if start[:4] == b"\x30\x26\xb2\x75":
+        from ms_edge.audio.facts import asf
+
+        return asf.facts(data, track)
+    if start[:4] == b"fLaC":
+        from ms_edge.audio.facts import flac
+
+        return flac.facts(data)
+    if start[:4] == b"OggS":
+        from ms_edge.audio.facts import ogg
+
+        return ogg.facts(data, track)
+    from ms_edge.audio.facts import blocks, chunks, frames, others, transport
+
+    found = chunks.facts(data, track) or blocks.facts(data) or others.facts(data)
+    return found or transport.facts(data) or frames.facts(data) or Facts()

@@ -1,0 +1,174 @@
+"""Facts about WAV, AVI, AIFF, CAF, AU, Wave64, DSF, DSDIFF and others: files of chunks that state their size.
+
+Sources: Microsoft, AVI RIFF File Reference and OpenDML AVI File Format Extensions 1.02; Apple, Audio
+Interchange File Format 1.3 and AIFF-C; Apple, Core Audio Format Specification 1.0; Sun, Audio File
+Format (AU); Sony, Wave64 File Format 1.0; Sony, DSF File Format Specification 1.01; Philips, DSDIFF
+1.5.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError
+from ms_edge.audio.facts.times import BEXT_BYTES, of_bext
+from ms_edge.audio.riff import read_header
+
+W64_BEXT = bytes.fromhex("62657874f3acd3118cd100c04f8edb8a")
+W64_FORMAT = bytes.fromhex("666d7420f3acd3118cd100c04f8edb8a")
+UNKNOWN = 0xFFFF_FFFF  # a size of AU that the writer did not know
+UNKNOWN_WAVE64 = 1 << 62  # so large a size of Wave64 means the same
+AVI_SLACK_S = 0.1  # writers count the packets of coded audio differently
+
+Chunk = tuple[bytes, int, int]  # its name, and the offsets of its body and of its end
+
+
+def facts(data: Reader, track: int) -> Facts | None:
+    """Return what the chunks of a file state; None if the file is of another kind."""
+    start = data.at(0, 16)
+    kinds: dict[bytes, Callable[[], Facts]] = {
+        b"RIFF": lambda: _avi(data, track),  # also xWMA and QCP
+        b"FORM": lambda: _aiff(data),  # also 8SVX
+        b"caff": lambda: _caf(data),
+        b".snd": lambda: _au(data),
+        b"dns.": lambda: _au(data),
+        b"riff": lambda: _wave64(data),
+        b"DSD ": lambda: _dsf(data),
+        b"FRM8": lambda: _dsdiff(data),
+    }
+    if data.at(8, 4) == b"WAVE":
+        kinds |= dict.fromkeys((b"RIFF", b"RIFX", b"RF64"), lambda: _wave(data))
+    if start[:4] not in kinds:
+        return None
+    try:
+        return kinds[start[:4]]()
+    except EndOfFileError:
+        return Facts(cut=True)
+    except TooManyStepsError:
+        return Facts()
+
+
+def _chunks(
+    data: Reader,
+    start: int,
+    *,
+    width: int = 4,
+    order: Literal["little", "big"] = "big",
+    parents: tuple[bytes, ...] = (),
+    padded: bool = True,
+) -> Iterator[Chunk]:
+    """Yield the chunks from an offset to the end of the file, with sizes of `width` bytes.
+
+    Parents (a list with a type of four bytes) are entered. `padded` chunks begin at even offsets.
+    Raises EndOfFileError if the file ends within the head of a chunk.
+    """
+    while start < data.size:
+        data.step()
+        head = data.at(start, 4 + width)
+        if len(head) < 4 + width:
+            if any(head.strip(b"\0")):
+                raise EndOfFileError
+            return
+        if not all(32 <= byte < 127 for byte in head[:4]):
+            return
+        size, body = int.from_bytes(head[4:], order), start + 4 + width
+        inside = head[:4] in parents and data.at(body, 4) != b"movi"
+        yield head[:4], body, body + size
+        start = body + (4 if inside or (size == 0 and head[:4] in parents) else size + (size % 2 if padded else 0))
+
+
+def _avi(data: Reader, track: int) -> Facts:
+    found, cut = [], False
+    for name, body, end in _chunks(data, 0, order="little", parents=(b"RIFF", b"LIST")):
+        cut |= end > data.size
+        if name == b"strh" and data.at(body, 4) == b"auds":
+            found.append([data.little(body + at, 4) for at in (20, 24, 32)])
+    if not 1 <= track <= len(found):
+        return Facts(cut=cut)
+    scale, rate, length = found[track - 1]
+    return Facts(scale * length, rate, cut, slack_s=AVI_SLACK_S) if scale and rate and length else Facts(cut=cut)
+
+
+def _aiff(data: Reader) -> Facts:
+    samples, rate, cut = None, None, False
+    for name, body, end in _chunks(data, 12):
+        cut |= end > data.size
+        if name == b"COMM":
+            samples = data.number(body + 2, 4)
+            exponent, mantissa = data.number(body + 8, 2), data.number(body + 10, 8)
+            rate = mantissa >> 16446 - exponent if 16383 <= exponent <= 16446 else None  # 80-bit float
+    # IMA ADPCM counts packets of 64 samples, so that the number is only a lower limit.
+    return Facts(samples, rate or None, cut)
+
+
+def _caf(data: Reader) -> Facts:
+    samples, rate, packet_bytes, packet_frames, cut, slack = None, 0, 0, 0, False, 0
+    for name, body, end in _chunks(data, 8, width=8, padded=False):
+        if name == b"desc":
+            value = struct.unpack(">d", data.number(body, 8).to_bytes(8, "big"))[0]
+            rate = int(value) if 1 <= value < 1e9 else 0
+            packet_bytes, packet_frames = data.number(body + 16, 4), data.number(body + 20, 4)
+        elif name == b"pakt":
+            samples, slack = data.number(body + 8, 8), packet_frames  # FFmpeg counts the last packet as a whole one
+        elif name == b"data":
+            if end - body == (1 << 64) - 1:  # the writer did not know the size
+                break
+            if samples is None and packet_bytes and packet_frames:
+                samples = max(0, end - body - 4) // packet_bytes * packet_frames
+        cut |= end > data.size
+    if not rate or samples is None:
+        return Facts(cut=cut)
+    return Facts(samples, rate, cut, slack_s=slack / rate)
+
+
+def _au(data: Reader) -> Facts:
+    number = data.number if data.at(0, 1) == b"." else data.little
+    start, size = number(4, 4), number(8, 4)
+    return Facts(cut=size != UNKNOWN and start + size > data.size)
+
+
+def _wave(data: Reader) -> Facts:
+    header = read_header(data.at, data.size)
+    if header is None:
+        return Facts(contradictory=True)
+    recorded_at = of_bext(data.at(header.bext, BEXT_BYTES), header.sample_rate_hz) if header.bext else None
+    return Facts(cut=header.cut, contradictory=header.contradictory, recorded_at=recorded_at)
+
+
+def _wave64(data: Reader) -> Facts:
+    """Return whether a Wave64 file is cut, and the time in its `bext` chunk."""
+    at, rate, chunk = 40, 0, b""
+    cut = data.size < data.little(16, 8) < UNKNOWN_WAVE64
+    while at + 24 <= data.size:
+        data.step()
+        name, size = data.at(at, 16), data.little(at + 16, 8)
+        if size < 24:
+            break
+        if name == W64_FORMAT:
+            rate = data.little(at + 24 + 4, 4)
+        elif name == W64_BEXT:
+            chunk = data.at(at + 24, min(size - 24, BEXT_BYTES))
+        at += size + -size % 8
+    return Facts(cut=cut, recorded_at=of_bext(chunk, rate))
+
+
+def _dsf(data: Reader) -> Facts:
+    start = 28 + data.little(32, 8)
+    return Facts(
+        data.little(28 + 36, 8), data.little(28 + 28, 4) or None, start + data.little(start + 4, 8) > data.size
+    )
+
+
+def _dsdiff(data: Reader) -> Facts:
+    rate, channels, samples, cut = 0, 0, None, False
+    for name, body, end in _chunks(data, 16, width=8, parents=(b"PROP",)):
+        cut |= end > data.size
+        if name == b"FS  ":
+            rate = data.number(body, 4)
+        elif name == b"CHNL":
+            channels = data.number(body, 2)
+        elif name == b"DSD " and channels:
+            samples = (end - body) * 8 // channels
+    return Facts(samples, rate or None, cut)

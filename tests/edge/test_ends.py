@@ -1,0 +1,226 @@
+"""What a container states about its audio shows every loss, and no loss where there is none.
+
+The files are written by FFmpeg (PyAV), and cut at many places.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hostile import RATE, encoded, refitted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ms_edge.audio.facts.dispatch import facts_of
+from ms_edge.audio.facts.reader import Facts, span_s
+
+SECONDS = 2.5
+FAST = {"movflags": "faststart"}
+FRAGMENTS = {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
+FILES: dict[str, tuple[str, str, int, dict[str, str]]] = {  # container, coding, sample rate, options
+    "m4a": ("ipod", "aac", 44_100, {}),
+    "m4a, fast start": ("ipod", "aac", 44_100, FAST),
+    "m4a, alac": ("ipod", "alac", 44_100, FAST),
+    "mp4, mp3": ("mp4", "libmp3lame", 44_100, FAST),
+    "mp4, opus": ("mp4", "libopus", 48_000, FAST),
+    "mp4, flac": ("mp4", "flac", 44_100, FAST),
+    "mp4, fragments": ("mp4", "aac", 44_100, FRAGMENTS),
+    "mp4, dash": ("mp4", "aac", 44_100, {"movflags": "dash+global_sidx", "frag_duration": "500000"}),
+    "mov, pcm": ("mov", "pcm_s16le", 44_100, FAST),
+    "3gp, amr": ("3gp", "libopencore_amrnb", 8_000, FAST),
+    "mka, aac": ("matroska", "aac", 48_000, {}),
+    "mka, flac": ("matroska", "flac", 48_000, {}),
+    "webm, opus": ("webm", "libopus", 48_000, {}),
+    "webm, live": ("webm", "libopus", 48_000, {"live": "1"}),
+    "wma": ("asf", "wmav2", 44_100, {}),
+    "wma, old": ("asf", "wmav1", 22_050, {}),
+    "adts": ("adts", "aac", 44_100, {}),
+    "ac3": ("ac3", "ac3", 48_000, {}),
+    "eac3": ("eac3", "eac3", 48_000, {}),
+    "amr": ("amr", "libopencore_amrnb", 8_000, {}),
+    "wavpack": ("wv", "wavpack", 44_100, {}),
+    "tta": ("tta", "tta", 44_100, {}),
+    "avi, mp3": ("avi", "libmp3lame", 44_100, {}),
+    "avi, pcm": ("avi", "pcm_s16le", 44_100, {}),
+    "flv, aac": ("flv", "aac", 44_100, {}),
+    "ts, aac": ("mpegts", "aac", 44_100, {}),
+    "ts, mp2": ("mpegts", "mp2", 44_100, {}),
+    "mpg, mp2": ("mpeg", "mp2", 44_100, {}),
+    "voc": ("voc", "pcm_s16le", 44_100, {}),
+    "rm": ("rm", "ac3", 44_100, {}),
+    "latm": ("latm", "aac", 44_100, {}),
+    "mxf": ("mxf_opatom", "pcm_s16le", 48_000, {}),
+    "aiff": ("aiff", "pcm_s16be", 44_100, {}),
+    "caf": ("caf", "pcm_s16be", 44_100, {}),
+    "caf, alac": ("caf", "alac", 44_100, {}),
+    "au": ("au", "pcm_s16be", 44_100, {}),
+    "wave64": ("w64", "pcm_s16le", 44_100, {}),
+}
+CREATED = {"m4a", "m4a, fast start", "mp4, fragments", "mov, pcm", "3gp, amr", "mka, aac", "webm, opus", "wma"}
+STREAMS = {"latm", "adts", "ac3", "eac3", "amr"}
+LENGTHLESS = STREAMS | {
+    "voc",
+    "rm",
+    "mxf",
+    "ts, aac",
+    "ts, mp2",
+    "mpg, mp2",
+    "flv, aac",
+    "webm, live",
+    "mp4, fragments",
+}
+
+
+@cache
+def written(name: str) -> bytes:
+    """Return a file of noise, with a creation time."""
+    container, coding, rate, options = FILES[name]
+    samples = (np.random.default_rng(0).standard_normal((1, int(SECONDS * rate))) * 3000).astype(np.int16)
+    path = Path(tempfile.mkdtemp()) / "a"
+    with av.open(str(path), "w", format=container, options=options) as file:  # a path: a fast start reads it again
+        file.metadata["creation_time"] = "2024-05-06T07:08:09Z"
+        stream = file.add_stream(coding, rate=rate, layout="mono")
+        assert isinstance(stream, av.AudioStream)
+        stream.bit_rate = 12_200 if "amr" in coding else 64_000
+        resampler = av.AudioResampler(stream.format, "mono", rate, frame_size=stream.codec_context.frame_size or 1024)
+        whole = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+        whole.sample_rate, whole.pts = rate, 0
+        for frame in (*resampler.resample(whole), *resampler.resample(None), None):
+            file.mux(stream.encode(frame))
+    content = path.read_bytes()
+    path.unlink()
+    path.parent.rmdir()
+    return content
+
+
+def stated(content: bytes, track: int = 1) -> Facts:
+    return facts_of(lambda offset, count: content[offset : offset + min(count, 1 << 20)], len(content), track)
+
+
+def decoded(content: bytes) -> tuple[int, int]:
+    """Return the number of frames that FFmpeg decodes, and their rate."""
+    frames, rate = 0, 1
+    try:
+        with av.open(io.BytesIO(content)) as file:
+            for packet in file.demux(audio=0):
+                try:
+                    for frame in packet.decode():
+                        frames, rate = frames + frame.samples, frame.sample_rate
+                except av.FFmpegError:
+                    pass
+    except (av.FFmpegError, IndexError, ValueError):
+        pass
+    return frames, rate
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_intact_file_shows_no_loss(name):
+    frames, rate = decoded(written(name))
+    assert frames / rate == pytest.approx(SECONDS, abs=0.1)
+    found = stated(written(name))
+    assert not found.cut
+    assert not found.more_than(frames, rate)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_loss_by_a_cut_is_silent(name):
+    content = written(name)
+    whole = decoded(content)[0]
+    places = np.random.default_rng(1).integers(1, len(content), 12).tolist()
+    for size in (*places, len(content) - 1, len(content) - 2):
+        frames, rate = decoded(content[:size])
+        found = stated(content[:size])
+        # Nothing shows that a file ends between two frames. One byte more is the beginning of another.
+        between = name in STREAMS and stated(content[: size + 1]).cut
+        if 0 < frames < whole and not between:
+            assert found.cut or found.more_than(frames, rate), size
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - LENGTHLESS - {"au", "wave64"}))
+def test_fewer_frames_than_stated_are_noticed(name):
+    found = stated(written(name))
+    assert found.samples is not None
+    assert found.sample_rate_hz
+    assert found.samples / found.sample_rate_hz == pytest.approx(SECONDS, abs=0.15)
+    assert found.more_than(int((SECONDS - 0.5) * 1000), 1000)
+
+
+@pytest.mark.parametrize("name", sorted(CREATED))
+def test_container_states_when_it_was_recorded(name):
+    assert stated(written(name)).recorded_at == "2024-05-06T07:08:09Z"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([*FILES, "FLAC", "OGG", "MP3", "WAV"]), st.data())
+def test_damaged_bytes_never_raise(name, data):
+    content = bytearray(written(name) if name in FILES else encoded(form=name))
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, min(len(content) - 1, 3000)))
+        content[at : at + 4] = data.draw(st.binary(min_size=4, max_size=4))
+    assert isinstance(stated(bytes(content)), Facts)
+
+
+@pytest.mark.parametrize("name", ["m4a", "mka, aac", "wma", "avi, mp3"])
+def test_missing_track_states_no_length(name):
+    assert stated(written(name), 2).samples is None
+
+
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM"])
+@pytest.mark.parametrize("fields", [{"valid": 100}, {"frame": 500}])
+def test_adpcm_block_contradicts_its_samples(subtype, fields):
+    assert not stated(encoded(subtype=subtype)).contradictory
+    assert stated(refitted(subtype, **fields)).contradictory
+
+
+def test_pauses_of_amr_are_not_counted():
+    speech, pause, nothing = b"\x04" + bytes(12), b"\x44" + bytes(5), b"\x7c"
+    found = stated(b"#!AMR\n" + speech * 50 + pause + nothing * 7 + speech * 50)
+    assert (found.samples, found.sample_rate_hz, found.cut) == (16_000, 8_000, False)
+    assert stated(b"#!AMR\n" + speech * 50 + speech[:-1]).cut
+
+
+def test_monkeys_audio_states_its_samples_and_sizes():
+    descriptor = b"MAC " + struct.pack("<HHIIIIIII", 3990, 0, 52, 24, 8, 44, 1000, 0, 10) + bytes(16)
+    header = struct.pack("<HHIIIHHI", 2000, 0, 73_728, 1_000, 3, 16, 2, 44_100)
+    content = descriptor + header + bytes(8 + 44 + 1000 + 10)
+    assert stated(content) == Facts(2 * 73_728 + 1_000, 44_100)
+    assert stated(content[:-1]).cut
+
+
+def test_dsd_states_its_samples_and_sizes():
+    form = struct.pack("<4sQIIIIIIQII", b"fmt ", 52, 1, 0, 2, 2, 2_822_400, 1, 2_822_400, 4096, 0)
+    dsf = struct.pack("<4sQQQ", b"DSD ", 28, 28 + 52 + 12 + 8192, 0) + form + struct.pack("<4sQ", b"data", 12 + 8192)
+    assert stated(dsf + bytes(8192)) == Facts(2_822_400, 2_822_400)
+    assert stated(dsf + bytes(8191)).cut
+    rate = struct.pack(">4sQI", b"FS  ", 4, 2_822_400) + struct.pack(">4sQH8s", b"CHNL", 10, 2, b"SLFTSRGT")
+    prop = struct.pack(">4sQ4s", b"PROP", 4 + len(rate), b"SND ") + rate
+    dff = struct.pack(">4sQ4s", b"FRM8", 4 + len(prop) + 12 + 1000, b"DSD ") + prop + struct.pack(">4sQ", b"DSD ", 1000)
+    assert stated(dff + bytes(1000)) == Facts(4_000, 2_822_400)
+    assert stated(dff + bytes(999)).cut
+
+
+def test_wave64_of_a_pipe_is_not_cut():
+    content = bytearray(encoded(form="W64"))
+    assert not stated(bytes(content)).cut
+    assert stated(bytes(content[:-1])).cut
+    content[16:24] = b"\xff" * 8
+    assert not stated(bytes(content[:-1])).cut
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(min_size=1, max_size=20))
+def test_bytes_like_a_flac_frame_never_raise(head):
+    content = encoded(form="FLAC")
+    assert stated(content + b"\xff\xf8" + head).sample_rate_hz == RATE
+
+
+def test_gap_counts_as_one_packet():
+    assert span_s([0.0, 0.02, 0.04, 5.0, 5.02]) == pytest.approx(0.08)
+    assert span_s([]) == span_s([1.0]) == 0.0
