@@ -67,9 +67,9 @@ def test_image_build_sees_what_it_copies():
 def test_service_command_is_valid_and_writes_its_own_directory():
     service = unit("ms-edge.service")["Service"]
     program, *arguments = shlex.split(service["ExecStart"][0])
-    assert os.path.basename(program) in SCRIPTS
+    assert Path(program).name in SCRIPTS
     options = parser().parse_args(arguments)
-    assert os.path.dirname(options.output) == f"/var/lib/{service['StateDirectory'][0]}"
+    assert str(Path(options.output).parent) == f"/var/lib/{service['StateDirectory'][0]}"
     assert options.resume
     assert options.paths == service["ReadOnlyPaths"] == unit("ms-edge.service")["Unit"]["ConditionDirectoryNotEmpty"]
     assert service["SuccessExitStatus"] == ["1"]  # some inputs failed
