@@ -257,10 +257,11 @@ def test_hostile_files_give_errors_or_warnings(classifier, tmp_path, name):
         (tmp_path / name).write_bytes(content)
         try:
             found = classifier.classify(tmp_path / name)
-            assert found.warnings or case in ("zeros", "garbage"), case
+            # Between two packets, a transport stream does not show that it is cut.
+            assert found.warnings or case in ("zeros", "garbage") or name == "a.ts", case
         except AudioError as error:
             code = error.code
-            assert code in ("not-audio", "no-track", "too-short", "no-samples", "too-long"), case  # noqa: PT017
+            assert code in ("not-audio", "no-track", "too-short", "no-samples", "too-long"), case
 
 
 def script(folder: Path, text: str) -> Path:
@@ -271,7 +272,11 @@ def script(folder: Path, text: str) -> Path:
     return path
 
 
-HEADER = "RIFF\\377\\377\\377\\377WAVEfmt \\020\\0\\0\\0\\003\\0\\001\\0\\200\\076\\0\\0\\0\\372\\0\\0\\004\\0\\040\\0data\\377\\377\\377\\377"
+# For printf(1): the header of WAV with 32-bit floats at 16 kHz.
+HEADER = (
+    r"RIFF\377\377\377\377WAVEfmt \020\0\0\0\003\0\001\0\200\076\0\0\0\372\0\0\004\0\040\0"
+    r"data\377\377\377\377"
+)
 SAMPLES = "/usr/bin/head -c 128000 /dev/zero"  # 2 s
 FAKES = {
     "hangs": ("exec /bin/sleep 1000", "too-long"),
@@ -279,7 +284,7 @@ FAKES = {
     "never ends": (f"printf '{HEADER}'; exec /bin/cat /dev/zero", "too-long"),
     "fails": ("echo '[error] it is broken' >&2; exit 1", "not-audio"),
     "writes no audio": ("exec /bin/head -c 100000 /dev/urandom", "not-audio"),
-    "has a rate of 0": (f"printf '{HEADER.replace('200', '0', 1).replace('076', '0', 1)}'; {SAMPLES}", "bad-rate"),
+    "has a rate of 0": (f"printf '{HEADER.replace('200', '000').replace('076', '000')}'; {SAMPLES}", "bad-rate"),
     "dies": (f"printf '{HEADER}'; {SAMPLES}; kill -SEGV $$", ("truncated",)),
     "complains": (f"printf '{HEADER}'; {SAMPLES}; echo '[error] Error while decoding' >&2", ("damaged",)),
     "complains endlessly": (

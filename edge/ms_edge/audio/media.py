@@ -310,17 +310,17 @@ class _Child:
         """Return the messages of the decoder about what is wrong with the file."""
         ours = {self._form.demuxer, self.codec()}  # a video track may be as damaged as it likes
         found = []
-        for line in self.messages().splitlines():
+        for line in filter(None, self.messages().splitlines()):
             where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]
             if (not where or ours & set(re.split("[,/]", where)) or where[:5] in OURS) and (
-                level in ERRORS or WRONG.match(what) or not (level or line.startswith(" "))
+                level in ERRORS or WRONG.match(what) or (self.planar and not line.startswith(" "))
             ):
                 found.append(what)
         return found
 
     def messages(self) -> str:
         """Return what the decoder has printed so far: the first and the last of it."""
-        return (self._first + self._last).decode("utf-8", "replace")
+        return (self._first + b"\n" + self._last).decode("utf-8", "replace")
 
     def _finish(self) -> int:
         """Wait for the end of a decoder that has closed its output. Return its exit status."""
