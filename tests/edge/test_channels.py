@@ -141,13 +141,13 @@ def test_samples_and_warnings_equal_mono_sources(channels, lengths, rate, odd, s
 
 
 def test_memory_does_not_grow_with_duration(classifier, tmp_path):
-    raw = tmp_path / "sixteen.pcm"
+    raw = tmp_path / "silence.pcm"
     peaks = []
     for seconds in (60, 180):
         raw.touch()
-        os.truncate(raw, seconds * 8_000 * 16 * 2)
+        os.truncate(raw, seconds * 8_000 * 8 * 2)
         tracemalloc.start()
-        assert len(classifier.classify_channels(raw, raw="8000:16:s16le")) == 16
+        assert len(classifier.classify_channels(raw, raw="8000:8:s16le")) == 8
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] - peaks[0] < 1_000_000
