@@ -244,6 +244,20 @@ def test_tag_before_aac_is_skipped():
     assert stated(tag + written("adts")) == stated(written("adts"))
 
 
+@pytest.mark.parametrize("left", range(1, 8))
+def test_first_bytes_of_another_fragment_are_a_cut(left):
+    content = written("mp4, fragments")
+    at = content.rindex(b"moof") - 4
+    assert not stated(content[:at]).cut
+    assert stated(content[: at + left]).cut
+
+
+def test_flv_states_its_size():
+    content = written("flv, aac")
+    last = int.from_bytes(content[-4:], "big") + 4  # each tag is followed by its size
+    assert stated(content[:-last]).cut
+
+
 def test_gap_counts_as_one_packet():
     assert span_s([0.0, 0.02, 0.04, 5.0, 5.02]) == pytest.approx(0.08)
     assert span_s([]) == span_s([1.0]) == 0.0
