@@ -119,7 +119,7 @@ class AudioFile(AudioSource):
         except AudioError:
             self.close()
             raise
-        self.warnings += notes
+        self.warnings += dict.fromkeys(notes)
         # NumPy converts 16-bit integers to the same floats as libsndfile, five times as fast.
         self._kind = "int16" if self._sound.subtype in SIXTEEN_BITS else "float32"
         most = BLOCK_SAMPLES // self.channels
