@@ -24,7 +24,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -95,10 +95,17 @@ def main() -> int:
     )
     parser.add_argument("--only", nargs="+", metavar="CONTAINER", help="only these containers, such as WAV")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--without-pyav", action="store_true", help="decode with the program ffmpeg")
     args = parser.parse_args()
     began = time.monotonic()
-    sounds = [each for each in write_all(args.out) if not args.only or each.container in args.only]
-    found = measure(sounds, args.cuts, args.jobs)
+    sounds = list(write_all(args.out.resolve(), containers=args.only or ()))
+    found = []
+    for each in measure(sounds, args.cuts, args.jobs, args.without_pyav):
+        found.append(each)
+        for wrong in each.wrong[:LISTED]:
+            print(f"{each.sound.path.name} ({each.sound.container}, {each.sound.codec}): {wrong}", flush=True)
+    totals = sum((each.answers for each in found), Counter[str]())
+    print(f"{len(found)} files, {totals.total()} cuts: {dict(totals)}")
     result = {
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "seconds": round(time.monotonic() - began),
@@ -107,20 +114,20 @@ def main() -> int:
     }
     if args.to:
         args.to.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    for each in found:
-        for wrong in each.wrong[:LISTED]:
-            print(f"{each.sound.path.name} ({each.sound.container}, {each.sound.codec}): {wrong}", file=sys.stderr)
-    totals = sum((each.answers for each in found), Counter[str]())
-    print(f"{len(found)} files, {totals.total()} cuts: {dict(totals)}", file=sys.stderr)
     return int(any(each.wrong for each in found))
 
 
-def measure(sounds: Sequence[Sound], cuts: int, jobs: int = 1) -> list[Found]:
-    """Return the result for each file."""
-    if jobs == 1:
-        return [examine(sound, cuts) for sound in sounds]
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        return list(pool.map(partial(examine, cuts=cuts), sounds))
+def measure(sounds: Sequence[Sound], cuts: int, jobs: int = 1, without_pyav: bool = False) -> Iterator[Found]:
+    """Yield the result for each file."""
+    if jobs == 1 and not without_pyav:
+        yield from (examine(sound, cuts) for sound in sounds)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _hide_pyav if without_pyav else None) as pool:
+        yield from pool.map(partial(examine, cuts=cuts), sounds)
+
+
+def _hide_pyav() -> None:
+    sys.modules["av"] = None  # type: ignore[assignment]
 
 
 def examine(sound: Sound, cuts: int) -> Found:

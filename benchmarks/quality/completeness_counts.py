@@ -9,6 +9,7 @@ specification (Ogg), RFC 4867 (AMR), RFC 9559 (Matroska), Adobe's specification 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -22,6 +23,7 @@ Frame = tuple[int, int]  # bytes and samples per channel of a coded frame
 FRAME_SAMPLES = {"AAC": 1024, "HE-AAC": 2048, "MP3": 1152, "MP2": 1152, "AC-3": 1536, "E-AC-3": 1536, "AMR-NB": 160}
 LONGEST_FRAME = 4096  # samples by which a lossy codec may pad a recording where no other count exists
 BY_BLOCKS = ("WAV", "RF64", "Wave64", "AIFF", "AU", "CAF")  # codecs in them may pad the last block
+SMPB = re.compile(rb"iTunSMPB.{16,24} 0{8} [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{16})", re.DOTALL)  # frames
 ELEMENTARY = {"MP3": "mpeg", "MP2": "mpeg", "AAC": "adts", "HE-AAC": "adts", "AC-3": "ac3", "E-AC-3": "ac3"}
 
 
@@ -54,11 +56,13 @@ def count(sound: Sound) -> Count:
         return Count(frames, frames, "granules", ends)
     if sound.container in ("MP3", "MP2", "ADTS", "AC-3", "E-AC-3", "AMR"):
         frames = elementary_frames(sound.container, codec, data)
-        return Count(frames, frames, "walk of the frames", ends)
+        empty = 1024 if sound.writer == "faac" else 0  # its first frame has no sound
+        return Count(frames - empty, frames, "walk of the frames", ends)
     if sound.container in ("MP4", "MOV", "3GP"):
         frames = mp4_frames(data, sound.rate_hz)
-        if frames is not None:
-            return Count(frames, frames, "sample tables", ends)
+        if frames is not None:  # FFmpeg decodes the padding of the last coded frame
+            frames -= 1024 if sound.writer == "faac" else 0
+            return Count(frames, frames + FRAME_SAMPLES.get(codec, LONGEST_FRAME), "sample tables", ends)
     if sound.container not in BY_BLOCKS and (probed := probed_frames(sound)):
         slack = FRAME_SAMPLES.get(codec, LONGEST_FRAME)
         return Count(probed - slack, probed + slack, "ffprobe", ends)
@@ -283,6 +287,8 @@ def mp4_frames(data: bytes, rate_hz: int) -> int | None:
         (entries,) = struct.unpack(">I", data[table + 4 : table + 8])
         pairs = [struct.unpack(">II", data[at : at + 8]) for at in range(table + 8, table + 8 + 8 * entries, 8)]
         length = sum(samples * step for samples, step in pairs)
+        if tagged := SMPB.search(data):
+            return int(tagged[1], 16)
         for edits, _ in _inner(data, "edts/elst", start, end):
             (number,) = struct.unpack(">I", data[edits + 4 : edits + 8])
             form = ">Qq4x" if data[edits] else ">Ii4x"

@@ -6,12 +6,14 @@ is tried with the program and with PyAV. A writer that is absent is left out.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,9 @@ RECORDINGS = {
 LOSSLESS = ("PCM", "float", "A-law", "µ-law", "FLAC", "ALAC", "TTA", "WavPack", "DWVW")
 
 # writer | container | codec | recording | extension | command; {i} is a WAV file of 16 bits, {o} the file;
-# a pipe has no space before it
-COMMANDS = """
+# a pipe has no space before it. Left out are Opus in MP4 by GStreamer 1.22 (its pre-skip has the wrong
+# byte order) and AMR without the first bytes of the format.
+COMMANDS = r"""
 sox | WAV | PCM | 16k | wav | sox {i} {o}
 sox | WAV | PCM | 8k | wav | sox {i} -b 8 -e unsigned {o}
 sox | WAV | PCM | 44k1 | wav | sox {i} -b 24 {o}
@@ -120,12 +123,10 @@ gstreamer | MP3 | MP3 | 44k | mp3 | {gst} ! lamemp3enc ! xingmux ! filesink loca
 gstreamer | MP2 | MP2 | 48k | mp2 | {gst} ! twolamemp2enc ! filesink location={o}
 gstreamer | MP4 | AAC | 44k | m4a | {gst} ! voaacenc ! aacparse ! mp4mux ! filesink location={o}
 gstreamer | MP4 | AAC (fragmented) | 44k | mp4 | {gst} ! voaacenc ! aacparse ! mp4mux fragment-duration=500 ! filesink location={o}
-gstreamer | MP4 | Opus | 48k | mp4 | {gst} ! opusenc ! mp4mux ! filesink location={o}
 gstreamer | MOV | PCM | 44k | mov | {gst} ! qtmux ! filesink location={o}
 gstreamer | MOV | AAC | 44k | mov | {gst} ! voaacenc ! aacparse ! qtmux ! filesink location={o}
 gstreamer | 3GP | AMR-NB | 8k | 3gp | {gst} ! amrnbenc ! 3gppmux ! filesink location={o}
-gstreamer | AMR | AMR-NB | 8k | amr | {gst} ! amrnbenc ! filesink location={o}
-gstreamer | AMR | AMR-WB | 16k | amr | {gst} ! voamrwbenc ! filesink location={o}
+gstreamer | AMR | AMR-WB | 16k | amr | (printf '#!AMR-WB\n'; {gst} ! voamrwbenc ! fdsink) > {o}
 gstreamer | ADTS | AAC | 44k | aac | {gst} ! voaacenc ! aacparse ! audio/mpeg,stream-format=adts ! filesink location={o}
 gstreamer | Matroska | AAC | 44k | mka | {gst} ! voaacenc ! aacparse ! matroskamux ! filesink location={o}
 gstreamer | WebM | Opus | 48k | webm | {gst} ! opusenc ! webmmux ! filesink location={o}
@@ -304,6 +305,7 @@ class Sound:
         return self.codec.startswith(LOSSLESS) and "video" not in self.codec
 
 
+@lru_cache
 def recording(name: str) -> tuple[np.ndarray, int]:
     """Return the samples (n, channels) int16 and the rate in Hz of one of RECORDINGS."""
     source, rate_hz, channels, frames = RECORDINGS[name]
@@ -314,19 +316,22 @@ def recording(name: str) -> tuple[np.ndarray, int]:
     return np.round(np.clip(samples, -0.99, 0.99) * 32767).astype(np.int16), rate_hz
 
 
-def write_all(folder: Path, writers: frozenset[str] | None = None) -> Iterator[Sound]:
-    """Write the files into `folder` and yield them; only those of `writers`, if given."""
+def write_all(folder: Path, writers: Collection[str] = (), containers: Collection[str] = ()) -> Iterator[Sound]:
+    """Write the files into `folder` and yield them; only those of some writers and containers, if
+    given. A file that exists is not written again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in RECORDINGS:
         samples, rate_hz = recording(name)
         soundfile.write(folder / f"{name}.wav", samples, rate_hz, subtype="PCM_16")
         (folder / f"{name}.raw").write_bytes(samples.tobytes())
-    makers = {"libsndfile": _by_library, "PyAV": _by_pyav, "": _by_commands}
-    for writer, made in makers.items():
-        if writers is None or not writer or writer in writers:
-            for sound in made(folder):
-                if (writers is None or sound.writer in writers) and sound.path.exists() and sound.path.stat().st_size:
-                    yield sound
+    recipes = [*_by_library(folder), *_by_pyav(folder), *_by_commands(folder)]
+    for sound, make in recipes:
+        wanted = (not writers or sound.writer in writers) and (not containers or sound.container in containers)
+        if wanted and not sound.path.exists() and not make():
+            sound.path.unlink(missing_ok=True)
+        if wanted and sound.path.exists() and sound.path.stat().st_size:
+            yield sound
 
 
 def versions() -> dict[str, str]:
@@ -338,7 +343,7 @@ def versions() -> dict[str, str]:
         "PyAV": f"{av.__version__}, FFmpeg {av.ffmpeg_version_info}",
     }
     for name in sorted({row[0] for row in _rows(COMMANDS)}):
-        program = "gst-launch-1.0" if name == "gstreamer" else name
+        program = _program(name)
         if shutil.which(program):
             for option in ("-version" if name == "ffmpeg" else "--version", "--help", "-V"):
                 done = subprocess.run([program, option], capture_output=True, text=True, errors="replace")
@@ -348,7 +353,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _by_commands(folder: Path) -> Iterator[Sound]:
+Recipe = tuple[Sound, Callable[[], bool]]  # a file, and how to write it; False if that is not possible
+
+
+def _by_commands(folder: Path) -> Iterator[Recipe]:
     rows = _rows(COMMANDS)
     for container, codec, name, extension, given, *options in _rows(FFMPEG):
         form, encoder = given.split()
@@ -356,55 +364,57 @@ def _by_commands(folder: Path) -> Iterator[Sound]:
         command = f"ffmpeg -v error -i {{i}} -c:a {encoder} -strict -2{settings} -f {form} {{o}}"
         rows.append(["ffmpeg", container, codec, name, extension, command])
     for number, (writer, container, codec, name, extension, command) in enumerate(rows):
-        if not shutil.which("gst-launch-1.0" if writer == "gstreamer" else writer):
-            continue
         _, rate_hz, channels, frames = RECORDINGS[name]
         path = folder / f"{writer}-{number}.{extension}"
-        setting = folder / f"{name}.asoundrc"
-        setting.write_text(MICROPHONE.format(folder / f"{name}.raw"), "utf-8")
         given = {"i": folder / f"{name}.wav", "o": path, "rate": rate_hz, "channels": channels, "frames": frames}
         text = command.format(**given, gst=GST.format(**given), video=VIDEO)
-        if not path.exists():
-            done = subprocess.run(
-                text,
-                shell=True,
-                capture_output=True,
-                timeout=TIMEOUT_S,
-                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "ALSA_CONFIG_PATH": str(setting), "HOME": str(folder)},
-            )
-            if done.returncode:
-                path.unlink(missing_ok=True)
-        yield Sound(path, container, codec, writer, rate_hz, channels, frames)
+        settings = folder / f"{name}.asoundrc"
+        settings.write_text(MICROPHONE.format(folder / f"{name}.raw"), "utf-8")
+        if shutil.which(_program(writer)):
+            yield Sound(path, container, codec, writer, rate_hz, channels, frames), partial(_run, text, settings)
 
 
-def _by_library(folder: Path) -> Iterator[Sound]:
+def _program(writer: str) -> str:
+    return "gst-launch-1.0" if writer == "gstreamer" else writer
+
+
+def _run(command: str, settings: Path) -> bool:
+    """Run a command line, with a microphone that plays a recording."""
+    env = {**os.environ, "ALSA_CONFIG_PATH": str(settings)}
+    done = subprocess.run(
+        command, shell=True, env=env, capture_output=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
+    )
+    return done.returncode == 0
+
+
+def _by_library(folder: Path) -> Iterator[Recipe]:
     for container, codec, name, extension, given in _rows(LIBRARY):
         form, *subtypes = given.split()
         samples, rate_hz = recording(name)
         for subtype in subtypes:
             path = folder / f"libsndfile-{form}-{subtype}-{name}.{extension}"
-            channels = samples.shape[1]
-            given_samples = samples[:, :1] if channels == 2 and codec.startswith("ADPCM (G") else samples
-            if not path.exists():
-                if codec == "float":  # libsndfile does not scale integers
-                    given_samples = given_samples / 32_768
-                soundfile.write(path, given_samples, rate_hz, format=form, subtype=subtype)
-            yield Sound(path, container, codec, "libsndfile", rate_hz, given_samples.shape[1], len(samples))
+            sound = Sound(path, container, codec, "libsndfile", rate_hz, samples.shape[1], len(samples))
+            # libsndfile does not scale integers that it stores as floats.
+            scaled = samples / 32_768 if codec == "float" else samples
+            yield sound, partial(_store, path, scaled, rate_hz, form, subtype)
 
 
-def _by_pyav(folder: Path) -> Iterator[Sound]:
+def _store(path: Path, samples: np.ndarray, rate_hz: int, form: str, subtype: str) -> bool:
+    soundfile.write(path, samples, rate_hz, format=form, subtype=subtype)
+    return True
+
+
+def _by_pyav(folder: Path) -> Iterator[Recipe]:
     from av.codec import codecs_available
 
     for number, (container, codec, name, extension, given, *options) in enumerate(_rows(FFMPEG)):
         form, encoder = given.split()
-        if encoder not in codecs_available and encoder != "libmp3lame":
+        if encoder not in codecs_available:
             encoder = encoder.removeprefix("lib")
         path = folder / f"PyAV-{number}.{extension}"
         samples, rate_hz = recording(name)
-        if encoder in codecs_available:
-            if not path.exists() and not _encode(path, samples, rate_hz, form, encoder, _options(options)):
-                path.unlink(missing_ok=True)
-            yield Sound(path, container, codec, "PyAV", rate_hz, samples.shape[1], len(samples))
+        sound = Sound(path, container, codec, "PyAV", rate_hz, samples.shape[1], len(samples))
+        yield sound, partial(_encode, path, samples, rate_hz, form, encoder, _options(options))
 
 
 def _encode(path: Path, samples: np.ndarray, rate_hz: int, form: str, encoder: str, options: Mapping[str, str]) -> bool:
@@ -427,7 +437,7 @@ def _encode(path: Path, samples: np.ndarray, rate_hz: int, form: str, encoder: s
             for converted in [*resampler.resample(frame), *resampler.resample(None)]:
                 out.mux(stream.encode(converted))
             out.mux(stream.encode(None))
-    except (av.error.FFmpegError, ValueError):
+    except (av.error.FFmpegError, ValueError):  # no such encoder, or not in this format
         return False
     return True
 
