@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "tests" / "edge"))
 import hostile  # noqa: E402
 
 from ms_edge import Classifier, errors, results  # noqa: E402
+from ms_edge.audio.containers import CONTAINERS  # noqa: E402
 from ms_edge.cli import arguments as edge_arguments  # noqa: E402
 from ms_train.tables import markdown_table  # noqa: E402
 
@@ -181,6 +182,21 @@ def warning_codes() -> str:
     return table(("warning", "the input"), ((f"`{code}`", meaning) for code, meaning in results.WARNINGS.items()))
 
 
+def formats() -> str:
+    """Return the table of formats: names, extensions, and what decodes each."""
+    rows = [
+        (
+            one.name,
+            f"`{one.short}`",
+            ", ".join(f"`{extension}`" for extension in one.extensions),
+            "libsndfile" if one.libsndfile else "FFmpeg",
+            f"{one.frames_per_byte:,}",
+        )
+        for one in CONTAINERS
+    ]
+    return table(("format", "`container`", "extensions in a directory", "decoder", "samples per byte"), rows)
+
+
 def matrix() -> str:
     """Return the table of broken files and the record that each must get."""
     rows = []
@@ -273,7 +289,7 @@ PARTS = {
     "docs/records.md": {"fields": fields},
     "docs/errors.md": {"codes": error_codes, "warnings": warning_codes},
     "docs/architecture.md": {"packages": packages, "layers": layers},
-    "docs/robustness.md": {"completeness": completeness, "matrix": matrix},
+    "docs/robustness.md": {"formats": formats, "completeness": completeness, "matrix": matrix},
     "docs/triton.md": {"scores": scores},
     "docs/javascript.md": {"scores": scores_json},
 }

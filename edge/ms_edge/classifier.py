@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ms_edge._version import __version__
 from ms_edge.arrays import Float32
-from ms_edge.audio.file import open_audio
+from ms_edge.audio.file import open_audio, valid_decoder, valid_track
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioArrays, AudioSource
 from ms_edge.errors import AudioError, UsageError
@@ -80,6 +80,8 @@ class Classifier:
     `binary` always answers with the single most probable label, whatever the model's decision rule.
     `thresholds` maps labels to the probability from which a model of independent labels gives them.
     `wav_only` refuses formats other than WAV.
+    `decoder` is `libsndfile`, `ffmpeg`, or `auto`: libsndfile, and FFmpeg for what it does not read.
+    `track` is the audio track of a file that has several, from 1.
 
     Threads can share a classifier. A pickled classifier loads its model again in the other process.
     Raises ModelError, DeviceError, or UsageError for invalid settings.
@@ -101,6 +103,8 @@ class Classifier:
         binary: bool = False,
         thresholds: Mapping[str, float] | None = None,
         wav_only: bool = False,
+        decoder: str = "auto",
+        track: int = 1,
     ) -> None:
         self.model: Scorer = model if isinstance(model, Scorer) else Model.load(model, device)
         self.spec = self.model.metadata.spec
@@ -119,6 +123,7 @@ class Classifier:
         if thresholds:
             self.decision = _with_thresholds(self.decision, self.model.metadata.labels, thresholds, self.binary)
         self.wav_only = wav_only
+        self.decoder, self.track = valid_decoder(decoder), valid_track(track)
         self._inputs = model_inputs(self.spec, self.model.input)
         # Windows that start a multiple of `_step` samples apart share frames, which the model computes
         # once. 0: the model cannot do that, or the hop is no multiple of its step.
@@ -140,6 +145,8 @@ class Classifier:
             "binary": self.binary,
             "thresholds": dict(zip(self.model.metadata.labels, self.decision.thresholds, strict=False)) or None,
             "wav_only": self.wav_only,
+            "decoder": self.decoder,
+            "track": self.track,
         }
 
     def settings(self, raw: RawFormat | str | None = None) -> dict[str, Any]:
@@ -187,7 +194,10 @@ class Classifier:
         >>> found.label, windows.scores.shape
         ('music', (33, 2))
         """
-        with open_audio(source, sample_rate_hz, raw=raw, wav_only=self.wav_only) as audio:
+        opened = open_audio(
+            source, sample_rate_hz, raw=raw, wav_only=self.wav_only, decoder=self.decoder, track=self.track
+        )
+        with opened as audio:
             found = self.window_scores(_counted(audio, self.spec.sample_rate_hz, on_audio))
             return self._classification(audio, found, self.settings(raw)), found
 
@@ -305,6 +315,9 @@ class Classifier:
             settings=settings,
             model=self.model.sha256,
             provider=self.model.provider,
+            decoder=audio.decoder,
+            container=audio.container,
+            codec=audio.codec,
         )
 
 

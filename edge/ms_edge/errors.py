@@ -110,6 +110,7 @@ ERROR_CODES: dict[str, str] = {
     "no-room": "The disk has no room for the training windows.",
     "no-rooms": "The package pyroomacoustics, which simulates rooms, is not installed.",
     "no-samples": "The recording holds no samples.",
+    "no-track": "The recording has no audio track, or none of the number that was asked for.",
     "non-finite": "The recording holds samples that are not finite numbers.",
     "not-a-file": "The path names a pipe, a socket or a device.",
     "not-audio": "The file is not audio, or is audio in a format that is not read.",

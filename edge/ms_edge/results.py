@@ -83,6 +83,12 @@ class Classification:
     model: str
     #: execution provider of onnxruntime that ran the network
     provider: str
+    #: what decoded the recording, `libsndfile` or `ffmpeg`; null for samples in memory
+    decoder: str | None = None
+    #: file format, for example `wav` or `mp4`; null for samples in memory
+    container: str | None = None
+    #: coding of the samples, with FFmpeg's name, for example `pcm_s16le` or `aac`; null if it is not known
+    codec: str | None = None
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
         """Return the record of schema `ms-edge/1`, ready for JSON, with segments if `timeline` is set."""
@@ -103,6 +109,9 @@ class Classification:
             "settings": self.settings,
             "model": self.model,
             "provider": self.provider,
+            "decoder": self.decoder,
+            "container": self.container,
+            "codec": self.codec,
         }
 
 

@@ -1,4 +1,4 @@
-"""The supported file formats. Any other format that libsndfile would open is refused."""
+"""The formats that are read: one list, from which names, directories, errors and documents are made."""
 
 from __future__ import annotations
 
@@ -10,41 +10,119 @@ from ms_edge.audio.riff import is_wav
 
 @dataclass(frozen=True)
 class Container:
-    """A file format: its name for users, its names in libsndfile, and its file name extensions.
+    """A file format: its name for users and in records, and what each decoder calls it.
 
-    `frames_per_byte` is an upper limit for the samples per channel that one byte of a file can
-    hold. libsndfile decodes without end for some codings if the header declares a wrong size.
+    `extensions` are those of file names; `start` is a regular expression of the first bytes, empty
+    if they are not always the same. `libsndfile` are libsndfile's names of the format, empty if
+    FFmpeg reads it. `demuxers` are FFmpeg's names of it. `frames_per_byte` is an upper limit for
+    the samples per channel that one byte of a file can hold: some decoders never end if a header
+    is wrong.
     """
 
     name: str
-    known_as: tuple[str, ...]
+    short: str
     extensions: tuple[str, ...]
+    start: bytes
+    libsndfile: tuple[str, ...]
+    demuxers: tuple[str, ...]
     frames_per_byte: int
 
 
-CONTAINERS = (
+def _media(name: str, short: str, extensions: str, start: bytes, demuxers: str, frames_per_byte: int) -> Container:
+    """Return a format that only FFmpeg reads."""
+    return Container(name, short, tuple(extensions.split()), start, (), tuple(demuxers.split()), frames_per_byte)
+
+
+# The densest codings in containers that may hold any: 65,535 samples in 12 bytes (FLAC), 5,760 in 3
+# (Opus), 4,096 in 20 (ALAC).
+ANY = 8192
+
+# The formats that libsndfile reads.
+SOUND = (
     # The densest coding, GSM 6.10, has 320 samples in 65 bytes. MP3 in WAV counts as MP3.
-    Container("WAV (also RF64 and Wave64)", ("WAV", "WAVEX", "RF64", "W64"), (".wav", ".rf64", ".w64"), 8),
+    Container(
+        "WAV (also RF64 and Wave64)", "wav", (".wav", ".rf64", ".w64"), rb"(RIFF|RIFX|RF64)....WAVE|riff.{20}wave",
+        ("WAV", "WAVEX", "RF64", "W64"), ("wav", "w64"), 8,
+    ),
     # Digital silence has 65,535 samples in a frame of 12 bytes.
-    Container("FLAC", ("FLAC",), (".flac",), 8192),
+    Container("FLAC", "flac", (".flac",), rb"fLaC", ("FLAC",), ("flac",), 8192),
     # Vorbis has at most 4,096 samples in 2 bytes, Opus 5,760 samples in 3 bytes.
-    Container("Ogg (Vorbis or Opus)", ("OGG",), (".ogg", ".oga", ".opus"), 8192),
+    Container(
+        "Ogg (Vorbis, Opus, FLAC or Speex)", "ogg", (".ogg", ".oga", ".opus", ".spx", ".ogv", ".ogm", ".ogx"), rb"OggS",
+        ("OGG",), ("ogg",), 8192,
+    ),
     # MP3 has 576 samples in 24 bytes at 8 kbit/s and 24 kHz, and 1,152 in 40 in free format.
-    Container("MP3 and MP2", ("MP3",), (".mp3", ".mp2"), 64),
+    Container(
+        "MP3, MP2 and MP1", "mp3", (".mp3", ".mp2", ".mp1", ".mpa", ".mpga"), rb"", ("MP3",), ("mp3",), 64
+    ),
     # Silence in DWVW has one sample per bit.
-    Container("AIFF", ("AIFF",), (".aiff", ".aif", ".aifc"), 16),
+    Container("AIFF", "aiff", (".aiff", ".aif", ".aifc"), rb"FORM....AIF[FC]", ("AIFF",), ("aiff",), 16),
     # Silence in ALAC has 4,096 samples in 20 bytes.
-    Container("CAF", ("CAF",), (".caf",), 8192),
+    Container("CAF", "caf", (".caf",), rb"caff", ("CAF",), ("caf",), 8192),
     # G.723 at 24 kbit/s has 8 samples in 3 bytes.
-    Container("AU", ("AU",), (".au",), 8),
-)
+    Container("AU", "au", (".au", ".snd"), rb"\.snd|dns\.", ("AU",), ("au",), 8),
+)  # fmt: skip
+
+# The formats that FFmpeg reads.
+MEDIA = (
+    _media("MP4 (M4A, MOV, 3GP)", "mp4", ".m4a .mp4 .m4b .m4r .m4v .mov .qt .3gp .3g2 .3ga .f4a .f4v .alac",
+           rb"....(ftyp|moov|mdat|wide|free|skip|pnot)", "mov", ANY),
+    # A frame of 1,024 samples, 2,048 with SBR, has at least 9 bytes.
+    _media("AAC", "aac", ".aac .adts .loas .latm", rb"\xff[\xf0\xf1\xf8\xf9]|\x56[\xe0-\xff]", "aac loas", 512),
+    _media("Matroska (MKV, MKA, WebM)", "matroska", ".mkv .mka .webm .weba", rb"\x1a\x45\xdf\xa3", "matroska", ANY),
+    _media("Windows Media (WMA, WMV, ASF)", "asf", ".wma .wmv .asf", rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf", ANY),
+    _media("AC-3 and E-AC-3", "ac3", ".ac3 .eac3 .ec3", rb"\x0b\x77|\x77\x0b", "ac3 eac3", 64),
+    _media("DTS", "dts", ".dts .dtshd", rb"\x7f\xfe\x80\x01|\xfe\x7f\x01\x80|\x1f\xff\xe8\x00|\xff\x1f\x00\xe8|DTSHDHDR",
+           "dts dtshd", 64),
+    _media("MLP and Dolby TrueHD", "truehd", ".mlp .thd", rb"....\xf8\x72\x6f[\xba\xbb]", "mlp truehd", ANY),
+    # A frame of silence (discontinuous transmission) has one byte for 160 samples, or 320 (AMR-WB).
+    _media("AMR (NB and WB)", "amr", ".amr .awb", rb"#!AMR", "amr", 320),
+    _media("WavPack", "wavpack", ".wv", rb"wvpk", "wv", 1 << 15),
+    # A frame of silence has a few bytes for as many as 1,179,648 samples.
+    _media("Monkey's Audio", "ape", ".ape", rb"MAC ", "ape", 1 << 18),
+    _media("TTA", "tta", ".tta", rb"TTA[12]", "tta", ANY),
+    _media("TAK", "tak", ".tak", rb"tBaK", "tak", 1 << 15),
+    _media("Musepack", "musepack", ".mpc", rb"MP\+|MPCK", "mpc mpc8", ANY),
+    _media("DSF (DSD)", "dsf", ".dsf", rb"DSD ", "dsf", 8),
+    _media("DSDIFF (DSD)", "dff", ".dff", rb"FRM8....", "iff", 64),
+    _media("AVI", "avi", ".avi .divx", rb"RIFF....AVI[ X\x19]", "avi", ANY),
+    _media("Flash Video", "flv", ".flv", rb"FLV", "flv", ANY),
+    _media("MPEG transport stream", "mpegts", ".ts .mts .m2ts .m2t", rb"G.{187}G.{187}G|.{4}G.{191}G.{191}G", "mpegts", ANY),
+    _media("MPEG program stream (VOB)", "mpeg", ".mpg .mpeg .mpe .vob .m2p", rb"\x00\x00\x01[\xb3\xba]", "mpeg", ANY),
+    _media("MXF", "mxf", ".mxf", rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "mxf", ANY),
+    _media("RealMedia", "rm", ".rm .ra .rmvb", rb"\.RMF|\.ra\xfd", "rm", ANY),
+    _media("Creative Voice (VOC)", "voc", ".voc", rb"Creative Voice File", "voc", 64),
+    _media("Amiga (8SVX)", "8svx", ".8svx .svx", rb"FORM....(8SVX|16SV)", "iff", 64),
+    _media("GSM 06.10", "gsm", ".gsm", rb"", "gsm", 8),
+    _media("NIST SPHERE", "nist", ".sph .nist", rb"NIST_1A", "nistsphere", 64),
+    _media("IRCAM", "ircam", ".sf .ircam", rb"\x64\xa3[\x00-\x07]\x00|\x00[\x00-\x07]\xa3\x64", "ircam", 8),
+    _media("Shorten", "shn", ".shn", rb"ajkg", "shn", ANY),
+    _media("QCP (QCELP and EVRC)", "qcp", ".qcp", rb"RIFF....QLCM", "qcp", 320),
+    _media("xWMA", "xwma", ".xwma", rb"RIFF....XWMA", "xwma", ANY),
+    _media("ATRAC (OMA)", "oma", ".oma .aa3 .at3", rb"EA3|ea3", "oma", 64),
+    _media("Windows TV (WTV)", "wtv", ".wtv", rb"\xb7\xd8\x00\x20\x37\x49\xda\x11", "wtv", ANY),
+    _media("DV", "dv", ".dv", rb"\x1f\x07\x00", "dv", 64),
+    _media("Digital Speech Standard (DSS)", "dss", ".dss .ds2", rb"[\x02\x03]dss", "dss", 64),
+    _media("G.722", "g722", ".g722", rb"", "g722", 8),
+)  # fmt: skip
+
+CONTAINERS = SOUND + MEDIA
 EXTENSIONS = tuple(extension for container in CONTAINERS for extension in container.extensions)
-READ = ", ".join(container.name for container in CONTAINERS[:-1]) + f" and {CONTAINERS[-1].name}"
+READ = ", ".join(container.name for container in SOUND[:-1]) + f" and {SOUND[-1].name}"
+START_BYTES = 400  # of a file, which every `start` needs at most
+
+# FFmpeg's names of codings, by libsndfile's.
+BITS = {
+    "PCM_S8": "pcm_s8", "PCM_U8": "pcm_u8", "PCM_16": "pcm_s16", "PCM_24": "pcm_s24", "PCM_32": "pcm_s32",
+    "FLOAT": "pcm_f32", "DOUBLE": "pcm_f64",
+}  # fmt: skip
+CODECS = {
+    "ULAW": "pcm_mulaw", "ALAW": "pcm_alaw", "IMA_ADPCM": "adpcm_ima_wav", "MS_ADPCM": "adpcm_ms", "GSM610": "gsm_ms",
+    "G721_32": "adpcm_g726", "MPEG_LAYER_I": "mp1", "MPEG_LAYER_II": "mp2", "MPEG_LAYER_III": "mp3",
+    "ALAC_16": "alac", "ALAC_20": "alac", "ALAC_24": "alac", "ALAC_32": "alac",
+}  # fmt: skip
 
 OTHERS = {  # the first bytes of formats that are not supported, most of which libsndfile would open
-    "NIST SPHERE": rb"NIST",
-    "Creative Voice (VOC)": rb"Creative",
-    "IRCAM": rb"\x64\xa3[\x00-\x07]\x00|\x00[\x00-\x07]\xa3\x64",
     "AVR": rb"2BIT",
     "PAF": rb" paf|fap ",
     "PVF": rb"PVF1",
@@ -53,22 +131,15 @@ OTHERS = {  # the first bytes of formats that are not supported, most of which l
     "Psion (WVE)": rb"ALawSoundFil",
     "MIDI Sample Dump (SDS)": rb"\xf0\x7e[\x00-\x7f]\x01",
     "Akai MPC": rb"\x01\x04",
-    "Amiga (8SVX)": rb"FORM....(8SVX|16SV)",
     "REX2": rb"CAT ....REX2",
-    "AVI": rb"RIFF....AVI ",
-    "MP4 (M4A)": rb"....ftyp",
-    "Windows Media (WMA)": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
-    "Matroska (WebM)": rb"\x1a\x45\xdf\xa3",
-    "AAC": rb"\xff[\xf0\xf1\xf8\xf9]",
-    "AMR": rb"#!AMR",
-    "Monkey's Audio": rb"MAC ",
-    "WavPack": rb"wvpk",
+    "a tracker module": rb"Extended Module|IMPM|.{44}SCRM|.{1080}(M\.K\.|M!K!|FLT4|[468]CHN)",
+    "MIDI": rb"MThd",
     "HTK": rb"........\x00\x02\x00\x00",
 }
 
 
 def begins_as_read(start: bytes) -> bool:
-    """Return whether a file that begins with these 40 bytes has a supported format.
+    """Return whether libsndfile reads a file that begins with these 40 bytes.
 
     MP3 and MP2 are not recognised.
     """
@@ -81,9 +152,32 @@ def begins_as_read(start: bytes) -> bool:
 
 def container_of(known_as: str) -> Container | None:
     """Return the format with this name in libsndfile, or None if it is not supported."""
-    return next((container for container in CONTAINERS if known_as in container.known_as), None)
+    return next((container for container in SOUND if known_as in container.libsndfile), None)
+
+
+def codec_of(subtype: str, form: str, endian: str) -> str:
+    """Return FFmpeg's name of a coding that libsndfile calls `subtype`, in a format of its own.
+
+    `form` and `endian` are libsndfile's names of the container and of the order of bytes.
+    """
+    if form == "FLAC":
+        return "flac"
+    if subtype in BITS:
+        big = endian == "BIG" or (endian == "FILE" and form in ("AIFF", "AU", "CAF"))
+        return BITS[subtype] + ("" if subtype.endswith("8") else "be" if big else "le")
+    return CODECS.get(subtype, subtype.lower())
+
+
+def recognised(start: bytes, formats: tuple[Container, ...] = CONTAINERS) -> Container | None:
+    """Return the format of a file that begins with these `START_BYTES` bytes; None if unknown."""
+    return next((one for one in formats if one.start and re.match(one.start, start, re.DOTALL)), None)
+
+
+def named(path: str, formats: tuple[Container, ...]) -> Container | None:
+    """Return the format that has the extension of a path; None if it is none of these."""
+    return next((one for one in formats if path.lower().endswith(one.extensions)), None)
 
 
 def name_of(start: bytes) -> str | None:
-    """Return the name of an unsupported format from the first 12 bytes; None if unknown."""
+    """Return the name of an unsupported format from its first bytes; None if unknown."""
     return next((name for name, pattern in OTHERS.items() if re.match(pattern, start, re.DOTALL)), None)

@@ -16,9 +16,10 @@ import soundfile
 from numpy.typing import ArrayLike
 
 from ms_edge.arrays import Float32
-from ms_edge.audio.containers import container_of
+from ms_edge.audio.containers import codec_of, container_of
 from ms_edge.audio.opening import (
     STDIN,
+    NotForLibsndfileError,
     file_facts,
     header_warnings,
     open_descriptor,
@@ -32,10 +33,19 @@ from ms_edge.audio.opening import (
 )
 from ms_edge.audio.parts import Part
 from ms_edge.audio.raw import RawFormat
-from ms_edge.audio.source import BLOCK_SAMPLES, AudioArrays, AudioSource, Samples, as_float32, require_plausible
+from ms_edge.audio.source import (
+    BLOCK_SAMPLES,
+    AudioArrays,
+    AudioSource,
+    Samples,
+    as_float32,
+    require_plausible,
+    whole_number,
+)
 from ms_edge.audio.streams import Section, Stream
 from ms_edge.errors import AudioError, UsageError
 
+DECODERS = ("auto", "libsndfile", "ffmpeg")
 SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")  # libsndfile's subtypes with integers of at most 16 bits
 CAREFUL_FRAMES = 1024  # frames read at a time from a damaged file
 UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's number of frames for a FLAC file whose header has none
@@ -65,6 +75,7 @@ class AudioFile(AudioSource):
         self._declared = True  # the header declares how many frames there are
         self._noted = True  # libsndfile's log shows whether the file ends too early
         self._damaged = False
+        self._is_wav = False
         self._parts: list[Part] = []  # not yet decoded
         self._part: Part | None = None
         self._before = 0  # frames of the parts that are already decoded
@@ -90,6 +101,12 @@ class AudioFile(AudioSource):
             if isinstance(error, OSError):
                 raise unreadable(name, error) from None
             raise
+        self.decoder = "libsndfile"
+        sound = self._sound
+        form = None if raw else container_of(sound.format)
+        if form:  # libsndfile does not see that its MP3 is in a WAV file
+            self.container = "wav" if self._is_wav else form.short
+        self.codec = codec_of(sound.subtype, sound.format, sound.endian)
         if self._sound.frames == UNKNOWN_FRAMES:
             self._declared = False
             notes.append("stream-header")
@@ -122,6 +139,7 @@ class AudioFile(AudioSource):
             self._declared, self._noted = False, size is not None
             return self._as_one(name, stream, size)
         header = stream.read_header(size)
+        self._is_wav = header is not None
         if wav_only:
             require_wav(name, stream.start)
         if size is None:
@@ -263,19 +281,68 @@ class AudioFile(AudioSource):
             self._descriptor = None
 
 
+def valid_decoder(decoder: str) -> str:
+    """Return the name of a decoder. Raises UsageError if there is none of this name."""
+    if decoder not in DECODERS:
+        raise UsageError(f"The decoder must be {', '.join(DECODERS[:-1])} or {DECODERS[-1]}, not {decoder!r}.")
+    return decoder
+
+
+def valid_track(track: object) -> int:
+    """Return the number of an audio track. Raises UsageError unless it is 1 or more."""
+    if (number := whole_number("track", track)) < 1:
+        raise UsageError(f"Audio tracks are counted from 1, so track must be 1 or more, not {number}.")
+    return number
+
+
+def open_file(
+    source: str | os.PathLike[str] | IO[bytes],
+    *,
+    raw: RawFormat | None = None,
+    wav_only: bool = False,
+    block_s: float | None = None,
+    decoder: str = "auto",
+    track: int = 1,
+) -> AudioSource:
+    """Open a file, standard input (`-`) or a binary file object, with libsndfile or FFmpeg.
+
+    `decoder` is `libsndfile`, `ffmpeg`, or `auto`: libsndfile, and FFmpeg for what libsndfile does
+    not read. `track` is the audio track, from 1. The other arguments are those of `AudioFile`.
+    Raises AudioError if the source cannot be read as audio.
+    """
+    refused = None
+    if decoder != "ffmpeg" or raw or wav_only:
+        try:
+            file = AudioFile(source, raw=raw, wav_only=wav_only, block_s=block_s)
+        except NotForLibsndfileError as error:
+            if decoder == "libsndfile" or raw or wav_only:
+                raise
+            refused = error
+        else:
+            if track > 1:
+                file.close()
+                raise AudioError("no-track", f"{file.name}: has one audio track, and track {track} was asked for.")
+            return file
+    from ms_edge.audio.media import MediaFile  # imported here because most files do not need it
+
+    return MediaFile(source, track=track, refused=refused, block_s=block_s)
+
+
 def open_audio(
     source: str | os.PathLike[str] | IO[bytes] | ArrayLike,
     sample_rate_hz: int | None = None,
     *,
     raw: RawFormat | str | None = None,
     wav_only: bool = False,
+    decoder: str = "auto",
+    track: int = 1,
 ) -> AudioSource:
     """Open a path, `-` (standard input), a binary file object, or an array of samples.
 
     `sample_rate_hz` is required for an array and not allowed otherwise. `raw` describes headerless
     PCM: a `RawFormat`, or text that `RawFormat.parse` accepts. `wav_only` refuses every format but
-    WAV. Raises AudioError if the source is not audio, and UsageError for another kind of source or
-    arguments that do not fit it.
+    WAV. `decoder` and `track` are those of `open_file`. Raises AudioError if the source is not
+    audio, and UsageError for another kind of source or arguments that do not fit it.
     """
     if isinstance(raw, str):
         raw = RawFormat.parse(raw)
@@ -286,7 +353,7 @@ def open_audio(
             raise UsageError(
                 "sample_rate_hz is only for arrays: a file states its own rate, and raw states that of headerless PCM."
             )
-        return AudioFile(source, raw=raw, wav_only=wav_only)  # type: ignore[arg-type]
+        return open_file(source, raw=raw, wav_only=wav_only, decoder=decoder, track=track)  # type: ignore[arg-type]
     if isinstance(source, bytes | bytearray) or not (hasattr(source, "__len__") or hasattr(source, "__array__")):
         raise UsageError(
             "A recording must be a path, a binary file object (for bytes, use io.BytesIO) or an array of samples, "
@@ -302,7 +369,7 @@ def open_audio(
 
 def read_mono(path: str | os.PathLike[str], sample_rate_hz: int) -> Float32:
     """Return a whole file as mono samples (n,) float32 at `sample_rate_hz`. Raises AudioError."""
-    with AudioFile(path) as file:
+    with open_file(path) as file:
         blocks = list(file.blocks(sample_rate_hz))
         if not file.frames:
             raise AudioError("no-samples", f"{file.name}: not a single sample can be decoded.")

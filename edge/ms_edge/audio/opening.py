@@ -12,7 +12,7 @@ from typing import IO, Any
 import soundfile
 
 from ms_edge.audio.containers import EXTENSIONS as EXTENSIONS
-from ms_edge.audio.containers import READ, begins_as_read, container_of, name_of
+from ms_edge.audio.containers import MEDIA, READ, START_BYTES, begins_as_read, container_of, name_of, recognised
 from ms_edge.audio.parts import Part, ogg_is_cut, ogg_parts
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import MPEG_CODINGS, Header, ReadAt, is_wav
@@ -20,7 +20,21 @@ from ms_edge.audio.streams import Section, Stream
 from ms_edge.errors import AudioError, UsageError, reason
 
 STDIN = "-"
+# libsndfile's numbers of errors (common.h of its source) that mean: no decoder for what is in the file. A
+# file that contradicts itself gets another number.
+NO_DECODER = {
+    1: "unrecognised format",
+    4: "unsupported encoding",
+    18: "unimplemented",
+    29: "internal, of Speex in Ogg",
+    64: "WAV with another coding",
+    161: "FLAC in Ogg",
+}
 CYCLE_S = 146_097 * 86_400  # the Gregorian calendar repeats after 400 years
+
+
+class NotForLibsndfileError(AudioError):
+    """The file is of a format, or has a coding, that libsndfile does not decode and FFmpeg may."""
 
 
 def file_facts(status: os.stat_result) -> dict[str, int | str]:
@@ -137,16 +151,18 @@ def parts_of(
     elif start[:3] == b"ID3" and read_at(after_tags(read_at, 0), 4) == b"fLaC":
         return []
     else:
-        parts, found = mpeg_parts(read_at, 0, size)
+        # Most files of other formats hold no frames, and some hold MPEG audio between other things.
+        other = None if start[:1] in b"I\xff" else recognised(read_at(0, START_BYTES), MEDIA)
+        parts, found = ([], []) if other else mpeg_parts(read_at, 0, size)
         if not parts:
-            raise _refused(name, name_of(start))
+            raise _refused(name, other.name if other else name_of(start))
     notes += [warning for warning in found if warning not in notes]
     return parts
 
 
-def _refused(name: str, form: str | None) -> AudioError:
+def _refused(name: str, form: str | None) -> NotForLibsndfileError:
     what = f"is {form}, which is not supported" if form else "not audio of a supported format"
-    return AudioError("not-audio", f"{name}: {what}; the supported formats are {READ}.")
+    return NotForLibsndfileError("not-audio", f"{name}: {what}; the supported formats are {READ}.")
 
 
 def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.SoundFile:
@@ -169,7 +185,8 @@ def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.So
     except (soundfile.SoundFileError, TypeError) as error:
         raise_error_of(opened, name)
         reason = getattr(error, "error_string", str(error)).rstrip(".")
-        raise AudioError("not-audio", f"{name}: cannot be decoded as audio ({reason}).") from None
+        kind = NotForLibsndfileError if getattr(error, "code", 0) in NO_DECODER else AudioError
+        raise kind("not-audio", f"{name}: cannot be decoded as audio ({reason}).") from None
     if not raw and not container_of(sound.format):
         sound.close()
         raise _refused(name, sound.format_info)

@@ -30,11 +30,15 @@ class AudioSource:
     of the source, and `warnings` may contain `truncated`, `damaged`, `stream-header`, `bad-header`,
     `non-finite` and `out-of-range`. `file` has the size and the time of a file, and is None for
     other sources. `recorded_at` is the time at which the recording began, if its container states
-    it. Raises AudioError if the rate or the number of channels is not that of audio. Use
+    it; `decoder`, `container` and `codec` say how it is decoded: see `Classification`. Raises
+    AudioError if the rate or the number of channels is not that of audio. Use
     it in a `with` block, which closes it.
     """
 
     file: dict[str, int | str] | None = None
+    decoder: str | None = None
+    container: str | None = None
+    codec: str | None = None
     recorded_at: str | None = None
 
     def __init__(self, name: str, sample_rate_hz: int, channels: int) -> None:

@@ -180,6 +180,16 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         "--raw", metavar="RATE:CHANNELS:FORMAT", help="read headerless PCM, as in 16000:1:s16le (FFmpeg's format names)"
     )
     command.add_argument("--wav-only", action="store_true", help="refuse formats other than WAV")
+    command.add_argument(
+        "--decoder",
+        choices=["auto", "libsndfile", "ffmpeg"],
+        default="auto",
+        help="what decodes files: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), "
+        "or only one of them",
+    )
+    command.add_argument(
+        "--track", type=int, default=1, metavar="N", help="the audio track of a file with several, from 1 (default: 1)"
+    )
 
 
 def _add_judging(command: argparse.ArgumentParser) -> None:

@@ -24,6 +24,8 @@ class ClassifierOptions:
     binary: bool
     raw: str | None
     wav_only: bool
+    decoder: str
+    track: int
 
     def raw_format(self) -> RawFormat | None:
         """Return the format that --raw states. Raises UsageError if it is invalid, or with --wav-only."""
@@ -41,6 +43,8 @@ class ClassifierOptions:
             binary=self.binary,
             thresholds=self._thresholds(),
             wav_only=self.wav_only,
+            decoder=self.decoder,
+            track=self.track,
         )
 
     def _thresholds(self) -> dict[str, float]:

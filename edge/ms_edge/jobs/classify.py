@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 
-from ms_edge.audio.file import AudioFile
+from ms_edge.audio.file import open_file
 from ms_edge.audio.opening import STDIN
 from ms_edge.audio.raw import RawFormat
 from ms_edge.classifier import Classifier
@@ -131,7 +131,14 @@ def stream(
     try:
         with (
             raised_for_certain(),
-            AudioFile(source, raw=raw, wav_only=classifier.wav_only, block_s=classifier.spec.hop_s / 10) as audio,
+            open_file(
+                source,
+                raw=raw,
+                wav_only=classifier.wav_only,
+                block_s=classifier.spec.hop_s / 10,
+                decoder=classifier.decoder,
+                track=classifier.track,
+            ) as audio,
         ):
             any_window = False
             for part in classifier.live(audio):

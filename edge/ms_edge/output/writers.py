@@ -155,7 +155,8 @@ class Csv(Writer):
                 "recorded_at",
             ]
         facts = ["duration_s", "sample_rate_hz", "channels", "warnings", "error", "message", "model", "provider"]
-        return ["path", "label", "probability", *scores, *facts, *self._seconds({}), "recorded_at"]
+        last = ["recorded_at", "decoder", "container", "codec"]
+        return ["path", "label", "probability", *scores, *facts, *self._seconds({}), *last]
 
     def _rows(self, result: Result) -> list[dict[str, Any]]:
         if isinstance(result, Failure):

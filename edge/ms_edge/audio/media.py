@@ -1,0 +1,370 @@
+"""Read with FFmpeg what libsndfile does not read.
+
+FFmpeg runs in a process of its own, so that a crash, a hang, or what it prints cannot harm this
+one: the script `pyav_child` where PyAV is installed, otherwise the program `ffmpeg`. Both write WAV
+with 32-bit floats to a pipe, and messages to another. They may open one file, of one format, which
+its first bytes or its name decide: formats that name other files (playlists) are not among them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+
+from ms_edge.arrays import Float32
+from ms_edge.audio.containers import CONTAINERS, MEDIA, START_BYTES, Container, named, recognised
+from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
+from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
+from ms_edge.errors import AudioError, reason
+
+PIPE_BYTES = 1 << 20
+HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
+# How long this process waits for a decoder: START_S, and more if the file is large, since the
+# decoder may have to skip most of a video; and then PER_AUDIO_S for each second of audio.
+START_S, BYTES_S, PER_AUDIO_S = 60.0, 10e6, 1.0
+WATCH_S, END_S = 1.0, 5.0  # seconds between two looks at the clock; until a decoder that is done has ended
+MEMORY_BYTES = 1 << 30  # address space of a decoder
+MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
+MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decoder
+INSTALL = "install PyAV (pip install 'ms-edge[media]') or the program ffmpeg"
+CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)")
+NO_TRACK = "matches no streams"
+ERRORS = ("error", "fatal", "panic")
+# A message: which part of FFmpeg it comes from, the level (of the program only), and the text.
+MESSAGE = re.compile(r"(?:\[([^\]]*) @ [^\]]*\] ?)?(?:\[(\w+)\] ?)?(.*)")
+WRONG = re.compile(r"Error while decoding|Error submitting|corrupt (input packet|decoded frame)", re.IGNORECASE)
+OURS = ("aist#", "in#0/")  # the parts of the program ffmpeg that read and decode
+CUT = re.compile(r"partial file|prematurely|end of file|truncat", re.IGNORECASE)
+
+
+class MediaFile(AudioSource):
+    """A file, or a file object that can seek, decoded by FFmpeg.
+
+    `track` is the audio track, from 1. `refused` is why libsndfile does not read the source: the
+    error to raise if FFmpeg has no format for it. Raises AudioError if the source cannot be read.
+    """
+
+    decoder = "ffmpeg"
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | IO[bytes],
+        *,
+        track: int = 1,
+        refused: AudioError | None = None,
+        block_s: float | None = None,
+    ) -> None:
+        if isinstance(source, str | os.PathLike):
+            name = os.fsdecode(source)
+            self._descriptor, size = open_descriptor(name)
+        else:
+            name = str(getattr(source, "name", "audio"))
+            self._descriptor, size = _spooled(name, source)
+        self._child: _Child | None = None
+        try:
+            if size is None:  # a stream: libsndfile has said what it must be
+                raise refused or AudioError("not-audio", f"{name}: FFmpeg reads files, and this is a stream.")
+            self._size = size
+            if isinstance(source, str | os.PathLike):
+                self.file = file_facts(os.fstat(self._descriptor))
+            self._format = self._recognise(name, refused)
+            self._child = _Child(name, self._descriptor, size, self._format, track)
+            rate_hz, channels = self._child.header()
+            super().__init__(name, rate_hz, channels)
+            self.container = self._format.short
+        except BaseException:
+            self.close()
+            raise
+        most = BLOCK_SAMPLES // channels
+        self._block_frames = most if block_s is None else min(most, max(1, round(block_s * rate_hz)))
+
+    def _recognise(self, name: str, refused: AudioError | None) -> Container:
+        """Return the format of the open file, by its first bytes or else its name."""
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        start = os.read(self._descriptor, START_BYTES)
+        # A name decides only where it is not libsndfile's to decide.
+        form = recognised(start) or named(name, MEDIA if refused else CONTAINERS)
+        if form is None:
+            raise refused or AudioError("not-audio", f"{name}: not audio of a format that FFmpeg reads here.")
+        return form
+
+    def _decoded(self) -> Iterator[Float32]:
+        assert self._child
+        frame_bytes = 4 * self.channels
+        buffer = bytearray(self._block_frames * frame_bytes)
+        view, samples = memoryview(buffer), np.frombuffer(buffer, "<f4").reshape(-1, self.channels)
+        filled, ended = 0, False
+        while not ended:
+            while filled < len(buffer):
+                count = self._child.read_into(view[filled:])
+                filled += count
+                if not count:
+                    ended = True
+                    break
+            frames = filled // frame_bytes
+            if self.frames + frames > self._format.frames_per_byte * self._size:
+                raise AudioError(
+                    "too-long",
+                    f"{self.name}: decodes to more audio than its {self._size:,} bytes can hold, so its header is wrong.",
+                )
+            self._child.allow(frames / self.sample_rate_hz)
+            if frames:
+                yield samples[:frames]
+            filled -= frames * frame_bytes  # less than a frame, only at the end
+        for code in self._child.warnings():
+            self._warn(code)
+        self.codec = self._child.codec()
+
+    def close(self) -> None:
+        """End the decoder and close the file. The end of a `with` block does this too."""
+        if self._child:
+            self._child.end()
+            self._child = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def pyav() -> str | None:
+    """Return the folder that has the package `av`; None if it is not installed."""
+    found = importlib.util.find_spec("av")
+    return os.path.dirname(os.path.dirname(found.origin)) if found and found.origin and sys.executable else None
+
+
+def ffmpeg() -> str | None:
+    """Return the path of the program `ffmpeg`; None if it is not installed."""
+    return shutil.which("ffmpeg")
+
+
+def command(file: str, form: Container, track: int) -> list[str] | None:
+    """Return the command that decodes a file; None if there is no FFmpeg."""
+    demuxers = ",".join(form.demuxers)
+    if folder := pyav():
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
+        return [sys.executable, "-I", "-S", script, folder, file, str(track), demuxers]
+    if program := ffmpeg():
+        return [
+            *(program, "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", "-threads", "1"),
+            *("-protocol_whitelist", "file,pipe", "-format_whitelist", demuxers, "-i", file),
+            *(
+                "-map",
+                f"0:a:{track - 1}",
+                "-map_metadata",
+                "-1",
+                "-bitexact",
+                "-c:a",
+                "pcm_f32le",
+                "-f",
+                "wav",
+                "pipe:1",
+            ),
+        ]
+    return None
+
+
+class _Child:
+    """A process that decodes an open file, with bounded time and memory."""
+
+    def __init__(self, name: str, descriptor: int, size: int, form: Container, track: int) -> None:
+        self._name, self._form, self._track = name, form, track
+        # By its descriptor, the file is the one that was opened, whatever its name.
+        path = "/dev/fd/0" if os.path.exists("/dev/fd/0") else name
+        arguments = command(f"file:{path}", form, track)
+        if arguments is None:
+            raise AudioError("not-audio", f"{name}: is {form.name}, which needs FFmpeg; {INSTALL}.")
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        try:
+            self._process = subprocess.Popen(
+                arguments,
+                bufsize=0,
+                stdin=descriptor,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C in the terminal is for this process
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        except OSError as error:
+            raise AudioError("cannot-read", f"{name}: FFmpeg cannot be started ({reason(error)}).") from None
+        assert self._process.stdout
+        assert self._process.stderr
+        self._pipe, self._messages = self._process.stdout, self._process.stderr
+        _limit(self._process.pid, self._pipe.fileno(), size)
+        self._begun = b""  # what was read with the header
+        self._first, self._last = b"", b""  # messages
+        self._over = False  # killed because it took too long
+        self._ended = threading.Event()
+        # The time that this process still waits, at most `_most_s`, and since when it does.
+        self._left_s = self._most_s = START_S + size / BYTES_S
+        self._waits_since: float | None = None
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._watch)]
+        for thread in self._threads:
+            thread.start()
+
+    def _listen(self) -> None:
+        """Keep the first and the last messages of the decoder, which must not fill their pipe."""
+        while piece := os.read(self._messages.fileno(), MESSAGE_BYTES):
+            if len(self._first) < MESSAGE_BYTES:
+                self._first += piece
+            else:
+                self._last = (self._last + piece)[-MESSAGE_BYTES:]
+
+    def _watch(self) -> None:
+        """End the decoder if this process has waited for it too long."""
+        while not self._ended.wait(WATCH_S):
+            since = self._waits_since
+            if since is not None and time.monotonic() - since > self._left_s:
+                self._over = True
+                self._process.kill()
+                return
+
+    def header(self) -> tuple[int, int]:
+        """Read the header that the decoder writes, and return the rate in Hz and the channels."""
+        while (at := self._begun.find(b"data")) < 0 or len(self._begun) < at + 8:
+            piece = bytearray(HEADER_BYTES)
+            count = self._wait(memoryview(piece))
+            if not count or len(self._begun) >= HEADER_BYTES:
+                raise self._failed()
+            self._begun += piece[:count]
+        channels, rate_hz = struct.unpack_from("<HI", self._begun, 22)
+        self._begun = self._begun[at + 8 :]
+        return rate_hz, channels
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Read samples into the beginning of the buffer. Return how many bytes; 0 at the end."""
+        if not self._begun:
+            return self._wait(buffer)
+        count = min(len(buffer), len(self._begun))
+        buffer[:count] = self._begun[:count]
+        self._begun = self._begun[count:]
+        return count
+
+    def _wait(self, buffer: memoryview) -> int:
+        began = self._waits_since = time.monotonic()
+        count: int = self._pipe.readinto(buffer)  # type: ignore[attr-defined]
+        self._waits_since = None
+        self._left_s -= time.monotonic() - began
+        if self._over:
+            raise AudioError(
+                "too-long",
+                f"{self._name}: FFmpeg needs too long to decode it, and was stopped; the file may be damaged.",
+            )
+        return count
+
+    def allow(self, audio_s: float) -> None:
+        """Allow the decoder the time for so many more seconds of audio."""
+        self._left_s = min(self._most_s, self._left_s + audio_s * PER_AUDIO_S)
+
+    def _failed(self) -> AudioError:
+        """Return the error for a decoder that ends before it writes audio."""
+        self._finish()
+        if NO_TRACK in self.messages():
+            which = "audio track" if self._track == 1 else f"audio track {self._track}"
+            return AudioError("no-track", f"{self._name}: has no {which}.")
+        complaints = self._complaints()
+        why = f" ({complaints[-1]})" if complaints else ""
+        return AudioError("not-audio", f"{self._name}: FFmpeg cannot decode it as {self._form.name}{why}.")
+
+    def codec(self) -> str | None:
+        """Return FFmpeg's name of the coding; None if it is not known."""
+        found = CODEC.search(self.messages())
+        return found[1] if found else None
+
+    def warnings(self) -> list[str]:
+        """Return the warnings about what was decoded, after its end."""
+        status = self._finish()
+        complaints = self._complaints()
+        found = []
+        if status or any(CUT.search(line) for line in complaints):
+            found.append("truncated")
+        if any(not CUT.search(line) for line in complaints):
+            found.append("damaged")
+        return found
+
+    def _complaints(self) -> list[str]:
+        """Return the messages of the decoder about what is wrong with the file."""
+        ours = {*self._form.demuxers, self.codec()}  # a video track may be as damaged as it likes
+        found = []
+        for line in self.messages().splitlines():
+            where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]
+            if (not where or ours & set(re.split("[,/]", where)) or where[:5] in OURS) and (
+                level in ERRORS or WRONG.match(what) or not (level or line.startswith(" "))
+            ):
+                found.append(what)
+        return found
+
+    def messages(self) -> str:
+        """Return what the decoder has printed so far: the first and the last of it."""
+        return (self._first + self._last).decode("utf-8", "replace")
+
+    def _finish(self) -> int:
+        """Wait for the end of a decoder that has closed its output. Return its exit status."""
+        self._ended.set()
+        try:
+            status = self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        self._threads[0].join(END_S)
+        return status
+
+    def end(self) -> None:
+        """End the decoder at once, whatever it is doing."""
+        self._ended.set()
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+        for thread in self._threads:
+            thread.join(END_S)
+        self._messages.close()
+
+
+def _limit(process: int, pipe: int, size: int) -> None:
+    """Limit the memory and the time of a decoder, where the system can, and enlarge its pipe."""
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
+        import resource
+
+        # If this process is killed, a decoder that still runs ends when it writes, or at this limit.
+        cpu_s = int(MOST_CPU_S + size * CPU_S_PER_BYTE)
+        for limit, value in (
+            (resource.RLIMIT_AS, MEMORY_BYTES),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_CPU, cpu_s),
+        ):
+            _, hard = resource.prlimit(process, limit)
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.prlimit(process, limit, (value, value))
+
+
+def _spooled(name: str, source: IO[bytes]) -> tuple[int, int | None]:
+    """Copy a file object into a temporary file without a name. Return its descriptor and size.
+
+    The size is None for an object that can only be read forward.
+    """
+    size = size_of(name, source)
+    if size is None:
+        return -1, None
+    try:
+        source.seek(0)
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(source, copy, PIPE_BYTES)
+            copy.flush()
+            return os.dup(copy.fileno()), copy.tell()
+    except OSError as error:
+        raise unreadable(name, error) from None
