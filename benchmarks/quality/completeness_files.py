@@ -33,7 +33,7 @@ RECORDINGS = {
     "48k": ("music_crossroads_stereo.wav", 48_000, 2, 96_013),
 }
 # Codecs that return exactly the frames that they were given.
-LOSSLESS = ("PCM", "float", "A-law", "µ-law", "FLAC", "ALAC", "TTA", "WavPack", "DWVW")
+LOSSLESS = ("PCM", "float", "A-law", "µ-law", "FLAC", "ALAC", "TTA", "WavPack", "DWVW", "TrueHD")
 
 # writer | container | codec | recording | extension | command; {i} is a WAV file of 16 bits, {o} the file;
 # a pipe has no space before it. Left out are Opus in MP4 by GStreamer 1.22 (its pre-skip has the wrong
@@ -62,6 +62,12 @@ sox | Ogg | Vorbis | 44k | ogg | sox {i} {o}
 sox | MP3 | MP3 | 44k | mp3 | sox {i} -C 64 {o}
 sox | MP2 | MP2 | 48k | mp2 | sox {i} {o}
 sox | AMR | AMR-NB | 8k | amr | sox {i} -t amr-nb {o}
+sox | VOC | PCM | 16k | voc | sox {i} {o}
+sox | NIST SPHERE | PCM | 16k | sph | sox {i} {o}
+sox | IRCAM | PCM | 44k | sf | sox {i} {o}
+sox | 8SVX | PCM | 8k | 8svx | sox {i} {o}
+sox | GSM 06.10 | GSM 06.10 | 8k | gsm | sox {i} {o}
+mpcenc | Musepack | Musepack | 44k | mpc | mpcenc --silent {i} {o}
 arecord | WAV | PCM | 16k | wav | arecord -q -D mic -f S16_LE -r {rate} -c {channels} -s {frames} {o}
 arecord | WAV | PCM (pipe) | 16k | wav | arecord -q -D mic -f S16_LE -r {rate} -c {channels} -s {frames} -t wav |cat > {o}
 arecord | AU | PCM | 16k | au | arecord -q -D mic -f S16_BE -r {rate} -c {channels} -s {frames} -t au {o}
@@ -270,6 +276,11 @@ ADTS | AAC | 16k | aac | adts aac
 AC-3 | AC-3 | 48k | ac3 | ac3 ac3
 E-AC-3 | E-AC-3 | 48k | eac3 | eac3 eac3
 AMR | AMR-NB | 8k | amr | amr libopencore_amrnb
+DTS | DTS | 48k | dts | dts dca
+TrueHD | TrueHD | 48k | thd | truehd truehd
+VOC | PCM | 16k | voc | voc pcm_s16le
+RealMedia | AC-3 | 44k | rm | rm ac3
+WTV | MP2 | 48k | wtv | wtv mp2
 WavPack | WavPack | 44k | wv | wv wavpack
 TTA | TTA | 44k | tta | tta tta
 AVI | PCM | 44k | avi | avi pcm_s16le
@@ -281,6 +292,10 @@ MPEG-TS | AAC | 44k | ts | mpegts aac
 MPEG-TS | MP2 | 48k | ts | mpegts mp2
 MPEG-TS | AC-3 | 48k | ts | mpegts ac3
 MPEG-PS | MP2 | 44k | mpg | mpeg mp2
+Matroska | E-AC-3 | 48k | mka | matroska eac3
+Matroska | DTS | 48k | mka | matroska dca
+Matroska | TTA | 44k | mka | matroska tta
+Matroska | WavPack | 44k | mka | matroska wavpack
 """
 
 
