@@ -155,8 +155,9 @@ def _compared(sound: Sound, expected: Count, intact: Answer) -> list[str]:
         return [f"error `{intact.error}`"]
     wrong = []
     # A decoder may have another rate than the recording (Opus has 48 kHz); then frames are rounded.
-    frames = Fraction(intact.frames * sound.rate_hz, intact.rate_hz)
-    rounding = 0 if intact.rate_hz == sound.rate_hz else 1
+    rate_hz = intact.rate_hz if expected.own_rate else sound.rate_hz
+    frames = Fraction(intact.frames * rate_hz, intact.rate_hz)
+    rounding = 0 if intact.rate_hz == rate_hz else 1
     if not expected.least - rounding <= frames <= expected.most + rounding:
         wrong.append(
             f"{float(frames):g} frames, expected {expected.least} to {expected.most} "

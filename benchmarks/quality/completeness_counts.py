@@ -31,7 +31,8 @@ ELEMENTARY = {"MP3": "mpeg", "MP2": "mpeg", "AAC": "adts", "HE-AAC": "adts", "AC
 class Count:
     """What is known of a whole file: at least `least` and at most `most` frames, by which `method`.
 
-    `ends` are the sizes in bytes at which a cut leaves a whole, shorter file, since nothing before
+    They count at the rate of the recording, or at that of the file if `own_rate` (an encoder may
+    resample). `ends` are the sizes in bytes at which a cut leaves a whole, shorter file, since nothing before
     it states a length or an end.
     """
 
@@ -39,6 +40,7 @@ class Count:
     most: int
     method: str
     ends: frozenset[int] = field(default_factory=frozenset)
+    own_rate: bool = False
 
 
 def count(sound: Sound) -> Count:
@@ -49,7 +51,9 @@ def count(sound: Sound) -> Count:
         # libsndfile writes an odd number of bytes in AIFF as one sample more, and FFmpeg rounds the
         # size in Wave64 up to eight bytes.
         frames = aiff_frames(data) or wave64_frames(data) or sound.frames
-        return Count(frames, frames, "given to the writer", ends)
+        # GStreamer's wavenc ends a stream of unknown length with a chunk of 12 bytes.
+        extra = 6 if sound.writer == "gstreamer" and "(pipe)" in sound.codec else 0
+        return Count(frames, frames + extra, "given to the writer", ends)
     codec = sound.codec.split(" (")[0].split(" and ")[0]
     if sound.container == "Ogg" and codec in ("Vorbis", "Opus"):
         frames = ogg_frames(data, codec == "Opus", sound.rate_hz)
@@ -57,7 +61,7 @@ def count(sound: Sound) -> Count:
     if sound.container in ("MP3", "MP2", "ADTS", "AC-3", "E-AC-3", "AMR"):
         frames = elementary_frames(sound.container, codec, data)
         empty = 1024 if sound.writer == "faac" else 0  # its first frame has no sound
-        return Count(frames - empty, frames, "walk of the frames", ends)
+        return Count(frames - empty, frames, "walk of the frames", ends, own_rate=True)
     if sound.container in ("MP4", "MOV", "3GP"):
         frames = mp4_frames(data, sound.rate_hz)
         if frames is not None:  # FFmpeg decodes the padding of the last coded frame

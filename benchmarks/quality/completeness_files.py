@@ -96,7 +96,7 @@ lame | MP3 | MP3 | 8k | mp3 | lame --quiet -b 16 {i} {o}
 lame | MP3 | MP3 | 48k | mp3 | lame --quiet -V 2 --tt title --add-id3v2 {i} {o}
 lame | MP3 | MP3 (no length) | 44k | mp3 | lame --quiet -t -b 96 {i} {o}
 lame | MP3 | MP3 (no length) | 16k | mp3 | lame --quiet -t -V 6 {i} {o}
-lame | MP3 | MP3 (no length) | 44k1 | mp3 | lame --quiet -t --freeformat -b 200 --resample 44.1 {i} {o}
+lame | MP3 | MP3 (no length) | 44k1 | mp3 | lame --quiet -t --freeformat -b 200 {i} {o}
 twolame | MP2 | MP2 | 44k | mp2 | twolame --quiet {i} {o}
 twolame | MP2 | MP2 | 16k | mp2 | twolame --quiet -b 32 {i} {o}
 fdkaac | MP4 | AAC | 44k | m4a | fdkaac -S -b 96k {i} -o {o}
@@ -219,7 +219,6 @@ WAV | ADPCM (Microsoft) | 16k | wav | wav adpcm_ms
 WAV | MP3 | 44k | wav | wav libmp3lame
 WAV | MP2 | 48k | wav | wav mp2
 WAV | AC-3 | 48k | wav | wav ac3
-WAV | AAC | 44k | wav | wav aac
 RF64 | PCM | 44k | rf64 | wav pcm_s16le | rf64=always
 Wave64 | PCM | 44k | w64 | w64 pcm_s16le
 AIFF | PCM | 44k | aiff | aiff pcm_s16be
