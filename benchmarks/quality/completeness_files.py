@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -377,15 +378,21 @@ def _by_commands(folder: Path) -> Iterator[Recipe]:
         settings = "".join(f" -{key} {value}" for key, value in _options(options).items())
         command = f"ffmpeg -v error -i {{i}} -c:a {encoder} -strict -2{settings} -f {form} {{o}}"
         rows.append(["ffmpeg", container, codec, name, extension, command])
-    for number, (writer, container, codec, name, extension, command) in enumerate(rows):
+    for writer, container, codec, name, extension, command in rows:
         _, rate_hz, channels, frames = RECORDINGS[name]
-        path = folder / f"{writer}-{number}.{extension}"
+        path = folder / _name(writer, container, codec, name, extension, command)
         given = {"i": folder / f"{name}.wav", "o": path, "rate": rate_hz, "channels": channels, "frames": frames}
         text = command.format(**given, gst=GST.format(**given), video=VIDEO)
         settings = folder / f"{name}.asoundrc"
         settings.write_text(MICROPHONE.format(folder / f"{name}.raw"), "utf-8")
         if shutil.which(_program(writer)):
             yield Sound(path, container, codec, writer, rate_hz, channels, frames), partial(_run, text, settings)
+
+
+def _name(writer: str, container: str, codec: str, name: str, extension: str, *recipe: str) -> str:
+    """Return the name of a file; the same for the same recipe."""
+    words = re.sub(r"[^\w.]+", "_", "-".join((writer, container, codec, name)), flags=re.ASCII)
+    return f"{words}-{zlib.crc32(' '.join(recipe).encode()) & 0xFFFF:04x}.{extension}"
 
 
 def _program(writer: str) -> str:
@@ -406,7 +413,7 @@ def _by_library(folder: Path) -> Iterator[Recipe]:
         form, *subtypes = given.split()
         samples, rate_hz = recording(name)
         for subtype in subtypes:
-            path = folder / f"libsndfile-{form}-{subtype}-{name}.{extension}"
+            path = folder / _name("libsndfile", container, codec, name, extension, form, subtype)
             sound = Sound(path, container, codec, "libsndfile", rate_hz, samples.shape[1], len(samples))
             # libsndfile does not scale integers that it stores as floats.
             scaled = samples / 32_768 if codec == "float" else samples
@@ -421,11 +428,11 @@ def _store(path: Path, samples: np.ndarray, rate_hz: int, form: str, subtype: st
 def _by_pyav(folder: Path) -> Iterator[Recipe]:
     from av.codec import codecs_available
 
-    for number, (container, codec, name, extension, given, *options) in enumerate(_rows(FFMPEG)):
+    for container, codec, name, extension, given, *options in _rows(FFMPEG):
         form, encoder = given.split()
         if encoder not in codecs_available:
             encoder = encoder.removeprefix("lib")
-        path = folder / f"PyAV-{number}.{extension}"
+        path = folder / _name("PyAV", container, codec, name, extension, given, *options)
         samples, rate_hz = recording(name)
         sound = Sound(path, container, codec, "PyAV", rate_hz, samples.shape[1], len(samples))
         yield sound, partial(_encode, path, samples, rate_hz, form, encoder, _options(options))
