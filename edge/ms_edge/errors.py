@@ -67,7 +67,7 @@ def resource_error(error: BaseException) -> DeviceError | None:
 
 # Every error code and what it means. The exit status goes with the class of the error, not with its code.
 ERROR_CODES: dict[str, str] = {
-    "bad-channels": "The recording states a number of channels outside 1 to 64.",
+    "bad-channels": "The recording has more than 64 channels, none, or not the one that was asked for.",
     "bad-data": "The dataset or the list of recordings cannot be read, or lacks recordings that are needed.",
     "bad-digest": "The content does not match the digest that was recorded for it.",
     "bad-excerpt": "The excerpt does not lie within the recording.",
@@ -118,7 +118,7 @@ ERROR_CODES: dict[str, str] = {
     "not-wav": "The file is not WAV, and only WAV is accepted (--wav-only).",
     "too-few-clips": "Too few held-out recordings of a label can be read to test the model file.",
     "too-large": "The model file would be larger than ms-edge loads; export it with features as its input.",
-    "too-long": "The file decodes to more audio than its size allows, so its header is wrong.",
+    "too-long": "The file decodes to more audio than its size allows, or took too long to read.",
     "too-short": "The recording is too short to classify or to use.",
     "usage": "The arguments of the command or the call are not valid together.",
     "worker-died": "The process that read the recording ended before it gave an answer.",

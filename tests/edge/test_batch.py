@@ -20,8 +20,8 @@ from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
 from ms_edge.jobs import classify
 from ms_edge.jobs.inputs import Inputs, _names, parse_shard
-from ms_edge.jobs.ordered import Finished, InOrder
-from ms_edge.jobs.workers import Workers, usable_cores
+from ms_edge.jobs.limits import usable_cores
+from ms_edge.jobs.workers import Item, Worker, Workers
 from ms_edge.output.destination import mirrored
 from ms_edge.output.formats import FORMATS
 from ms_edge.results import Failure
@@ -226,10 +226,11 @@ def test_standard_input_is_read_only_once(tree):
 # Order and parallel work
 
 
-def results(work, items, jobs, **options):
+def results(work, items, jobs, share=lambda item: 1.0, **options):
     """Yield `work(item)` of each item in order, computed by `jobs` threads or, with 0, by this one."""
     with Workers(lambda item, on_audio: work(item), jobs, lambda seconds: None, fork=False) as workers:
-        yield from InOrder(workers, items, **options)
+        inputs = (item if item is None or isinstance(item, Item) else Item(item, share(item)) for item in items)
+        yield from workers.results(inputs, **options)
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2, 7])
@@ -288,18 +289,18 @@ def test_an_item_that_never_ends_is_given_up(jobs):
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 7])
-def test_small_items_are_worked_on_together(jobs):
+def test_small_items_are_worked_on_together(jobs, monkeypatch):
     """Shares of a quarter and a half; every tenth item is more than one task."""
     shares = [2.0 if item % 10 == 3 else 0.5 if item % 10 == 6 else 0.25 for item in range(200)]
-    tasks = []
+    tasks, begin = [], Worker.begin
 
-    class Recorded(Workers):
-        def submit(self, task):
-            tasks.append(list(task))
-            super().submit(task)
+    def recorded(worker, task):
+        tasks.append([item.path for item in task])
+        begin(worker, task)
 
-    with Recorded(lambda item, on_audio: item * item, jobs, lambda seconds: None, fork=False) as workers:
-        assert list(InOrder(workers, range(200), share=shares.__getitem__)) == [item * item for item in range(200)]
+    monkeypatch.setattr(Worker, "begin", recorded)
+    found = results(lambda item: item * item, range(200), jobs, share=shares.__getitem__)
+    assert list(found) == [item * item for item in range(200)]
     assert [item for task in tasks for item in task] == list(range(200))
     assert all(len(task) == 1 or sum(shares[item] for item in task) <= 1 for task in tasks)
     assert any(len(task) > 2 for task in tasks)
@@ -336,7 +337,7 @@ def test_a_slow_list_delays_no_result(jobs, share):
 def test_an_error_in_a_list_is_raised(jobs):
     def items():
         yield 1
-        yield Finished(2)
+        yield Item(result=2)
         raise UsageError("broken")
 
     found = results(lambda item: item, items(), jobs)

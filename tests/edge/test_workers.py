@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from ms_edge.jobs import workers
+from ms_edge.jobs.workers import Item, Workers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are worked on in threads")
 
@@ -16,7 +22,7 @@ BEGINNING = """
 import os, signal, sys, time
 from ms_edge.errors import ModelError
 from ms_edge.results import Failure
-from ms_edge.jobs.workers import Workers, can_fork
+from ms_edge.jobs.workers import Item, Workers, can_fork
 
 def answer(path, on_audio):
     on_audio(200.0 if path == "long" else 2.5)
@@ -42,18 +48,16 @@ def shown(result):
     if isinstance(result, Failure):
         assert result.code == "worker-died"
         return result.message.split("(")[1].split(")")[0]
-    return f"{type(result).__name__}: {result}"
 
 def ask(*tasks):
-    numbered, first = [], 0
-    for task in tasks:
-        numbered.append(dict(enumerate(task, first)))
-        first += len(task)
-        workers.submit(numbered[-1])
-    found = {}
-    while len(found) < first:
-        found |= workers.collect(1.0)
-    return "|".join(shown(found[number]) for number in range(first))
+    "Return the results of lists of paths, up to the first error. Paths of one list may share a task."
+    inputs, found = (Item(path, 1 / len(task)) for task in tasks for path in task), []
+    try:
+        for result in workers.results(inputs):
+            found.append(shown(result))
+    except ModelError as error:
+        found.append(f"ModelError: {error}")
+    return "|".join(found)
 
 def kill_idle():
     number = processes.pop()
@@ -94,10 +98,10 @@ def printed(script: str, *arguments: str) -> str:
 
 
 def test_a_worker_death_costs_one_item():
-    items = ["a", "killed", "b", "raises", *"cdefgh", "killed", "i"]
+    items = ["a", "killed", "b", *"cdefgh", "killed", "i", "raises"]
     output, _ = run(*items).communicate(timeout=60)
     *found, processes, heard = output.strip().split("|")
-    assert found == ["A", "signal 9", "B", "ModelError: it could not.", *"CDEFGH", "signal 9", "I"]
+    assert found == ["A", "signal 9", "B", *"CDEFGH", "signal 9", "I", "ModelError: it could not."]
     assert 1 <= int(processes) <= 4  # one worker may have done all items that killed no worker
     assert float(heard) == 2.5 * (len(items) - 2)  # killed workers report no audio
 
@@ -117,7 +121,7 @@ with Workers(answer, 1, heard.append, fork=True) as workers:
         "C|signal 9|D|signal 9|E",
         "signal 9",
         "F",
-        "G|ModelError: it could not.|H",
+        "G|ModelError: it could not.",
         "LONG|signal 9",
         "222.5",  # each item with a result, once
     ]
@@ -254,12 +258,11 @@ except ChildProcessError:
 
 
 def test_without_a_replacement_this_process_does_the_rest():
-    """But not the items of the task that killed the last worker."""
+    """But not the item that killed the last worker."""
     script = (
         BEGINNING
         + """
-from ms_edge.jobs import workers as module
-module.RETRY_S, fork, begun = 0.2, os.fork, []
+fork, begun = os.fork, []
 
 def fork_once():
     begun.append(True)
@@ -269,11 +272,11 @@ def fork_once():
 
 os.fork = fork_once
 with Workers(answer, 1, heard.append, fork=True) as workers:
-    for task in ("ab", ["c", "killed"], "de", "f"):
+    for task in ("ab", ["c", "killed", "d", "e"], "f"):
         print(ask(task))
 """
     )
-    assert printed(script).splitlines() == ["A|B", "signal 9|signal 9", "D|E", "F"]
+    assert printed(script).splitlines() == ["A|B", "C|signal 9|D|E", "F"]
 
 
 def test_workers_that_all_die_are_given_up():
@@ -281,21 +284,69 @@ def test_workers_that_all_die_are_given_up():
         BEGINNING
         + """
 from ms_edge.jobs import workers as module
-start, started = module._start, []
+started = []
 
-def start_and_kill(*arguments):
-    worker = start(*arguments)
-    os.kill(worker.process, signal.SIGKILL)
-    os.waitid(os.P_PID, worker.process, os.WEXITED | os.WNOWAIT)
-    started.append(worker)
-    return worker
+class Killed(module.Worker):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        os.kill(self.process, signal.SIGKILL)
+        os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOWAIT)
+        started.append(self)
 
-module._start = start_and_kill
+module.Worker = Killed
 with Workers(answer, 2, heard.append, fork=True) as workers:
     print(ask("a", "b"), len(started) <= module.ATTEMPTS)
 """
     )
     assert printed(script) == "A|B True\n"
+
+
+BUDGET = (
+    BEGINNING
+    + """
+from ms_edge.jobs import workers as module
+module.BUDGET_S = 1.0
+
+def answer(path, on_audio):
+    for _ in range(30 if path == "slow" else path == "stops"):
+        on_audio(20.0)
+        time.sleep(0.1)
+    if path in ("hangs", "stops"):
+        time.sleep(1_000)
+    return path
+
+inputs = (Item(path, share=0.25, left_s=1.0) for path in sys.argv[2:])
+with Workers(answer, 2, heard.append, fork=sys.argv[1] == "fork") as workers:
+    for result in workers.results(inputs):
+        print(result if isinstance(result, str) else f"{result.code} {result.path}", end="|")
+print(sum(heard))
+"""
+)
+
+
+@pytest.mark.parametrize("kind", ["fork", "threads"])
+def test_a_worker_that_hangs_costs_one_file(kind):
+    """Also after some audio; a slow file is read for as long as it takes."""
+    paths = ["a", "hangs", "b", "slow", "stops", "c", "hangs", "d", "e"]
+    found = printed(BUDGET, kind, *paths)
+    assert found == "a|too-long hangs|b|slow|too-long stops|c|too-long hangs|d|e|600.0\n"
+
+
+def test_time_while_stopped_is_not_counted(monkeypatch):
+    """Ctrl-Z and fg: the clock jumps."""
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=itertools.count(0.0, 1_000.0).__next__))
+    end = threading.Event()
+    polls = []
+
+    def give_up(path):
+        polls.append(path)
+        if len(polls) == 10:
+            end.set()
+        return False
+
+    with Workers(lambda path, on_audio: end.wait(), 1, lambda seconds: None, fork=False) as some:
+        found = some.results(iter([Item("a", left_s=100.0)]), give_up=give_up)
+        assert list(found) == [True]
 
 
 @pytest.mark.parametrize("free", [0, 1, 2, 3, 5])

@@ -144,9 +144,10 @@ class Section:
         self._held, self._held_at = b"", 0  # a buffer, because libmpg123 reads a few bytes at a time
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move to an offset; one outside the file becomes the nearest one inside."""
+        """Move to an offset, at most to the end. One before the beginning changes nothing, as in a file."""
         target = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence] + offset
-        self._position = min(max(0, target), max(self._length, self._ends[-1]))
+        if target >= 0:
+            self._position = min(target, max(self._length, self._ends[-1]))
         return self._position
 
     def tell(self) -> int:

@@ -1,4 +1,4 @@
-"""Processes that classify files in parallel.
+"""Classify files in worker processes, and return the results in the order of the inputs.
 
 Python runs one thread at a time, and a third of the time of a short file is spent in Python, so
 threads are used only where processes cannot be: for a model on a GPU, and outside Linux.
@@ -13,50 +13,30 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, NoReturn
 
+from ms_edge.audio.opening import STDIN
 from ms_edge.errors import MsEdgeError, resource_error
 from ms_edge.results import Classification, Failure
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-Result = Classification | Failure
-Task = dict[int, str]  # paths by their numbers
+Result = tuple[Classification, ...] | Failure | str  # a str is the record lines of an earlier run
 # Called with a path and a function that takes the seconds of audio read since its last call.
-Answer = Callable[[str, Callable[[float], None]], Result]
+Answer = Callable[[str, Callable[[float], None]], tuple[Classification, ...] | Failure]
 
-JOBS_PER_CORE = 4  # more workers only cost time to start, even if files come from a slow network
-OWN_DESCRIPTORS, JOB_DESCRIPTORS = 16, 4  # open files of this process, and for each worker
-REPORT_S = 120.0  # seconds of audio between two progress messages of a worker
-ATTEMPTS = 100  # to give one call's tasks to workers that die before they begin
-RETRY_S = 5.0  # how long to retry if the system refuses a process after one has died
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: affinity and container limit (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
-
-
-def most_jobs() -> tuple[int, str]:
-    """Return the largest useful number of files to work on at once, and the reason as a clause."""
-    most, why = usable_cores() * JOBS_PER_CORE, f"more than {JOBS_PER_CORE} for each core take longer"
-    with contextlib.suppress(ImportError):  # Windows
-        import resource
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        allowed = max(1, (limit - OWN_DESCRIPTORS) // JOB_DESCRIPTORS)
-        if limit != resource.RLIM_INFINITY and allowed < most:
-            return allowed, f"this process may have only {limit} files open (ulimit -n)"
-    return most, why
+LOOK_AHEAD = 4  # tasks for each worker that are taken before the result of the first is yielded
+POLL_S = 0.1  # seconds between checks for a stop request
+ATTEMPTS = 100  # workers in a row that die before they begin, until this process does without
+# Wall time that a worker may take for a file without any audio. Each second of audio that it reads
+# adds BUDGET_PER_AUDIO_S, up to BUDGET_S.
+BUDGET_S, BUDGET_PER_AUDIO_S = 300.0, 20.0
+TICK_S = 1.0  # at most so much time is counted at once: this process may have been stopped (Ctrl-Z)
+BEGUN, AUDIO_S = 0, 1  # places in the memory that a worker shares
 
 
 def can_fork() -> bool:
@@ -77,13 +57,68 @@ def _native_threads() -> int:
         return 0
 
 
-@dataclass
-class Worker:
-    """A process or, if `process` is None, a thread of this process, at the other end of `pipe`."""
+@dataclass(eq=False)
+class Item:
+    """An input of a run. `result` is set if it is known already."""
 
-    pipe: Connection
-    process: int | None
-    task: Task = field(default_factory=dict)  # empty: idle
+    path: str = ""
+    share: float = 1 / 8  # of a task: files whose shares sum to at most 1 become one task
+    left_s: float = BUDGET_S  # what is left of its budget of wall time
+    result: Result | Exception | None = None
+
+
+END = Item()
+
+
+class Worker:
+    """A forked process, or a thread of this process, at the other end of a pipe.
+
+    It receives lists of paths and sends their results. In memory that it shares with this process
+    it counts the paths that it has begun and the seconds of audio that it has read.
+    """
+
+    def __init__(self, answer: Answer, *, fork: bool) -> None:
+        """Start a worker. Raises ImportError, OSError or RuntimeError if the system grants none."""
+        import mmap
+        from multiprocessing.connection import Pipe
+
+        self.task: list[Item] = []  # empty: idle
+        self.heard_s = 0.0  # audio of the task that `audio_s` has returned
+        self._shared = memoryview(mmap.mmap(-1, 16)).cast("d")
+        self.pipe, theirs = Pipe()
+        self.process, parent = None, os.getpid()
+        if fork:
+            self.process = os.fork()
+        else:
+            threading.Thread(target=_serve, args=(answer, theirs, self._shared), daemon=True).start()
+        if self.process == 0:
+            self.pipe.close()
+            _be_worker(answer, theirs, self._shared, parent)
+        if self.process:
+            theirs.close()  # the worker has the only copy, so that its death closes the pipe
+
+    def begin(self, task: list[Item]) -> None:
+        """Send paths. If the worker has died, the end of its pipe says so later."""
+        self.task, self.heard_s = task, 0.0
+        self._shared[BEGUN] = self._shared[AUDIO_S] = 0.0
+        with contextlib.suppress(OSError):
+            self.pipe.send([item.path for item in task])
+
+    def receive(self) -> None:
+        """Read the results. Raises EOFError or OSError if the worker has died."""
+        for item, result in zip(self.task, self.pipe.recv(), strict=True):
+            item.result = result
+        self.task = []
+
+    def audio_s(self) -> float:
+        """Return the seconds of audio that the worker has read since the last call."""
+        before, self.heard_s = self.heard_s, self._shared[AUDIO_S]
+        return self.heard_s - before
+
+    def in_progress(self) -> Item | None:
+        """Return the path that the worker has begun last; None if it has begun none of its task."""
+        begun = int(self._shared[BEGUN])
+        return self.task[begun - 1] if self.task and begun else None
 
     def end(self) -> str:
         """End a process and return how it ended; let a thread finish without waiting for it."""
@@ -102,107 +137,131 @@ class Worker:
 class Workers:
     """Up to `count` workers that compute `answer(path, on_audio)`, while this process waits.
 
-    A worker starts when there is a task and no idle worker. With `fork` the workers are copies of
+    A worker starts when there is an input and no idle worker. With `fork` the workers are copies of
     this process, which share the loaded model; see `can_fork`. Otherwise they are threads. If
-    `count` is 0 or the system grants no worker, `collect` computes the results itself.
+    `count` is 0 or the system grants no worker, this process computes the results.
 
-    If a worker dies, another one takes its place, and the result of its path is a Failure. Workers
-    ignore interrupts. However this process ends, they end too. `on_audio` is called in this
-    process.
+    If a worker dies, another one takes its place. The path that it had begun gets a Failure; one
+    that it had not begun is given to another worker. Workers ignore interrupts. However this
+    process ends, they end too. `on_audio` is called in this process.
     """
 
     def __init__(self, answer: Answer, count: int, on_audio: Callable[[float], None], *, fork: bool) -> None:
         self.count = count
         self._answer, self._on_audio, self._fork = answer, on_audio, fork
         self._workers: list[Worker] = []
-        self._queue: deque[tuple[Task, str]] = deque()  # and how the last worker of each died
-        self._last_death = float("-inf")
+        self._todo: deque[Item] = deque()  # taken and not begun
+        self._attempts = 0
+        self._watched_at = 0.0
 
-    @property
-    def ready(self) -> bool:
-        """Whether a further task would begin at once."""
-        return len(self._queue) + sum(bool(worker.task) for worker in self._workers) < max(self.count, 1)
+    def results(
+        self,
+        inputs: Iterator[Item | None],
+        *,
+        stopped: Callable[[], bool] = lambda: False,
+        give_up: Callable[[str], bool] = lambda path: False,
+        pending: Sequence[int] = (),
+    ) -> Iterator[Result]:
+        """Yield the results of `inputs`, in their order.
 
-    def submit(self, task: Task) -> None:
-        """Let one worker compute the results of these paths."""
-        self._queue.append((task, ""))
-        self._assign()
+        `inputs` yields None if the next input has not arrived yet. In that case the descriptors
+        `pending` become readable when it has. An exception that `inputs` raises, or that is the
+        result of an input, is raised at its position.
 
-    def collect(self, timeout_s: float, also: Sequence[int] = ()) -> dict[int, Result | Exception]:
-        """Wait for results and return them by number.
+        Tasks become smaller towards the end, so that all workers finish at about the same time. If
+        a worker takes longer than `left_s` of a file without any audio, it is ended, and the file
+        gets a Failure `too-long`. Each second of audio adds to that time.
 
-        Return earlier if `timeout_s` have passed or a descriptor of `also` can be read. A result is
-        an exception if `answer` raised it.
+        `stopped()` is called before a task begins. If it returns true (then it must go on to do
+        so), no further task begins, and the iteration ends after the results of those that have.
+        `give_up(path)` is called while the next result is that of `path`. If it returns true, the
+        iteration ends without that result.
         """
-        self._assign()
-        if not self.count and self._queue:
-            task, killed_by = self._queue.popleft()
-            if killed_by:  # the task could kill this process too
-                return _died(task, killed_by)
-            return {number: _outcome(self._answer, path, self._on_audio) for number, path in task.items()}
-        if not (self._workers or also):  # no process is granted just now, or on Windows
-            time.sleep(timeout_s)
-            return {}
-        from multiprocessing.connection import wait
-
-        ready = wait([*(worker.pipe for worker in self._workers), *also], timeout_s)
-        found: dict[int, Result | Exception] = {}
-        for worker in [worker for worker in self._workers if worker.pipe in ready]:
-            found |= self._receive(worker)
-        return found
-
-    def _assign(self) -> None:
-        """Give queued tasks to idle workers; start workers if necessary."""
-        died = 0
-        while self._queue and (worker := self._idle()):
-            try:
-                worker.pipe.send(list(self._queue[0][0].values()))
-            except OSError:  # it died while it was idle
-                self._remove(worker)
-                died += 1
-                if died == ATTEMPTS:  # new ones die too: do without them
-                    self.count = len(self._workers)
+        line: deque[Item] = deque()  # taken, and the result not yielded
+        self._todo.clear()
+        room = float(self.count * LOOK_AHEAD or 1)
+        while True:
+            waiting = False
+            while room > 0 and not waiting and (item := _next(inputs)) is not END:
+                if item:
+                    line.append(item)
+                    room -= item.share
+                    if item.result is None:
+                        self._todo.append(item)
+                waiting = not item
+            self._begin(stopped)
+            if line and (result := line[0].result) is not None:
+                if isinstance(result, Exception):
+                    raise result
+                yield result
+                room += line.popleft().share
+            elif not any(worker.task for worker in self._workers) and (line or not waiting or stopped()):
+                return  # whatever is in line was not begun because of a stop
+            elif line and line[0] not in self._todo and give_up(line[0].path):
+                return
             else:
-                worker.task, _ = self._queue.popleft()
+                self._receive(pending if waiting else ())
+
+    def _begin(self, stopped: Callable[[], bool]) -> None:
+        """Give a task to each idle worker. If there are no workers, compute one result here."""
+        while self._todo and ((worker := self._idle()) or not self.count) and not stopped():
+            if not worker:
+                item = self._todo.popleft()
+                item.result = _outcome(self._answer, item.path, self._on_audio)
+                return
+            most = -(-len(self._todo) // (2 * self.count))
+            shares = accumulate(item.share for item in islice(self._todo, most))
+            together = sum(share <= 1 for share in shares) or 1
+            worker.begin([self._todo.popleft() for _ in range(together)])
 
     def _idle(self) -> Worker | None:
-        """Return a worker without a task, a new one if necessary; None if there is none."""
-        if idle := next((worker for worker in self._workers if not worker.task), None):
-            return idle
-        if len(self._workers) == self.count:
-            return None
-        try:
-            self._workers.append(_start(self._answer, self._fork))
-        except (OSError, RuntimeError):  # too many processes, threads or open files
-            # After a death, memory may be short for a moment: the next call tries again.
-            if time.monotonic() > self._last_death + RETRY_S:
+        """Return a worker without a path, a new one if necessary; None if there is none."""
+        idle = next((worker for worker in self._workers if not worker.task), None)
+        if not idle and len(self._workers) < self.count:
+            try:
+                idle = Worker(self._answer, fork=self._fork)
+                self._workers.append(idle)
+            except (ImportError, OSError, RuntimeError):  # too many processes, threads or open files
                 self.count = len(self._workers)
-            return None
-        return self._workers[-1]
+        return idle
 
-    def _receive(self, worker: Worker) -> dict[int, Result | Exception]:
-        """Read one message of a worker and return the results in it.
+    def _receive(self, also: Sequence[int]) -> None:
+        """Wait for results. Return earlier after POLL_S, or if a descriptor of `also` can be read."""
+        if not (self._workers or also):  # on Windows
+            time.sleep(POLL_S)
+            return
+        from multiprocessing.connection import wait
 
-        If the worker has died of one of several paths, queue each of them as a task of its own.
-        """
-        try:
-            audio_s, results = worker.pipe.recv()
-        except (EOFError, OSError):
-            how = self._remove(worker)
-            if len(worker.task) == 1:
-                return _died(worker.task, how)
-            self._queue.extendleft(({number: path}, how) for number, path in reversed(worker.task.items()))
-            return {}
-        self._on_audio(audio_s)
-        if results is None:
-            return {}
-        task, worker.task = worker.task, {}
-        return dict(zip(task, results, strict=True))
+        ready = wait([*(worker.pipe for worker in self._workers), *also], POLL_S)
+        now = time.monotonic()
+        tick_s, self._watched_at = min(now - self._watched_at, TICK_S), now
+        for worker in list(self._workers):
+            audio_s, item = worker.audio_s(), worker.in_progress()
+            self._on_audio(audio_s)
+            if item:
+                refilled_s = min(item.left_s + audio_s * BUDGET_PER_AUDIO_S, BUDGET_S)
+                item.left_s = max(item.left_s, refilled_s) - tick_s
+            if worker.pipe in ready:
+                try:
+                    worker.receive()
+                    self._attempts = 0
+                except (EOFError, OSError):
+                    self._replace(worker, _died)
+            elif item and item.left_s < 0:
+                self._replace(worker, _too_long)
 
-    def _remove(self, worker: Worker) -> str:
+    def _replace(self, worker: Worker, failure: Callable[[str, str], Failure]) -> None:
+        """Remove a worker. Only the path that it worked on gets a Failure."""
         self._workers.remove(worker)
-        self._last_death = time.monotonic()
-        return worker.end()
+        how = worker.end()
+        self._on_audio(-worker.heard_s)
+        if found := worker.in_progress():
+            found.result = failure(found.path, how)
+        else:
+            self._attempts += 1
+            if self._attempts >= ATTEMPTS:
+                self.count = len(self._workers)
+        self._todo.extendleft(item for item in reversed(worker.task) if item is not found)
 
     def __enter__(self) -> Workers:
         return self
@@ -213,77 +272,54 @@ class Workers:
             self._workers.pop().end()
 
 
-def _died(task: Task, how: str) -> dict[int, Result | Exception]:
-    why = "for want of memory, or by a crash in a decoder; -j 1 tries it in this process"
-    return {
-        number: Failure(path, "worker-died", f"{path}: the process that read it ended ({how}), perhaps {why}.")
-        for number, path in task.items()
-    }
-
-
-def _start(answer: Answer, fork: bool) -> Worker:
-    """Start a worker. Raises OSError or RuntimeError if the system grants none."""
-    from multiprocessing.connection import Pipe
-
-    ours, theirs = Pipe()
-    parent, process = os.getpid(), None
+def _next(inputs: Iterator[Item | None]) -> Item | None:
     try:
-        if fork:
-            process = os.fork()
-        else:
-            threading.Thread(target=_serve, args=(answer, theirs), daemon=True).start()
-    except (OSError, RuntimeError):
-        ours.close()
-        theirs.close()
-        raise
-    if process == 0:
-        ours.close()
-        _be_worker(answer, theirs, parent)
-    if process:
-        theirs.close()  # the worker has the only copy, so that its death closes the pipe
-    return Worker(ours, process)
+        return next(inputs, END)
+    except Exception as error:
+        return Item(result=error)
 
 
-def _be_worker(answer: Answer, pipe: Connection, parent: int) -> NoReturn:
+def _died(path: str, how: str) -> Failure:
+    hint = "" if path == STDIN else "; -j 1 tries it in this process"
+    why = f"perhaps for want of memory, or by a crash in a decoder{hint}"
+    return Failure(path, "worker-died", f"{path}: the process that read it ended ({how}), {why}.")
+
+
+def _too_long(path: str, how: str) -> Failure:
+    why = "it may be damaged, or come from a network that does not answer; -j 1 waits without a limit"
+    return Failure(path, "too-long", f"{path}: reading it took too long without any audio: {why}.")
+
+
+def _be_worker(answer: Answer, pipe: Connection, shared: memoryview[float], parent: int) -> NoReturn:
     """Serve in a worker process until the parent process ends or closes the pipe."""
     status = 1
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # for the parent process
             signal.signal(number, signal.SIG_IGN)
-        with contextlib.suppress(ImportError, OSError, AttributeError):  # then it finishes its task first
+        with contextlib.suppress(ImportError, OSError, AttributeError):  # then it finishes its path first
             import ctypes  # NumPy has imported it, if this Python has it
 
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() == parent:
-            _serve(answer, pipe)
+            _serve(answer, pipe, shared)
         status = 0
     finally:
         os._exit(status)
 
 
-def _serve(answer: Answer, pipe: Connection) -> None:
-    """Receive lists of paths and send their results, until the other end of the pipe is closed.
-
-    A message is (seconds of audio since the last message, results); during a long file the results
-    are None.
-    """
-    unreported_s = 0.0
-    paths: list[str] = []
+def _serve(answer: Answer, pipe: Connection, shared: memoryview[float]) -> None:
+    """Receive lists of paths and send their results, until the other end of the pipe is closed."""
 
     def on_audio(seconds: float) -> None:
-        nonlocal unreported_s
-        unreported_s += seconds
-        # Not during several files: if this worker dies, all of them are read again.
-        if unreported_s >= REPORT_S and len(paths) == 1:
-            pipe.send((unreported_s, None))
-            unreported_s = 0.0
+        shared[AUDIO_S] += seconds
 
     with pipe, contextlib.suppress(EOFError, OSError):
         while True:
-            paths = pipe.recv()
-            results = [_picklable(_outcome(answer, path, on_audio)) for path in paths]
-            pipe.send((unreported_s, results))
-            unreported_s = 0.0
+            results = []
+            for path in pipe.recv():
+                shared[BEGUN] += 1
+                results.append(_picklable(_outcome(answer, path, on_audio)))
+            pipe.send(results)
 
 
 def _outcome(answer: Answer, path: str, on_audio: Callable[[float], None]) -> Result | Exception:
