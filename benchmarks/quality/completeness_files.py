@@ -38,7 +38,8 @@ LOSSLESS = ("PCM", "float", "A-law", "µ-law", "FLAC", "ALAC", "TTA", "WavPack",
 
 # writer | container | codec | recording | extension | command; {i} is a WAV file of 16 bits, {o} the file;
 # a pipe has no space before it. Left out are Opus in MP4 by GStreamer 1.22 (its pre-skip has the wrong
-# byte order) and AMR without the first bytes of the format.
+# byte order), its ASF (padding of the wrong size), and what FFmpeg writes but cannot read itself (AAC in
+# WAV, TTA in Matroska).
 COMMANDS = r"""
 sox | WAV | PCM | 16k | wav | sox {i} {o}
 sox | WAV | PCM | 8k | wav | sox {i} -b 8 -e unsigned {o}
@@ -133,12 +134,11 @@ gstreamer | MP4 | AAC (fragmented) | 44k | mp4 | {gst} ! voaacenc ! aacparse ! m
 gstreamer | MOV | PCM | 44k | mov | {gst} ! qtmux ! filesink location={o}
 gstreamer | MOV | AAC | 44k | mov | {gst} ! voaacenc ! aacparse ! qtmux ! filesink location={o}
 gstreamer | 3GP | AMR-NB | 8k | 3gp | {gst} ! amrnbenc ! 3gppmux ! filesink location={o}
-gstreamer | AMR | AMR-WB | 16k | amr | (printf '#!AMR-WB\n'; {gst} ! voamrwbenc ! fdsink) > {o}
+gstreamer | AMR | AMR-WB | 16k | amr | (printf '#!AMR-WB\n'; {gst} ! voamrwbenc ! fdsink |cat) > {o}
 gstreamer | ADTS | AAC | 44k | aac | {gst} ! voaacenc ! aacparse ! audio/mpeg,stream-format=adts ! filesink location={o}
 gstreamer | Matroska | AAC | 44k | mka | {gst} ! voaacenc ! aacparse ! matroskamux ! filesink location={o}
 gstreamer | WebM | Opus | 48k | webm | {gst} ! opusenc ! webmmux ! filesink location={o}
 gstreamer | WebM | Opus (pipe) | 48k | webm | {gst} ! opusenc ! webmmux streamable=true ! filesink location={o}
-gstreamer | ASF | WMA | 44k | wma | {gst} ! audioconvert ! avenc_wmav2 ! asfmux ! filesink location={o}
 gstreamer | AVI | PCM | 44k | avi | {gst} ! avimux ! filesink location={o}
 gstreamer | AVI | MP3 | 44k | avi | {gst} ! lamemp3enc ! avimux ! filesink location={o}
 gstreamer | FLV | AAC | 44k | flv | {gst} ! voaacenc ! aacparse ! flvmux ! filesink location={o}
@@ -294,7 +294,6 @@ MPEG-TS | AC-3 | 48k | ts | mpegts ac3
 MPEG-PS | MP2 | 44k | mpg | mpeg mp2
 Matroska | E-AC-3 | 48k | mka | matroska eac3
 Matroska | DTS | 48k | mka | matroska dca
-Matroska | TTA | 44k | mka | matroska tta
 Matroska | WavPack | 44k | mka | matroska wavpack
 """
 
