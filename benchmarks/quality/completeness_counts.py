@@ -66,7 +66,8 @@ def count(sound: Sound) -> Count:
         if frames is not None:  # FFmpeg decodes the padding of the last coded frame
             frames -= 1024 if sound.writer == "faac" else 0
             return Count(frames, frames + FRAME_SAMPLES.get(codec, LONGEST_FRAME), "sample tables", ends)
-    least = sound.frames - (4 if sound.container == "VOC" else 0)  # FFmpeg's reader leaves 8 bytes out
+    # FFmpeg leaves the last 8 bytes of VOC out, and the second half of the last block of WMA.
+    least = sound.frames - {"VOC": 4, "ASF": 2048}.get(sound.container, 0)
     probed = probed_frames(sound)
     if probed is not None and probed < sound.frames:  # some encoders do not write their last frame
         slack = FRAME_SAMPLES.get(codec, LONGEST_FRAME)
