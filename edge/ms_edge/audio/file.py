@@ -157,8 +157,9 @@ class AudioFile(AudioSource):
         open_ended = header is not None and header.open_ended
         self._declared = not open_ended
         if size is not None and header and header.block and header.coding == GSM and not (open_ended or header.cut):
+            blocks, rest = divmod(header.data_bytes, header.block[0])
             # libsndfile decodes the padding of an odd number of blocks as one more block.
-            self._in_blocks = header.data_bytes // header.block[0] * header.block[1]
+            self._in_blocks = None if rest else blocks * header.block[1]
         if size is not None:
             self._parts = parts_of(name, stream.read_at, size, stream.start, header, notes)
             if self._parts:
