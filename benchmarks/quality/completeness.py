@@ -240,6 +240,7 @@ def rows(found: Iterable[Found]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[Found]] = defaultdict(list)
     for each in found:
         groups[each.sound.container, each.sound.codec].append(each)
+    containers = list(dict.fromkeys(container for container, _ in groups))
     return [
         {
             "container": container,
@@ -253,7 +254,7 @@ def rows(found: Iterable[Found]) -> list[dict[str, Any]]:
             **dict(sorted(sum((each.answers for each in group), Counter[str]()).items())),
             "wrong": [f"{each.sound.writer}: {wrong}" for each in group for wrong in each.wrong][:LISTED],
         }
-        for (container, codec), group in groups.items()
+        for (container, codec), group in sorted(groups.items(), key=lambda item: containers.index(item[0][0]))
     ]
 
 

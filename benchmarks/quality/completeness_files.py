@@ -361,7 +361,8 @@ def versions() -> dict[str, str]:
         if shutil.which(program):
             for option in ("-version" if name == "ffmpeg" else "--version", "--help", "-V"):
                 done = subprocess.run([program, option], capture_output=True, text=True, errors="replace")
-                if match := re.search(r"(?<![\d.])v?(\d+\.\d+[\w.+-]*)", done.stdout + done.stderr):
+                said = (done.stdout + done.stderr).replace(program, "")
+                if match := re.search(r"(?<![\d.])v?(\d+\.\d+[\w.+-]*)", said):
                     found[name] = match[1]
                     break
     return found
