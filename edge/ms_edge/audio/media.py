@@ -13,14 +13,15 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 import numpy as np
 
@@ -205,6 +206,7 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C in the terminal is for this process
+                preexec_fn=_limits(size),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:
@@ -212,7 +214,10 @@ class _Child:
         assert self._process.stdout
         assert self._process.stderr
         self._pipe, self._messages = self._process.stdout, self._process.stderr
-        _limit(self._process.pid, self._pipe.fileno(), size)
+        with contextlib.suppress(ImportError, AttributeError, OSError):  # Linux has it
+            import fcntl
+
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._begun = b""  # what was read with the header
         self._first, self._last = b"", b""  # messages
         self._over = False  # killed because it took too long
@@ -305,17 +310,17 @@ class _Child:
         """Return the messages of the decoder about what is wrong with the file."""
         ours = {self._form.demuxer, self.codec()}  # a video track may be as damaged as it likes
         found = []
-        for line in self.messages().splitlines():
+        for line in filter(None, self.messages().splitlines()):
             where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]
             if (not where or ours & set(re.split("[,/]", where)) or where[:5] in OURS) and (
-                level in ERRORS or WRONG.match(what) or not (level or line.startswith(" "))
+                level in ERRORS or WRONG.match(what) or (self.planar and not line.startswith(" "))
             ):
                 found.append(what)
         return found
 
     def messages(self) -> str:
         """Return what the decoder has printed so far: the first and the last of it."""
-        return (self._first + self._last).decode("utf-8", "replace")
+        return (self._first + b"\n" + self._last).decode("utf-8", "replace")
 
     def _finish(self) -> int:
         """Wait for the end of a decoder that has closed its output. Return its exit status."""
@@ -339,25 +344,37 @@ class _Child:
         self._messages.close()
 
 
-def _limit(process: int, pipe: int, size: int) -> None:
-    """Limit the memory and the time of a decoder, where the system can, and enlarge its pipe."""
-    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
-        import fcntl
+def _limits(size: int) -> Callable[[], None] | None:
+    """Return a function that limits a process, the decoder of a file of `size` bytes, before it begins.
 
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
+    The process then has a limit of memory and of processor time, leaves no core file, and on Linux
+    ends with this process. Returns None where there are no such limits.
+    """
+    try:
         import resource
+    except ImportError:  # Windows
+        return None
+    limits = {
+        resource.RLIMIT_AS: MEMORY_BYTES,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: int(MOST_CPU_S + size * CPU_S_PER_BYTE),
+    }
+    prctl: Any = None
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes  # NumPy has imported it, if this Python has it
 
-        # If this process is killed, a decoder that still runs ends when it writes, or at this limit.
-        cpu_s = int(MOST_CPU_S + size * CPU_S_PER_BYTE)
-        for limit, value in (
-            (resource.RLIMIT_AS, MEMORY_BYTES),
-            (resource.RLIMIT_CORE, 0),
-            (resource.RLIMIT_CPU, cpu_s),
-        ):
-            _, hard = resource.prlimit(process, limit)
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.prlimit(process, limit, (value, value))
+        prctl = ctypes.CDLL(None).prctl
+
+    def limit() -> None:
+        if prctl:
+            prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        for name, value in limits.items():
+            with contextlib.suppress(OSError, ValueError):  # macOS has no limit of memory
+                hard = resource.getrlimit(name)[1]
+                value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.setrlimit(name, (value, value))
+
+    return limit
 
 
 def _spooled(name: str, source: IO[bytes]) -> tuple[int, int | None]:
