@@ -207,6 +207,26 @@ def matrix() -> str:
     return table(("file", "record"), rows)
 
 
+def completeness() -> str:
+    """Return the table of docs/benchmarks/completeness.json: formats, whole files and cut files."""
+    found = json.loads((DOCS / "benchmarks" / "completeness.json").read_text("utf-8"))
+    head = ("container", "codec", "written by", "counted by", "read by", "files", "wrong", "cuts", "error")
+    head += ("warned", "no loss", "not detectable", "unreported loss")
+    answers = ("error", "warned", "no loss", "not detectable", "unreported")
+    rows = [
+        (
+            *(each["container"], each["codec"], ", ".join(each["writers"]), ", ".join(each["counted_by"])),
+            *(", ".join(each["decoders"]), str(each["files"]), str(each["whole_wrong"]), f"{each['cuts']:,}"),
+            *(f"{each.get(answer, 0):,}" for answer in answers),
+        )
+        for each in found["rows"]
+    ]
+    sums = (sum(each.get(key, 0) for each in found["rows"]) for key in ("files", "whole_wrong", "cuts", *answers))
+    rows.append(("all", "", "", "", "", *(f"{value:,}" for value in sums)))
+    writers = ", ".join(f"{name} {version}" for name, version in found["writers"].items())
+    return f"{table(head, rows)}\nWritten by {writers}.\n"
+
+
 # Scores of a sample, for the pages of other runtimes.
 
 
@@ -269,7 +289,7 @@ PARTS = {
     "docs/records.md": {"fields": fields},
     "docs/errors.md": {"codes": error_codes, "warnings": warning_codes},
     "docs/architecture.md": {"packages": packages, "layers": layers},
-    "docs/robustness.md": {"formats": formats, "matrix": matrix},
+    "docs/robustness.md": {"formats": formats, "completeness": completeness, "matrix": matrix},
     "docs/triton.md": {"scores": scores},
     "docs/javascript.md": {"scores": scores_json},
 }
