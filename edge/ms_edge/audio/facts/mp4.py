@@ -27,6 +27,7 @@ MAX_DEPTH = 8  # of boxes inside boxes
 MAX_KEPT = 10_000  # tracks, edits, and different durations of packets; this limits memory
 # The audio of an intact file may be shorter than stated: FAAC ends with an empty packet, and packets
 # whose durations vary follow a clock that is not that of the samples.
+MOST_DELAY = 8192  # samples of an encoder's delay and padding, which an edit list leaves out
 SLACK_PACKETS, DRIFT = 2, 0.005
 
 Numbers = NDArray[np.int64]
@@ -298,6 +299,7 @@ def _result(movie: _Movie, track: _Track, cut: bool) -> Facts:
             elif not shown:
                 delay_s += duration * movie_s
         slack_s += len(track.edits) * movie_s
+    edited = len(track.edits) > 1 or shown < total - MOST_DELAY
     if movie.original and len(movie.tracks) == 1:
         shown = min(shown, movie.original)
-    return Facts(int(shown), track.scale, cut, utc(movie.created - SINCE_1904_S, delay_s), slack_s)
+    return Facts(int(shown), track.scale, cut, utc(movie.created - SINCE_1904_S, delay_s), slack_s, edited=edited)

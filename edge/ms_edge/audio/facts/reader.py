@@ -25,6 +25,7 @@ class Facts:
     within the last frame. `recorded_at` is the time of the first sample in ISO 8601; it ends with
     `Z` if the container says that it is UTC. `slack_s` is how much shorter, in seconds, the audio of
     an intact file may be than stated. `contradictory` means that headers exclude one another.
+    `edited` means that an edit list leaves out more than the delay of an encoder.
     """
 
     samples: int | None = None
@@ -33,6 +34,7 @@ class Facts:
     recorded_at: str | None = None
     slack_s: float = 0.0
     contradictory: bool = False
+    edited: bool = False
 
     def more_than(self, frames: int, sample_rate_hz: int) -> bool:
         """Return whether the container states more audio than `frames` frames at `sample_rate_hz`."""
