@@ -252,6 +252,13 @@ def test_first_bytes_of_another_fragment_are_a_cut(left):
     assert stated(content[: at + left]).cut
 
 
+def test_program_stream_ends_with_a_whole_packet():
+    content = written("mpg, mp2")
+    at = content.rindex(b"\0\0\1\xc0")
+    assert not stated(content[:at]).cut
+    assert all(stated(content[: at + left]).cut for left in range(1, 100))
+
+
 def test_flv_states_its_size():
     content = written("flv, aac")
     last = int.from_bytes(content[-4:], "big") + 4  # each tag is followed by its size
