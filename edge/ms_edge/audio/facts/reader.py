@@ -95,15 +95,16 @@ class Reader:
         return found
 
 
-def span_s(times_s: Sequence[float]) -> float:
-    """Return how many seconds of audio the packets with these times hold, without the last packet.
+def span(times: Sequence[float]) -> float:
+    """Return how long the packets with these times last, without the last packet, in the same unit.
 
     A gap (no packet for more than twice the usual time) counts as one packet: recordings of calls
     have gaps, and a decoder does not fill them.
     """
-    steps = np.diff(np.asarray(times_s, np.float64))
+    steps = np.diff(np.asarray(times))
     steps = steps[steps > 0]
     if not len(steps):
         return 0.0
     usual = float(np.median(steps))
-    return float(np.where(steps > 2 * usual, usual, steps).sum())
+    gaps = steps[steps > 2 * usual]
+    return float(steps.sum() - gaps.sum() + len(gaps) * usual)
