@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +25,8 @@ import soundfile
 from ms_edge.audio import media
 from ms_edge.audio.containers import CONTAINERS
 from ms_edge.audio.facts.reader import Facts
+from ms_edge.audio.file import open_audio, read_mono
+from ms_edge.audio.source import AudioSource
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.errors import AudioError, DeviceError, UsageError
@@ -242,6 +247,79 @@ def test_references_of_quicktime_are_not_followed(classifier, tmp_path, variant)
         assert classifier.classify(tmp_path / "b.mov").label == "speech"
 
 
+@pytest.mark.parametrize("channels", [1, 3, 8, 9, 24])
+def test_any_number_of_channels_is_read(tmp_path, variant, channels):
+    samples = np.random.default_rng(channels).integers(-9999, 9999, (40_000, channels), dtype=np.int16)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000)
+    with open_audio(tmp_path / "a.wav", decoder="ffmpeg") as file:
+        found = np.concatenate(list(file.blocks(16_000, "each")), axis=1)
+        assert (file.channels, file.warnings) == (channels, [])
+    np.testing.assert_array_equal(found, samples.T / np.float32(32_768))
+
+
+def test_channels_of_m4a_are_separate_records(classifier, tmp_path, variant):
+    both = [read_mono(path, 16_000)[:48_000] for path in (SPEECH, MUSIC)]
+    soundfile.write(tmp_path / "call.wav", np.stack(both, axis=1), 16_000)
+    found = classifier.classify_channels(encode(tmp_path / "call.m4a", "aac", tmp_path / "call.wav"))
+    assert [(record.channel, record.label, record.warnings) for record in found] == [
+        (1, "speech", ()),
+        (2, "music", ()),
+    ]
+
+
+@pytest.mark.parametrize("stereo_first", [False, True])
+def test_a_change_of_rate_and_channels_is_read(tmp_path, variant, stereo_first):
+    samples = np.random.default_rng(1).uniform(-0.1, 0.1, (48_000, 2))
+    soundfile.write(tmp_path / "mono.wav", samples[:, :1], 16_000)
+    soundfile.write(tmp_path / "stereo.wav", samples, 16_000)
+    mono = encode(tmp_path / "mono.aac", "aac", tmp_path / "mono.wav", rate_hz=16_000)
+    stereo = encode(tmp_path / "stereo.aac", "aac", tmp_path / "stereo.wav", rate_hz=48_000)
+    both = [stereo, mono] if stereo_first else [mono, stereo]
+    (tmp_path / "both.aac").write_bytes(b"".join(path.read_bytes() for path in both))
+    with open_audio(tmp_path / "both.aac") as file:
+        frames = sum(len(block) for block in file.blocks(16_000))
+        assert (file.sample_rate_hz, file.channels) == ((48_000, 2) if stereo_first else (16_000, 1))
+        assert file.warnings == []
+    assert frames / 16_000 == pytest.approx(6, abs=0.4)
+
+
+def test_another_thread_may_have_opened_the_file(tmp_path, variant):
+    path = encode(tmp_path / "a.wv", "wavpack", MUSIC)
+    opened: list[AudioSource] = []
+    thread = threading.Thread(target=lambda: opened.append(open_audio(path)))
+    thread.start()
+    thread.join()
+    with opened[0] as file:
+        assert sum(len(block) for block in file.blocks(16_000)) >= 16_000
+        assert file.warnings == []
+
+
+def test_a_broken_pyav_is_named(classifier, tmp_path, monkeypatch):
+    (tmp_path / "av").mkdir()
+    (tmp_path / "av" / "__init__.py").write_text("import no_such_module")
+    monkeypatch.setattr(media, "pyav", lambda: str(tmp_path))
+    with pytest.raises(AudioError, match=r"PyAV cannot be imported .*no_such_module.*; install it again") as caught:
+        classifier.classify(encode(tmp_path / "a.m4a", "aac", SPEECH))
+    assert caught.value.code == "cannot-read"
+
+
+def test_a_disk_error_is_one_of_the_file(classifier, tmp_path, monkeypatch):
+    def fails(*_: object) -> Facts:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(media, "facts_of", fails)
+    with pytest.raises(AudioError) as caught:
+        classifier.classify(encode(tmp_path / "a.m4a", "aac", SPEECH))
+    assert caught.value.code == "cannot-read"
+
+
+def test_no_temporary_folder_is_a_clear_error(classifier, tmp_path, monkeypatch):
+    content = encode(tmp_path / "a.m4a", "aac", SPEECH).read_bytes()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(AudioError, match=r"temporary file .*TMPDIR"):
+        classifier.classify(io.BytesIO(content))
+
+
 @pytest.mark.parametrize("name", ["a.m4a", "a.mka", "a.wma", "a.ts", "a.aac", "a.ac3", "a.wv", "a.avi", "a.flv"])
 def test_hostile_files_give_errors_or_warnings(classifier, tmp_path, name):
     encoder, options = {"a.m4a": ("mp4", "aac", "aac", {}), **WRITTEN}[name][2:]
@@ -280,10 +358,12 @@ HEADER = (
 SAMPLES = "/usr/bin/head -c 128000 /dev/zero"  # 2 s
 FAKES = {
     "hangs": ("exec /bin/sleep 1000", "too-long"),
+    "hangs in a process of its own": ("/bin/sleep 1000; /bin/true", "too-long"),
     "hangs after a while": (f"printf '{HEADER}'; {SAMPLES}; exec /bin/sleep 1000", "too-long"),
     "never ends": (f"printf '{HEADER}'; exec /bin/cat /dev/zero", "too-long"),
     "fails": ("echo '[error] it is broken' >&2; exit 1", "not-audio"),
     "writes no audio": ("exec /bin/head -c 100000 /dev/urandom", "not-audio"),
+    "writes half a header": ("printf data1234", "not-audio"),
     "has a rate of 0": (f"printf '{HEADER.replace('200', '000').replace('076', '000')}'; {SAMPLES}", "bad-rate"),
     "dies": (f"printf '{HEADER}'; {SAMPLES}; kill -SEGV $$", ("truncated",)),
     "complains": (f"printf '{HEADER}'; {SAMPLES}; echo '[error] Error while decoding' >&2", ("damaged",)),

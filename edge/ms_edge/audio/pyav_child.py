@@ -23,8 +23,11 @@ BETTER = {"amr_nb": "libopencore_amrnb"}
 def main(packages: str, file: str, demuxer: str, track: int, block_samples: int, options: dict[str, str]) -> None:
     """Write the audio of a track, counted from 1."""
     sys.path.insert(0, packages)
-    import av
-    from av.logging import ERROR, restore_default_callback, set_libav_level
+    try:
+        import av
+        from av.logging import ERROR, restore_default_callback, set_libav_level
+    except ImportError as error:
+        sys.exit(f"PyAV cannot be imported: {error}")
 
     restore_default_callback()  # FFmpeg then prints to standard error itself
     set_libav_level(ERROR)
@@ -116,19 +119,21 @@ class _Output:
             _write_planes(frame)
             return
         for part in self._resampler.resample(frame):
-            part.pts = None
-            self._ready.write(part)
+            self._keep(part)
         for block in self._ready.read_many(self._block):
             _write_planes(block)
+
+    def _keep(self, frame: Any) -> None:
+        # AudioFifo compares the unit of times too, which differs between decoded and converted frames.
+        frame.pts, frame.time_base = None, self._first.time_base
+        self._ready.write(frame)
 
     def _end_kind(self) -> None:
         """Convert the last samples of a kind."""
         if self._ready is None:
             self._ready = self._av.AudioFifo()
             if self._count:
-                rest = self._held.read()
-                rest.pts = None
-                self._ready.write(rest)
+                self._keep(self._held.read())
         else:
             if self._count:
                 self._convert(self._held.read())
@@ -141,7 +146,8 @@ class _Output:
 
 
 def _write_planes(frame: Any) -> None:
-    for plane in frame.planes:
+    # Of 8 channels and more, PyAV gives planes behind the last one, which are no memory.
+    for plane in frame.planes[: frame.layout.nb_channels]:
         _write(memoryview(plane)[: frame.samples * 4])
 
 
