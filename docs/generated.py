@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests" / "edge"))
 import hostile  # noqa: E402
 
 from ms_edge import Classifier, errors, results  # noqa: E402
-from ms_edge.audio.containers import CONTAINERS  # noqa: E402
+from ms_edge.audio.containers import AMBIGUOUS, CONTAINERS  # noqa: E402
 from ms_edge.cli import arguments as edge_arguments  # noqa: E402
 from ms_train.tables import markdown_table  # noqa: E402
 
@@ -188,7 +188,7 @@ def formats() -> str:
         (
             one.name,
             f"`{one.short}`",
-            ", ".join(f"`{extension}`" for extension in one.extensions),
+            ", ".join(f"`{extension}`" for extension in one.extensions if extension not in AMBIGUOUS) or "none",
             "libsndfile" if one.libsndfile else "FFmpeg",
             f"{one.frames_per_byte:,}",
         )
