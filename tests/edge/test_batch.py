@@ -799,6 +799,7 @@ def test_a_failure_has_a_record():
     }
 
 
+@pytest.mark.pty
 @pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
 def test_a_bar_needs_a_terminal_and_long_work(tmp_path, samples):
     import pty
