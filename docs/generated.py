@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests" / "edge"))
 import hostile  # noqa: E402
 
 from ms_edge import Classifier, errors, results  # noqa: E402
-from ms_edge.audio.containers import CONTAINERS  # noqa: E402
+from ms_edge.audio.containers import AMBIGUOUS, CONTAINERS  # noqa: E402
 from ms_edge.cli import arguments as edge_arguments  # noqa: E402
 from ms_train.tables import markdown_table  # noqa: E402
 
@@ -188,7 +188,7 @@ def formats() -> str:
         (
             one.name,
             f"`{one.short}`",
-            ", ".join(f"`{extension}`" for extension in one.extensions),
+            ", ".join(f"`{extension}`" for extension in one.extensions if extension not in AMBIGUOUS) or "none",
             "libsndfile" if one.libsndfile else "FFmpeg",
             f"{one.frames_per_byte:,}",
         )
@@ -205,6 +205,26 @@ def matrix() -> str:
         answer = f"error `{expected}`" if isinstance(expected, str) else ", ".join(f"`{code}`" for code in expected)
         rows.append((name, answer or "classified"))
     return table(("file", "record"), rows)
+
+
+def completeness() -> str:
+    """Return the table of docs/benchmarks/completeness.json: formats, whole files and cut files."""
+    found = json.loads((DOCS / "benchmarks" / "completeness.json").read_text("utf-8"))
+    head = ("container", "codec", "written by", "counted by", "read by", "files", "wrong", "cuts", "error")
+    head += ("warned", "no loss", "not detectable", "unreported loss")
+    answers = ("error", "warned", "no loss", "not detectable", "unreported")
+    rows = [
+        (
+            *(each["container"], each["codec"], ", ".join(each["writers"]), ", ".join(each["counted_by"])),
+            *(", ".join(each["decoders"]), str(each["files"]), str(each["whole_wrong"]), f"{each['cuts']:,}"),
+            *(f"{each.get(answer, 0):,}" for answer in answers),
+        )
+        for each in found["rows"]
+    ]
+    sums = (sum(each.get(key, 0) for each in found["rows"]) for key in ("files", "whole_wrong", "cuts", *answers))
+    rows.append(("all", "", "", "", "", *(f"{value:,}" for value in sums)))
+    writers = ", ".join(f"{name} {version}" for name, version in found["writers"].items())
+    return f"{table(head, rows)}\nWritten by {writers}.\n"
 
 
 # Scores of a sample, for the pages of other runtimes.
@@ -269,7 +289,7 @@ PARTS = {
     "docs/records.md": {"fields": fields},
     "docs/errors.md": {"codes": error_codes, "warnings": warning_codes},
     "docs/architecture.md": {"packages": packages, "layers": layers},
-    "docs/robustness.md": {"formats": formats, "matrix": matrix},
+    "docs/robustness.md": {"formats": formats, "completeness": completeness, "matrix": matrix},
     "docs/triton.md": {"scores": scores},
     "docs/javascript.md": {"scores": scores_json},
 }
