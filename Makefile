@@ -121,7 +121,7 @@ test-armhf: .venv-dev/installed ## the same on emulated 32-bit ARM, with Debian'
 test-newest: .venv-dev/installed ## the tests of the runtime on Debian 13 with Python 3.13 and the newest packages
 	.venv-dev/$(BIN)/python tests/platforms.py newest
 
-nightly: parity fuzz ## the tests that take too long for every change: parity and fuzz
+nightly: parity fuzz test-arm64 test-armhf test-newest ## the tests that take too long for every change: parity, fuzz and other platforms
 
 # onnxruntime for JavaScript; no scripts of packages are run.
 build/javascript/installed: docs/javascript/package.json

@@ -25,7 +25,9 @@ ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "platforms"
 SUITE, PYTHON = "trixie", "3.13"
 BASE = ("base-files", "coreutils", "dash", "libc-bin", "libstdc++6", "python3")
-DEBIAN_RUNTIME = ("numpy", "soundfile", "soxr", "onnxruntime", "tqdm", "pytest", "hypothesis")
+# What armhf has from Debian instead of from wheels; and what needs no processor's wheel.
+DEBIAN_RUNTIME = ("numpy", "soundfile", "soxr", "onnxruntime", "tqdm", "av", "pytest", "hypothesis", "pandas", "yaml")
+PURE = ("pyannote.core", "pyannote.database", "tgt", "webvtt-py")
 AT_MOST = 1e-5  # difference of a score from that on this machine
 SHORT = ("test_spec.py", "test_vote.py", "test_windows.py")
 ENOSYS, STATX = 38, 332  # STATX: the number of this system call on x86-64
@@ -69,7 +71,7 @@ def main() -> None:
     parser.add_argument("platform", choices=PLATFORMS)
     parser.add_argument("--short", action="store_true", help="one processor and a few tests, in some minutes")
     parser.add_argument("tests", nargs="*", help="what pytest is to run (default: the tests of the runtime)")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     platform, root = PLATFORMS[options.platform], BUILD / options.platform
     needed = ["mmdebstrap", "proot", *filter(None, [platform.qemu])]
     if missing := [name for name in needed if not shutil.which(name)]:
@@ -87,7 +89,7 @@ def main() -> None:
         found = classified(command, environment, platform)
         print(f"{options.platform} {processor}: {len(found)} recordings, {compared(expected, found)}", flush=True)
     tests = [f"tests/edge/{name}" for name in SHORT] if options.short else ["tests/edge"]
-    marks = "not slow and not pty and not native" if platform.qemu else "not slow"
+    marks = "not slow and not native" + (" and not pty" if platform.qemu else "")
     run(
         platform,
         root,
@@ -101,11 +103,11 @@ def make(platform: Platform, root: Path) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     command = ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={platform.debian}"]
     command += ['--aptopt=Acquire::Retries "3"', f"--include={','.join(platform.packages)}"]
-    subprocess.run([*command, SUITE, str(root), mirror()], check=True)
+    subprocess.run([*command, SUITE, str(root), *mirror()], check=True)
     library = root / "usr" / "lib" / platform.triple
-    if platform.machine:
-        install(platform, root / "opt" / "site")
-    else:  # what the packages' scripts and /sys would give: ctypes finds libsndfile, onnxruntime the cores
+    install(platform, root / "opt" / "site")
+    if not platform.machine:
+        # What scripts of the packages and /sys would give: ctypes finds libsndfile, onnxruntime the cores.
         (library / "libsndfile.so").symlink_to("libsndfile.so.1")
         cores = root / "sys" / "devices" / "system" / "cpu"
         cores.mkdir(parents=True)
@@ -113,34 +115,35 @@ def make(platform: Platform, root: Path) -> None:
             (cores / name).write_text("0-1\n")
 
 
-def mirror() -> str:
-    """Return the address from which this machine gets Debian's packages."""
+def mirror() -> list[str]:
+    """Return the address from which this machine gets Debian's packages, [] to use mmdebstrap's."""
     listed = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(ORIGIN) $(REPO_URI)", "Created-By: Packages"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    for origin, _, address in (line.partition(" ") for line in listed.splitlines()):
-        if origin == "Debian":
-            return address
-    sys.exit("apt knows no source of Debian; add one to its sources.")
+    return [line.removeprefix("Debian ") for line in listed.splitlines() if line.startswith("Debian ")][:1]
 
 
 def install(platform: Platform, target: Path) -> None:
     """Extract the wheels of the runtime and of its tests: locked versions, or the newest."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["cpu"]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     command += ["--only-binary", ":all:", "--target", str(target), "--implementation", "cp", "--python-version", PYTHON]
-    for tag in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"):
-        command += ["--platform", f"{tag}_{platform.machine}"]
+    if platform.machine:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+        wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["cpu"]
+        wanted += project["dependency-groups"]["edge-test"]
+        for tag in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"):
+            command += ["--platform", f"{tag}_{platform.machine}"]
+    else:
+        wanted = ["--no-deps", *PURE]
     if platform.locked:
         lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
         constraints = BUILD / "constraints.txt"
         constraints.write_text("\n".join(re.findall(r"^\S+==.*?(?= \\$)", lock, re.M)))
         command += ["--constraint", str(constraints)]
-    subprocess.run([*command, *wanted, *project["dependency-groups"]["edge-test"]], check=True)
+    subprocess.run([*command, *wanted], check=True)
 
 
 def inside(platform: Platform, root: Path, processor: str) -> tuple[list[str], dict[str, str]]:

@@ -167,6 +167,7 @@ def deep(tmp_path, monkeypatch):
         directory.rmdir()
 
 
+@pytest.mark.native
 @pytest.mark.skipif(os.name != "posix", reason="paths on Windows are short")
 def test_a_tree_deeper_than_the_recursion_limit(deep):
     assert list(Inputs(["d"], recursive=True)) == [str(deep)]
