@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
+
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.S | re.M)
 COLUMNS = "100"
@@ -42,9 +45,14 @@ def commands(block: str) -> list[Command]:
 
 
 def prepare(folder: Path) -> None:
-    """Link what commands name into the folder in which they run."""
+    """Link what commands name into the folder in which they run.
+
+    Also write call.wav: a speaker in channel 1, music on hold in channel 2.
+    """
     for name in ("tests", "docs"):
         (folder / name).symlink_to(ROOT / name)
+    sides = [soundfile.read(ROOT / "tests" / "data" / name) for name in ("speech_italian_man.wav", "music_zaz.wav")]
+    soundfile.write(folder / "call.wav", np.stack([samples for samples, _ in sides], axis=1), sides[0][1])
 
 
 def run(command: str, folder: Path) -> str:

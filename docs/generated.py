@@ -161,7 +161,7 @@ def fields() -> str:
 
     analyzer = ModuleAnalyzer.for_module("ms_edge.results")
     comments = {place: " ".join(lines).strip() for place, lines in analyzer.find_attr_docs().items()}
-    record = Classifier(device="cpu").classify(str(SAMPLE)).record(timeline=True)
+    record = Classifier(device="cpu").classify(str(SAMPLE), channel=1).record(timeline=True)
     rows = [("`schema`", f"`{results.SCHEMA}`")]
     for name in record:
         if name != "schema":

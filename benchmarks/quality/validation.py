@@ -52,6 +52,7 @@ from ms_edge.features.frontend import model_inputs
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import batches
 from ms_train.datasets.origins import find_clone
+from ms_train.tables import markdown_table
 
 TVSM = "biboamy/TVSM-dataset"
 
@@ -218,11 +219,10 @@ def _digest(folder: Path) -> str:
 def markdown(numbers: Mapping[str, Any]) -> str:
     """Return a table with a row for each source and condition and a column for each system."""
     systems = numbers["systems"]
-    columns = f"| {' | '.join(systems)} |"
-    lines = [f"| | clips {columns}", "|---" * (2 + len(systems)) + "|"]
+    rows: list[Sequence[object]] = []
 
     def row(name: str, clips: object, cells: Sequence[str]) -> None:
-        lines.append(f"| {name} | {clips} | {' | '.join(cells)} |")
+        rows.append([name, clips, *cells])
 
     every = list(systems.values())
     row("**selection**", numbers["clips"], [_percent(each["selection"]) for each in every])
@@ -241,6 +241,7 @@ def markdown(numbers: Mapping[str, Any]) -> str:
         row(f"**{part}**", "", [""] * len(every))
         for name, line in every[0][part].items():
             row(name, line["clips"], [_rules(each[part][name]) for each in every])
+    lines = [markdown_table(["", "clips", *systems], rows)]
     lines.append(
         f"\n{numbers['clips']:,} clips, {numbers['minutes']:.0f} minutes. Larger score / label as shipped, in %."
     )

@@ -7,8 +7,8 @@
 
 _shtab_ms_edge_subparsers=(classify stream info doctor benchmark)
 
-_shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --decoder --track --model --device --hop --min-confidence --threshold --binary --timeline --min-duration --format -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
-_shtab_ms_edge_stream_option_strings=(-h --help --format -v --verbose --raw --wav-only --decoder --track --model --device --hop --min-confidence --threshold --binary)
+_shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --timeline --min-duration --format -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
+_shtab_ms_edge_stream_option_strings=(-h --help --format -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
 _shtab_ms_edge_info_option_strings=(-h --help --device)
 _shtab_ms_edge_doctor_option_strings=(-h --help --model --device --json)
 _shtab_ms_edge_benchmark_option_strings=(-h --help --model --device --seconds --json)

@@ -26,6 +26,7 @@ __all__ = [
     "UsageError",
     "WindowScores",
     "classify",
+    "classify_channels",
 ]
 
 if TYPE_CHECKING:
@@ -49,18 +50,29 @@ _MODULES = {  # where the names are defined; all others in `errors`
 }
 
 
-def classify(source: Source, sample_rate_hz: int | None = None) -> Classification:
+def classify(source: Source, sample_rate_hz: int | None = None, *, channel: int | None = None) -> Classification:
     """Classify one recording with the bundled model on the CPU.
 
-    `source` is a path, a binary file object, or an array of samples at `sample_rate_hz`. Use a
-    `Classifier` for other models, devices and settings. Raises MsEdgeError.
+    `source` is a path, a binary file object, or an array of samples at `sample_rate_hz`. `channel`,
+    from 1 on, is the only one to classify (default: the mean of all channels). Use a `Classifier`
+    for other models, devices and settings. Raises MsEdgeError.
     """
+    return _bundled().classify(source, sample_rate_hz, channel=channel)
+
+
+def classify_channels(source: Source, sample_rate_hz: int | None = None) -> tuple[Classification, ...]:
+    """Classify each channel of one recording on its own; otherwise as `classify`."""
+    return _bundled().classify_channels(source, sample_rate_hz)
+
+
+def _bundled() -> Classifier:
+    """Return a classifier with the bundled model on the CPU, always the same one."""
     global _classifier
     if _classifier is None:
         from ms_edge.classifier import Classifier
 
         _classifier = Classifier(device="cpu")
-    return _classifier.classify(source, sample_rate_hz)
+    return _classifier
 
 
 _classifier: Classifier | None = None

@@ -16,7 +16,7 @@ from ms_edge._version import __version__
 from ms_edge.arrays import Float32
 from ms_edge.audio.file import open_audio, valid_decoder, valid_track
 from ms_edge.audio.raw import RawFormat
-from ms_edge.audio.source import AudioArrays, AudioSource
+from ms_edge.audio.source import AudioArrays, AudioSource, Channels, channel_number
 from ms_edge.errors import AudioError, UsageError
 from ms_edge.features.frontend import model_input, model_inputs
 from ms_edge.features.spec import BATCH_S, MIN_HOP_S
@@ -149,15 +149,24 @@ class Classifier:
             "track": self.track,
         }
 
-    def settings(self, raw: RawFormat | str | None = None) -> dict[str, Any]:
-        """Return everything except the audio and the model that a result depends on, ready for JSON."""
-        return {"version": __version__, **self._options(), "raw": None if raw is None else str(raw)}
+    def settings(self, raw: RawFormat | str | None = None, channels: Channels = None) -> dict[str, Any]:
+        """Return everything except the audio and the model that a result depends on, ready for JSON.
+
+        `channels` is the number of a channel, `each`, or None for the mean of all channels.
+        """
+        return {
+            "version": __version__,
+            **self._options(),
+            "raw": None if raw is None else str(raw),
+            "channels": "mix" if channels is None else str(channels),
+        }
 
     def classify(
         self,
         source: Source,
         sample_rate_hz: int | None = None,
         *,
+        channel: int | None = None,
         raw: RawFormat | str | None = None,
         on_audio: Callable[[float], None] | None = None,
     ) -> Classification:
@@ -165,24 +174,46 @@ class Classifier:
 
         An array is (samples,) or (samples, channels) at `sample_rate_hz`: floats in [-1, 1] or
         integers of 16 or 32 bits. A seekable file object is read from its beginning, any other file
-        object from where it is. `raw` describes headerless PCM: a `RawFormat`, or text such as
+        object from where it is. `channel`, from 1 on, is the only one to classify (default: the mean
+        of all channels). `raw` describes headerless PCM: a `RawFormat`, or text such as
         `16000:1:s16le`. `on_audio` is called with the seconds of audio read since its last call.
         Memory does not grow with duration.
 
-        Raises AudioError if the audio cannot be decoded or is too short, UsageError for invalid
-        arguments.
+        Raises AudioError if the audio cannot be decoded, is too short or lacks the channel, and
+        UsageError for invalid arguments.
 
         >>> tone = 0.1 * np.sin(np.arange(32_000) / 10)
         >>> Classifier().classify(tone, sample_rate_hz=16_000).duration_s
         2.0
         """
-        return self.analyse(source, sample_rate_hz, raw=raw, on_audio=on_audio)[0]
+        return self.analyse(source, sample_rate_hz, channel=channel, raw=raw, on_audio=on_audio)[0]
+
+    def classify_channels(
+        self,
+        source: Source,
+        sample_rate_hz: int | None = None,
+        *,
+        raw: RawFormat | str | None = None,
+        on_audio: Callable[[float], None] | None = None,
+    ) -> tuple[Classification, ...]:
+        """Classify each channel of a recording on its own, and return the results in their order.
+
+        Arguments and errors are those of `classify`. The source is decoded once.
+
+        >>> speech, music = np.sin(np.arange(32_000) / 10), np.zeros(32_000)
+        >>> call = np.stack([speech, music], axis=1)
+        >>> [found.channel for found in Classifier().classify_channels(call, sample_rate_hz=16_000)]
+        [1, 2]
+        """
+        found = self._analyses(source, sample_rate_hz, "each", raw, on_audio)
+        return tuple(classification for classification, _ in found)
 
     def analyse(
         self,
         source: Source,
         sample_rate_hz: int | None = None,
         *,
+        channel: int | None = None,
         raw: RawFormat | str | None = None,
         on_audio: Callable[[float], None] | None = None,
     ) -> tuple[Classification, WindowScores]:
@@ -194,67 +225,114 @@ class Classifier:
         >>> found.label, windows.scores.shape
         ('music', (33, 2))
         """
+        chosen = None if channel is None else channel_number(channel)
+        return self._analyses(source, sample_rate_hz, chosen, raw, on_audio)[0]
+
+    def _analyses(
+        self,
+        source: Source,
+        sample_rate_hz: int | None,
+        channels: Channels,
+        raw: RawFormat | str | None,
+        on_audio: Callable[[float], None] | None,
+    ) -> list[tuple[Classification, WindowScores]]:
+        """Do what `analyse` does for each of the channels, or for the mean of all."""
         opened = open_audio(
             source, sample_rate_hz, raw=raw, wav_only=self.wav_only, decoder=self.decoder, track=self.track
         )
         with opened as audio:
-            found = self.window_scores(_counted(audio, self.spec.sample_rate_hz, on_audio))
-            return self._classification(audio, found, self.settings(raw)), found
+            blocks = _counted(audio, self.spec.sample_rate_hz, channels, on_audio)
+            numbers, settings = audio.selected(channels), self.settings(raw, channels)
+            return [
+                (self._classification(audio, number, found, settings), found)
+                for number, found in zip(numbers, self._window_scores(blocks, len(numbers)), strict=True)
+            ]
 
-    def timeline(self, source: Source, sample_rate_hz: int | None = None) -> tuple[Segment, ...]:
+    def timeline(
+        self, source: Source, sample_rate_hz: int | None = None, *, channel: int | None = None
+    ) -> tuple[Segment, ...]:
         """Return the segments that `classify` finds. They cover the recording without gaps.
 
         >>> [(s.start_s, s.end_s, s.label) for s in Classifier().timeline("tests/data/music_zaz.wav")]
         [(0.0, 6.0, 'music')]
         """
-        return self.classify(source, sample_rate_hz).segments
+        return self.classify(source, sample_rate_hz, channel=channel).segments
 
-    def stream(self, blocks: Iterable[ArrayLike], sample_rate_hz: int) -> Iterator[Segment]:
+    def stream(
+        self, blocks: Iterable[ArrayLike], sample_rate_hz: int, *, channel: int | None = None
+    ) -> Iterator[Segment]:
         """Yield each window as a Segment as soon as its last sample arrives.
 
         `blocks` are arrays of any length, of the shapes and types that `classify` accepts. Windows
         overlap if the hop is shorter than the window. They are not smoothed: a label depends on its
-        own window only. Raises AudioError if the blocks end before there is enough audio.
+        own window only. `channel` is that of `classify`. Raises AudioError if the blocks end before
+        there is enough audio, or lack the channel.
 
         >>> silence = [np.zeros(4_000, np.float32)] * 6
         >>> [(s.start_s, s.end_s, s.label) for s in Classifier(hop_s=0.5).stream(silence, 16_000)]
         [(0.0, 1.0, 'silence'), (0.5, 1.5, 'silence')]
         """
-        yield from self.live(AudioArrays(blocks, sample_rate_hz))
+        chosen = None if channel is None else channel_number(channel)
+        for (window,) in self.live(AudioArrays(blocks, sample_rate_hz), chosen):
+            yield window
 
-    def live(self, audio: AudioSource) -> Iterator[Segment]:
-        """Do what `stream` does for an open audio source.
+    def stream_channels(self, blocks: Iterable[ArrayLike], sample_rate_hz: int) -> Iterator[tuple[Segment, ...]]:
+        """Do what `stream` does for each channel: yield one Segment per channel for each window.
 
-        A window is yielded before any audio after it is read.
+        >>> silence = [np.zeros((4_000, 2), np.float32)] * 4
+        >>> [[s.label for s in channels] for channels in Classifier().stream_channels(silence, 16_000)]
+        [['silence', 'silence']]
         """
-        rate, labels = self.spec.sample_rate_hz, self.model.metadata.labels
-        for batch in batches(audio.blocks(rate), self.spec, 1):
+        yield from self.live(AudioArrays(blocks, sample_rate_hz), "each")
+
+    def live(self, audio: AudioSource, channels: Channels = None) -> Iterator[tuple[Segment, ...]]:
+        """Do what `stream` does for an open audio source, with one Segment per channel.
+
+        There is one for the mean of all channels if `channels` is None. A window is yielded before
+        any audio after it is read.
+        """
+        rate = self.spec.sample_rate_hz
+        for batch in batches(audio.blocks(rate, channels), self.spec, 1):
             # A stream shorter than a window has one window, which repeats the samples.
             if audio.frames < min(MIN_DURATION_S, self.spec.clip_s) * audio.sample_rate_hz:
                 raise _too_short(audio)
-            found = self._scored(batch)
-            start, row = int(found.starts[0]), found.scores[0]
-            scores = dict(zip(labels, row.tolist(), strict=True))
-            label = SILENCE if found.silent[0] else window_label(row, labels, self.decision)
-            end_s = min(start / rate + self.spec.clip_s, audio.frames / audio.sample_rate_hz)
-            probability = probability_of(label, scores)
-            label = label if probability >= self.min_confidence else UNCERTAIN
-            yield Segment(start / rate, end_s, label, probability, scores)
+            start_s = int(batch.starts[0]) / rate
+            end_s = min(start_s + self.spec.clip_s, audio.frames / audio.sample_rate_hz)
+            yield tuple(self._window(self._scored(each), start_s, end_s) for each in batch.channels())
+
+    def _window(self, found: WindowScores, start_s: float, end_s: float) -> Segment:
+        """Return a single window as a Segment."""
+        row, labels = found.scores[0], self.model.metadata.labels
+        scores = dict(zip(labels, row.tolist(), strict=True))
+        label = SILENCE if found.silent[0] else window_label(row, labels, self.decision)
+        probability = probability_of(label, scores)
+        label = label if probability >= self.min_confidence else UNCERTAIN
+        return Segment(start_s, end_s, label, probability, scores)
 
     def window_scores(self, blocks: Iterable[Float32]) -> WindowScores:
         """Score every window of a stream, in bounded memory.
 
         `blocks` are mono samples (n,) at the model's sample rate; n can vary.
         """
+        return self._window_scores(blocks, 1)[0]
+
+    def _window_scores(self, blocks: Iterable[Float32], channels: int) -> list[WindowScores]:
+        """Score every window of each channel. `blocks` are (channels, n), or (n,) for one channel."""
         none = WindowScores(
             np.empty(0, np.int64), np.empty((0, len(self.model.metadata.labels)), np.float32), np.empty(0, bool)
         )
-        found = [none, *map(self._scored, batches(blocks, self.spec, self.windows_at_a_time))]
-        return WindowScores(
-            np.concatenate([part.starts for part in found]),
-            np.concatenate([part.scores for part in found]),
-            np.concatenate([part.silent for part in found]),
-        )
+        found = [[none] for _ in range(channels)]
+        for batch in batches(blocks, self.spec, self.windows_at_a_time):
+            for parts, each in zip(found, batch.channels(), strict=True):
+                parts.append(self._scored(each))
+        return [
+            WindowScores(
+                np.concatenate([part.starts for part in parts]),
+                np.concatenate([part.scores for part in parts]),
+                np.concatenate([part.silent for part in parts]),
+            )
+            for parts in found
+        ]
 
     @property
     def windows_at_a_time(self) -> int:
@@ -281,8 +359,10 @@ class Classifier:
             return scores
         return np.concatenate([scores, self.model.scores(self._inputs(batch.samples, offsets[-1:]))])
 
-    def _classification(self, audio: AudioSource, found: WindowScores, settings: dict[str, Any]) -> Classification:
-        """Turn the scores of a recording's windows into segments and one label."""
+    def _classification(
+        self, audio: AudioSource, channel: int | None, found: WindowScores, settings: dict[str, Any]
+    ) -> Classification:
+        """Turn the scores of the windows of a channel, or of all together, into segments and one label."""
         duration_s = audio.frames / audio.sample_rate_hz
         if duration_s < MIN_DURATION_S:
             raise _too_short(audio)
@@ -309,7 +389,7 @@ class Classifier:
             sample_rate_hz=audio.sample_rate_hz,
             channels=audio.channels,
             segments=parts,
-            warnings=tuple(audio.warnings),
+            warnings=tuple(audio.warnings_of(channel)),
             file=audio.file,
             recorded_at=audio.recorded_at,
             settings=settings,
@@ -318,6 +398,7 @@ class Classifier:
             decoder=audio.decoder,
             container=audio.container,
             codec=audio.codec,
+            channel=channel,
         )
 
 
@@ -403,10 +484,12 @@ def _number(name: str, value: object) -> float:
         return float("inf")
 
 
-def _counted(audio: AudioSource, sample_rate_hz: int, on_audio: Callable[[float], None] | None) -> Iterator[Float32]:
+def _counted(
+    audio: AudioSource, sample_rate_hz: int, channels: Channels, on_audio: Callable[[float], None] | None
+) -> Iterator[Float32]:
     """Yield the blocks of a source, and tell `on_audio` how many seconds each block holds."""
     before = 0
-    for block in audio.blocks(sample_rate_hz):
+    for block in audio.blocks(sample_rate_hz, channels):
         if on_audio:
             on_audio((audio.frames - before) / audio.sample_rate_hz)
             before = audio.frames

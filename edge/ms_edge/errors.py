@@ -67,7 +67,7 @@ def resource_error(error: BaseException) -> DeviceError | None:
 
 # Every error code and what it means. The exit status goes with the class of the error, not with its code.
 ERROR_CODES: dict[str, str] = {
-    "bad-channels": "The recording states a number of channels outside 1 to 64.",
+    "bad-channels": "The recording has more than 64 channels, none, or not the one that was asked for.",
     "bad-data": "The dataset or the list of recordings cannot be read, or lacks recordings that are needed.",
     "bad-digest": "The content does not match the digest that was recorded for it.",
     "bad-excerpt": "The excerpt does not lie within the recording.",

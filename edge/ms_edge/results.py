@@ -89,6 +89,8 @@ class Classification:
     container: str | None = None
     #: coding of the samples, with FFmpeg's name, for example `pcm_s16le` or `aac`; null if it is not known
     codec: str | None = None
+    #: the channel that was classified, from 1 on (only with `--channels`); without it, the mean of all channels was
+    channel: int | None = None
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
         """Return the record of schema `ms-edge/1`, ready for JSON, with segments if `timeline` is set."""
@@ -102,6 +104,7 @@ class Classification:
             "duration_s": self.duration_s,
             "sample_rate_hz": self.sample_rate_hz,
             "channels": self.channels,
+            **({} if self.channel is None else {"channel": self.channel}),
             **({"segments": [segment.record() for segment in self.segments]} if timeline else {}),
             "warnings": list(self.warnings),
             "file": self.file,

@@ -16,6 +16,7 @@ from ms_edge.model.session import Model
 from ms_export.cases import cases_digest
 from ms_export.parity import SERVED, STAGES, Finding, Report, nearness
 from ms_export.steps import RUNS, RUNS_OF_KERAS
+from ms_train.tables import text_table
 
 VERSIONS = ("ms-edge", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "scipy", "soxr")
 
@@ -191,10 +192,7 @@ def table(reports: Sequence[Report]) -> str:
     each stage.
     """
     stages = [stage for stage in STAGES if any(f.stage == stage for report in reports for f in report.findings)]
-    width = max(len(report.name) for report in reports) + 2
-    lines = [
-        f"{'IMPLEMENTATION':<{width}}" + "".join(f"{stage.upper():>10}" for stage in stages) + "  WITHIN TOLERANCE"
-    ]
+    rows = [["IMPLEMENTATION", *map(str.upper, stages), "WITHIN TOLERANCE"]]
     for report in reports:
         largest = {
             stage: max(
@@ -202,6 +200,6 @@ def table(reports: Sequence[Report]) -> str:
             )
             for stage in stages
         }
-        cells = "".join(f"{'-' if largest[stage] is None else f'{largest[stage]:.1e}':>10}" for stage in stages)
-        lines.append(f"{report.name:<{width}}{cells}  {'yes' if report.passed else 'NO'}")
-    return "\n".join(lines)
+        cells = ["-" if value is None else f"{value:.1e}" for value in largest.values()]
+        rows.append([report.name, *cells, "yes" if report.passed else "NO"])
+    return text_table(rows)

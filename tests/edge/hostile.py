@@ -149,6 +149,10 @@ CASES: dict[str, Case] = {
         wav(FMT, chunk(b"data", PCM, 0xFFFFFFFF), size=0xFFFFFFFF), ("stream-header",)
     ),
     "declared 2 GB by a pipe": holding(wav(FMT, chunk(b"data", PCM, 0x7FFFFFDB), size=0x7FFFFFFF), ("stream-header",)),
+    "declared by gstreamer to a pipe": holding(
+        wav(FMT, chunk(b"data", PCM, 0x7FFF0000), size=0x7FFF0024), ("stream-header",)
+    ),
+    "odd samples, a chunk after no pad byte": holding(lambda: plain(PCM[:32_001], bits=8)[:-1] + LIST, ()),
     "declared negative": holding(wav(FMT, chunk(b"data", PCM, 0x80000000)), ("stream-header",)),
     "riff size too small": holding(wav(FMT, DATA, size=100), ()),
     "riff size too large": holding(wav(FMT, DATA, size=1 << 30), ()),
@@ -169,16 +173,14 @@ CASES: dict[str, Case] = {
     "frame size of another format": holding(plain(frame_bytes=4), ("bad-header",)),
     "byte rate of another format": holding(plain(byte_rate=1), ("bad-header",)),
     "extensible, more valid bits than bits": holding(
-        lambda: _refitted("PCM_16", valid=24, form="WAVEX"), ("bad-header",)
+        lambda: refitted("PCM_16", valid=24, form="WAVEX"), ("bad-header",)
     ),
     "extensible, frame size of another format": holding(
-        lambda: _refitted("PCM_16", frame=4, form="WAVEX"), ("bad-header",)
+        lambda: refitted("PCM_16", frame=4, form="WAVEX"), ("bad-header",)
     ),
-    "extensible, samples of another size": holding(lambda: _refitted("PCM_16", tag=6, form="WAVEX"), ("bad-header",)),
-    "a-law of 16 bits": holding(lambda: _refitted("ALAW", bits=16), ("bad-header",)),
-    "mu-law, frame size of another format": holding(lambda: _refitted("ULAW", frame=2), ("bad-header",)),
-    "ima adpcm, samples of another block size": holding(lambda: _refitted("IMA_ADPCM", valid=100), "not-audio"),
-    "microsoft adpcm, block of another size": holding(lambda: _refitted("MS_ADPCM", frame=500), "not-audio"),
+    "extensible, samples of another size": holding(lambda: refitted("PCM_16", tag=6, form="WAVEX"), ("bad-header",)),
+    "a-law of 16 bits": holding(lambda: refitted("ALAW", bits=16), ("bad-header",)),
+    "mu-law, frame size of another format": holding(lambda: refitted("ULAW", frame=2), ("bad-header",)),
     "unknown coding": holding(plain(tag=0x1234), "not-audio"),
     "mp3 inside, garbage": holding(plain(tag=0x55), "too-short"),
     "adpcm, garbage": holding(plain(tag=2, bits=4, frame_bytes=256), "too-short"),
@@ -230,16 +232,31 @@ CASES: dict[str, Case] = {
     "aiff, cut": holding(lambda: encoded(form="AIFF")[:20_000], ("truncated",)),
     "au, cut": holding(lambda: encoded(form="AU")[:20_000], ("truncated",)),
     "w64, cut": holding(lambda: encoded(form="W64")[:20_000], ("truncated",)),
+    "caf, its last byte cut": holding(lambda: encoded(form="CAF")[:-1], ("truncated",)),
+    "aiff of 8 bits, without a pad byte": holding(lambda: _unpadded_aiff(), ()),
     "caf, cut": holding(lambda: encoded(form="CAF")[:20_000], "not-audio"),
     "flac, cut": holding(lambda: encoded(form="FLAC")[:20_000], ("truncated",)),
     "flac, cut in its header": holding(lambda: encoded(form="FLAC")[:60], "not-audio"),
     "ogg, damaged": holding(lambda: _damaged(encoded(form="OGG"), 5_000, 1_000), ("damaged",)),
     "ogg, cut": holding(lambda: encoded(form="OGG")[:8_000], ("truncated",)),
     "flac, damaged": holding(lambda: _damaged(encoded(form="FLAC")), ("truncated",)),
+    "flac, another rate in its header": holding(
+        lambda: _flac_stating(encoded(form="FLAC"), rate=44_100), ("bad-header",)
+    ),
+    "flac, fewer samples in its header": holding(
+        lambda: _flac_stating(encoded(form="FLAC"), samples=20_000), ("truncated",)
+    ),
+    "flac, more samples in its header": holding(
+        lambda: _flac_stating(encoded(form="FLAC"), samples=33_000), ("truncated",)
+    ),
     "flac of unknown length": holding(lambda: _of_unknown_length(encoded(form="FLAC")), ("stream-header",)),
     "flac of unknown length, cut": holding(
         lambda: _of_unknown_length(encoded(form="FLAC"))[:20_000], ("stream-header", "truncated")
     ),
+    "ogg, its last page damaged": holding(lambda: _damaged(encoded(form="OGG"), -100, 20), ("damaged",)),
+    "ogg, its last page cut": holding(lambda: encoded(form="OGG")[:-1], ("truncated",)),
+    "opus, its last page damaged": holding(lambda: _damaged(_opus(), -100, 20), ("damaged",)),
+    "opus, its last page cut": holding(lambda: _opus()[:-1], ("truncated",)),
     # several recordings in one file, of which most decoders read the first
     "ogg, chained": holding(lambda: encoded(form="OGG") + encoded(SOUND[:20_000], form="OGG"), ()),
     "ogg, twice": holding(lambda: encoded(form="OGG") * 2, ()),
@@ -276,7 +293,7 @@ def _rifx() -> bytes:
     return out.getvalue()
 
 
-def _refitted(subtype: str, form: str = "WAV", **fields: int) -> bytes:
+def refitted(subtype: str, form: str = "WAV", **fields: int) -> bytes:
     """Return a file whose format chunk has other values in some fields of 16 bits.
 
     `valid` are the valid bits of an extensible header or the samples per block of ADPCM, and `tag`
@@ -328,6 +345,22 @@ def endless(subtype: str) -> bytes:
     return bytes(content)
 
 
+def _opus() -> bytes:
+    return encoded(form="OGG", subtype="OPUS")
+
+
+def _unpadded_aiff() -> bytes:
+    """Return an AIFF file of 8 bits whose odd number of samples is not padded."""
+    content = bytearray(encoded(SOUND[:20_001], form="AIFF", subtype="PCM_S8"))
+    at = content.index(b"SSND")
+    return bytes(content[: at + 8 + struct.unpack(">I", content[at + 4 : at + 8])[0]])
+
+
+def _flac_stating(flac: bytes, rate: int = RATE, samples: int = len(SOUND)) -> bytes:
+    """Return a FLAC file of mono, 16 bits, whose STREAMINFO states another rate or number of samples."""
+    return flac[:18] + (rate << 44 | 15 << 36 | samples).to_bytes(8, "big") + flac[26:]
+
+
 def _of_unknown_length(flac: bytes) -> bytes:
     """Return a FLAC file as an encoder writes it to a pipe: 36 bits of STREAMINFO are 0."""
     changed = bytearray(flac)
@@ -338,5 +371,6 @@ def _of_unknown_length(flac: bytes) -> bytes:
 
 def _damaged(content: bytes, start: int = 15_000, count: int = 5_000) -> bytes:
     broken = bytearray(content)
+    start %= len(broken)
     broken[start : start + count] = bytes(count)
     return bytes(broken)

@@ -20,7 +20,8 @@ from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
 from ms_edge.jobs import classify
 from ms_edge.jobs.inputs import Inputs, _names, parse_shard
-from ms_edge.jobs.workers import Finished, Worker, Workers, usable_cores
+from ms_edge.jobs.limits import usable_cores
+from ms_edge.jobs.workers import Item, Worker, Workers
 from ms_edge.output.destination import mirrored
 from ms_edge.output.formats import FORMATS
 from ms_edge.results import Failure
@@ -225,10 +226,11 @@ def test_standard_input_is_read_only_once(tree):
 # Order and parallel work
 
 
-def results(work, items, jobs, **options):
+def results(work, items, jobs, share=lambda item: 1.0, **options):
     """Yield `work(item)` of each item in order, computed by `jobs` threads or, with 0, by this one."""
     with Workers(lambda item, on_audio: work(item), jobs, lambda seconds: None, fork=False) as workers:
-        yield from workers.results(items, **options)
+        inputs = (item if item is None or isinstance(item, Item) else Item(item, share(item)) for item in items)
+        yield from workers.results(inputs, **options)
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2, 7])
@@ -335,7 +337,7 @@ def test_a_slow_list_delays_no_result(jobs, share):
 def test_an_error_in_a_list_is_raised(jobs):
     def items():
         yield 1
-        yield Finished(2)
+        yield Item(result=2)
         raise UsageError("broken")
 
     found = results(lambda item: item, items(), jobs)

@@ -6,6 +6,7 @@ The files are written by FFmpeg (PyAV), and cut at many places.
 from __future__ import annotations
 
 import io
+import struct
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hostile import RATE, encoded, refitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,6 +53,10 @@ FILES: dict[str, tuple[str, str, int, dict[str, str]]] = {  # container, coding,
     "ts, aac": ("mpegts", "aac", 44_100, {}),
     "ts, mp2": ("mpegts", "mp2", 44_100, {}),
     "mpg, mp2": ("mpeg", "mp2", 44_100, {}),
+    "voc": ("voc", "pcm_s16le", 44_100, {}),
+    "rm": ("rm", "ac3", 44_100, {}),
+    "latm": ("latm", "aac", 44_100, {}),
+    "mxf": ("mxf_opatom", "pcm_s16le", 48_000, {}),
     "aiff": ("aiff", "pcm_s16be", 44_100, {}),
     "caf": ("caf", "pcm_s16be", 44_100, {}),
     "caf, alac": ("caf", "alac", 44_100, {}),
@@ -58,8 +64,18 @@ FILES: dict[str, tuple[str, str, int, dict[str, str]]] = {  # container, coding,
     "wave64": ("w64", "pcm_s16le", 44_100, {}),
 }
 CREATED = {"m4a", "m4a, fast start", "mp4, fragments", "mov, pcm", "3gp, amr", "mka, aac", "webm, opus", "wma"}
-STREAMS = {"adts", "ac3", "eac3", "amr"}
-LENGTHLESS = STREAMS | {"ts, aac", "ts, mp2", "mpg, mp2", "flv, aac", "webm, live", "mp4, fragments"}
+STREAMS = {"latm", "adts", "ac3", "eac3", "amr"}
+LENGTHLESS = STREAMS | {
+    "voc",
+    "rm",
+    "mxf",
+    "ts, aac",
+    "ts, mp2",
+    "mpg, mp2",
+    "flv, aac",
+    "webm, live",
+    "mp4, fragments",
+}
 
 
 @cache
@@ -133,7 +149,7 @@ def test_fewer_frames_than_stated_are_noticed(name):
     assert found.samples is not None
     assert found.sample_rate_hz
     assert found.samples / found.sample_rate_hz == pytest.approx(SECONDS, abs=0.15)
-    assert found.more_than(int((SECONDS - 0.3) * 1000), 1000)
+    assert found.more_than(int((SECONDS - 0.5) * 1000), 1000)
 
 
 @pytest.mark.parametrize("name", sorted(CREATED))
@@ -142,9 +158,9 @@ def test_container_states_when_it_was_recorded(name):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(sorted(FILES)), st.data())
+@given(st.sampled_from([*FILES, "FLAC", "OGG", "MP3", "WAV"]), st.data())
 def test_damaged_bytes_never_raise(name, data):
-    content = bytearray(written(name))
+    content = bytearray(written(name) if name in FILES else encoded(form=name))
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, min(len(content) - 1, 3000)))
         content[at : at + 4] = data.draw(st.binary(min_size=4, max_size=4))
@@ -154,6 +170,55 @@ def test_damaged_bytes_never_raise(name, data):
 @pytest.mark.parametrize("name", ["m4a", "mka, aac", "wma", "avi, mp3"])
 def test_missing_track_states_no_length(name):
     assert stated(written(name), 2).samples is None
+
+
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM"])
+@pytest.mark.parametrize("fields", [{"valid": 100}, {"frame": 500}])
+def test_adpcm_block_contradicts_its_samples(subtype, fields):
+    assert not stated(encoded(subtype=subtype)).contradictory
+    assert stated(refitted(subtype, **fields)).contradictory
+
+
+def test_pauses_of_amr_are_not_counted():
+    speech, pause, nothing = b"\x04" + bytes(12), b"\x44" + bytes(5), b"\x7c"
+    found = stated(b"#!AMR\n" + speech * 50 + pause + nothing * 7 + speech * 50)
+    assert (found.samples, found.sample_rate_hz, found.cut) == (16_000, 8_000, False)
+    assert stated(b"#!AMR\n" + speech * 50 + speech[:-1]).cut
+
+
+def test_monkeys_audio_states_its_samples_and_sizes():
+    descriptor = b"MAC " + struct.pack("<HHIIIIIII", 3990, 0, 52, 24, 8, 44, 1000, 0, 10) + bytes(16)
+    header = struct.pack("<HHIIIHHI", 2000, 0, 73_728, 1_000, 3, 16, 2, 44_100)
+    content = descriptor + header + bytes(8 + 44 + 1000 + 10)
+    assert stated(content) == Facts(2 * 73_728 + 1_000, 44_100)
+    assert stated(content[:-1]).cut
+
+
+def test_dsd_states_its_samples_and_sizes():
+    form = struct.pack("<4sQIIIIIIQII", b"fmt ", 52, 1, 0, 2, 2, 2_822_400, 1, 2_822_400, 4096, 0)
+    dsf = struct.pack("<4sQQQ", b"DSD ", 28, 28 + 52 + 12 + 8192, 0) + form + struct.pack("<4sQ", b"data", 12 + 8192)
+    assert stated(dsf + bytes(8192)) == Facts(2_822_400, 2_822_400)
+    assert stated(dsf + bytes(8191)).cut
+    rate = struct.pack(">4sQI", b"FS  ", 4, 2_822_400) + struct.pack(">4sQH8s", b"CHNL", 10, 2, b"SLFTSRGT")
+    prop = struct.pack(">4sQ4s", b"PROP", 4 + len(rate), b"SND ") + rate
+    dff = struct.pack(">4sQ4s", b"FRM8", 4 + len(prop) + 12 + 1000, b"DSD ") + prop + struct.pack(">4sQ", b"DSD ", 1000)
+    assert stated(dff + bytes(1000)) == Facts(4_000, 2_822_400)
+    assert stated(dff + bytes(999)).cut
+
+
+def test_wave64_of_a_pipe_is_not_cut():
+    content = bytearray(encoded(form="W64"))
+    assert not stated(bytes(content)).cut
+    assert stated(bytes(content[:-1])).cut
+    content[16:24] = b"\xff" * 8
+    assert not stated(bytes(content[:-1])).cut
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(min_size=1, max_size=20))
+def test_bytes_like_a_flac_frame_never_raise(head):
+    content = encoded(form="FLAC")
+    assert stated(content + b"\xff\xf8" + head).sample_rate_hz == RATE
 
 
 def test_gap_counts_as_one_packet():

@@ -46,7 +46,8 @@ SPANS = [(part.start_s, part.end_s, part.label) for part in LONG.segments]
 
 def document(name, results, timeline=True, labels=("speech", "music")):
     writer = FORMATS[name](labels, timeline)
-    return writer.begin() + writer.between.join(map(writer.record, results)) + writer.end()
+    inputs = (result if isinstance(result, Failure) else (result,) for result in results)
+    return writer.begin() + writer.between.join(map(writer.records, inputs)) + writer.end()
 
 
 @pytest.fixture

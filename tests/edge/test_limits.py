@@ -19,8 +19,8 @@ from ms_edge.cli import classify as classify_command
 from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError, resource_error
 from ms_edge.jobs import classify as run
-from ms_edge.jobs import workers
-from ms_edge.jobs.workers import Workers
+from ms_edge.jobs import limits
+from ms_edge.jobs.workers import Item, Workers
 from ms_edge.output import journal as resume
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
@@ -90,7 +90,7 @@ def test_few_threads_are_enough(monkeypatch, granted):
 
     monkeypatch.setattr(threading.Thread, "start", start_some)
     with Workers(lambda item, on_audio: item * item, 4, lambda seconds: None, fork=False) as workers:
-        assert list(workers.results(range(100))) == [item * item for item in range(100)]
+        assert list(workers.results(map(Item, range(100)))) == [item * item for item in range(100)]
     assert len(started) == min(granted, 4)
     for thread in started:
         thread.join(10)
@@ -141,7 +141,7 @@ def test_few_open_files_are_enough(samples, limit):
 
 
 def test_no_more_jobs_than_help(samples, monkeypatch, capsys):
-    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
+    monkeypatch.setattr(limits, "usable_cores", lambda: 1)
     counts = []
 
     class Counted(Workers):

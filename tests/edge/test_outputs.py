@@ -139,8 +139,8 @@ def test_a_pipe_in_the_output_is_not_opened(folder):
 def test_results_are_recognised_by_their_beginning(folder, samples, name, timeline):
     writer = FORMATS[name](("speech", "music"), timeline)
     found = Classifier(device="cpu").classify(samples[0])
-    for result in (found, Failure("a b.wav", "not-found", "a b.wav: no such file.")):
-        text = writer.begin() + writer.record(result) + writer.end()
+    for results in ((found,), Failure("a b.wav", "not-found", "a b.wav: no such file.")):
+        text = writer.begin() + writer.records(results) + writer.end()
         Path("answer").write_text(text, "utf-8", newline="")
         assert is_answer("answer"), text[:80]
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from ms_edge.jobs import workers
-from ms_edge.jobs.workers import Workers
+from ms_edge.jobs.workers import Item, Workers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are worked on in threads")
 
@@ -22,7 +22,7 @@ BEGINNING = """
 import os, signal, sys, time
 from ms_edge.errors import ModelError
 from ms_edge.results import Failure
-from ms_edge.jobs.workers import Workers, can_fork
+from ms_edge.jobs.workers import Item, Workers, can_fork
 
 def answer(path, on_audio):
     on_audio(200.0 if path == "long" else 2.5)
@@ -51,9 +51,9 @@ def shown(result):
 
 def ask(*tasks):
     "Return the results of lists of paths, up to the first error. Paths of one list may share a task."
-    shares, found = {path: 1 / len(task) for task in tasks for path in task}, []
+    inputs, found = (Item(path, 1 / len(task)) for task in tasks for path in task), []
     try:
-        for result in workers.results([path for task in tasks for path in task], share=shares.get):
+        for result in workers.results(inputs):
             found.append(shown(result))
     except ModelError as error:
         found.append(f"ModelError: {error}")
@@ -315,12 +315,9 @@ def answer(path, on_audio):
         time.sleep(1_000)
     return path
 
-def budget_s(path):
-    return 1.0
-
-paths = sys.argv[2:]
+inputs = (Item(path, share=0.25, left_s=1.0) for path in sys.argv[2:])
 with Workers(answer, 2, heard.append, fork=sys.argv[1] == "fork") as workers:
-    for result in workers.results(paths, budget_s=budget_s, share=lambda path: 0.25):
+    for result in workers.results(inputs):
         print(result if isinstance(result, str) else f"{result.code} {result.path}", end="|")
 print(sum(heard))
 """
@@ -348,7 +345,7 @@ def test_time_while_stopped_is_not_counted(monkeypatch):
         return False
 
     with Workers(lambda path, on_audio: end.wait(), 1, lambda seconds: None, fork=False) as some:
-        found = some.results(["a"], budget_s=lambda path: 100.0, give_up=give_up)
+        found = some.results(iter([Item("a", left_s=100.0)]), give_up=give_up)
         assert list(found) == [True]
 
 

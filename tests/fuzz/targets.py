@@ -19,10 +19,11 @@ from decoders import seeds_of
 
 from ms_edge.audio.facts.dispatch import facts_of
 from ms_edge.audio.mpeg import mpeg_parts
-from ms_edge.audio.parts import ogg_is_cut, ogg_parts
+from ms_edge.audio.parts import ogg_end, ogg_parts
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.riff import is_wav, read_header
-from ms_edge.cli.options import ClassifierOptions
+from ms_edge.cli.arguments import parser
+from ms_edge.cli.stream import Options
 from ms_edge.errors import ModelError, UsageError
 from ms_edge.jobs.inputs import _names, parse_shard
 from ms_edge.model.check import read_contents
@@ -33,6 +34,7 @@ from ms_edge.output.writers import CHECKSUM, checksum
 DATA = Path(__file__).parent.parent / "data"
 MODEL = (DATA / "steps.onnx").read_bytes()
 ENTRIES = read_contents(MODEL).entries
+OPTIONS = {name: value for name, value in vars(parser().parse_args(["stream", "-"])).items() if name != "command"}
 MAX_READS, MAX_READ_BYTES = 20_000, 1 << 28  # of one parse of a file of at most MAX_INPUT bytes
 MAX_INPUT = 1 << 16
 
@@ -72,7 +74,7 @@ def ogg(data: bytes) -> None:
     assert starts == sorted(set(starts))
     assert starts[0] == 0
     assert starts[-1] <= len(data)
-    ogg_is_cut(File(data), len(data))
+    assert ogg_end(File(data), len(data)) in (None, "truncated", "damaged")
 
 
 def mpeg(data: bytes) -> None:
@@ -106,16 +108,7 @@ def texts(data: bytes) -> None:
         index, count = parse_shard(text)
         assert 1 <= index <= count
     with contextlib.suppress(UsageError):
-        given = ClassifierOptions(
-            model=None,
-            device="cpu",
-            hop=None,
-            min_confidence=0.0,
-            threshold=[text],
-            binary=False,
-            raw=None,
-            wav_only=False,
-        )
+        given = Options(**{**OPTIONS, "threshold": [text]})
         assert all(given._thresholds())
 
 

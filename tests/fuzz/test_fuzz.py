@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from fnmatch import fnmatch
 from pathlib import Path
 
 import decoders
@@ -17,11 +16,7 @@ from mutations import mutated, restore_ogg_checksums
 from ms_edge.results import Failure
 
 FOUND = sorted((Path(__file__).parent / "corpus" / "found").iterdir())
-# Containers and codings that are not read.
-NOT_READ = (  # noqa: SIM905
-    "*.3gp *.aac *.ac3 *.amr *.avi *.dsf *.dts *.eac3 *.flv *.latm *.m4a *.mka *.mkv *.mov *.mp4 *.oga *.ts *.tta *.webm "
-    "*.wma *.wv speex.ogg"
-).split()
+NOT_READ = {"dts.dts"}  # FFmpeg recognises so few frames by the suffix alone, which it does not see
 FINE = Outcome("speech", None, 0.0, 0)
 
 
@@ -94,13 +89,13 @@ def test_failure_without_sentence_breaks_rule():
         assert str(decoders.problem_of(failure, "a.wav")).startswith("message: ")
 
 
+@pytest.mark.slow
 def test_intact_recordings_are_read():
     with decoders.reading_worker() as worker:
         for name, content in decoders.seeds_of().items():
             outcome = worker.outcome(content)
             assert outcome.problem is None, name
-            expected = outcome.result in {"speech", "silence"}
-            assert expected != any(fnmatch(name, pattern) for pattern in NOT_READ), name
+            assert (outcome.result in {"speech", "silence", "other"}) != (name in NOT_READ), name
 
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: path.name)
@@ -116,9 +111,10 @@ def test_mutated_recordings_give_valid_records():
     findings: list[decoders.Finding] = []
     seeds = decoders.seeds_of()
     with decoders.reading_worker() as worker:
-        outcomes = list(decoders.run(seeds, range(3 * len(seeds)), 1, worker, findings.append))
+        outcomes = list(decoders.run(seeds, range(300), 1, worker, findings.append))  # each file is used
     assert not findings
-    assert len(outcomes) == 3 * len(seeds)
+    assert {name for name, _, _ in outcomes} == set(seeds)
+    assert [number for _, number, _ in outcomes] == list(range(300))
     results = {outcome.result for _, _, outcome in outcomes}
     assert results > {"speech", "not-audio", "too-short"}
 

@@ -15,6 +15,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     The temporary name ends as `path` does. Where anything is raised, `path` stays as it was and the
     temporary file is removed. Raises OSError.
+
+    A process that is killed (SIGKILL) leaves the temporary file. It is not removed later: on a
+    shared disk, its process may run on another machine.
     """
     partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:

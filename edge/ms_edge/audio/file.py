@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -31,7 +31,7 @@ from ms_edge.audio.opening import (
     size_of,
     unreadable,
 )
-from ms_edge.audio.parts import Part
+from ms_edge.audio.parts import MOST_CUT_OFF, Part
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import (
     BLOCK_SAMPLES,
@@ -45,11 +45,13 @@ from ms_edge.audio.source import (
 from ms_edge.audio.streams import Section, Stream
 from ms_edge.errors import AudioError, UsageError
 
+if TYPE_CHECKING:
+    from ms_edge.audio.facts.reader import Facts
+
 DECODERS = ("auto", "libsndfile", "ffmpeg")
 SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")  # libsndfile's subtypes with integers of at most 16 bits
 CAREFUL_FRAMES = 1024  # frames read at a time from a damaged file
 UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's number of frames for a FLAC file whose header has none
-MOST_CUT_OFF = 8192  # samples of delay and padding at the ends of an MP3 file, which libsndfile removes
 
 
 class AudioFile(AudioSource):
@@ -73,7 +75,7 @@ class AudioFile(AudioSource):
         self._descriptor: int | None = None
         self._stream: Stream | None = None
         self._declared = True  # the header declares how many frames there are
-        self._noted = True  # libsndfile's log shows whether the file ends too early
+        self._facts: Facts | None = None  # what a container states that libsndfile does not check
         self._damaged = False
         self._is_wav = False
         self._parts: list[Part] = []  # not yet decoded
@@ -136,7 +138,7 @@ class AudioFile(AudioSource):
             require_plausible(name, raw.sample_rate_hz, raw.channels)
             if size is not None and size % raw.frame_bytes:
                 notes.append("truncated")
-            self._declared, self._noted = False, size is not None
+            self._declared = False
             return self._as_one(name, stream, size)
         header = stream.read_header(size)
         self._is_wav = header is not None
@@ -151,13 +153,19 @@ class AudioFile(AudioSource):
             chunk = stream.start[header.bext :][:BEXT_BYTES] or stream.read_at(header.bext, BEXT_BYTES)
             self.recorded_at = of_bext(chunk, header.sample_rate_hz)
         open_ended = header is not None and header.open_ended
-        self._declared, self._noted = not open_ended, size is not None and header is None
+        self._declared = not open_ended
         if size is not None:
             self._parts = parts_of(name, stream.read_at, size, stream.start, header, notes)
             if self._parts:
                 self._part = self._parts.pop(0)
                 if not self._part.direct:
                     return Section(self._source, self._part.stretches, self._part.length)
+            elif header is None:
+                from ms_edge.audio.facts.dispatch import facts_of  # imported here because WAV does not need it
+
+                self._facts = facts_of(stream.read_at, size)
+                self.recorded_at = self._facts.recorded_at
+                notes += ["bad-header"] if self._facts.contradictory else []
         return self._as_one(name, stream, None if open_ended else size)
 
     def _as_one(self, name: str, stream: Stream, size: int | None) -> object:
@@ -187,10 +195,12 @@ class AudioFile(AudioSource):
                 if frames + MOST_CUT_OFF < self._part.samples:
                     self._warn("truncated")
             elif self._declared:
-                if frames < self._sound.frames or (self._noted and "(should be" in log):
+                if frames < self._sound.frames:
                     self._warn("truncated")
             elif frames == self._sound.frames and self._raw is None:
                 self._warn("truncated")  # the stream is longer than libsndfile can count
+            if self._facts and (self._facts.cut or self._facts.more_than(frames, self.sample_rate_hz)):
+                self._warn("truncated")
             if self._raw and self._stream and self._stream.received % self._raw.frame_bytes:
                 self._warn("truncated")
             if "libogg reports a hole" in log or "Corrupted bitstream" in log:

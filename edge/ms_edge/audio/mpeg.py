@@ -71,13 +71,13 @@ class _Sizes(dict[bytes, int]):
         self.slot = 4 if self.layer == 1 else 1  # the unit of frame sizes, in bytes
         self.mark_at = MARK_AT[mpeg1, mono]
         self._kbit_s = KBIT_S[mpeg1, self.layer]
-        self._rate_hz = RATES_HZ[rate] // RATE_DIVISOR[version]
+        self.rate_hz = RATES_HZ[rate] // RATE_DIVISOR[version]
 
     def __missing__(self, header: bytes) -> int:
         if not _is_header(header) or _kind(header) != self._kind or (header[2] < 0x10) != bool(self._free):
             return 0
         bytes_s = self._kbit_s[header[2] >> 4] * 125
-        size = self._free or self.samples * bytes_s // (self._rate_hz * self.slot) * self.slot
+        size = self._free or self.samples * bytes_s // (self.rate_hz * self.slot) * self.slot
         self[header] = size = size + self.slot * (header[2] >> 1 & 1)
         return size
 
@@ -147,7 +147,7 @@ class _Walk:
         assert sizes is not None
         stated = self._stated(first, sizes)
         begin = at = first + (self._size(first, sizes) if stated else 0)
-        part = Part([], self._size(at, sizes), 0)
+        part = Part([], self._size(at, sizes), 0, sizes.rate_hz)
         while True:
             at, frames = self._frames(begin, sizes)
             if frames:

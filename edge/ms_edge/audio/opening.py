@@ -13,7 +13,7 @@ import soundfile
 
 from ms_edge.audio.containers import EXTENSIONS as EXTENSIONS
 from ms_edge.audio.containers import MEDIA, READ, START_BYTES, begins_as_read, container_of, name_of, recognised
-from ms_edge.audio.parts import Part, ogg_is_cut, ogg_parts
+from ms_edge.audio.parts import Part, ogg_end, ogg_parts
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import MPEG_CODINGS, Header, ReadAt, is_wav
 from ms_edge.audio.streams import Section, Stream
@@ -134,8 +134,8 @@ def parts_of(
         starts = ogg_parts(read_at)
         parts = [Part([stretch]) for stretch in pairwise([*starts, size])]
         parts[0].direct = len(parts) == 1
-        if any(ogg_is_cut(read_at, end) for end in (*starts[1:], size)):
-            notes.append("truncated")
+        ends = {ogg_end(read_at, end) for end in (*starts[1:], size)}
+        notes += sorted(code for code in ends if code)
         return parts
     if header.coding not in MPEG_CODINGS if header else begins_as_read(start):
         return []

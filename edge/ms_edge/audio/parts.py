@@ -11,7 +11,9 @@ from ms_edge.audio.riff import ReadAt
 
 MAX_OGG_PAGE = 27 + 255 + 255 * 255
 CONTINUED, FIRST, LAST = 1, 2, 4  # flags of an Ogg page
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits reversed
 MAX_PARTS = 10_000
+MOST_CUT_OFF = 8192  # samples of delay and padding at the ends of an MP3 file, which decoders remove
 MAX_GAPS = 1_000  # places where no page follows a page; the search for the next one takes longer than a page
 
 
@@ -20,14 +22,15 @@ class Part:
     """Sections of a file that libsndfile decodes as one recording.
 
     `stretches` are the sections as (start, end) offsets in bytes. `length` is the length in bytes
-    that libsndfile is told, and `samples` the number of samples per channel; 0 means that
-    libsndfile determines it. `direct` means that the part is the whole file and libsndfile can
+    that libsndfile is told, and `samples` the number of samples per channel at `sample_rate_hz`; 0
+    means that libsndfile determines it. `direct` means that the part is the whole file and libsndfile can
     decode it as it is.
     """
 
     stretches: list[tuple[int, int]]
     length: int = 0
     samples: int = 0
+    sample_rate_hz: int = 0
     direct: bool = False
 
 
@@ -54,15 +57,30 @@ def ogg_parts(read_at: ReadAt) -> list[int]:
     return starts
 
 
-def ogg_is_cut(read_at: ReadAt, size: int) -> bool:
-    """Return whether the first `size` bytes of an Ogg file end without a last page.
+def ogg_end(read_at: ReadAt, size: int) -> str | None:
+    """Return the warning for the end of the Ogg data in the first `size` bytes of a file, if any.
 
-    RFC 3533, section 6, requires a page with the flag `LAST`. libsndfile does not report a missing
-    one.
+    It is `truncated` if they end without a last page: RFC 3533, section 6, requires a page with the
+    flag `LAST`. It is `damaged` if the check sum of that page is wrong. libsndfile ignores such a
+    page, and reports neither.
     """
     end = read_at(max(0, size - MAX_OGG_PAGE), min(size, MAX_OGG_PAGE))
-    page = end.rfind(b"OggS")
-    if page < 0 or len(end) < page + 27 or len(end) < page + 27 + end[page + 26]:
-        return True
-    body = sum(end[page + 27 : page + 27 + end[page + 26]])
-    return not end[page + 5] & LAST or len(end) < page + 27 + end[page + 26] + body
+    at = end.rfind(b"OggS")
+    if at < 0 or len(end) < at + 27 or len(end) < at + 27 + end[at + 26]:
+        return "truncated"
+    after = at + 27 + end[at + 26] + sum(end[at + 27 : at + 27 + end[at + 26]])
+    if not end[at + 5] & LAST or len(end) < after:
+        return "truncated"
+    page = end[at : at + 22] + bytes(4) + end[at + 26 : after]
+    return None if _ogg_crc(page) == int.from_bytes(end[at + 22 : at + 26], "little") else "damaged"
+
+
+def _ogg_crc(page: bytes) -> int:
+    """Return the check sum of a page whose own check sum is zeros (RFC 3533, section 6).
+
+    It is the CRC of zlib with all bits in reverse order, and without its complements.
+    """
+    import zlib  # imported here because WAV and FLAC do not need it
+
+    crc = zlib.crc32(page.translate(REVERSED), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
+    return int(f"{crc:032b}"[::-1], 2)

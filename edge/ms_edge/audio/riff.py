@@ -17,7 +17,7 @@ ReadAt = Callable[[int, int], bytes]  # (offset, count) -> at most `count` bytes
 MAX_HEADER = 1 << 20
 MAX_CHUNKS = 1000
 MAX_PADDING = 4096  # zeros after the last chunk, which fill a block of a disk
-ENDLESS = 0x7FFF_F000  # a 32-bit size from here on means that the writer did not know the size
+ENDLESS = 0x7FFF_0000  # a 32-bit size from here on means that the writer did not know the size
 FORMATS_OF_WHOLE_BYTES = (1, 3, 6, 7)  # PCM, float, A-law, mu-law: channels and bits give the frame size
 LOGARITHMIC = (6, 7)  # A-law and mu-law: always 8 bits
 EXTENSIBLE = 0xFFFE  # the chunk continues with the valid bits, the speakers and the tag of the samples
@@ -119,6 +119,8 @@ def _compare_with_file(
         short = length > size - body
         return endless and short, short and not endless, False, 0
     chunks, bext = _chunks_after(read_at, order, body + length + length % 2, size)
+    if not chunks and length % 2:  # many writers forget the pad byte
+        chunks, bext = _chunks_after(read_at, order, body + length, size)
     return length == 0 and not chunks, False, length > 0 and not chunks, bext
 
 

@@ -1,11 +1,14 @@
-"""Convert any source of audio to mono float32 blocks at the sample rate of a front end."""
+"""Convert any source of audio to float32 blocks at the sample rate of a front end.
+
+A block has the mean of all channels, or some channels on their own.
+"""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,9 +17,11 @@ from ms_edge.arrays import Float32
 from ms_edge.errors import AudioError, UsageError
 
 Samples = NDArray[Any]  # float32, or int16 with a full scale of 32,768
+Channels = int | Literal["each"] | None  # one channel, each on its own, or the mean of all
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 MAX_CHANNELS = 64
+FULL_SCALE = 32_768  # of 16-bit samples
 BLOCK_SAMPLES = 1 << 16  # samples, of all channels together, decoded at a time: this limits memory
 PLAUSIBLE_PEAK = 8.0  # 18 dB over full scale: a recording has less, so the numbers mean something else
 MAX_PEAK = 65_536.0  # such samples are clipped here; 16-bit numbers stored as floats stay below
@@ -28,11 +33,11 @@ class AudioSource:
 
     `blocks` yields its samples. After the last block, `frames` is the number of frames at the rate
     of the source, and `warnings` may contain `truncated`, `damaged`, `stream-header`, `bad-header`,
-    `non-finite` and `out-of-range`. `file` has the size and the time of a file, and is None for
-    other sources. `recorded_at` is the time at which the recording began, if its container states
-    it; `decoder`, `container` and `codec` say how it is decoded: see `Classification`. Raises
-    AudioError if the rate or the number of channels is not that of audio. Use
-    it in a `with` block, which closes it.
+    `non-finite` and `out-of-range`. If channels are read separately, `warnings_of` has the last two.
+    `file` has the size and the time of a file, and is None for other sources. `recorded_at` is the
+    time at which the recording began, if its container states it; `decoder`, `container` and
+    `codec` say how it is decoded: see `Classification`. Raises AudioError if the rate or the number
+    of channels is not that of audio. Use it in a `with` block, which closes it.
     """
 
     file: dict[str, int | str] | None = None
@@ -49,24 +54,59 @@ class AudioSource:
         self.channels = channels
         self.frames = 0
         self.warnings: list[str] = []
+        self._channel_warnings: dict[int, list[str]] = {}
 
-    def blocks(self, sample_rate_hz: int) -> Iterator[Float32]:
-        """Yield the source once, as mono blocks (n,) float32 at `sample_rate_hz`.
+    def selected(self, channels: Channels) -> tuple[int | None, ...]:
+        """Return the numbers of the chosen channels, from 1 on; (None,) for the mean of all.
 
-        n varies and may be 0.
+        Raises AudioError(`bad-channels`) if the source lacks the channel.
         """
-        resampler = None
+        if channels == "each":
+            return tuple(range(1, self.channels + 1))
+        if channels is not None and channels > self.channels:
+            count = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+            raise AudioError("bad-channels", f"{self.name}: has {count}, so channel {channels} cannot be classified.")
+        return (channels,)
+
+    def blocks(self, sample_rate_hz: int, channels: Channels = None) -> Iterator[Float32]:
+        """Yield the source once, as float32 blocks at `sample_rate_hz`.
+
+        They are (n,), the mean of all channels, or (channels, n) if `channels` chooses one or each.
+        n varies and may be 0. Raises AudioError if the source lacks the channel.
+        """
+        numbers = self.selected(channels)
+        resamplers = []
         if self.sample_rate_hz != sample_rate_hz:
             import soxr  # imported here because most files do not need it
 
-            resampler = soxr.ResampleStream(self.sample_rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ")
+            resamplers = [
+                soxr.ResampleStream(self.sample_rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ")
+                for _ in numbers
+            ]
         for decoded in self._decoded():
             self.frames += len(decoded)
-            whole = decoded.dtype == np.int16
-            mono = _mean_of_integers(decoded) if whole else self._plausible(_mean_of_channels(decoded))
-            yield resampler.resample_chunk(mono) if resampler else mono
-        if resampler:
-            yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+            block = self._mixed(decoded) if channels is None else self._separated(decoded, channels)
+            yield _resampled(resamplers, block) if resamplers else block
+        if resamplers:
+            none = np.empty(0 if channels is None else (len(numbers), 0), np.float32)
+            yield _resampled(resamplers, none, last=True)
+
+    def _mixed(self, samples: Samples) -> Float32:
+        """Return the mean (n,) of all channels of samples (n, channels)."""
+        if samples.dtype == np.int16:
+            return _mean_of_integers(samples)
+        return self._plausible(_mean_of_channels(samples))
+
+    def _separated(self, samples: Samples, channels: int | Literal["each"]) -> Float32:
+        """Return one channel or each of samples (n, channels), as (channels, n)."""
+        first, last = (1, self.channels) if channels == "each" else (channels, channels)
+        # Always copy, because the buffer is filled again while the block is still in use.
+        separate = np.array(samples.T[first - 1 : last], np.float32, order="C")
+        if samples.dtype == np.int16:
+            return np.multiply(separate, np.float32(1 / FULL_SCALE), out=separate)
+        for number, row in enumerate(separate, first):
+            self._plausible(row, number)
+        return separate
 
     def _decoded(self) -> Iterator[Samples]:
         """Yield blocks (n, channels), all float32 or all int16, with n > 0.
@@ -75,23 +115,29 @@ class AudioSource:
         """
         raise NotImplementedError
 
-    def _plausible(self, mono: Float32) -> Float32:
+    def _plausible(self, mono: Float32, channel: int | None = None) -> Float32:
         """Replace samples that are not finite by 0, and clip very large ones, with a warning.
 
-        This changes `mono` (n,) in place and returns it.
+        The warning is about `channel`, or about the whole source. This changes `mono` (n,) in place
+        and returns it.
         """
         if not (mono.max() <= PLAUSIBLE_PEAK and mono.min() >= -PLAUSIBLE_PEAK):  # also true if there is a NaN
             if not np.isfinite(mono).all():
                 np.nan_to_num(mono, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-                self._warn("non-finite")
+                self._warn("non-finite", channel)
             if np.abs(mono).max() > PLAUSIBLE_PEAK:
                 np.clip(mono, -MAX_PEAK, MAX_PEAK, out=mono)
-                self._warn("out-of-range")
+                self._warn("out-of-range", channel)
         return mono
 
-    def _warn(self, code: str) -> None:
-        if code not in self.warnings:
-            self.warnings.append(code)
+    def _warn(self, code: str, channel: int | None = None) -> None:
+        warnings = self.warnings if channel is None else self._channel_warnings.setdefault(channel, [])
+        if code not in warnings:
+            warnings.append(code)
+
+    def warnings_of(self, channel: int | None) -> list[str]:
+        """Return the warnings that concern a channel; those of the whole source for None."""
+        return self.warnings if channel is None else [*self.warnings, *self._channel_warnings.get(channel, ())]
 
     def close(self) -> None:
         """Close the source. The end of a `with` block does this too."""
@@ -159,7 +205,7 @@ def _until_sentinel(blocks: Iterator[ArrayLike]) -> Iterator[ArrayLike]:
 def _mean_of_integers(samples: Samples) -> Float32:
     # Every sum of 16-bit samples over 32,768 is exact in float32, so the order of the sum does not
     # change the result.
-    scale, channels = np.float32(1 / 32768), samples.shape[1]
+    scale, channels = np.float32(1 / FULL_SCALE), samples.shape[1]
     mono: Float32
     if channels == 1:
         mono = samples[:, 0].astype(np.float32)
@@ -178,6 +224,14 @@ def _mean_of_channels(samples: Samples) -> Float32:
         for channel in range(1, samples.shape[1]):  # several times as fast as a mean along such a short axis
             mono += samples[:, channel]
         return mono if samples.shape[1] == 1 else np.divide(mono, np.float32(samples.shape[1]), out=mono)
+
+
+def _resampled(resamplers: Sequence[Any], block: Float32, last: bool = False) -> Float32:
+    """Resample a block (n,), or each row of a block (channels, n) with a resampler of its own."""
+    if block.ndim == 1:
+        mono: Float32 = resamplers[0].resample_chunk(block, last=last)
+        return mono
+    return np.stack([each.resample_chunk(row, last=last) for each, row in zip(resamplers, block, strict=True)])
 
 
 def as_float32(block: ArrayLike) -> Float32:
@@ -208,6 +262,14 @@ def whole_number(name: str, value: object) -> int:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise UsageError(f"{name} must be a whole number, not {value!r}.") from None
+
+
+def channel_number(value: object) -> int:
+    """Return the number of a channel. Raises UsageError for a value that no channel has."""
+    number = whole_number("channel", value)
+    if not 1 <= number <= MAX_CHANNELS:
+        raise UsageError(f"Channels are numbered from 1 to {MAX_CHANNELS}; there is no channel {number}.")
+    return number
 
 
 def require_plausible(name: str, sample_rate_hz: int, channels: int) -> None:

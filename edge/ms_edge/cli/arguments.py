@@ -190,6 +190,12 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--track", type=int, default=1, metavar="N", help="the audio track of a file with several, from 1 (default: 1)"
     )
+    command.add_argument(
+        "--channels",
+        default="mix",
+        metavar="mix|each|N",
+        help="classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)",
+    )
 
 
 def _add_judging(command: argparse.ArgumentParser) -> None:

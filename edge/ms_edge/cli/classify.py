@@ -14,8 +14,8 @@ from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError, reason
 from ms_edge.jobs.classify import classify
 from ms_edge.jobs.inputs import Inputs, parse_shard
+from ms_edge.jobs.limits import most_jobs, usable_cores
 from ms_edge.jobs.progress import Progress
-from ms_edge.jobs.workers import most_jobs, usable_cores
 from ms_edge.model.session import Model
 from ms_edge.output.destination import FileOutput, Output, TreeOutput, is_same_file, place
 from ms_edge.output.formats import FORMATS, format_of
@@ -69,7 +69,7 @@ def run(options: Options) -> int:
     """Classify the inputs, write the results, and return the exit status."""
     _check_inputs(options)
     name = _output_format(options)
-    raw = options.raw_format()
+    raw, channels = options.raw_format(), options.chosen_channels()
     inputs = Inputs(
         options.paths,
         options.files_from,
@@ -88,7 +88,8 @@ def run(options: Options) -> int:
         progress.complain("no CUDA device could be used; running on the CPU.")
     progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
     output = _output(options, name, model.metadata.labels)
-    return classify(inputs, classifier, output, progress, jobs=_jobs(options, inputs, count, progress), raw=raw)
+    jobs = _jobs(options, inputs, count, progress)
+    return classify(inputs, classifier, output, progress, jobs=jobs, raw=raw, channels=channels)
 
 
 def _check_inputs(options: Options) -> None:
@@ -129,19 +130,19 @@ def _require_no_recording(output: str, inputs: list[str]) -> None:
 def _output(options: Options, name: str, labels: tuple[str, ...]) -> Output | TreeOutput:
     """Open the output. Raises UsageError if a file or directory cannot be written."""
     form = FORMATS[name]
-    timeline = options.timeline or form.timeline_only
+    layout = (labels, options.timeline or form.timeline_only, options.channels != "mix")
     if options.output is None:
         if name == "text" and wants_colour():
             form = FORMATS["text-colour"]
         if name != "text":
             write_like_a_file(sys.stdout)
-        return Output(form(labels, timeline))
+        return Output(form(*layout))
     try:
         if options.into_directory:
-            return TreeOutput(options.output, form(labels, timeline), options.files_read)
+            return TreeOutput(options.output, form(*layout), options.files_read)
         if name == "jsonl":
-            return ResumableOutput(options.output, form(labels, timeline), resume=options.resume)
-        return FileOutput(options.output, form(labels, timeline))
+            return ResumableOutput(options.output, form(*layout), resume=options.resume)
+        return FileOutput(options.output, form(*layout))
     except OSError as error:
         raise UsageError(f"{options.output}: cannot be written ({reason(error)}).") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ms_edge.audio.raw import RawFormat
+from ms_edge.audio.source import MAX_CHANNELS, Channels
 from ms_edge.classifier import MIN_SEGMENT_S, Classifier
 from ms_edge.errors import UsageError
 from ms_edge.model.session import Model
@@ -26,12 +27,30 @@ class ClassifierOptions:
     wav_only: bool
     decoder: str
     track: int
+    channels: str
 
     def raw_format(self) -> RawFormat | None:
         """Return the format that --raw states. Raises UsageError if it is invalid, or with --wav-only."""
         if self.raw and self.wav_only:
             raise UsageError("--raw is audio without a header, and --wav-only refuses everything except WAV; give one.")
         return RawFormat.parse(self.raw) if self.raw else None
+
+    def chosen_channels(self) -> Channels:
+        """Return what --channels chooses; None for `mix`. Raises UsageError if it is invalid."""
+        if self.channels == "mix":
+            return None
+        if self.channels == "each":
+            return "each"
+        number = (
+            int(self.channels)
+            if self.channels.isascii() and self.channels.isdecimal() and len(self.channels) < 9
+            else 0
+        )
+        if not 1 <= number <= MAX_CHANNELS:
+            raise UsageError(
+                f"--channels must be mix, each or the number of a channel from 1 to {MAX_CHANNELS}, not {self.channels!r}."
+            )
+        return number
 
     def classifier(self, model: Model, min_segment_s: float = MIN_SEGMENT_S) -> Classifier:
         """Return a classifier with these options. Raises UsageError for invalid values."""

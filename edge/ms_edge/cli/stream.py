@@ -21,7 +21,8 @@ class Options(ClassifierOptions):
 
 def run(options: Options) -> int:
     """Print a line for each window of the stream, and return the exit status."""
-    raw = options.raw_format()
+    raw, channels = options.raw_format(), options.chosen_channels()
     classifier = options.classifier(Model.load(options.model, options.device))
     progress = Progress(None, verbose=options.verbose)
-    return stream(options.source, classifier, progress, raw=raw, json_lines=options.format == "jsonl")
+    json_lines = options.format == "jsonl"
+    return stream(options.source, classifier, progress, raw=raw, channels=channels, json_lines=json_lines)

@@ -20,7 +20,8 @@ class Batch:
     """Neighbouring windows of a stream, and the samples that they cover together.
 
     `starts` (windows,) are the offsets of the windows in the stream, in ascending order. `samples`
-    (n,) float32 begin at the start of the first window and end at the end of the last one.
+    (n,) float32 begin at the start of the first window and end at the end of the last one. Those of
+    a stream of several channels are (channels, n).
     """
 
     starts: NDArray[np.int64]
@@ -31,15 +32,19 @@ class Batch:
         """The offsets of the windows in `samples`, (windows,)."""
         return self.starts - int(self.starts[0])
 
+    def channels(self) -> list[Batch]:
+        """Return the same windows of each channel: this batch, if `samples` are (n,)."""
+        return [self] if self.samples.ndim == 1 else [Batch(self.starts, row) for row in self.samples]
+
 
 def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterator[Batch]:
     """Yield the windows of a stream, `size` windows at a time.
 
-    The stream is mono blocks (n,) float32 at the rate of the spec. A window starts every
-    `spec.hop_s`; the last one ends with the stream. The last batch may have fewer windows. A stream
-    shorter than a clip is repeated to fill one, and an empty stream has no window. The batches do
-    not depend on the sizes of the blocks. The next batch may overwrite the samples of the one
-    before. Memory is that of about two batches and one block.
+    The stream is blocks (n,) or (channels, n) float32 at the rate of the spec. A window starts
+    every `spec.hop_s`; the last one ends with the stream. The last batch may have fewer windows. A
+    stream shorter than a clip is repeated to fill one, and an empty stream has no window. The
+    batches do not depend on the sizes of the blocks. The next batch may overwrite the samples of
+    the one before. Memory is that of about two batches and one block.
     """
     clip, hop = spec.clip_samples, spec.hop_samples
     starts, length = np.arange(size) * hop, (size - 1) * hop + clip
@@ -48,31 +53,35 @@ def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterato
     buffer = np.empty(0, np.float32)
     origin = total = next_start = 0
     for block in blocks:
+        if not block.shape[-1]:
+            continue
         filled = total - origin
-        total += len(block)
-        if len(buffer) < total - origin:
-            buffer, before = np.empty(max(total - origin, length + len(block)), np.float32), buffer[:filled]
-            buffer[:filled] = before
-        buffer[filled : total - origin] = block
+        total += block.shape[-1]
+        if buffer.shape[-1] < total - origin:
+            # A clip more than this block needs: the blocks of a resampler vary in length.
+            shape = (*block.shape[:-1], max(total - origin, length + clip + block.shape[-1]))
+            buffer, before = np.empty(shape, np.float32), buffer[..., :filled]
+            buffer[..., :filled] = before
+        buffer[..., filled : total - origin] = block
         if total - next_start < length:
             continue
         while total - next_start >= length:
-            yield Batch(next_start + starts, buffer[next_start - origin :][:length])
+            yield Batch(next_start + starts, buffer[..., next_start - origin :][..., :length])
             next_start += size * hop
         # Keep a clip of samples: the stream may end here, and the last window then begins a clip
         # before the end.
         keep = max(origin, min(next_start, total - clip))
-        buffer[: total - keep] = buffer[keep - origin : total - origin]
+        buffer[..., : total - keep] = buffer[..., keep - origin : total - origin]
         origin = keep
-    held = buffer[: total - origin]
+    held = buffer[..., : total - origin]
     if 0 < total < clip:
-        yield Batch(starts[:1], np.resize(held, clip))
+        yield Batch(starts[:1], np.take(held, range(clip), axis=-1, mode="wrap"))
     elif total:
         last = list(range(next_start, total - clip + 1, hop))
         if (last[-1] if last else next_start - hop) < total - clip:
             last.append(total - clip)
         if last:
-            yield Batch(np.array(last), held[last[0] - origin :])
+            yield Batch(np.array(last), held[..., last[0] - origin :])
 
 
 def windows(blocks: Iterable[Float32], spec: FrontEndSpec) -> Iterator[tuple[int, Float32]]:

@@ -9,21 +9,23 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from ms_edge.audio.file import open_file
 from ms_edge.audio.opening import STDIN
 from ms_edge.audio.raw import RawFormat
+from ms_edge.audio.source import AudioSource, Channels
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.jobs.inputs import Inputs, stdin_may_wait
 from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts
 from ms_edge.jobs.progress import Progress
-from ms_edge.jobs.workers import BUDGET_S, Finished, Workers, can_fork
+from ms_edge.jobs.workers import BUDGET_S, Item, Workers, can_fork
 from ms_edge.model.providers import CPU
 from ms_edge.output.destination import Output, TreeOutput
 from ms_edge.output.journal import ResumableOutput
-from ms_edge.output.writers import LIVE_HEADER, live_line
-from ms_edge.results import SCHEMA, Classification, Failure
+from ms_edge.output.writers import live_header, live_line
+from ms_edge.results import SCHEMA, Classification, Failure, Segment
 
 DONE, FAILED = 0, 1
 SLOWEST_BYTES_S = 100_000  # how fast a whole file can be read from the slowest network
@@ -38,21 +40,22 @@ def classify(
     *,
     jobs: int,
     raw: RawFormat | None = None,
+    channels: Channels = None,
 ) -> int:
-    """Write one result for each input, in the order of the inputs, and return the exit status.
+    """Write the results of each input, in the order of the inputs, and return the exit status.
+
+    An input has one result, or one for each channel if `channels` is "each".
 
     `jobs` workers classify the files; with 0 this process does. The first interrupt (Ctrl-C,
     SIGTERM, SIGHUP) lets the files in progress finish, the second ends the process.
     """
     interrupts = Interrupts()
     try:
-        with interrupts, _workers(classifier, raw, jobs, progress) as workers:
+        with interrupts, _workers(classifier, raw, channels, jobs, progress) as workers:
             results = workers.results(
-                _undone(inputs, classifier, output, raw),
+                _undone(inputs, classifier, output, classifier.settings(raw, channels)),
                 stopped=interrupts.stopped,
                 give_up=lambda path: path == STDIN and stdin_may_wait() and interrupts.gave_up(),
-                share=_share if workers.count > 1 else lambda path: 1.0,
-                budget_s=_budget_s,
                 pending=inputs.pending,
             )
             for result in results:
@@ -81,27 +84,33 @@ def classify(
 
 
 def _undone(
-    inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, raw: RawFormat | None
-) -> Iterator[str | Finished | None]:
-    """Yield the paths to classify, and known results: failures and records of an earlier run."""
-    settings = classifier.settings(raw)
+    inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, settings: dict[str, Any]
+) -> Iterator[Item | None]:
+    """Yield the inputs. Failures and the records of an earlier run are results already."""
     for given in inputs:
         item = None if given is None else output.checked(given)
-        if isinstance(item, Failure):
-            yield Finished(item)
-        elif item is not None and isinstance(output, ResumableOutput):
-            line = output.done(item, settings, classifier.model.sha256, classifier.model.provider)
-            yield item if line is None else Finished(line)
+        if item is None:
+            yield None
+        elif isinstance(item, Failure):
+            yield Item(result=item)
+        elif isinstance(output, ResumableOutput) and (
+            lines := output.done(item, settings, classifier.model.sha256, classifier.model.provider)
+        ):
+            yield Item(result=lines)
         else:
-            yield item
+            yield _item(item)
 
 
-def _workers(classifier: Classifier, raw: RawFormat | None, jobs: int, progress: Progress) -> Workers:
+def _workers(
+    classifier: Classifier, raw: RawFormat | None, channels: Channels, jobs: int, progress: Progress
+) -> Workers:
     """Return workers: processes, or threads for a model on a GPU or if this process cannot be forked."""
 
-    def answer(path: str, on_audio: Callable[[float], None]) -> Classification | Failure:
+    def answer(path: str, on_audio: Callable[[float], None]) -> tuple[Classification, ...] | Failure:
         try:
-            return classifier.classify(path, raw=raw, on_audio=on_audio)
+            if channels == "each":
+                return classifier.classify_channels(path, raw=raw, on_audio=on_audio)
+            return (classifier.classify(path, channel=channels, raw=raw, on_audio=on_audio),)
         except AudioError as error:
             return Failure(path, error.code, error.message)
 
@@ -109,38 +118,38 @@ def _workers(classifier: Classifier, raw: RawFormat | None, jobs: int, progress:
     return Workers(answer, jobs, progress.audio, fork=fork)
 
 
-def _share(path: str) -> float:
-    """Return which part of a task a file is.
+def _item(path: str) -> Item:
+    """Return an input with its share of a task and its budget.
 
-    Small files share a task, because a task costs as much as a second of audio.
+    Small files share a task, because a task costs as much as a second of audio. Some formats are
+    read whole before they are decoded, so a file may take as long as reading it takes. Standard
+    input may wait as long as it likes.
     """
     if path == STDIN:
-        return 1.0
+        return Item(path, 1.0, math.inf)
     try:
         found = os.stat(path)
     except (OSError, ValueError):  # classifying it gives a Failure
-        return 1 / TOGETHER
+        return Item(path)
+    share = min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
     if not (stat.S_ISREG(found.st_mode) and found.st_size):  # a file in /proc may never end
-        return 1.0
-    return min(max(found.st_size / TOGETHER_BYTES, 1 / TOGETHER), 1.0)
-
-
-def _budget_s(path: str) -> float:
-    """Return how long reading a file may take before the first audio, in seconds.
-
-    Some formats are read whole before they are decoded. A pipe may wait as long as it likes.
-    """
-    if path == STDIN:
-        return math.inf
-    with contextlib.suppress(OSError, ValueError):
-        return BUDGET_S + os.path.getsize(path) / SLOWEST_BYTES_S
-    return BUDGET_S
+        share = 1.0
+    return Item(path, share, BUDGET_S + found.st_size / SLOWEST_BYTES_S)
 
 
 def stream(
-    source: str, classifier: Classifier, progress: Progress, *, raw: RawFormat | None = None, json_lines: bool = False
+    source: str,
+    classifier: Classifier,
+    progress: Progress,
+    *,
+    raw: RawFormat | None = None,
+    channels: Channels = None,
+    json_lines: bool = False,
 ) -> int:
-    """Print a line for each window of a live source without delay, and return the exit status."""
+    """Print a line for each window (and channel) of a live source without delay.
+
+    Return the exit status.
+    """
     try:
         with (
             Interrupts(at_once=True),
@@ -153,21 +162,27 @@ def stream(
                 track=classifier.track,
             ) as audio,
         ):
-            any_window = False
-            for part in classifier.live(audio):
-                line = (
-                    json.dumps({"schema": SCHEMA, "path": source, **part.record(), "warnings": audio.warnings}) + "\n"
-                    if json_lines
-                    else live_line(part)
-                )
-                sys.stdout.write(line if any_window or json_lines else LIVE_HEADER + line)
+            numbers, any_window = audio.selected(channels), False
+            for window in classifier.live(audio, channels):
+                if not (any_window or json_lines):
+                    sys.stdout.write(live_header(channels is not None))
+                for number, part in zip(numbers, window, strict=True):
+                    sys.stdout.write(_live_record(audio, number, part) if json_lines else live_line(part, number))
                 sys.stdout.flush()
                 any_window = True
             if not any_window:
                 raise AudioError("no-samples", f"{source}: the stream ended before its first sample.")
-            for warning in audio.warnings:
-                progress.complain(f"{source}: warning: {warning}.")
+            for number in numbers:
+                where = source if number is None else f"{source}, channel {number}"
+                for warning in audio.warnings_of(number):
+                    progress.complain(f"{where}: warning: {warning}.")
     except AudioError as error:
         progress.complain(error.message)
         return FAILED
     return DONE
+
+
+def _live_record(audio: AudioSource, channel: int | None, part: Segment) -> str:
+    """Return one window of a live source, or of one of its channels, as a line of JSON."""
+    facts = {"schema": SCHEMA, "path": audio.name, **({} if channel is None else {"channel": channel})}
+    return json.dumps({**facts, **part.record(), "warnings": audio.warnings_of(channel)}) + "\n"

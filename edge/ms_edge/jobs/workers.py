@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, NoReturn
 
 from ms_edge.audio.opening import STDIN
@@ -25,12 +25,10 @@ from ms_edge.results import Classification, Failure
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-Result = Classification | Failure | str  # a str is the record line of an earlier run
+Result = tuple[Classification, ...] | Failure | str  # a str is the record lines of an earlier run
 # Called with a path and a function that takes the seconds of audio read since its last call.
-Answer = Callable[[str, Callable[[float], None]], Classification | Failure]
+Answer = Callable[[str, Callable[[float], None]], tuple[Classification, ...] | Failure]
 
-JOBS_PER_CORE = 4  # more workers only cost time to start, even if files come from a slow network
-OWN_DESCRIPTORS, JOB_DESCRIPTORS = 16, 4  # open files of this process, and for each worker
 LOOK_AHEAD = 4  # tasks for each worker that are taken before the result of the first is yielded
 POLL_S = 0.1  # seconds between checks for a stop request
 ATTEMPTS = 100  # workers in a row that die before they begin, until this process does without
@@ -39,30 +37,6 @@ ATTEMPTS = 100  # workers in a row that die before they begin, until this proces
 BUDGET_S, BUDGET_PER_AUDIO_S = 300.0, 20.0
 TICK_S = 1.0  # at most so much time is counted at once: this process may have been stopped (Ctrl-Z)
 BEGUN, AUDIO_S = 0, 1  # places in the memory that a worker shares
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: affinity and container limit (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
-
-
-def most_jobs() -> tuple[int, str]:
-    """Return the largest useful number of files to work on at once, and the reason as a clause."""
-    most, why = usable_cores() * JOBS_PER_CORE, f"more than {JOBS_PER_CORE} for each core take longer"
-    with contextlib.suppress(ImportError):  # Windows
-        import resource
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        allowed = max(1, (limit - OWN_DESCRIPTORS) // JOB_DESCRIPTORS)
-        if limit != resource.RLIM_INFINITY and allowed < most:
-            return allowed, f"this process may have only {limit} files open (ulimit -n)"
-    return most, why
 
 
 def can_fork() -> bool:
@@ -83,25 +57,17 @@ def _native_threads() -> int:
         return 0
 
 
-@dataclass(frozen=True)
-class Finished:
-    """An input whose result is known already."""
-
-    result: Result
-
-
 @dataclass(eq=False)
 class Item:
-    """An input that is taken and whose result is not yielded yet."""
+    """An input of a run. `result` is set if it is known already."""
 
-    path: str
-    share: float = 1 / 8  # of a task
-    left_s: float = 0.0  # of its budget of wall time
+    path: str = ""
+    share: float = 1 / 8  # of a task: files whose shares sum to at most 1 become one task
+    left_s: float = BUDGET_S  # what is left of its budget of wall time
     result: Result | Exception | None = None
-    begun: bool = False
 
 
-END = Item("")
+END = Item()
 
 
 class Worker:
@@ -135,8 +101,6 @@ class Worker:
         """Send paths. If the worker has died, the end of its pipe says so later."""
         self.task, self.heard_s = task, 0.0
         self._shared[BEGUN] = self._shared[AUDIO_S] = 0.0
-        for item in task:
-            item.begun = True
         with contextlib.suppress(OSError):
             self.pipe.send([item.path for item in task])
 
@@ -186,30 +150,26 @@ class Workers:
         self.count = count
         self._answer, self._on_audio, self._fork = answer, on_audio, fork
         self._workers: list[Worker] = []
+        self._todo: deque[Item] = deque()  # taken and not begun
         self._attempts = 0
         self._watched_at = 0.0
 
     def results(
         self,
-        inputs: Iterable[str | Finished | None],
+        inputs: Iterator[Item | None],
         *,
         stopped: Callable[[], bool] = lambda: False,
         give_up: Callable[[str], bool] = lambda path: False,
-        share: Callable[[str], float] = lambda path: 1.0,
-        budget_s: Callable[[str], float] = lambda path: BUDGET_S,
         pending: Sequence[int] = (),
     ) -> Iterator[Result]:
         """Yield the results of `inputs`, in their order.
 
-        `inputs` yields paths, `Finished` for a known result, and None if the next path has not
-        arrived yet. In that case the descriptors `pending` become readable when it has. An
-        exception that `inputs` raises, or that is the result of a path, is raised at its position.
+        `inputs` yields None if the next input has not arrived yet. In that case the descriptors
+        `pending` become readable when it has. An exception that `inputs` raises, or that is the
+        result of an input, is raised at its position.
 
-        `share(path)` is the part of a task that a path makes up. Paths whose shares sum to at most 1
-        become one task, and tasks become smaller towards the end, so that all workers finish at
-        about the same time.
-
-        If a worker takes longer than `budget_s(path)` without any audio, it is ended, and the path
+        Tasks become smaller towards the end, so that all workers finish at about the same time. If
+        a worker takes longer than `left_s` of a file without any audio, it is ended, and the file
         gets a Failure `too-long`. Each second of audio adds to that time.
 
         `stopped()` is called before a task begins. If it returns true (then it must go on to do
@@ -217,17 +177,19 @@ class Workers:
         `give_up(path)` is called while the next result is that of `path`. If it returns true, the
         iteration ends without that result.
         """
-        source = _items(inputs, share, budget_s)
-        line: deque[Item] = deque()
+        line: deque[Item] = deque()  # taken, and the result not yielded
+        self._todo.clear()
         room = float(self.count * LOOK_AHEAD or 1)
         while True:
             waiting = False
-            while room > 0 and not waiting and (item := next(source, END)) is not END:
+            while room > 0 and not waiting and (item := _next(inputs)) is not END:
                 if item:
                     line.append(item)
                     room -= item.share
+                    if item.result is None:
+                        self._todo.append(item)
                 waiting = not item
-            self._begin(line, stopped)
+            self._begin(stopped)
             if line and (result := line[0].result) is not None:
                 if isinstance(result, Exception):
                     raise result
@@ -235,27 +197,22 @@ class Workers:
                 room += line.popleft().share
             elif not any(worker.task for worker in self._workers) and (line or not waiting or stopped()):
                 return  # whatever is in line was not begun because of a stop
-            elif line and line[0].begun and give_up(line[0].path):
+            elif line and line[0] not in self._todo and give_up(line[0].path):
                 return
             else:
                 self._receive(pending if waiting else ())
 
-    def _begin(self, line: Iterable[Item], stopped: Callable[[], bool]) -> None:
+    def _begin(self, stopped: Callable[[], bool]) -> None:
         """Give a task to each idle worker. If there are no workers, compute one result here."""
-        while not self._busy() and (fresh := [item for item in line if not item.begun]):
-            worker = self._idle()
-            if (not worker and self.count) or stopped():
-                return
+        while self._todo and ((worker := self._idle()) or not self.count) and not stopped():
             if not worker:
-                item = fresh[0]
-                item.begun, item.result = True, _outcome(self._answer, item.path, self._on_audio)
+                item = self._todo.popleft()
+                item.result = _outcome(self._answer, item.path, self._on_audio)
                 return
-            most = -(-len(fresh) // (2 * self.count))
-            together = sum(share <= 1 for share in accumulate(item.share for item in fresh[:most]))
-            worker.begin(fresh[: together or 1])
-
-    def _busy(self) -> bool:
-        return len(self._workers) == self.count > 0 and all(worker.task for worker in self._workers)
+            most = -(-len(self._todo) // (2 * self.count))
+            shares = accumulate(item.share for item in islice(self._todo, most))
+            together = sum(share <= 1 for share in shares) or 1
+            worker.begin([self._todo.popleft() for _ in range(together)])
 
     def _idle(self) -> Worker | None:
         """Return a worker without a path, a new one if necessary; None if there is none."""
@@ -298,14 +255,13 @@ class Workers:
         self._workers.remove(worker)
         how = worker.end()
         self._on_audio(-worker.heard_s)
-        for item in worker.task:
-            item.begun = False
         if found := worker.in_progress():
-            found.begun, found.result = True, failure(found.path, how)
+            found.result = failure(found.path, how)
         else:
             self._attempts += 1
             if self._attempts >= ATTEMPTS:
                 self.count = len(self._workers)
+        self._todo.extendleft(item for item in reversed(worker.task) if item is not found)
 
     def __enter__(self) -> Workers:
         return self
@@ -316,18 +272,11 @@ class Workers:
             self._workers.pop().end()
 
 
-def _items(
-    inputs: Iterable[str | Finished | None], share: Callable[[str], float], budget_s: Callable[[str], float]
-) -> Iterator[Item | None]:
-    """Yield an item for each input. An exception becomes the result of a last one."""
+def _next(inputs: Iterator[Item | None]) -> Item | None:
     try:
-        for given in inputs:
-            if isinstance(given, Finished):
-                yield Item("", result=given.result, begun=True)
-            else:
-                yield None if given is None else Item(given, share(given), budget_s(given))
+        return next(inputs, END)
     except Exception as error:
-        yield Item("", result=error, begun=True)
+        return Item(result=error)
 
 
 def _died(path: str, how: str) -> Failure:

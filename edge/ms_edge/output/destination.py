@@ -12,8 +12,8 @@ from typing import IO
 
 from ms_edge.audio.opening import STDIN
 from ms_edge.errors import UsageError
-from ms_edge.output.writers import Result, Writer
-from ms_edge.results import Classification, Failure
+from ms_edge.output.writers import Results, Writer
+from ms_edge.results import Failure
 
 NAME_ERRORS = (  # errors of one file name, not of the disk
     errno.ENAMETOOLONG,
@@ -36,7 +36,7 @@ ANSWER_BYTES = 64  # enough of a file to recognise each of them
 
 
 class Output:
-    """One document in a stream, by default standard output. Each result is flushed at once."""
+    """One document in a stream, by default standard output. The results of each input are flushed."""
 
     def __init__(self, writer: Writer, file: IO[str] | None = None) -> None:
         self.writer = writer
@@ -44,13 +44,13 @@ class Output:
         self._any = False
         self.file.write(writer.begin())
 
-    def write(self, result: Result | str) -> Result | str:
-        """Write a result, or the record line of an earlier run unchanged. Return it."""
-        text = result if isinstance(result, str) else self.writer.record(result)
+    def write(self, results: Results | str) -> Results | str:
+        """Write the results of an input, or the record lines of an earlier run unchanged. Return them."""
+        text = results if isinstance(results, str) else self.writer.records(results)
         self.file.write((self.writer.between if self._any else "") + text)
         self._any = True
         self.file.flush()
-        return result
+        return results
 
     def checked(self, given: str | Failure) -> str | Failure:
         """Return the input if it may be read, otherwise a Failure.
@@ -186,33 +186,34 @@ class TreeOutput:
         """Return the input. `write` checks whether a document would replace one."""
         return given
 
-    def write(self, result: Result | str) -> Result | str:
-        """Write one document atomically. Return the result, or a Failure if that is impossible."""
-        assert not isinstance(result, str)
+    def write(self, results: Results | str) -> Results | str:
+        """Write one document atomically. Return the results, or a Failure if that is impossible."""
+        assert not isinstance(results, str)
+        input_path = results.path if isinstance(results, Failure) else results[0].path
         try:
-            self._write(result)
+            self._write(input_path, results)
         except (OSError, ValueError) as error:  # ValueError: no file can have the name
             reason = error.strerror if isinstance(error, OSError) else "not a usable file name"
             if isinstance(error, OSError) and error.errno not in NAME_ERRORS:
                 raise
-            if isinstance(result, Classification):
+            if not isinstance(results, Failure):
                 reason = f"{str(reason)[:1].lower()}{str(reason)[1:]}"
-                message = f"{result.path}: its result cannot be written in {self.directory} ({reason})."
-                return Failure(result.path, "cannot-write", message)
-        return result
+                message = f"{input_path}: its result cannot be written in {self.directory} ({reason})."
+                return Failure(input_path, "cannot-write", message)
+        return results
 
-    def _write(self, result: Result) -> None:
-        path = os.path.join(self.directory, f"{mirrored(result.path)}.{self.writer.suffix}")
+    def _write(self, input_path: str, results: Results) -> None:
+        path = os.path.join(self.directory, f"{mirrored(input_path)}.{self.writer.suffix}")
         if os.path.lexists(path) and not self._may_replace(path):
             raise FileExistsError(errno.EEXIST, f"{path} exists and is an input or not a result of ms-edge")
-        if isinstance(result, Failure) and self.writer.timeline_only:
+        if isinstance(results, Failure) and self.writer.timeline_only:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)  # the track of an earlier run is outdated
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
         output = FileOutput(path, self.writer)
         try:
-            output.write(result)
+            output.write(results)
             output.finish()
         except BaseException:
             output.discard()

@@ -34,8 +34,9 @@ class ResumableOutput(FileOutput):
 
     The file is written as FILE.part, which is locked: two runs never write the same one. A record
     of an earlier run is used again if the line is unchanged and the recording (size, modification
-    time), the model and the settings are the same. Records that an interrupted run left in
-    FILE.part are kept in FILE.resume until FILE is complete.
+    time), the model and the settings are the same. If each channel has a record, all of them must
+    be there. Records that an interrupted run left in FILE.part are kept in FILE.resume until FILE
+    is complete.
 
     Raises OSError if the file cannot be written. Raises UsageError if another run writes FILE.part,
     or if FILE.part or FILE.resume was not left by an earlier run.
@@ -71,24 +72,33 @@ class ResumableOutput(FileOutput):
         return parts(self.path)
 
     def done(self, path: str, settings: dict[str, Any], model: str, provider: str) -> str | None:
-        """Return the valid record line of an earlier run for this path; None if there is none.
+        """Return the valid record lines of an earlier run for this path; None if one is missing.
 
         `settings`, `model` (SHA-256) and `provider` are those of this run.
         """
         if not self._earlier:
             return None
-        facts = _facts(path)
-        expected = {"settings": settings, "model": model, "provider": provider}
+        expected = {"file": _facts(path), "settings": settings, "model": model, "provider": provider}
+        channels = settings["channels"]
         for earlier in self._earlier:
-            line, record = earlier.find(path)
-            if (
-                record
-                and ("segments" in record) == self.writer.timeline
-                and record["file"] == facts
-                and all(record.get(key) == value for key, value in expected.items())
-            ):
-                return line
+            lines = ""
+            channel = None if channels == "mix" else 1 if channels == "each" else int(channels)
+            while found := self._valid(earlier, path, channel, expected):
+                line, record = found
+                lines += line
+                if channel is None or channels != "each" or channel == record["channels"]:
+                    return lines
+                channel += 1
         return None
+
+    def _valid(
+        self, earlier: EarlierRecords, path: str, channel: int | None, expected: dict[str, Any]
+    ) -> tuple[str, dict[str, Any]] | None:
+        """Return the line and the record of a path and channel; None if a field is not as expected."""
+        line, record = earlier.find(path, channel)
+        if record is None or ("segments" in record) != self.writer.timeline:
+            return None
+        return (line, record) if all(record.get(key) == value for key, value in expected.items()) else None
 
     def finish(self) -> None:
         """Rename the complete file and remove FILE.resume."""
@@ -101,7 +111,7 @@ class ResumableOutput(FileOutput):
 
 
 class EarlierRecords:
-    """An index by path of the records in a JSON Lines file: 16 bytes of memory per record."""
+    """An index by path and channel of the records in a JSON Lines file: 16 bytes of memory per record."""
 
     def __init__(self, name: str) -> None:
         self._file = open(name, "rb")  # noqa: SIM115
@@ -109,7 +119,7 @@ class EarlierRecords:
         offset = 0
         for line in self._file:
             if line.endswith(b"\n") and (record := _record(line)) is not None:
-                keys.append(_key(record["path"]))
+                keys.append(_key(record["path"], record.get("channel")))
                 offsets.append(offset)
             offset += len(line)
         unsorted = np.frombuffer(keys, np.uint64) if keys else np.empty(0, np.uint64)
@@ -117,16 +127,16 @@ class EarlierRecords:
         self._keys = unsorted[order]
         self._offsets = (np.frombuffer(offsets, np.uint64) if offsets else np.empty(0, np.uint64))[order]
 
-    def find(self, path: str) -> tuple[str, dict[str, Any] | None]:
-        """Return the last record line of a path and its record; ("", None) if there is none."""
-        key = np.uint64(_key(path))
+    def find(self, path: str, channel: int | None) -> tuple[str, dict[str, Any] | None]:
+        """Return the last record line of a path and channel, and its record; ("", None) if none."""
+        key = np.uint64(_key(path, channel))
         for at in range(int(np.searchsorted(self._keys, key, "right")) - 1, -1, -1):
             if self._keys[at] != key:
                 break
             self._file.seek(int(self._offsets[at]))
             line = self._file.readline()
             record = _record(line)
-            if record and record["path"] == path:
+            if record and (record["path"], record.get("channel")) == (path, channel):
                 return line.decode("ascii"), record
         return "", None
 
@@ -155,8 +165,9 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return None
 
 
-def _key(path: str) -> int:
-    return int.from_bytes(blake2b(path.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+def _key(path: str, channel: int | None) -> int:
+    text = path if channel is None else f"{path}\0{channel}"
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def parts(path: str) -> tuple[str, str]:

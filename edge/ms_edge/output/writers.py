@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 from ms_edge.results import Classification, Failure, Segment
 
 Result = Classification | Failure
+Results = tuple[Classification, ...] | Failure  # of one input: several if each channel is classified
 SEGMENT_HEADER = f"{'START':>11}  {'END':>11}  {'LABEL':<13}{'PROBABILITY':>11}"
-LIVE_HEADER = f"{SEGMENT_HEADER}\n"
 CHECKSUM = ', "checksum": "'  # the text before the checksum of a JSON Lines record
 COLOURS = {"speech": "36", "music": "33", "speech+music": "35", "error": "31"}  # SGR codes
 
@@ -27,11 +27,12 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff
 
 
 class Writer:
-    """One format: a document is `begin()`, the `record` of each result, and `end()`.
+    """One format: a document is `begin()`, the `records` of each input, and `end()`.
 
     `between` stands between two records. Files of the format have the suffix `suffix`. A
     `timeline_only` format holds segments and nothing else. A document of a `single` format is about
-    one recording. `labels` are the model's labels; `timeline` asks for segments.
+    one recording. `labels` are the model's labels; `timeline` asks for segments; `by_channel` is
+    true if results are about single channels.
     """
 
     suffix: ClassVar[str]
@@ -39,12 +40,16 @@ class Writer:
     timeline_only: ClassVar[bool] = False
     single: ClassVar[bool] = False
 
-    def __init__(self, labels: Sequence[str], timeline: bool) -> None:
-        self.labels, self.timeline = labels, timeline
+    def __init__(self, labels: Sequence[str], timeline: bool, by_channel: bool = False) -> None:
+        self.labels, self.timeline, self.by_channel = labels, timeline, by_channel
 
     def begin(self) -> str:
         """Return the text before the first record."""
         return ""
+
+    def records(self, results: Results) -> str:
+        """Return the text of the results of one input."""
+        return self.between.join(map(self.record, (results,) if isinstance(results, Failure) else results))
 
     def record(self, result: Result) -> str:
         """Return the text of one result."""
@@ -63,26 +68,27 @@ class Text(Writer):
 
     def begin(self) -> str:
         """Return the header of the table."""
-        if self.timeline:
-            return f"{SEGMENT_HEADER}  PATH\n"
-        return f"{'LABEL':<13}{'PROBABILITY':>11}  {'DURATION':>10}  PATH\n"
+        facts = SEGMENT_HEADER if self.timeline else f"{'LABEL':<13}{'PROBABILITY':>11}  {'DURATION':>10}"
+        return f"{facts}{self._channel('CHANNEL')}  PATH\n"
 
     def record(self, result: Result) -> str:
         """Return one row, or one row per segment."""
         path = printable(result.path)
         if isinstance(result, Failure):
             blank = f"{'-':>11}  {'-':>11}  " if self.timeline else ""
-            rest = f"{'-':>11}  " if self.timeline else f"{'-':>11}  {'-':>10}  "
-            return f"{blank}{self._label('error')}{rest}{path} ({result.code})\n"
+            rest = f"{'-':>11}" if self.timeline else f"{'-':>11}  {'-':>10}"
+            return f"{blank}{self._label('error')}{rest}{self._channel('-')}  {path} ({result.code})\n"
         warnings = f" ({', '.join(result.warnings)})" if result.warnings else ""
+        end = f"{self._channel(result.channel)}  {path}{warnings}\n"
         if not self.timeline:
-            facts = f"{result.probability:>11.1%}  {duration(result.duration_s):>10}"
-            return f"{self._label(result.label)}{facts}  {path}{warnings}\n"
+            return f"{self._label(result.label)}{result.probability:>11.1%}  {duration(result.duration_s):>10}{end}"
         return "".join(
-            f"{clock(part.start_s):>11}  {clock(part.end_s):>11}  "
-            f"{self._label(part.label)}{part.probability:>11.1%}  {path}{warnings}\n"
+            f"{clock(part.start_s):>11}  {clock(part.end_s):>11}  {self._label(part.label)}{part.probability:>11.1%}{end}"
             for part in result.segments
         )
+
+    def _channel(self, cell: object) -> str:
+        return f"  {cell!s:>7}" if self.by_channel else ""
 
     def _label(self, name: str) -> str:
         padded = f"{name:<13}"
@@ -139,23 +145,17 @@ class Csv(Writer):
         return "".join(self._line(facts.get(column, "") for column in self._columns()) for facts in self._rows(result))
 
     def _columns(self) -> list[str]:
-        """Return the column names. New columns go last, so that the others keep their place."""
+        """Return the column names. New columns go last, so that the others keep their place.
+
+        The last of all is `channel`, which is not always there.
+        """
         scores = [f"score_{label}" for label in self.labels]
+        channel = ["channel"] if self.by_channel else []
         if self.timeline:
-            return [
-                "path",
-                "start_s",
-                "end_s",
-                "label",
-                "probability",
-                *scores,
-                "error",
-                "message",
-                "warnings",
-                "recorded_at",
-            ]
+            facts = ["error", "message", "warnings", "recorded_at"]
+            return ["path", "start_s", "end_s", "label", "probability", *scores, *facts, *channel]
         facts = ["duration_s", "sample_rate_hz", "channels", "warnings", "error", "message", "model", "provider"]
-        last = ["recorded_at", "decoder", "container", "codec"]
+        last = ["recorded_at", "decoder", "container", "codec", *channel]
         return ["path", "label", "probability", *scores, *facts, *self._seconds({}), *last]
 
     def _rows(self, result: Result) -> list[dict[str, Any]]:
@@ -165,7 +165,7 @@ class Csv(Writer):
         rows = []
         for part in whole["segments"] if self.timeline else [whole]:
             row = {**part, "path": result.path, "warnings": " ".join(result.warnings)}
-            row["recorded_at"] = result.recorded_at
+            row |= {"recorded_at": result.recorded_at, "channel": result.channel}
             row |= {f"score_{label}": score for label, score in part["scores"].items()}
             if not self.timeline:
                 row |= self._seconds(result.seconds)
@@ -201,9 +201,15 @@ class Tsv(Csv):
     dialect = "excel-tab"
 
 
-def live_line(part: Segment) -> str:
-    """Return the row of one window of a live stream."""
-    return f"{clock(part.start_s):>11}  {clock(part.end_s):>11}  {part.label:<13}{part.probability:>11.1%}\n"
+def live_header(by_channel: bool) -> str:
+    """Return the header of the table of a live stream."""
+    return f"{SEGMENT_HEADER}{'  CHANNEL' if by_channel else ''}\n"
+
+
+def live_line(part: Segment, channel: int | None) -> str:
+    """Return the row of one window of a live stream, or of one of its channels."""
+    end = "\n" if channel is None else f"  {channel:>7}\n"
+    return f"{clock(part.start_s):>11}  {clock(part.end_s):>11}  {part.label:<13}{part.probability:>11.1%}{end}"
 
 
 def json_line(result: Result, timeline: bool) -> str:

@@ -17,11 +17,10 @@ import numpy as np
 
 from ms_edge._version import __version__
 from ms_edge.arrays import Float32
-from ms_edge.audio.source import AudioArrays
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.features.frontend import model_input
-from ms_edge.jobs.workers import usable_cores
+from ms_edge.jobs.limits import usable_cores
 from ms_edge.model.providers import CPU, REMOTE, SUFFIX
 from ms_edge.model.session import Model, import_onnxruntime
 from ms_edge.output.writers import printable
@@ -208,7 +207,7 @@ def _timed(model: Model, device: str, seconds: float) -> Timed | Wrong:
 def _live(classifier: Classifier, audio: Float32) -> Iterator[Segment]:
     """Stream the audio in blocks of one hop, so that each block completes one window."""
     hop, rate = classifier.spec.hop_samples, classifier.spec.sample_rate_hz
-    return classifier.live(AudioArrays((audio[at : at + hop] for at in range(0, len(audio) - hop + 1, hop)), rate))
+    return classifier.stream((audio[at : at + hop] for at in range(0, len(audio) - hop + 1, hop)), rate)
 
 
 def _call_times(call: Callable[[], object], seconds: float) -> list[float]:

@@ -15,7 +15,7 @@ import soundfile
 from ms_edge._version import __version__
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.features.frontend import model_input
-from ms_edge.jobs.workers import usable_cores
+from ms_edge.jobs.limits import usable_cores
 from ms_edge.model.providers import CUDA, SUFFIX
 from ms_edge.model.session import Model, import_onnxruntime
 from ms_edge.output.writers import printable

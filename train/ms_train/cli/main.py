@@ -45,8 +45,9 @@ def command() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ms-train` and return its exit code."""
-    args = parser().parse_args(arguments)
-    return run("ms-train", "train", partial(COMMANDS[args.command], args.options.of(args)))
+    args = vars(parser().parse_args(arguments))
+    options, command = args.pop("options"), COMMANDS[args.pop("command")]
+    return run("ms-train", "train", partial(command, options(**args)))
 
 
 def _fit(options: FitOptions) -> int:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of a command; the fields have the names that `arguments` parses them to."""
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> Self:
-        """Take the fields from parsed arguments."""
-        given: dict[str, Any] = {field.name: getattr(args, field.name) for field in fields(cls)}
-        return cls(**given)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions(Options):
+class TrainingOptions:
     """What `fit`, `tune` and `finetune` have in common; `fold` is (i, n)."""
 
     data: str
@@ -63,7 +50,7 @@ class FinetuneOptions(TrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(Options):
+class EvaluateOptions:
     """`ms-train evaluate`."""
 
     model: Path
@@ -76,7 +63,7 @@ class EvaluateOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(Options):
+class CompareOptions:
     """`ms-train compare`."""
 
     folders: list[Path]
@@ -84,7 +71,7 @@ class CompareOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowOptions(Options):
+class ShowOptions:
     """`ms-train show`."""
 
     files: list[str]
@@ -100,16 +87,18 @@ class ShowOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FetchOptions(Options):
-    """`ms-train data fetch`."""
+class FetchOptions:
+    """`ms-train data fetch`; `name` is the dataset's, `open-corpus`."""
 
+    name: str
     to: Path
     splits: str
     repositories: Path | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListOptions(Options):
-    """`ms-train data list`."""
+class ListOptions:
+    """`ms-train data list`; `name` is the dataset's, `open-corpus`."""
 
+    name: str
     by: str

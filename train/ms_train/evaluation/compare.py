@@ -17,6 +17,7 @@ from ms_train import plots
 from ms_train.errors import RunError
 from ms_train.evaluation.markdown import grid
 from ms_train.recipes.by_name import recipes
+from ms_train.tables import text_table
 
 SCHEMA = "ms-train/compare-1"
 MOST_LISTED = 12
@@ -323,15 +324,7 @@ def _hard(systems: dict[str, list[Run]]) -> list[HardRecording]:
 
 def table(numbers: Comparison) -> str:
     """Return a line for each system, the best first, for the terminal."""
-    rows = _rows(numbers)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return text_table(_rows(numbers))
 
 
 def markdown(numbers: Comparison) -> str:

@@ -27,6 +27,7 @@ from ms_train.evaluation.scoring import score_recordings
 from ms_train.evaluation.subject import Subject
 from ms_train.scores import metrics
 from ms_train.scores.metrics import Answers, Measures
+from ms_train.tables import text_table
 from ms_train.training.runs import CompleteError
 
 SCHEMA = "ms-train/folds-1"
@@ -218,13 +219,12 @@ def table(numbers: Folds) -> str:
     """Return a line for each fold, for their mean and standard deviation, and for all recordings
     together.
     """
-    lines = [f"{'':<8}{'clips':>24}{'recordings':>26}"]
+    rows = [("", "clips", "recordings")]
     for fold in numbers.folds:
-        lines.append(f"fold {fold.fold:<3}{_percent(fold.clips.accuracy):>24}{_percent(fold.files.accuracy):>26}")
+        rows.append((f"fold {fold.fold}", _percent(fold.clips.accuracy), _percent(fold.files.accuracy)))
     for name, levels in (("mean", numbers.mean), ("std", numbers.standard_deviation)):
-        lines.append(f"{name:<8}{_percent(levels.clips.accuracy):>24}{_percent(levels.files.accuracy):>26}")
-    lines.append(f"{'all':<8}{interval(numbers.clips.accuracy):>24}{interval(numbers.files.accuracy):>26}")
-    return "\n".join(lines)
+        rows.append((name, _percent(levels.clips.accuracy), _percent(levels.files.accuracy)))
+    return text_table([*rows, ("all", interval(numbers.clips.accuracy), interval(numbers.files.accuracy))])
 
 
 def markdown(numbers: Folds) -> str:

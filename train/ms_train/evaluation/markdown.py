@@ -9,7 +9,7 @@ from ms_edge.timeline import OTHER
 from ms_train.evaluation.results import Calibration, Evaluation
 from ms_train.evaluation.scoring import EXCERPT_S
 from ms_train.scores.metrics import Accuracies, Interval, LabelMeasures, Measures
-from ms_train.tables import markdown_cell, markdown_table
+from ms_train.tables import markdown_cell, markdown_table, text_table
 
 PERCENT = "{:.1%}"
 EXACT, LARGEST = "label as answered", "larger score"
@@ -62,13 +62,12 @@ def table(found: Evaluation) -> str:
     data, labels, decision = found.data, found.model.labels, found.model.decision
     levels = (found.clips, found.files)
     kinds = [kinds_of_accuracy(level, decision) for level in levels]
-    wide = max(len(name) for name in (*kinds[0], *(f"{label} precision" for label in labels)))
     lines = [("", f"{found.clips.count:,} clips", f"{found.files.count:,} recordings")]
     lines += [(name, interval(clips), interval(kinds[1][name])) for name, clips in kinds[0].items()]
     for label in labels:
         clips, files = (_measures_of(level.labels[label]) for level in levels)
         lines += [(f"{label} {name}", cell, files[name]) for name, cell in clips.items()]
-    said = [f"{name:<{wide}}  {clips:>24}  {files:>24}" for name, clips, files in lines]
+    said = [text_table(lines)]
     said.append(f"scored: {data.name}, part {data.part}, {data.seconds / 60:.1f} min")
     as_is, tempered = found.calibration.as_is, found.calibration.tempered
     if as_is:

@@ -13,6 +13,7 @@ from ms_train.recipes.ranges import Value
 from ms_train.recipes.recipe import Recipe
 from ms_train.search import tune_plots
 from ms_train.search.trials import Trial
+from ms_train.tables import text_table
 
 SHOWN = 10  # trials in the table
 
@@ -63,23 +64,19 @@ def _write_csv(trials: Sequence[Trial], recipe: Recipe, path: Path) -> None:
 
 def table(trials: Sequence[Trial], recipe: Recipe) -> str:
     """Return a line for each of the best trials, and for the trial with the recipe's own settings."""
-    head = ("trial", "val loss", "clips", "recordings", *recipe.settings)
+    head = ("trial", "val loss", "clips", "recordings", *recipe.settings, "")
     rows = [
         (
             f"{trial.number}",
             "failed" if trial.val_loss is None else f"{trial.val_loss:.4f}",
             *(f"{trial.metrics['val'][f'{of}_accuracy']:.1%}" if trial.metrics else "" for of in ("clip", "file")),
             *(short(trial.settings.get(name, "")) for name in recipe.settings),
-            "  the recipe as it is" if trial.settings == recipe.settings else "",
+            "the recipe as it is" if trial.settings == recipe.settings else "",
         )
         for place, trial in enumerate(trials)
         if place < SHOWN or trial.settings == recipe.settings
     ]
-    widths = [max(map(len, column)) for column in zip(head, *(row[:-1] for row in rows), strict=True)]
-    lines = ["  ".join(name.rjust(width) for name, width in zip(head, widths, strict=True))]
-    for *cells, note in rows:
-        lines.append("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) + note)
-    return "\n".join(lines)
+    return "\n".join(map(str.rstrip, text_table([head, *rows]).splitlines()))
 
 
 def in_words(settings: Mapping[str, Value]) -> list[str]:

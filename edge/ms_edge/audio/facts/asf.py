@@ -20,7 +20,7 @@ SINCE_1601_S = 11_644_473_600  # from 1601 to 1970
 UNITS = 10_000_000  # per second, of times
 BROADCAST = 1  # the flag that the sizes and times were unknown to the writer
 END_OF_STREAM = b"$E\x08\0"  # the last 12 bytes of a broadcast stream may begin so (MS-WMSP)
-SLACK_S = 0.1  # a Windows Media frame has at most 2,048 samples; play durations are rounded to packets
+SLACK_S = 0.25  # durations include a frame that no decoder gives, of at most 2,048 samples at 8 kHz
 
 
 @dataclass

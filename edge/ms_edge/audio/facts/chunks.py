@@ -1,4 +1,4 @@
-"""Facts about AVI, AIFF, CAF, AU, Wave64, DSF and DSDIFF: files of chunks that state their size.
+"""Facts about WAV, AVI, AIFF, CAF, AU, Wave64, DSF, DSDIFF and others: files of chunks that state their size.
 
 Sources: Microsoft, AVI RIFF File Reference and OpenDML AVI File Format Extensions 1.02; Apple, Audio
 Interchange File Format 1.3 and AIFF-C; Apple, Core Audio Format Specification 1.0; Sun, Audio File
@@ -14,10 +14,12 @@ from typing import Literal
 
 from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError
 from ms_edge.audio.facts.times import BEXT_BYTES, of_bext
+from ms_edge.audio.riff import read_header
 
 W64_BEXT = bytes.fromhex("62657874f3acd3118cd100c04f8edb8a")
 W64_FORMAT = bytes.fromhex("666d7420f3acd3118cd100c04f8edb8a")
 UNKNOWN = 0xFFFF_FFFF  # a size of AU that the writer did not know
+UNKNOWN_WAVE64 = 1 << 62  # so large a size of Wave64 means the same
 AVI_SLACK_S = 0.1  # writers count the packets of coded audio differently
 
 Chunk = tuple[bytes, int, int]  # its name, and the offsets of its body and of its end
@@ -27,15 +29,18 @@ def facts(data: Reader, track: int) -> Facts | None:
     """Return what the chunks of a file state; None if the file is of another kind."""
     start = data.at(0, 16)
     kinds: dict[bytes, Callable[[], Facts]] = {
-        b"RIFF": lambda: _avi(data, track),
-        b"FORM": lambda: _aiff(data),
+        b"RIFF": lambda: _avi(data, track),  # also xWMA and QCP
+        b"FORM": lambda: _aiff(data),  # also 8SVX
         b"caff": lambda: _caf(data),
         b".snd": lambda: _au(data),
+        b"dns.": lambda: _au(data),
         b"riff": lambda: _wave64(data),
         b"DSD ": lambda: _dsf(data),
         b"FRM8": lambda: _dsdiff(data),
     }
-    if start[:4] not in kinds or (start[:4] == b"RIFF" and start[8:11] != b"AVI"):
+    if data.at(8, 4) == b"WAVE":
+        kinds |= dict.fromkeys((b"RIFF", b"RIFX", b"RF64"), lambda: _wave(data))
+    if start[:4] not in kinds:
         return None
     try:
         return kinds[start[:4]]()
@@ -111,7 +116,7 @@ def _caf(data: Reader) -> Facts:
             if end - body == (1 << 64) - 1:  # the writer did not know the size
                 break
             if samples is None and packet_bytes and packet_frames:
-                samples = (end - body - 4) // packet_bytes * packet_frames
+                samples = max(0, end - body - 4) // packet_bytes * packet_frames
         cut |= end > data.size
     if not rate or samples is None:
         return Facts(cut=cut)
@@ -119,13 +124,23 @@ def _caf(data: Reader) -> Facts:
 
 
 def _au(data: Reader) -> Facts:
-    start, size = data.number(4, 4), data.number(8, 4)
+    number = data.number if data.at(0, 1) == b"." else data.little
+    start, size = number(4, 4), number(8, 4)
     return Facts(cut=size != UNKNOWN and start + size > data.size)
+
+
+def _wave(data: Reader) -> Facts:
+    header = read_header(data.at, data.size)
+    if header is None:
+        return Facts(contradictory=True)
+    recorded_at = of_bext(data.at(header.bext, BEXT_BYTES), header.sample_rate_hz) if header.bext else None
+    return Facts(cut=header.cut, contradictory=header.contradictory, recorded_at=recorded_at)
 
 
 def _wave64(data: Reader) -> Facts:
     """Return whether a Wave64 file is cut, and the time in its `bext` chunk."""
-    at, cut, rate, chunk = 40, data.little(16, 8) > data.size, 0, b""
+    at, rate, chunk = 40, 0, b""
+    cut = data.size < data.little(16, 8) < UNKNOWN_WAVE64
     while at + 24 <= data.size:
         data.step()
         name, size = data.at(at, 16), data.little(at + 16, 8)

@@ -30,6 +30,15 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
         from ms_edge.audio.facts import asf
 
         return asf.facts(data, track)
-    from ms_edge.audio.facts import blocks, chunks, frames, transport
+    if start[:4] == b"fLaC":
+        from ms_edge.audio.facts import flac
 
-    return chunks.facts(data, track) or blocks.facts(data) or transport.facts(data) or frames.facts(data) or Facts()
+        return flac.facts(data)
+    if start[:4] == b"OggS":
+        from ms_edge.audio.facts import ogg
+
+        return ogg.facts(data, track)
+    from ms_edge.audio.facts import blocks, chunks, frames, others, transport
+
+    found = chunks.facts(data, track) or blocks.facts(data) or others.facts(data)
+    return found or transport.facts(data) or frames.facts(data) or Facts()

@@ -1,7 +1,8 @@
-"""Facts about streams of frames without a container: AAC (ADTS), AC-3, E-AC-3, DTS, AMR and MP3.
+"""Facts about streams of frames without a container: AAC, AC-3, DTS, TrueHD, AMR, MP3.
 
-Sources: ISO/IEC 13818-7, 6.2 (ADTS); ATSC A/52:2018, 5.3, 5.4 and annex E (AC-3, E-AC-3); ETSI TS 102
-114, 5.3 and 7.4 (DTS); RFC 4867, 5 (AMR files).
+Sources: ISO/IEC 13818-7, 6.2 (ADTS); ISO/IEC 14496-3, 1.7.2 (LOAS); ATSC A/52:2018, 5.3, 5.4 and
+annex E (AC-3, E-AC-3); ETSI TS 102 114, 5.3 and 7.4 (DTS); Dolby, MLP bitstream description (TrueHD);
+RFC 4867, 5 (AMR files).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ms_edge.audio.facts.reader import BLOCK, Facts, Reader, TooManyStepsError
-from ms_edge.audio.mpeg import after_tags, before_tags
+from ms_edge.audio.mpeg import after_tags, before_tags, mpeg_parts
+from ms_edge.audio.parts import MOST_CUT_OFF
 
 ADTS_RATES_HZ = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 AC3_RATES_HZ = (48_000, 44_100, 32_000)
@@ -37,6 +39,17 @@ def _adts(head: bytes) -> tuple[int, int, int] | None:
         return None
     size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
     return (size, 1024 * ((head[6] & 3) + 1), ADTS_RATES_HZ[rate]) if size >= 7 else None
+
+
+def _latm(head: bytes) -> tuple[int, int, int] | None:
+    if len(head) < 3 or head[0] != 0x56 or head[1] & 0xE0 != 0xE0:
+        return None
+    return ((head[1] & 31) << 8 | head[2]) + 3, 1024, 0  # the rate is within the frame
+
+
+def _truehd(head: bytes) -> tuple[int, int, int] | None:
+    size = 2 * ((head[0] & 15) << 8 | head[1]) if len(head) >= 4 else 0
+    return (size, 0, 0) if size >= 4 else None
 
 
 def _ac3(head: bytes) -> tuple[int, int, int] | None:
@@ -73,21 +86,30 @@ def _dts(head: bytes) -> tuple[int, int, int] | None:
     return (size, 32 * blocks, rate) if size >= 96 and rate else None
 
 
-def _amr(sizes: tuple[int, ...], samples: int, rate: int) -> Parse:
+def _amr(sizes: tuple[int, ...], speech: int, samples: int, rate: int) -> Parse:
+    """Return a function that parses frames. Those from type `speech` on hold a pause.
+
+    Their samples do not count, because a decoder may leave out pauses.
+    """
+
     def parse(head: bytes) -> tuple[int, int, int] | None:
-        return (sizes[head[0] >> 3 & 15], samples, rate) if head and not head[0] & 0x83 else None
+        if not head or head[0] & 0x83:
+            return None
+        kind = head[0] >> 3 & 15
+        return sizes[kind], samples if kind < speech else 0, rate
 
     return parse
 
 
 CODINGS = {
-    "adts": _Coding(_adts, b"\xff", 1),
+    "adts": _Coding(_adts, b"\xff", 2),  # FAAC ends with an empty frame
     "ac3": _Coding(_ac3, b"\x0b", 1),
+    "latm": _Coding(_latm, b"\x56", 2),
     "dts": _Coding(_dts, b"\x7f", 1),
 }
 AMR = {  # by the first bytes of the file
-    b"#!AMR\n": _Coding(_amr(AMR_BYTES, 160, 8_000), b"", 0),
-    b"#!AMR-WB\n": _Coding(_amr(AMR_WB_BYTES, 320, 16_000), b"", 0),
+    b"#!AMR\n": _Coding(_amr(AMR_BYTES, 8, 160, 8_000), b"", 0),
+    b"#!AMR-WB\n": _Coding(_amr(AMR_WB_BYTES, 9, 320, 16_000), b"", 0),
 }
 
 
@@ -96,12 +118,23 @@ def facts(data: Reader) -> Facts | None:
     for magic, coding in AMR.items():
         if data.at(0, len(magic)) == magic:
             return _walk(data, coding, len(magic), data.size)
+    if data.at(4, 3) == b"\xf8\x72\x6f":
+        return _walk(data, _Coding(_truehd, b"", 0), 0, data.size)
     start, end = after_tags(data.at, 0), before_tags(data.at, 0, data.size)
     for coding in CODINGS.values():
         first = coding.parse(data.at(start, HEAD))
         if first and (start + first[0] >= end or coding.parse(data.at(start + first[0], HEAD))):
             return _walk(data, coding, start, end)
-    return None
+    return _mpeg(data)
+
+
+def _mpeg(data: Reader) -> Facts | None:
+    parts, warnings = mpeg_parts(data.at, 0, data.size)
+    if not parts:
+        return None
+    rate = parts[0].sample_rate_hz
+    samples = sum(part.samples for part in parts if part.sample_rate_hz == rate)
+    return Facts(samples, rate, "truncated" in warnings, slack_s=MOST_CUT_OFF / rate)
 
 
 def _walk(data: Reader, coding: _Coding, at: int, end: int) -> Facts:

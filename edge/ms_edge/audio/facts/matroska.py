@@ -126,7 +126,7 @@ def facts(data: Reader, track: int) -> Facts:
         nanoseconds -= (nanoseconds >> 63) << 64  # a signed number
         recorded_at = utc(nanoseconds / 1e9 + SINCE_2001_S, max(0.0, walk.times[0] * tick_s) if walk.times else 0.0)
     heard = walk.heard()
-    if not walk.times or not tick_s:
+    if not walk.times or not tick_s or not 1 <= track <= len(heard):
         return Facts(cut=walk.cut, recorded_at=recorded_at)
     fields = heard[track - 1]
     rate = int(fields.get(RATE, 8000)) if 1 <= fields.get(RATE, 8000) < 1e9 else 8000

@@ -23,9 +23,9 @@ PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"mvex", b"moof
 MAX_TABLE = 1 << 24  # entries of a table; ten hours of AAC have 1.6 million
 TABLE_BLOCK = 3 << 14  # entries of a table in memory at a time: whole rows of 1, 2, 3 and 4 of them
 MAX_DEPTH = 8  # of boxes inside boxes
-# The audio of an intact file may be shorter than stated by one packet, which some encoders leave
-# out of the edit list, and if the durations of the packets vary, as a clock may drift.
-DRIFT = 0.005
+# The audio of an intact file may be shorter than stated: FAAC ends with an empty packet, and packets
+# whose durations vary follow a clock that is not that of the samples.
+SLACK_PACKETS, DRIFT = 2, 0.005
 
 Numbers = NDArray[np.int64]
 Box = tuple[bytes, int, int]  # its type, and the offsets of its body and of its end
@@ -273,7 +273,7 @@ def _result(movie: _Movie, track: _Track, cut: bool) -> Facts:
     total = sum(count * (usual if each > 2 * usual else each) for each, count in track.durations.items())
     steady = track.durations[usual] >= 0.99 * packets
     shown, delay_s = float(total), 0.0
-    slack_s = (usual + (0 if steady else DRIFT * total)) / track.scale
+    slack_s = (SLACK_PACKETS * usual + (0 if steady else DRIFT * total)) / track.scale
     movie_s = 1 / movie.scale if movie.scale else 0.0
     if track.edits and movie_s:
         shown = 0.0

@@ -22,7 +22,7 @@ class Facts:
     a decoder may use another rate. `cut` means that the file ends before its own structure does, or
     within the last frame. `recorded_at` is the time of the first sample in ISO 8601; it ends with
     `Z` if the container says that it is UTC. `slack_s` is how much shorter, in seconds, the audio of
-    an intact file may be than stated.
+    an intact file may be than stated. `contradictory` means that headers exclude one another.
     """
 
     samples: int | None = None
@@ -30,6 +30,7 @@ class Facts:
     cut: bool = False
     recorded_at: str | None = None
     slack_s: float = 0.0
+    contradictory: bool = False
 
     def more_than(self, frames: int, sample_rate_hz: int) -> bool:
         """Return whether the container states more audio than `frames` frames at `sample_rate_hz`."""

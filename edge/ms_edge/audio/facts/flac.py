@@ -1,0 +1,92 @@
+"""Facts about FLAC: whether its frames contradict its header, and where the last one ends.
+
+libFLAC checks the CRC of every frame. It does not check whether the header states another sample
+rate or a smaller length than the frames do.
+
+Source: RFC 9639 (STREAMINFO, 8.2; frame headers, 9.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ms_edge.audio.facts.reader import Facts, Reader
+
+MAX_BLOCKS = 1000  # of metadata
+TAIL = 1 << 16  # bytes of tags that may follow the last frame
+HEADER = 16  # bytes of the longest frame header
+RATES_HZ = (0, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    rate_hz: int  # 0 if only the header of the file states it
+    channels: int
+    start: int  # in samples
+    samples: int
+
+
+def facts(data: Reader, start: int = 0) -> Facts:
+    """Return what the first and the last frame of the FLAC file that begins at an offset state."""
+    info, at = data.at(start + 8, 34), start + 4
+    if len(info) < 34:
+        return Facts()
+    for _ in range(MAX_BLOCKS):
+        head = data.at(at, 4)
+        at += 4 + int.from_bytes(head[1:], "big")
+        if len(head) < 4 or head[0] & 0x80:
+            break
+    fixed, largest = int.from_bytes(info[:2], "big"), int.from_bytes(info[7:10], "big")
+    rate, channels = int.from_bytes(info[10:13], "big") >> 4, (info[12] >> 1 & 7) + 1
+    first = _frame(data.at(at, HEADER), fixed)
+    if first is None or not rate:
+        return Facts()
+    tail = data.at(max(at, data.size - largest - TAIL), largest + TAIL)
+    samples, i = first.samples, len(tail)
+    while (i := tail.rfind(data.at(at, 2), 0, i)) >= 0:
+        last = _frame(tail[i : i + HEADER], fixed)
+        if last and (last.rate_hz, last.channels, last.start >= first.start) == (first.rate_hz, first.channels, True):
+            samples = last.start + last.samples - first.start
+            break
+    contradictory = first.rate_hz not in (0, rate) or first.channels != channels
+    return Facts(samples, rate, contradictory=contradictory)
+
+
+def _frame(head: bytes, fixed: int) -> _Frame | None:
+    """Return what the header of a frame states; None if its check sum is wrong.
+
+    `fixed` is the number of samples of every frame but the last, if all have the same.
+    """
+    if len(head) < 6 or head[0] != 0xFF or head[1] & 0xFE != 0xF8:
+        return None
+    width = max(1, 8 - (head[4] ^ 0xFF).bit_length())  # of a number that is coded like a character in UTF-8
+    at = 4 + width
+    number = head[4] & (0x7F if width == 1 else 0xFF >> width + 1)
+    for byte in head[5:at]:
+        number = number << 6 | byte & 0x3F
+    block, rate, channels = head[2] >> 4, head[2] & 15, head[3] >> 4
+    if block == 0 or rate == 15 or channels > 10:
+        return None
+    samples = 192 if block == 1 else 576 << block - 2 if block < 6 else 256 << max(0, block - 8)
+    if block in (6, 7):
+        width = block - 5
+        samples, at = int.from_bytes(head[at : at + width], "big") + 1, at + width
+    if rate < 12:
+        rate_hz = RATES_HZ[rate]
+    else:
+        width = 1 if rate == 12 else 2
+        rate_hz, at = int.from_bytes(head[at : at + width], "big") * (1000, 1, 10)[rate - 12], at + width
+    if len(head) <= at or _crc8(head[:at]) != head[at]:
+        return None
+    start = number if head[1] & 1 else number * fixed
+    return _Frame(rate_hz, channels + 1 if channels < 8 else 2, start, samples)
+
+
+def _crc8(head: bytes) -> int:
+    """Return the check sum of a frame header: polynomial x^8 + x^2 + x + 1, from 0."""
+    crc = 0
+    for byte in head:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc << 1 ^ (0x107 if crc & 0x80 else 0)
+    return crc
