@@ -284,12 +284,23 @@ class _Supervisor:
                     poll.unregister(command)
                 self._reap()
                 if time.monotonic() > until:
-                    where = _stacks(self._pid, self._path)
+                    where = self._stacks(poll)
                     problem = problem or f"{'left: processes run on' if ended else 'hang'}: {where}"
                     _kill_below()
                     until = time.monotonic() + LEFT_S
         finally:
             os.close(command)
+
+    def _stacks(self, poll: select.poll) -> str:
+        """Return the stack of each thread of the command and of the processes below it."""
+        for process in (self._pid, *_below(self._pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGUSR1)
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            if dict(poll.poll(100)).get(self._descriptor, 0) & select.POLLIN:
+                self._answer()
+        return (self._path / "stacks").read_text()
 
     def _answer(self) -> None:
         call = seccomp.next_call(self._descriptor)
@@ -312,15 +323,6 @@ class _Supervisor:
                 if found[0] == self._pid:
                     self.status = os.waitstatus_to_exitcode(found[1])
                     self.killed = self.fired and self._fault.error == KILL and self.status == -signal.SIGKILL
-
-
-def _stacks(pid: int, path: Path) -> str:
-    """Return the stack of each thread of a process and of those below it."""
-    for process in (pid, *_below(pid)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGUSR1)
-    time.sleep(1.0)
-    return (path / "stacks").read_text()
 
 
 def _kill_below() -> None:

@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike
 from ms_edge.arrays import Float32
 from ms_edge.audio.containers import codec_of, container_of
 from ms_edge.audio.opening import (
-    STDIN,
     NotForLibsndfileError,
     file_facts,
     header_warnings,
@@ -139,7 +138,7 @@ class AudioFile(AudioSource):
             if size is not None and size % raw.frame_bytes:
                 notes.append("truncated")
             self._declared = False
-            return self._as_one(name, stream, size)
+            return self._as_one(stream, size)
         header = stream.read_header(size)
         self._is_wav = header is not None
         if wav_only:
@@ -166,9 +165,10 @@ class AudioFile(AudioSource):
                 self._facts = facts_of(stream.read_at, size)
                 self.recorded_at = self._facts.recorded_at
                 notes += ["bad-header"] if self._facts.contradictory else []
-        return self._as_one(name, stream, None if open_ended else size)
+        uncompressed = header is not None and header.block is None
+        return self._as_one(stream, None if open_ended else size, uncompressed)
 
-    def _as_one(self, name: str, stream: Stream, size: int | None) -> object:
+    def _as_one(self, stream: Stream, size: int | None, uncompressed: bool = False) -> object:
         """Return the whole source for libsndfile, as one recording.
 
         That is the forward-only `stream` if `size`, in bytes, is None: the size of the samples is
@@ -177,11 +177,13 @@ class AudioFile(AudioSource):
         if size is None:
             self._stream = stream
             return stream
-        if self._descriptor is None:
+        # libsndfile reads uncompressed WAV by its descriptor, which is faster. Of other formats it takes
+        # some read errors for the end of the file. On Windows it may use another C runtime, in which
+        # our descriptor is not valid.
+        if self._descriptor is None or not uncompressed or os.name != "posix":
             return Section(self._source, [(0, size)])
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        # On Windows libsndfile may use another C runtime, in which our descriptor is not valid.
-        return self._descriptor if os.name == "posix" or name == STDIN else name
+        return self._descriptor
 
     def _decoded(self) -> Iterator[Samples]:
         buffer: Samples = np.empty((self._block_frames, self.channels), self._kind)
@@ -253,8 +255,8 @@ class AudioFile(AudioSource):
         try:
             # Not SoundFile.blocks(), which returns stale samples after a short read.
             count: int = self._sound.buffer_read_into(buffer, self._kind)
-        except soundfile.SoundFileError:
-            raise_error_of(self._opened, self.name)
+        except soundfile.SoundFileError as error:
+            raise_error_of(self._opened, self.name, error)
             self._warn("truncated")
             count = 0
             if not self._damaged and self._stream is None:
