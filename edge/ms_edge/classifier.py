@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ms_edge._version import __version__
 from ms_edge.arrays import Float32
-from ms_edge.audio.file import open_audio, valid_decoder, valid_track
+from ms_edge.audio.file import open_audio, usable_decoder, valid_track
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioArrays, AudioSource, Channels, channel_number
 from ms_edge.errors import AudioError, UsageError
@@ -123,7 +123,7 @@ class Classifier:
         if thresholds:
             self.decision = _with_thresholds(self.decision, self.model.metadata.labels, thresholds, self.binary)
         self.wav_only = wav_only
-        self.decoder, self.track = valid_decoder(decoder), valid_track(track)
+        self.decoder, self.track = usable_decoder(decoder), valid_track(track)
         self._inputs = model_inputs(self.spec, self.model.input)
         # Windows that start a multiple of `_step` samples apart share frames, which the model computes
         # once. 0: the model cannot do that, or the hop is no multiple of its step.

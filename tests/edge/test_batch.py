@@ -67,10 +67,10 @@ CONVERT = "convert them to WAV or FLAC first"
 
 
 def test_skipped_files_are_counted_by_suffix(tree, capsys):
-    fill(tree, "1.m4a", "2.M4A", "3.wma", "cover.jpg", "README", ".hidden.m4a", "talk.2026", "a.part")
-    (tree / "d.m4a").mkdir()
+    fill(tree, "1.aax", "2.AAX", "3.vox", "cover.jpg", "README", ".hidden.aax", "talk.2026", "a.part")
+    (tree / "d.aax").mkdir()
     said = (
-        f"ms-edge: .: skipped 3 files whose format is not read (2 .m4a, 1 .wma; {CONVERT})"
+        f"ms-edge: .: skipped 3 files whose format is not read (2 .aax, 1 .vox; {CONVERT})"
         " and 4 other files (2 without a suffix, 1 .jpg, 1 .txt).\n"
     )
     for options, expected in (([], said), (["-q"], ""), (["--glob", "*.wav"], "")):
@@ -80,7 +80,7 @@ def test_skipped_files_are_counted_by_suffix(tree, capsys):
         assert len(captured.out.splitlines()) == 2
     assert cli.main(["classify", ".", "-v"]) == 0
     complaints = capsys.readouterr().err.splitlines()
-    skipped = ["./1.m4a", "./2.M4A", "./3.wma", "./README", "./cover.jpg", "./notes.txt", "./talk.2026"]
+    skipped = ["./1.aax", "./2.AAX", "./3.vox", "./README", "./cover.jpg", "./notes.txt", "./talk.2026"]
     assert sorted(line.split(": ")[1] for line in complaints if ": skipped; " in line) == skipped
     assert said.strip() in complaints
 
@@ -92,24 +92,24 @@ def test_a_directory_of_recordings_prints_no_message(tree, capsys):
 
 
 def test_a_directory_of_other_formats_names_them(tree, capsys):
-    fill(tree / "phone", *(f"{number}.m4a" for number in range(1_200)))
+    fill(tree / "phone", *(f"{number}.aax" for number in range(1_200)))
     fill(tree / "notes", "a.txt")
     found = {item.path: item for item in Inputs(["phone", "notes"], recursive=True)}
     assert {item.code for item in found.values()} == {"no-audio"}
     assert found["phone"].message == (
-        f"phone: the directory holds no audio files that are read, but 1,200 files whose format is not read (1,200 .m4a; {CONVERT})."
+        f"phone: the directory holds no audio files that are read, but 1,200 files whose format is not read (1,200 .aax; {CONVERT})."
     )
     assert found["notes"].message == "notes: the directory holds no audio files that are read, but 1 file (1 .txt)."
     assert cli.main(["classify", "phone"]) == 1
-    assert capsys.readouterr().err.count("m4a") == 1
+    assert capsys.readouterr().err.count("aax") == 1
 
 
 def test_skipped_files_of_directories_are_one_line(tree, capsys):
-    fill(tree / "b", "x.mp4")
-    fill(tree / "b" / "c", "y.mp4", *(f"a.{letter}" for letter in "abcdefghij"))
+    fill(tree / "b", "x.aax")
+    fill(tree / "b" / "c", "y.aax", *(f"a.{letter}" for letter in "abcdefghij"))
     assert cli.main(["classify", "-r", "b", "a.wav", "b/c"]) == 0
     assert capsys.readouterr().err == (
-        f"ms-edge: 2 directories: skipped 3 files whose format is not read (3 .mp4; {CONVERT}) and 20 other files "
+        f"ms-edge: 2 directories: skipped 3 files whose format is not read (3 .aax; {CONVERT}) and 20 other files "
         "(2 .a, 2 .b, 2 .c, 2 .d, 2 .e, 2 .f, 8 of other types).\n"
     )
 

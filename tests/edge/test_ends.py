@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from ms_edge.audio.facts.dispatch import facts_of
 from ms_edge.audio.facts.reader import Facts, span_s
+from ms_edge.audio.file import open_audio
 
 SECONDS = 2.5
 FAST = {"movflags": "faststart"}
@@ -57,6 +58,8 @@ FILES: dict[str, tuple[str, str, int, dict[str, str]]] = {  # container, coding,
     "rm": ("rm", "ac3", 44_100, {}),
     "latm": ("latm", "aac", 44_100, {}),
     "mxf": ("mxf_opatom", "pcm_s16le", 48_000, {}),
+    "oga, flac": ("ogg", "flac", 44_100, {}),
+    "wav, mp2": ("wav", "mp2", 44_100, {}),
     "aiff": ("aiff", "pcm_s16be", 44_100, {}),
     "caf": ("caf", "pcm_s16be", 44_100, {}),
     "caf, alac": ("caf", "alac", 44_100, {}),
@@ -65,17 +68,8 @@ FILES: dict[str, tuple[str, str, int, dict[str, str]]] = {  # container, coding,
 }
 CREATED = {"m4a", "m4a, fast start", "mp4, fragments", "mov, pcm", "3gp, amr", "mka, aac", "webm, opus", "wma"}
 STREAMS = {"latm", "adts", "ac3", "eac3", "amr"}
-LENGTHLESS = STREAMS | {
-    "voc",
-    "rm",
-    "mxf",
-    "ts, aac",
-    "ts, mp2",
-    "mpg, mp2",
-    "flv, aac",
-    "webm, live",
-    "mp4, fragments",
-}
+LENGTHLESS = STREAMS | {"voc", "rm", "mxf", "wav, mp2", "ts, aac", "ts, mp2", "mpg, mp2", "flv, aac"}
+LENGTHLESS |= {"webm, live", "mp4, fragments"}
 
 
 @cache
@@ -219,6 +213,49 @@ def test_wave64_of_a_pipe_is_not_cut():
 def test_bytes_like_a_flac_frame_never_raise(head):
     content = encoded(form="FLAC")
     assert stated(content + b"\xff\xf8" + head).sample_rate_hz == RATE
+
+
+def read(content: bytes) -> tuple[float, list[str], str]:
+    """Return the seconds, the warnings and the codec of a file as ms-edge reads it."""
+    with open_audio(io.BytesIO(content)) as audio:
+        frames = sum(map(len, audio.blocks(audio.sample_rate_hz)))
+        assert audio.codec
+        return frames / audio.sample_rate_hz, audio.warnings, audio.codec
+
+
+@pytest.mark.parametrize(("name", "codec"), [("caf, alac", "alac"), ("oga, flac", "flac"), ("wav, mp2", "mp2")])
+def test_codings_that_libsndfile_refuses_are_read(name, codec):
+    seconds, warnings, found = read(written(name))
+    assert seconds == pytest.approx(SECONDS, abs=1152 / 44_100)
+    assert (warnings, found) == ([], codec)
+
+
+@pytest.mark.parametrize("name", ["oga, flac", "wav, mp2", "m4a, fast start", "mka, aac", "wma", "ac3", "tta"])
+def test_half_a_file_is_truncated(name):
+    content = written(name)
+    seconds, warnings, _ = read(content[: len(content) // 2])
+    assert 0.3 * SECONDS < seconds < 0.6 * SECONDS
+    assert "truncated" in warnings
+
+
+def test_tag_before_aac_is_skipped():
+    tag = b"ID3\x04\0\0\0\0\x01\0" + bytes(128)
+    assert read(tag + written("adts")) == read(written("adts"))
+    assert stated(tag + written("adts")) == stated(written("adts"))
+
+
+@pytest.mark.parametrize("left", range(1, 8))
+def test_first_bytes_of_another_fragment_are_a_cut(left):
+    content = written("mp4, fragments")
+    at = content.rindex(b"moof") - 4
+    assert not stated(content[:at]).cut
+    assert stated(content[: at + left]).cut
+
+
+def test_flv_states_its_size():
+    content = written("flv, aac")
+    last = int.from_bytes(content[-4:], "big") + 4  # each tag is followed by its size
+    assert stated(content[:-last]).cut
 
 
 def test_gap_counts_as_one_packet():

@@ -149,7 +149,8 @@ def test_new_columns_come_last(written, name, dialect):
         row, failed = csv.DictReader(file, dialect=dialect)
     columns = ["speech", "music", "speech+music", "other", "silence", "uncertain"]
     assert list(row)[:3] == ["path", "label", "probability"]
-    assert list(row)[-9:] == ["model", "provider", *(f"seconds_{column}" for column in columns), "recorded_at"]
+    later = ["recorded_at", "decoder", "container", "codec"]
+    assert list(row)[-12:] == ["model", "provider", *(f"seconds_{column}" for column in columns), *later]
     assert (row["recorded_at"], failed["recorded_at"]) == ("2026-01-01T00:00:00Z", "")
     assert [float(row[f"seconds_{column}"]) for column in columns] == [360_000.25, 0, 10.5, 0, 3.25, 0]
     assert {failed[f"seconds_{column}"] for column in columns} == {""}

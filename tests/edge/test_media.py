@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -11,8 +20,13 @@ import pytest
 import soundfile
 
 from ms_edge.audio import media
+from ms_edge.audio.containers import CONTAINERS
+from ms_edge.audio.facts.reader import Facts
 from ms_edge.classifier import Classifier
+from ms_edge.cli import main as cli
+from ms_edge.errors import AudioError, DeviceError, UsageError
 
+COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 DATA = Path(__file__).parents[1] / "data"
 SPEECH, MUSIC = DATA / "speech_french_woman.wav", DATA / "music_crossroads_stereo.wav"
 VARIANTS = ("pyav", "program")
@@ -39,21 +53,36 @@ def only(monkeypatch, folder: Path, program: Path | None) -> None:
     monkeypatch.setenv("PATH", str(folder))
 
 
-def encode(path: Path, codec: str, *sources: Path, rate_hz: int | None = None, form: str | None = None, **options: str):
-    """Write a file with one audio track per source."""
+def encode(
+    path: Path,
+    encoder: str,
+    *sources: Path,
+    rate_hz: int | None = None,
+    form: str | None = None,
+    video: bool = False,
+    **options: str,
+) -> Path:
+    """Write a file with one audio track per source, after a second of video if asked for."""
     with av.open(str(path), "w", format=form) as out:
+        pictures = out.add_stream("mpeg4", rate=10) if video else None
         tracks = []
         for source in sources:
             samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
             layout = "stereo" if samples.shape[1] == 2 else "mono"
-            track = out.add_stream(codec, rate=rate_hz or rate, layout=layout)
-            track.options = options
+            track = out.add_stream(encoder, rate=rate_hz or rate, layout=layout, options=options)
+            track.bit_rate = 64_000 * samples.shape[1]
             tracks.append((track, samples, rate, layout))
+        if pictures:
+            pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+            for _ in range(10):
+                out.mux(pictures.encode(av.VideoFrame(64, 48, "yuv420p")))
+            out.mux(pictures.encode(None))
         for track, samples, rate, layout in tracks:
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout=layout)
             frame.sample_rate, frame.pts = rate, 0
+            form_of_samples = track.codec_context.codec.audio_formats[0]
             resampler = av.AudioResampler(
-                format=track.codec_context.codec.audio_formats[0], layout=layout, rate=rate_hz or rate
+                format=form_of_samples, layout=layout, rate=rate_hz or rate, frame_size=track.codec_context.frame_size
             )
             for part in [*resampler.resample(frame), *resampler.resample(None)]:
                 out.mux(track.encode(part))
@@ -70,3 +99,307 @@ def test_m4a_gets_the_label_of_its_wav(classifier, tmp_path, variant):
         assert (found.sample_rate_hz, found.channels) == (expected.sample_rate_hz, expected.channels)
         assert found.duration_s == pytest.approx(expected.duration_s, abs=0.1)
         assert found.warnings == ()
+
+
+# Container and codec of a file that PyAV writes, the encoder, and its options.
+WRITTEN = {
+    "a.aac": ("aac", "aac", "aac", {}),
+    "a.mp4": ("mp4", "alac", "alac", {}),
+    "a.mov": ("mp4", "pcm_s16le", "pcm_s16le", {}),
+    "a.mka": ("matroska", "opus", "libopus", {"rate_hz": 48_000}),
+    "a.webm": ("matroska", "vorbis", "vorbis", {"form": "webm", "strict": "-2"}),
+    "a.mkv": ("matroska", "flac", "flac", {}),
+    "a.wma": ("asf", "wmav2", "wmav2", {}),
+    "a.ac3": ("ac3", "ac3", "ac3", {"rate_hz": 48_000}),
+    "a.eac3": ("eac3", "eac3", "eac3", {"rate_hz": 48_000}),
+    "a.wv": ("wavpack", "wavpack", "wavpack", {}),
+    "a.tta": ("tta", "tta", "tta", {}),
+    "a.avi": ("avi", "mp3", "libmp3lame", {}),
+    "a.flv": ("flv", "aac", "aac", {"rate_hz": 44_100}),
+    "a.ts": ("mpegts", "aac", "aac", {"rate_hz": 48_000}),
+    "a.mpg": ("mpeg", "mp2", "mp2", {"rate_hz": 48_000}),
+    "a.3gp": ("mp4", "aac", "aac", {}),
+    "a.caf": ("caf", "alac", "alac", {}),
+    "a.oga": ("ogg", "flac", "flac", {"form": "ogg"}),
+    "a.voc": ("voc", "pcm_s16le", "pcm_s16le", {}),
+    "a.rm": ("rm", "ac3", "ac3", {"rate_hz": 48_000}),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_formats_get_the_label_of_their_wav(classifier, tmp_path, variant, name):
+    container, codec, encoder, options = WRITTEN[name]
+    found = classifier.classify(encode(tmp_path / name, encoder, MUSIC, **options))
+    assert found.label == "music"
+    assert (found.decoder, found.container, found.codec) == ("ffmpeg", container, codec)
+    assert found.warnings == ()
+    assert found.duration_s == pytest.approx(soundfile.info(MUSIC).duration, abs=0.1)
+
+
+@pytest.mark.parametrize("encoder", ["flac", "pcm_s24le"])
+def test_lossless_samples_are_those_of_the_wav(tmp_path, variant, encoder):
+    expected, rate_hz = soundfile.read(MUSIC, dtype="float32", always_2d=True)
+    with media.MediaFile(encode(tmp_path / "a.mkv", encoder, MUSIC)) as file:
+        found = np.concatenate([block.copy() for block in file._decoded()])
+        assert file.sample_rate_hz == rate_hz
+    assert np.abs(found - expected).max() < 1 / 32_000
+    assert found.shape == expected.shape
+
+
+def test_each_audio_track_of_a_video_can_be_chosen(tmp_path, variant):
+    path = encode(tmp_path / "film.mkv", "libopus", MUSIC, SPEECH, video=True, rate_hz=48_000)
+    for track, label in ((1, "music"), (2, "speech")):
+        found = Classifier(track=track).classify(path)
+        assert (found.label, found.settings["track"]) == (label, track)
+    with pytest.raises(AudioError, match="has no audio track 3") as caught:
+        Classifier(track=3).classify(path)
+    assert caught.value.code == "no-track"
+
+
+def test_a_video_without_sound_has_no_track(classifier, tmp_path, variant):
+    with pytest.raises(AudioError, match=r"silent\.mkv: has no audio track\.") as caught:
+        classifier.classify(encode(tmp_path / "silent.mkv", "libopus", video=True))
+    assert caught.value.code == "no-track"
+
+
+def test_libsndfile_has_one_track(tmp_path):
+    with pytest.raises(AudioError, match="has one audio track") as caught:
+        Classifier(track=2).classify(SPEECH)
+    assert caught.value.code == "no-track"
+    with pytest.raises(UsageError, match="from 1"):
+        Classifier(track=0)
+
+
+def test_the_decoder_can_be_chosen(tmp_path, variant):
+    found = Classifier(decoder="ffmpeg").classify(SPEECH)
+    assert (found.decoder, found.container, found.codec, found.label) == ("ffmpeg", "wav", "pcm_s16le", "speech")
+    assert found.scores == pytest.approx(Classifier().classify(SPEECH).scores, abs=1e-6)
+    with pytest.raises(AudioError, match="not supported") as caught:
+        Classifier(decoder="libsndfile").classify(encode(tmp_path / "a.m4a", "aac", SPEECH))
+    assert caught.value.code == "not-audio"
+    with pytest.raises(UsageError, match="auto, libsndfile or ffmpeg"):
+        Classifier(decoder="sox")
+
+
+def test_without_ffmpeg_the_error_says_how(classifier, tmp_path, monkeypatch, capsys):
+    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    only(monkeypatch, tmp_path, None)
+    with pytest.raises(AudioError, match=r"is MP4 .*needs FFmpeg; .*\[media\].* ffmpeg\.$") as caught:
+        classifier.classify(path)
+    assert caught.value.code == "not-audio"
+    with pytest.raises(DeviceError) as missing:
+        Classifier(decoder="ffmpeg")
+    assert missing.value.code == "no-ffmpeg"
+    assert cli.main(["classify", "--decoder", "ffmpeg", str(SPEECH)]) == 3
+    assert cli.main(["classify", str(tmp_path), str(SPEECH), "--format", "jsonl"]) == 1
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record.get("label") for record in found] == [None, "speech"]
+
+
+def test_file_objects_and_standard_input_are_read(classifier, tmp_path):
+    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    expected = classifier.classify(path).scores
+    with path.open("rb") as file:
+        assert classifier.classify(file).scores == expected
+    assert classifier.classify(io.BytesIO(path.read_bytes())).scores == expected
+    with path.open("rb") as file:
+        run = subprocess.run([*COMMAND, "classify", "-", "--format", "jsonl"], stdin=file, capture_output=True)
+    assert json.loads(run.stdout)["scores"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_strange_names_are_read(classifier, tmp_path, variant):
+    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    for name in (b"-i.m4a", b"http:x.m4a", b"100%d.m4a", b"\xff\xfe.m4a", b"no suffix", b"a.mp3"):
+        other = os.path.join(os.fsencode(tmp_path), name)
+        path.rename(os.fsdecode(other))
+        path = Path(os.fsdecode(other))
+        assert classifier.classify(path).label == "speech"
+
+
+def test_playlists_open_no_other_file(classifier, tmp_path, variant):
+    encode(tmp_path / "a.m4a", "aac", SPEECH)
+    lists = {
+        "hls.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\na.m4a\n#EXT-X-ENDLIST\n",
+        "concat.txt": "ffconcat version 1.0\nfile a.m4a\n",
+        "sdp.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=audio 5004 RTP/AVP 0\n",
+        "dash.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"></MPD>',
+    }
+    for text in lists.values():
+        for suffix in (".m4a", ".wav", ".ts", ".mkv", ".aac", ".txt"):
+            path = tmp_path / f"list{suffix}"
+            path.write_text(text)
+            with pytest.raises(AudioError) as caught:
+                classifier.classify(path)
+            assert caught.value.code in ("not-audio", "no-track")
+
+
+def test_references_of_quicktime_are_not_followed(classifier, tmp_path, variant):
+    """A `dref` that names another file (an `alis` atom with its path) is not opened."""
+    whole = encode(tmp_path / "a.mov", "pcm_s16le", SPEECH).read_bytes()
+    at = whole.index(b"url \0\0\0\1")
+    (tmp_path / "b.mov").write_bytes(whole[: at + 4] + b"\0\0\0\0" + whole[at + 8 :])
+    with contextlib.suppress(AudioError):
+        assert classifier.classify(tmp_path / "b.mov").label == "speech"
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.mka", "a.wma", "a.ts", "a.aac", "a.ac3", "a.wv", "a.avi", "a.flv"])
+def test_hostile_files_give_errors_or_warnings(classifier, tmp_path, name):
+    encoder, options = {"a.m4a": ("mp4", "aac", "aac", {}), **WRITTEN}[name][2:]
+    whole = encode(tmp_path / name, encoder, SPEECH, **options).read_bytes()
+    random = np.random.default_rng(19)
+    cases = {
+        "cut": whole[: len(whole) * 2 // 3],
+        "start": whole[:40],
+        "garbage": whole[:12] + random.bytes(30_000),
+        "zeros": whole[: len(whole) // 2] + bytes(len(whole) // 2),
+    }
+    for case, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        try:
+            found = classifier.classify(tmp_path / name)
+            # Between two packets, a transport stream does not show that it is cut.
+            assert found.warnings or case in ("zeros", "garbage") or name == "a.ts", case
+        except AudioError as error:
+            code = error.code
+            assert code in ("not-audio", "no-track", "too-short", "no-samples", "too-long"), case
+
+
+def script(folder: Path, text: str) -> Path:
+    """Return a program that stands for `ffmpeg`."""
+    path = folder / "program"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+# For printf(1): the header of WAV with 32-bit floats at 16 kHz.
+HEADER = (
+    r"RIFF\377\377\377\377WAVEfmt \020\0\0\0\003\0\001\0\200\076\0\0\0\372\0\0\004\0\040\0"
+    r"data\377\377\377\377"
+)
+SAMPLES = "/usr/bin/head -c 128000 /dev/zero"  # 2 s
+FAKES = {
+    "hangs": ("exec /bin/sleep 1000", "too-long"),
+    "hangs after a while": (f"printf '{HEADER}'; {SAMPLES}; exec /bin/sleep 1000", "too-long"),
+    "never ends": (f"printf '{HEADER}'; exec /bin/cat /dev/zero", "too-long"),
+    "fails": ("echo '[error] it is broken' >&2; exit 1", "not-audio"),
+    "writes no audio": ("exec /bin/head -c 100000 /dev/urandom", "not-audio"),
+    "has a rate of 0": (f"printf '{HEADER.replace('200', '000').replace('076', '000')}'; {SAMPLES}", "bad-rate"),
+    "dies": (f"printf '{HEADER}'; {SAMPLES}; kill -SEGV $$", ("truncated",)),
+    "complains": (f"printf '{HEADER}'; {SAMPLES}; echo '[error] Error while decoding' >&2", ("damaged",)),
+    "complains endlessly": (
+        f"printf '{HEADER}'; {SAMPLES}; /usr/bin/yes '[info] nothing' | /usr/bin/head -n 20000 >&2",
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAKES)
+def test_a_broken_decoder_harms_one_record(classifier, tmp_path, monkeypatch, name):
+    text, expected = FAKES[name]
+    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    (tmp_path / "bin").mkdir()
+    only(monkeypatch, tmp_path / "bin", script(tmp_path, text))
+    monkeypatch.setattr(media, "START_S", 1.0)
+    monkeypatch.setattr(media, "WATCH_S", 0.1)
+    monkeypatch.setattr(media, "facts_of", lambda *_: Facts())
+    if isinstance(expected, tuple):
+        assert classifier.classify(path).warnings == expected
+    else:
+        with pytest.raises(AudioError) as caught:
+            classifier.classify(path)
+        assert caught.value.code == expected
+    assert no_child_runs()
+
+
+def no_child_runs() -> bool:
+    """Return whether this process has no children left, not even ended ones."""
+    try:
+        return os.waitpid(-1, os.WNOHANG) == (0, 0) and not Path(f"/proc/{os.getpid()}/task").exists()
+    except ChildProcessError:
+        return True
+
+
+def test_parallel_runs_keep_the_order(tmp_path, capsys):
+    paths = []
+    for number in range(6):
+        path = tmp_path / f"{number}.m4a"
+        if number == 3:
+            path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(500))
+        else:
+            encode(path, "aac", SPEECH if number % 2 else MUSIC)
+        paths.append(str(path))
+    run = subprocess.run([*COMMAND, "classify", "-j", "2", "--format", "jsonl", *paths], capture_output=True, text=True)
+    found = [json.loads(line) for line in run.stdout.splitlines()]
+    assert run.returncode == 1
+    assert [record["path"] for record in found] == paths
+    labels = [record.get("label") or record["error"]["code"] for record in found]
+    assert labels == ["music", "speech", "music", "not-audio", "music", "speech"]
+
+
+SLEEPER = "echo $$ > {pids}; printf '" + HEADER + "'; " + SAMPLES + "; exec /bin/sleep 1000"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_leaves_nothing_running(tmp_path, jobs):
+    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    pids = tmp_path / "pid"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ffmpeg").symlink_to(script(tmp_path, SLEEPER.format(pids=pids)))
+    code = "from ms_edge.audio import media; media.pyav = lambda: None; from ms_edge.cli.main import command; command()"
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, "classify", "-j", jobs, str(path), str(path)],
+        env={**os.environ, "PATH": str(tmp_path / "bin")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_until(lambda: pids.exists() and pids.read_text().strip() != "")
+    for _ in range(2):
+        run.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert run.wait(30) == 130 or run.returncode == -signal.SIGINT
+    wait_until(lambda: not Path(f"/proc/{pids.read_text().strip()}").exists())
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited for 30 s")
+
+
+def test_resume_depends_on_the_decoder(tmp_path, capsys):
+    path, out = encode(tmp_path / "a.m4a", "aac", SPEECH), tmp_path / "out.jsonl"
+    command = ["classify", str(path), "-o", str(out), "--resume"]
+    assert cli.main(command) == 0
+    first = out.read_bytes()
+    assert cli.main(command) == 0
+    assert out.read_bytes() == first
+    assert cli.main([*command, "--decoder", "ffmpeg"]) == 0
+    assert json.loads(out.read_text())["settings"]["decoder"] == "ffmpeg"
+
+
+def test_stream_reads_media_files(tmp_path, variant, capsys):
+    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    assert cli.main(["stream", "--format", "jsonl", "--hop", "1", str(path)]) == 0
+    labels = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    assert len(labels) in (6, 7)
+    assert labels.count("speech") >= 4
+
+
+def test_every_format_names_its_demuxer(tmp_path):
+    """Each program knows the formats of the list, and none of them opens other files."""
+    import av
+
+    demuxers = {one.demuxer for one in CONTAINERS}
+    assert demuxers <= {name for form in av.formats_available for name in form.split(",")}
+    listed = subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "quiet", "-demuxers"], capture_output=True, text=True
+    )
+    assert demuxers <= {
+        name for line in listed.stdout.splitlines() for name in line.split()[1:2] for name in name.split(",")
+    }
+    assert not demuxers & {"hls", "concat", "dash", "sdp", "rtsp", "image2", "applehttp", "lavfi", "mpegtsraw"}

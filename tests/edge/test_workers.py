@@ -332,6 +332,24 @@ def test_a_worker_that_hangs_costs_one_file(kind):
     assert found == "a|too-long hangs|b|slow|too-long stops|c|too-long hangs|d|e|600.0\n"
 
 
+def test_standard_input_may_pause_longer_than_a_file(samples):
+    script = (
+        "import sys; from ms_edge.cli import main as cli; from ms_edge.jobs import classify, workers\n"
+        "classify.BUDGET_S = workers.BUDGET_S = 0.2\n"
+        "sys.exit(cli.main(['classify', '-j', '2', '-', *sys.argv[1:]]))"
+    )
+    command = [sys.executable, "-c", script, str(samples[0])]
+    content = samples[0].read_bytes()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False) as process:
+        process.stdin.write(content[:20_000])
+        process.stdin.flush()
+        time.sleep(2)
+        process.stdin.write(content[20_000:])
+        process.stdin.close()
+        first = process.stdout.read().splitlines()[1]
+    assert first.split()[0] == samples[0].name.split("_")[0].encode()
+
+
 def test_time_while_stopped_is_not_counted(monkeypatch):
     """Ctrl-Z and fg: the clock jumps."""
     monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=itertools.count(0.0, 1_000.0).__next__))

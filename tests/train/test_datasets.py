@@ -71,18 +71,18 @@ def test_unusable_folder_gives_one_sentence(samples, tmp_path):
 
 def test_skipped_files_of_a_folder_are_counted(copy_by_label, tmp_path, capsys):
     copy_by_label(tmp_path)
-    for name in ("music/a.m4a", "music/deep/b.m4a", "speech/c.wma", "speech/.d.wma", "speech/e.txt"):
+    for name in ("music/a.aax", "music/deep/b.aax", "speech/c.vox", "speech/.d.vox", "speech/e.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("something")
     assert len(folder(tmp_path).recordings) == 12
     assert capsys.readouterr().err == (
-        f"{tmp_path}: skipped 3 files whose format is not read (2 .m4a, 1 .wma; convert them to WAV or FLAC first) "
+        f"{tmp_path}: skipped 3 files whose format is not read (2 .aax, 1 .vox; convert them to WAV or FLAC first) "
         "and 1 other file (1 .txt).\n"
     )
     for path in (tmp_path / "music").glob("*.wav"):
         path.unlink()
     with pytest.raises(
-        MsEdgeError, match=r"music: the class has no audio file that is read, but 2 files .*\(2 \.m4a; "
+        MsEdgeError, match=r"music: the class has no audio file that is read, but 2 files .*\(2 \.aax; "
     ):
         folder(tmp_path)
 

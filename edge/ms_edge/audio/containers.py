@@ -14,9 +14,8 @@ class Container:
 
     `extensions` are those of file names; `start` is a regular expression of the first bytes, empty
     if they are not always the same. `libsndfile` are libsndfile's names of the format, empty if
-    FFmpeg reads it. `demuxers` are FFmpeg's names of it. `frames_per_byte` is an upper limit for
-    the samples per channel that one byte of a file can hold: some decoders never end if a header
-    is wrong.
+    FFmpeg reads it, and `demuxer` is FFmpeg's. `frames_per_byte` is an upper limit for the samples
+    per channel that one byte of a file can hold: some decoders never end if a header is wrong.
     """
 
     name: str
@@ -24,90 +23,91 @@ class Container:
     extensions: tuple[str, ...]
     start: bytes
     libsndfile: tuple[str, ...]
-    demuxers: tuple[str, ...]
+    demuxer: str
     frames_per_byte: int
 
 
-def _media(name: str, short: str, extensions: str, start: bytes, demuxers: str, frames_per_byte: int) -> Container:
-    """Return a format that only FFmpeg reads."""
-    return Container(name, short, tuple(extensions.split()), start, (), tuple(demuxers.split()), frames_per_byte)
+def _format(
+    name: str, short: str, extensions: str, start: bytes, demuxer: str, most: int, libsndfile: str = ""
+) -> Container:
+    return Container(name, short, tuple(extensions.split()), start, tuple(libsndfile.split()), demuxer, most)
 
 
 # The densest codings in containers that may hold any: 65,535 samples in 12 bytes (FLAC), 5,760 in 3
 # (Opus), 4,096 in 20 (ALAC).
 ANY = 8192
 
-# The formats that libsndfile reads.
+# The formats that libsndfile reads. FFmpeg reads the codings in them that libsndfile does not decode.
 SOUND = (
     # The densest coding, GSM 6.10, has 320 samples in 65 bytes. MP3 in WAV counts as MP3.
-    Container(
-        "WAV (also RF64 and Wave64)", "wav", (".wav", ".rf64", ".w64"), rb"(RIFF|RIFX|RF64)....WAVE|riff.{20}wave",
-        ("WAV", "WAVEX", "RF64", "W64"), ("wav", "w64"), 8,
-    ),
+    _format("WAV (also RF64)", "wav", ".wav .rf64", rb"(RIFF|RIFX|RF64)....WAVE", "wav", 8, "WAV WAVEX RF64"),
+    _format("Wave64", "w64", ".w64", rb"riff.{20}wave", "w64", 8, "W64"),
     # Digital silence has 65,535 samples in a frame of 12 bytes.
-    Container("FLAC", "flac", (".flac",), rb"fLaC", ("FLAC",), ("flac",), 8192),
+    _format("FLAC", "flac", ".flac", rb"fLaC", "flac", 8192, "FLAC"),
     # Vorbis has at most 4,096 samples in 2 bytes, Opus 5,760 samples in 3 bytes.
-    Container(
-        "Ogg (Vorbis, Opus, FLAC or Speex)", "ogg", (".ogg", ".oga", ".opus", ".spx", ".ogv", ".ogm", ".ogx"), rb"OggS",
-        ("OGG",), ("ogg",), 8192,
-    ),
+    _format("Ogg", "ogg", ".ogg .oga .opus .spx .ogv .ogm .ogx", rb"OggS", "ogg", 8192, "OGG"),
     # MP3 has 576 samples in 24 bytes at 8 kbit/s and 24 kHz, and 1,152 in 40 in free format.
-    Container(
-        "MP3, MP2 and MP1", "mp3", (".mp3", ".mp2", ".mp1", ".mpa", ".mpga"), rb"", ("MP3",), ("mp3",), 64
-    ),
+    _format("MP3, MP2 and MP1", "mp3", ".mp3 .mp2 .mp1 .mpa .mpga", rb"", "mp3", 64, "MP3"),
     # Silence in DWVW has one sample per bit.
-    Container("AIFF", "aiff", (".aiff", ".aif", ".aifc"), rb"FORM....AIF[FC]", ("AIFF",), ("aiff",), 16),
+    _format("AIFF", "aiff", ".aiff .aif .aifc", rb"FORM....AIF[FC]", "aiff", 16, "AIFF"),
     # Silence in ALAC has 4,096 samples in 20 bytes.
-    Container("CAF", "caf", (".caf",), rb"caff", ("CAF",), ("caf",), 8192),
+    _format("CAF", "caf", ".caf", rb"caff", "caf", 8192, "CAF"),
     # G.723 at 24 kbit/s has 8 samples in 3 bytes.
-    Container("AU", "au", (".au", ".snd"), rb"\.snd|dns\.", ("AU",), ("au",), 8),
-)  # fmt: skip
+    _format("AU", "au", ".au .snd", rb"\.snd|dns\.", "au", 8, "AU"),
+)
 
-# The formats that FFmpeg reads.
+# The formats that only FFmpeg reads.
 MEDIA = (
-    _media("MP4 (M4A, MOV, 3GP)", "mp4", ".m4a .mp4 .m4b .m4r .m4v .mov .qt .3gp .3g2 .3ga .f4a .f4v .alac",
-           rb"....(ftyp|moov|mdat|wide|free|skip|pnot)", "mov", ANY),
+    _format("MP4 (M4A, MOV, 3GP)", "mp4", ".m4a .mp4 .m4b .m4r .m4v .mov .qt .3gp .3g2 .3ga .f4a .f4v .alac",
+            rb"....(ftyp|styp|moov|moof|mdat|free|skip|wide|pnot|sidx)", "mov", ANY),
     # A frame of 1,024 samples, 2,048 with SBR, has at least 9 bytes.
-    _media("AAC", "aac", ".aac .adts .loas .latm", rb"\xff[\xf0\xf1\xf8\xf9]|\x56[\xe0-\xff]", "aac loas", 512),
-    _media("Matroska (MKV, MKA, WebM)", "matroska", ".mkv .mka .webm .weba", rb"\x1a\x45\xdf\xa3", "matroska", ANY),
-    _media("Windows Media (WMA, WMV, ASF)", "asf", ".wma .wmv .asf", rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf", ANY),
-    _media("AC-3 and E-AC-3", "ac3", ".ac3 .eac3 .ec3", rb"\x0b\x77|\x77\x0b", "ac3 eac3", 64),
-    _media("DTS", "dts", ".dts .dtshd", rb"\x7f\xfe\x80\x01|\xfe\x7f\x01\x80|\x1f\xff\xe8\x00|\xff\x1f\x00\xe8|DTSHDHDR",
-           "dts dtshd", 64),
-    _media("MLP and Dolby TrueHD", "truehd", ".mlp .thd", rb"....\xf8\x72\x6f[\xba\xbb]", "mlp truehd", ANY),
+    _format("AAC (ADTS)", "aac", ".aac .adts", rb"\xff[\xf0\xf1\xf8\xf9]", "aac", 512),
+    _format("AAC (LOAS)", "loas", ".loas .latm", rb"\x56[\xe0-\xff]", "loas", 1024),
+    _format("Matroska (MKV, MKA, WebM)", "matroska", ".mkv .mka .webm .weba", rb"\x1a\x45\xdf\xa3", "matroska", ANY),
+    _format("Windows Media (WMA, WMV)", "asf", ".wma .wmv .asf", rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf", ANY),
+    _format("AC-3", "ac3", ".ac3", rb"\x0b\x77...[\x00-\x57]|\x77\x0b", "ac3", 64),
+    _format("E-AC-3", "eac3", ".eac3 .ec3", rb"\x0b\x77...[\x58-\x87]", "eac3", 512),
+    _format("DTS", "dts", ".dts", rb"\x7f\xfe\x80\x01|\xfe\x7f\x01\x80|\x1f\xff\xe8\x00|\xff\x1f\x00\xe8", "dts", 64),
+    _format("DTS-HD", "dtshd", ".dtshd", rb"DTSHDHDR", "dtshd", ANY),
+    _format("Dolby TrueHD", "truehd", ".thd", rb"....\xf8\x72\x6f\xba", "truehd", ANY),
+    _format("MLP", "mlp", ".mlp", rb"....\xf8\x72\x6f\xbb", "mlp", ANY),
     # A frame of silence (discontinuous transmission) has one byte for 160 samples, or 320 (AMR-WB).
-    _media("AMR (NB and WB)", "amr", ".amr .awb", rb"#!AMR", "amr", 320),
-    _media("WavPack", "wavpack", ".wv", rb"wvpk", "wv", 1 << 15),
+    _format("AMR (NB and WB)", "amr", ".amr .awb", rb"#!AMR", "amr", 320),
+    _format("WavPack", "wavpack", ".wv", rb"wvpk", "wv", 1 << 15),
     # A frame of silence has a few bytes for as many as 1,179,648 samples.
-    _media("Monkey's Audio", "ape", ".ape", rb"MAC ", "ape", 1 << 18),
-    _media("TTA", "tta", ".tta", rb"TTA[12]", "tta", ANY),
-    _media("TAK", "tak", ".tak", rb"tBaK", "tak", 1 << 15),
-    _media("Musepack", "musepack", ".mpc", rb"MP\+|MPCK", "mpc mpc8", ANY),
-    _media("DSF (DSD)", "dsf", ".dsf", rb"DSD ", "dsf", 8),
-    _media("DSDIFF (DSD)", "dff", ".dff", rb"FRM8....", "iff", 64),
-    _media("AVI", "avi", ".avi .divx", rb"RIFF....AVI[ X\x19]", "avi", ANY),
-    _media("Flash Video", "flv", ".flv", rb"FLV", "flv", ANY),
-    _media("MPEG transport stream", "mpegts", ".ts .mts .m2ts .m2t", rb"G.{187}G.{187}G|.{4}G.{191}G.{191}G", "mpegts", ANY),
-    _media("MPEG program stream (VOB)", "mpeg", ".mpg .mpeg .mpe .vob .m2p", rb"\x00\x00\x01[\xb3\xba]", "mpeg", ANY),
-    _media("MXF", "mxf", ".mxf", rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "mxf", ANY),
-    _media("RealMedia", "rm", ".rm .ra .rmvb", rb"\.RMF|\.ra\xfd", "rm", ANY),
-    _media("Creative Voice (VOC)", "voc", ".voc", rb"Creative Voice File", "voc", 64),
-    _media("Amiga (8SVX)", "8svx", ".8svx .svx", rb"FORM....(8SVX|16SV)", "iff", 64),
-    _media("GSM 06.10", "gsm", ".gsm", rb"", "gsm", 8),
-    _media("NIST SPHERE", "nist", ".sph .nist", rb"NIST_1A", "nistsphere", 64),
-    _media("IRCAM", "ircam", ".sf .ircam", rb"\x64\xa3[\x00-\x07]\x00|\x00[\x00-\x07]\xa3\x64", "ircam", 8),
-    _media("Shorten", "shn", ".shn", rb"ajkg", "shn", ANY),
-    _media("QCP (QCELP and EVRC)", "qcp", ".qcp", rb"RIFF....QLCM", "qcp", 320),
-    _media("xWMA", "xwma", ".xwma", rb"RIFF....XWMA", "xwma", ANY),
-    _media("ATRAC (OMA)", "oma", ".oma .aa3 .at3", rb"EA3|ea3", "oma", 64),
-    _media("Windows TV (WTV)", "wtv", ".wtv", rb"\xb7\xd8\x00\x20\x37\x49\xda\x11", "wtv", ANY),
-    _media("DV", "dv", ".dv", rb"\x1f\x07\x00", "dv", 64),
-    _media("Digital Speech Standard (DSS)", "dss", ".dss .ds2", rb"[\x02\x03]dss", "dss", 64),
-    _media("G.722", "g722", ".g722", rb"", "g722", 8),
+    _format("Monkey's Audio", "ape", ".ape", rb"MAC ", "ape", 1 << 18),
+    _format("TTA", "tta", ".tta", rb"TTA[12]", "tta", ANY),
+    _format("TAK", "tak", ".tak", rb"tBaK", "tak", 1 << 15),
+    _format("Musepack SV7", "mpc", ".mpc", rb"MP\+", "mpc", ANY),
+    _format("Musepack SV8", "mpc8", ".mp8", rb"MPCK", "mpc8", ANY),
+    _format("DSF (DSD)", "dsf", ".dsf", rb"DSD ", "dsf", 8),
+    _format("DSDIFF (DSD)", "dff", ".dff", rb"FRM8", "iff", 64),
+    _format("AVI", "avi", ".avi .divx", rb"RIFF....AVI[ X\x19]", "avi", ANY),
+    _format("Flash Video", "flv", ".flv", rb"FLV", "flv", ANY),
+    _format("MPEG transport stream", "mpegts", ".ts .mts .m2ts .m2t",
+            rb"G.{187}G.{187}G|.{4}G.{191}G.{191}G", "mpegts", ANY),
+    _format("MPEG program stream (VOB)", "mpeg", ".mpg .mpeg .mpe .vob .m2p", rb"\x00\x00\x01[\xb3\xba]", "mpeg", ANY),
+    _format("MXF", "mxf", ".mxf", rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "mxf", ANY),
+    _format("RealMedia", "rm", ".rm .ra .rmvb", rb"\.RMF|\.ra\xfd", "rm", ANY),
+    _format("Creative Voice (VOC)", "voc", ".voc", rb"Creative Voice File", "voc", 64),
+    _format("Amiga (8SVX)", "8svx", ".8svx .svx", rb"FORM....(8SVX|16SV)", "iff", 64),
+    _format("GSM 06.10", "gsm", ".gsm", rb"", "gsm", 8),
+    _format("NIST SPHERE", "nist", ".sph .nist", rb"NIST_1A", "nistsphere", 64),
+    _format("IRCAM", "ircam", ".sf .ircam", rb"\x64\xa3[\x00-\x07]\x00|\x00[\x00-\x07]\xa3\x64", "ircam", 8),
+    _format("Shorten", "shn", ".shn", rb"ajkg", "shn", ANY),
+    _format("QCP (QCELP and EVRC)", "qcp", ".qcp", rb"RIFF....QLCM", "qcp", 320),
+    _format("xWMA", "xwma", ".xwma", rb"RIFF....XWMA", "xwma", ANY),
+    _format("ATRAC (OMA)", "oma", ".oma .aa3 .at3", rb"EA3|ea3", "oma", 64),
+    _format("Windows TV (WTV)", "wtv", ".wtv", rb"\xb7\xd8\x00\x20\x37\x49\xda\x11", "wtv", ANY),
+    _format("DV", "dv", ".dv", rb"\x1f\x07\x00", "dv", 64),
+    _format("Digital Speech Standard (DSS)", "dss", ".dss .ds2", rb"[\x02\x03]ds[s2]", "dss", 64),
+    _format("G.722", "g722", ".g722", rb"", "g722", 8),
 )  # fmt: skip
 
 CONTAINERS = SOUND + MEDIA
 EXTENSIONS = tuple(extension for container in CONTAINERS for extension in container.extensions)
+# Extensions of recordings that are not read: encrypted, or without a header and of a coding of their own.
+NOT_READ = (".aa", ".aax", ".g729", ".m4p", ".mpp", ".ofr", ".vox")
 READ = ", ".join(container.name for container in SOUND[:-1]) + f" and {SOUND[-1].name}"
 START_BYTES = 400  # of a file, which every `start` needs at most
 

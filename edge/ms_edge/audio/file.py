@@ -293,10 +293,17 @@ class AudioFile(AudioSource):
             self._descriptor = None
 
 
-def valid_decoder(decoder: str) -> str:
-    """Return the name of a decoder. Raises UsageError if there is none of this name."""
+def usable_decoder(decoder: str) -> str:
+    """Return the name of a decoder.
+
+    Raises UsageError if there is none of this name, and DeviceError if it is not installed.
+    """
     if decoder not in DECODERS:
         raise UsageError(f"The decoder must be {', '.join(DECODERS[:-1])} or {DECODERS[-1]}, not {decoder!r}.")
+    if decoder == "ffmpeg":
+        from ms_edge.audio.media import require_ffmpeg
+
+        require_ffmpeg()
     return decoder
 
 
@@ -337,7 +344,7 @@ def open_file(
             return file
     from ms_edge.audio.media import MediaFile  # imported here because most files do not need it
 
-    return MediaFile(source, track=track, refused=refused, block_s=block_s)
+    return MediaFile(source, track=track, refused=refused)
 
 
 def open_audio(

@@ -13,22 +13,25 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 import numpy as np
 
 from ms_edge.arrays import Float32
 from ms_edge.audio.containers import CONTAINERS, MEDIA, START_BYTES, Container, named, recognised
+from ms_edge.audio.facts.dispatch import facts_of
+from ms_edge.audio.mpeg import after_tags
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
-from ms_edge.errors import AudioError, reason
+from ms_edge.errors import AudioError, DeviceError, reason
 
 PIPE_BYTES = 1 << 20
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
@@ -39,7 +42,7 @@ WATCH_S, END_S = 1.0, 5.0  # seconds between two looks at the clock; until a dec
 MEMORY_BYTES = 1 << 30  # address space of a decoder
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
 MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decoder
-INSTALL = "install PyAV (pip install 'ms-edge[media]') or the program ffmpeg"
+INSTALL = "install PyAV (in a clone of ms-edge: pip install '.[media]') or the program ffmpeg"
 CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)")
 NO_TRACK = "matches no streams"
 ERRORS = ("error", "fatal", "panic")
@@ -65,19 +68,18 @@ class MediaFile(AudioSource):
         *,
         track: int = 1,
         refused: AudioError | None = None,
-        block_s: float | None = None,
     ) -> None:
+        self._child: _Child | None = None
         if isinstance(source, str | os.PathLike):
             name = os.fsdecode(source)
             self._descriptor, size = open_descriptor(name)
         else:
             name = str(getattr(source, "name", "audio"))
             self._descriptor, size = _spooled(name, source)
-        self._child: _Child | None = None
         try:
             if size is None:  # a stream: libsndfile has said what it must be
                 raise refused or AudioError("not-audio", f"{name}: FFmpeg reads files, and this is a stream.")
-            self._size = size
+            self._size, self._track = size, track
             if isinstance(source, str | os.PathLike):
                 self.file = file_facts(os.fstat(self._descriptor))
             self._format = self._recognise(name, refused)
@@ -88,33 +90,30 @@ class MediaFile(AudioSource):
         except BaseException:
             self.close()
             raise
-        most = BLOCK_SAMPLES // channels
-        self._block_frames = most if block_s is None else min(most, max(1, round(block_s * rate_hz)))
 
     def _recognise(self, name: str, refused: AudioError | None) -> Container:
         """Return the format of the open file, by its first bytes or else its name."""
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        start = os.read(self._descriptor, START_BYTES)
+        at = 0
+        if (start := self._read_at(0, START_BYTES))[:3] == b"ID3":  # also before AAC, and not only MP3
+            at = after_tags(self._read_at, 0)
+            start = self._read_at(at, START_BYTES)
         # A name decides only where it is not libsndfile's to decide.
         form = recognised(start) or named(name, MEDIA if refused else CONTAINERS)
         if form is None:
-            raise refused or AudioError("not-audio", f"{name}: not audio of a format that FFmpeg reads here.")
+            raise refused or AudioError("not-audio", f"{name}: not audio of a format that is read.")
         return form
+
+    def _read_at(self, offset: int, count: int) -> bytes:
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        return os.read(self._descriptor, count)
 
     def _decoded(self) -> Iterator[Float32]:
         assert self._child
         frame_bytes = 4 * self.channels
-        buffer = bytearray(self._block_frames * frame_bytes)
-        view, samples = memoryview(buffer), np.frombuffer(buffer, "<f4").reshape(-1, self.channels)
-        filled, ended = 0, False
-        while not ended:
-            while filled < len(buffer):
-                count = self._child.read_into(view[filled:])
-                filled += count
-                if not count:
-                    ended = True
-                    break
-            frames = filled // frame_bytes
+        buffer = bytearray(max(1, BLOCK_SAMPLES // self.channels) * frame_bytes)
+        frames = len(buffer) // frame_bytes
+        while frames == len(buffer) // frame_bytes:
+            frames = self._child.fill(memoryview(buffer)) // frame_bytes
             if self.frames + frames > self._format.frames_per_byte * self._size:
                 raise AudioError(
                     "too-long",
@@ -122,10 +121,17 @@ class MediaFile(AudioSource):
                 )
             self._child.allow(frames / self.sample_rate_hz)
             if frames:
-                yield samples[:frames]
-            filled -= frames * frame_bytes  # less than a frame, only at the end
+                samples = np.frombuffer(buffer, "<f4", frames * self.channels)
+                planar = self._child.planar
+                yield samples.reshape(self.channels, frames).T if planar else samples.reshape(frames, self.channels)
         for code in self._child.warnings():
             self._warn(code)
+        facts = facts_of(self._read_at, self._size, self._track)
+        if facts.cut or facts.more_than(self.frames, self.sample_rate_hz):
+            self._warn("truncated")
+        if facts.contradictory:
+            self._warn("bad-header")
+        self.recorded_at = facts.recorded_at
         self.codec = self._child.codec()
 
     def close(self) -> None:
@@ -136,6 +142,12 @@ class MediaFile(AudioSource):
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def require_ffmpeg() -> None:
+    """Raise DeviceError if there is no FFmpeg."""
+    if not (pyav() or ffmpeg()):
+        raise DeviceError("no-ffmpeg", f"FFmpeg was asked for (decoder ffmpeg) and is not installed; {INSTALL}.")
 
 
 def pyav() -> str | None:
@@ -151,14 +163,13 @@ def ffmpeg() -> str | None:
 
 def command(file: str, form: Container, track: int) -> list[str] | None:
     """Return the command that decodes a file; None if there is no FFmpeg."""
-    demuxers = ",".join(form.demuxers)
     if folder := pyav():
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
-        return [sys.executable, "-I", "-S", script, folder, file, str(track), demuxers]
+        return [sys.executable, "-I", "-S", script, folder, file, str(track), form.demuxer, str(BLOCK_SAMPLES)]
     if program := ffmpeg():
         return [
             *(program, "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", "-threads", "1"),
-            *("-protocol_whitelist", "file,pipe", "-format_whitelist", demuxers, "-i", file),
+            *("-protocol_whitelist", "file,pipe", "-format_whitelist", form.demuxer, "-f", form.demuxer, "-i", file),
             *(
                 "-map",
                 f"0:a:{track - 1}",
@@ -185,6 +196,7 @@ class _Child:
         arguments = command(f"file:{path}", form, track)
         if arguments is None:
             raise AudioError("not-audio", f"{name}: is {form.name}, which needs FFmpeg; {INSTALL}.")
+        self.planar = arguments[0] == sys.executable
         os.lseek(descriptor, 0, os.SEEK_SET)
         try:
             self._process = subprocess.Popen(
@@ -194,6 +206,7 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C in the terminal is for this process
+                preexec_fn=_limits(size),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:
@@ -201,7 +214,10 @@ class _Child:
         assert self._process.stdout
         assert self._process.stderr
         self._pipe, self._messages = self._process.stdout, self._process.stderr
-        _limit(self._process.pid, self._pipe.fileno(), size)
+        with contextlib.suppress(ImportError, AttributeError, OSError):  # Linux has it
+            import fcntl
+
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._begun = b""  # what was read with the header
         self._first, self._last = b"", b""  # messages
         self._over = False  # killed because it took too long
@@ -242,14 +258,14 @@ class _Child:
         self._begun = self._begun[at + 8 :]
         return rate_hz, channels
 
-    def read_into(self, buffer: memoryview) -> int:
-        """Read samples into the beginning of the buffer. Return how many bytes; 0 at the end."""
-        if not self._begun:
-            return self._wait(buffer)
-        count = min(len(buffer), len(self._begun))
-        buffer[:count] = self._begun[:count]
-        self._begun = self._begun[count:]
-        return count
+    def fill(self, buffer: memoryview) -> int:
+        """Read samples into the buffer. Return how many bytes; fewer than it holds only at the end."""
+        filled = min(len(buffer), len(self._begun))
+        buffer[:filled] = self._begun[:filled]
+        self._begun = self._begun[filled:]
+        while filled < len(buffer) and (count := self._wait(buffer[filled:])):
+            filled += count
+        return filled
 
     def _wait(self, buffer: memoryview) -> int:
         began = self._waits_since = time.monotonic()
@@ -286,28 +302,25 @@ class _Child:
         """Return the warnings about what was decoded, after its end."""
         status = self._finish()
         complaints = self._complaints()
-        found = []
         if status or any(CUT.search(line) for line in complaints):
-            found.append("truncated")
-        if any(not CUT.search(line) for line in complaints):
-            found.append("damaged")
-        return found
+            return ["truncated"]
+        return ["damaged"] if complaints else []
 
     def _complaints(self) -> list[str]:
         """Return the messages of the decoder about what is wrong with the file."""
-        ours = {*self._form.demuxers, self.codec()}  # a video track may be as damaged as it likes
+        ours = {self._form.demuxer, self.codec()}  # a video track may be as damaged as it likes
         found = []
-        for line in self.messages().splitlines():
+        for line in filter(None, self.messages().splitlines()):
             where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]
             if (not where or ours & set(re.split("[,/]", where)) or where[:5] in OURS) and (
-                level in ERRORS or WRONG.match(what) or not (level or line.startswith(" "))
+                level in ERRORS or WRONG.match(what) or (self.planar and not line.startswith(" "))
             ):
                 found.append(what)
         return found
 
     def messages(self) -> str:
         """Return what the decoder has printed so far: the first and the last of it."""
-        return (self._first + self._last).decode("utf-8", "replace")
+        return (self._first + b"\n" + self._last).decode("utf-8", "replace")
 
     def _finish(self) -> int:
         """Wait for the end of a decoder that has closed its output. Return its exit status."""
@@ -331,25 +344,37 @@ class _Child:
         self._messages.close()
 
 
-def _limit(process: int, pipe: int, size: int) -> None:
-    """Limit the memory and the time of a decoder, where the system can, and enlarge its pipe."""
-    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
-        import fcntl
+def _limits(size: int) -> Callable[[], None] | None:
+    """Return a function that limits a process, the decoder of a file of `size` bytes, before it begins.
 
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
+    The process then has a limit of memory and of processor time, leaves no core file, and on Linux
+    ends with this process. Returns None where there are no such limits.
+    """
+    try:
         import resource
+    except ImportError:  # Windows
+        return None
+    limits = {
+        resource.RLIMIT_AS: MEMORY_BYTES,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: int(MOST_CPU_S + size * CPU_S_PER_BYTE),
+    }
+    prctl: Any = None
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes  # NumPy has imported it, if this Python has it
 
-        # If this process is killed, a decoder that still runs ends when it writes, or at this limit.
-        cpu_s = int(MOST_CPU_S + size * CPU_S_PER_BYTE)
-        for limit, value in (
-            (resource.RLIMIT_AS, MEMORY_BYTES),
-            (resource.RLIMIT_CORE, 0),
-            (resource.RLIMIT_CPU, cpu_s),
-        ):
-            _, hard = resource.prlimit(process, limit)
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.prlimit(process, limit, (value, value))
+        prctl = ctypes.CDLL(None).prctl
+
+    def limit() -> None:
+        if prctl:
+            prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        for name, value in limits.items():
+            with contextlib.suppress(OSError, ValueError):  # macOS has no limit of memory
+                hard = resource.getrlimit(name)[1]
+                value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.setrlimit(name, (value, value))
+
+    return limit
 
 
 def _spooled(name: str, source: IO[bytes]) -> tuple[int, int | None]:

@@ -149,11 +149,13 @@ def parts_of(
             raise AudioError(
                 "not-audio", f"{name}: according to its header, this is MPEG audio, but it has no MPEG frame."
             )
-    elif start[:3] == b"ID3" and read_at(after_tags(read_at, 0), 4) == b"fLaC":
-        return []
     else:
+        at = after_tags(read_at, 0) if start[:3] == b"ID3" else 0  # also before FLAC and AAC
+        start = read_at(at, START_BYTES)
+        if at and start[:4] == b"fLaC":
+            return []
         # Most files of other formats hold no frames, and some hold MPEG audio between other things.
-        other = None if start[:1] in b"I\xff" else recognised(read_at(0, START_BYTES), MEDIA)
+        other = recognised(start, MEDIA) if at or start[:1] != b"\xff" else None
         parts, found = ([], []) if other else mpeg_parts(read_at, 0, size)
         if not parts:
             raise _refused(name, other.name if other else name_of(start))

@@ -220,10 +220,12 @@ def _mean_of_channels(samples: Samples) -> Float32:
     with np.errstate(over="ignore", invalid="ignore"):  # `_plausible` handles the result
         if samples.shape[1] > 8:
             return np.asarray(samples.mean(axis=1, dtype=np.float32))
-        mono: Float32 = samples[:, 0].copy()
-        for channel in range(1, samples.shape[1]):  # several times as fast as a mean along such a short axis
+        if samples.shape[1] == 1:
+            return samples[:, 0].copy()
+        mono: Float32 = samples[:, 0] + samples[:, 1]
+        for channel in range(2, samples.shape[1]):  # several times as fast as a mean along such a short axis
             mono += samples[:, channel]
-        return mono if samples.shape[1] == 1 else np.divide(mono, np.float32(samples.shape[1]), out=mono)
+        return np.divide(mono, np.float32(samples.shape[1]), out=mono)
 
 
 def _resampled(resamplers: Sequence[Any], block: Float32, last: bool = False) -> Float32:

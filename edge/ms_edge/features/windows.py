@@ -75,7 +75,7 @@ def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterato
         origin = keep
     held = buffer[..., : total - origin]
     if 0 < total < clip:
-        yield Batch(starts[:1], np.take(held, range(clip), axis=-1, mode="wrap"))
+        yield Batch(starts[:1], np.take(held, np.arange(clip), axis=-1, mode="wrap"))
     elif total:
         last = list(range(next_start, total - clip + 1, hop))
         if (last[-1] if last else next_start - hop) < total - clip:

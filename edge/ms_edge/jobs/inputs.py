@@ -16,20 +16,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import IO
 
-from ms_edge.audio.opening import EXTENSIONS, STDIN
+from ms_edge.audio.containers import EXTENSIONS, NOT_READ
+from ms_edge.audio.opening import STDIN
 from ms_edge.errors import AudioError, UsageError, reason
 from ms_edge.results import Failure
 
 MAX_NAME = 1 << 16  # bytes of a path in a list: sixteen times the longest path of Linux
-# Suffixes of audio and video files that ms-edge does not read.
-NOT_READ = frozenset(
-    (  # noqa: SIM905
-        ".3g2 .3ga .3gp .aa .aac .aax .ac3 .adts .alac .amr .ape .asf .avi .awb .dff .divx .dsf .dss .dts .dv .eac3 .ec3 "
-        ".f4a .f4v .flv .g722 .g729 .gsm .m2ts .m4a .m4b .m4p .m4r .m4v .mka .mkv .mlp .mov .mp1 .mp2 .mp4 .mpa .mpc .mpe "
-        ".mpeg .mpg .mpga .mpp .mts .mxf .ofr .ogm .ogv .oma .qcp .qt .ra .rm .rmvb .shn .sph .spx .tak .thd .ts .tta .vob "
-        ".voc .vox .weba .webm .wma .wmv .wtv .wv"
-    ).split()
-)
 TYPES = 6  # suffixes that a sentence names
 
 

@@ -86,7 +86,7 @@ class ResumableOutput(FileOutput):
             while found := self._valid(earlier, path, channel, expected):
                 line, record = found
                 lines += line
-                if channel is None or channels != "each" or channel == record["channels"]:
+                if channel is None or channels != "each" or channel == record.get("channels"):
                     return lines
                 channel += 1
         return None

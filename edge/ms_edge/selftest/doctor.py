@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from ms_edge._version import __version__
+from ms_edge.audio.media import INSTALL, ffmpeg, pyav
 from ms_edge.errors import MsEdgeError, UsageError
 from ms_edge.features.frontend import model_input
 from ms_edge.jobs.limits import usable_cores
@@ -88,6 +89,7 @@ class Examination:
     machine: str
     onnxruntime_distributions: tuple[str, ...]
     providers_available: tuple[str, ...]
+    decoders: tuple[str, ...]
     model: ModelFacts | None
     devices: tuple[Checked | Unusable, ...]
 
@@ -103,6 +105,7 @@ class Examination:
             ("machine", self.machine),
             ("installed", installed),
             ("providers", ", ".join(name.removesuffix(SUFFIX) for name in self.providers_available)),
+            ("decoders", ", ".join(self.decoders)),
         ]
         if model := self.model:
             rows += [
@@ -144,6 +147,7 @@ def examine(model: str | None = None, device: str = "auto") -> Examination:
         machine=f"{platform.system()} {platform.machine()}, {usable_cores()} usable cores",
         onnxruntime_distributions=installed,
         providers_available=available,
+        decoders=_decoders(),
         model=facts[-1] if facts else None,
         devices=results,
     )
@@ -193,6 +197,16 @@ def _onnxruntime_distributions() -> tuple[str, ...]:
         if (found.metadata["Name"] or "").lower().startswith("onnxruntime")
     }
     return tuple(sorted(names))
+
+
+def _decoders() -> tuple[str, ...]:
+    """Return what decodes audio here; FFmpeg is optional."""
+    sndfile = f"libsndfile {soundfile.__libsndfile_version__}"
+    if pyav():
+        return sndfile, f"FFmpeg (PyAV {_version('av')})"
+    if program := ffmpeg():
+        return sndfile, f"FFmpeg ({program})"
+    return sndfile, f"no FFmpeg: for M4A, WMA and other formats {INSTALL}"
 
 
 def _version(name: str) -> str | None:

@@ -1,6 +1,4 @@
-"""Decode every file of the open corpus to mono 16 kHz: game containers, headerless telephone
-formats, G.722.
-"""
+"""Decode every file of the open corpus to mono 16 kHz: game containers, headerless telephone formats."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from ms_edge.audio.file import AudioFile
+from ms_edge.audio.file import open_audio
 from ms_edge.errors import AudioError
 
 RATE_HZ = 16_000
@@ -51,16 +49,8 @@ def decode(path: Path) -> Blocks:
     if suffix in HEADERLESS:
         yield from _resample(_headerless(path, *HEADERLESS[suffix]), HEADERLESS[suffix][0])
         return
-    if suffix != ".g722":
-        try:
-            with AudioFile(path) as file:
-                yield from file.blocks(RATE_HZ)
-            return
-        except AudioError as error:
-            if error.code != "not-audio":
-                raise
-    # G.722 has no header, and libsndfile cannot decode it.
-    yield from _ffmpeg(path, "g722" if suffix == ".g722" else None)
+    with open_audio(path) as file:
+        yield from file.blocks(RATE_HZ)
 
 
 def decode_sum(paths: Sequence[Path]) -> Blocks:
@@ -88,19 +78,6 @@ def _headerless(path: Path, rate_hz: int, coding: str, skip: int) -> Blocks:
                 yield block
     except soundfile.SoundFileError:
         raise AudioError("not-audio", f"{path}: libsndfile cannot read it as {coding}.") from None
-
-
-def _ffmpeg(path: Path, form: str | None) -> Blocks:
-    import av  # here, because only fetch needs it
-
-    try:
-        with av.open(str(path), format=form) as file:
-            stream = file.streams.audio[0]
-            planar = av.AudioResampler(format="fltp")  # one row for each channel, at the original rate
-            frames = (part for frame in file.decode(stream) for part in planar.resample(frame))
-            yield from _resample((part.to_ndarray().mean(axis=0) for part in frames), stream.rate)
-    except (av.FFmpegError, IndexError):
-        raise AudioError("not-audio", f"{path}: neither libsndfile nor FFmpeg can read it.") from None
 
 
 def _resample(blocks: Blocks, rate_hz: int) -> Blocks:

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ms_edge.arrays import Float32
-from ms_edge.audio.file import AudioFile
+from ms_edge.audio.file import open_audio
 from ms_edge.audio.source import AudioSource
 from ms_edge.classifier import MIN_DURATION_S
 from ms_edge.errors import AudioError
@@ -26,7 +26,7 @@ def read_for_training(path: Path, sample_rate_hz: int, start_s: float = 0.0, end
 
     Raises AudioError as `fit_for_training`.
     """
-    with AudioFile(path) as file:
+    with open_audio(path) as file:
         return fit_for_training(file, sample_rate_hz, start_s, end_s)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from ms_edge.arrays import Float32
-from ms_edge.audio.file import AudioFile
+from ms_edge.audio.file import open_audio
 from ms_edge.audio.opening import STDIN
 from ms_edge.errors import AudioError, MsEdgeError, UsageError, reason
 from ms_edge.features.frontend import FrontEnd
@@ -134,7 +134,7 @@ def _start_of(file: str, recipe: Recipe, limit_s: float) -> tuple[Float32, bool]
     """
     spec = recipe.spec
     limit, held, blocks = int(limit_s * spec.sample_rate_hz), 0, []
-    with AudioFile(file) as audio:
+    with open_audio(file) as audio:
         for block in audio.blocks(spec.sample_rate_hz):
             blocks.append(block)
             held += len(block)

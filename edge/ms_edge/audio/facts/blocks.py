@@ -7,6 +7,7 @@ Specification 10.1, annex E (FLV).
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ WAVPACK_RATES_HZ = (
 )  # fmt: skip
 WAVPACK_FIRST, WAVPACK_DSD = 1 << 11, 1 << 31  # flags: the first block of its samples; samples of one bit
 FLV_AUDIO, FLV_AAC = 8, 10
+FLV_SCRIPT_BYTES = 1 << 14  # of the first tag, which describes the file
 FLV_SLACK_S = 0.02  # times are in milliseconds
 MAX_TTA_FRAMES = 1 << 22
 
@@ -86,16 +88,26 @@ def _monkey(data: Reader) -> Facts:
 
 
 def _flv(data: Reader) -> Facts:
-    times, cut, at = array("q"), False, data.number(5, 4) + 4
+    first = at = data.number(5, 4) + 4
+    times, cut = array("q"), False
     while at < data.size:
         data.step()
         head = data.at(at, 13)
         if len(head) < 13:
             raise EndOfFileError
+        if at == first:
+            cut = _flv_size(data.at(at, FLV_SCRIPT_BYTES)) > data.size
         size = int.from_bytes(head[1:4], "big")
         is_header = head[11] >> 4 == FLV_AAC and head[12] == 0
         if head[0] & 31 == FLV_AUDIO and size and not is_header:
             times.append(head[7] << 24 | int.from_bytes(head[4:7], "big"))
         at += 11 + size + 4
-        cut = at > data.size
+        cut |= at > data.size
     return Facts(int(span_s(times)) if times else None, 1000, cut, slack_s=FLV_SLACK_S)
+
+
+def _flv_size(script: bytes) -> float:
+    """Return the size of the whole file that its first tag states; 0 if it states none."""
+    name = b"\0\x08filesize\0"
+    at = script.find(name) + len(name)
+    return float(struct.unpack(">d", script[at : at + 8])[0]) if at >= len(name) and len(script) >= at + 8 else 0.0

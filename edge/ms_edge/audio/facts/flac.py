@@ -14,6 +14,7 @@ from ms_edge.audio.facts.reader import Facts, Reader
 
 MAX_BLOCKS = 1000  # of metadata
 TAIL = 1 << 16  # bytes of tags that may follow the last frame
+MAX_TAIL = 1 << 20
 HEADER = 16  # bytes of the longest frame header
 RATES_HZ = (0, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 
@@ -41,7 +42,8 @@ def facts(data: Reader, start: int = 0) -> Facts:
     first = _frame(data.at(at, HEADER), fixed)
     if first is None or not rate:
         return Facts()
-    tail = data.at(max(at, data.size - largest - TAIL), largest + TAIL)
+    count = min(largest + TAIL, MAX_TAIL)
+    tail = data.at(max(at, data.size - count), count)
     samples, i = first.samples, len(tail)
     while (i := tail.rfind(data.at(at, 2), 0, i)) >= 0:
         last = _frame(tail[i : i + HEADER], fixed)

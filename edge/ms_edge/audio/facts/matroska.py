@@ -27,6 +27,7 @@ NUMBER, KIND, RATE, DELAY = 0xD7, 0x83, 0xB5, 0x56AA
 TIME, SIMPLE_BLOCK, BLOCK = 0xE7, 0xA3, 0xA1
 AUDIO_KIND = 2
 NUMBERS = {SCALE, DATE, NUMBER, KIND, DELAY, TIME}
+LONGEST_HEAD = 12  # bytes of an ID and a size
 TICKS_OF_SLACK = 2  # the times of blocks are rounded
 SLACK_S = 0.02  # the first packet of Vorbis has no samples
 
@@ -48,7 +49,11 @@ class _Walk:
         cluster, chosen = 0, b""
         try:
             for name, body, end in self._elements():
-                if name in NUMBERS or name == RATE:
+                if name in (SIMPLE_BLOCK, BLOCK):
+                    head = self._data.at(body, len(chosen) + 2)
+                    if chosen and head.startswith(chosen) and len(head) == len(chosen) + 2:
+                        self.times.append(cluster + struct.unpack(">h", head[-2:])[0])
+                elif name in NUMBERS or name == RATE:
                     value = self._value(name, body, end)
                     (self.tracks[-1] if name in (NUMBER, KIND, RATE, DELAY) and self.tracks else self.fields)[name] = (
                         value
@@ -58,10 +63,6 @@ class _Walk:
                     self.tracks.append({})
                 elif name == CLUSTER:
                     chosen = self._number_of_track()
-                elif name in (SIMPLE_BLOCK, BLOCK):
-                    head = self._data.at(body, len(chosen) + 2)
-                    if chosen and head.startswith(chosen) and len(head) == len(chosen) + 2:
-                        self.times.append(cluster + struct.unpack(">h", head[-2:])[0])
         except EndOfFileError:
             self.cut = True
 
@@ -71,24 +72,26 @@ class _Walk:
         A parent is followed by its children, so a parent of unknown size needs no special care.
         Raises EndOfFileError if the file ends within the head of an element.
         """
-        start = 0
-        while start < self._data.size:
+        start, stop = 0, self._data.size
+        while start < stop:
             self._data.step()
-            name, at = self._variable(start, 4)
-            size, body = self._variable(at, 8)
-            if not name or not body:
+            head = self._data.at(start, LONGEST_HEAD)
+            at = 9 - head[0].bit_length()  # both numbers begin with as many zero bits as bytes follow
+            if at > 4:
                 return  # these bytes are no element
-            bits = 7 * (body - at)
-            size -= 1 << bits
-            if size < (1 << bits) - 1:  # else the size is unknown
-                self.cut |= body + size > self._data.size
+            if len(head) <= at:
+                raise EndOfFileError
+            width = 9 - head[at].bit_length()
+            if width > 8:
+                return
+            if len(head) < at + width:
+                raise EndOfFileError
+            name, body = int.from_bytes(head[:at], "big"), start + at + width
+            size = int.from_bytes(head[at : at + width], "big") - (1 << 7 * width)
+            if body + size > stop and size < (1 << 7 * width) - 1:  # else the size is unknown
+                self.cut = True
             yield name, body, body + size
             start = body if name in PARENTS else body + size
-
-    def _variable(self, at: int, most: int) -> tuple[int, int]:
-        """Return a number of variable size with its marker bit, and the offset behind it; 0, 0 for none."""
-        width = 9 - self._data.number(at, 1).bit_length()
-        return (self._data.number(at, width), at + width) if width <= most else (0, 0)
 
     def _value(self, name: int, body: int, end: int) -> float:
         width = end - body

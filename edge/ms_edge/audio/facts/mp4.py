@@ -22,6 +22,7 @@ SINCE_1904_S = 2_082_844_800  # from 1904 to 1970
 PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"mvex", b"moof", b"traf"}
 MAX_TABLE = 1 << 24  # entries of a table; ten hours of AAC have 1.6 million
 TABLE_BLOCK = 3 << 14  # entries of a table in memory at a time: whole rows of 1, 2, 3 and 4 of them
+BOX_HEAD = 8  # bytes of a size and a type
 MAX_DEPTH = 8  # of boxes inside boxes
 # The audio of an intact file may be shorter than stated: FAAC ends with an empty packet, and packets
 # whose durations vary follow a clock that is not that of the samples.
@@ -55,10 +56,11 @@ class _Movie:
 
 def facts(data: Reader, track: int) -> Facts:
     """Return what the boxes state about the audio track with this number, from 1."""
-    movie, cut = _Movie(), False
+    movie, cut, fragments, end = _Movie(), False, False, 0
     try:
         for name, body, end in _boxes(data, 0, data.size):
             cut |= end > data.size
+            fragments |= name == b"moof"
             if name == b"moov":
                 _moov(data, movie, body, end)
             elif name == b"moof":
@@ -69,6 +71,7 @@ def facts(data: Reader, track: int) -> Facts:
         cut = True
     except TooManyStepsError:
         return Facts(cut=cut)
+    cut |= fragments and 0 < data.size - end < BOX_HEAD  # the first bytes of another fragment
     heard = [each for each in movie.tracks if each.kind == b"soun"]
     if not 1 <= track <= len(heard):
         return Facts(cut=cut)

@@ -1,0 +1,132 @@
+"""The files of deploy/: they parse, grant little, and their commands are valid and do what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from configparser import RawConfigParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ms_edge._version import __version__
+from ms_edge.cli.arguments import parser
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+
+
+def unit(name: str) -> dict[str, dict[str, list[str]]]:
+    """Return the sections of a systemd unit: the values of each key, in order."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for line in (DEPLOY / name).read_text("utf-8").splitlines():
+        if match := re.fullmatch(r"\[(\w+)\]", line):
+            section = found.setdefault(match[1], {})
+        elif line and not line.startswith("#"):
+            key, equals, value = line.partition("=")
+            assert re.fullmatch(r"[A-Z]\w+", key), line
+            assert equals
+            section.setdefault(key, []).append(value)
+    return found
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    """Return the instructions of each stage of the Containerfile, as (name, rest)."""
+    text = re.sub(r"^#.*\n", "", (DEPLOY / "Containerfile").read_text("utf-8"), flags=re.M).replace("\\\n", "")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line]
+    starts = [at for at, (name, _) in enumerate(lines) if name == "FROM"]
+    return [[(name, rest) for name, rest in lines[a:b]] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+
+
+def test_image_is_the_locked_runtime_of_one_user():
+    build, runtime = map(dict, stages())
+    assert "--require-hashes --requirement /tmp/requirements.lock" in build["RUN"]
+    assert "pip" not in runtime["RUN"]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", runtime["USER"])  # a number, so that Kubernetes knows it is not root
+    (program,) = json.loads(runtime["ENTRYPOINT"])
+    assert program in SCRIPTS
+    with pytest.raises(SystemExit, match="0"):
+        parser().parse_args(json.loads(runtime["CMD"]))
+
+
+def test_image_build_sees_what_it_copies():
+    copied = [source for name, rest in stages()[0] if name == "COPY" for source in rest.split()[:-1]]
+    patterns = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert [line for line in patterns if not line.startswith("#")] == ["*", *(f"!{source}" for source in copied)]
+    assert all((ROOT / source).is_file() or source.startswith("dist/") for source in copied)
+
+
+def test_service_command_is_valid_and_writes_its_own_directory():
+    service = unit("ms-edge.service")["Service"]
+    program, *arguments = shlex.split(service["ExecStart"][0])
+    assert Path(program).name in SCRIPTS
+    options = parser().parse_args(arguments)
+    assert str(Path(options.output).parent) == f"/var/lib/{service['StateDirectory'][0]}"
+    assert options.resume
+    assert options.paths == service["ReadOnlyPaths"] == unit("ms-edge.service")["Unit"]["ConditionDirectoryNotEmpty"]
+    assert service["SuccessExitStatus"] == ["1"]  # some inputs failed
+
+
+def test_service_has_no_rights_it_does_not_need():
+    service = unit("ms-edge.service")["Service"]
+    yes = {key for key, values in service.items() if values == ["yes"]}
+    assert yes >= {"DynamicUser", "NoNewPrivileges", "PrivateDevices", "PrivateNetwork", "PrivateTmp", "ProtectHome"}
+    assert yes >= {"MemoryDenyWriteExecute", "ProtectKernelModules", "RestrictNamespaces", "RestrictSUIDSGID"}
+    assert service["ProtectSystem"] == ["strict"]
+    assert service["CapabilityBoundingSet"] == [""]
+    assert service["SystemCallFilter"] == ["@system-service", "~@privileged"]
+
+
+def test_timer_starts_the_service():
+    timer = RawConfigParser()
+    timer.read_string((DEPLOY / "ms-edge.timer").read_text("utf-8"))
+    assert timer["Timer"]["OnCalendar"]
+    assert timer["Install"]["WantedBy"] == "timers.target"
+    assert (DEPLOY / "ms-edge.service").is_file()  # of the same name
+
+
+def test_job_grants_no_rights():
+    pod = yaml.safe_load((DEPLOY / "job.yaml").read_text("utf-8"))["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    user, _, group = dict(stages()[1])["USER"].partition(":")
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] == int(user)
+    assert pod["securityContext"]["runAsGroup"] == int(group)
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["image"] == f"ms-edge:{__version__}"
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the job runs on Linux")
+def test_job_classifies_every_file_once(samples, tmp_path):
+    job = yaml.safe_load((DEPLOY / "job.yaml").read_text("utf-8"))["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    assert job["completionMode"] == "Indexed"
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "results").mkdir()
+    for sample in samples:
+        shutil.copy(sample, tmp_path / "recordings")
+    program = tmp_path / "ms-edge"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ms_edge.cli "$@"\n')
+    program.chmod(0o755)
+    script = container["args"][0].replace("/recordings", "recordings").replace("/results", "results")
+    for index in range(job["completions"]):
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "JOB_COMPLETION_INDEX": str(index)}
+        done = subprocess.run([*container["command"], script], cwd=tmp_path, env=environment, timeout=60, check=False)
+        assert done.returncode in (0, 1)
+    found = [json.loads(line) for part in (tmp_path / "results").iterdir() for line in part.read_text().splitlines()]
+    assert sorted(record["path"] for record in found) == [f"recordings/{sample.name}" for sample in samples]
+    assert all(record["label"] for record in found)
