@@ -165,10 +165,9 @@ class AudioFile(AudioSource):
                 self._facts = facts_of(stream.read_at, size)
                 self.recorded_at = self._facts.recorded_at
                 notes += ["bad-header"] if self._facts.contradictory else []
-        uncompressed = header is not None and header.block is None
-        return self._as_one(stream, None if open_ended else size, uncompressed)
+        return self._as_one(stream, None if open_ended else size)
 
-    def _as_one(self, stream: Stream, size: int | None, uncompressed: bool = False) -> object:
+    def _as_one(self, stream: Stream, size: int | None) -> object:
         """Return the whole source for libsndfile, as one recording.
 
         That is the forward-only `stream` if `size`, in bytes, is None: the size of the samples is
@@ -177,13 +176,8 @@ class AudioFile(AudioSource):
         if size is None:
             self._stream = stream
             return stream
-        # libsndfile reads uncompressed WAV by its descriptor, which is faster. Of other formats it takes
-        # some read errors for the end of the file. On Windows it may use another C runtime, in which
-        # our descriptor is not valid.
-        if self._descriptor is None or not uncompressed or os.name != "posix":
-            return Section(self._source, [(0, size)])
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        return self._descriptor
+        # Not the descriptor: libsndfile takes some read errors for the end of the file.
+        return Section(self._source, [(0, size)])
 
     def _decoded(self) -> Iterator[Samples]:
         buffer: Samples = np.empty((self._block_frames, self.channels), self._kind)
@@ -255,8 +249,8 @@ class AudioFile(AudioSource):
         try:
             # Not SoundFile.blocks(), which returns stale samples after a short read.
             count: int = self._sound.buffer_read_into(buffer, self._kind)
-        except soundfile.SoundFileError as error:
-            raise_error_of(self._opened, self.name, error)
+        except soundfile.SoundFileError:
+            raise_error_of(self._opened, self.name)
             self._warn("truncated")
             count = 0
             if not self._damaged and self._stream is None:
@@ -276,8 +270,6 @@ class AudioFile(AudioSource):
         if isinstance(self._opened, Section):
             self._opened.opening = True
             self._opened.seek(0)
-        elif self._descriptor is not None:
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._sound = open_sound(self.name, self._opened, self._raw)
         with contextlib.suppress(soundfile.SoundFileError):
             while left and (count := len(self._sound.read(min(left, CAREFUL_FRAMES), dtype="float32"))):

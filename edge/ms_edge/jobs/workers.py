@@ -194,7 +194,7 @@ class Workers:
                     raise result
                 yield result
                 room += line.popleft().share
-            elif not any(worker.task for worker in self._workers) and (line or not waiting or stopped()):
+            elif not any(worker.task for worker in self._workers) and (not (line or waiting) or stopped()):
                 return  # whatever is in line was not begun because of a stop
             elif line and line[0] not in self._todo and give_up(line[0].path):
                 return
