@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests" / "edge"))
 import hostile  # noqa: E402
 
 from ms_edge import Classifier, errors, results  # noqa: E402
-from ms_edge.audio.containers import CONTAINERS  # noqa: E402
+from ms_edge.audio.containers import AMBIGUOUS, CONTAINERS  # noqa: E402
 from ms_edge.cli import arguments as edge_arguments  # noqa: E402
 from ms_edge.model import onnx_messages, operators, protobuf  # noqa: E402
 from ms_train.tables import markdown_table  # noqa: E402
@@ -190,7 +190,7 @@ def formats() -> str:
         (
             one.name,
             f"`{one.short}`",
-            ", ".join(f"`{extension}`" for extension in one.extensions),
+            ", ".join(f"`{extension}`" for extension in one.extensions if extension not in AMBIGUOUS) or "none",
             "libsndfile" if one.libsndfile else "FFmpeg",
             f"{one.frames_per_byte:,}",
         )
@@ -229,6 +229,26 @@ def model_fields() -> str:
 def model_operators() -> str:
     """Return the list of the operators that a model file may have."""
     return textwrap.fill(", ".join(f"`{name}`" for name in sorted(operators.OPERATORS)) + ".", 108) + "\n"
+
+
+def completeness() -> str:
+    """Return the table of docs/benchmarks/completeness.json: formats, whole files and cut files."""
+    found = json.loads((DOCS / "benchmarks" / "completeness.json").read_text("utf-8"))
+    head = ("container", "codec", "written by", "counted by", "read by", "files", "wrong", "cuts", "error")
+    head += ("warned", "no loss", "not detectable", "unreported loss")
+    answers = ("error", "warned", "no loss", "not detectable", "unreported")
+    rows = [
+        (
+            *(each["container"], each["codec"], ", ".join(each["writers"]), ", ".join(each["counted_by"])),
+            *(", ".join(each["decoders"]), str(each["files"]), str(each["whole_wrong"]), f"{each['cuts']:,}"),
+            *(f"{each.get(answer, 0):,}" for answer in answers),
+        )
+        for each in found["rows"]
+    ]
+    sums = (sum(each.get(key, 0) for each in found["rows"]) for key in ("files", "whole_wrong", "cuts", *answers))
+    rows.append(("all", "", "", "", "", *(f"{value:,}" for value in sums)))
+    writers = ", ".join(f"{name} {version}" for name, version in found["writers"].items())
+    return f"{table(head, rows)}\nWritten by {writers}.\n"
 
 
 # Scores of a sample, for the pages of other runtimes.
@@ -293,7 +313,13 @@ PARTS = {
     "docs/records.md": {"fields": fields},
     "docs/errors.md": {"codes": error_codes, "warnings": warning_codes},
     "docs/architecture.md": {"packages": packages, "layers": layers},
-    "docs/robustness.md": {"formats": formats, "fields": model_fields, "operators": model_operators, "matrix": matrix},
+    "docs/robustness.md": {
+        "formats": formats,
+        "completeness": completeness,
+        "fields": model_fields,
+        "operators": model_operators,
+        "matrix": matrix,
+    },
     "docs/triton.md": {"scores": scores},
     "docs/javascript.md": {"scores": scores_json},
 }

@@ -105,6 +105,9 @@ class Classification:
             "sample_rate_hz": self.sample_rate_hz,
             "channels": self.channels,
             **({} if self.channel is None else {"channel": self.channel}),
+            "container": self.container,
+            "codec": self.codec,
+            "decoder": self.decoder,
             **({"segments": [segment.record() for segment in self.segments]} if timeline else {}),
             "warnings": list(self.warnings),
             "file": self.file,
@@ -112,9 +115,6 @@ class Classification:
             "settings": self.settings,
             "model": self.model,
             "provider": self.provider,
-            "decoder": self.decoder,
-            "container": self.container,
-            "codec": self.codec,
         }
 
 

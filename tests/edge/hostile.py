@@ -182,7 +182,7 @@ CASES: dict[str, Case] = {
     "a-law of 16 bits": holding(lambda: refitted("ALAW", bits=16), ("bad-header",)),
     "mu-law, frame size of another format": holding(lambda: refitted("ULAW", frame=2), ("bad-header",)),
     "unknown coding": holding(plain(tag=0x1234), "not-audio"),
-    "mp3 inside, garbage": holding(plain(tag=0x55), "too-short"),
+    "mp3 inside, garbage": holding(plain(tag=0x55), "not-audio"),
     "adpcm, garbage": holding(plain(tag=2, bits=4, frame_bytes=256), "too-short"),
     # samples
     "digital silence": holding(plain(bytes(64_000)), ()),

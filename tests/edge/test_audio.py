@@ -345,6 +345,16 @@ def test_raw_samples_with_incomplete_frame_are_truncated(tmp_path, name, size):
 ADPCM = ["IMA_ADPCM", "MS_ADPCM", "GSM610", "G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32"]
 
 
+def test_padding_of_gsm_is_no_audio(tmp_path, tone):
+    path = tmp_path / "odd.wav"
+    for seconds in (0.96, 1.0):  # an even and an odd number of blocks of 65 bytes
+        soundfile.write(path, tone[: round(seconds * 8000)], 8000, subtype="GSM610")
+        with AudioFile(path) as file:
+            frames = sum(map(len, file.blocks(8_000)))
+            assert file.warnings == []
+        assert frames == -(-round(seconds * 8000) // 320) * 320
+
+
 @pytest.mark.parametrize("subtype", ADPCM)
 @pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", bytes(4), b"\0\0\0\x40"])
 def test_wrong_size_neither_adds_nor_hides_samples(tmp_path, tone, subtype, size):

@@ -20,7 +20,7 @@ from ms_edge.cli import main as cli
 
 RECORD_KEYS = [
     "schema", "path", "label", "probability", "scores", "seconds", "duration_s", "sample_rate_hz", "channels",
-    "warnings", "file", "recorded_at", "settings", "model", "provider", "decoder", "container", "codec", "checksum",
+    "container", "codec", "decoder", "warnings", "file", "recorded_at", "settings", "model", "provider", "checksum",
 ]  # fmt: skip
 
 

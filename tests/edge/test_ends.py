@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ms_edge.audio.facts.dispatch import facts_of
-from ms_edge.audio.facts.reader import Facts, span_s
+from ms_edge.audio.facts.reader import Facts, span
 from ms_edge.audio.file import open_audio
 
 SECONDS = 2.5
@@ -252,6 +252,13 @@ def test_first_bytes_of_another_fragment_are_a_cut(left):
     assert stated(content[: at + left]).cut
 
 
+def test_program_stream_ends_with_a_whole_packet():
+    content = written("mpg, mp2")
+    at = content.rindex(b"\0\0\1\xc0")
+    assert not stated(content[:at]).cut
+    assert all(stated(content[: at + left]).cut for left in range(1, 100))
+
+
 def test_flv_states_its_size():
     content = written("flv, aac")
     last = int.from_bytes(content[-4:], "big") + 4  # each tag is followed by its size
@@ -259,5 +266,5 @@ def test_flv_states_its_size():
 
 
 def test_gap_counts_as_one_packet():
-    assert span_s([0.0, 0.02, 0.04, 5.0, 5.02]) == pytest.approx(0.08)
-    assert span_s([]) == span_s([1.0]) == 0.0
+    assert span([0.0, 0.02, 0.04, 5.0, 5.02]) == pytest.approx(0.08)
+    assert span([]) == span([1.0]) == 0.0

@@ -34,10 +34,10 @@ def driven(*arguments: str) -> str:
     [
         ({}, None),
         ({"stdout": FAILED, "stderr": SENTENCE, "status": 1}, None),
-        ({"stdout": TEXT[:70], "stderr": "ms-edge: the output cannot be written.\n", "status": 1}, None),
+        ({"stdout": TEXT[:60], "stderr": "ms-edge: the output cannot be written.\n", "status": 1}, None),
         ({"stdout": b"", "stderr": "ms-edge: not enough memory.\n", "status": 3}, None),
-        ({"stdout": TEXT[:70], "status": -9, "killed": True}, None),
-        ({"stdout": TEXT[:70]}, "status 0, but 2 lines in place of 3"),
+        ({"stdout": TEXT[:60], "status": -9, "killed": True}, None),
+        ({"stdout": TEXT[:60]}, "status 0, but 2 lines in place of 3"),
         ({"stdout": TEXT.replace(b"99.0", b"97.0")}, "status 0, but other"),
         ({"stdout": FAILED, "status": 1}, "status 1 without a sentence"),
         ({"stdout": FAILED, "stderr": SENTENCE}, "status 0, but errors"),

@@ -157,7 +157,11 @@ class _Reader:
         seconds, grown, cpu_s = time.monotonic() - began, _peak_bytes() - peak, time.process_time() - cpu_s
         if unexpected := [line for line in _printed() if not KNOWN_PRINT.fullmatch(line)]:
             problem = problem or f"printed: {unexpected[:3]}"
-        if (after := _held()) != before:
+        for _ in range(100):  # a thread that has been joined takes a moment to disappear
+            if (after := _held()) == before:
+                break
+            time.sleep(0.01)
+        else:
             problem = problem or f"left: (descriptors, threads, children) are {after}, before {before}"
         if grown > LIMIT_BYTES:
             problem = problem or f"memory: {grown >> 20} MB for {len(content)} bytes"

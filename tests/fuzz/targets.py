@@ -11,12 +11,16 @@ import contextlib
 import io
 import json
 import os
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 from decoders import seeds_of
 
+from ms_edge.audio import facts as facts_package
 from ms_edge.audio.facts.dispatch import facts_of
 from ms_edge.audio.mpeg import mpeg_parts
 from ms_edge.audio.parts import ogg_end, ogg_parts
@@ -30,6 +34,9 @@ from ms_edge.model.check import read_contents
 from ms_edge.model.metadata import Metadata
 from ms_edge.output.journal import EarlierRecords
 from ms_edge.output.writers import CHECKSUM, checksum
+
+for found in pkgutil.iter_modules(facts_package.__path__, f"{facts_package.__name__}."):
+    import_module(found.name)  # atheris sees the branches of what is imported now, not of what is imported later
 
 DATA = Path(__file__).parent.parent / "data"
 MODEL = (DATA / "steps.onnx").read_bytes()
@@ -148,9 +155,9 @@ def journal(data: bytes) -> None:
     try:
         os.write(descriptor, written + data)
         earlier = EarlierRecords(f"/proc/self/fd/{descriptor}")
-        for path in ("a.wav", *_paths(lines)):
-            line, record = earlier.find(path)
-            assert record is None or (record["path"] == path and record["file"] and line.endswith("\n"))
+        for path, channel in product(("a.wav", *_paths(lines)), (None, 1)):
+            line, record = earlier.find(path, channel)
+            assert not record or (record["path"] == path and record.get("channel") == channel and line.endswith("\n"))
         earlier.close()
     finally:
         os.close(descriptor)

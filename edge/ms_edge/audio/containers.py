@@ -105,7 +105,12 @@ MEDIA = (
 )  # fmt: skip
 
 CONTAINERS = SOUND + MEDIA
-EXTENSIONS = tuple(extension for container in CONTAINERS for extension in container.extensions)
+# Extensions that also, or mostly, stand for something else, as .ts for TypeScript. Such a file is read if it
+# is named, and not taken from a directory.
+AMBIGUOUS = (".ts", ".sf", ".snd", ".dss", ".oma")
+EXTENSIONS = tuple(
+    extension for container in CONTAINERS for extension in container.extensions if extension not in AMBIGUOUS
+)
 # Extensions of recordings that are not read: encrypted, or without a header and of a coding of their own.
 NOT_READ = (".aa", ".aax", ".g729", ".m4p", ".mpp", ".ofr", ".vox")
 READ = ", ".join(container.name for container in SOUND[:-1]) + f" and {SOUND[-1].name}"

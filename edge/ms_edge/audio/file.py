@@ -32,6 +32,7 @@ from ms_edge.audio.opening import (
 )
 from ms_edge.audio.parts import MOST_CUT_OFF, Part
 from ms_edge.audio.raw import RawFormat
+from ms_edge.audio.riff import GSM
 from ms_edge.audio.source import (
     BLOCK_SAMPLES,
     AudioArrays,
@@ -79,6 +80,7 @@ class AudioFile(AudioSource):
         self._is_wav = False
         self._parts: list[Part] = []  # not yet decoded
         self._part: Part | None = None
+        self._in_blocks: int | None = None  # frames in the blocks that the header declares
         self._before = 0  # frames of the parts that are already decoded
         notes: list[str] = []
         if isinstance(source, str | os.PathLike):
@@ -118,7 +120,7 @@ class AudioFile(AudioSource):
         except AudioError:
             self.close()
             raise
-        self.warnings += notes
+        self.warnings += dict.fromkeys(notes)  # each once
         # NumPy converts 16-bit integers to the same floats as libsndfile, five times as fast.
         self._kind = "int16" if self._sound.subtype in SIXTEEN_BITS else "float32"
         most = BLOCK_SAMPLES // self.channels
@@ -153,6 +155,10 @@ class AudioFile(AudioSource):
             self.recorded_at = of_bext(chunk, header.sample_rate_hz)
         open_ended = header is not None and header.open_ended
         self._declared = not open_ended
+        if size is not None and header and header.block and header.coding == GSM and not (open_ended or header.cut):
+            blocks, rest = divmod(header.data_bytes, header.block[0])
+            # libsndfile decodes the padding of an odd number of blocks as one more block.
+            self._in_blocks = None if rest else blocks * header.block[1]
         if size is not None:
             self._parts = parts_of(name, stream.read_at, size, stream.start, header, notes)
             if self._parts:
@@ -191,7 +197,7 @@ class AudioFile(AudioSource):
                 if frames + MOST_CUT_OFF < self._part.samples:
                     self._warn("truncated")
             elif self._declared:
-                if frames < self._sound.frames:
+                if frames < (self._in_blocks or self._sound.frames):
                     self._warn("truncated")
             elif frames == self._sound.frames and self._raw is None:
                 self._warn("truncated")  # the stream is longer than libsndfile can count
@@ -258,6 +264,8 @@ class AudioFile(AudioSource):
                 return self._read(buffer) if self._open_again(done) else 0
         raise_error_of(self._opened, self.name)
         left = self._stream.frames_left(done) if self._stream else None
+        if self._in_blocks is not None:
+            left = max(0, self._in_blocks - done)
         return count if left is None else min(count, left)
 
     def _open_again(self, left: int) -> bool:

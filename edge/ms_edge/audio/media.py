@@ -28,12 +28,14 @@ import numpy as np
 from ms_edge.arrays import Float32
 from ms_edge.audio.containers import CONTAINERS, MEDIA, START_BYTES, Container, named, recognised
 from ms_edge.audio.facts.dispatch import facts_of
+from ms_edge.audio.facts.reader import Facts
 from ms_edge.audio.mpeg import after_tags
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
 from ms_edge.errors import AudioError, DeviceError, reason
 
 PIPE_BYTES = 1 << 20
+LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
 # How long this process waits for a decoder: START_S, and more if the file is large, since the
 # decoder may have to skip most of a video; and then PER_AUDIO_S for each second of audio.
@@ -49,6 +51,7 @@ ERRORS = ("error", "fatal", "panic")
 # A message: which part of FFmpeg it comes from, the level (of the program only), and the text.
 MESSAGE = re.compile(r"(?:\[([^\]]*) @ [^\]]*\] ?)?(?:\[(\w+)\] ?)?(.*)")
 WRONG = re.compile(r"Error while decoding|Error submitting|corrupt (input packet|decoded frame)", re.IGNORECASE)
+PYAV_ERROR = re.compile(r"^\[Errno -?\d+\] |: '[^']*'$")  # what Python adds to the words of FFmpeg
 OURS = ("aist#", "in#0/")  # the parts of the program ffmpeg that read and decode
 CUT = re.compile(r"partial file|prematurely|end of file|truncat", re.IGNORECASE)
 
@@ -79,14 +82,15 @@ class MediaFile(AudioSource):
         try:
             if size is None:  # a stream: libsndfile has said what it must be
                 raise refused or AudioError("not-audio", f"{name}: FFmpeg reads files, and this is a stream.")
-            self._size, self._track = size, track
+            self._size = size
             if isinstance(source, str | os.PathLike):
                 self.file = file_facts(os.fstat(self._descriptor))
             self._format = self._recognise(name, refused)
-            self._child = _Child(name, self._descriptor, size, self._format, track)
+            self._facts = facts_of(self._read_at, size, track)
+            self._child = _Child(name, self._descriptor, size, self._format, track, self._facts)
             rate_hz, channels = self._child.header()
             super().__init__(name, rate_hz, channels)
-            self.container = self._format.short
+            self.container, self.recorded_at = self._format.short, self._facts.recorded_at
         except BaseException:
             self.close()
             raise
@@ -126,12 +130,11 @@ class MediaFile(AudioSource):
                 yield samples.reshape(self.channels, frames).T if planar else samples.reshape(frames, self.channels)
         for code in self._child.warnings():
             self._warn(code)
-        facts = facts_of(self._read_at, self._size, self._track)
+        facts = self._facts
         if facts.cut or facts.more_than(self.frames, self.sample_rate_hz):
             self._warn("truncated")
         if facts.contradictory:
             self._warn("bad-header")
-        self.recorded_at = facts.recorded_at
         self.codec = self._child.codec()
 
     def close(self) -> None:
@@ -161,27 +164,22 @@ def ffmpeg() -> str | None:
     return shutil.which("ffmpeg")
 
 
-def command(file: str, form: Container, track: int) -> list[str] | None:
-    """Return the command that decodes a file; None if there is no FFmpeg."""
+def command(file: str, demuxer: str, track: int, options: dict[str, str]) -> list[str] | None:
+    """Return the command that decodes a file; None if there is no FFmpeg.
+
+    `options` are those of FFmpeg's demuxer.
+    """
     if folder := pyav():
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
-        return [sys.executable, "-I", "-S", script, folder, file, str(track), form.demuxer, str(BLOCK_SAMPLES)]
+        given = [f"{name}={value}" for name, value in options.items()]
+        return [sys.executable, "-I", "-S", script, folder, file, demuxer, str(track), str(BLOCK_SAMPLES), *given]
     if program := ffmpeg():
+        given = [part for name, value in options.items() for part in (f"-{name}", value)]
         return [
             *(program, "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", "-threads", "1"),
-            *("-protocol_whitelist", "file,pipe", "-format_whitelist", form.demuxer, "-f", form.demuxer, "-i", file),
-            *(
-                "-map",
-                f"0:a:{track - 1}",
-                "-map_metadata",
-                "-1",
-                "-bitexact",
-                "-c:a",
-                "pcm_f32le",
-                "-f",
-                "wav",
-                "pipe:1",
-            ),
+            *(*given, "-f", demuxer, "-i", file),
+            *("-map", f"0:a:{track - 1}", "-map_metadata", "-1", "-bitexact", "-c:a", "pcm_f32le"),
+            *("-flush_packets", "0", "-f", "wav", "pipe:1"),
         ]
     return None
 
@@ -189,11 +187,15 @@ def command(file: str, form: Container, track: int) -> list[str] | None:
 class _Child:
     """A process that decodes an open file, with bounded time and memory."""
 
-    def __init__(self, name: str, descriptor: int, size: int, form: Container, track: int) -> None:
-        self._name, self._form, self._track = name, form, track
+    def __init__(self, name: str, descriptor: int, size: int, form: Container, track: int, facts: Facts) -> None:
+        self._name, self._form, self._track, self._facts = name, form, track, facts
         # By its descriptor, the file is the one that was opened, whatever its name.
         path = "/dev/fd/0" if os.path.exists("/dev/fd/0") else name
-        arguments = command(f"file:{path}", form, track)
+        options = {"protocol_whitelist": "file,pipe", "format_whitelist": form.demuxer}
+        if form.demuxer == "mov" and size >= LARGE_BYTES and not facts.edited:
+            # To follow the edit list, FFmpeg builds its index a second time, which takes 60 MB for 10 hours.
+            options["advanced_editlist"] = "0"
+        arguments = command(f"file:{path}", form.demuxer, track, options)
         if arguments is None:
             raise AudioError("not-audio", f"{name}: is {form.name}, which needs FFmpeg; {INSTALL}.")
         self.planar = arguments[0] == sys.executable
@@ -289,9 +291,15 @@ class _Child:
         if NO_TRACK in self.messages():
             which = "audio track" if self._track == 1 else f"audio track {self._track}"
             return AudioError("no-track", f"{self._name}: has no {which}.")
-        complaints = self._complaints()
-        why = f" ({complaints[-1]})" if complaints else ""
-        return AudioError("not-audio", f"{self._name}: FFmpeg cannot decode it as {self._form.name}{why}.")
+        cut = "the file is cut off, before or within what is needed to decode it"
+        why = cut if self._facts.cut else self._reason()
+        return AudioError("not-audio", f"{self._name}: FFmpeg cannot decode it as {self._form.name} ({why}).")
+
+    def _reason(self) -> str:
+        """Return why the decoder gave up, in its own words without paths and numbers of errors."""
+        words = [line.partition(": ")[2] if "file:" in line.partition(": ")[0] else line for line in self._complaints()]
+        words = [PYAV_ERROR.sub("", line).rstrip(".").lower() for line in words]
+        return next((line for line in words if line and "invalid data found" not in line), "invalid data")
 
     def codec(self) -> str | None:
         """Return FFmpeg's name of the coding; None if it is not known."""

@@ -1,6 +1,6 @@
 """Decode one file with PyAV in a process of its own:
 
-    python -I -S pyav_child.py PACKAGES FILE TRACK DEMUXER SAMPLES
+    python -I -S pyav_child.py PACKAGES FILE DEMUXER TRACK SAMPLES OPTION=VALUE...
 
 `media` starts this script where PyAV is installed. Like the program `ffmpeg` it writes a WAV header
 and 32-bit floats to standard output, and to standard error the codec and what FFmpeg complains
@@ -16,8 +16,11 @@ import struct
 import sys
 from typing import Any
 
+# Libraries that decode more than FFmpeg itself: frames of silence in AMR, which telephones write.
+BETTER = {"amr_nb": "libopencore_amrnb"}
 
-def main(packages: str, file: str, track: int, demuxer: str, block_samples: int) -> None:
+
+def main(packages: str, file: str, demuxer: str, track: int, block_samples: int, options: dict[str, str]) -> None:
     """Write the audio of a track, counted from 1."""
     sys.path.insert(0, packages)
     import av
@@ -26,7 +29,6 @@ def main(packages: str, file: str, track: int, demuxer: str, block_samples: int)
     restore_default_callback()  # FFmpeg then prints to standard error itself
     set_libav_level(ERROR)
     try:
-        options = {"protocol_whitelist": "file", "format_whitelist": demuxer}
         container = av.open(file, format=demuxer, options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         sys.exit(f"{error}")
@@ -40,7 +42,12 @@ def main(packages: str, file: str, track: int, demuxer: str, block_samples: int)
     codec = stream.codec_context.codec
     name = getattr(codec, "canonical_name", codec.name)  # since PyAV 14; not that of a library, such as libopus
     print(f"  Stream #0:{stream.index} -> #0:0 ({name} (native) -> pcm_f32le (native))", file=sys.stderr, flush=True)
-    _Output(av, block_samples).copy(container, stream)
+    decoder: Any = stream.codec_context
+    if library := BETTER.get(name):
+        with contextlib.suppress(ValueError):  # this build of FFmpeg lacks it
+            decoder = av.CodecContext.create(library, "r")
+            decoder.sample_rate, decoder.layout = stream.codec_context.sample_rate, "mono"
+    _Output(av, block_samples).copy(container.demux(stream), decoder)
 
 
 class _Output:
@@ -56,9 +63,9 @@ class _Output:
         self._resampler: Any = None  # from the present kind to the first one, as planes of floats
         self._ready: Any = None  # samples that had to be converted
 
-    def copy(self, container: Any, stream: Any) -> None:
-        """Decode a stream to its end. Errors of single packets are printed."""
-        packets, packet = container.demux(stream), None
+    def copy(self, packets: Any, decoder: Any) -> None:
+        """Decode all packets. Errors of single packets are printed."""
+        packet = None
         while True:
             try:
                 packet = next(packets, None)
@@ -66,7 +73,7 @@ class _Output:
                     break
                 if packet.is_corrupt:
                     print("corrupt input packet", file=sys.stderr)
-                for frame in packet.decode():
+                for frame in decoder.decode(packet if packet.size else None):
                     self._add(frame)
             except self._av.FFmpegError as error:
                 print(f"Error while decoding: {error}", file=sys.stderr)
@@ -155,6 +162,7 @@ if __name__ == "__main__":
 
         msvcrt.setmode(1, os.O_BINARY)
     with contextlib.suppress(BrokenPipeError):
-        main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
+        packages, file, demuxer, track, samples, *given = sys.argv[1:]
+        main(packages, file, demuxer, int(track), int(samples), dict(each.split("=", 1) for each in given))
     sys.stderr.flush()
     os._exit(0)  # not a second for cleaning up

@@ -11,7 +11,7 @@ import struct
 from array import array
 from collections.abc import Callable
 
-from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError, span_s
+from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError, span
 from ms_edge.audio.mpeg import before_tags
 
 WAVPACK_RATES_HZ = (
@@ -103,7 +103,7 @@ def _flv(data: Reader) -> Facts:
             times.append(head[7] << 24 | int.from_bytes(head[4:7], "big"))
         at += 11 + size + 4
         cut |= at > data.size
-    return Facts(int(span_s(times)) if times else None, 1000, cut, slack_s=FLV_SLACK_S)
+    return Facts(int(span(times)) if times else None, 1000, cut, slack_s=FLV_SLACK_S)
 
 
 def _flv_size(script: bytes) -> float:

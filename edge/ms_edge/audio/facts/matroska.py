@@ -9,7 +9,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 
-from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError, span_s
+from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError, span
 from ms_edge.audio.facts.times import utc
 
 SINCE_2001_S = 978_307_200  # from 1970 to 2001
@@ -27,6 +27,7 @@ NUMBER, KIND, RATE, DELAY = 0xD7, 0x83, 0xB5, 0x56AA
 TIME, SIMPLE_BLOCK, BLOCK = 0xE7, 0xA3, 0xA1
 AUDIO_KIND = 2
 NUMBERS = {SCALE, DATE, NUMBER, KIND, DELAY, TIME}
+MAX_TRACKS = 10_000  # this limits memory
 LONGEST_HEAD = 12  # bytes of an ID and a size
 TICKS_OF_SLACK = 2  # the times of blocks are rounded
 SLACK_S = 0.02  # the first packet of Vorbis has no samples
@@ -59,7 +60,7 @@ class _Walk:
                         value
                     )
                     cluster = int(value) if name == TIME else cluster
-                elif name == TRACK:
+                elif name == TRACK and len(self.tracks) < MAX_TRACKS:
                     self.tracks.append({})
                 elif name == CLUSTER:
                     chosen = self._number_of_track()
@@ -133,5 +134,5 @@ def facts(data: Reader, track: int) -> Facts:
         return Facts(cut=walk.cut, recorded_at=recorded_at)
     fields = heard[track - 1]
     rate = int(fields.get(RATE, 8000)) if 1 <= fields.get(RATE, 8000) < 1e9 else 8000
-    seconds = max(0.0, span_s(walk.times) * tick_s - fields.get(DELAY, 0) / 1e9)
+    seconds = max(0.0, span(walk.times) * tick_s - fields.get(DELAY, 0) / 1e9)
     return Facts(int(seconds * rate), rate, walk.cut, recorded_at, TICKS_OF_SLACK * tick_s + SLACK_S)

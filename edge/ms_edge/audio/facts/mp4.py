@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,8 +24,10 @@ MAX_TABLE = 1 << 24  # entries of a table; ten hours of AAC have 1.6 million
 TABLE_BLOCK = 3 << 14  # entries of a table in memory at a time: whole rows of 1, 2, 3 and 4 of them
 BOX_HEAD = 8  # bytes of a size and a type
 MAX_DEPTH = 8  # of boxes inside boxes
+MAX_KEPT = 10_000  # tracks, edits, and different durations of packets; this limits memory
 # The audio of an intact file may be shorter than stated: FAAC ends with an empty packet, and packets
 # whose durations vary follow a clock that is not that of the samples.
+MOST_DELAY = 8192  # samples of an encoder's delay and padding, which an edit list leaves out
 SLACK_PACKETS, DRIFT = 2, 0.005
 
 Numbers = NDArray[np.int64]
@@ -36,7 +38,6 @@ Box = tuple[bytes, int, int]  # its type, and the offsets of its body and of its
 class _Track:
     """What the boxes of a track state; durations and times in units of `scale` per second."""
 
-    number: int = 0
     kind: bytes = b""
     scale: int = 0
     durations: Counter[int] = field(default_factory=Counter)  # the number of packets of each duration
@@ -50,6 +51,7 @@ class _Movie:
     scale: int = 0
     created: int = 0
     tracks: list[_Track] = field(default_factory=list)
+    numbered: dict[int, _Track] = field(default_factory=dict)  # the same tracks
     defaults: dict[int, tuple[int, int]] = field(default_factory=dict)  # by track: duration, size of packets
     original: int = 0  # samples before encoding, of iTunSMPB
 
@@ -80,6 +82,8 @@ def facts(data: Reader, track: int) -> Facts:
         _count(data, chosen)
     except EndOfFileError:
         cut = True
+    except TooManyStepsError:
+        return Facts(cut=cut)
     return _result(movie, chosen, cut or chosen.end > data.size)
 
 
@@ -120,11 +124,11 @@ def _moov(data: Reader, movie: _Movie, start: int, stop: int) -> None:
         wide = 8 if data.at(body, 1) == b"\1" else 4  # version 1 has times of 64 bits
         if name == b"mvhd":
             movie.created, movie.scale = data.number(body + 4, wide), data.number(body + 4 + 2 * wide, 4)
-        elif name == b"trak":
+        elif name == b"trak" and len(movie.tracks) < MAX_KEPT:
             track = _Track()
             movie.tracks.append(track)
         elif name == b"tkhd":
-            track.number = data.number(body + 4 + 2 * wide, 4)
+            movie.numbered[data.number(body + 4 + 2 * wide, 4)] = track
         elif name == b"mdhd":
             track.scale = data.number(body + 4 + 2 * wide, 4)
         elif name == b"hdlr":
@@ -133,7 +137,7 @@ def _moov(data: Reader, movie: _Movie, start: int, stop: int) -> None:
             track.tables[name] = body, end
         elif name == b"elst":
             track.edits = list(_edits(data, body, wide))
-        elif name == b"trex":
+        elif name == b"trex" and len(movie.defaults) < MAX_KEPT:
             movie.defaults[data.number(body + 4, 4)] = data.number(body + 12, 4), data.number(body + 16, 4)
         elif name == b"udta":
             movie.original = movie.original or _original(data.at(body, min(end - body, 1 << 20)))
@@ -141,8 +145,7 @@ def _moov(data: Reader, movie: _Movie, start: int, stop: int) -> None:
 
 def _edits(data: Reader, body: int, wide: int) -> Iterator[tuple[int, int]]:
     """Yield the edits: a duration in movie time and a start in media time, -1 for an empty edit."""
-    for i in range(min(data.number(body + 4, 4), MAX_TABLE)):
-        data.step()
+    for i in range(min(data.number(body + 4, 4), MAX_KEPT)):
         at = body + 8 + i * (2 * wide + 4)
         start = data.number(at + wide, wide)
         yield data.number(at, wide), start if start < 1 << (8 * wide - 1) else -1
@@ -171,7 +174,9 @@ def _count(data: Reader, track: _Track) -> None:
         at = track.tables[b"stts"][0]
         for runs in _table(data, at + 8, 2 * data.number(at + 4, 4), 4):
             for count, duration in runs[: len(runs) // 2 * 2].reshape(-1, 2).tolist():
+                data.step()
                 track.durations[duration] += count
+            _require_few(track.durations)
     width = 8 if b"co64" in track.tables else 4
     if not {b"stsc", b"co64" if width == 8 else b"stco"} <= set(track.tables):
         return
@@ -184,6 +189,12 @@ def _count(data: Reader, track: _Track) -> None:
     first, count = _packets_of_chunk(data, track.tables[b"stsc"][0], last)
     if offset:
         track.end = max(track.end, offset + _bytes_of_packets(data, track, first, count))
+
+
+def _require_few(kept: Sized) -> None:
+    """Raise TooManyStepsError for more than any recording has."""
+    if len(kept) > MAX_KEPT:
+        raise TooManyStepsError
 
 
 def _packets_of_chunk(data: Reader, at: int, chunk: int) -> tuple[int, int]:
@@ -220,7 +231,7 @@ def _moof(data: Reader, movie: _Movie, start: int, stop: int) -> None:
         flags, at = data.number(body + 1, 3), body + 8
         if name == b"tfhd":
             number = data.number(body + 4, 4)
-            track = next((each for each in movie.tracks if each.number == number), _Track())
+            track = movie.numbered.get(number, _Track())
             duration, size = movie.defaults.get(number, (0, 0))
             base = start - 8
             if flags & 1:
@@ -250,6 +261,7 @@ def _trun(data: Reader, track: _Track, body: int, base: int, duration: int, size
         for block in _table(data, at, count * width, 4):
             if columns[0]:
                 track.durations.update(block[::width].tolist())
+                _require_few(track.durations)
             if columns[1]:
                 held += int(block[columns[0] :: width].sum())
     track.end = max(track.end, base + held)
@@ -287,6 +299,7 @@ def _result(movie: _Movie, track: _Track, cut: bool) -> Facts:
             elif not shown:
                 delay_s += duration * movie_s
         slack_s += len(track.edits) * movie_s
+    edited = len(track.edits) > 1 or shown < total - MOST_DELAY
     if movie.original and len(movie.tracks) == 1:
         shown = min(shown, movie.original)
-    return Facts(int(shown), track.scale, cut, utc(movie.created - SINCE_1904_S, delay_s), slack_s)
+    return Facts(int(shown), track.scale, cut, utc(movie.created - SINCE_1904_S, delay_s), slack_s, edited=edited)

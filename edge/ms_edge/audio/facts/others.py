@@ -1,8 +1,8 @@
-"""Facts about VOC, NIST SPHERE, RealMedia, MXF and Musepack.
+"""Facts about VOC, NIST SPHERE, IRCAM, RealMedia, MXF and Musepack.
 
-Sources: Creative Labs, Creative Voice File Format 1.20; NIST, SPHERE 2.6 (header); Helix Community,
-RealMedia File Format; SMPTE ST 377-1 (KLV coding of MXF); Musepack Development Team, SV7 and SV8
-specifications (trac.musepack.net).
+Sources: Creative Labs, Creative Voice File Format 1.20; NIST, SPHERE 2.6 (header); IRCAM, BICSF sound
+file format; Helix Community, RealMedia File Format; SMPTE ST 377-1 (KLV coding of MXF); Musepack
+Development Team, SV7 and SV8 specifications (trac.musepack.net).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError
 
+IRCAM_HEADER = 1024  # bytes
 REAL_EXCESS = 10  # bytes that FFmpeg states too many
 MUSEPACK_RATES_HZ = (44_100, 48_000, 37_800, 32_000)
 MUSEPACK_FRAME = 1152  # samples
@@ -30,6 +31,8 @@ def facts(data: Reader) -> Facts | None:
         b"MP+\x17": _musepack7,
         b"MPCK": _musepack8,
     }
+    if start[:2] == b"\x64\xa3" or start[2:4] == b"\xa3\x64":  # IRCAM
+        return Facts(cut=data.size < IRCAM_HEADER)
     if start[:4] not in kinds:
         return None
     try:

@@ -25,6 +25,7 @@ class Facts:
     within the last frame. `recorded_at` is the time of the first sample in ISO 8601; it ends with
     `Z` if the container says that it is UTC. `slack_s` is how much shorter, in seconds, the audio of
     an intact file may be than stated. `contradictory` means that headers exclude one another.
+    `edited` means that an edit list leaves out more than the delay of an encoder.
     """
 
     samples: int | None = None
@@ -33,6 +34,7 @@ class Facts:
     recorded_at: str | None = None
     slack_s: float = 0.0
     contradictory: bool = False
+    edited: bool = False
 
     def more_than(self, frames: int, sample_rate_hz: int) -> bool:
         """Return whether the container states more audio than `frames` frames at `sample_rate_hz`."""
@@ -93,15 +95,16 @@ class Reader:
         return found
 
 
-def span_s(times_s: Sequence[float]) -> float:
-    """Return how many seconds of audio the packets with these times hold, without the last packet.
+def span(times: Sequence[float]) -> float:
+    """Return how long the packets with these times last, without the last packet, in the same unit.
 
     A gap (no packet for more than twice the usual time) counts as one packet: recordings of calls
     have gaps, and a decoder does not fill them.
     """
-    steps = np.diff(np.asarray(times_s, np.float64))
+    steps = np.diff(np.asarray(times))
     steps = steps[steps > 0]
     if not len(steps):
         return 0.0
     usual = float(np.median(steps))
-    return float(np.where(steps > 2 * usual, usual, steps).sum())
+    gaps = steps[steps > 2 * usual]
+    return float(steps.sum() - gaps.sum() + len(gaps) * usual)

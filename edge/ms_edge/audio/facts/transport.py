@@ -51,10 +51,12 @@ def _program_is_cut(data: Reader) -> bool:
     at = 0 if start == 0 else tail.find(b"\0\0\1\xba")
     while 0 <= at < len(tail):
         head = tail[at : at + 14]
-        if head[:3] != b"\0\0\1":
-            return bool(head.strip(b"\0"))
-        if len(head) < 4 or head[3] == 0xB9:  # the end code
-            return len(head) < 4
+        if head[:4] == b"\0\0\1\xb9":  # the end code
+            return False
+        if len(head) < 6:
+            return True
+        if head[:3] != b"\0\0\1":  # other bytes follow the last packet
+            return False
         if head[3] == 0xBA:
             at += 14 + (head[13] & 7) if len(head) == 14 and head[4] >> 6 == 1 else 12
         else:

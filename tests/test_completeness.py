@@ -1,0 +1,98 @@
+"""Whole files give all their frames without a warning, and cut files say that something is missing.
+
+`benchmarks.quality.completeness` does the same with all encoders of a machine, and many more cuts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CUTS = 8  # for each file
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def _module(name):
+    return importlib.import_module(f"benchmarks.quality.{name}")
+
+
+def _written(folder, *names):
+    """Return the sounds of these containers and codecs that libsndfile and PyAV write."""
+    wanted = {tuple(name.split("/")) for name in names}
+    files = _module("completeness_files")
+    sounds = files.write_all(folder, frozenset({"libsndfile", "PyAV"}), containers={name for name, _ in wanted})
+    return [sound for sound in sounds if (sound.container, sound.codec) in wanted]
+
+
+@pytest.mark.slow
+def test_no_loss_without_a_warning(tmp_path):
+    completeness, files = _module("completeness"), _module("completeness_files")
+    sounds = list(files.write_all(tmp_path, frozenset({"libsndfile", "PyAV"})))
+    assert len({sound.container for sound in sounds}) > 20
+
+    found = list(completeness.measure(sounds, CUTS))
+
+    assert [f"{each.sound.path.name}: {each.wrong}" for each in found if each.wrong] == []
+    assert sum(each.answers["warned"] for each in found) > 500
+
+
+def test_oracle_sees_a_silent_loss(tmp_path, monkeypatch):
+    completeness = _module("completeness")
+    (sound,) = _written(tmp_path, "MP2/MP2")
+    real = completeness.answer
+
+    def silent(path):
+        return dataclasses.replace(real(path), warnings=())
+
+    monkeypatch.setattr(completeness, "answer", silent)
+
+    found = completeness.examine(sound, 40)
+
+    assert found.whole == []
+    assert len(found.unreported) > 10
+    assert found.answers["not detectable"] >= 5
+    ends = _module("completeness_counts").count(sound).ends
+    assert not ends & set(found.unreported)
+
+
+def test_oracle_sees_missing_and_extra_frames(tmp_path):
+    completeness, counts = _module("completeness"), _module("completeness_counts")
+    (sound,) = _written(tmp_path, "MP2/MP2")
+    expected, intact = counts.count(sound), completeness.answer(sound.path)
+    assert intact.frames == expected.least == expected.most
+
+    for wrong in (intact.frames - 1, intact.frames + 1):
+        assert completeness._compared(sound, expected, dataclasses.replace(intact, frames=wrong))
+    assert completeness._compared(sound, expected, dataclasses.replace(intact, warnings=("truncated",)))
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("MP2/MP2", True),
+        ("MP3/MP3 (no length)", True),
+        ("MP3/MP3", False),
+        ("ADTS/AAC", True),
+        ("AMR/AMR-NB", True),
+        ("MP4/AAC", False),
+        ("MP4/AAC (fragmented)", True),
+        ("MPEG-TS/AAC", True),
+        ("Matroska/Opus", False),
+        ("WAV/PCM", False),
+        ("Ogg/Vorbis", False),
+    ],
+)
+def test_places_where_a_loss_cannot_show(name, ends, tmp_path):
+    for sound in _written(tmp_path, name):
+        data = sound.path.read_bytes()
+        found = _module("completeness_counts").ends_of(sound, data)
+        assert bool(found) == ends
+        assert not ends or max(found) <= len(data) < max(found) + len(data) / 10
