@@ -443,9 +443,10 @@ def _unfinished(mode: Mode, found: Run, good: Run) -> bool:
         elif name.endswith(".resume"):  # records of several earlier runs, one after the other
             if not set(content.splitlines()[:-1]) <= set(good.files[mode.output].splitlines()):
                 return False
-        elif not name.endswith(".part") or (
-            not mode.output.endswith("/") and not _begins(mode, content, good.files[mode.output], found.stderr)
-        ):
+        elif name.endswith(".part"):
+            if "/" not in name and not _begins(mode, content, good.files[mode.output], found.stderr):
+                return False
+        else:
             return False
     return True
 
