@@ -465,6 +465,7 @@ def test_a_closed_pipe_ends_the_run(samples):
         assert process.stderr.read() == b""
 
 
+@pytest.mark.native
 def test_thread_that_python_does_not_count_prevents_fork():
     """Beside three busy threads, one forked copy in ten waited forever."""
     script = "import _thread, time; from ms_edge.jobs.workers import can_fork; print(can_fork()); "
@@ -473,6 +474,7 @@ def test_thread_that_python_does_not_count_prevents_fork():
     assert done.stdout == "True\nFalse\n"
 
 
+@pytest.mark.native
 def test_program_has_one_thread(samples, monkeypatch):
     """Otherwise it could not fork. The environment may ask for more threads of NumPy's BLAS."""
     script = "import os; from ms_edge.cli import main; end = os._exit\n"
