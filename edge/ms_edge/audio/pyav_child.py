@@ -14,10 +14,15 @@ import contextlib
 import os
 import struct
 import sys
+from fractions import Fraction
 from typing import Any
 
 # Libraries that decode more than FFmpeg itself: frames of silence in AMR, which telephones write.
 BETTER = {"amr_nb": "libopencore_amrnb"}
+
+# The decoder leaves no samples out. FFmpeg 8 takes the padding of ALAC in CAF off a last packet that
+# has none, and so loses up to 4,095 samples.
+SKIP_MANUAL = 1 << 29
 
 
 def main(packages: str, file: str, demuxer: str, track: int, block_samples: int, options: dict[str, str]) -> None:
@@ -50,6 +55,8 @@ def main(packages: str, file: str, demuxer: str, track: int, block_samples: int,
         with contextlib.suppress(ValueError):  # this build of FFmpeg lacks it
             decoder = av.CodecContext.create(library, "r")
             decoder.sample_rate, decoder.layout = stream.codec_context.sample_rate, "mono"
+    if demuxer == "caf":
+        decoder.flags2 |= SKIP_MANUAL
     _Output(av, block_samples).copy(container.demux(stream), decoder)
 
 
@@ -119,25 +126,25 @@ class _Output:
             _write_planes(frame)
             return
         for part in self._resampler.resample(frame):
-            self._keep(part)
+            self._hold(part)
         for block in self._ready.read_many(self._block):
             _write_planes(block)
-
-    def _keep(self, frame: Any) -> None:
-        # AudioFifo compares the unit of times too, which differs between decoded and converted frames.
-        frame.pts, frame.time_base = None, self._first.time_base
-        self._ready.write(frame)
 
     def _end_kind(self) -> None:
         """Convert the last samples of a kind."""
         if self._ready is None:
             self._ready = self._av.AudioFifo()
             if self._count:
-                self._keep(self._held.read())
+                self._hold(self._held.read())
         else:
             if self._count:
                 self._convert(self._held.read())
             self._convert(None)
+
+    def _hold(self, frame: Any) -> None:
+        # Samples of different origin have different clocks, which AudioFifo would compare.
+        frame.pts, frame.time_base = None, Fraction(1, self._first.sample_rate)
+        self._ready.write(frame)
 
     def _finish(self) -> None:
         self._end_kind()
@@ -146,8 +153,7 @@ class _Output:
 
 
 def _write_planes(frame: Any) -> None:
-    # Of 8 channels and more, PyAV gives planes behind the last one, which are no memory.
-    for plane in frame.planes[: frame.layout.nb_channels]:
+    for plane in frame.planes[: frame.layout.nb_channels]:  # PyAV 18 sees more planes than there are
         _write(memoryview(plane)[: frame.samples * 4])
 
 
