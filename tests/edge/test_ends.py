@@ -204,7 +204,8 @@ def test_wave64_of_a_pipe_is_not_cut():
     content = bytearray(encoded(form="W64"))
     assert not stated(bytes(content)).cut
     assert stated(bytes(content[:-1])).cut
-    content[16:24] = b"\xff" * 8
+    at = content.index(b"data") + 16
+    content[16:24] = content[at : at + 8] = b"\xff" * 8
     assert not stated(bytes(content[:-1])).cut
 
 
@@ -238,10 +239,22 @@ def test_half_a_file_is_truncated(name):
     assert "truncated" in warnings
 
 
-def test_tag_before_aac_is_skipped():
+@pytest.mark.parametrize("name", ["adts", "tta", "FLAC"])
+def test_tag_before_a_file_is_skipped(name):
     tag = b"ID3\x04\0\0\0\0\x01\0" + bytes(128)
-    assert read(tag + written("adts")) == read(written("adts"))
-    assert stated(tag + written("adts")) == stated(written("adts"))
+    content = written(name) if name in FILES else encoded(form=name)
+    assert read(tag + content) == read(content)
+    assert stated(tag + content) == stated(content)
+    assert stated(tag + content[:-1]) == stated(content[:-1])
+
+
+@pytest.mark.parametrize("name", ["adts", "ac3"])
+def test_recording_of_a_station_begins_within_a_frame(name):
+    whole, rest = stated(written(name)), stated(written(name)[50:])
+    assert whole.samples is not None
+    assert rest.samples == whole.samples - (1024 if name == "adts" else 1536)
+    assert not rest.cut
+    assert stated(written(name)[50:-1]).cut
 
 
 @pytest.mark.parametrize("left", range(1, 8))
@@ -257,6 +270,16 @@ def test_program_stream_ends_with_a_whole_packet():
     at = content.rindex(b"\0\0\1\xc0")
     assert not stated(content[:at]).cut
     assert all(stated(content[: at + left]).cut for left in range(1, 100))
+
+
+@pytest.mark.parametrize("name", [*FILES, "FLAC", "OGG", "MP3", "WAV"])
+def test_file_that_shrinks_meanwhile_ends(name):
+    content = written(name) if name in FILES else encoded(form=name)
+    for size in range(20, len(content), len(content) // 20):
+        shorter = content[:size]
+        assert isinstance(
+            facts_of(lambda offset, count, file=shorter: file[offset : offset + count], len(content)), Facts
+        )
 
 
 def test_flv_states_its_size():

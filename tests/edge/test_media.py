@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -144,6 +145,53 @@ def test_lossless_samples_are_those_of_the_wav(tmp_path, variant, encoder):
         assert file.sample_rate_hz == rate_hz
     assert np.abs(found - expected).max() < 1 / 32_000
     assert found.shape == expected.shape
+
+
+def test_a_change_of_channels_within_a_file_is_followed(classifier, tmp_path, variant):
+    stereo = encode(tmp_path / "stereo.aac", "aac", MUSIC).read_bytes()
+    mono = encode(tmp_path / "mono.aac", "aac", DATA / "music_zaz.wav", rate_hz=44_100).read_bytes()
+    for first, then, channels in ((stereo, mono, 2), (mono, stereo, 1)):
+        (tmp_path / "both.aac").write_bytes(first + then + first)
+        found = classifier.classify(tmp_path / "both.aac")
+        parts = [MUSIC if part is stereo else DATA / "music_zaz.wav" for part in (first, then, first)]
+        assert found.duration_s == pytest.approx(sum(soundfile.info(part).duration for part in parts), abs=0.3)
+        assert (found.channels, found.label, found.warnings) == (channels, "music", ())
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 13])
+def test_any_number_of_channels_is_read(tmp_path, variant, channels):
+    samples = np.random.default_rng(0).integers(-9_000, 9_000, (20_000, channels), np.int16)
+    path = tmp_path / "a.mov"
+    path.write_bytes(quicktime(samples))
+    with media.MediaFile(path) as file:
+        found = np.concatenate([block.copy() for block in file._decoded()])
+    np.testing.assert_array_equal(found, samples / np.float32(32768))
+
+
+def quicktime(samples: np.ndarray) -> bytes:
+    """Return a MOV file of 16-bit PCM at 16 kHz whose channels have no names."""
+
+    def box(name: bytes, *parts: bytes) -> bytes:
+        body = b"".join(parts)
+        return struct.pack(">I", 8 + len(body)) + name + body
+
+    frames, channels = samples.shape
+    data = samples.astype("<i2").tobytes()
+    kind = box(b"ftyp", b"qt  \0\0\0\0qt  ")
+    entry = box(b"sowt", bytes(6), struct.pack(">HHHIHHHHI", 1, 0, 0, 0, channels, 16, 0, 0, 16_000 << 16))
+    table = box(
+        b"stbl",
+        box(b"stsd", bytes(4), struct.pack(">I", 1), entry),
+        box(b"stts", bytes(4), struct.pack(">III", 1, frames, 1)),
+        box(b"stsc", bytes(4), struct.pack(">IIII", 1, 1, frames, 1)),
+        box(b"stsz", bytes(4), struct.pack(">II", 2 * channels, frames)),
+        box(b"stco", bytes(4), struct.pack(">II", 1, len(kind) + 8)),
+    )
+    media_header = box(b"mdhd", bytes(12), struct.pack(">IIHH", 16_000, frames, 0, 0))
+    handler = box(b"hdlr", bytes(4), b"mhlrsoun", bytes(13))
+    track = box(b"trak", box(b"tkhd", bytes(84)), box(b"mdia", media_header, handler, box(b"minf", table)))
+    movie = box(b"moov", box(b"mvhd", bytes(12), struct.pack(">II", 16_000, frames), bytes(80)), track)
+    return kind + box(b"mdat", data) + movie
 
 
 def test_each_audio_track_of_a_video_can_be_chosen(tmp_path, variant):
@@ -297,7 +345,8 @@ FAKES = {
 @pytest.mark.parametrize("name", FAKES)
 def test_a_broken_decoder_harms_one_record(classifier, tmp_path, monkeypatch, name):
     text, expected = FAKES[name]
-    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    path = tmp_path / "a.m4a"
+    path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(2000))
     (tmp_path / "bin").mkdir()
     only(monkeypatch, tmp_path / "bin", script(tmp_path, text))
     monkeypatch.setattr(media, "START_S", 1.0)

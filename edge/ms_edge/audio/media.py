@@ -32,7 +32,7 @@ from ms_edge.audio.facts.reader import Facts
 from ms_edge.audio.mpeg import after_tags
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
-from ms_edge.errors import AudioError, DeviceError, reason
+from ms_edge.errors import AudioError, DeviceError, first_line, reason
 
 PIPE_BYTES = 1 << 20
 LARGE_BYTES = 1 << 26
@@ -51,6 +51,7 @@ ERRORS = ("error", "fatal", "panic")
 # A message: which part of FFmpeg it comes from, the level (of the program only), and the text.
 MESSAGE = re.compile(r"(?:\[([^\]]*) @ [^\]]*\] ?)?(?:\[(\w+)\] ?)?(.*)")
 WRONG = re.compile(r"Error while decoding|Error submitting|corrupt (input packet|decoded frame)", re.IGNORECASE)
+USELESS = re.compile("invalid data found|^traceback")
 PYAV_ERROR = re.compile(r"^\[Errno -?\d+\] |: '[^']*'$")  # what Python adds to the words of FFmpeg
 OURS = ("aist#", "in#0/")  # the parts of the program ffmpeg that read and decode
 CUT = re.compile(r"partial file|prematurely|end of file|truncat", re.IGNORECASE)
@@ -175,6 +176,7 @@ def command(file: str, demuxer: str, track: int, options: dict[str, str]) -> lis
         return [sys.executable, "-I", "-S", script, folder, file, demuxer, str(track), str(BLOCK_SAMPLES), *given]
     if program := ffmpeg():
         given = [part for name, value in options.items() for part in (f"-{name}", value)]
+        given += ["-flags2", "+skip_manual"] if demuxer == "caf" else []  # see SKIP_MANUAL in `pyav_child`
         return [
             *(program, "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", "-threads", "1"),
             *(*given, "-f", demuxer, "-i", file),
@@ -211,8 +213,9 @@ class _Child:
                 preexec_fn=_limits(size),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
-        except OSError as error:
-            raise AudioError("cannot-read", f"{name}: FFmpeg cannot be started ({reason(error)}).") from None
+        except (OSError, subprocess.SubprocessError) as error:
+            why = reason(error) if isinstance(error, OSError) else first_line(error)
+            raise AudioError("cannot-read", f"{name}: FFmpeg cannot be started ({why}).") from None
         assert self._process.stdout
         assert self._process.stderr
         self._pipe, self._messages = self._process.stdout, self._process.stderr
@@ -299,7 +302,7 @@ class _Child:
         """Return why the decoder gave up, in its own words without paths and numbers of errors."""
         words = [line.partition(": ")[2] if "file:" in line.partition(": ")[0] else line for line in self._complaints()]
         words = [PYAV_ERROR.sub("", line).rstrip(".").lower() for line in words]
-        return next((line for line in words if line and "invalid data found" not in line), "invalid data")
+        return next((line for line in words if line and not USELESS.search(line)), "invalid data")
 
     def codec(self) -> str | None:
         """Return FFmpeg's name of the coding; None if it is not known."""
@@ -363,9 +366,9 @@ def _limits(size: int) -> Callable[[], None] | None:
     except ImportError:  # Windows
         return None
     limits = {
-        resource.RLIMIT_AS: MEMORY_BYTES,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_CPU: int(MOST_CPU_S + size * CPU_S_PER_BYTE),
+        resource.RLIMIT_AS: MEMORY_BYTES,  # the last, because a copy of a large process then has no more memory
     }
     prctl: Any = None
     with contextlib.suppress(ImportError, OSError, AttributeError):

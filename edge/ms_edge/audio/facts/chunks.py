@@ -82,7 +82,7 @@ def _chunks(
 def _avi(data: Reader, track: int) -> Facts:
     found, cut = [], False
     for name, body, end in _chunks(data, 0, order="little", parents=(b"RIFF", b"LIST")):
-        cut |= end > data.size
+        cut |= end > data.size and name != b"RIFF"  # whose size many writers state as another
         if name == b"strh" and data.at(body, 4) == b"auds":
             found.append([data.little(body + at, 4) for at in (20, 24, 32)])
     if not 1 <= track <= len(found):
@@ -139,17 +139,17 @@ def _wave(data: Reader) -> Facts:
 
 def _wave64(data: Reader) -> Facts:
     """Return whether a Wave64 file is cut, and the time in its `bext` chunk."""
-    at, rate, chunk = 40, 0, b""
-    cut = data.size < data.little(16, 8) < UNKNOWN_WAVE64
+    at, rate, chunk, cut = 40, 0, b"", False
     while at + 24 <= data.size:
         data.step()
         name, size = data.at(at, 16), data.little(at + 16, 8)
-        if size < 24:
+        if not 24 <= size < UNKNOWN_WAVE64:
             break
         if name == W64_FORMAT:
             rate = data.little(at + 24 + 4, 4)
         elif name == W64_BEXT:
             chunk = data.at(at + 24, min(size - 24, BEXT_BYTES))
+        cut |= at + size > data.size
         at += size + -size % 8
     return Facts(cut=cut, recorded_at=of_bext(chunk, rate))
 

@@ -18,6 +18,12 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
     """
     data = Reader(read_at, size)
     start = data.at(0, 12)
+    if start[:3] == b"ID3":  # before AAC, FLAC, TTA and others
+        from ms_edge.audio.mpeg import after_tags
+
+        skipped = after_tags(data.at, 0)
+        data = Reader(lambda offset, count: read_at(skipped + offset, count), max(0, size - skipped))
+        start = data.at(0, 12)
     if start[4:8] in MP4_BOXES:
         from ms_edge.audio.facts import mp4
 

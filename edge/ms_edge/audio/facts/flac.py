@@ -27,9 +27,9 @@ class _Frame:
     samples: int
 
 
-def facts(data: Reader, start: int = 0) -> Facts:
-    """Return what the first and the last frame of the FLAC file that begins at an offset state."""
-    info, at = data.at(start + 8, 34), start + 4
+def facts(data: Reader) -> Facts:
+    """Return what the first and the last frame of a FLAC file state."""
+    info, at = data.at(8, 34), 4
     if len(info) < 34:
         return Facts()
     for _ in range(MAX_BLOCKS):

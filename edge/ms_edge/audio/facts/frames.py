@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ms_edge.audio.facts.reader import BLOCK, Facts, Reader, TooManyStepsError
-from ms_edge.audio.mpeg import after_tags, before_tags, mpeg_parts
+from ms_edge.audio.mpeg import before_tags, mpeg_parts
 from ms_edge.audio.parts import MOST_CUT_OFF
 
 ADTS_RATES_HZ = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
@@ -21,6 +21,7 @@ DTS_RATES_HZ = (0, 8_000, 16_000, 32_000, 0, 0, 11_025, 22_050, 44_100, 0, 0, 12
 # The bytes of an AMR frame by its type, with the byte that states it.
 AMR_BYTES = (13, 14, 16, 18, 20, 21, 27, 32, 6, 6, 6, 1, 1, 1, 1, 1)
 AMR_WB_BYTES = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1)
+MAX_FRAME = 1 << 13  # bytes of a frame of AAC
 HEAD = 16  # bytes that a frame's size is determined from
 
 # From the first bytes of a frame to its size in bytes, its samples and its rate; None for no frame.
@@ -101,12 +102,12 @@ def _amr(sizes: tuple[int, ...], speech: int, samples: int, rate: int) -> Parse:
     return parse
 
 
-CODINGS = {
-    "adts": _Coding(_adts, b"\xff", 2),  # FAAC ends with an empty frame
-    "ac3": _Coding(_ac3, b"\x0b", 1),
-    "latm": _Coding(_latm, b"\x56", 2),
-    "dts": _Coding(_dts, b"\x7f", 1),
-}
+CODINGS = (
+    _Coding(_adts, b"\xff", 2),  # FAAC ends with an empty frame
+    _Coding(_ac3, b"\x0b", 1),
+    _Coding(_latm, b"\x56", 2),
+    _Coding(_dts, b"\x7f", 1),
+)
 AMR = {  # by the first bytes of the file
     b"#!AMR\n": _Coding(_amr(AMR_BYTES, 8, 160, 8_000), b"", 0),
     b"#!AMR-WB\n": _Coding(_amr(AMR_WB_BYTES, 9, 320, 16_000), b"", 0),
@@ -120,12 +121,16 @@ def facts(data: Reader) -> Facts | None:
             return _walk(data, coding, len(magic), data.size)
     if data.at(4, 3) == b"\xf8\x72\x6f":
         return _walk(data, _Coding(_truehd, b"", 0), 0, data.size)
-    start, end = after_tags(data.at, 0), before_tags(data.at, 0, data.size)
-    for coding in CODINGS.values():
-        first = coding.parse(data.at(start, HEAD))
-        if first and (start + first[0] >= end or coding.parse(data.at(start + first[0], HEAD))):
-            return _walk(data, coding, start, end)
-    return _mpeg(data)
+    end = before_tags(data.at, 0, data.size)
+    for coding in CODINGS:
+        if (first := coding.parse(data.at(0, HEAD))) and (first[0] >= end or coding.parse(data.at(first[0], HEAD))):
+            return _walk(data, coding, 0, end)
+    if found := _mpeg(data):
+        return found
+    for coding in CODINGS:  # the recording of a station begins within a frame
+        if (begin := _next(data, coding, 0, min(end, MAX_FRAME))) is not None:
+            return _walk(data, coding, begin, end)
+    return None
 
 
 def _mpeg(data: Reader) -> Facts | None:
@@ -158,7 +163,7 @@ def _walk(data: Reader, coding: _Coding, at: int, end: int) -> Facts:
                 i += size
                 samples, most, rate = samples + count, max(most, count), rate or hz
                 cut = at + i > end
-            if not block:
+            if not i:  # the file was shortened meanwhile
                 break
             at += i
     except TooManyStepsError:
@@ -177,7 +182,8 @@ def _next(data: Reader, coding: _Coding, at: int, end: int) -> int | None:
         i = -1
         while (i := block.find(coding.sync, i + 1)) >= 0:
             data.step()
-            found = coding.parse(data.at(at + i, HEAD))
+            head = block[i : i + HEAD]
+            found = coding.parse(head if len(head) == HEAD else data.at(at + i, HEAD))
             if found and at + i + found[0] < end and coding.parse(data.at(at + i + found[0], HEAD)):
                 return at + i
         if not block:
