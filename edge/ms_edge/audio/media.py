@@ -176,6 +176,7 @@ def command(file: str, demuxer: str, track: int, options: dict[str, str]) -> lis
         return [sys.executable, "-I", "-S", script, folder, file, demuxer, str(track), str(BLOCK_SAMPLES), *given]
     if program := ffmpeg():
         given = [part for name, value in options.items() for part in (f"-{name}", value)]
+        given += ["-flags2", "+skip_manual"] if demuxer == "caf" else []  # see SKIP_MANUAL in `pyav_child`
         return [
             *(program, "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", "-threads", "1"),
             *(*given, "-f", demuxer, "-i", file),

@@ -20,6 +20,10 @@ from typing import Any
 # Libraries that decode more than FFmpeg itself: frames of silence in AMR, which telephones write.
 BETTER = {"amr_nb": "libopencore_amrnb"}
 
+# The decoder leaves no samples out. FFmpeg 8 takes the padding of ALAC in CAF off a last packet that
+# has none, and so loses up to 4,095 samples.
+SKIP_MANUAL = 1 << 29
+
 
 def main(packages: str, file: str, demuxer: str, track: int, block_samples: int, options: dict[str, str]) -> None:
     """Write the audio of a track, counted from 1."""
@@ -48,6 +52,8 @@ def main(packages: str, file: str, demuxer: str, track: int, block_samples: int,
         with contextlib.suppress(ValueError):  # this build of FFmpeg lacks it
             decoder = av.CodecContext.create(library, "r")
             decoder.sample_rate, decoder.layout = stream.codec_context.sample_rate, "mono"
+    if demuxer == "caf":
+        decoder.flags2 |= SKIP_MANUAL
     _Output(av, block_samples).copy(container.demux(stream), decoder)
 
 
