@@ -31,6 +31,7 @@ from ms_edge.audio.source import AudioSource
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.errors import AudioError, DeviceError, UsageError
+from ms_edge.selftest import doctor
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 DATA = Path(__file__).parents[1] / "data"
@@ -461,7 +462,8 @@ SLEEPER = "echo $$ > {pids}; printf '" + HEADER + "'; " + SAMPLES + "; exec /bin
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_an_interrupt_leaves_nothing_running(tmp_path, jobs):
+@pytest.mark.parametrize("signals", [[signal.SIGINT] * 2, [signal.SIGKILL]], ids=["interrupted", "killed"])
+def test_an_ended_run_leaves_nothing_running(tmp_path, jobs, signals):
     path = encode(tmp_path / "a.m4a", "aac", SPEECH)
     pids = tmp_path / "pid"
     (tmp_path / "bin").mkdir()
@@ -475,10 +477,10 @@ def test_an_interrupt_leaves_nothing_running(tmp_path, jobs):
         start_new_session=True,
     )
     wait_until(lambda: pids.exists() and pids.read_text().strip() != "")
-    for _ in range(2):
-        run.send_signal(signal.SIGINT)
+    for number in signals:
+        run.send_signal(number)
         time.sleep(0.3)
-    assert run.wait(30) == 130 or run.returncode == -signal.SIGINT
+    assert run.wait(30) in (130, -signals[0])
     wait_until(lambda: not Path(f"/proc/{pids.read_text().strip()}").exists())
 
 
@@ -499,6 +501,16 @@ def test_resume_depends_on_the_decoder(tmp_path, capsys):
     assert out.read_bytes() == first
     assert cli.main([*command, "--decoder", "ffmpeg"]) == 0
     assert json.loads(out.read_text())["settings"]["decoder"] == "ffmpeg"
+
+
+def test_doctor_names_the_decoders(tmp_path, monkeypatch):
+    assert "FFmpeg (PyAV " in doctor.examine().text()
+    program = script(tmp_path, "exit 1")
+    (tmp_path / "with").mkdir()
+    only(monkeypatch, tmp_path / "with", program)
+    assert f"FFmpeg ({tmp_path / 'with' / 'ffmpeg'})" in doctor.examine().text()
+    only(monkeypatch, tmp_path, None)
+    assert doctor.examine().decoders[1].startswith("no FFmpeg: for M4A")
 
 
 def test_stream_reads_media_files(tmp_path, variant, capsys):
