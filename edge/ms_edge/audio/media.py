@@ -92,8 +92,10 @@ class MediaFile(AudioSource):
             rate_hz, channels = self._child.header()
             super().__init__(name, rate_hz, channels)
             self.container, self.recorded_at = self._format.short, self._facts.recorded_at
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError):
+                raise unreadable(name, error) from None
             raise
 
     def _recognise(self, name: str, refused: AudioError | None) -> Container:
@@ -224,22 +226,32 @@ class _Child:
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._begun = b""  # what was read with the header
         self._first, self._last = b"", b""  # messages
+        self._unheard: OSError | None = None  # why there are no further messages
         self._over = False  # killed because it took too long
         self._ended = threading.Event()
         # The time that this process still waits, at most `_most_s`, and since when it does.
         self._left_s = self._most_s = START_S + size / BYTES_S
         self._waits_since: float | None = None
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._watch)]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:  # the system grants no thread
+            self._process.kill()
+            self._process.wait()
+            raise AudioError("cannot-read", f"{name}: FFmpeg cannot be started ({first_line(error)}).") from None
 
     def _listen(self) -> None:
         """Keep the first and the last messages of the decoder, which must not fill their pipe."""
-        while piece := os.read(self._messages.fileno(), MESSAGE_BYTES):
-            if len(self._first) < MESSAGE_BYTES:
-                self._first += piece
-            else:
-                self._last = (self._last + piece)[-MESSAGE_BYTES:]
+        try:
+            while piece := os.read(self._messages.fileno(), MESSAGE_BYTES):
+                if len(self._first) < MESSAGE_BYTES:
+                    self._first += piece
+                else:
+                    self._last = (self._last + piece)[-MESSAGE_BYTES:]
+        except OSError as error:  # without messages, nothing says whether the audio is complete
+            self._unheard = error
+            self._process.kill()
 
     def _watch(self) -> None:
         """End the decoder if this process has waited for it too long."""
@@ -273,7 +285,10 @@ class _Child:
 
     def _wait(self, buffer: memoryview) -> int:
         began = self._waits_since = time.monotonic()
-        count: int = self._pipe.readinto(buffer)  # type: ignore[attr-defined]
+        try:
+            count: int = self._pipe.readinto(buffer)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise unreadable(self._name, error) from None
         self._waits_since = None
         self._left_s -= time.monotonic() - began
         if self._over:
@@ -333,7 +348,10 @@ class _Child:
         return (self._first + b"\n" + self._last).decode("utf-8", "replace")
 
     def _finish(self) -> int:
-        """Wait for the end of a decoder that has closed its output. Return its exit status."""
+        """Wait for the end of a decoder that has closed its output. Return its exit status.
+
+        Raises AudioError if its messages could not be read.
+        """
         self._ended.set()
         try:
             status = self._process.wait(END_S)
@@ -341,6 +359,8 @@ class _Child:
             self._process.kill()
             status = self._process.wait()
         self._threads[0].join(END_S)
+        if self._unheard:
+            raise unreadable(self._name, self._unheard)
         return status
 
     def end(self) -> None:
