@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import io
 import json
 import os
@@ -228,7 +229,7 @@ def test_the_decoder_can_be_chosen(tmp_path, variant):
     found = Classifier(decoder="ffmpeg").classify(SPEECH)
     assert (found.decoder, found.container, found.codec, found.label) == ("ffmpeg", "wav", "pcm_s16le", "speech")
     assert found.scores == pytest.approx(Classifier().classify(SPEECH).scores, abs=1e-6)
-    with pytest.raises(AudioError, match="not supported") as caught:
+    with pytest.raises(AudioError, match=r"is MP4 .* libsndfile does not read") as caught:
         Classifier(decoder="libsndfile").classify(encode(tmp_path / "a.m4a", "aac", SPEECH))
     assert caught.value.code == "not-audio"
     with pytest.raises(UsageError, match="auto, libsndfile or ffmpeg"):
@@ -331,6 +332,14 @@ def test_another_thread_may_have_opened_the_file(tmp_path, variant):
     with opened[0] as file:
         assert sum(len(block) for block in file.blocks(16_000)) >= 16_000
         assert file.warnings == []
+
+
+def test_a_file_that_nobody_closes_ends_its_decoder(tmp_path, variant):
+    file = open_audio(encode(tmp_path / "a.wv", "wavpack", MUSIC))
+    next(blocks := file.blocks(16_000))
+    del file, blocks
+    gc.collect()
+    assert no_child_runs()
 
 
 def test_a_broken_pyav_is_named(classifier, tmp_path, monkeypatch):

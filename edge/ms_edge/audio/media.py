@@ -75,6 +75,7 @@ class MediaFile(AudioSource):
         refused: AudioError | None = None,
     ) -> None:
         self._child: _Child | None = None
+        self._descriptor = -1
         if isinstance(source, str | os.PathLike):
             name = os.fsdecode(source)
             self._descriptor, size = open_descriptor(name)
@@ -149,6 +150,9 @@ class MediaFile(AudioSource):
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()  # else the decoder would wait until this process ends
 
 
 def require_ffmpeg() -> None:
