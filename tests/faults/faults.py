@@ -364,9 +364,11 @@ def problem_of(mode: Mode, fault: Fault, found: Run, good: Run) -> str | None:
         return None if _unfinished(mode, found, good) else "half: " + _shown(found)
     if fault.group == "memory" and found.status < 0 and _unfinished(mode, found, good):
         return None  # onnxruntime crashes during its import, NumPy if the system refuses every page
-    if "Traceback" in found.stderr or found.status not in (0, 1, USAGE, UNUSABLE):
+    # While Python itself starts, its hashlib logs a traceback of each hash that cannot be loaded.
+    lines = found.stderr.splitlines()[-1:] if mode.cold else found.stderr.splitlines()
+    if any(line.startswith("Traceback") for line in lines) or found.status not in (0, 1, USAGE, UNUSABLE):
         return f"died: status {found.status}\n{found.stacks}"
-    for line in found.stderr.splitlines():
+    for line in lines:
         if not (line.startswith("ms-edge: ") and line.endswith(".")):
             return f"stderr: {line!r}"
     results = _results(mode, found, good)
