@@ -452,7 +452,7 @@ def test_unsupported_formats_never_reach_libsndfile(tmp_path, tone, form, monkey
         with pytest.raises(AudioError) as caught:
             AudioFile(path)
         assert caught.value.code == "not-audio"
-        assert READ in caught.value.message
+        assert any(text in caught.value.message for text in (READ, "which libsndfile does not read"))
         assert prefix or form == "SD2" or " not audio of" not in caught.value.message  # the error names the format
 
 

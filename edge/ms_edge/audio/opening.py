@@ -157,7 +157,9 @@ def parts_of(
         other = recognised(start, MEDIA) if at or start[:1] != b"\xff" else None
         parts, found = ([], []) if other else mpeg_parts(read_at, 0, size)
         if not parts:
-            raise _refused(name, other.name if other else name_of(start))
+            if other:
+                raise NotForLibsndfileError("not-audio", f"{name}: is {other.name}, which libsndfile does not read.")
+            raise _refused(name, name_of(start))
     notes += [warning for warning in found if warning not in notes]
     return parts
 

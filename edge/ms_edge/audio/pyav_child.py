@@ -28,8 +28,11 @@ SKIP_MANUAL = 1 << 29
 def main(packages: str, file: str, demuxer: str, track: int, block_samples: int, options: dict[str, str]) -> None:
     """Write the audio of a track, counted from 1."""
     sys.path.insert(0, packages)
-    import av
-    from av.logging import ERROR, restore_default_callback, set_libav_level
+    try:
+        import av
+        from av.logging import ERROR, restore_default_callback, set_libav_level
+    except ImportError as error:
+        sys.exit(f"PyAV cannot be imported: {error}")
 
     restore_default_callback()  # FFmpeg then prints to standard error itself
     set_libav_level(ERROR)

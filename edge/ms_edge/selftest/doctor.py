@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from ms_edge._version import __version__
-from ms_edge.audio.media import INSTALL, ffmpeg, pyav
+from ms_edge.audio import media
 from ms_edge.errors import DeviceError, MsEdgeError, UsageError
 from ms_edge.features.frontend import model_input
 from ms_edge.jobs.limits import usable_cores
@@ -249,11 +249,11 @@ def _onnxruntime_distributions() -> tuple[str, ...]:
 def _decoders() -> tuple[str, ...]:
     """Return what decodes audio here; FFmpeg is optional."""
     sndfile = f"libsndfile {soundfile.__libsndfile_version__}"
-    if pyav():
+    if media.pyav():
         return sndfile, f"FFmpeg (PyAV {_version('av')})"
-    if program := ffmpeg():
+    if program := media.ffmpeg():
         return sndfile, f"FFmpeg ({program})"
-    return sndfile, f"no FFmpeg: for M4A, WMA and other formats {INSTALL}"
+    return sndfile, f"no FFmpeg: for M4A, WMA and other formats {media.INSTALL}"
 
 
 def _version(name: str) -> str | None:

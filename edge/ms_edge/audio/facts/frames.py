@@ -143,7 +143,10 @@ def _mpeg(data: Reader) -> Facts | None:
 
 
 def _walk(data: Reader, coding: _Coding, at: int, end: int) -> Facts:
-    """Follow the frames between two offsets, and search for the next one where they stop."""
+    """Follow the frames between two offsets, and search for the next one where they stop.
+
+    Samples of frames with another rate are counted in those of the first frame.
+    """
     samples, most, rate, cut = 0, 0, 0, False
     try:
         while at < end:
@@ -161,7 +164,9 @@ def _walk(data: Reader, coding: _Coding, at: int, end: int) -> Facts:
                     break
                 size, count, hz = found
                 i += size
-                samples, most, rate = samples + count, max(most, count), rate or hz
+                rate = rate or hz
+                samples += count if hz in (0, rate) else count * rate // hz
+                most = max(most, count)
                 cut = at + i > end
             if not i:  # the file was shortened meanwhile
                 break
