@@ -559,12 +559,20 @@ def selection(
     bench: Bench, modes: Sequence[str], faults: Sequence[str], runs: int | None
 ) -> Iterator[tuple[str, str, int]]:
     """Yield mode, fault and number of each run: all, or `runs` in about equal parts of each pair."""
-    pairs = list(itertools.product(modes, faults))
+    pairs = [
+        (name, fault)
+        for name, fault in itertools.product(modes, faults)
+        # The start of a Python thread waits forever if the new thread gets no memory at all.
+        if fault != "no memory" or not name.startswith(("threads", "media"))
+    ]
     for index, (name, fault) in enumerate(pairs):
-        calls = bench.calls(name, fault)
-        count = calls if runs is None else min(calls, (index + 1) * runs // len(pairs) - index * runs // len(pairs))
-        # The middle of each part, shifted, so that the faults do not all hit the same files.
-        yield from ((name, fault, 1 + (2 * at + 1 + index % 2) * calls // (2 * count) % calls) for at in range(count))
+        share = None if runs is None else (index + 1) * runs // len(pairs) - index * runs // len(pairs)
+        if share != 0:
+            calls = bench.calls(name, fault)
+            count = calls if share is None else min(calls, share)
+            # The middle of each part, shifted, so that the faults do not all hit the same files.
+            for at in range(count):
+                yield name, fault, 1 + (2 * at + 1 + index % 2) * calls // (2 * count) % calls
 
 
 def report(tallies: dict[tuple[str, str], Tally], by: int) -> str:
