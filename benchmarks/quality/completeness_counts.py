@@ -68,6 +68,8 @@ def count(sound: Sound) -> Count:
             return Count(frames, frames + FRAME_SAMPLES.get(codec, LONGEST_FRAME), "sample tables", ends)
     # FFmpeg leaves the last 8 bytes of VOC out, and the second half of the last block of WMA.
     least = sound.frames - {"VOC": 4, "ASF": 2048}.get(sound.container, 0)
+    if sound.writer == "gstreamer" and codec == "AAC":  # its encoder leaves an incomplete last frame out
+        least -= 1024
     probed = probed_frames(sound)
     if probed is not None and probed < sound.frames:  # some encoders do not write their last frame
         slack = FRAME_SAMPLES.get(codec, LONGEST_FRAME)

@@ -441,6 +441,7 @@ def test_no_recording_of_a_list_is_replaced(tree, capsys):
     assert not list(tree.glob("*.part"))
 
 
+@pytest.mark.native
 @pytest.mark.skipif(os.name != "posix", reason="the names have 255 bytes")
 @pytest.mark.parametrize("form", ["text", "rttm", "jsonl"])
 def test_an_impossible_output_name_fails_alone(tree, capsys, form):

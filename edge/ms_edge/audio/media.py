@@ -232,6 +232,7 @@ class _Child:
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._begun = b""  # what was read with the header
         self._first, self._last = b"", b""  # messages
+        self._unheard: OSError | None = None  # why there are no further messages
         self._over = False  # killed because it took too long
         self._ended = threading.Event()
         # The time that this process still waits, at most `_most_s`, and whether it does now.
@@ -249,11 +250,15 @@ class _Child:
 
     def _listen(self) -> None:
         """Keep the first and the last messages of the decoder, which must not fill their pipe."""
-        while piece := os.read(self._messages.fileno(), MESSAGE_BYTES):
-            if len(self._first) < MESSAGE_BYTES:
-                self._first += piece
-            else:
-                self._last = (self._last + piece)[-MESSAGE_BYTES:]
+        try:
+            while piece := os.read(self._messages.fileno(), MESSAGE_BYTES):
+                if len(self._first) < MESSAGE_BYTES:
+                    self._first += piece
+                else:
+                    self._last = (self._last + piece)[-MESSAGE_BYTES:]
+        except OSError as error:  # without messages, nothing says whether the audio is complete
+            self._unheard = error
+            self._kill()
 
     def _watch(self) -> None:
         """End the decoder if this process has waited for it too long."""
@@ -300,7 +305,10 @@ class _Child:
 
     def _wait(self, buffer: memoryview) -> int:
         self._waits = True
-        count: int = self._pipe.readinto(buffer)  # type: ignore[attr-defined]
+        try:
+            count: int = self._pipe.readinto(buffer)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise unreadable(self._name, error) from None
         self._waits = False
         if self._over:
             raise AudioError(
@@ -365,7 +373,10 @@ class _Child:
         return (self._first + b"\n" + self._last).decode("utf-8", "replace")
 
     def _finish(self) -> int:
-        """Wait for the end of a decoder that has closed its output. Return its exit status."""
+        """Wait for the end of a decoder that has closed its output. Return its exit status.
+
+        Raises AudioError if its messages could not be read.
+        """
         self._ended.set()
         try:
             status = self._process.wait(END_S)
@@ -373,6 +384,8 @@ class _Child:
             self._kill()
             status = self._process.wait()
         self._threads[0].join(END_S)
+        if self._unheard:
+            raise unreadable(self._name, self._unheard)
         return status
 
     def end(self) -> None:

@@ -81,7 +81,11 @@ def open_descriptor(path: str) -> tuple[int, int | None]:
             raise AudioError(code, f"{path}: {reason(error)}.") from None
         except ValueError:
             raise AudioError("cannot-open", f"{path!r}: not a usable file name.") from None
-    status = os.fstat(descriptor)
+    try:
+        status = os.fstat(descriptor)
+    except OSError as error:  # on a network file system
+        os.close(descriptor)
+        raise unreadable(path, error) from None
     problem = None
     if stat.S_ISDIR(status.st_mode):
         problem = AudioError("is-directory", f"{path}: is a directory, not a file.")
