@@ -342,6 +342,15 @@ def test_a_file_that_nobody_closes_ends_its_decoder(tmp_path, variant):
     assert no_child_runs()
 
 
+def test_ffmpeg_reads_no_stream(variant):
+    class Pipe(io.BytesIO):
+        def seek(self, *_: int) -> int:
+            raise OSError
+
+    with pytest.raises(AudioError, match="save it as a file, or redirect the file"):
+        open_audio(Pipe(SPEECH.read_bytes()), decoder="ffmpeg")
+
+
 def test_a_broken_pyav_is_named(classifier, tmp_path, monkeypatch):
     (tmp_path / "av").mkdir()
     (tmp_path / "av" / "__init__.py").write_text("import no_such_module")

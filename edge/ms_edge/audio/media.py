@@ -84,7 +84,10 @@ class MediaFile(AudioSource):
             self._descriptor, size = _spooled(name, source)
         try:
             if size is None:  # a stream: libsndfile has said what it must be
-                raise refused or AudioError("not-audio", f"{name}: FFmpeg reads files, and this is a stream.")
+                raise refused or AudioError(
+                    "not-audio",
+                    f"{name}: FFmpeg reads files, and this is a stream; save it as a file, or redirect the file (< FILE).",
+                )
             self._size = size
             if isinstance(source, str | os.PathLike):
                 self.file = file_facts(os.fstat(self._descriptor))
@@ -335,7 +338,7 @@ class _Child:
             )
         cut = "the file is cut off, before or within what is needed to decode it"
         why = cut if self._facts.cut else self._reason()
-        return AudioError("not-audio", f"{self._name}: FFmpeg cannot decode it as {self._form.name} ({why}).")
+        return AudioError("not-audio", f"{self._name}: FFmpeg cannot decode it as {self._form.name}: {why}.")
 
     def _reason(self) -> str:
         """Return why the decoder gave up, in its own words without paths and numbers of errors."""
