@@ -18,9 +18,10 @@ LOWEST = $(shell $(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproj
 FUZZ_INPUTS ?= 20000
 FUZZ_S ?= 120
 FUZZ_SEED ?= $(shell date +%Y%m%d)
+FAULTS ?= 10000
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity fuzz nightly test-edge test-lowest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
+.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -111,7 +112,20 @@ fuzz: .venv-dev/installed .venv-fuzz/installed ## random inputs for hours: the t
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m hypothesis --hypothesis-profile nightly || status=1; \
 	exit $$status
 
-nightly: parity fuzz ## the tests that take too long for every change: parity and fuzz
+# On other processors and packages; needs mmdebstrap, proot and qemu-user-static.
+test-arm64: .venv-dev/installed ## the tests of the runtime on emulated 64-bit ARM, and its scores beside this machine's
+	.venv-dev/$(BIN)/python tests/platforms.py arm64
+
+test-armhf: .venv-dev/installed ## the same on emulated 32-bit ARM, with Debian's packages
+	.venv-dev/$(BIN)/python tests/platforms.py armhf
+
+test-newest: .venv-dev/installed ## the tests of the runtime on Debian 13 with Python 3.13 and the newest packages
+	.venv-dev/$(BIN)/python tests/platforms.py newest
+
+faults: .venv-dev/installed ## ms-edge while system calls fail, evenly spread over modes, kinds and calls (Linux; FAULTS: how many runs)
+	.venv-dev/$(BIN)/python tests/faults/faults.py --runs $(FAULTS)
+
+nightly: parity fuzz faults test-arm64 test-armhf test-newest ## the tests that take too long for every change: parity, fuzz, faults and other platforms
 
 # onnxruntime for JavaScript; no scripts of packages are run.
 build/javascript/installed: docs/javascript/package.json

@@ -11,6 +11,7 @@ import ast
 import json
 import re
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ import hostile  # noqa: E402
 from ms_edge import Classifier, errors, results  # noqa: E402
 from ms_edge.audio.containers import AMBIGUOUS, CONTAINERS  # noqa: E402
 from ms_edge.cli import arguments as edge_arguments  # noqa: E402
+from ms_edge.model import onnx_messages, operators, protobuf  # noqa: E402
 from ms_train.tables import markdown_table  # noqa: E402
 
 SAMPLE = ROOT / "tests" / "data" / "music_zaz.wav"
@@ -207,6 +209,28 @@ def matrix() -> str:
     return table(("file", "record"), rows)
 
 
+# What a model file may contain, from the tables of the check.
+
+
+def model_fields() -> str:
+    """Return the table of the messages of a model file and the fields that each may have."""
+    found: list[protobuf.Message[object]] = [onnx_messages.MODEL]
+    for message in found:  # grows
+        for field in message.by_tag.values():
+            if isinstance(field.kind, protobuf.Message) and field.kind not in found:
+                found.append(field.kind)
+    rows = [
+        (f"`{message.name}`", ", ".join(f"`{name}`" for name in dict.fromkeys(f.name for f in message.by_tag.values())))
+        for message in found
+    ]
+    return table(("message of onnx.proto", "fields that it may have"), rows)
+
+
+def model_operators() -> str:
+    """Return the list of the operators that a model file may have."""
+    return textwrap.fill(", ".join(f"`{name}`" for name in sorted(operators.OPERATORS)) + ".", 108) + "\n"
+
+
 def completeness() -> str:
     """Return the table of docs/benchmarks/completeness.json: formats, whole files and cut files."""
     found = json.loads((DOCS / "benchmarks" / "completeness.json").read_text("utf-8"))
@@ -289,7 +313,13 @@ PARTS = {
     "docs/records.md": {"fields": fields},
     "docs/errors.md": {"codes": error_codes, "warnings": warning_codes},
     "docs/architecture.md": {"packages": packages, "layers": layers},
-    "docs/robustness.md": {"formats": formats, "completeness": completeness, "matrix": matrix},
+    "docs/robustness.md": {
+        "formats": formats,
+        "completeness": completeness,
+        "fields": model_fields,
+        "operators": model_operators,
+        "matrix": matrix,
+    },
     "docs/triton.md": {"scores": scores},
     "docs/javascript.md": {"scores": scores_json},
 }

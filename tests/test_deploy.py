@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
 import json
 import os
 import re
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import ms_edge
 from ms_edge._version import __version__
 from ms_edge.cli.arguments import parser
 
@@ -130,3 +133,38 @@ def test_job_classifies_every_file_once(samples, tmp_path):
     found = [json.loads(line) for part in (tmp_path / "results").iterdir() for line in part.read_text().splitlines()]
     assert sorted(record["path"] for record in found) == [f"recordings/{sample.name}" for sample in samples]
     assert all(record["label"] for record in found)
+
+
+@pytest.fixture(scope="module")
+def platforms():
+    """The module of `make test-arm64` and the other platforms."""
+    found = importlib.util.spec_from_file_location("platforms", ROOT / "tests" / "platforms.py")
+    module = importlib.util.module_from_spec(found)
+    sys.modules["platforms"] = module  # for its dataclass
+    found.loader.exec_module(module)
+    return module
+
+
+def test_platforms_have_a_make_target_and_a_line_of_the_docs(platforms):
+    targets = re.findall(r"^test-(\S+):.*\n\t\S+ tests/platforms\.py \1$", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    assert targets == list(platforms.PLATFORMS)
+    page = (ROOT / "docs" / "platforms.md").read_text("utf-8")
+    assert all(f"`make test-{name}`" in page for name in targets)
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        (lambda record: record["scores"].update(speech=record["scores"]["speech"] + 2e-5), "differ by 2.0e-05"),
+        (lambda record: record["segments"][0].update(probability=0.0), "the scores differ"),
+        (lambda record: record.update(label="uncertain"), "label is uncertain, here"),
+        (lambda record: record["segments"][0].update(start_s=0.1), "the segments are"),
+    ],
+)
+def test_platforms_refuse_another_result(platforms, samples, change, refusal):
+    expected = [ms_edge.classify(sample).record(True) for sample in samples[:2]]
+    found = copy.deepcopy(expected)
+    assert platforms.compared(expected, found).startswith("scores within 1e-06")
+    change(found[1])
+    with pytest.raises(SystemExit, match=refusal):
+        platforms.compared(expected, found)

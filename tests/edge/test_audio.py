@@ -201,13 +201,15 @@ def test_truncated_file_is_read_with_a_warning(tmp_path, tone):
 def test_shrinking_file_gives_no_stale_samples(tmp_path, tone):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.tile(tone, 20), 22_050)
+    whole = soundfile.read(path, dtype="float32")[0]
     with AudioFile(path, block_s=0.1) as file:
         blocks = file.blocks(22_050)
-        count = len(next(blocks))
-        os.truncate(path, 20_000)
-        count += sum(map(len, blocks))
-        assert count == (20_000 - 44) // 2
+        found = [next(blocks)]
+        os.truncate(path, 200_000)
+        samples = np.concatenate([*found, *blocks])
         assert file.warnings == ["truncated"]
+    assert (200_000 - 44) // 2 - len(samples) < 2205  # the last block may be lost
+    np.testing.assert_array_equal(samples, whole[: len(samples)])
 
 
 def test_non_finite_samples_become_silence_with_a_warning(tmp_path, tone):
@@ -450,7 +452,7 @@ def test_unsupported_formats_never_reach_libsndfile(tmp_path, tone, form, monkey
         with pytest.raises(AudioError) as caught:
             AudioFile(path)
         assert caught.value.code == "not-audio"
-        assert READ in caught.value.message
+        assert any(text in caught.value.message for text in (READ, "which libsndfile does not read"))
         assert prefix or form == "SD2" or " not audio of" not in caught.value.message  # the error names the format
 
 

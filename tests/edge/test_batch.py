@@ -167,6 +167,7 @@ def deep(tmp_path, monkeypatch):
         directory.rmdir()
 
 
+@pytest.mark.native
 @pytest.mark.skipif(os.name != "posix", reason="paths on Windows are short")
 def test_a_tree_deeper_than_the_recursion_limit(deep):
     assert list(Inputs(["d"], recursive=True)) == [str(deep)]
@@ -440,6 +441,7 @@ def test_no_recording_of_a_list_is_replaced(tree, capsys):
     assert not list(tree.glob("*.part"))
 
 
+@pytest.mark.native
 @pytest.mark.skipif(os.name != "posix", reason="the names have 255 bytes")
 @pytest.mark.parametrize("form", ["text", "rttm", "jsonl"])
 def test_an_impossible_output_name_fails_alone(tree, capsys, form):
@@ -799,6 +801,7 @@ def test_a_failure_has_a_record():
     }
 
 
+@pytest.mark.pty
 @pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
 def test_a_bar_needs_a_terminal_and_long_work(tmp_path, samples):
     import pty

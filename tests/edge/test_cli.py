@@ -148,6 +148,7 @@ def test_names_the_terminal_cannot_show_are_escaped(samples, tmp_path):
     assert run.stderr == "ms-edge: o\\xf9.wav: no such file or directory.\n"
 
 
+@pytest.mark.native
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc hands freed memory back")
 def test_freed_memory_is_reused(samples, tmp_path):
     """Ten minutes of audio cause hardly more page faults than a few seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,30 @@ def test_doctor_fails_for_an_unusable_model(tmp_path, capsys):
     (tmp_path / "a.onnx").write_bytes(b"no model")
     assert cli.main(["doctor", "--model", str(tmp_path / "a.onnx")]) == 3
     assert "not usable" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no signals; a crash has a status there")
+def test_doctor_survives_a_runtime_that_crashes(tmp_path):
+    (tmp_path / "onnxruntime.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n")
+    command = [sys.executable, "-m", "ms_edge.cli", "doctor"]
+    paths = os.pathsep.join([str(tmp_path), str(Path(ms_edge.__file__).parent.parent)])
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "ms-edge: onnxruntime ends the process that imports it (SIGILL); it may not suit this processor or this "
+        "sandbox: install another version of it, or run ms-edge outside the sandbox.\n"
+    )
+
+
+def test_doctor_does_not_wait_for_a_hanging_import(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime.py").write_text("import time\ntime.sleep(1000)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    monkeypatch.setattr(doctor, "PROBE_S", 0.5)
+    with pytest.raises(DeviceError, match="does not finish its import within"):
+        doctor.examine()
 
 
 def test_public_api_is_short():

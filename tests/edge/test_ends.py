@@ -272,6 +272,16 @@ def test_program_stream_ends_with_a_whole_packet():
     assert all(stated(content[: at + left]).cut for left in range(1, 100))
 
 
+@pytest.mark.parametrize("name", [*FILES, "FLAC", "OGG", "MP3", "WAV"])
+def test_file_that_shrinks_meanwhile_ends(name):
+    content = written(name) if name in FILES else encoded(form=name)
+    for size in range(20, len(content), len(content) // 20):
+        shorter = content[:size]
+        assert isinstance(
+            facts_of(lambda offset, count, file=shorter: file[offset : offset + count], len(content)), Facts
+        )
+
+
 def test_flv_states_its_size():
     content = written("flv, aac")
     last = int.from_bytes(content[-4:], "big") + 4  # each tag is followed by its size

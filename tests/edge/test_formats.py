@@ -244,6 +244,7 @@ def test_colour_needs_a_terminal_and_no_refusal():
     assert coloured != plain
 
 
+@pytest.mark.pty
 @pytest.mark.parametrize(
     ("environment", "colour"),
     [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],

@@ -202,6 +202,7 @@ def test_a_signal_ends_a_stream_with_one_sentence(name):
         assert all(line.endswith(b"\n") for line in shown)
 
 
+@pytest.mark.pty
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_closed_terminal_loses_no_result(folder, jobs):
     """It shows a progress bar, which cannot be shown any more."""

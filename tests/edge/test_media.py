@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +27,12 @@ import soundfile
 from ms_edge.audio import media
 from ms_edge.audio.containers import CONTAINERS
 from ms_edge.audio.facts.reader import Facts
+from ms_edge.audio.file import open_audio, read_mono
+from ms_edge.audio.source import AudioSource
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.errors import AudioError, DeviceError, UsageError
+from ms_edge.selftest import doctor
 
 COMMAND = [sys.executable, "-m", "ms_edge.cli"]
 DATA = Path(__file__).parents[1] / "data"
@@ -146,6 +154,53 @@ def test_lossless_samples_are_those_of_the_wav(tmp_path, variant, encoder):
     assert found.shape == expected.shape
 
 
+def test_a_change_of_channels_within_a_file_is_followed(classifier, tmp_path, variant):
+    stereo = encode(tmp_path / "stereo.aac", "aac", MUSIC).read_bytes()
+    mono = encode(tmp_path / "mono.aac", "aac", DATA / "music_zaz.wav", rate_hz=44_100).read_bytes()
+    for first, then, channels in ((stereo, mono, 2), (mono, stereo, 1)):
+        (tmp_path / "both.aac").write_bytes(first + then + first)
+        found = classifier.classify(tmp_path / "both.aac")
+        parts = [MUSIC if part is stereo else DATA / "music_zaz.wav" for part in (first, then, first)]
+        assert found.duration_s == pytest.approx(sum(soundfile.info(part).duration for part in parts), abs=0.3)
+        assert (found.channels, found.label, found.warnings) == (channels, "music", ())
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 13])
+def test_any_number_of_channels_is_read(tmp_path, variant, channels):
+    samples = np.random.default_rng(0).integers(-9_000, 9_000, (20_000, channels), np.int16)
+    path = tmp_path / "a.mov"
+    path.write_bytes(quicktime(samples))
+    with media.MediaFile(path) as file:
+        found = np.concatenate([block.copy() for block in file._decoded()])
+    np.testing.assert_array_equal(found, samples / np.float32(32768))
+
+
+def quicktime(samples: np.ndarray) -> bytes:
+    """Return a MOV file of 16-bit PCM at 16 kHz whose channels have no names."""
+
+    def box(name: bytes, *parts: bytes) -> bytes:
+        body = b"".join(parts)
+        return struct.pack(">I", 8 + len(body)) + name + body
+
+    frames, channels = samples.shape
+    data = samples.astype("<i2").tobytes()
+    kind = box(b"ftyp", b"qt  \0\0\0\0qt  ")
+    entry = box(b"sowt", bytes(6), struct.pack(">HHHIHHHHI", 1, 0, 0, 0, channels, 16, 0, 0, 16_000 << 16))
+    table = box(
+        b"stbl",
+        box(b"stsd", bytes(4), struct.pack(">I", 1), entry),
+        box(b"stts", bytes(4), struct.pack(">III", 1, frames, 1)),
+        box(b"stsc", bytes(4), struct.pack(">IIII", 1, 1, frames, 1)),
+        box(b"stsz", bytes(4), struct.pack(">II", 2 * channels, frames)),
+        box(b"stco", bytes(4), struct.pack(">II", 1, len(kind) + 8)),
+    )
+    media_header = box(b"mdhd", bytes(12), struct.pack(">IIHH", 16_000, frames, 0, 0))
+    handler = box(b"hdlr", bytes(4), b"mhlrsoun", bytes(13))
+    track = box(b"trak", box(b"tkhd", bytes(84)), box(b"mdia", media_header, handler, box(b"minf", table)))
+    movie = box(b"moov", box(b"mvhd", bytes(12), struct.pack(">II", 16_000, frames), bytes(80)), track)
+    return kind + box(b"mdat", data) + movie
+
+
 def test_each_audio_track_of_a_video_can_be_chosen(tmp_path, variant):
     path = encode(tmp_path / "film.mkv", "libopus", MUSIC, SPEECH, video=True, rate_hz=48_000)
     for track, label in ((1, "music"), (2, "speech")):
@@ -174,7 +229,7 @@ def test_the_decoder_can_be_chosen(tmp_path, variant):
     found = Classifier(decoder="ffmpeg").classify(SPEECH)
     assert (found.decoder, found.container, found.codec, found.label) == ("ffmpeg", "wav", "pcm_s16le", "speech")
     assert found.scores == pytest.approx(Classifier().classify(SPEECH).scores, abs=1e-6)
-    with pytest.raises(AudioError, match="not supported") as caught:
+    with pytest.raises(AudioError, match=r"is MP4 .* libsndfile does not read") as caught:
         Classifier(decoder="libsndfile").classify(encode(tmp_path / "a.m4a", "aac", SPEECH))
     assert caught.value.code == "not-audio"
     with pytest.raises(UsageError, match="auto, libsndfile or ffmpeg"):
@@ -242,6 +297,86 @@ def test_references_of_quicktime_are_not_followed(classifier, tmp_path, variant)
         assert classifier.classify(tmp_path / "b.mov").label == "speech"
 
 
+def test_channels_of_m4a_are_separate_records(classifier, tmp_path, variant):
+    both = [read_mono(path, 16_000)[:48_000] for path in (SPEECH, MUSIC)]
+    soundfile.write(tmp_path / "call.wav", np.stack(both, axis=1), 16_000)
+    found = classifier.classify_channels(encode(tmp_path / "call.m4a", "aac", tmp_path / "call.wav"))
+    assert [(record.channel, record.label, record.warnings) for record in found] == [
+        (1, "speech", ()),
+        (2, "music", ()),
+    ]
+
+
+@pytest.mark.parametrize("stereo_first", [False, True])
+def test_a_change_of_rate_and_channels_is_read(tmp_path, variant, stereo_first):
+    samples = np.random.default_rng(1).uniform(-0.1, 0.1, (48_000, 2))
+    soundfile.write(tmp_path / "mono.wav", samples[:, :1], 16_000)
+    soundfile.write(tmp_path / "stereo.wav", samples, 16_000)
+    mono = encode(tmp_path / "mono.aac", "aac", tmp_path / "mono.wav", rate_hz=16_000)
+    stereo = encode(tmp_path / "stereo.aac", "aac", tmp_path / "stereo.wav", rate_hz=48_000)
+    both = [stereo, mono] if stereo_first else [mono, stereo]
+    (tmp_path / "both.aac").write_bytes(b"".join(path.read_bytes() for path in both))
+    with open_audio(tmp_path / "both.aac") as file:
+        frames = sum(len(block) for block in file.blocks(16_000))
+        assert (file.sample_rate_hz, file.channels) == ((48_000, 2) if stereo_first else (16_000, 1))
+        assert file.warnings == []
+    assert frames / 16_000 == pytest.approx(6, abs=0.4)
+
+
+def test_another_thread_may_have_opened_the_file(tmp_path, variant):
+    path = encode(tmp_path / "a.wv", "wavpack", MUSIC)
+    opened: list[AudioSource] = []
+    thread = threading.Thread(target=lambda: opened.append(open_audio(path)))
+    thread.start()
+    thread.join()
+    with opened[0] as file:
+        assert sum(len(block) for block in file.blocks(16_000)) >= 16_000
+        assert file.warnings == []
+
+
+def test_a_file_that_nobody_closes_ends_its_decoder(tmp_path, variant):
+    file = open_audio(encode(tmp_path / "a.wv", "wavpack", MUSIC))
+    next(blocks := file.blocks(16_000))
+    del file, blocks
+    gc.collect()
+    assert no_child_runs()
+
+
+def test_ffmpeg_reads_no_stream(variant):
+    class Pipe(io.BytesIO):
+        def seek(self, *_: int) -> int:
+            raise OSError
+
+    with pytest.raises(AudioError, match="save it as a file, or redirect the file"):
+        open_audio(Pipe(SPEECH.read_bytes()), decoder="ffmpeg")
+
+
+def test_a_broken_pyav_is_named(classifier, tmp_path, monkeypatch):
+    (tmp_path / "av").mkdir()
+    (tmp_path / "av" / "__init__.py").write_text("import no_such_module")
+    monkeypatch.setattr(media, "pyav", lambda: str(tmp_path))
+    with pytest.raises(AudioError, match=r"PyAV cannot be imported .*no_such_module.*; install it again") as caught:
+        classifier.classify(encode(tmp_path / "a.m4a", "aac", SPEECH))
+    assert caught.value.code == "cannot-read"
+
+
+def test_a_disk_error_is_one_of_the_file(classifier, tmp_path, monkeypatch):
+    def fails(*_: object) -> Facts:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(media, "facts_of", fails)
+    with pytest.raises(AudioError) as caught:
+        classifier.classify(encode(tmp_path / "a.m4a", "aac", SPEECH))
+    assert caught.value.code == "cannot-read"
+
+
+def test_no_temporary_folder_is_a_clear_error(classifier, tmp_path, monkeypatch):
+    content = encode(tmp_path / "a.m4a", "aac", SPEECH).read_bytes()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(AudioError, match=r"temporary file .*TMPDIR"):
+        classifier.classify(io.BytesIO(content))
+
+
 @pytest.mark.parametrize("name", ["a.m4a", "a.mka", "a.wma", "a.ts", "a.aac", "a.ac3", "a.wv", "a.avi", "a.flv"])
 def test_hostile_files_give_errors_or_warnings(classifier, tmp_path, name):
     encoder, options = {"a.m4a": ("mp4", "aac", "aac", {}), **WRITTEN}[name][2:]
@@ -280,10 +415,12 @@ HEADER = (
 SAMPLES = "/usr/bin/head -c 128000 /dev/zero"  # 2 s
 FAKES = {
     "hangs": ("exec /bin/sleep 1000", "too-long"),
+    "hangs in a process of its own": ("/bin/sleep 1000; /bin/true", "too-long"),
     "hangs after a while": (f"printf '{HEADER}'; {SAMPLES}; exec /bin/sleep 1000", "too-long"),
     "never ends": (f"printf '{HEADER}'; exec /bin/cat /dev/zero", "too-long"),
     "fails": ("echo '[error] it is broken' >&2; exit 1", "not-audio"),
     "writes no audio": ("exec /bin/head -c 100000 /dev/urandom", "not-audio"),
+    "writes half a header": ("printf data1234", "not-audio"),
     "has a rate of 0": (f"printf '{HEADER.replace('200', '000').replace('076', '000')}'; {SAMPLES}", "bad-rate"),
     "dies": (f"printf '{HEADER}'; {SAMPLES}; kill -SEGV $$", ("truncated",)),
     "complains": (f"printf '{HEADER}'; {SAMPLES}; echo '[error] Error while decoding' >&2", ("damaged",)),
@@ -297,7 +434,8 @@ FAKES = {
 @pytest.mark.parametrize("name", FAKES)
 def test_a_broken_decoder_harms_one_record(classifier, tmp_path, monkeypatch, name):
     text, expected = FAKES[name]
-    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    path = tmp_path / "a.m4a"
+    path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(2000))
     (tmp_path / "bin").mkdir()
     only(monkeypatch, tmp_path / "bin", script(tmp_path, text))
     monkeypatch.setattr(media, "START_S", 1.0)
@@ -342,7 +480,8 @@ SLEEPER = "echo $$ > {pids}; printf '" + HEADER + "'; " + SAMPLES + "; exec /bin
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_an_interrupt_leaves_nothing_running(tmp_path, jobs):
+@pytest.mark.parametrize("signals", [[signal.SIGINT] * 2, [signal.SIGKILL]], ids=["interrupted", "killed"])
+def test_an_ended_run_leaves_nothing_running(tmp_path, jobs, signals):
     path = encode(tmp_path / "a.m4a", "aac", SPEECH)
     pids = tmp_path / "pid"
     (tmp_path / "bin").mkdir()
@@ -356,10 +495,10 @@ def test_an_interrupt_leaves_nothing_running(tmp_path, jobs):
         start_new_session=True,
     )
     wait_until(lambda: pids.exists() and pids.read_text().strip() != "")
-    for _ in range(2):
-        run.send_signal(signal.SIGINT)
+    for number in signals:
+        run.send_signal(number)
         time.sleep(0.3)
-    assert run.wait(30) == 130 or run.returncode == -signal.SIGINT
+    assert run.wait(30) in (130, -signals[0])
     wait_until(lambda: not Path(f"/proc/{pids.read_text().strip()}").exists())
 
 
@@ -380,6 +519,16 @@ def test_resume_depends_on_the_decoder(tmp_path, capsys):
     assert out.read_bytes() == first
     assert cli.main([*command, "--decoder", "ffmpeg"]) == 0
     assert json.loads(out.read_text())["settings"]["decoder"] == "ffmpeg"
+
+
+def test_doctor_names_the_decoders(tmp_path, monkeypatch):
+    assert "FFmpeg (PyAV " in doctor.examine().text()
+    program = script(tmp_path, "exit 1")
+    (tmp_path / "with").mkdir()
+    only(monkeypatch, tmp_path / "with", program)
+    assert f"FFmpeg ({tmp_path / 'with' / 'ffmpeg'})" in doctor.examine().text()
+    only(monkeypatch, tmp_path, None)
+    assert doctor.examine().decoders[1].startswith("no FFmpeg: for M4A")
 
 
 def test_stream_reads_media_files(tmp_path, variant, capsys):

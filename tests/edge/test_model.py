@@ -233,6 +233,7 @@ def test_wrong_metadata_is_refused(entries, key, lie):
         Metadata.parse(entries)
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("first", ["ms_edge.model.session", "ms_edge.selftest.doctor"])
 def test_onnxruntime_telemetry_is_off(tmp_path, first):
     require_no_report(tmp_path, first, threads=1 if sys.platform == "linux" else None)

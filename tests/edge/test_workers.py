@@ -279,6 +279,42 @@ with Workers(answer, 1, heard.append, fork=True) as workers:
     assert printed(script).splitlines() == ["A|B", "C|signal 9|D|E", "F"]
 
 
+def test_workers_that_never_begin_cost_nothing():
+    """The inputs come back in another order than that of the results."""
+    script = (
+        BEGINNING
+        + """
+from ms_edge.jobs import workers as module
+module._serve = lambda *_: None
+with Workers(answer, 2, heard.append, fork=True) as workers:
+    print(ask("abc", "def", "ghi", "jkl"))
+"""
+    )
+    assert printed(script) == "A|B|C|D|E|F|G|H|I|J|K|L\n"
+
+
+def test_a_task_that_cannot_be_sent_is_sent_again():
+    script = (
+        BEGINNING
+        + """
+from multiprocessing.connection import Connection
+send, parent, tried = Connection.send, os.getpid(), []
+
+def fail_once(self, message):
+    if os.getpid() == parent:
+        tried.append(message)
+        if len(tried) == 1:
+            raise OSError(5, "input/output error")
+    send(self, message)
+
+Connection.send = fail_once
+with Workers(answer, 2, heard.append, fork=True) as workers:
+    print(ask("ab", "cd"))
+"""
+    )
+    assert printed(script) == "A|B|C|D\n"
+
+
 def test_workers_that_all_die_are_given_up():
     script = (
         BEGINNING
@@ -429,6 +465,7 @@ def test_a_closed_pipe_ends_the_run(samples):
         assert process.stderr.read() == b""
 
 
+@pytest.mark.native
 def test_thread_that_python_does_not_count_prevents_fork():
     """Beside three busy threads, one forked copy in ten waited forever."""
     script = "import _thread, time; from ms_edge.jobs.workers import can_fork; print(can_fork()); "
@@ -437,6 +474,7 @@ def test_thread_that_python_does_not_count_prevents_fork():
     assert done.stdout == "True\nFalse\n"
 
 
+@pytest.mark.native
 def test_program_has_one_thread(samples, monkeypatch):
     """Otherwise it could not fork. The environment may ask for more threads of NumPy's BLAS."""
     script = "import os; from ms_edge.cli import main; end = os._exit\n"

@@ -201,8 +201,11 @@ def _printed() -> list[bytes]:
 
 def _held() -> tuple[int, int, int]:
     """Return how many descriptors, threads and child processes this process has."""
+    children = []
     tasks = list(Path("/proc/self/task").iterdir())
-    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    for task in tasks:
+        with contextlib.suppress(OSError):  # the thread has just ended
+            children += (task / "children").read_text().split()
     return len(os.listdir("/proc/self/fd")), len(tasks), len(children)
 
 

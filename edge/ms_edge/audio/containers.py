@@ -113,7 +113,7 @@ EXTENSIONS = tuple(
 )
 # Extensions of recordings that are not read: encrypted, or without a header and of a coding of their own.
 NOT_READ = (".aa", ".aax", ".g729", ".m4p", ".mpp", ".ofr", ".vox")
-READ = ", ".join(container.name for container in SOUND[:-1]) + f" and {SOUND[-1].name}"
+READ = ", ".join(container.name for container in SOUND) + ", and with FFmpeg M4A, MP4, WMA, Matroska and others"
 START_BYTES = 400  # of a file, which every `start` needs at most
 
 # FFmpeg's names of codings, by libsndfile's.

@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike
 from ms_edge.arrays import Float32
 from ms_edge.audio.containers import codec_of, container_of
 from ms_edge.audio.opening import (
-    STDIN,
     NotForLibsndfileError,
     file_facts,
     header_warnings,
@@ -141,7 +140,7 @@ class AudioFile(AudioSource):
             if size is not None and size % raw.frame_bytes:
                 notes.append("truncated")
             self._declared = False
-            return self._as_one(name, stream, size)
+            return self._as_one(stream, size)
         header = stream.read_header(size)
         self._is_wav = header is not None
         if wav_only:
@@ -172,9 +171,9 @@ class AudioFile(AudioSource):
                 self._facts = facts_of(stream.read_at, size)
                 self.recorded_at = self._facts.recorded_at
                 notes += ["bad-header"] if self._facts.contradictory else []
-        return self._as_one(name, stream, None if open_ended else size)
+        return self._as_one(stream, None if open_ended else size)
 
-    def _as_one(self, name: str, stream: Stream, size: int | None) -> object:
+    def _as_one(self, stream: Stream, size: int | None) -> object:
         """Return the whole source for libsndfile, as one recording.
 
         That is the forward-only `stream` if `size`, in bytes, is None: the size of the samples is
@@ -183,11 +182,8 @@ class AudioFile(AudioSource):
         if size is None:
             self._stream = stream
             return stream
-        if self._descriptor is None:
-            return Section(self._source, [(0, size)])
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        # On Windows libsndfile may use another C runtime, in which our descriptor is not valid.
-        return self._descriptor if os.name == "posix" or name == STDIN else name
+        # Not the descriptor: libsndfile takes some read errors for the end of the file.
+        return Section(self._source, [(0, size)])
 
     def _decoded(self) -> Iterator[Samples]:
         buffer: Samples = np.empty((self._block_frames, self.channels), self._kind)
@@ -282,8 +278,6 @@ class AudioFile(AudioSource):
         if isinstance(self._opened, Section):
             self._opened.opening = True
             self._opened.seek(0)
-        elif self._descriptor is not None:
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._sound = open_sound(self.name, self._opened, self._raw)
         with contextlib.suppress(soundfile.SoundFileError):
             while left and (count := len(self._sound.read(min(left, CAREFUL_FRAMES), dtype="float32"))):

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -32,11 +31,12 @@ from ms_edge.audio.facts.reader import Facts
 from ms_edge.audio.mpeg import after_tags
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
-from ms_edge.errors import AudioError, DeviceError, reason
+from ms_edge.errors import AudioError, DeviceError, first_line, reason
 
 PIPE_BYTES = 1 << 20
 LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
+RATE_END = 28  # offset behind the channels and the rate in it
 # How long this process waits for a decoder: START_S, and more if the file is large, since the
 # decoder may have to skip most of a video; and then PER_AUDIO_S for each second of audio.
 START_S, BYTES_S, PER_AUDIO_S = 60.0, 10e6, 1.0
@@ -47,10 +47,12 @@ MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decod
 INSTALL = "install PyAV (in a clone of ms-edge: pip install '.[media]') or the program ffmpeg"
 CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)")
 NO_TRACK = "matches no streams"
+BROKEN = "PyAV cannot be imported"  # as `pyav_child` says, before the reason
 ERRORS = ("error", "fatal", "panic")
 # A message: which part of FFmpeg it comes from, the level (of the program only), and the text.
 MESSAGE = re.compile(r"(?:\[([^\]]*) @ [^\]]*\] ?)?(?:\[(\w+)\] ?)?(.*)")
 WRONG = re.compile(r"Error while decoding|Error submitting|corrupt (input packet|decoded frame)", re.IGNORECASE)
+USELESS = re.compile("invalid data found|^traceback")
 PYAV_ERROR = re.compile(r"^\[Errno -?\d+\] |: '[^']*'$")  # what Python adds to the words of FFmpeg
 OURS = ("aist#", "in#0/")  # the parts of the program ffmpeg that read and decode
 CUT = re.compile(r"partial file|prematurely|end of file|truncat", re.IGNORECASE)
@@ -73,6 +75,7 @@ class MediaFile(AudioSource):
         refused: AudioError | None = None,
     ) -> None:
         self._child: _Child | None = None
+        self._descriptor = -1
         if isinstance(source, str | os.PathLike):
             name = os.fsdecode(source)
             self._descriptor, size = open_descriptor(name)
@@ -81,7 +84,10 @@ class MediaFile(AudioSource):
             self._descriptor, size = _spooled(name, source)
         try:
             if size is None:  # a stream: libsndfile has said what it must be
-                raise refused or AudioError("not-audio", f"{name}: FFmpeg reads files, and this is a stream.")
+                raise refused or AudioError(
+                    "not-audio",
+                    f"{name}: FFmpeg reads files, and this is a stream; save it as a file, or redirect the file (< FILE).",
+                )
             self._size = size
             if isinstance(source, str | os.PathLike):
                 self.file = file_facts(os.fstat(self._descriptor))
@@ -91,8 +97,10 @@ class MediaFile(AudioSource):
             rate_hz, channels = self._child.header()
             super().__init__(name, rate_hz, channels)
             self.container, self.recorded_at = self._format.short, self._facts.recorded_at
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError):
+                raise unreadable(name, error) from None
             raise
 
     def _recognise(self, name: str, refused: AudioError | None) -> Container:
@@ -146,6 +154,9 @@ class MediaFile(AudioSource):
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def __del__(self) -> None:
+        self.close()  # else the decoder would wait until this process ends
+
 
 def require_ffmpeg() -> None:
     """Raise DeviceError if there is no FFmpeg."""
@@ -175,6 +186,7 @@ def command(file: str, demuxer: str, track: int, options: dict[str, str]) -> lis
         return [sys.executable, "-I", "-S", script, folder, file, demuxer, str(track), str(BLOCK_SAMPLES), *given]
     if program := ffmpeg():
         given = [part for name, value in options.items() for part in (f"-{name}", value)]
+        given += ["-flags2", "+skip_manual"] if demuxer == "caf" else []  # see SKIP_MANUAL in `pyav_child`
         return [
             *(program, "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", "-threads", "1"),
             *(*given, "-f", demuxer, "-i", file),
@@ -211,8 +223,9 @@ class _Child:
                 preexec_fn=_limits(size),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
-        except OSError as error:
-            raise AudioError("cannot-read", f"{name}: FFmpeg cannot be started ({reason(error)}).") from None
+        except (OSError, subprocess.SubprocessError) as error:
+            why = reason(error) if isinstance(error, OSError) else first_line(error)
+            raise AudioError("cannot-read", f"{name}: FFmpeg cannot be started ({why}).") from None
         assert self._process.stdout
         assert self._process.stderr
         self._pipe, self._messages = self._process.stdout, self._process.stderr
@@ -222,31 +235,53 @@ class _Child:
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._begun = b""  # what was read with the header
         self._first, self._last = b"", b""  # messages
+        self._unheard: OSError | None = None  # why there are no further messages
         self._over = False  # killed because it took too long
         self._ended = threading.Event()
-        # The time that this process still waits, at most `_most_s`, and since when it does.
+        # The time that this process still waits, at most `_most_s`, and whether it does now.
         self._left_s = self._most_s = START_S + size / BYTES_S
-        self._waits_since: float | None = None
-        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._watch)]
-        for thread in self._threads:
-            thread.start()
+        self._waits = False
+        self._threads: list[threading.Thread] = []
+        try:
+            for each in (self._listen, self._watch):
+                thread = threading.Thread(target=each, daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except RuntimeError as error:  # too many threads
+            self.end()
+            raise AudioError("cannot-read", f"{name}: FFmpeg cannot be started ({error}).") from None
 
     def _listen(self) -> None:
         """Keep the first and the last messages of the decoder, which must not fill their pipe."""
-        while piece := os.read(self._messages.fileno(), MESSAGE_BYTES):
-            if len(self._first) < MESSAGE_BYTES:
-                self._first += piece
-            else:
-                self._last = (self._last + piece)[-MESSAGE_BYTES:]
+        try:
+            while piece := os.read(self._messages.fileno(), MESSAGE_BYTES):
+                if len(self._first) < MESSAGE_BYTES:
+                    self._first += piece
+                else:
+                    self._last = (self._last + piece)[-MESSAGE_BYTES:]
+        except OSError as error:  # without messages, nothing says whether the audio is complete
+            self._unheard = error
+            self._kill()
 
     def _watch(self) -> None:
         """End the decoder if this process has waited for it too long."""
         while not self._ended.wait(WATCH_S):
-            since = self._waits_since
-            if since is not None and time.monotonic() - since > self._left_s:
+            if self._waits:
+                self._left_s -= WATCH_S  # and not by the clock: this process may have been stopped (Ctrl-Z)
+            if self._left_s < 0:
                 self._over = True
-                self._process.kill()
+                self._kill()
                 return
+
+    def _kill(self) -> None:
+        """Kill the decoder and the processes that it has started: `ffmpeg` may be a script."""
+        if self._process.returncode is not None:
+            return
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):  # it has just ended
+                os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
 
     def header(self) -> tuple[int, int]:
         """Read the header that the decoder writes, and return the rate in Hz and the channels."""
@@ -256,6 +291,8 @@ class _Child:
             if not count or len(self._begun) >= HEADER_BYTES:
                 raise self._failed()
             self._begun += piece[:count]
+        if at < RATE_END:
+            raise self._failed()
         channels, rate_hz = struct.unpack_from("<HI", self._begun, 22)
         self._begun = self._begun[at + 8 :]
         return rate_hz, channels
@@ -270,10 +307,12 @@ class _Child:
         return filled
 
     def _wait(self, buffer: memoryview) -> int:
-        began = self._waits_since = time.monotonic()
-        count: int = self._pipe.readinto(buffer)  # type: ignore[attr-defined]
-        self._waits_since = None
-        self._left_s -= time.monotonic() - began
+        self._waits = True
+        try:
+            count: int = self._pipe.readinto(buffer)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise unreadable(self._name, error) from None
+        self._waits = False
         if self._over:
             raise AudioError(
                 "too-long",
@@ -291,15 +330,21 @@ class _Child:
         if NO_TRACK in self.messages():
             which = "audio track" if self._track == 1 else f"audio track {self._track}"
             return AudioError("no-track", f"{self._name}: has no {which}.")
+        if (broken := self.messages().partition(BROKEN)[2]) and self.planar:
+            why = broken.splitlines()[0].removeprefix(":").strip()
+            return AudioError(
+                "cannot-read",
+                f"{self._name}: {BROKEN} ({why}); install it again, or remove it to use the program ffmpeg.",
+            )
         cut = "the file is cut off, before or within what is needed to decode it"
         why = cut if self._facts.cut else self._reason()
-        return AudioError("not-audio", f"{self._name}: FFmpeg cannot decode it as {self._form.name} ({why}).")
+        return AudioError("not-audio", f"{self._name}: FFmpeg cannot decode it as {self._form.name}: {why}.")
 
     def _reason(self) -> str:
         """Return why the decoder gave up, in its own words without paths and numbers of errors."""
         words = [line.partition(": ")[2] if "file:" in line.partition(": ")[0] else line for line in self._complaints()]
         words = [PYAV_ERROR.sub("", line).rstrip(".").lower() for line in words]
-        return next((line for line in words if line and "invalid data found" not in line), "invalid data")
+        return next((line for line in words if line and not USELESS.search(line)), "invalid data")
 
     def codec(self) -> str | None:
         """Return FFmpeg's name of the coding; None if it is not known."""
@@ -331,20 +376,25 @@ class _Child:
         return (self._first + b"\n" + self._last).decode("utf-8", "replace")
 
     def _finish(self) -> int:
-        """Wait for the end of a decoder that has closed its output. Return its exit status."""
+        """Wait for the end of a decoder that has closed its output. Return its exit status.
+
+        Raises AudioError if its messages could not be read.
+        """
         self._ended.set()
         try:
             status = self._process.wait(END_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
             status = self._process.wait()
         self._threads[0].join(END_S)
+        if self._unheard:
+            raise unreadable(self._name, self._unheard)
         return status
 
     def end(self) -> None:
         """End the decoder at once, whatever it is doing."""
         self._ended.set()
-        self._process.kill()
+        self._kill()
         self._process.wait()
         self._pipe.close()
         for thread in self._threads:
@@ -356,22 +406,24 @@ def _limits(size: int) -> Callable[[], None] | None:
     """Return a function that limits a process, the decoder of a file of `size` bytes, before it begins.
 
     The process then has a limit of memory and of processor time, leaves no core file, and on Linux
-    ends with this process. Returns None where there are no such limits.
+    ends with this process if the main thread starts it. Returns None where there are no such limits.
     """
     try:
         import resource
     except ImportError:  # Windows
         return None
     limits = {
-        resource.RLIMIT_AS: MEMORY_BYTES,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_CPU: int(MOST_CPU_S + size * CPU_S_PER_BYTE),
+        resource.RLIMIT_AS: MEMORY_BYTES,  # the last, because a copy of a large process then has no more memory
     }
     prctl: Any = None
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        import ctypes  # NumPy has imported it, if this Python has it
+    # The signal comes when the thread ends that started the process, and another one may go on reading.
+    if threading.current_thread() is threading.main_thread():
+        with contextlib.suppress(ImportError, OSError, AttributeError):
+            import ctypes  # NumPy has imported it, if this Python has it
 
-        prctl = ctypes.CDLL(None).prctl
+            prctl = ctypes.CDLL(None).prctl
 
     def limit() -> None:
         if prctl:
@@ -400,4 +452,7 @@ def _spooled(name: str, source: IO[bytes]) -> tuple[int, int | None]:
             copy.flush()
             return os.dup(copy.fileno()), copy.tell()
     except OSError as error:
-        raise unreadable(name, error) from None
+        raise AudioError(
+            "cannot-read",
+            f"{name}: cannot be copied into a temporary file for FFmpeg ({reason(error)}); TMPDIR can name another folder.",
+        ) from None

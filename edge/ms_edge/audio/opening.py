@@ -81,7 +81,11 @@ def open_descriptor(path: str) -> tuple[int, int | None]:
             raise AudioError(code, f"{path}: {reason(error)}.") from None
         except ValueError:
             raise AudioError("cannot-open", f"{path!r}: not a usable file name.") from None
-    status = os.fstat(descriptor)
+    try:
+        status = os.fstat(descriptor)
+    except OSError as error:  # on a network file system
+        os.close(descriptor)
+        raise unreadable(path, error) from None
     problem = None
     if stat.S_ISDIR(status.st_mode):
         problem = AudioError("is-directory", f"{path}: is a directory, not a file.")
@@ -157,7 +161,9 @@ def parts_of(
         other = recognised(start, MEDIA) if at or start[:1] != b"\xff" else None
         parts, found = ([], []) if other else mpeg_parts(read_at, 0, size)
         if not parts:
-            raise _refused(name, other.name if other else name_of(start))
+            if other:
+                raise NotForLibsndfileError("not-audio", f"{name}: is {other.name}, which libsndfile does not read.")
+            raise _refused(name, name_of(start))
     notes += [warning for warning in found if warning not in notes]
     return parts
 

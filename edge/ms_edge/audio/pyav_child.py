@@ -14,17 +14,25 @@ import contextlib
 import os
 import struct
 import sys
+from fractions import Fraction
 from typing import Any
 
 # Libraries that decode more than FFmpeg itself: frames of silence in AMR, which telephones write.
 BETTER = {"amr_nb": "libopencore_amrnb"}
 
+# The decoder leaves no samples out. FFmpeg 8 takes the padding of ALAC in CAF off a last packet that
+# has none, and so loses up to 4,095 samples.
+SKIP_MANUAL = 1 << 29
+
 
 def main(packages: str, file: str, demuxer: str, track: int, block_samples: int, options: dict[str, str]) -> None:
     """Write the audio of a track, counted from 1."""
     sys.path.insert(0, packages)
-    import av
-    from av.logging import ERROR, restore_default_callback, set_libav_level
+    try:
+        import av
+        from av.logging import ERROR, restore_default_callback, set_libav_level
+    except ImportError as error:
+        sys.exit(f"PyAV cannot be imported: {error}")
 
     restore_default_callback()  # FFmpeg then prints to standard error itself
     set_libav_level(ERROR)
@@ -47,6 +55,8 @@ def main(packages: str, file: str, demuxer: str, track: int, block_samples: int,
         with contextlib.suppress(ValueError):  # this build of FFmpeg lacks it
             decoder = av.CodecContext.create(library, "r")
             decoder.sample_rate, decoder.layout = stream.codec_context.sample_rate, "mono"
+    if demuxer == "caf":
+        decoder.flags2 |= SKIP_MANUAL
     _Output(av, block_samples).copy(container.demux(stream), decoder)
 
 
@@ -116,8 +126,7 @@ class _Output:
             _write_planes(frame)
             return
         for part in self._resampler.resample(frame):
-            part.pts = None
-            self._ready.write(part)
+            self._hold(part)
         for block in self._ready.read_many(self._block):
             _write_planes(block)
 
@@ -126,13 +135,16 @@ class _Output:
         if self._ready is None:
             self._ready = self._av.AudioFifo()
             if self._count:
-                rest = self._held.read()
-                rest.pts = None
-                self._ready.write(rest)
+                self._hold(self._held.read())
         else:
             if self._count:
                 self._convert(self._held.read())
             self._convert(None)
+
+    def _hold(self, frame: Any) -> None:
+        # Samples of different origin have different clocks, which AudioFifo would compare.
+        frame.pts, frame.time_base = None, Fraction(1, self._first.sample_rate)
+        self._ready.write(frame)
 
     def _finish(self) -> None:
         self._end_kind()
@@ -141,7 +153,7 @@ class _Output:
 
 
 def _write_planes(frame: Any) -> None:
-    for plane in frame.planes:
+    for plane in frame.planes[: frame.layout.nb_channels]:  # PyAV 18 sees more planes than there are
         _write(memoryview(plane)[: frame.samples * 4])
 
 

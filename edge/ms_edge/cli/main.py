@@ -43,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     optional feature cannot be used. 130: interrupted. Without `arguments`, those of the process are
     used, and its standard output and error are kept free of what C libraries print.
     """
-    if arguments is None:
-        open_standard_descriptors()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # so that any file name can be printed
-            stream.reconfigure(errors="backslashreplace")
     try:
+        if arguments is None:
+            open_standard_descriptors()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # so that any file name can be printed
+                stream.reconfigure(errors="backslashreplace")
         try:
             return _run(arguments)
         finally:  # Flush here, so that a full disk is reported in one sentence, also after --help.

@@ -98,11 +98,10 @@ class Worker:
             theirs.close()  # the worker has the only copy, so that its death closes the pipe
 
     def begin(self, task: list[Item]) -> None:
-        """Send paths. If the worker has died, the end of its pipe says so later."""
+        """Send paths. Raises OSError if that is impossible; the worker can then only be replaced."""
         self.task, self.heard_s = task, 0.0
         self._shared[BEGUN] = self._shared[AUDIO_S] = 0.0
-        with contextlib.suppress(OSError):
-            self.pipe.send([item.path for item in task])
+        self.pipe.send([item.path for item in task])
 
     def receive(self) -> None:
         """Read the results. Raises EOFError or OSError if the worker has died."""
@@ -195,7 +194,7 @@ class Workers:
                     raise result
                 yield result
                 room += line.popleft().share
-            elif not any(worker.task for worker in self._workers) and (line or not waiting or stopped()):
+            elif not any(worker.task for worker in self._workers) and (not (line or waiting) or stopped()):
                 return  # whatever is in line was not begun because of a stop
             elif line and line[0] not in self._todo and give_up(line[0].path):
                 return
@@ -212,7 +211,10 @@ class Workers:
             most = -(-len(self._todo) // (2 * self.count))
             shares = accumulate(item.share for item in islice(self._todo, most))
             together = sum(share <= 1 for share in shares) or 1
-            worker.begin([self._todo.popleft() for _ in range(together)])
+            try:
+                worker.begin([self._todo.popleft() for _ in range(together)])
+            except OSError:  # the worker has died, or the system lacks memory for the pipe
+                self._replace(worker, _died)
 
     def _idle(self) -> Worker | None:
         """Return a worker without a path, a new one if necessary; None if there is none."""

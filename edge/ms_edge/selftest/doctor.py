@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distributions, version
@@ -13,8 +16,8 @@ import numpy as np
 import soundfile
 
 from ms_edge._version import __version__
-from ms_edge.audio.media import INSTALL, ffmpeg, pyav
-from ms_edge.errors import MsEdgeError, UsageError
+from ms_edge.audio import media
+from ms_edge.errors import DeviceError, MsEdgeError, UsageError
 from ms_edge.features.frontend import model_input
 from ms_edge.jobs.limits import usable_cores
 from ms_edge.model.providers import CUDA, SUFFIX
@@ -25,6 +28,7 @@ from ms_edge.selftest.device import Unusable, all_ok
 from ms_edge.selftest.golden import golden_deviations, golden_signal
 
 TIMED_RUNS = 50
+PROBE_S = 120.0  # for the import of onnxruntime in another process
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,10 @@ class Examination:
 def examine(model: str | None = None, device: str = "auto") -> Examination:
     """Check the model on one device, or with `auto` on every device of this machine.
 
-    Raises DeviceError if onnxruntime is missing, UsageError if `device` is not the name of a device.
+    Raises DeviceError if onnxruntime is missing or ends its process, UsageError if `device` is not
+    the name of a device.
     """
+    _probe_onnxruntime()
     onnxruntime: Any = import_onnxruntime()
     available = tuple(onnxruntime.get_available_providers())
     devices = [device] if device != "auto" else ["cpu", *(["cuda"] if CUDA in available else [])]
@@ -151,6 +157,47 @@ def examine(model: str | None = None, device: str = "auto") -> Examination:
         model=facts[-1] if facts else None,
         devices=results,
     )
+
+
+def _probe_onnxruntime() -> None:
+    """Import onnxruntime in another process, and raise DeviceError if it crashes or hangs there.
+
+    It does so on processors without the instructions that it was built for, and in sandboxes that
+    hide the processor. An exception is left to the import in this process.
+    """
+    if "onnxruntime" in sys.modules or not sys.executable or getattr(sys, "frozen", False):
+        return
+    code = "import sys; sys.path[:] = sys.argv[1:]; import onnxruntime"
+    try:
+        status = subprocess.run(
+            [sys.executable, "-c", code, *sys.path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=PROBE_S,
+            check=False,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        problem = f"does not finish its import within {PROBE_S:.0f} s"
+    except OSError:  # no further process is allowed
+        return
+    else:
+        if 0 <= status < 256:
+            return
+        problem = f"ends the process that imports it ({_ended_by(status)})"
+    raise DeviceError(
+        "no-onnxruntime",
+        f"onnxruntime {problem}; it may not suit this processor or this sandbox: "
+        "install another version of it, or run ms-edge outside the sandbox.",
+    )
+
+
+def _ended_by(status: int) -> str:
+    """Return how a process ended: the name of a signal, or the status of a crash on Windows."""
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"status {status:#x}" if status > 0 else f"signal {-status}"
 
 
 def _check(path: str | None, device: str) -> tuple[Checked | Unusable, ModelFacts | None]:
@@ -202,11 +249,11 @@ def _onnxruntime_distributions() -> tuple[str, ...]:
 def _decoders() -> tuple[str, ...]:
     """Return what decodes audio here; FFmpeg is optional."""
     sndfile = f"libsndfile {soundfile.__libsndfile_version__}"
-    if pyav():
+    if media.pyav():
         return sndfile, f"FFmpeg (PyAV {_version('av')})"
-    if program := ffmpeg():
+    if program := media.ffmpeg():
         return sndfile, f"FFmpeg ({program})"
-    return sndfile, f"no FFmpeg: for M4A, WMA and other formats {INSTALL}"
+    return sndfile, f"no FFmpeg: for M4A, WMA and other formats {media.INSTALL}"
 
 
 def _version(name: str) -> str | None:

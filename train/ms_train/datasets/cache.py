@@ -37,7 +37,7 @@ from ms_train.signals import Audio
 
 Make = Callable[[Recording], NDArray[Any] | None]  # returns None to leave the recording out
 
-READING = 1  # version of the code that reads recordings: raise it when the same file gives other samples
+READING = 2  # version of the code that reads recordings: raise it when the same file gives other samples
 DECODED_BY = f"{READING}-sndfile-{soundfile.__libsndfile_version__}-soxr-{soxr.__libsoxr_version__}"
 PACK_BYTES = 256 << 20
 

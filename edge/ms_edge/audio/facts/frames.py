@@ -102,12 +102,12 @@ def _amr(sizes: tuple[int, ...], speech: int, samples: int, rate: int) -> Parse:
     return parse
 
 
-CODINGS = {
-    "adts": _Coding(_adts, b"\xff", 2),  # FAAC ends with an empty frame
-    "ac3": _Coding(_ac3, b"\x0b", 1),
-    "latm": _Coding(_latm, b"\x56", 2),
-    "dts": _Coding(_dts, b"\x7f", 1),
-}
+CODINGS = (
+    _Coding(_adts, b"\xff", 2),  # FAAC ends with an empty frame
+    _Coding(_ac3, b"\x0b", 1),
+    _Coding(_latm, b"\x56", 2),
+    _Coding(_dts, b"\x7f", 1),
+)
 AMR = {  # by the first bytes of the file
     b"#!AMR\n": _Coding(_amr(AMR_BYTES, 8, 160, 8_000), b"", 0),
     b"#!AMR-WB\n": _Coding(_amr(AMR_WB_BYTES, 9, 320, 16_000), b"", 0),
@@ -122,12 +122,12 @@ def facts(data: Reader) -> Facts | None:
     if data.at(4, 3) == b"\xf8\x72\x6f":
         return _walk(data, _Coding(_truehd, b"", 0), 0, data.size)
     end = before_tags(data.at, 0, data.size)
-    for coding in CODINGS.values():
+    for coding in CODINGS:
         if (first := coding.parse(data.at(0, HEAD))) and (first[0] >= end or coding.parse(data.at(first[0], HEAD))):
             return _walk(data, coding, 0, end)
     if found := _mpeg(data):
         return found
-    for coding in CODINGS.values():  # the recording of a station begins within a frame
+    for coding in CODINGS:  # the recording of a station begins within a frame
         if (begin := _next(data, coding, 0, min(end, MAX_FRAME))) is not None:
             return _walk(data, coding, begin, end)
     return None
@@ -143,7 +143,10 @@ def _mpeg(data: Reader) -> Facts | None:
 
 
 def _walk(data: Reader, coding: _Coding, at: int, end: int) -> Facts:
-    """Follow the frames between two offsets, and search for the next one where they stop."""
+    """Follow the frames between two offsets, and search for the next one where they stop.
+
+    Samples of frames with another rate are counted in those of the first frame.
+    """
     samples, most, rate, cut = 0, 0, 0, False
     try:
         while at < end:
@@ -161,9 +164,11 @@ def _walk(data: Reader, coding: _Coding, at: int, end: int) -> Facts:
                     break
                 size, count, hz = found
                 i += size
-                samples, most, rate = samples + count, max(most, count), rate or hz
+                rate = rate or hz
+                samples += count if hz in (0, rate) else count * rate // hz
+                most = max(most, count)
                 cut = at + i > end
-            if not block:
+            if not i:  # the file was shortened meanwhile
                 break
             at += i
     except TooManyStepsError:

@@ -77,6 +77,8 @@ class _Walk:
         while start < stop:
             self._data.step()
             head = self._data.at(start, LONGEST_HEAD)
+            if not head:  # the file was shortened meanwhile
+                raise EndOfFileError
             at = 9 - head[0].bit_length()  # both numbers begin with as many zero bits as bytes follow
             if at > 4:
                 return  # these bytes are no element

@@ -39,8 +39,9 @@ def facts(data: Reader, track: int) -> Facts:
 def _first_pages(data: Reader, at: int) -> tuple[int, int, int, int]:
     """Return the rate of the first stream, the samples to skip, the number of streams and their end."""
     rate = skipped = streams = 0
-    while (page := data.at(at, 27 + 255 + 64))[:4] == b"OggS" and len(page) > 27 and page[5] & FIRST:
-        data.step()
+    while streams < MAX_HEADER_PAGES and (page := data.at(at, 27 + 255 + 64))[:4] == b"OggS":
+        if len(page) <= 27 or not page[5] & FIRST:
+            break
         body = page[27 + page[26] :]
         if streams == 0 and body[:8] == b"OpusHead":
             rate, skipped = OPUS_HZ, int.from_bytes(body[10:12], "little")

@@ -31,13 +31,18 @@ def _transport_is_cut(data: Reader, before: int, size: int) -> bool:
     missing: dict[int, int] = {}  # bytes of the PES packet of each audio stream that are still to come
     for i in range(before, len(tail), size):
         packet = tail[i : i + PACKET]
-        if packet[0] != SYNC or not packet[3] & 0x10:
+        if len(packet) < PACKET or packet[0] != SYNC or not packet[3] & 0x10:
             continue
         body = packet[4 + (1 + packet[4] if packet[3] & 0x20 else 0) :]
         number = int.from_bytes(packet[1:3], "big") & 0x1FFF
         if packet[1] & 0x40:  # a PES packet begins
             missing.pop(number, None)
-            if body[:3] == b"\0\0\1" and body[3] in AUDIO_STREAMS and (length := int.from_bytes(body[4:6], "big")):
+            if (
+                len(body) >= 6
+                and body[:3] == b"\0\0\1"
+                and body[3] in AUDIO_STREAMS
+                and (length := int.from_bytes(body[4:6], "big"))
+            ):
                 missing[number] = 6 + length - len(body)
         elif number in missing:
             missing[number] -= len(body)
