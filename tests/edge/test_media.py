@@ -489,7 +489,8 @@ def test_an_ended_run_leaves_nothing_running(tmp_path, jobs, signals):
     code = "from ms_edge.audio import media; media.pyav = lambda: None; from ms_edge.cli.main import command; command()"
     run = subprocess.Popen(
         [sys.executable, "-c", code, "classify", "-j", jobs, str(path), str(path)],
-        env={**os.environ, "PATH": str(tmp_path / "bin")},
+        # `command()` sets the second variable itself, but here NumPy is imported before.
+        env={**os.environ, "PATH": str(tmp_path / "bin"), "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

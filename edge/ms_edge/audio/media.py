@@ -109,8 +109,10 @@ class MediaFile(AudioSource):
         if (start := self._read_at(0, START_BYTES))[:3] == b"ID3":  # also before AAC, and not only MP3
             at = after_tags(self._read_at, 0)
             start = self._read_at(at, START_BYTES)
-        # A name decides only where it is not libsndfile's to decide.
-        form = recognised(start) or named(name, MEDIA if refused else CONTAINERS)
+        by_name = named(name, MEDIA if refused else CONTAINERS)
+        # If FFmpeg is asked for, samples of G.722 or GSM that begin like another format do not mislead.
+        headerless = by_name if by_name in MEDIA and not by_name.start and not refused else None
+        form = headerless or recognised(start) or by_name
         if form is None:
             raise refused or AudioError("not-audio", f"{name}: not audio of a format that is read.")
         return form

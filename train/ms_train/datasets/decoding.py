@@ -49,7 +49,8 @@ def decode(path: Path) -> Blocks:
     if suffix in HEADERLESS:
         yield from _resample(_headerless(path, *HEADERLESS[suffix]), HEADERLESS[suffix][0])
         return
-    with open_audio(path) as file:
+    # G.722 has no header, and its samples may begin like another format.
+    with open_audio(path, decoder="ffmpeg" if suffix == ".g722" else "auto") as file:
         yield from file.blocks(RATE_HZ)
 
 
