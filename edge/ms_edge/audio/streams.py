@@ -7,6 +7,7 @@ declared size is 0 or all ones, which a program that writes to a pipe leaves.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import time
@@ -159,20 +160,30 @@ class Section:
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer and return the number of bytes: fewer at the end or after an error."""
-        count = len(buffer)
-        at = self._position - self._held_at
-        if at < 0 or at + count > len(self._held):
-            try:
-                self._held, self._held_at, at = self._bytes(max(count, HELD)), self._position, 0
-            except BaseException as error:  # also KeyboardInterrupt: libsndfile would print it and continue
-                self.error = error
-                return 0
-            count = min(count, len(self._held))
-        buffer[:count] = self._held[at : at + count]
+        try:
+            count = self._filled(buffer)
+        except BaseException as error:  # also KeyboardInterrupt: libsndfile would print it and continue
+            self.error = error
+            return 0
         if self.opening and count < (promised := min(len(buffer), self._length - self._position)):
             buffer[count:promised] = bytes(promised - count)
             count = promised
         self._position += count
+        return count
+
+    def _filled(self, buffer: memoryview) -> int:
+        """Fill the buffer from the current position, and return the number of bytes."""
+        count = len(buffer)
+        at = self._position - self._held_at
+        if count >= HELD and self._position + count <= self._ends[0] and isinstance(self._source, io.RawIOBase):
+            # The usual case, many samples of a file, without a copy in between.
+            self._source.seek(self._stretches[0][0] + self._position)
+            if self._source.readinto(buffer) == count:
+                return count
+        if at < 0 or at + count > len(self._held):
+            self._held, self._held_at, at = self._bytes(max(count, HELD)), self._position, 0
+            count = min(count, len(self._held))
+        buffer[:count] = self._held[at : at + count]
         return count
 
     def _bytes(self, count: int) -> bytes:
