@@ -251,6 +251,25 @@ def completeness() -> str:
     return f"{table(head, rows)}\nWritten by {writers}.\n"
 
 
+def media() -> str:
+    """Return the table of docs/benchmarks/media.json: what AAC in MP4 costs beside WAV and `ffmpeg`."""
+    found = json.loads((DOCS / "benchmarks" / "media.json").read_text("utf-8"))
+    times = {name: f"{each['wall_s']:.2f} s" for name, each in found["times"].items()}
+    rows = [("`ffmpeg -i x.m4a -f null -`", times["ffmpeg"], "", "")]
+    rows += [("`ms-edge classify x.wav`", times["wav"], "", ""), ("`ms-edge classify x.flac`", times["flac"], "", "")]
+    for way, name in (("pyav", "PyAV"), ("ffmpeg", "the program `ffmpeg`")):
+        ratio, memory = found["ratio"][way]["wall_s"], found["memory"][way]
+        megabytes = f"{memory['own_bytes'] / 1e6:.0f} + {memory['children_bytes'] / 1e6:.0f} MB"
+        rows.append((f"`ms-edge classify x.m4a`, with {name}", times[f"m4a, {way}"], f"{ratio:.2f}", megabytes))
+    head = (
+        "command",
+        "10 minutes",
+        "of the first two together",
+        f"memory for {found['memory']['audio_s'] / 3600:.0f} hours",
+    )
+    return table(head, rows)
+
+
 # Scores of a sample, for the pages of other runtimes.
 
 
@@ -316,6 +335,7 @@ PARTS = {
     "docs/robustness.md": {
         "formats": formats,
         "completeness": completeness,
+        "media": media,
         "fields": model_fields,
         "operators": model_operators,
         "matrix": matrix,
