@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resuming import classified
 
 from ms_edge import AudioError, UsageError, classify, classify_channels
 from ms_edge.audio.source import AudioArrays
@@ -358,16 +359,9 @@ def test_progress_counts_files(folder, capsys):
 
 def resumed(*options: str) -> list[str]:
     """Run with --resume. Return the recordings that were classified."""
-    read = []
-    with pytest.MonkeyPatch.context() as patch:
-        open_audio = Classifier._analyses
-        patch.setattr(
-            Classifier,
-            "_analyses",
-            lambda self, source, *others: (read.append(source), open_audio(self, source, *others))[1],
-        )
-        assert cli.main(["classify", "call.wav", "mono.wav", "-o", "r.jsonl", "--resume", "-j", "1", *options]) == 0
-    return read
+    status, paths = classified("call.wav", "mono.wav", "-o", "r.jsonl", "--resume", *options)
+    assert status == 0
+    return paths
 
 
 def test_resume_keeps_files_with_all_channels(folder):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import hostile
 import pytest
+from resuming import classified
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
@@ -427,17 +428,9 @@ def earlier(folder) -> list[bytes]:
 
 def resumed(*options: str) -> list[str]:
     """Run with --resume. Return the recordings that were classified."""
-    read = []
-    with pytest.MonkeyPatch.context() as patch:
-        classify = Classifier.classify
-        patch.setattr(
-            Classifier,
-            "classify",
-            lambda self, source, **options: (read.append(source), classify(self, source, **options))[1],
-        )
-        paths = ["a.wav", "b.wav", "c.wav", "d.wav"]
-        assert cli.main(["classify", *paths, "-o", "r.jsonl", "--resume", "-j", "1", *options]) == 0
-    return read
+    status, paths = classified("a.wav", "b.wav", "c.wav", "d.wav", "-o", "r.jsonl", "--resume", *options)
+    assert status == 0
+    return paths
 
 
 def without_checksum(line: bytes) -> bytes:
