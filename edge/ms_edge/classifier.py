@@ -24,7 +24,16 @@ from ms_edge.features.windows import Batch, batches, owned_samples, silent_windo
 from ms_edge.model.metadata import Decision, Metadata
 from ms_edge.model.session import Model
 from ms_edge.results import Classification, Segment
-from ms_edge.timeline import SILENCE, UNCERTAIN, doubted, probability_of, segments, window_label
+from ms_edge.timeline import (
+    SILENCE,
+    UNCERTAIN,
+    doubted,
+    probability_of,
+    seconds_by_label,
+    segments,
+    vote,
+    window_label,
+)
 
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
@@ -400,34 +409,6 @@ class Classifier:
             codec=audio.codec,
             channel=channel,
         )
-
-
-def vote(parts: Iterable[Segment], scores: dict[str, float], decision: Decision) -> str:
-    """Choose the label of a recording from its segments and its mean scores.
-
-    Only labels of segments that are not silent can win. If labels are exclusive, the label with the
-    largest mean score wins. If labels are independent, the label with the most seconds wins; of two
-    with equal seconds, the more probable one. The answer is `silence` if every segment is silent, and
-    `uncertain` if more seconds are uncertain than have any other label.
-    """
-    seconds = seconds_by_label(parts)
-    seconds.pop(SILENCE, None)
-    uncertain_s = seconds.pop(UNCERTAIN, 0.0)
-    if uncertain_s > max(seconds.values(), default=0.0):
-        return UNCERTAIN
-    if not seconds:
-        return SILENCE
-    if decision.kind == "exclusive":
-        return max(seconds, key=lambda label: scores[label])
-    return max(seconds, key=lambda label: (seconds[label], probability_of(label, scores)))
-
-
-def seconds_by_label(parts: Iterable[Segment]) -> dict[str, float]:
-    """Return the total duration of the segments of each label, in seconds to the millisecond."""
-    seconds: dict[str, float] = {}
-    for part in parts:
-        seconds[part.label] = seconds.get(part.label, 0.0) + part.end_s - part.start_s
-    return {label: round(value, 3) for label, value in seconds.items()}
 
 
 def _too_short(audio: AudioSource) -> AudioError:

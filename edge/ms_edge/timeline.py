@@ -1,4 +1,4 @@
-"""Turn the scores of windows into segments that cover a recording without gaps.
+"""Turn the scores of windows into segments that cover a recording without gaps, and into its label.
 
 The label of a window follows the model's decision rule; a silent window has the label `silence`.
 There are many ways to cut a recording into segments of at least the minimum duration. The most
@@ -142,6 +142,34 @@ def doubted(parts: Iterable[Segment], min_confidence: float) -> tuple[Segment, .
                 )
             )
     return tuple(found)
+
+
+def vote(parts: Iterable[Segment], scores: dict[str, float], decision: Decision) -> str:
+    """Choose the label of a recording from its segments and its mean scores.
+
+    Only labels of segments that are not silent can win. If labels are exclusive, the label with the
+    largest mean score wins. If labels are independent, the label with the most seconds wins; of two
+    with equal seconds, the more probable one. The answer is `silence` if every segment is silent, and
+    `uncertain` if more seconds are uncertain than have any other label.
+    """
+    seconds = seconds_by_label(parts)
+    seconds.pop(SILENCE, None)
+    uncertain_s = seconds.pop(UNCERTAIN, 0.0)
+    if uncertain_s > max(seconds.values(), default=0.0):
+        return UNCERTAIN
+    if not seconds:
+        return SILENCE
+    if decision.kind == "exclusive":
+        return max(seconds, key=lambda label: scores[label])
+    return max(seconds, key=lambda label: (seconds[label], probability_of(label, scores)))
+
+
+def seconds_by_label(parts: Iterable[Segment]) -> dict[str, float]:
+    """Return the total duration of the segments of each label, in seconds to the millisecond."""
+    seconds: dict[str, float] = {}
+    for part in parts:
+        seconds[part.label] = seconds.get(part.label, 0.0) + part.end_s - part.start_s
+    return {label: round(value, 3) for label, value in seconds.items()}
 
 
 def _own_runs(

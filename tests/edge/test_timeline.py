@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ms_edge.audio.file import read_mono
-from ms_edge.classifier import Classifier, seconds_by_label
+from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
 from ms_edge.model.metadata import Decision
 from ms_edge.model.session import Model
-from ms_edge.timeline import Prior, best_path, segments, window_label
+from ms_edge.timeline import Prior, best_path, seconds_by_label, segments, window_label
 
 LABELS = ("speech", "music")
 DECISIONS = [Decision("exclusive", ()), Decision("independent", (0.5, 0.5)), Decision("independent", (0.3, 0.8))]

@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ms_edge.classifier import seconds_by_label, vote
 from ms_edge.model.metadata import Decision
-from ms_edge.timeline import probability_of, segments
+from ms_edge.timeline import probability_of, seconds_by_label, segments, vote
 
 LABELS = ("speech", "music")
 EXCLUSIVE = Decision("exclusive", ())
