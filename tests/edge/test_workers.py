@@ -34,6 +34,8 @@ def answer(path, on_audio):
         os.write(1, b"%d\\n" % os.getpid())
         while True:
             on_audio(1.0)
+    if path == "slow":
+        time.sleep(0.5)
     if path == "asleep":
         os.write(1, b"%d\\n" % os.getpid())
         time.sleep(1000)
@@ -200,6 +202,21 @@ with Workers(answer, 1, heard.append, fork=True) as workers:
 """
     )
     assert printed(script) == "A\nB|C\nD|D|E|F\n"
+
+
+def test_audio_of_a_dead_idle_worker_still_counts():
+    """It is found dead while another worker reads a file."""
+    script = (
+        BEGINNING
+        + """
+with Workers(answer, 2, heard.append, fork=True) as workers:
+    for result in workers.results(map(Item, ("a", "slow"))):
+        if shown(result) == "A":
+            kill_idle()
+    print(sum(heard))
+"""
+    )
+    assert printed(script) == "5.0\n"
 
 
 def test_a_dead_workers_task_is_done_once():

@@ -99,15 +99,15 @@ class Worker:
 
     def begin(self, task: list[Item]) -> None:
         """Send paths. Raises OSError if that is impossible; the worker can then only be replaced."""
-        self.task, self.heard_s = task, 0.0
-        self._shared[BEGUN] = self._shared[AUDIO_S] = 0.0
+        self.task = task
         self.pipe.send([item.path for item in task])
 
     def receive(self) -> None:
         """Read the results. Raises EOFError or OSError if the worker has died."""
         for item, result in zip(self.task, self.pipe.recv(), strict=True):
             item.result = result
-        self.task = []
+        self.task, self.heard_s = [], 0.0
+        self._shared[BEGUN] = self._shared[AUDIO_S] = 0.0
 
     def audio_s(self) -> float:
         """Return the seconds of audio that the worker has read since the last call."""
@@ -229,7 +229,7 @@ class Workers:
 
     def _receive(self, also: Sequence[int]) -> None:
         """Wait for results. Return earlier after POLL_S, or if a descriptor of `also` can be read."""
-        if not (self._workers or also):  # on Windows
+        if not (self._workers or also):  # Windows cannot wait for the list of `Inputs`
             time.sleep(POLL_S)
             return
         from multiprocessing.connection import wait
