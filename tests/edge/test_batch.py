@@ -15,6 +15,7 @@ from pathlib import Path
 
 import hostile
 import pytest
+from resuming import classified
 
 from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
@@ -553,24 +554,10 @@ def many(tmp_path, samples):
 
 
 def resume(directory: Path, *options: str) -> tuple[int, list[str]]:
-    """Run with --resume. Return the exit status and the files that were classified."""
-    from ms_edge.classifier import Classifier
-
-    read = []
-    original = Classifier.classify
-
-    def classify(self, source, *rest, **options):
-        read.append(Path(source).name)
-        return original(self, source, *rest, **options)
-
-    Classifier.classify = classify
-    try:
-        status = cli.main(
-            ["classify", "-q", str(directory / "in"), "-o", str(directory / "r.jsonl"), "--resume", "-j", "1", *options]
-        )
-    finally:
-        Classifier.classify = original
-    return status, read
+    """Run with --resume. Return the exit status and the names of the files that were classified."""
+    inputs, output = str(directory / "in"), str(directory / "r.jsonl")
+    status, paths = classified("-q", inputs, "-o", output, "--resume", *options)
+    return status, [Path(path).name for path in paths]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the encoding of names is not the locale's")
@@ -611,6 +598,17 @@ def test_resume_is_the_same_in_every_locale(samples, tmp_path, locale):
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     run(locale, ".", "-o", "r.jsonl", "--resume")
     assert (tmp_path / "r.jsonl").read_bytes() == first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the encoding of names is not the locale's")
+@pytest.mark.parametrize("arguments", [["-c", "PROGRAM"], ["-"]])
+def test_a_script_that_starts_the_program_runs_whole(arguments):
+    """In a locale of another encoding, where the program starts again."""
+    program = "from ms_edge.cli.main import command; command()"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, *(program if argument == "PROGRAM" else argument for argument in arguments), "--version"]
+    done = subprocess.run(command, input=program, env=os.environ | locale, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ms-edge ")
 
 
 def test_resuming_after_a_kill_changes_no_byte(many):

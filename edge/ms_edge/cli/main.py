@@ -98,10 +98,11 @@ def _use_utf8_names() -> None:
 
     Then a record holds the same path in every locale, and `--resume` finds it. Python does this
     itself in the locales C and POSIX, but not in those of Latin-1 or EUC, nor with PYTHONUTF8=0.
+    A script that Python reads from standard input cannot be started again, nor can a frozen program.
     """
     if os.name == "nt" or sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8":
         return
-    if sys.executable and not getattr(sys, "frozen", False):
+    if sys.executable and sys.argv[0] not in ("", "-") and not getattr(sys, "frozen", False):
         with contextlib.suppress(OSError):  # it is forbidden: go on in this encoding
             os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
