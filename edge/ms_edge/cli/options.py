@@ -41,16 +41,11 @@ class ClassifierOptions:
             return None
         if self.channels == "each":
             return "each"
-        number = (
-            int(self.channels)
-            if self.channels.isascii() and self.channels.isdecimal() and len(self.channels) < 9
-            else 0
-        )
-        if not 1 <= number <= MAX_CHANNELS:
+        if self.channels not in map(str, range(1, MAX_CHANNELS + 1)):
             raise UsageError(
                 f"--channels must be mix, each or the number of a channel from 1 to {MAX_CHANNELS}, not {self.channels!r}."
             )
-        return number
+        return int(self.channels)
 
     def classifier(self, model: Model, min_segment_s: float = MIN_SEGMENT_S) -> Classifier:
         """Return a classifier with these options. Raises UsageError for invalid values."""

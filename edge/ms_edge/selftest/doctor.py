@@ -162,8 +162,9 @@ def examine(model: str | None = None, device: str = "auto") -> Examination:
 def _probe_onnxruntime() -> None:
     """Import onnxruntime in another process, and raise DeviceError if it crashes or hangs there.
 
-    It does so on processors without the instructions that it was built for, and in sandboxes that
-    hide the processor. An exception is left to the import in this process.
+    onnxruntime crashes on processors without the instructions that it was built for, and in
+    sandboxes that hide the processor. Exceptions are ignored here: the import in this process raises
+    them again.
     """
     if "onnxruntime" in sys.modules or not sys.executable or getattr(sys, "frozen", False):
         return
