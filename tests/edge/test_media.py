@@ -542,8 +542,6 @@ def test_stream_reads_media_files(tmp_path, variant, capsys):
 
 def test_every_format_names_its_demuxer(tmp_path):
     """Each program knows the formats of the list, and none of them opens other files."""
-    import av
-
     demuxers = {one.demuxer for one in CONTAINERS}
     assert demuxers <= {name for form in av.formats_available for name in form.split(",")}
     listed = subprocess.run(
