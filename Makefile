@@ -14,16 +14,17 @@ JSON ?= build/bench/speed.json
 PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # The oldest version of each package that pyproject.toml allows for the runtime and the extra cpu.
 LOWEST = $(shell $(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(re.sub(r">=([^,]+).*", r"==\1", d) for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
-# Of `make fuzz`: changed recordings, seconds for each parser, and the seed, which is another one each day.
+# `make fuzz`: changed recordings, seconds for each parser, and the seed, which is another one each day.
 FUZZ_INPUTS ?= 20000
 FUZZ_S ?= 120
 FUZZ_SEED ?= $(shell date +%Y%m%d)
+# `make faults`: runs, at most.
 FAULTS ?= 10000
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
 # The runtime alone, as a user gets it: no TensorFlow.
 .venv/installed: pyproject.toml $(RUNTIME_LOCK)
@@ -105,7 +106,7 @@ parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes
 	@touch $@
 
 # A finding of one part does not keep the other parts from running.
-fuzz: .venv-dev/installed .venv-fuzz/installed ## random inputs for hours: the tests of them with a hundred times as many, and the fuzzers (FUZZ_INPUTS, FUZZ_S, FUZZ_SEED)
+fuzz: .venv-dev/installed .venv-fuzz/installed ## random inputs for hours: changed recordings, parsers, Hypothesis tests (FUZZ_INPUTS, FUZZ_S, FUZZ_SEED)
 	status=0; \
 	.venv-dev/$(BIN)/python tests/fuzz/decoders.py --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED) || status=1; \
 	.venv-fuzz/$(BIN)/python tests/fuzz/parsers.py --seconds $(FUZZ_S) || status=1; \
@@ -113,7 +114,7 @@ fuzz: .venv-dev/installed .venv-fuzz/installed ## random inputs for hours: the t
 	exit $$status
 
 # On other processors and packages; needs mmdebstrap, proot and qemu-user-static.
-test-arm64: .venv-dev/installed ## the tests of the runtime on emulated 64-bit ARM, and its scores beside this machine's
+test-arm64: .venv-dev/installed ## the tests of the runtime on emulated 64-bit ARM; its scores are compared with this machine's
 	.venv-dev/$(BIN)/python tests/platforms.py arm64
 
 test-armhf: .venv-dev/installed ## the same on emulated 32-bit ARM, with Debian's packages
@@ -122,7 +123,7 @@ test-armhf: .venv-dev/installed ## the same on emulated 32-bit ARM, with Debian'
 test-newest: .venv-dev/installed ## the tests of the runtime on Debian 13 with Python 3.13 and the newest packages
 	.venv-dev/$(BIN)/python tests/platforms.py newest
 
-faults: .venv-dev/installed ## ms-edge while system calls fail, evenly spread over modes, kinds and calls (Linux; FAULTS: how many runs)
+faults: .venv-dev/installed ## run ms-edge while system calls fail, at most FAULTS times (Linux)
 	.venv-dev/$(BIN)/python tests/faults/faults.py --runs $(FAULTS)
 
 nightly: parity fuzz faults test-arm64 test-armhf test-newest ## the tests that take too long for every change: parity, fuzz, faults and other platforms
@@ -187,4 +188,4 @@ dist: build/venv-dist/installed ## build the source distribution and the wheel, 
 	cd build/sdist && ../venv-dist/$(BIN)/python -m hatchling build --target wheel --directory ../../dist
 
 clean: ## remove environments and build products
-	rm -rf .venv .venv-edge .venv-lowest .venv-dev .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-edge .venv-lowest .venv-dev .venv-oldest .venv-fuzz build dist .pytest_cache .mypy_cache .ruff_cache

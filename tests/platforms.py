@@ -150,13 +150,13 @@ def inside(platform: Platform, root: Path, processor: str) -> tuple[list[str], d
     """Return the beginning of a command that runs Python in a root, and its environment."""
     command = ["proot", *(["-q", platform.qemu] if platform.qemu else []), "-r", str(root)]
     # Not /sys: with it and /proc, onnxruntime's processor detection crashes in qemu.
-    command += ["-b", "/proc", "-b", "/dev", "-b", f"{ROOT}:/work", "-w", "/work", "/usr/bin/python3"]
+    command += ["-b", "/proc", "-b", "/dev", "-b", f"{ROOT}:/project", "-w", "/project", "/usr/bin/python3"]
     libraries = f"/usr/lib/{platform.triple}"
     environment = {
         "PATH": f"{os.environ['PATH']}:/usr/bin:/bin",
         "HOME": "/tmp",
         "LANG": "C.UTF-8",
-        "PYTHONPATH": "/work/edge:/opt/site",
+        "PYTHONPATH": "/project/edge:/opt/site",
         "OPENBLAS_NUM_THREADS": "1",
         "LD_LIBRARY_PATH": f"{libraries}/blas:{libraries}/lapack",
         "QEMU_CPU": processor,

@@ -29,7 +29,9 @@ def _written(folder, *names):
     wanted = {tuple(name.split("/")) for name in names}
     files = _module("completeness_files")
     sounds = files.write_all(folder, frozenset({"libsndfile", "PyAV"}), containers={name for name, _ in wanted})
-    return [sound for sound in sounds if (sound.container, sound.codec) in wanted]
+    found = [sound for sound in sounds if (sound.container, sound.codec) in wanted]
+    assert {(sound.container, sound.codec) for sound in found} == wanted
+    return found
 
 
 @pytest.mark.slow

@@ -129,7 +129,7 @@ def test_job_classifies_every_file_once(samples, tmp_path):
     for index in range(job["completions"]):
         environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "JOB_COMPLETION_INDEX": str(index)}
         done = subprocess.run([*container["command"], script], cwd=tmp_path, env=environment, timeout=60, check=False)
-        assert done.returncode in (0, 1)
+        assert done.returncode == 0
     found = [json.loads(line) for part in (tmp_path / "results").iterdir() for line in part.read_text().splitlines()]
     assert sorted(record["path"] for record in found) == [f"recordings/{sample.name}" for sample in samples]
     assert all(record["label"] for record in found)

@@ -170,7 +170,7 @@ def _compared(sound: Sound, expected: Count, intact: Answer) -> list[str]:
 
 
 def places(data: bytes, expected: Count, cuts: int) -> list[int]:
-    """Return about so many sizes in bytes to which a file is cut."""
+    """Return the sizes in bytes to which a file is cut, about `cuts` of them."""
     size, random = len(data), np.random.default_rng(zlib.crc32(data))
     ends = sorted(expected.ends)
     near = [end + off for end in ends for off in (-1, 0, 1)]

@@ -428,10 +428,9 @@ def _ps_packets(data: bytes) -> Iterator[Packet]:
 
 def _stream_ends(packets: Iterator[Packet], kind: str) -> list[int]:
     """Return the ends of the packets at which the audio stream ends with a whole frame."""
-    found, stream = [], b""
+    found, length = [], 0
     parts = list(packets)
     whole = {0, *(end for end, _ in _walk(kind, b"".join(body for _, body, _ in parts)))}
-    length = len(stream)
     for end, body, lacks in parts:
         length += len(body)
         if not lacks and length in whole:

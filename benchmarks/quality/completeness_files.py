@@ -300,7 +300,7 @@ Matroska | WavPack | 44k | mka | matroska wavpack
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound file, who wrote it, and how many frames at `rate_hz` the writer was given.
+    """A sound file, its writer, and how many frames at `rate_hz` the writer was given.
 
     `variant` in the codec, such as "PCM (pipe)", tells how the file was written.
     """

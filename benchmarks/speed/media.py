@@ -83,11 +83,9 @@ def main() -> int:
     print(text, end="")
     if args.to:
         args.to.write_text(text, "utf-8")
-    missed = any(each["cpu_s"] > RATIO_BAR for each in found["ratio"].values())
-    missed |= (
-        any(found["memory"][name]["peak_bytes"] > MEMORY_BAR for name in ("pyav", "ffmpeg")) if args.hours else False
-    )
-    return int(missed)
+    slow = any(each["cpu_s"] > RATIO_BAR for each in found["ratio"].values())
+    large = args.hours and any(found["memory"][name]["peak_bytes"] > MEMORY_BAR for name in ("pyav", "ffmpeg"))
+    return int(slow or large)
 
 
 def _files(out: Path) -> dict[str, Path]:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from ms_edge.audio.facts.dispatch import facts_of
 from ms_edge.audio.facts.reader import Facts, span
 from ms_edge.audio.file import open_audio
+from ms_edge.audio.riff import ReadAt
 
 SECONDS = 2.5
 FAST = {"movflags": "faststart"}
@@ -173,6 +174,21 @@ def test_adpcm_block_contradicts_its_samples(subtype, fields):
     assert stated(refitted(subtype, **fields)).contradictory
 
 
+@pytest.mark.parametrize("name", ["adts", "ac3"])
+def test_one_frame_and_the_next_begun_are_cut(name):
+    content = written(name)
+    frame = content.index(content[:2], 1)
+    assert not stated(content[:frame]).cut
+    assert all(stated(content[: frame + left]).cut for left in range(1, 20))
+
+
+@pytest.mark.parametrize("left", range(1, 12))
+def test_truehd_ends_with_a_whole_frame(left):
+    frame = struct.pack(">HH", 6, 0) + b"\xf8\x72\x6f\xba" + bytes(4)  # 6 words
+    assert not stated(frame * 3).cut
+    assert stated(frame * 3 + frame[:left]).cut
+
+
 def test_pauses_of_amr_are_not_counted():
     speech, pause, nothing = b"\x04" + bytes(12), b"\x44" + bytes(5), b"\x7c"
     found = stated(b"#!AMR\n" + speech * 50 + pause + nothing * 7 + speech * 50)
@@ -280,6 +296,23 @@ def test_file_that_shrinks_meanwhile_ends(name):
         assert isinstance(
             facts_of(lambda offset, count, file=shorter: file[offset : offset + count], len(content)), Facts
         )
+
+
+@pytest.mark.parametrize("name", [*FILES, "FLAC", "OGG", "MP3", "WAV"])
+def test_file_that_is_emptied_meanwhile_ends(name):
+    content = written(name) if name in FILES else encoded(form=name)
+    for reads in range(1, 8):
+        assert isinstance(facts_of(emptied_after(reads, content), len(content)), Facts)
+
+
+def emptied_after(reads: int, content: bytes) -> ReadAt:
+    """Return the `read_at` of a file that another process empties after so many reads."""
+    left = iter(range(reads))
+
+    def read_at(offset: int, count: int) -> bytes:
+        return b"" if next(left, None) is None else content[offset : offset + count]
+
+    return read_at
 
 
 def test_flv_states_its_size():

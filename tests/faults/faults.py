@@ -6,9 +6,9 @@ kind and exits with status 1 if a run broke a rule (`problem_of`). `--mode M --f
 repeats one run.
 
 Each run is a copy of this process, in which the program is imported already, so that it takes
-milliseconds. In the modes `start-…` it is not, so that the faults also hit imports. What a fault
-is, see `seccomp`: the calls of Python, of libsndfile, of onnxruntime and of FFmpeg count alike, in
-the process of the command, its workers and its decoders.
+milliseconds. In the modes `start-…` it is not, so that the faults also hit imports. `seccomp` makes
+the calls fail. The calls of Python, of libsndfile, of onnxruntime and of FFmpeg count alike, in the
+process of the command, its workers and its decoders.
 """
 
 from __future__ import annotations
@@ -593,7 +593,7 @@ def report(tallies: dict[tuple[str, str], Tally], by: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, help="how many runs, evenly spread (default: all)")
+    parser.add_argument("--runs", type=int, help="how many runs at most, evenly spread (default: all)")
     parser.add_argument("--mode", default="*", metavar="PATTERN", help="only these modes")
     parser.add_argument("--fault", default="*", metavar="PATTERN", help="only these kinds of faults")
     parser.add_argument("--number", type=int, help="only the call of this number")

@@ -11,8 +11,6 @@ import faults
 import pytest
 from faults import FAULTS, MODES, Run, problem_of
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="seccomp is of Linux")
-
 DRIVER = Path(faults.__file__)
 TEXT = b"LABEL  PROBABILITY  DURATION  PATH\nspeech  99.0%  0.4 s  in/a.wav\nmusic  98.0%  0.4 s  in/b.wav\n"
 GOOD = Run(0, TEXT, "", {}, 10, False, False, None, "")

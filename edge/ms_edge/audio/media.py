@@ -40,7 +40,7 @@ RATE_END = 28  # offset behind the channels and the rate in it
 # How long this process waits for a decoder: START_S, and more if the file is large, since the
 # decoder may have to skip most of a video; and then PER_AUDIO_S for each second of audio.
 START_S, BYTES_S, PER_AUDIO_S = 60.0, 10e6, 1.0
-WATCH_S, END_S = 1.0, 5.0  # seconds between two looks at the clock; until a decoder that is done has ended
+WATCH_S, END_S = 1.0, 5.0  # seconds between two checks of that; the longest wait for a decoder to exit
 MEMORY_BYTES = 1 << 30  # address space of a decoder
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
 MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decoder
@@ -363,7 +363,7 @@ class _Child:
 
     def _complaints(self) -> list[str]:
         """Return the messages of the decoder about what is wrong with the file."""
-        ours = {self._form.demuxer, self.codec()}  # a video track may be as damaged as it likes
+        ours = {self._form.demuxer, self.codec()}  # errors in other tracks, such as video, do not count
         found = []
         for line in filter(None, self.messages().splitlines()):
             where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]

@@ -23,8 +23,8 @@ class Part:
 
     `stretches` are the sections as (start, end) offsets in bytes. `length` is the length in bytes
     that libsndfile is told, and `samples` the number of samples per channel at `sample_rate_hz`; 0
-    means that libsndfile determines it. `direct` means that the part is the whole file and libsndfile can
-    decode it as it is.
+    means that libsndfile determines it. `direct` means that the part is the whole file and
+    libsndfile can decode it as it is.
     """
 
     stretches: list[tuple[int, int]]

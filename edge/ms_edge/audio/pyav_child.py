@@ -177,4 +177,4 @@ if __name__ == "__main__":
         packages, file, demuxer, track, samples, *given = sys.argv[1:]
         main(packages, file, demuxer, int(track), int(samples), dict(each.split("=", 1) for each in given))
     sys.stderr.flush()
-    os._exit(0)  # not a second for cleaning up
+    os._exit(0)  # without cleaning up, which takes time

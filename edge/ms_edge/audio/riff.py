@@ -37,8 +37,8 @@ class Header:
     `contradictory`: the header has a chunk twice, fields that exclude one another, or bytes after
     the samples that belong to no chunk. `cut`: the file ends before its samples do. `block`: the
     bytes and the samples of one block, for codings that have blocks. `coding`: the tag in the
-    format chunk, and `sample_rate_hz` the rate in it. `bext`: the offset of the body of the chunk that states when the recording began
-    (EBU Tech 3285); 0 if there is none.
+    format chunk, and `sample_rate_hz` the rate in it. `bext`: the offset of the body of the chunk
+    that states when the recording began (EBU Tech 3285); 0 if there is none.
     """
 
     data_offset: int

@@ -36,10 +36,10 @@ class _Properties:
 def facts(data: Reader, track: int) -> Facts:
     """Return what the objects state about the audio track with this number, from 1."""
     stated, rates, streams, cut = _Properties(), [], 0, False
-    at, stop = 30, data.size
+    at = 30
     try:
         header_end = data.little(16, 8)
-        while at < stop:
+        while at < data.size:
             data.step()
             name, size = data.at(at, 16), data.little(at + 16, 8)
             if size < 24:
@@ -54,7 +54,7 @@ def facts(data: Reader, track: int) -> Facts:
                 cut |= _is_cut(data, at, size, stated)
             if name != DATA or not stated.broadcast:
                 cut |= at + size > data.size
-            at = at + size if at + size != at else stop
+            at += size
             if name == DATA and stated.broadcast:
                 break
         cut |= header_end > data.size

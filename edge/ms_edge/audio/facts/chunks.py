@@ -138,7 +138,7 @@ def _wave(data: Reader) -> Facts:
 
 
 def _wave64(data: Reader) -> Facts:
-    """Return whether a Wave64 file is cut, and the time in its `bext` chunk."""
+    """State whether a Wave64 file is cut, and the time in its `bext` chunk."""
     at, rate, chunk, cut = 40, 0, b"", False
     while at + 24 <= data.size:
         data.step()

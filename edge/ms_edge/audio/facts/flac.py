@@ -39,13 +39,14 @@ def facts(data: Reader) -> Facts:
             break
     fixed, largest = int.from_bytes(info[:2], "big"), int.from_bytes(info[7:10], "big")
     rate, channels = int.from_bytes(info[10:13], "big") >> 4, (info[12] >> 1 & 7) + 1
-    first = _frame(data.at(at, HEADER), fixed)
+    head = data.at(at, HEADER)
+    first = _frame(head, fixed)
     if first is None or not rate:
         return Facts()
     count = min(largest + TAIL, MAX_TAIL)
     tail = data.at(max(at, data.size - count), count)
     samples, i = first.samples, len(tail)
-    while (i := tail.rfind(data.at(at, 2), 0, i)) >= 0:
+    while (i := tail.rfind(head[:2], 0, i)) >= 0:
         last = _frame(tail[i : i + HEADER], fixed)
         if last and (last.rate_hz, last.channels, last.start >= first.start) == (first.rate_hz, first.channels, True):
             samples = last.start + last.samples - first.start

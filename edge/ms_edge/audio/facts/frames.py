@@ -49,7 +49,8 @@ def _latm(head: bytes) -> tuple[int, int, int] | None:
 
 
 def _truehd(head: bytes) -> tuple[int, int, int] | None:
-    size = 2 * ((head[0] & 15) << 8 | head[1]) if len(head) >= 4 else 0
+    # The head of a frame has 4 bytes. Where fewer are left, the file ends within a frame.
+    size = 2 * ((head[0] & 15) << 8 | head[1]) if len(head) >= 4 else 4
     return (size, 0, 0) if size >= 4 else None
 
 
@@ -123,8 +124,10 @@ def facts(data: Reader) -> Facts | None:
         return _walk(data, _Coding(_truehd, b"", 0), 0, data.size)
     end = before_tags(data.at, 0, data.size)
     for coding in CODINGS:
-        if (first := coding.parse(data.at(0, HEAD))) and (first[0] >= end or coding.parse(data.at(first[0], HEAD))):
-            return _walk(data, coding, 0, end)
+        if first := coding.parse(data.at(0, HEAD)):
+            following = data.at(first[0], min(HEAD, max(0, end - first[0])))
+            if first[0] >= end or coding.parse(following) or _begins_frame(following, coding):
+                return _walk(data, coding, 0, end)
     if found := _mpeg(data):
         return found
     for coding in CODINGS:  # the recording of a station begins within a frame

@@ -111,7 +111,7 @@ def _musepack8(data: Reader) -> Facts:
             break
         at += size
     else:
-        return Facts(samples, rate or None, cut=True, slack_s=0.0)
+        return Facts(samples, rate or None, cut=True)
     return Facts(samples, rate or None, slack_s=MUSEPACK_SLACK / rate if rate else 0.0)
 
 
