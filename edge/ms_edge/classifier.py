@@ -209,9 +209,9 @@ class Classifier:
 
         Arguments and errors are those of `classify`. The source is decoded once.
 
-        >>> speech, music = np.sin(np.arange(32_000) / 10), np.zeros(32_000)
-        >>> call = np.stack([speech, music], axis=1)
-        >>> [found.channel for found in Classifier().classify_channels(call, sample_rate_hz=16_000)]
+        >>> tone, silence = np.sin(np.arange(32_000) / 10), np.zeros(32_000)
+        >>> both = np.stack([tone, silence], axis=1)
+        >>> [found.channel for found in Classifier().classify_channels(both, sample_rate_hz=16_000)]
         [1, 2]
         """
         found = self._analyses(source, sample_rate_hz, "each", raw, on_audio)
