@@ -185,7 +185,7 @@ def test_commands_without_their_extra_say_so(installed, tmp_path, command, extra
 def test_one_extra_brings_one_onnxruntime():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    assert set(extras) == {"cpu", "gpu", "media", "train", "export"}
+    assert set(extras) == {"cpu", "gpu", "media", "report", "train", "export"}
     assert [name for name, needs in extras.items() if any(need.startswith("onnxruntime") for need in needs)] == [
         "cpu",
         "gpu",
