@@ -119,10 +119,10 @@ def _add_finetune(commands: Commands) -> None:
     finetune = commands.add_parser(
         "finetune",
         help="train a run's network further on new classes",
-        description="Train a new last layer for two or more new classes, and the layers before it at a lower learning rate. Start from a"
-        " run folder of ms-train fit. A few recordings of each class are enough. The result is a run folder that the other"
-        " commands accept.",
-        epilog="example: ms-train finetune --from runs/a --data folder:my_sounds --out runs/b",
+        description="Train a new last layer for two or more new classes, and the layers before it at a lower learning rate. Start from"
+        " the bundled model or a run folder of ms-train fit. A few recordings of each class are enough. The result is a run folder"
+        " that the other commands accept.",
+        epilog="example: ms-train finetune --from bundled --data folder:my_sounds --out runs/b",
     )
     finetune.set_defaults(options=FinetuneOptions)
     finetune.add_argument(
@@ -131,7 +131,7 @@ def _add_finetune(commands: Commands) -> None:
         required=True,
         type=Path,
         metavar="RUN",
-        help="the run folder whose network to start from",
+        help="the run folder whose network to start from, or bundled: the bundled model's",
     )
     add_data_arguments(finetune, required=True)
     finetune.add_argument("--out", required=True, type=Path, help="the new run folder")
@@ -154,7 +154,9 @@ def _add_evaluate(commands: Commands) -> None:
         epilog="example: ms-train evaluate runs/a -o reports/a",
     )
     evaluate.set_defaults(options=EvaluateOptions)
-    evaluate.add_argument("model", type=Path, metavar="RUN|MODEL", help="a run folder, or a model file of ms-export")
+    evaluate.add_argument(
+        "model", type=Path, metavar="RUN|MODEL", help="a run folder, a model file of ms-export, or bundled"
+    )
     add_data_arguments(evaluate, required=False, note="; default: the run's own")
     evaluate.add_argument(
         "--part",
