@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ms_train.cli.options import (
+    CheckOptions,
     CompareOptions,
     EvaluateOptions,
     FetchOptions,
@@ -223,8 +224,24 @@ def _add_show(commands: Commands) -> None:
 
 
 def _add_data(commands: Commands) -> None:
-    data = commands.add_parser("data", help="fetch or list training data")
+    data = commands.add_parser("data", help="check, fetch or list training data")
     actions = data.add_subparsers(required=True, metavar="COMMAND")
+    check = actions.add_parser(
+        "check",
+        help="look for what spoils a training, before it",
+        description="Read every recording of a dataset; print the minutes, levels and bandwidths of each class, copies, clipping and"
+        " silence, and whether loudness, bandwidth or pauses alone tell the classes apart. Exits 1 if a training would refuse the"
+        " data.",
+        epilog="example: ms-train data check folder:my_sounds -o check",
+    )
+    check.set_defaults(options=CheckOptions)
+    check.add_argument(
+        "data", metavar="DATA", help="the dataset, as --data of ms-train fit names it: folder:PATH, csv:FILE ..."
+    )
+    check.add_argument("--archive", type=Path, help="gtzan: a local music_speech.tar.gz, or its unpacked folder")
+    check.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="write report.md, report.json and a picture into DIR"
+    )
     fetch = actions.add_parser(
         "fetch",
         help="download, verify and decode the open corpus",

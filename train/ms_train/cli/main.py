@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ms_edge.errors import UsageError
 from ms_train.cli.arguments import parser
 from ms_train.cli.options import (
+    CheckOptions,
     CompareOptions,
     EvaluateOptions,
     FetchOptions,
@@ -246,7 +247,9 @@ def _show(options: ShowOptions) -> int:
     return 0
 
 
-def _data(options: FetchOptions | ListOptions) -> int:
+def _data(options: CheckOptions | FetchOptions | ListOptions) -> int:
+    if isinstance(options, CheckOptions):
+        return _check(options)
     from ms_train.datasets.open_corpus import fetch, listing, manifest
 
     if isinstance(options, ListOptions):
@@ -254,6 +257,20 @@ def _data(options: FetchOptions | ListOptions) -> int:
     else:
         fetch(options.to, options.splits.split(","), options.repositories)
     return 0
+
+
+def _check(options: CheckOptions) -> int:
+    from ms_train.datasets.by_name import dataset_by_name
+    from ms_train.datasets.cache import Cache, default_folder
+    from ms_train.evaluation.data_check import check
+    from ms_train.evaluation.data_report import text, write
+
+    found = check(dataset_by_name(options.data, options.archive), options.data, Cache(default_folder()))
+    print(text(found))
+    if options.out:
+        write(found, options.out)
+        print(f"{options.out / 'report.md'}, {options.out / 'report.json'}")
+    return int(bool(found.refused))
 
 
 COMMANDS: dict[str, Callable[[Any], int]] = {
