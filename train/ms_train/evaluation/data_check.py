@@ -27,7 +27,7 @@ from ms_train.recipes import mel_dscnn
 
 SPEC = mel_dscnn.SPEC
 NEITHER = "(none)"  # shown for recordings without a label, which hold none of the classes
-FEW_RECORDINGS, FEW_MINUTES = 10, 0.5  # of a class
+FEW_RECORDINGS = 10  # of a class
 UNEQUAL = 4  # times as many minutes of one class as of another
 CLIPPED, CLIPPED_SHARE, CLIPPED_RUN = 0.999, 1e-4, 3  # level, share of samples, and how many such samples in a row
 SILENT_SHARE, QUIET_DB = 0.5, -50.0
@@ -118,10 +118,10 @@ def check(dataset: Dataset, data: str, cache: Cache) -> Check:
 
 
 ADVICE = {
-    "loudness": "If the sounds themselves do not differ so much, record all classes at the same distance and gain, or let a "
-    "training vary the level: --augment gain.",
-    "bandwidth": "Perhaps the classes come from other microphones, codecs or sample rates: record all of them alike, or let a "
-    "training vary the channel: --augment channel.",
+    "loudness": "If the sounds do not differ so much themselves, record all classes at the same distance and gain, or let the "
+    "training vary the level: ms-train finetune does, and ms-train fit --augment gain.",
+    "bandwidth": "If the classes come from different microphones, codecs or sample rates, record all of them alike, or let the "
+    "training vary the channel: ms-train fit --augment channel.",
     "pauses": "If the classes were cut in different ways, cut all of them alike.",
 }
 
@@ -218,8 +218,7 @@ def copies(found: Sequence[Measures], prints: Sequence[Float64]) -> Iterator[tup
 def told_by(found: Sequence[Measures], name: str) -> Shortcut:
     """Return how well one property tells classes apart, on recordings that were left out in turn.
 
-    The accuracy is the mean over classes. Recordings of one file stay in one fold only if their
-    names say so by being equal; copies are another finding.
+    The accuracy is the mean over classes.
     """
     values = np.array([[getattr(each, PROPERTIES[name])] for each in found])
     labels = np.array([each.label for each in found])
@@ -269,10 +268,9 @@ def _amounts(dataset: Dataset, found: Sequence[Measures]) -> list[str]:
     counts = Counter(each.label for each in found)
     minutes = {label: sum(each.seconds for each in found if each.label == label) / 60 for label in dataset.labels}
     warnings = [
-        f"{label} has {counts[label]} recordings of {minutes[label]:.1f} minutes in total; collect at least "
-        f"{FEW_RECORDINGS} recordings and half a minute."
+        f"{label} has only {_count(range(counts[label]), 'recording', 'recordings')}; collect at least {FEW_RECORDINGS}."
         for label in dataset.labels
-        if counts[label] and (counts[label] < FEW_RECORDINGS or minutes[label] < FEW_MINUTES)
+        if 0 < counts[label] < FEW_RECORDINGS
     ]
     least, most = min(minutes, key=minutes.__getitem__), max(minutes, key=minutes.__getitem__)
     if minutes[least] and minutes[most] > UNEQUAL * minutes[least]:
@@ -282,7 +280,7 @@ def _amounts(dataset: Dataset, found: Sequence[Measures]) -> list[str]:
     return warnings
 
 
-def _count(names: Sequence[str], one: str, many: str) -> str:
+def _count(names: Sequence[object], one: str, many: str) -> str:
     return f"1 {one}" if len(names) == 1 else f"{len(names):,} {many}"
 
 

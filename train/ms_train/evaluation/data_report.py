@@ -21,6 +21,7 @@ from ms_train.tables import markdown_table, text_table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LIMITS = {"bandwidth": (0, 8.3), "pauses": (-0.02, 1)}
 UNITS = {"loudness": "level in dB of full scale", "bandwidth": "bandwidth in kHz", "pauses": "share of pauses"}
 HEAD = (
     "class",
@@ -115,17 +116,17 @@ def picture(check: Check, path: Path) -> None:
     a PNG.
     """
     names = [printable(label, 20) for label in check.classes]
-    figure = _figure(13, 3.2 + max(3.6, 0.35 * len(names)) * 2)
+    figure = _figure(13, 1.2 + max(2.8, 0.5 + 0.45 * len(names)) * 2)
     grid = figure.subplots(2, 3)
     of = {label: check.of(label) for label in check.classes}
     colours = [f"C{number % 10}" for number in range(len(names))]
     minutes = [sum(each.seconds for each in mine) / 60 for mine in of.values()]
-    bars = grid[0, 0].barh(range(len(names)), minutes, color=colours)
+    bars = grid[0, 0].barh(range(len(names)), minutes, height=0.6, color=colours)
     grid[0, 0].bar_label(bars, [f" {len(mine):,} recordings" for mine in of.values()], fontsize="small")
     grid[0, 0].margins(x=0.35)
     grid[0, 0].set(xlabel="minutes", title="How much")
     _dots(grid[0, 1], [[each.seconds for each in mine] for mine in of.values()], colours)
-    grid[0, 1].set(xlabel="seconds (each dot is a recording)", title="How long", xscale="log")
+    grid[0, 1].set(xlabel="seconds (each dot is a recording)", title="How long", xlim=(0, None))
     hz = np.arange(1, 129) / 16
     for colour, (label, spectrum) in zip(colours, check.spectra.items(), strict=True):
         grid[0, 2].plot(hz, spectrum, color=colour, label=printable(label, 20))
@@ -137,7 +138,7 @@ def picture(check: Check, path: Path) -> None:
         told = check.shortcuts.get(name)
         known = told is not None and not np.isnan(told.accuracy)
         title = f"{name}: tells the class in {told.accuracy:.0%}" if told and known else name
-        axes.set(xlabel=UNITS[name])
+        axes.set(xlabel=UNITS[name], xlim=LIMITS.get(name))
         axes.set_title(
             title, color="C3" if told and told.tells else "k", fontweight="bold" if told and told.tells else "normal"
         )
