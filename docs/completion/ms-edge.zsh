@@ -15,6 +15,7 @@ _shtab_ms_edge_commands() {
     doctor:'Show versions, devices and the model, and compare the model'"'"'s results on every device with its reference results. Exit status 3 if a result is wrong.'
     info:'Show what audio a model takes, how it decides, what it was trained on and how its export was verified.'
     stream:'Print a line for each window of a stream as soon as its last sample arrives.'
+    summary:'Print the minutes and the share of each label by file, folder, hour or day, from the records that classify --format jsonl has written.'
   )
   _describe 'ms-edge commands' _commands
 }
@@ -110,6 +111,18 @@ _shtab_ms_edge_stream_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_stream_defaults_added=0
 
+_shtab_ms_edge_summary_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--by[what to add up\: each file (default), all files of a folder, or what was recorded in an hour or on a day]:by:(file folder hour day)"
+  "--time-pattern[where file names state the time of recording, as in radio_\%Y\%m\%d_\%H\%M\%S (default\: recorded_at of the record, else the time of the file)]:PATTERN:"
+  "--format[the output format (default\: from the suffix of -o FILE, otherwise text)]:format:(text csv json)"
+  {-o,--output}"[write to FILE\: .txt, .csv, .json, .xlsx, or a chart as .png or .svg]:FILE:"
+  "(*):a file of JSON Lines, or - for standard input:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_summary_defaults_added=0
+
 
 _shtab_ms_edge() {
   local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->ms-edge'
@@ -134,6 +147,7 @@ _shtab_ms_edge() {
         doctor) _arguments -C -s $_shtab_ms_edge_doctor_options ;;
         info) _arguments -C -s $_shtab_ms_edge_info_options ;;
         stream) _arguments -C -s $_shtab_ms_edge_stream_options ;;
+        summary) _arguments -C -s $_shtab_ms_edge_summary_options ;;
       esac
   esac
 }

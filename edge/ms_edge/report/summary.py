@@ -190,7 +190,10 @@ class TimePattern:
             )
         self._format = "".join(parts)
         expression = "".join(DIRECTIVES.get(part, re.escape("%" if part == "%%" else part)) for part in parts)
-        self._expression = re.compile(rf"(?<!\d)(?=({expression})(?!\d))")
+        # Digits that belong to the time do not begin or end inside a longer number.
+        before = r"(?<!\d)" if parts[0] in DIRECTIVES else ""
+        after = r"(?!\d)" if parts[-1] in DIRECTIVES else ""
+        self._expression = re.compile(rf"{before}(?=({expression}){after})")
 
     def find(self, path: str) -> datetime | None:
         """Return the time in a path, or None. If several parts of the path match, the last one counts."""

@@ -39,7 +39,8 @@ def chart(summary: Summary, file: BinaryIO, form: str) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise DeviceError(
-            "no-report", "A chart needs the package matplotlib; pip install 'ms-edge[report]' brings it."
+            "no-report",
+            "A chart needs matplotlib, which is not installed (pip install matplotlib, or ms-edge with its extra report).",
         ) from None
     timed = summary.by in WIDTH_S
     bars = list(summary.groups.items()) if timed else _longest(summary)

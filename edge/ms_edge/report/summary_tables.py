@@ -154,7 +154,8 @@ def xlsx(summary: Summary, file: BinaryIO) -> None:
         from openpyxl.utils import get_column_letter
     except ImportError:
         raise DeviceError(
-            "no-report", "An XLSX file needs the package openpyxl; pip install 'ms-edge[report]' brings it."
+            "no-report",
+            "An XLSX file needs openpyxl, which is not installed (pip install openpyxl, or ms-edge with its extra report).",
         ) from None
     book = Workbook()
     sheet = book.active
