@@ -31,6 +31,7 @@ ANSWER = re.compile(
     rb"|\d+\.\d{6}\t\d+\.\d{6}\t"  # audacity
     rb"|SPEAKER |;; "  # rttm
     rb'|File type = "ooTextFile"|WEBVTT\n'  # textgrid, webvtt
+    rb"|<!DOCTYPE html>\n<!-- ms-edge report -->"  # ms-edge report
 )
 ANSWER_BYTES = 64  # enough of a file to recognise each of them
 

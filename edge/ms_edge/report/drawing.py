@@ -9,24 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ms_edge.output.writers import clock
 from ms_edge.report.sound import Sound
+from ms_edge.results import Classification, Segment
 
 COLUMNS = 800  # points of the waveform and of a curve
 WAVE, TIER, SCORES, AXIS = 72, 22, 64, 20  # heights, in px
 GAP = 4
 TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 MOST_TICKS = 6
-PATTERNS = (
+MOST_TOLD = 100  # segments that the picture names for readers of the screen; the table has all
+PATTERNS = (  # of a page, for all its pictures
+    '<svg class="patterns" width="0" height="0" aria-hidden="true"><defs>'
     '<pattern id="stripes" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
     '<rect class="mark" width="2" height="7"/></pattern>'
     '<pattern id="dots" width="6" height="6" patternUnits="userSpaceOnUse">'
-    '<circle class="mark" cx="3" cy="3" r="1.2"/></pattern>'
+    '<circle class="mark" cx="3" cy="3" r="1.2"/></pattern></defs></svg>'
 )
 
 
@@ -41,22 +43,17 @@ def rows_of(label: str, rows: Sequence[str]) -> list[int]:
     return named or list(range(len(rows)))
 
 
-def timeline(
-    segments: Sequence[Mapping[str, Any]],
-    duration_s: float,
-    rows: Sequence[str],
-    sound: Sound | None = None,
-) -> str:
+def timeline(found: Classification, sound: Sound | None = None) -> str:
     """Return the picture: the waveform, a row per label of the model, curves of scores, and the time.
 
-    `segments` are those of a record; `rows` are the model's labels. Without `sound` there are neither
-    waveform nor curves.
+    Without `sound` there are neither waveform nor curves.
     """
+    rows, duration_s = tuple(found.scores), found.duration_s
     y, parts = 0, []
     if sound:
         parts.append(_nested(y, WAVE, f'<polygon class="wave" points="{_waveform(sound.peaks)}"/>'))
         y += WAVE + GAP
-    parts += _bars(segments, duration_s, rows, y)
+    parts += _bars(found.segments, duration_s, rows, y)
     y += (TIER + GAP) * len(rows)
     if sound:
         x = COLUMNS * sound.centres_s / duration_s
@@ -68,21 +65,26 @@ def timeline(
         parts.append(_nested(y, SCORES, "".join(lines)))
         y += SCORES + GAP
     parts += _axis(duration_s, y)
-    told = "; ".join(f"{each['label']} {clock(each['start_s'])} to {clock(each['end_s'])}" for each in segments[:200])
+    told = "; ".join(
+        f"{each.label} {clock(each.start_s)} to {clock(each.end_s)}" for each in found.segments[:MOST_TOLD]
+    )
     return (
         f'<svg class="timeline" width="100%" height="{y + AXIS}" role="img" aria-labelledby="told">'
-        f'<title id="told">Timeline: {escape(told)}</title><defs>{PATTERNS}</defs>{"".join(parts)}</svg>'
+        f'<title id="told">Timeline: {escape(told)}</title>{"".join(parts)}</svg>'
     )
 
 
-def share_bar(seconds: Mapping[str, float], duration_s: float) -> str:
-    """Return a small bar of the share of each label, for tables."""
-    x, parts = 0.0, []
+def share_bar(seconds: Mapping[str, float]) -> str:
+    """Return a small bar of the share of each label."""
+    x, parts, total = 0.0, [], sum(seconds.values()) or 1.0
     for label, value in seconds.items():
-        width = 100 * value / duration_s if duration_s else 0
-        parts.append(f'<rect class="{css_class(label)}" x="{x:.2f}%" width="{width:.2f}%" height="100%"/>')
-        x += width
-    return f'<svg class="share" aria-hidden="true">{"".join(parts)}</svg>'
+        place = f'x="{x:.2f}%" width="{100 * value / total:.2f}%" height="100%"'
+        parts.append(f'<rect class="{css_class(label)}" {place}/>')
+        if fill := _pattern(label):
+            parts.append(f'<rect fill="url(#{fill})" {place}/>')
+        x += 100 * value / total
+    told = ", ".join(f"{label} {value / total:.0%}" for label, value in seconds.items())
+    return f'<svg class="share" role="img" aria-label="{escape(told)}">{"".join(parts)}</svg>'
 
 
 def _nested(y: int, height: int, content: str) -> str:
@@ -91,22 +93,21 @@ def _nested(y: int, height: int, content: str) -> str:
     return f'<svg y="{y}" width="100%" height="{height}" {box}>{content}</svg>'
 
 
-def _bars(segments: Iterable[Mapping[str, Any]], duration_s: float, rows: Sequence[str], top: int) -> list[str]:
+def _bars(segments: Iterable[Segment], duration_s: float, rows: Sequence[str], top: int) -> list[str]:
     parts = []
     for each in segments:
-        x, width = 100 * each["start_s"] / duration_s, 100 * (each["end_s"] - each["start_s"]) / duration_s
-        for row in rows_of(each["label"], rows):
+        x, width = 100 * each.start_s / duration_s, 100 * (each.end_s - each.start_s) / duration_s
+        for row in rows_of(each.label, rows):
             place = f'x="{x:.3f}%" y="{top + row * (TIER + GAP)}" width="{width:.3f}%" height="{TIER}"'
-            parts.append(f'<rect class="bar {css_class(each["label"])}" {place}/>')
-            if fill := _pattern(each["label"], rows, row):
+            parts.append(f'<rect class="bar {css_class(each.label)}" {place}/>')
+            if fill := _pattern(each.label):
                 parts.append(f'<rect fill="url(#{fill})" {place}/>')
     return parts
 
 
-def _pattern(label: str, rows: Sequence[str], row: int) -> str:
-    if rows[row] in label.split("+"):
-        return "stripes" if row else ""  # the first row is plain
-    return "dots" if label == "other" else ""
+def _pattern(label: str) -> str:
+    """Return the pattern over the colour of a label; "" for those that are plain."""
+    return {"music": "stripes", "speech+music": "stripes", "other": "dots"}.get(label, "")
 
 
 def _columns(values: NDArray[np.uint8]) -> NDArray[np.intp]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib import resources
@@ -15,12 +15,13 @@ from typing import Any
 from urllib.parse import quote
 
 from ms_edge.output.writers import clock, duration, printable
-from ms_edge.report.drawing import css_class, share_bar, timeline
+from ms_edge.report.drawing import PATTERNS, css_class, share_bar, timeline
 from ms_edge.report.sound import Sound
-from ms_edge.results import WARNINGS
+from ms_edge.results import WARNINGS, Classification, Segment
+from ms_edge.timeline import OTHER, SILENCE, UNCERTAIN
 
 FIRST_TO_REVIEW = 12  # segments that the list of the least sure ones shows at first
-OTHER_LABELS = ("other", "silence")  # labels that no model has
+SIGNS = {SILENCE: "–", UNCERTAIN: "?", "error": "!"}
 WAVESURFER = ("wavesurfer.min.js", "regions.min.js")  # see `make report-assets`
 # The types of what browsers play, by the container that a record names.
 PLAYED = {
@@ -34,52 +35,51 @@ PLAYED = {
 
 
 def page(
-    record: Mapping[str, Any],
-    audio: str | None,
+    found: Classification,
+    audio: str | None = None,
     *,
-    rows: Sequence[str],
     sound: Sound | None = None,
     notes: Sequence[str] = (),
     index: str | None = None,
 ) -> str:
-    """Return the page of a record of schema `ms-edge/1` that has segments.
+    """Return the page of a recording.
 
     `audio` is the address of the recording, relative to the page or with its data (None: it cannot
-    be played). `rows` are the model's labels. `notes` are sentences about the page; `index` is the
-    address of the page that lists all recordings.
+    be played). Without `sound` the page has neither waveform nor curves. `notes` are sentences about
+    the page; `index` is the address of the page that lists all recordings.
     """
-    name = printable(os.path.basename(record["path"].rstrip("/\\")) or record["path"])
-    seconds, duration_s = record["seconds"], record["duration_s"]
-    segments = record["segments"]
+    name = printable(os.path.basename(found.path.rstrip("/\\")) or found.path)
+    rows = tuple(found.scores)
+    labels = _choices(rows, found.segments)
     data = {
-        "path": record["path"],
-        "file": record.get("file"),
-        "channel": record.get("channel"),
-        "duration": duration_s,
-        "rows": list(rows),
-        "labels": _choices(rows, segments),
-        "segments": [[each["start_s"], each["end_s"], each["label"], each["probability"]] for each in segments],
+        "path": found.path,
+        "file": found.file,
+        "channel": found.channel,
+        "duration": found.duration_s,
+        "rows": rows,
+        "labels": labels,
+        "segments": [[each.start_s, each.end_s, each.label, round(each.probability, 4)] for each in found.segments],
         **(_sound_data(sound) if sound else {}),
     }
     return fill(
         "page",
         title=escape(name),
         heading=escape(name),
-        path=escape(printable(record["path"])),
+        path=escape(printable(found.path)),
         back=f'<a href="{escape(index)}">All recordings</a>' if index else "",
-        summary=_summary(record),
-        totals=_totals(seconds, duration_s),
+        summary=_summary(found),
+        totals=_totals(found),
         notes="".join(f'<p class="note">{escape(printable(note))}</p>' for note in notes),
         names=_names(rows, sound is not None),
-        timeline=timeline(segments, duration_s, rows, sound),
+        timeline=timeline(found, sound),
         audio=_audio(audio),
         choices="".join(
             f'<button type="button" data-label="{escape(label)}"><kbd>{number}</kbd>{swatch(label)}{escape(label)}</button>'
-            for number, label in enumerate(data["labels"], 1)
+            for number, label in enumerate(labels, 1)
         ),
-        review="".join(map(_review_item, _least_sure(segments)[:FIRST_TO_REVIEW])),
-        rows="".join(map(_row, segments)),
-        facts=_facts(record),
+        review="".join(map(_review_item, least_sure(found)[:FIRST_TO_REVIEW])),
+        rows="".join(map(_row, found.segments)),
+        facts=_facts(found),
         data=_json(data),
     )
 
@@ -101,15 +101,16 @@ def fill(name: str, **values: str) -> str:
         values,
         policy=policy,
         nonce=nonce,
+        patterns=PATTERNS,
         style=_text("report.css"),
         scripts="".join(f"<script>{each}</script>\n" for each in scripts),
     )
 
 
 def swatch(label: str) -> str:
-    """Return the sign of a label: its colour and pattern, with its initials."""
-    initials = "".join(part[:1].upper() for part in label.split("+"))
-    return f'<span class="swatch {css_class(label)}" aria-hidden="true">{escape(initials)}</span>'
+    """Return the sign of a label: its initials in a frame of its colour."""
+    sign = SIGNS.get(label) or "".join(part[:1].upper() for part in label.split("+"))
+    return f'<span class="swatch {css_class(label)}" aria-hidden="true">{escape(sign)}</span>'
 
 
 def relative_address(path: str, page_path: str) -> str:
@@ -162,15 +163,16 @@ def _sound_data(sound: Sound) -> dict[str, Any]:
     }
 
 
-def _choices(rows: Sequence[str], segments: Sequence[Mapping[str, Any]]) -> list[str]:
+def _choices(rows: Sequence[str], segments: Sequence[Segment]) -> list[str]:
     """Return the labels that a segment can be given: the model's, all of them at once, and those of no model."""
     together = ["+".join(rows)] if len(rows) > 1 else []
-    found = [label for each in segments if (label := each["label"]) != "uncertain"]
-    return list(dict.fromkeys([*rows, *together, *OTHER_LABELS, *found]))
+    found = [each.label for each in segments if each.label != UNCERTAIN]
+    return list(dict.fromkeys([*rows, *together, OTHER, SILENCE, *found]))
 
 
-def _least_sure(segments: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted((each for each in segments if each["label"] != "silence"), key=lambda each: float(each["probability"]))
+def least_sure(found: Classification) -> list[Segment]:
+    """Return the segments, those of the smallest probability first; silence is not among them."""
+    return sorted((each for each in found.segments if each.label != SILENCE), key=lambda each: each.probability)
 
 
 def _names(rows: Sequence[str], with_sound: bool) -> str:
@@ -180,26 +182,25 @@ def _names(rows: Sequence[str], with_sound: bool) -> str:
     return "".join(f'<span class="{kind}">{escape(name)}</span>' for kind, name in names)
 
 
-def _summary(record: Mapping[str, Any]) -> str:
-    label = record["label"]
+def _summary(found: Classification) -> str:
     parts = [
-        f"{swatch(label)}<strong>{escape(label)}</strong> {record['probability']:.1%}",
-        escape(duration(record["duration_s"])),
+        f"{swatch(found.label)}<strong>{escape(found.label)}</strong> {found.probability:.1%}",
+        escape(duration(found.duration_s)),
     ]
-    if record.get("recorded_at"):
-        parts.append(f"recorded {escape(str(record['recorded_at']))}")
-    if record.get("channel"):
-        parts.append(f"channel {record['channel']}")
+    if found.recorded_at:
+        parts.append(f"recorded {escape(found.recorded_at)}")
+    if found.channel:
+        parts.append(f"channel {found.channel}")
     return " · ".join(parts)
 
 
-def _totals(seconds: Mapping[str, float], duration_s: float) -> str:
+def _totals(found: Classification) -> str:
     items = "".join(
         f"<li>{swatch(label)}{escape(label)} <strong>{escape(duration(value))}</strong> "
-        f"<small>{value / duration_s if duration_s else 0:.0%}</small></li>"
-        for label, value in sorted(seconds.items(), key=lambda item: -item[1])
+        f"<small>{value / found.duration_s if found.duration_s else 0:.0%}</small></li>"
+        for label, value in sorted(found.seconds.items(), key=lambda item: -item[1])
     )
-    return f'{share_bar(seconds, duration_s)}<ul class="totals">{items}</ul>'
+    return f'{share_bar(found.seconds)}<ul class="totals">{items}</ul>'
 
 
 def _audio(address: str | None) -> str:
@@ -208,27 +209,27 @@ def _audio(address: str | None) -> str:
     return f'<audio id="audio" controls preload="metadata" src="{escape(address)}"></audio>'
 
 
-def _review_item(each: Mapping[str, Any]) -> str:
+def _review_item(each: Segment) -> str:
     return (
-        f"<li>{clock(each['start_s'])} to {clock(each['end_s'])} {swatch(each['label'])}"
-        f"{escape(each['label'])} {each['probability']:.0%}</li>"
+        f"<li>{clock(each.start_s)} to {clock(each.end_s)} {swatch(each.label)}"
+        f"{escape(each.label)} {each.probability:.0%}</li>"
     )
 
 
-def _row(each: Mapping[str, Any]) -> str:
+def _row(each: Segment) -> str:
     return (
-        f"<tr><td>{clock(each['start_s'])}</td><td>{clock(each['end_s'])}</td>"
-        f"<td>{swatch(each['label'])}{escape(each['label'])}</td><td>{each['probability']:.1%}</td></tr>"
+        f"<tr><td>{clock(each.start_s)}</td><td>{clock(each.end_s)}</td>"
+        f"<td>{swatch(each.label)}{escape(each.label)}</td><td>{each.probability:.1%}</td></tr>"
     )
 
 
-def _facts(record: Mapping[str, Any]) -> str:
-    codec = " ".join(str(record[each]) for each in ("container", "codec") if record.get(each))
+def _facts(found: Classification) -> str:
+    codec = " ".join(filter(None, (found.container, found.codec)))
     facts = {
-        "Format": f"{codec} {record['sample_rate_hz'] / 1000:g} kHz, {record['channels']} channel"
-        f"{'' if record['channels'] == 1 else 's'}",
-        "Warnings": "; ".join(f"{each}: the recording {WARNINGS.get(each, '')}" for each in record["warnings"]) or "none",
-        "ms-edge": str(record["settings"].get("version", "")),
-        "Model": record["model"],
+        "Format": f"{codec} {found.sample_rate_hz / 1000:g} kHz, {found.channels} channel"
+        f"{'' if found.channels == 1 else 's'}",
+        "Warnings": "; ".join(f"{each}: the recording {WARNINGS.get(each, '')}" for each in found.warnings) or "none",
+        "ms-edge": str(found.settings.get("version", "")),
+        "Model": found.model,
     }
     return "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
