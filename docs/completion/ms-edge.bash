@@ -7,7 +7,7 @@
 
 _shtab_ms_edge_subparsers=(classify stream report info doctor benchmark)
 
-_shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --timeline --min-duration --format -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
+_shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --timeline --min-duration --format --tiers -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
 _shtab_ms_edge_stream_option_strings=(-h --help --format -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
 _shtab_ms_edge_report_option_strings=(-h --help -o --output --embed --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration -r --recursive -j --jobs -q --quiet -v --verbose)
 _shtab_ms_edge_info_option_strings=(-h --help --device)
@@ -18,7 +18,7 @@ _shtab_ms_edge_option_strings=(-h --help --version)
 
 
 _shtab_ms_edge_classify___decoder_choices=(auto libsndfile ffmpeg)
-_shtab_ms_edge_classify___format_choices=(text jsonl json csv tsv audacity rttm textgrid webvtt)
+_shtab_ms_edge_classify___format_choices=(text jsonl json csv tsv audacity cue elan raven rttm srt textgrid webvtt)
 _shtab_ms_edge_stream___format_choices=(text jsonl)
 _shtab_ms_edge_stream___decoder_choices=(auto libsndfile ffmpeg)
 _shtab_ms_edge_report___decoder_choices=(auto libsndfile ffmpeg)
@@ -30,6 +30,7 @@ _shtab_ms_edge_classify___help_nargs=0
 _shtab_ms_edge_classify___wav_only_nargs=0
 _shtab_ms_edge_classify___binary_nargs=0
 _shtab_ms_edge_classify___timeline_nargs=0
+_shtab_ms_edge_classify___tiers_nargs=0
 _shtab_ms_edge_classify___resume_nargs=0
 _shtab_ms_edge_classify__q_nargs=0
 _shtab_ms_edge_classify___quiet_nargs=0

@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv")
-TIMELINE_FORMATS = ("audacity", "rttm", "textgrid", "webvtt")
+TIMELINE_FORMATS = ("audacity", "cue", "elan", "raven", "rttm", "srt", "textgrid", "webvtt")
 FAILED, USAGE, UNUSABLE, INTERRUPTED = 1, 2, 3, 130
+
+
+class Lists(tuple[str, ...]):
+    """The values of an option that takes one of them, or several with commas between them."""
+
+    def __contains__(self, given: object) -> bool:
+        return isinstance(given, str) and set(self).issuperset(given.split(","))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,15 +74,22 @@ def _add_min_duration(command: argparse.ArgumentParser) -> None:
 def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--format",
-        choices=[*RECORD_FORMATS, *TIMELINE_FORMATS],
-        help="the output format (default: from the suffix of -o FILE, otherwise text); "
-        f"{', '.join(TIMELINE_FORMATS)} always hold segments",
+        choices=Lists((*RECORD_FORMATS, *TIMELINE_FORMATS)),
+        metavar="NAME[,NAME...]",
+        help=f"the output format: {', '.join(RECORD_FORMATS)} or, with segments always, {', '.join(TIMELINE_FORMATS)} "
+        "(default: from the suffix of -o FILE, otherwise text); several only with -o DIR/",
+    )
+    group.add_argument(
+        "--tiers",
+        action="store_true",
+        help="in formats with segments, except cue: segments of each label of the model on its own, so that speech "
+        "and music overlap",
     )
     group.add_argument(
         "-o",
         "--output",
         metavar="FILE|DIR/",
-        help="write all results to FILE (atomically), or one file per input into DIR/",
+        help="write all results to FILE (atomically), or one file per input and format into DIR/",
     )
     group.add_argument(
         "--resume", action="store_true", help="with -o FILE.jsonl: classify only what an earlier run did not finish"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar
 
+from ms_edge.errors import UsageError
 from ms_edge.results import Classification, Failure, Segment
 
 Result = Classification | Failure
@@ -26,22 +27,30 @@ COLOURS = {"speech": "36", "music": "33", "speech+music": "35", "error": "31"}  
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
+class UnwritableError(UsageError):
+    """The format cannot hold the results of a recording. The message begins with its path."""
+
+
 class Writer:
     """One format: a document is `begin()`, the `records` of each input, and `end()`.
 
     `between` stands between two records. Files of the format have the suffix `suffix`. A
     `timeline_only` format holds segments and nothing else. A document of a `single` format is about
-    one recording. `labels` are the model's labels; `timeline` asks for segments; `by_channel` is
-    true if results are about single channels.
+    one recording. In a format that `overlaps`, segments may overlap.
+
+    `labels` are the model's labels; `timeline` asks for segments; `by_channel` is true if results
+    are about single channels. `tiers` asks for segments of each label on its own, if the format
+    overlaps.
     """
 
     suffix: ClassVar[str]
     between: ClassVar[str] = ""
     timeline_only: ClassVar[bool] = False
     single: ClassVar[bool] = False
+    overlaps: ClassVar[bool] = False
 
-    def __init__(self, labels: Sequence[str], timeline: bool, by_channel: bool = False) -> None:
-        self.labels, self.timeline, self.by_channel = labels, timeline, by_channel
+    def __init__(self, labels: Sequence[str], timeline: bool, by_channel: bool = False, tiers: bool = False) -> None:
+        self.labels, self.timeline, self.by_channel, self.tiers = labels, timeline, by_channel, tiers
 
     def begin(self) -> str:
         """Return the text before the first record."""
