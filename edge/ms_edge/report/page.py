@@ -21,7 +21,7 @@ from ms_edge.results import WARNINGS, Classification, Segment
 from ms_edge.timeline import OTHER, SILENCE, UNCERTAIN
 
 FIRST_TO_REVIEW = 12  # segments that the list of the least sure ones shows at first
-SIGNS = {SILENCE: "–", UNCERTAIN: "?", "error": "!"}
+SIGNS = {SILENCE: "\u2013", UNCERTAIN: "?", "error": "!"}
 WAVESURFER = ("wavesurfer.min.js", "regions.min.js")  # see `make report-assets`
 # The types of what browsers play, by the container that a record names.
 PLAYED = {
