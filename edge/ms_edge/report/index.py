@@ -20,7 +20,7 @@ class Row(NamedTuple):
     label: str = "error"
     probability: float = 0.0
     duration_s: float = 0.0
-    seconds: dict[str, float] = {}  # noqa: RUF012: never changed
+    seconds: dict[str, float] = {}  # noqa: RUF012
     least_sure: float | None = None  # the smallest probability of a segment
     notes: str = ""  # warnings, or the reason of a failure
 
