@@ -33,6 +33,7 @@ ANSWER = re.compile(
     rb'|REM COMMENT "ms-edge"\n|Selection\tView\tChannel\t'  # cue, raven
     rb"|SPEAKER |;; |1\n\d+:\d\d:\d\d,\d{3} --> "  # rttm, srt
     rb'|File type = "ooTextFile"|WEBVTT\n'  # textgrid, webvtt
+    rb"|<!DOCTYPE html>\n<!-- ms-edge report -->"  # ms-edge report
 )
 ANSWER_BYTES = 128  # enough of a file to recognise each of them
 
