@@ -20,7 +20,7 @@ WITHIN_S = 2.0  # boundaries further apart do not match
 TOLERANCE_S = 0.5  # of the start and the end of a segment, as in MIREX 2018
 
 Frames = NDArray[np.bool_]  # (frames, classes): whether each class is present
-Times = NDArray[np.float64]  # in seconds
+Times = NDArray[np.floating[Any]]  # in seconds
 
 
 def frames_of(parts: Iterable[tuple[float, float, str]], seconds: float) -> Frames:
@@ -112,14 +112,10 @@ class Counts:
     false_boundaries: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            **{
-                name: np.concatenate((value, getattr(other, name)))
-                if name == "distances_s"
-                else value + getattr(other, name)
-                for name, value in vars(self).items()
-            }
-        )
+        sums: dict[str, Any] = {
+            name: value + vars(other)[name] for name, value in vars(self).items() if name != "distances_s"
+        }
+        return Counts(**sums, distances_s=np.concatenate((self.distances_s, other.distances_s)))
 
     def measures(self) -> dict[str, Any]:
         """Return the measures, ready for JSON. A measure without anything to measure is None."""

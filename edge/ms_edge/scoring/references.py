@@ -97,7 +97,7 @@ def _read_file(path: str) -> dict[str, list[Part]]:
     found: dict[str, list[Part]] = {}
     try:
         for name, part in READERS[suffix](_text(path)):
-            if not (math.isfinite(part[0]) and math.isfinite(part[1]) and 0 <= part[1] - part[0]):
+            if not (math.isfinite(part[0]) and math.isfinite(part[1]) and part[1] >= part[0]):
                 raise ValueError(f"a segment from {part[0]:g} to {part[1]:g} s")
             found.setdefault(own if name is None else stem_of(name), []).append(part)
     except ValueError as error:
@@ -122,7 +122,8 @@ def _audacity(text: str) -> Iterator[Named]:
     """
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("\\"):
-            yield None, _part(*(line.split("\t", 2) + [""] * 3)[:3], number)
+            start, end, label = (*line.split("\t", 2), "", "")[:3]
+            yield None, _part(start, end, label, number)
 
 
 def _textgrid(text: str) -> Iterator[Named]:

@@ -108,7 +108,9 @@ class Scores:
         return "\n".join(lines)
 
 
-def score(references: Mapping[str, Sequence[Part]], results: Iterable[Classification | Failure], scorer: Scorer) -> Scores:
+def score(
+    references: Mapping[str, Sequence[Part]], results: Iterable[Classification | Failure], scorer: Scorer
+) -> Scores:
     """Compare results with references of the same stem.
 
     Raises UsageError if two results have one stem, if a result has no segments, and if none has a
@@ -133,7 +135,9 @@ def score(references: Mapping[str, Sequence[Part]], results: Iterable[Classifica
             raise UsageError(f"{result.path}: its record has no segments; classify with --timeline.")
         else:
             pairs.append((stem, result))
-    left_out += [f"{stem}: no record is of this reference; it is not scored." for stem in references if stem not in found]
+    left_out += [
+        f"{stem}: no record is of this reference; it is not scored." for stem in references if stem not in found
+    ]
     if not pairs:
         raise UsageError(f"no recording can be scored: {left_out[0] if left_out else 'there is no record.'}")
     recordings = tuple(
@@ -141,7 +145,9 @@ def score(references: Mapping[str, Sequence[Part]], results: Iterable[Classifica
             result.path,
             result.duration_s,
             scorer.compared(
-                references[stem], ((part.start_s, part.end_s, part.label) for part in result.segments), result.duration_s
+                references[stem],
+                ((part.start_s, part.end_s, part.label) for part in result.segments),
+                result.duration_s,
             ),
         )
         for stem, result in pairs
@@ -170,9 +176,11 @@ def _table(counts: Mapping[str, Counts], tolerance_s: float) -> str:
     def row(title: str, *keys: str, unit: str = "%") -> list[str]:
         cells = []
         for each in measures.values():
+            value: Any = each
             for key in keys:
-                each = each[key]
-            cells.append(_percent(each) if unit == "%" else "-" if each is None else f"{each:,.{2 if unit == 's' else 0}f}")
+                value = value[key]
+            digits = 2 if unit == "s" else 0
+            cells.append(_percent(value) if unit == "%" else "-" if value is None else f"{value:,.{digits}f}")
         return [title, *cells]
 
     rows = [
