@@ -542,7 +542,9 @@ def test_a_timeline_prints_its_segments(samples, capsys):
     ],
 )
 def test_the_table_shows_the_share_of_the_label(seconds, share):
-    header, row, failed = document("text", [replace(LONG, seconds=seconds), Failure("b", "c", "d")], False).splitlines()
+    header, row, failed = document(
+        "text", [replace(LONG, duration_s=9.0, seconds=seconds), Failure("b", "c", "d")], False
+    ).splitlines()
     assert header.split()[2] == "SHARE"
     assert (row.split()[2], failed.split()[2]) == (share, "-")
     assert header.index("PATH") == row.index(LONG.path) == failed.index("b (c)")

@@ -198,19 +198,12 @@ class Csv(Table):
 
     def begin(self) -> str:
         """Return the header row."""
-        return self._line(self._columns())
+        return csv_line(self._columns(), self.dialect)
 
     def record(self, result: Result) -> str:
         """Return one row, or one row per segment."""
-        return "".join(self._line(facts.get(column, "") for column in self._columns()) for facts in self._rows(result))
-
-    def _line(self, cells: Iterable[object]) -> str:
-        import csv
-
-        out = io.StringIO()
-        # csv quotes \r and \n in a cell only if the line end contains them, so it is replaced here.
-        csv.writer(out, self.dialect).writerow(map(_not_a_formula, cells))
-        return out.getvalue().removesuffix("\r\n") + "\n"
+        rows = ([facts.get(column, "") for column in self._columns()] for facts in self._rows(result))
+        return "".join(csv_line(row, self.dialect) for row in rows)
 
 
 class Tsv(Csv):
@@ -254,6 +247,16 @@ def is_as_written(line: bytes) -> bool:
     """Return whether `json_line` wrote exactly these bytes."""
     text, _, end = line.rpartition(CHECKSUM.encode())
     return line.isascii() and end == f'{checksum(text + b"}")}"}}\n'.encode()
+
+
+def csv_line(cells: Iterable[object], dialect: str = "excel") -> str:
+    """Return a row of a table, with a line end, in which no cell is a formula."""
+    import csv
+
+    out = io.StringIO()
+    # csv quotes \r and \n in a cell only if the line end contains them, so it is replaced here.
+    csv.writer(out, dialect).writerow(map(_not_a_formula, cells))
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _not_a_formula(cell: object) -> object:
