@@ -19,7 +19,7 @@ _shtab_ms_edge_option_strings=(-h --help --version)
 
 
 _shtab_ms_edge_classify___decoder_choices=(auto libsndfile ffmpeg)
-_shtab_ms_edge_classify___format_choices=(text jsonl json csv tsv audacity cue elan raven rttm srt textgrid webvtt)
+_shtab_ms_edge_classify___format_choices=(text jsonl json csv tsv xlsx audacity cue elan raven rttm srt textgrid webvtt)
 _shtab_ms_edge_stream___format_choices=(text jsonl)
 _shtab_ms_edge_stream___decoder_choices=(auto libsndfile ffmpeg)
 _shtab_ms_edge_report___decoder_choices=(auto libsndfile ffmpeg)

@@ -55,7 +55,7 @@ _shtab_ms_edge_classify_options=(
   "--binary[always answer speech or music, even for noise]"
   "--timeline[print segments with start and end instead of one label per file]"
   "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
-  "--format[the output format\: text, jsonl, json, csv, tsv or, with segments always, audacity, cue, elan, raven, rttm, srt, textgrid, webvtt (default\: from the suffix of -o FILE, otherwise text)\; several only with -o DIR\/]:NAME[,NAME...]:(text jsonl json csv tsv audacity cue elan raven rttm srt textgrid webvtt)"
+  "--format[the output format\: text, jsonl, json, csv, tsv, xlsx or, with segments always, audacity, cue, elan, raven, rttm, srt, textgrid, webvtt (default\: from the suffix of -o FILE, otherwise text)\; several only with -o DIR\/]:NAME[,NAME...]:(text jsonl json csv tsv xlsx audacity cue elan raven rttm srt textgrid webvtt)"
   "--tiers[in formats with segments, except cue\: segments of each label of the model on its own, so that speech and music overlap]"
   {-o,--output}"[write all results to FILE (atomically), or one file per input and format into DIR\/]:FILE|DIR/:"
   "--resume[with -o FILE.jsonl\: classify only what an earlier run did not finish]"

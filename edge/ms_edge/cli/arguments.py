@@ -10,7 +10,7 @@ from ms_edge._version import __version__
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv")
+RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv", "xlsx")
 TIMELINE_FORMATS = ("audacity", "cue", "elan", "raven", "rttm", "srt", "textgrid", "webvtt")
 FAILED, USAGE, UNUSABLE, INTERRUPTED = 1, 2, 3, 130
 
