@@ -28,7 +28,7 @@ MEANINGS = {
 # Names of columns of CSV files, in lower case.
 STARTS, ENDS, LABELS = ("start_s", "start", "onset", "begin"), ("end_s", "end", "stop", "offset"), ("label", "labels")
 NAMES = ("path", "file", "filename", "recording")
-AUDIO = tuple(extension for container in CONTAINERS for extension in container.extensions)
+AUDIO = (*(extension for container in CONTAINERS for extension in container.extensions), ".raw", ".pcm")
 
 
 def read_references(path: str) -> dict[str, list[Part]]:

@@ -96,7 +96,8 @@ class Scores:
     def text(self, each: bool = False) -> str:
         """Return a table of the total, and with `each` also one of the recordings."""
         lines = [_table(self.total(), self.scorer.tolerance_s)]
-        lines.append(f"\n{len(self.recordings):,} recordings, {self.seconds:,.1f} seconds")
+        number = len(self.recordings)
+        lines.append(f"\n{number:,} recording{'' if number == 1 else 's'}, {self.seconds:,.1f} seconds")
         if each:
             from ms_edge.output.writers import printable
 
