@@ -53,6 +53,9 @@ def page(
     labels = _choices(rows, found.segments)
     data = {
         "path": found.path,
+        "name": name,
+        "signs": SIGNS,
+        "review": FIRST_TO_REVIEW,
         "file": found.file,
         "channel": found.channel,
         "duration": found.duration_s,
