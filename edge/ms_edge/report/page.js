@@ -246,7 +246,7 @@
   const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   const scores = data.scores && bytes(data.scores);
   const canvas = $("canvas");
-  let wave = null, regions = null, region = null;
+  let wave = null, regions = null, region = null, adding = false;
   let asked = false; // a drawing is due
 
   /** Return the time at the left edge and the number of pixels of a second. */
@@ -393,9 +393,11 @@
   function markChosen() {
     if (!regions) return;
     region?.remove();
+    adding = true; // `region-created` comes from here, not from a drag
     region = chosen && regions.addRegion({
       start: chosen.start, end: chosen.end, drag: false, resize: true, minLength: SHORTEST_S, color: tint(),
     });
+    adding = false;
   }
 
   const tint = () => `color-mix(in srgb, ${colour.link} 22%, transparent)`;
@@ -421,7 +423,7 @@
     });
     regions.enableDragSelection({ color: tint() });
     regions.on("region-created", (made) => {
-      if (made === region || !region && chosen && made.start === chosen.start) return;
+      if (adding) return;
       region?.remove();
       region = made;
       chosen = { start: made.start, end: made.end, index: null };
