@@ -16,6 +16,7 @@ _shtab_ms_edge_commands() {
     info:'Show what audio a model takes, how it decides, what it was trained on and how its export was verified.'
     report:'Write a page for each recording, with its waveform, timeline, scores and segments, for any browser and without network; corrections made on it can be downloaded. Several recordings have a page each and an index.'
     stream:'Print a line for each window of a stream as soon as its last sample arrives.'
+    summary:'Print the minutes and the share of each label by file, folder, hour or day, from the records that classify --format jsonl has written.'
   )
   _describe 'ms-edge commands' _commands
 }
@@ -54,7 +55,7 @@ _shtab_ms_edge_classify_options=(
   "--binary[always answer speech or music, even for noise]"
   "--timeline[print segments with start and end instead of one label per file]"
   "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
-  "--format[the output format\: text, jsonl, json, csv, tsv or, with segments always, audacity, cue, elan, raven, rttm, srt, textgrid, webvtt (default\: from the suffix of -o FILE, otherwise text)\; several only with -o DIR\/]:NAME[,NAME...]:(text jsonl json csv tsv audacity cue elan raven rttm srt textgrid webvtt)"
+  "--format[the output format\: text, jsonl, json, csv, tsv, xlsx or, with segments always, audacity, cue, elan, raven, rttm, srt, textgrid, webvtt (default\: from the suffix of -o FILE, otherwise text)\; several only with -o DIR\/]:NAME[,NAME...]:(text jsonl json csv tsv xlsx audacity cue elan raven rttm srt textgrid webvtt)"
   "--tiers[in formats with segments, except cue\: segments of each label of the model on its own, so that speech and music overlap]"
   {-o,--output}"[write all results to FILE (atomically), or one file per input and format into DIR\/]:FILE|DIR/:"
   "--resume[with -o FILE.jsonl\: classify only what an earlier run did not finish]"
@@ -138,6 +139,18 @@ _shtab_ms_edge_stream_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_stream_defaults_added=0
 
+_shtab_ms_edge_summary_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--by[what to add up\: each file (default), all files of a folder, or what was recorded in an hour or on a day]:by:(file folder hour day)"
+  "--time-pattern[where file names state the time of recording, as in radio_\%Y\%m\%d_\%H\%M\%S (default\: recorded_at of the record, else the time of the file)]:PATTERN:"
+  "--format[the output format (default\: from the suffix of -o FILE, otherwise text)]:format:(text csv json)"
+  {-o,--output}"[write to FILE\: .txt, .csv, .json, .xlsx, or a chart as .png or .svg]:FILE:"
+  "(*):a file of JSON Lines, or - for standard input:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_summary_defaults_added=0
+
 
 _shtab_ms_edge() {
   local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->ms-edge'
@@ -163,6 +176,7 @@ _shtab_ms_edge() {
         info) _arguments -C -s $_shtab_ms_edge_info_options ;;
         report) _arguments -C -s $_shtab_ms_edge_report_options ;;
         stream) _arguments -C -s $_shtab_ms_edge_stream_options ;;
+        summary) _arguments -C -s $_shtab_ms_edge_summary_options ;;
       esac
   esac
 }

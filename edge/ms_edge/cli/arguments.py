@@ -10,7 +10,7 @@ from ms_edge._version import __version__
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv")
+RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv", "xlsx")
 TIMELINE_FORMATS = ("audacity", "cue", "elan", "raven", "rttm", "srt", "textgrid", "webvtt")
 FAILED, USAGE, UNUSABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _add_classify(commands)
     _add_stream(commands)
     _add_report(commands)
+    _add_summary(commands)
     _add_info(commands)
     _add_doctor(commands)
     _add_benchmark(commands)
@@ -177,6 +178,37 @@ def _add_report(commands: Commands) -> None:
     )
     report.add_argument(
         "-v", "--verbose", action="store_true", help="also report the speed and skipped files on stderr"
+    )
+
+
+def _add_summary(commands: Commands) -> None:
+    summary = commands.add_parser(
+        "summary",
+        help="add up how much speech and music there is",
+        description="Print the minutes and the share of each label by file, folder, hour or day, from the records that "
+        "classify --format jsonl has written.",
+        epilog="example: ms-edge summary records.jsonl --by day -o days.png",
+    )
+    summary.add_argument("records", nargs="+", metavar="RECORDS", help="a file of JSON Lines, or - for standard input")
+    summary.add_argument(
+        "--by",
+        choices=["file", "folder", "hour", "day"],
+        default="file",
+        help="what to add up: each file (default), all files of a folder, or what was recorded in an hour or on a day",
+    )
+    summary.add_argument(
+        "--time-pattern",
+        metavar="PATTERN",
+        help="where file names state the time of recording, as in radio_%%Y%%m%%d_%%H%%M%%S "
+        "(default: recorded_at of the record, else the time of the file)",
+    )
+    summary.add_argument(
+        "--format",
+        choices=["text", "csv", "json"],
+        help="the output format (default: from the suffix of -o FILE, otherwise text)",
+    )
+    summary.add_argument(
+        "-o", "--output", metavar="FILE", help="write to FILE: .txt, .csv, .json, .xlsx, or a chart as .png or .svg"
     )
 
 
