@@ -249,7 +249,8 @@ def test_labels_mean_classes(label, classes, known):
 
 
 @pytest.mark.parametrize(
-    ("path", "stem"), [("a/b.c.WAV", "b.c"), ("b.c", "b.c"), ("-", "-"), ("x.mp3.flac", "x.mp3"), ("-FaX.m4a", "-FaX"), ("x.pcm", "x")]
+    ("path", "stem"),
+    [("a/b.c.WAV", "b.c"), ("b.c", "b.c"), ("-", "-"), ("x.mp3.flac", "x.mp3"), ("-FaX.m4a", "-FaX"), ("x.pcm", "x")],
 )
 def test_stems_lose_suffixes_of_audio_alone(path, stem):
     assert stem_of(path) == stem
@@ -277,9 +278,7 @@ def test_records_that_cannot_be_scored_are_refused(results, said):
         score({"a": PARTS} if results else {}, results, Scorer())
 
 
-@pytest.mark.parametrize(
-    "options", [{"collar_s": -1.0}, {"tolerance_s": float("nan")}, {"labels": {"jingle": "jazz"}}]
-)
+@pytest.mark.parametrize("options", [{"collar_s": -1.0}, {"tolerance_s": float("nan")}, {"labels": {"jingle": "jazz"}}])
 def test_invalid_settings_are_refused(options):
     with pytest.raises(UsageError):
         Scorer(**options)
