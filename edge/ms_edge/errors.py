@@ -86,6 +86,7 @@ ERROR_CODES: dict[str, str] = {
     "cannot-read": "Reading the file failed.",
     "cannot-unpack": "The archive cannot be unpacked.",
     "cannot-write": "The result cannot be written.",
+    "changed": "The recording is not as long as it was when its record was written.",
     "download-failed": "The download failed.",
     "empty-file": "The file is empty (0 bytes).",
     "git-failed": "A git command failed.",
