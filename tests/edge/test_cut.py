@@ -103,6 +103,17 @@ def test_samples_are_copied_bit_for_bit(tmp_path, monkeypatch, form, subtype, jo
         np.testing.assert_array_equal(stored(each), part)
 
 
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "AIFF"])
+def test_files_over_four_gigabytes_are_rf64(tmp_path, monkeypatch, form):
+    monkeypatch.setattr(cutting, "LARGE_BYTES", 2 * RATE * 2)  # two seconds of 16 bits instead
+    path = tmp_path / "a.wav"
+    samples = written(path, form, "PCM_16")
+    assert cut(tmp_path, timeline(path), options=["--join"]) == 0
+    assert soundfile.info(outputs(tmp_path)[0]).format == "RF64"
+    kept = [samples[:RATE], samples[3 * RATE : 4 * RATE], samples[5 * RATE :]]
+    np.testing.assert_array_equal(stored(outputs(tmp_path)[0]), np.concatenate(kept))
+
+
 def test_all_labels_joined_are_the_recording(tmp_path):
     path = tmp_path / "a.flac"
     samples = written(path, "FLAC", "PCM_24", seconds=6.00013)  # a frame more than the segments say

@@ -39,6 +39,7 @@ SUFFIXES = {  # of the files of libsndfile's formats, the one for new names firs
 }
 SMALL = ("WAV", "WAVEX", "AIFF", "AU")  # formats that state sizes with 32 bits
 LARGE_BYTES = 4_000_000_000
+SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # of other subtypes 1
 FLAC_CHANNELS = 8
 # Codings whose decoded samples have more than 16 bits, by the beginning of FFmpeg's names.
 LOSSLESS = ("alac", "ape", "dsd", "flac", "mlp", "pcm_", "shorten", "tak", "truehd", "tta", "wavpack", "wmalossless")
@@ -176,7 +177,8 @@ class Cuts:
                 raise AudioError(
                     "changed", f"{found.path}: has changed since its record was written; classify it again."
                 )
-            stored = Stored.of(audio, sum(end_s - start_s for start_s, end_s in parts))
+            lengths = [end_s - start_s for start_s, end_s in parts] or [0.0]
+            stored = Stored.of(audio, sum(lengths) if self._plan.join else max(lengths))
             target = os.path.join(self._output, mirrored(found.path))
             if self._plan.join and not target.lower().endswith(stored.suffixes):
                 target += stored.suffixes[0]
@@ -263,8 +265,11 @@ class Stored:
     channels: int
 
     @classmethod
-    def of(cls, audio: AudioSource, kept_s: float) -> Stored:
-        """Choose the form of a recording itself if it stores samples without loss, and FLAC otherwise."""
+    def of(cls, audio: AudioSource, longest_s: float) -> Stored:
+        """Choose the form of a recording itself if it stores samples without loss, and FLAC otherwise.
+
+        `longest_s` is the duration of the longest file that will be written.
+        """
         rate, channels = audio.sample_rate_hz, audio.channels
         layout = audio.layout() if isinstance(audio, AudioFile) else None
         if layout:
@@ -276,7 +281,7 @@ class Stored:
             form, subtype, endian = "FLAC", "PCM_24" if lossless else "PCM_16", "FILE"
             if channels > FLAC_CHANNELS:
                 form = "WAV"
-        if form in SMALL and kept_s * rate * channels * 8 > LARGE_BYTES:
+        if form in SMALL and longest_s * rate * channels * SAMPLE_BYTES.get(subtype, 1) > LARGE_BYTES:
             form, endian = "RF64", "FILE"
         if not soundfile.check_format(form, subtype, endian):
             endian = "FILE"
