@@ -175,7 +175,7 @@ class Cuts:
         ) as audio:
             if found.file and audio.file and audio.file["bytes"] != found.file.get("bytes"):
                 raise AudioError(
-                    "changed", f"{found.path}: has changed since its record was written; classify it again."
+                    "has-changed", f"{found.path}: has changed since its record was written; classify it again."
                 )
             lengths = [end_s - start_s for start_s, end_s in parts] or [0.0]
             stored = Stored.of(audio, sum(lengths) if self._plan.join else max(lengths))
