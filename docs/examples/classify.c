@@ -51,6 +51,15 @@ static uint32_t little_endian(const unsigned char *at, int bytes) {
     return bytes ? at[0] | little_endian(at + 1, bytes - 1) << 8 : 0;
 }
 
+/* Return the number of bytes from here to the end of a file. */
+static size_t rest(FILE *file) {
+    long here = ftell(file);
+    fseek(file, 0, SEEK_END);
+    long end = ftell(file);
+    fseek(file, here, SEEK_SET);
+    return (size_t)(end - here);
+}
+
 /* Return the samples of a WAV file, 16-bit mono PCM at `rate` Hz. Other chunks are skipped. */
 static float *read_wav(const char *path, uint32_t rate, size_t *count) {
     FILE *file = fopen(path, "rb");
@@ -63,8 +72,9 @@ static float *read_wav(const char *path, uint32_t rate, size_t *count) {
             if (little_endian(format, 2) != 1 || little_endian(format + 2, 2) != 1 ||
                 little_endian(format + 4, 4) != rate || little_endian(format + 14, 2) != 16)
                 fail("the recording is not 16-bit mono PCM at the rate of the model");
-            unsigned char *bytes = checked(malloc(size + 1));
-            *count = fread(bytes, 1, size, file) / 2;
+            size_t stored = size < rest(file) ? size : rest(file); /* a recorder may not have filled in the size */
+            unsigned char *bytes = checked(malloc(stored + 1));
+            *count = fread(bytes, 1, stored, file) / 2;
             float *samples = checked(malloc((*count + 1) * sizeof(float)));
             for (size_t i = 0; i < *count; i++) samples[i] = (int16_t)little_endian(bytes + 2 * i, 2) / 32768.0f;
             free(bytes);
