@@ -282,7 +282,12 @@ def test_n_inputs_have_n_lines(tmp_path, capsys):
     )
     assert cli.main(["cut", str(tmp_path / "r.jsonl"), "--keep", "speech", "-o", str(tmp_path / "out")]) == 1
     out, err = capsys.readouterr()
-    assert [line.split()[-1] for line in out.splitlines()[1:]] == ["(usage)", "(not-found)", "(not-found)", "(has-changed)"]
+    assert [line.split()[-1] for line in out.splitlines()[1:]] == [
+        "(usage)",
+        "(not-found)",
+        "(not-found)",
+        "(has-changed)",
+    ]
     assert "its record has no segments; write records with classify --timeline" in err
     assert "short.wav: has changed since its record was written" in err
     assert not outputs(tmp_path)
