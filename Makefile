@@ -176,7 +176,7 @@ model: .venv-dev/installed ## rebuild the bundled model from freely licensed aud
 	$(MAKE) model-files RUN=build/model
 
 model-files: .venv-dev/installed ## write all files of the bundled model from the run folder RUN, with its recordings where it says
-	.venv-dev/$(BIN)/python -m ms_train.training.bundled $(RUN)
+	.venv-dev/$(BIN)/python -m ms_train.training.package $(RUN)
 	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech.onnx --license MIT
 	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech-waveform.onnx --license MIT --input waveform
 

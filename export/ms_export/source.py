@@ -123,7 +123,8 @@ class Run(TrainedRun):
         held out from training.
 
         Those are the recordings of the test part of the run's dataset, or of the validation part if
-        a label has none there. For a Keras model without a run and without `data` there are none, nor for the bundled
+        a label has none there. A run that learnt corrections has only these, perhaps not of every
+        label. For a Keras model without a run and without `data` there are none, nor for the bundled
         model where its dataset is not: a line on stderr says so.
         """
         if not data and "data" not in self.facts:
@@ -144,8 +145,8 @@ class Run(TrainedRun):
         for label in self.labels:
             mine = [recording for recording in dataset.recordings if recording.label == label]
             held_out = [each for each in mine if each.name in test] or [each for each in mine if each.name in val]
-            found[label] = mine if data else held_out
-        return found
+            found[label] = mine if data or self.corrected else held_out
+        return {label: mine for label, mine in found.items() if mine} if self.corrected else found
 
     def real_clips(self, recordings: dict[str, list[Recording]]) -> dict[str, NDArray[np.float32]]:
         """Return up to 100 clips (clip_samples,) of each label by name, evenly from all its

@@ -1,10 +1,8 @@
 """The run of the bundled model, which the commands call `bundled`.
 
-    python -m ms_train.training.bundled build/model
-
-makes the run folder in `ms_train/models` from the folder of the whole training. The network is
-without the state of its optimizer, and `recordings.tsv.xz` replaces the three files that list the
-recordings: one line for each, with its part, its SHA-256 and its name.
+Its folder is part of the package. `package` makes it: the network is without the state of its
+optimizer, and `recordings.tsv.xz` replaces the three files that list the recordings: one line for
+each, with its part, its SHA-256 and its name.
 """
 
 from __future__ import annotations
@@ -13,19 +11,13 @@ import csv
 import io
 import json
 import lzma
-import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-import keras
 
 NAME = "bundled"
 FOLDER = Path(__file__).parents[1] / "models" / "music-speech"
 RECORDINGS = "recordings.tsv.xz"
-DATA = "open-corpus:data/open-corpus"  # where `ms-train data fetch` puts it by default
 COLUMNS = ("part", "sha256", "name")
-COPIED = ("recipe.json", "spec.json", "metrics.json")
 
 
 def run_folder(run: Path) -> Path:
@@ -67,27 +59,3 @@ def recordings_of(folder: Path) -> Used:
         dict(digests),
         {name: more[name]["file_sha256"] if name in more else digest for name, digest in digests.items()},
     )
-
-
-def bundle(run: Path, folder: Path = FOLDER) -> None:
-    """Write the run folder of the bundled model from a complete run folder of the open corpus.
-
-    Nothing of the machine stays in it: the data is where it is by default, and the command is left
-    out. Raises ValueError if a recording is an excerpt of a file.
-    """
-    used = recordings_of(run)
-    if used.sha256 != used.files:
-        raise ValueError(f"{run}: has excerpts of files; {RECORDINGS} has no place for them")
-    facts = json.loads((run / "run.json").read_text("utf-8")) | {"bundled": True, "data": DATA}
-    facts.pop("command", None)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in COPIED:
-        shutil.copyfile(run / name, folder / name)
-    (folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n", "ascii")
-    lines = [f"{part}\t{used.sha256[name]}\t{name}\n" for part, names in used.split.items() for name in names]
-    (folder / RECORDINGS).write_bytes(lzma.compress("".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME))
-    keras.models.load_model(run / "model.keras", compile=False).save(folder / "model.keras")
-
-
-if __name__ == "__main__":
-    bundle(Path(sys.argv[1]))

@@ -165,6 +165,11 @@ class TrainedRun:
         """Whether this is the run of the bundled model, whose dataset few users have."""
         return bool(self.facts.get("bundled"))
 
+    @property
+    def corrected(self) -> bool:
+        """Whether this run only learnt from corrections (`ms_train.training.correct`)."""
+        return bool(self.facts.get("corrected"))
+
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read a run folder, that of the bundled model if `folder` is `bundled`.
