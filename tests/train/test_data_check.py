@@ -92,8 +92,10 @@ def test_property_that_tells_the_class_is_named(spoiled, tmp_path):
                 samples /= 8
             elif label == "two" and spoiled == "bandwidth":
                 samples = sosfilt(telephone, samples)
+                samples *= rng.uniform(0.05, 0.1) / np.sqrt(np.mean(samples**2))
             elif label == "two":
-                samples[RATE // 2 : 3 * RATE // 2] *= 1e-3
+                samples[RATE // 2 : 3 * RATE // 2] *= 0.02
+                samples *= rng.uniform(0.05, 0.1) / np.sqrt(np.mean(samples**2))
             write(tmp_path / "data", label, f"{number}.wav", samples)
     _, found = check(tmp_path / "data", tmp_path / "out")
     assert [name for name, each in found["shortcuts"].items() if each["tells"]] == [spoiled]
