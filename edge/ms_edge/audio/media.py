@@ -4,6 +4,8 @@ FFmpeg runs in a process of its own, so that a crash, a hang, or what it prints 
 one: the script `pyav_child` where PyAV is installed, otherwise the program `ffmpeg`. Both write WAV
 with 32-bit floats to a pipe, and messages to another. They may open one file, of one format, which
 its first bytes or its name decide: formats that name other files (playlists) are not among them.
+The script also mixes the two channels of stereo if their mean is wanted: half of the bytes then
+pass through the pipe.
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ from ms_edge.audio.facts.dispatch import facts_of
 from ms_edge.audio.facts.reader import Facts
 from ms_edge.audio.mpeg import after_tags
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
-from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
+from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource, Channels
 from ms_edge.errors import AudioError, DeviceError, first_line, reason
 
 PIPE_BYTES = 1 << 20
 LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
 RATE_END = 28  # offset behind the channels and the rate in it
+MIXED, SEPARATE = b"m", b"s"  # what `pyav_child` reads after it has written the header
 # How long this process waits for a decoder: START_S, and more if the file is large, since the
 # decoder may have to skip most of a video; and then PER_AUDIO_S for each second of audio.
 START_S, BYTES_S, PER_AUDIO_S = 60.0, 10e6, 1.0
@@ -76,6 +79,7 @@ class MediaFile(AudioSource):
     ) -> None:
         self._child: _Child | None = None
         self._descriptor = -1
+        self._to_mean = False  # the mean of both channels is wanted
         if isinstance(source, str | os.PathLike):
             name = os.fsdecode(source)
             self._descriptor, size = open_descriptor(name)
@@ -121,9 +125,16 @@ class MediaFile(AudioSource):
         os.lseek(self._descriptor, offset, os.SEEK_SET)
         return os.read(self._descriptor, count)
 
+    def blocks(self, sample_rate_hz: int, channels: Channels = None) -> Iterator[Float32]:
+        """Do what `AudioSource.blocks` does. The decoder computes the mean of two channels."""
+        # Half of each sample is exact, so that the mean is the same wherever it is computed.
+        self._to_mean = channels is None and self.channels == 2
+        return super().blocks(sample_rate_hz, channels)
+
     def _decoded(self) -> Iterator[Float32]:
         assert self._child
-        frame_bytes = 4 * self.channels
+        written = self._child.begin(self._to_mean) or self.channels
+        frame_bytes = 4 * written
         buffer = bytearray(max(1, BLOCK_SAMPLES // self.channels) * frame_bytes)
         frames = len(buffer) // frame_bytes
         while frames == len(buffer) // frame_bytes:
@@ -135,9 +146,9 @@ class MediaFile(AudioSource):
                 )
             self._child.allow(frames / self.sample_rate_hz)
             if frames:
-                samples = np.frombuffer(buffer, "<f4", frames * self.channels)
+                samples = np.frombuffer(buffer, "<f4", frames * written)
                 planar = self._child.planar
-                yield samples.reshape(self.channels, frames).T if planar else samples.reshape(frames, self.channels)
+                yield samples.reshape(written, frames).T if planar else samples.reshape(frames, written)
         for code in self._child.warnings():
             self._warn(code)
         facts = self._facts
@@ -204,7 +215,8 @@ class _Child:
     def __init__(self, name: str, descriptor: int, size: int, form: Container, track: int, facts: Facts) -> None:
         self._name, self._form, self._track, self._facts = name, form, track, facts
         # By its descriptor, the file is the one that was opened, whatever its name.
-        path = "/dev/fd/0" if os.path.exists("/dev/fd/0") else name
+        by_descriptor = os.path.exists(f"/dev/fd/{descriptor}")
+        path = f"/dev/fd/{descriptor}" if by_descriptor else name
         options = {"protocol_whitelist": "file,pipe", "format_whitelist": form.demuxer}
         if form.demuxer == "mov" and size >= LARGE_BYTES and not facts.edited:
             # To follow the edit list, FFmpeg builds its index a second time, which takes 60 MB for 10 hours.
@@ -213,12 +225,13 @@ class _Child:
         if arguments is None:
             raise AudioError("not-audio", f"{name}: is {form.name}, which needs FFmpeg; {INSTALL}.")
         self.planar = arguments[0] == sys.executable
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.lseek(descriptor, 0, os.SEEK_SET)  # macOS opens /dev/fd/N where N is
         try:
             self._process = subprocess.Popen(
                 arguments,
                 bufsize=0,
-                stdin=descriptor,
+                stdin=subprocess.PIPE if self.planar else subprocess.DEVNULL,
+                pass_fds=(descriptor,) if by_descriptor else (),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C in the terminal is for this process
@@ -298,6 +311,17 @@ class _Child:
         channels, rate_hz = struct.unpack_from("<HI", self._begun, 22)
         self._begun = self._begun[at + 8 :]
         return rate_hz, channels
+
+    def begin(self, mixed: bool) -> int:
+        """Let the decoder write samples, `mixed` into one channel if it can do that.
+
+        Return how many channels it writes; 0 for all of them.
+        """
+        if not self._process.stdin:
+            return 0
+        with contextlib.suppress(OSError), self._process.stdin as choice:  # it may have ended
+            choice.write(MIXED if mixed else SEPARATE)
+        return int(mixed)
 
     def fill(self, buffer: memoryview) -> int:
         """Read samples into the buffer. Return how many bytes; fewer than it holds only at the end."""
@@ -399,6 +423,8 @@ class _Child:
         self._kill()
         self._process.wait()
         self._pipe.close()
+        if self._process.stdin:
+            self._process.stdin.close()
         for thread in self._threads:
             thread.join(END_S)
         self._messages.close()

@@ -5,7 +5,9 @@
 `media` starts this script where PyAV is installed. Like the program `ffmpeg` it writes a WAV header
 and 32-bit floats to standard output, and to standard error the codec and what FFmpeg complains
 about. Unlike it, it writes blocks of SAMPLES samples, each channel by channel: that is how most
-codecs decode, and saves time. It imports nothing of ms-edge, and PyAV from the folder PACKAGES.
+codecs decode, and saves time. After the header it reads one byte from standard input: `m` for the
+mean of two channels in their place. It imports nothing of ms-edge, and PyAV from the folder
+PACKAGES.
 """
 
 from __future__ import annotations
@@ -72,6 +74,7 @@ class _Output:
         self._count = 0
         self._resampler: Any = None  # from the present kind to the first one, as planes of floats
         self._ready: Any = None  # samples that had to be converted
+        self._mixer: Any = None  # from two channels to their mean
 
     def copy(self, packets: Any, decoder: Any) -> None:
         """Decode all packets. Errors of single packets are printed."""
@@ -113,6 +116,8 @@ class _Output:
             self._first = frame
             self._block = max(1, self._block_samples // frame.layout.nb_channels)
             _write_header(frame.sample_rate, frame.layout.nb_channels)
+            if os.read(0, 1) == b"m":
+                self._mixer = _mixer(self._av, frame)
         else:
             self._end_kind()
         first = self._first
@@ -123,12 +128,12 @@ class _Output:
 
     def _convert(self, frame: Any) -> None:
         if self._ready is None:
-            _write_planes(frame)
+            self._write(frame)
             return
         for part in self._resampler.resample(frame):
             self._hold(part)
         for block in self._ready.read_many(self._block):
-            _write_planes(block)
+            self._write(block)
 
     def _end_kind(self) -> None:
         """Convert the last samples of a kind."""
@@ -149,12 +154,24 @@ class _Output:
     def _finish(self) -> None:
         self._end_kind()
         if (last := self._ready.read()) is not None:
-            _write_planes(last)
+            self._write(last)
+
+    def _write(self, frame: Any) -> None:
+        if self._mixer:
+            self._mixer.push(frame)
+            frame = self._mixer.pull()
+        for plane in frame.planes[: frame.layout.nb_channels]:  # PyAV 18 sees more planes than there are
+            _write(memoryview(plane)[: frame.samples * 4])
 
 
-def _write_planes(frame: Any) -> None:
-    for plane in frame.planes[: frame.layout.nb_channels]:  # PyAV 18 sees more planes than there are
-        _write(memoryview(plane)[: frame.samples * 4])
+def _mixer(av: Any, first: Any) -> Any:
+    """Return a filter that turns two channels of floats, as in the frame `first`, into their mean."""
+    from av.filter import Graph
+
+    graph = Graph()
+    source = graph.add_abuffer(sample_rate=first.sample_rate, format="fltp", layout=first.layout.name)
+    graph.link_nodes(source, graph.add("pan", "mono|c0=0.5*c0+0.5*c1"), graph.add("abuffersink")).configure()
+    return graph
 
 
 def _write(data: Any) -> None:
