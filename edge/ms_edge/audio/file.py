@@ -344,10 +344,13 @@ def open_file(
 
     `decoder` is `libsndfile`, `ffmpeg`, or `auto`: libsndfile, and FFmpeg for what libsndfile does
     not read. `track` is the audio track, from 1. The other arguments are those of `AudioFile`.
-    Raises AudioError if the source cannot be read as audio.
+    Raises AudioError if the source cannot be read as audio, and UsageError for FFmpeg together with
+    `raw` or `wav_only`.
     """
     refused = None
-    if decoder != "ffmpeg" or raw or wav_only:
+    if decoder == "ffmpeg" and (raw or wav_only):
+        raise UsageError("raw and wav_only are for libsndfile, so they cannot be used with the decoder ffmpeg.")
+    if decoder != "ffmpeg":
         try:
             file = AudioFile(source, raw=raw, wav_only=wav_only, block_s=block_s)
         except NotForLibsndfileError as error:

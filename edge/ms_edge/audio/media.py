@@ -38,6 +38,7 @@ from ms_edge.errors import AudioError, DeviceError, first_line, reason
 PIPE_BYTES = 1 << 20
 LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
+PACKAGES = 4  # which of its arguments tells `pyav_child` the folder of PyAV
 RATE_END = 28  # offset behind the channels and the rate in it
 MIXED, SEPARATE = b"m", b"s"  # what `pyav_child` reads after it has written the header
 # How long this process waits for a decoder: START_S, and more if the file is large, since the
@@ -50,7 +51,8 @@ MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decod
 INSTALL = "install PyAV (in a clone of ms-edge: pip install '.[media]') or the program ffmpeg"
 CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)")
 NO_TRACK = "matches no streams"
-BROKEN = "PyAV cannot be imported"  # as `pyav_child` says, before the reason
+IMPORTED = "  PyAV "  # `pyav_child` says this first, before the version
+unusable: dict[str, str] = {}  # folders with a package `av` that cannot be imported, and why
 ERRORS = ("error", "fatal", "panic")
 # A message: which part of FFmpeg it comes from, the level (of the program only), and the text.
 MESSAGE = re.compile(r"(?:\[([^\]]*) @ [^\]]*\] ?)?(?:\[(\w+)\] ?)?(.*)")
@@ -97,8 +99,7 @@ class MediaFile(AudioSource):
                 self.file = file_facts(os.fstat(self._descriptor))
             self._format = self._recognise(name, refused)
             self._facts = facts_of(self._read_at, size, track)
-            self._child = _Child(name, self._descriptor, size, self._format, track, self._facts)
-            rate_hz, channels = self._child.header()
+            rate_hz, channels = self._start(name, size, track)
             super().__init__(name, rate_hz, channels)
             self.container, self.recorded_at = self._format.short, self._facts.recorded_at
         except BaseException as error:
@@ -106,6 +107,16 @@ class MediaFile(AudioSource):
             if isinstance(error, OSError):
                 raise unreadable(name, error) from None
             raise
+
+    def _start(self, name: str, size: int, track: int) -> tuple[int, int]:
+        """Start a decoder, and return the rate in Hz and the channels that it finds."""
+        self._child = _Child(name, self._descriptor, size, self._format, track, self._facts)
+        try:
+            return self._child.header()
+        except _BrokenPyAVError as error:
+            self._child.end()
+            unusable[error.folder] = str(error)
+            return self._start(name, size, track)
 
     def _recognise(self, name: str, refused: AudioError | None) -> Container:
         """Return the format of the open file, by its first bytes or else its name."""
@@ -177,10 +188,37 @@ def require_ffmpeg() -> None:
         raise DeviceError("no-ffmpeg", f"FFmpeg was asked for (decoder ffmpeg) and is not installed; {INSTALL}.")
 
 
+class _BrokenPyAVError(Exception):
+    """The package `av` in `folder` cannot be imported."""
+
+    def __init__(self, folder: str, why: str) -> None:
+        super().__init__(why)
+        self.folder = folder
+
+
 def pyav() -> str | None:
-    """Return the folder that has the package `av`; None if it is not installed."""
+    """Return the folder that has the package `av`; None if it is not installed, or `unusable`."""
     found = importlib.util.find_spec("av")
-    return os.path.dirname(os.path.dirname(found.origin)) if found and found.origin and sys.executable else None
+    folder = os.path.dirname(os.path.dirname(found.origin)) if found and found.origin and sys.executable else None
+    return None if folder in unusable else folder
+
+
+def _script(folder: str) -> list[str]:
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
+    return [sys.executable, "-I", "-S", script, folder]
+
+
+def why_unusable(folder: str) -> str | None:
+    """Return why the package `av` in a folder cannot be imported; None if it can."""
+    run = subprocess.run(_script(folder), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return _why_unusable(run.stderr.decode("utf-8", "replace"), run.returncode)
+
+
+def _why_unusable(messages: str, status: int) -> str | None:
+    if IMPORTED in messages:
+        return None
+    said = [line.strip().rstrip(".") for line in messages.splitlines() if line.strip()]
+    return said[-1] if said else f"exit status {status}"
 
 
 def ffmpeg() -> str | None:
@@ -194,9 +232,8 @@ def command(file: str, demuxer: str, track: int, options: dict[str, str]) -> lis
     `options` are those of FFmpeg's demuxer.
     """
     if folder := pyav():
-        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
         given = [f"{name}={value}" for name, value in options.items()]
-        return [sys.executable, "-I", "-S", script, folder, file, demuxer, str(track), str(BLOCK_SAMPLES), *given]
+        return [*_script(folder), file, demuxer, str(track), str(BLOCK_SAMPLES), *given]
     if program := ffmpeg():
         given = [part for name, value in options.items() for part in (f"-{name}", value)]
         given += ["-flags2", "+skip_manual"] if demuxer == "caf" else []  # see SKIP_MANUAL in `pyav_child`
@@ -223,8 +260,10 @@ class _Child:
             options["advanced_editlist"] = "0"
         arguments = command(f"file:{path}", form.demuxer, track, options)
         if arguments is None:
-            raise AudioError("not-audio", f"{name}: is {form.name}, which needs FFmpeg; {INSTALL}.")
-        self.planar = arguments[0] == sys.executable
+            broken = "".join(f" (PyAV cannot be imported: {why})" for why in unusable.values())
+            raise AudioError("not-audio", f"{name}: is {form.name}, which needs FFmpeg{broken}; {INSTALL}.")
+        self._folder = arguments[PACKAGES] if arguments[0] == sys.executable else None
+        self.planar = self._folder is not None
         os.lseek(descriptor, 0, os.SEEK_SET)  # macOS opens /dev/fd/N where N is
         try:
             self._process = subprocess.Popen(
@@ -351,17 +390,16 @@ class _Child:
         self._left_s = min(self._most_s, self._left_s + audio_s * PER_AUDIO_S)
 
     def _failed(self) -> AudioError:
-        """Return the error for a decoder that ends before it writes audio."""
-        self._finish()
+        """Return the error for a decoder that ends before it writes audio.
+
+        Raises _BrokenPyAVError.
+        """
+        status = self._finish()
+        if self._folder and (why := _why_unusable(self.messages(), status)):
+            raise _BrokenPyAVError(self._folder, why)
         if NO_TRACK in self.messages():
             which = "audio track" if self._track == 1 else f"audio track {self._track}"
             return AudioError("no-track", f"{self._name}: has no {which}.")
-        if (broken := self.messages().partition(BROKEN)[2]) and self.planar:
-            why = broken.splitlines()[0].removeprefix(":").strip()
-            return AudioError(
-                "cannot-read",
-                f"{self._name}: {BROKEN} ({why}); install it again, or remove it to use the program ffmpeg.",
-            )
         cut = "the file is cut off, before or within what is needed to decode it"
         why = cut if self._facts.cut else self._reason()
         return AudioError("not-audio", f"{self._name}: FFmpeg cannot decode it as {self._form.name}: {why}.")

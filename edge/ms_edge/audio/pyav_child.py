@@ -1,13 +1,13 @@
 """Decode one file with PyAV in a process of its own:
 
-    python -I -S pyav_child.py PACKAGES FILE DEMUXER TRACK SAMPLES OPTION=VALUE...
+    python -I -S pyav_child.py PACKAGES [FILE DEMUXER TRACK SAMPLES OPTION=VALUE...]
 
 `media` starts this script where PyAV is installed. Like the program `ffmpeg` it writes a WAV header
 and 32-bit floats to standard output, and to standard error the codec and what FFmpeg complains
 about. Unlike it, it writes blocks of SAMPLES samples, each channel by channel: that is how most
 codecs decode, and saves time. After the header it reads one byte from standard input: `m` for the
 mean of two channels in their place. It imports nothing of ms-edge, and PyAV from the folder
-PACKAGES.
+PACKAGES. Without a FILE it only does that.
 """
 
 from __future__ import annotations
@@ -27,14 +27,21 @@ BETTER = {"amr_nb": "libopencore_amrnb"}
 SKIP_MANUAL = 1 << 29
 
 
-def main(packages: str, file: str, demuxer: str, track: int, block_samples: int, options: dict[str, str]) -> None:
-    """Write the audio of a track, counted from 1."""
+def imported(packages: str) -> Any:
+    """Import PyAV from a folder, and print its version."""
     sys.path.insert(0, packages)
     try:
         import av
-        from av.logging import ERROR, restore_default_callback, set_libav_level
+        import av.logging
     except ImportError as error:
-        sys.exit(f"PyAV cannot be imported: {error}")
+        sys.exit(f"{error}")
+    print(f"  PyAV {av.__version__}", file=sys.stderr, flush=True)
+    return av
+
+
+def decode(av: Any, file: str, demuxer: str, track: int, block_samples: int, options: dict[str, str]) -> None:
+    """Write the audio of a track, counted from 1."""
+    from av.logging import ERROR, restore_default_callback, set_libav_level
 
     restore_default_callback()  # FFmpeg then prints to standard error itself
     set_libav_level(ERROR)
@@ -191,7 +198,10 @@ if __name__ == "__main__":
 
         msvcrt.setmode(1, os.O_BINARY)
     with contextlib.suppress(BrokenPipeError):
-        packages, file, demuxer, track, samples, *given = sys.argv[1:]
-        main(packages, file, demuxer, int(track), int(samples), dict(each.split("=", 1) for each in given))
+        packages, *given = sys.argv[1:]
+        av = imported(packages)
+        if given:
+            file, demuxer, track, samples, *options = given
+            decode(av, file, demuxer, int(track), int(samples), dict(each.split("=", 1) for each in options))
     sys.stderr.flush()
     os._exit(0)  # without cleaning up, which takes time
