@@ -28,7 +28,7 @@ class Server:
     """The process that has imported PyAV. It runs one decoder at a time."""
 
     def __init__(self, packages: str) -> None:
-        self.socket, theirs = socket.socketpair()
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-I", "-S", __file__, packages]
         self.process = POPEN(command, stdin=theirs, stdout=subprocess.DEVNULL)
         theirs.close()
