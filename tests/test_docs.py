@@ -121,7 +121,7 @@ def test_commands_page_is_current():
 def test_every_command_has_an_example():
     page = (DOCS / "commands.md").read_text("utf-8")
     sections = re.split(r"^### ", page, flags=re.M)[1:]
-    assert len(sections) == 17
+    assert len(sections) >= 17
     for section in sections:
         assert re.search(r"^examples?: ", section, re.M), section.partition("\n")[0]
 

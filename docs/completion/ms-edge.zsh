@@ -14,7 +14,9 @@ _shtab_ms_edge_commands() {
     classify:'Print the label, probability, duration and path of each file; with --timeline, print its segments.'
     doctor:'Show versions, devices and the model, and compare the model'"'"'s results on every device with its reference results. Exit status 3 if a result is wrong.'
     info:'Show what audio a model takes, how it decides, what it was trained on and how its export was verified.'
+    report:'Write a page for each recording, with its waveform, timeline, scores and segments, for any browser and without network; corrections made on it can be downloaded. Several recordings have a page each and an index.'
     stream:'Print a line for each window of a stream as soon as its last sample arrives.'
+    summary:'Print the minutes and the share of each label by file, folder, hour or day, from the records that classify --format jsonl has written.'
   )
   _describe 'ms-edge commands' _commands
 }
@@ -53,8 +55,9 @@ _shtab_ms_edge_classify_options=(
   "--binary[always answer speech or music, even for noise]"
   "--timeline[print segments with start and end instead of one label per file]"
   "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
-  "--format[the output format (default\: from the suffix of -o FILE, otherwise text)\; audacity, rttm, textgrid, webvtt always hold segments]:format:(text jsonl json csv tsv audacity rttm textgrid webvtt)"
-  {-o,--output}"[write all results to FILE (atomically), or one file per input into DIR\/]:FILE|DIR/:"
+  "--format[the output format\: text, jsonl, json, csv, tsv or, with segments always, audacity, cue, elan, raven, rttm, srt, textgrid, webvtt (default\: from the suffix of -o FILE, otherwise text)\; several only with -o DIR\/]:NAME[,NAME...]:(text jsonl json csv tsv audacity cue elan raven rttm srt textgrid webvtt)"
+  "--tiers[in formats with segments, except cue\: segments of each label of the model on its own, so that speech and music overlap]"
+  {-o,--output}"[write all results to FILE (atomically), or one file per input and format into DIR\/]:FILE|DIR/:"
   "--resume[with -o FILE.jsonl\: classify only what an earlier run did not finish]"
   {-q,--quiet}"[no messages on stderr about single files, no progress bar]"
   {-v,--verbose}"[also report the device, the speed and skipped files on stderr]"
@@ -89,6 +92,32 @@ _shtab_ms_edge_info_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_info_defaults_added=0
 
+_shtab_ms_edge_report_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-o,--output}"[the page of one recording, or a directory]:FILE.html|DIR/:"
+  "--embed[put recordings of up to 32 MiB into their pages (default\: a page plays the file where it is)]"
+  "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
+  "--wav-only[refuse formats other than WAV]"
+  "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
+  "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
+  "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
+  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
+  "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
+  "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
+  "--binary[always answer speech or music, even for noise]"
+  "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
+  {-r,--recursive}"[search directories inside directories too]"
+  {-j,--jobs}"[files to read at a time (default\: the number of cores)]:N:"
+  {-q,--quiet}"[no messages on stderr about single files, no progress bar]"
+  {-v,--verbose}"[also report the speed and skipped files on stderr]"
+  "(*):an audio file, a directory of audio files, or FILE.jsonl, records of ms-edge classify, whose recordings are read again with the settings of the records:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_report_defaults_added=0
+
 _shtab_ms_edge_stream_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--format[a table (text, default) or JSON Lines (jsonl)]:format:(text jsonl)"
@@ -109,6 +138,18 @@ _shtab_ms_edge_stream_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_stream_defaults_added=0
+
+_shtab_ms_edge_summary_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--by[what to add up\: each file (default), all files of a folder, or what was recorded in an hour or on a day]:by:(file folder hour day)"
+  "--time-pattern[where file names state the time of recording, as in radio_\%Y\%m\%d_\%H\%M\%S (default\: recorded_at of the record, else the time of the file)]:PATTERN:"
+  "--format[the output format (default\: from the suffix of -o FILE, otherwise text)]:format:(text csv json)"
+  {-o,--output}"[write to FILE\: .txt, .csv, .json, .xlsx, or a chart as .png or .svg]:FILE:"
+  "(*):a file of JSON Lines, or - for standard input:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_summary_defaults_added=0
 
 
 _shtab_ms_edge() {
@@ -133,7 +174,9 @@ _shtab_ms_edge() {
         classify) _arguments -C -s $_shtab_ms_edge_classify_options ;;
         doctor) _arguments -C -s $_shtab_ms_edge_doctor_options ;;
         info) _arguments -C -s $_shtab_ms_edge_info_options ;;
+        report) _arguments -C -s $_shtab_ms_edge_report_options ;;
         stream) _arguments -C -s $_shtab_ms_edge_stream_options ;;
+        summary) _arguments -C -s $_shtab_ms_edge_summary_options ;;
       esac
   esac
 }

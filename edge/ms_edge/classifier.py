@@ -225,17 +225,20 @@ class Classifier:
         channel: int | None = None,
         raw: RawFormat | str | None = None,
         on_audio: Callable[[float], None] | None = None,
+        on_samples: Callable[[Float32], None] | None = None,
     ) -> tuple[Classification, WindowScores]:
         """Classify, and return the scores of every window beside the classification.
 
         Arguments and errors are those of `classify`. The scores take 4 bytes per window and label.
+        `on_samples` is called with each block of samples (n,) float32 at the model's sample rate,
+        in order; n varies. It must neither change nor keep the block.
 
         >>> found, windows = Classifier().analyse("tests/data/music_zaz.wav")
         >>> found.label, windows.scores.shape
         ('music', (33, 2))
         """
         chosen = None if channel is None else channel_number(channel)
-        return self._analyses(source, sample_rate_hz, chosen, raw, on_audio)[0]
+        return self._analyses(source, sample_rate_hz, chosen, raw, on_audio, on_samples)[0]
 
     def _analyses(
         self,
@@ -244,13 +247,14 @@ class Classifier:
         channels: Channels,
         raw: RawFormat | str | None,
         on_audio: Callable[[float], None] | None,
+        on_samples: Callable[[Float32], None] | None = None,
     ) -> list[tuple[Classification, WindowScores]]:
         """Do what `analyse` does for each of the channels, or for the mean of all."""
         opened = open_audio(
             source, sample_rate_hz, raw=raw, wav_only=self.wav_only, decoder=self.decoder, track=self.track
         )
         with opened as audio:
-            blocks = _counted(audio, self.spec.sample_rate_hz, channels, on_audio)
+            blocks = _counted(audio, self.spec.sample_rate_hz, channels, on_audio, on_samples)
             numbers, settings = audio.selected(channels), self.settings(raw, channels)
             return [
                 (self._classification(audio, number, found, settings), found)
@@ -466,11 +470,17 @@ def _number(name: str, value: object) -> float:
 
 
 def _counted(
-    audio: AudioSource, sample_rate_hz: int, channels: Channels, on_audio: Callable[[float], None] | None
+    audio: AudioSource,
+    sample_rate_hz: int,
+    channels: Channels,
+    on_audio: Callable[[float], None] | None,
+    on_samples: Callable[[Float32], None] | None,
 ) -> Iterator[Float32]:
     """Yield the blocks of a source, and tell `on_audio` how many seconds each block holds."""
     before = 0
     for block in audio.blocks(sample_rate_hz, channels):
+        if on_samples:
+            on_samples(block.reshape(-1))
         if on_audio:
             on_audio((audio.frames - before) / audio.sample_rate_hz)
             before = audio.frames

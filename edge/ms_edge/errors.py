@@ -107,6 +107,7 @@ ERROR_CODES: dict[str, str] = {
     "no-package": "The package repository does not have this version of the package.",
     "no-parity": "The model file does not give the scores of the network that it was made from.",
     "no-permission": "The user may not read the file.",
+    "no-report": "A package of the extra `report` (matplotlib, openpyxl) is not installed.",
     "no-resources": "The process lacks memory, open files or a library.",
     "no-room": "The disk has no room for the training windows.",
     "no-rooms": "The package pyroomacoustics, which simulates rooms, is not installed.",

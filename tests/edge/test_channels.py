@@ -328,7 +328,15 @@ def test_audacity_labels_name_the_channel(classifier):
     ]
 
 
-@pytest.mark.parametrize("name", sorted({*FORMATS} - {"text-colour"}))
+def test_a_cue_sheet_has_one_channel(folder, capsys):
+    command = ["classify", "call.wav", "-o", "out/", "--format", "cue", "--channels"]
+    assert cli.main([*command, "each"]) == 1
+    assert "call.wav: a cue sheet describes one channel; choose it with --channels N." in capsys.readouterr().err
+    assert cli.main([*command, "2"]) == 0
+    assert 'TITLE "music"' in Path("out/call.wav.cue").read_text()
+
+
+@pytest.mark.parametrize("name", sorted({*FORMATS} - {"cue", "text-colour"}))
 def test_a_tree_has_one_file_per_input(folder, capsys, name):
     assert cli.main(["classify", "call.wav", "mono.wav", "-o", "out/", "--channels", "each", "--format", name]) == 0
     suffix = FORMATS[name].suffix

@@ -7,15 +7,20 @@ import html
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
-from urllib.parse import unquote
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
 import pytest
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
+from ms_edge.output.destination import TreeOutput
 from ms_edge.output.formats import FORMATS, format_of
 from ms_edge.output.writers import clock, duration, printable
 from ms_edge.results import Classification, Failure, Segment
@@ -44,17 +49,17 @@ LONG = Classification(
 SPANS = [(part.start_s, part.end_s, part.label) for part in LONG.segments]
 
 
-def document(name, results, timeline=True, labels=("speech", "music")):
-    writer = FORMATS[name](labels, timeline)
+def document(name, results, timeline=True, labels=("speech", "music"), tiers=False):
+    writer = FORMATS[name](labels, timeline, tiers=tiers)
     inputs = (result if isinstance(result, Failure) else (result,) for result in results)
     return writer.begin() + writer.between.join(map(writer.records, inputs)) + writer.end()
 
 
 @pytest.fixture
 def written(tmp_path):
-    def write(name, results=(LONG,), timeline=True):
+    def write(name, results=(LONG,), timeline=True, tiers=False):
         path = tmp_path / f"out.{FORMATS[name].suffix}"
-        path.write_text(document(name, results, timeline), "utf-8", newline="")
+        path.write_text(document(name, results, timeline, tiers=tiers), "utf-8", newline="")
         return path
 
     return write
@@ -103,6 +108,202 @@ def test_webvtt_py_reads_the_webvtt(written):
 def test_audacity_labels_are_three_columns(written):
     rows = [line.split("\t") for line in written("audacity").read_text().splitlines()]
     assert [(float(start), float(end), label) for start, end, label in rows] == SPANS
+
+
+def elan_tiers(path):
+    """Return start and end in seconds and label of the annotations of each tier, as pympi reads them."""
+    import pympi
+
+    document = pympi.Eaf(str(path))
+    return {
+        tier: sorted(
+            (start / 1000, end / 1000, label) for start, end, label in document.get_annotation_data_for_tier(tier)
+        )
+        for tier in document.get_tier_names()
+    }
+
+
+def test_pympi_reads_the_elan_document(written):
+    assert elan_tiers(written("elan")) == {"ms-edge": SPANS}
+
+
+def test_elan_finds_the_recording(written, tmp_path):
+    import pympi
+
+    recording = tmp_path / "a&b é\udcff.wav"
+    here, stream = replace(LONG, path=str(recording), container="wav"), replace(LONG, path="-")
+    (media,) = pympi.Eaf(str(written("elan", [here]))).get_linked_files()
+    assert (media["MIME_TYPE"], unquote(urlsplit(media["MEDIA_URL"]).path, errors="surrogateescape")) == (
+        "audio/x-wav",
+        str(recording),
+    )
+    assert pympi.Eaf(str(written("elan", [stream]))).get_linked_files() == []
+
+
+def test_elan_times_ascend(written):
+    slots = ElementTree.parse(written("elan", [TIERS], tiers=True)).findall("TIME_ORDER/TIME_SLOT")
+    times = [int(slot.get("TIME_VALUE")) for slot in slots]
+    assert times == sorted(times)
+    assert len(times) == 2 * 3  # each end of a segment has its own
+
+
+@pytest.mark.parametrize("modified", ["+012026-01-01T00:00:00.000000Z", None])
+def test_elan_has_a_date_that_xml_allows(written, modified):
+    file = {"bytes": 1, "modified": modified} if modified else None
+    root = ElementTree.parse(written("elan", [replace(LONG, file=file)])).getroot()
+    assert datetime.fromisoformat(root.get("DATE")).year == 1970
+
+
+def test_srt_reads_the_subtitles(written):
+    import srt
+
+    found = list(srt.parse(written("srt").read_text("utf-8")))
+    assert [(part.start.total_seconds(), part.end.total_seconds(), part.content) for part in found] == SPANS
+    assert [part.index for part in found] == [1, 2, 3]
+
+
+def test_raven_rows_have_its_columns(written):
+    with written("raven").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, dialect="excel-tab"))
+    spans = [(float(row["Begin Time (s)"]), float(row["End Time (s)"]), row["Annotation"]) for row in rows]
+    assert spans == SPANS
+    assert [row["Selection"] for row in rows] == ["1", "2", "3"]
+    assert {(row["View"], row["Channel"]) for row in rows} == {("Spectrogram 1", "1")}
+    assert {(row["Low Freq (Hz)"], row["High Freq (Hz)"]) for row in rows} == {("0", "8000")}
+
+
+def test_a_cue_sheet_follows_its_specification(written):
+    """As of the manual of CDRWIN: one file, tracks from 01 on, times of 75 frames a second."""
+    hostile = replace(LONG, path='a "b"\n.mp3', container="mp3")
+    sheet = written("cue", [hostile]).read_text("utf-8")
+    track = r'  TRACK \d\d AUDIO\n    TITLE "[^"\n]+"\n    INDEX 01 \d\d+:[0-5]\d:[0-7]\d\n'
+    file, tracks = re.fullmatch(rf'REM COMMENT "ms-edge"\nFILE "([^"\n]+)" MP3\n((?:{track})+)', sheet).groups()
+    assert file == os.path.abspath("a 'b'?.mp3")
+    found = re.findall(r'TRACK (\d\d) AUDIO\s+TITLE "(.+)"\s+INDEX 01 (\d+):(\d\d):(\d\d)', tracks)
+    assert [(number, title) for number, title, *_ in found] == [
+        ("01", "speech"),
+        ("02", "speech+music"),
+        ("03", "silence"),
+    ]
+    starts = [60 * int(minutes) + int(seconds) + int(frames) / 75 for _, _, minutes, seconds, frames in found]
+    assert starts == pytest.approx([start for start, _, _ in SPANS], abs=1 / 150)
+    assert max(int(frames) for *_, frames in found) < 75
+
+
+@pytest.mark.parametrize(("count", "fits"), [(99, True), (100, False)])
+def test_a_cue_sheet_has_99_tracks(tmp_path, count, fits):
+    many = replace(LONG, path="a.wav", segments=LONG.segments[:1] * count)
+    writer = FORMATS["cue"](("speech", "music"), True)
+    tree = TreeOutput(str(tmp_path), [writer])
+    written = tree.write((many,))
+    assert (tmp_path / "a.wav.cue").exists() is fits
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav.cue"] * fits
+    if not fits:
+        assert written.code == "cannot-write"
+        assert written.message.startswith("a.wav: has 100 segments, and a cue sheet 99 tracks at most")
+
+
+# Tiers: each label on its own
+
+
+TIERS = replace(
+    LONG,
+    segments=(
+        Segment(0.0, 2.0, "speech", 0.9, {"speech": 0.9, "music": 0.1}),
+        Segment(2.0, 6.0, "speech+music", 0.6, {"speech": 0.6, "music": 0.7}),
+        Segment(6.0, 7.0, "music", 0.95, {"speech": 0.0, "music": 0.95}),
+        Segment(7.0, 8.0, "silence", 1.0, {"speech": 0.0, "music": 0.0}),
+        Segment(8.0, 9.0, "music", 0.8, {"speech": 0.0, "music": 0.8}),
+    ),
+)
+SPEECH, MUSIC = [(0.0, 6.0, "speech")], [(2.0, 7.0, "music"), (8.0, 9.0, "music")]
+
+
+def test_praats_tiers_overlap(written):
+    import tgt
+
+    tiers = tgt.io.read_textgrid(str(written("textgrid", [TIERS], tiers=True)), encoding="utf-8").tiers
+    found = {tier.name: [(part.start_time, part.end_time, part.text) for part in tier.intervals] for tier in tiers}
+    assert found == {"speech": SPEECH, "music": MUSIC}  # tgt leaves out what is empty
+    assert {tier.end_time for tier in tiers} == {9.0}
+
+
+def test_elans_tiers_overlap(written):
+    assert elan_tiers(written("elan", [TIERS], tiers=True)) == {"speech": SPEECH, "music": MUSIC}
+
+
+def test_the_speakers_of_rttm_overlap(written):
+    from pyannote.database.util import load_rttm
+
+    path = written("rttm", [TIERS, replace(TIERS, path="b", segments=TIERS.segments[3:4])], tiers=True)
+    annotation = load_rttm(str(path))["a%20b/é%25.wav"]
+    spans = {label: [tuple(span) for span in annotation.label_timeline(label)] for label in annotation.labels()}
+    assert {label: [(*span, label) for span in found] for label, found in spans.items()} == {
+        "speech": SPEECH,
+        "music": MUSIC,
+    }
+    lines = path.read_text().splitlines()
+    assert lines[0].split()[7:9] == ["speech", "0.700000"]  # (2 x 0.9 + 4 x 0.6) / 6
+    assert lines[-1] == ";; b no-segments"
+
+
+@pytest.mark.parametrize("name", ["audacity", "raven", "srt", "webvtt"])
+def test_lists_of_segments_overlap(written, name):
+    text = written(name, [TIERS], tiers=True).read_text("utf-8")
+    assert re.findall("speech|music", text) == ["speech", "music", "music"]
+    assert not re.search(r"silence|\+", text)
+
+
+def test_tiers_of_channels_name_both():
+    each = tuple(replace(TIERS, channel=number) for number in (1, 2))
+    document = FORMATS["elan"](("speech", "music"), True, True, True).records(each)
+    assert re.findall('TIER_ID="(.+?)"', document) == [
+        f"channel {number}: {label}" for number in (1, 2) for label in ("speech", "music")
+    ]
+
+
+def test_a_recording_without_labels_has_an_empty_track(tmp_path):
+    silent = replace(TIERS, path="a.wav", segments=TIERS.segments[3:4])
+    tree = TreeOutput(str(tmp_path), [FORMATS["audacity"](("speech", "music"), True, tiers=True)])
+    assert tree.write((silent,)) == (silent,)
+    assert (tmp_path / "a.wav.labels.txt").read_bytes() == b""
+    tree.write(Failure("a.wav", "not-found", "a.wav: no such file."))
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--tiers"], "--tiers needs a format in which segments may overlap (audacity, elan, raven, rttm, "),
+        (["--tiers", "--format", "cue"], "webvtt), not cue."),
+        (["--format", "csv,elan"], "Several formats (csv,elan) need -o DIR/"),
+        (["--format", "csv,elan", "-o", "a.csv"], "Several formats (csv,elan) need -o DIR/"),
+        (["--format", "jsonl,elan", "-o", "out/", "--resume"], "--resume needs -o FILE in the format jsonl."),
+        (["-o", "a.html"], "a.html: no format has the suffix .html; the suffixes are .txt, .jsonl, "),
+        (
+            ["--format", "elan", "b.wav"],
+            "A document of the format elan describes one recording; for several give -o DIR/.",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path, monkeypatch, capsys, arguments, complaint):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["classify", *arguments, "a.wav"]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_several_formats_at_once(samples, tmp_path, monkeypatch):
+    (tmp_path / "a.wav").symlink_to(samples[0])
+    monkeypatch.chdir(tmp_path)
+    formats = "csv,textgrid,rttm,csv"
+    assert cli.main(["classify", "-q", "a.wav", "missing.wav", "--format", formats, "-o", "out/", "--tiers"]) == 1
+    found = {path.name for path in Path("out").iterdir()}
+    assert found == {"a.wav.csv", "a.wav.TextGrid", "a.wav.rttm", "missing.wav.csv"}
+    assert "music" in Path("out/a.wav.TextGrid").read_text()
+    with pytest.raises(SystemExit) as refused:
+        cli.main(["classify", "a.wav", "--format", "csv,html", "-o", "out/"])
+    assert refused.value.code == 2
 
 
 @pytest.mark.parametrize(("name", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
@@ -219,7 +420,7 @@ def test_failures_have_their_place_in_every_format(tmp_path, capsys):
     for name in ("text", "csv", "tsv", "json", "jsonl", "rttm"):
         assert cli.main(["classify", "--format", name, missing]) == 1
         assert "not-found" in capsys.readouterr().out
-    for name in ("audacity", "textgrid", "webvtt"):
+    for name in ("audacity", "cue", "elan", "raven", "srt", "textgrid", "webvtt"):
         assert cli.main(["classify", "--format", name, missing]) == 1
         captured = capsys.readouterr()
         assert captured.out == ""

@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv")
-TIMELINE_FORMATS = ("audacity", "rttm", "textgrid", "webvtt")
+TIMELINE_FORMATS = ("audacity", "cue", "elan", "raven", "rttm", "srt", "textgrid", "webvtt")
 FAILED, USAGE, UNUSABLE, INTERRUPTED = 1, 2, 3, 130
+
+
+class Lists(tuple[str, ...]):
+    """The values of an option that takes one of them, or several with commas between them."""
+
+    def __contains__(self, given: object) -> bool:
+        return isinstance(given, str) and set(self).issuperset(given.split(","))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_classify(commands)
     _add_stream(commands)
+    _add_report(commands)
+    _add_summary(commands)
     _add_info(commands)
     _add_doctor(commands)
     _add_benchmark(commands)
@@ -49,28 +58,39 @@ def _add_classify(commands: Commands) -> None:
     classify.add_argument(
         "--timeline", action="store_true", help="print segments with start and end instead of one label per file"
     )
-    classify.add_argument(
+    _add_min_duration(classify)
+    _add_output(classify.add_argument_group("output"))
+    _add_many_files(classify.add_argument_group("many files"))
+
+
+def _add_min_duration(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--min-duration",
         type=float,
         metavar="S",
         help="the shortest segment, in seconds (default: 1); with 0, every window keeps its own label",
     )
-    _add_output(classify.add_argument_group("output"))
-    _add_many_files(classify.add_argument_group("many files"))
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--format",
-        choices=[*RECORD_FORMATS, *TIMELINE_FORMATS],
-        help="the output format (default: from the suffix of -o FILE, otherwise text); "
-        f"{', '.join(TIMELINE_FORMATS)} always hold segments",
+        choices=Lists((*RECORD_FORMATS, *TIMELINE_FORMATS)),
+        metavar="NAME[,NAME...]",
+        help=f"the output format: {', '.join(RECORD_FORMATS)} or, with segments always, {', '.join(TIMELINE_FORMATS)} "
+        "(default: from the suffix of -o FILE, otherwise text); several only with -o DIR/",
+    )
+    group.add_argument(
+        "--tiers",
+        action="store_true",
+        help="in formats with segments, except cue: segments of each label of the model on its own, so that speech "
+        "and music overlap",
     )
     group.add_argument(
         "-o",
         "--output",
         metavar="FILE|DIR/",
-        help="write all results to FILE (atomically), or one file per input into DIR/",
+        help="write all results to FILE (atomically), or one file per input and format into DIR/",
     )
     group.add_argument(
         "--resume", action="store_true", help="with -o FILE.jsonl: classify only what an earlier run did not finish"
@@ -121,6 +141,75 @@ def _add_stream(commands: Commands) -> None:
     )
     _add_reading(stream)
     _add_judging(stream)
+
+
+def _add_report(commands: Commands) -> None:
+    report = commands.add_parser(
+        "report",
+        help="make pages that show, play and correct what is in recordings",
+        description="Write a page for each recording, with its waveform, timeline, scores and segments, for any browser "
+        "and without network; corrections made on it can be downloaded. Several recordings have a page each and an index.",
+        epilog="example: ms-edge report -r recordings/ -o report/",
+    )
+    report.add_argument(
+        "paths",
+        nargs="+",
+        metavar="INPUT",
+        help="an audio file, a directory of audio files, or FILE.jsonl, records of ms-edge classify, "
+        "whose recordings are read again with the settings of the records",
+    )
+    report.add_argument(
+        "-o", "--output", required=True, metavar="FILE.html|DIR/", help="the page of one recording, or a directory"
+    )
+    report.add_argument(
+        "--embed",
+        action="store_true",
+        help="put recordings of up to 32 MiB into their pages (default: a page plays the file where it is)",
+    )
+    _add_reading(report)
+    _add_judging(report)
+    _add_min_duration(report)
+    report.add_argument("-r", "--recursive", action="store_true", help="search directories inside directories too")
+    report.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help="files to read at a time (default: the number of cores)"
+    )
+    report.add_argument(
+        "-q", "--quiet", action="store_true", help="no messages on stderr about single files, no progress bar"
+    )
+    report.add_argument(
+        "-v", "--verbose", action="store_true", help="also report the speed and skipped files on stderr"
+    )
+
+
+def _add_summary(commands: Commands) -> None:
+    summary = commands.add_parser(
+        "summary",
+        help="add up how much speech and music there is",
+        description="Print the minutes and the share of each label by file, folder, hour or day, from the records that "
+        "classify --format jsonl has written.",
+        epilog="example: ms-edge summary records.jsonl --by day -o days.png",
+    )
+    summary.add_argument("records", nargs="+", metavar="RECORDS", help="a file of JSON Lines, or - for standard input")
+    summary.add_argument(
+        "--by",
+        choices=["file", "folder", "hour", "day"],
+        default="file",
+        help="what to add up: each file (default), all files of a folder, or what was recorded in an hour or on a day",
+    )
+    summary.add_argument(
+        "--time-pattern",
+        metavar="PATTERN",
+        help="where file names state the time of recording, as in radio_%%Y%%m%%d_%%H%%M%%S "
+        "(default: recorded_at of the record, else the time of the file)",
+    )
+    summary.add_argument(
+        "--format",
+        choices=["text", "csv", "json"],
+        help="the output format (default: from the suffix of -o FILE, otherwise text)",
+    )
+    summary.add_argument(
+        "-o", "--output", metavar="FILE", help="write to FILE: .txt, .csv, .json, .xlsx, or a chart as .png or .svg"
+    )
 
 
 def _add_info(commands: Commands) -> None:

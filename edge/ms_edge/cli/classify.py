@@ -20,7 +20,7 @@ from ms_edge.model.session import Model
 from ms_edge.output.destination import FileOutput, Output, TreeOutput, is_same_file, place
 from ms_edge.output.formats import FORMATS, format_of
 from ms_edge.output.journal import ResumableOutput, parts
-from ms_edge.output.writers import wants_colour
+from ms_edge.output.writers import Writer, wants_colour
 
 
 @dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
@@ -37,6 +37,7 @@ class Options(ClassifierOptions):
     timeline: bool
     min_duration: float | None
     format: str | None
+    tiers: bool
     output: str | None
     resume: bool
     quiet: bool
@@ -68,7 +69,7 @@ class Options(ClassifierOptions):
 def run(options: Options) -> int:
     """Classify the inputs, write the results, and return the exit status."""
     _check_inputs(options)
-    name = _output_format(options)
+    names = _output_formats(options)
     raw, channels = options.raw_format(), options.chosen_channels()
     inputs = Inputs(
         options.paths,
@@ -87,7 +88,7 @@ def run(options: Options) -> int:
     if model.fell_back:
         progress.complain("no CUDA device could be used; running on the CPU.")
     progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
-    output = _output(options, name, model.metadata.labels)
+    output = _output(options, names, model.metadata.labels)
     jobs = _jobs(options, inputs, count, progress)
     return classify(inputs, classifier, output, progress, jobs=jobs, raw=raw, channels=channels)
 
@@ -104,19 +105,25 @@ def _check_inputs(options: Options) -> None:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
 
 
-def _output_format(options: Options) -> str:
-    """Return the name of the output format. Raises UsageError if it does not suit the inputs or -o."""
+def _output_formats(options: Options) -> list[str]:
+    """Return the names of the output formats. Raises UsageError if one does not suit the inputs or -o."""
     if options.output == "":
         raise UsageError("-o needs the name of a file or a directory.")
     into_file = options.output if not options.into_directory else None
     if into_file is not None:
         _require_no_recording(into_file, options.files_read)
-    name = options.format or ("text" if into_file is None else format_of(into_file))
-    if FORMATS[name].single and not options.one_file and not options.into_directory:
-        raise UsageError(f"A {name} document describes one recording; for several give -o DIR/.")
-    if options.resume and (into_file is None or name != "jsonl"):
+    given = options.format or ("text" if into_file is None else format_of(into_file))
+    names = list(dict.fromkeys(given.split(",")))
+    if len(names) > 1 and not options.into_directory:
+        raise UsageError(f"Several formats ({given}) need -o DIR/, which takes a file of each per input.")
+    if FORMATS[names[0]].single and not options.one_file and not options.into_directory:
+        raise UsageError(f"A document of the format {given} describes one recording; for several give -o DIR/.")
+    if options.resume and (into_file is None or names != ["jsonl"]):
         raise UsageError("--resume needs -o FILE in the format jsonl.")
-    return name
+    if options.tiers and not any(FORMATS[name].overlaps for name in names):
+        overlapping = ", ".join(name for name, form in FORMATS.items() if form.overlaps)
+        raise UsageError(f"--tiers needs a format in which segments may overlap ({overlapping}), not {given}.")
+    return names
 
 
 def _require_no_recording(output: str, inputs: list[str]) -> None:
@@ -127,22 +134,24 @@ def _require_no_recording(output: str, inputs: list[str]) -> None:
             raise UsageError(f"{name}: is a recording or an input and is not replaced; give -o another name.")
 
 
-def _output(options: Options, name: str, labels: tuple[str, ...]) -> Output | TreeOutput:
+def _output(options: Options, names: list[str], labels: tuple[str, ...]) -> Output | TreeOutput:
     """Open the output. Raises UsageError if a file or directory cannot be written."""
-    form = FORMATS[name]
-    layout = (labels, options.timeline or form.timeline_only, options.channels != "mix")
+
+    def writer(name: str) -> Writer:
+        form = FORMATS[name]
+        return form(labels, options.timeline or form.timeline_only, options.channels != "mix", options.tiers)
+
+    name = names[0]
     if options.output is None:
-        if name == "text" and wants_colour():
-            form = FORMATS["text-colour"]
         if name != "text":
             write_like_a_file(sys.stdout)
-        return Output(form(*layout))
+        return Output(writer("text-colour" if name == "text" and wants_colour() else name))
     try:
         if options.into_directory:
-            return TreeOutput(options.output, form(*layout), options.files_read)
+            return TreeOutput(options.output, [*map(writer, names)], options.files_read)
         if name == "jsonl":
-            return ResumableOutput(options.output, form(*layout), resume=options.resume)
-        return FileOutput(options.output, form(*layout))
+            return ResumableOutput(options.output, writer(name), resume=options.resume)
+        return FileOutput(options.output, writer(name))
     except OSError as error:
         raise UsageError(f"{options.output}: cannot be written ({reason(error)}).") from None
 

@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Protocol
 
 from ms_edge.audio.file import open_file
 from ms_edge.audio.opening import STDIN
@@ -20,7 +20,7 @@ from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.jobs.inputs import Inputs, stdin_may_wait
 from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts
 from ms_edge.jobs.progress import Progress
-from ms_edge.jobs.workers import BUDGET_S, Item, Workers, can_fork
+from ms_edge.jobs.workers import BUDGET_S, Answer, Item, Result, Workers, can_fork
 from ms_edge.model.providers import CPU
 from ms_edge.output.destination import Output, TreeOutput
 from ms_edge.output.journal import ResumableOutput
@@ -30,6 +30,22 @@ from ms_edge.results import SCHEMA, Classification, Failure, Segment
 DONE, FAILED = 0, 1
 SLOWEST_BYTES_S = 100_000  # how fast a whole file can be read from the slowest network
 TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files in one task: at most so many, of so many bytes
+
+
+class Destination(Protocol):
+    """Where the results of a run go; `Output` and `TreeOutput` are two."""
+
+    def checked(self, given: str | Failure) -> str | Failure:
+        """Return the input if it may be read, otherwise a Failure."""
+
+    def write(self, results: Result) -> object:
+        """Write the results of an input. Return them, or a Failure if they cannot be written."""
+
+    def finish(self) -> None:
+        """Do what is left to do after the last result."""
+
+    def abandon(self) -> str:
+        """End an incomplete run. Return a clause that says where the results are, or ""."""
 
 
 def classify(
@@ -44,16 +60,49 @@ def classify(
 ) -> int:
     """Write the results of each input, in the order of the inputs, and return the exit status.
 
-    An input has one result, or one for each channel if `channels` is "each".
+    An input has one result, or one for each channel if `channels` is "each". See `run`.
+    """
 
-    `jobs` workers classify the files; with 0 this process does. The first interrupt (Ctrl-C,
-    SIGTERM, SIGHUP) lets the files in progress finish, the second ends the process.
+    def answer(path: str, on_audio: Callable[[float], None]) -> tuple[Classification, ...] | Failure:
+        try:
+            if channels == "each":
+                return classifier.classify_channels(path, raw=raw, on_audio=on_audio)
+            return (classifier.classify(path, channel=channels, raw=raw, on_audio=on_audio),)
+        except AudioError as error:
+            return Failure(path, error.code, error.message)
+
+    def done(path: str) -> str | None:
+        if not isinstance(output, ResumableOutput):
+            return None
+        return output.done(path, settings, classifier.model.sha256, classifier.model.provider)
+
+    settings = classifier.settings(raw, channels)
+    return run(inputs, answer, output, progress, jobs=jobs, provider=classifier.model.provider, done=done)
+
+
+def run(
+    inputs: Inputs,
+    answer: Answer,
+    output: Destination,
+    progress: Progress,
+    *,
+    jobs: int,
+    provider: str,
+    done: Callable[[str], str | None] = lambda path: None,
+) -> int:
+    """Write `answer(path, on_audio)` of each input, in their order, and return the exit status.
+
+    `jobs` workers compute the answers; with 0 this process does. They are processes, or threads if
+    the `provider` of the model is a GPU or this process cannot be forked. `done` returns the lines of
+    an input that an earlier run has finished. The first interrupt (Ctrl-C, SIGTERM, SIGHUP) lets the
+    files in progress finish, the second ends the process.
     """
     interrupts = Interrupts()
+    fork = provider == CPU and can_fork()
     try:
-        with interrupts, _workers(classifier, raw, channels, jobs, progress) as workers:
+        with interrupts, Workers(answer, jobs, progress.audio, fork=fork) as workers:
             results = workers.results(
-                _undone(inputs, classifier, output, classifier.settings(raw, channels)),
+                _undone(inputs, output, done),
                 stopped=interrupts.stopped,
                 give_up=lambda path: path == STDIN and stdin_may_wait() and interrupts.gave_up(),
                 pending=inputs.pending,
@@ -83,9 +132,7 @@ def classify(
     return FAILED if progress.failed else DONE
 
 
-def _undone(
-    inputs: Inputs, classifier: Classifier, output: Output | TreeOutput, settings: dict[str, Any]
-) -> Iterator[Item | None]:
+def _undone(inputs: Inputs, output: Destination, done: Callable[[str], str | None]) -> Iterator[Item | None]:
     """Yield the inputs. Failures and the records of an earlier run are results already."""
     for given in inputs:
         item = None if given is None else output.checked(given)
@@ -93,29 +140,10 @@ def _undone(
             yield None
         elif isinstance(item, Failure):
             yield Item(result=item)
-        elif isinstance(output, ResumableOutput) and (
-            lines := output.done(item, settings, classifier.model.sha256, classifier.model.provider)
-        ):
+        elif lines := done(item):
             yield Item(result=lines)
         else:
             yield _item(item)
-
-
-def _workers(
-    classifier: Classifier, raw: RawFormat | None, channels: Channels, jobs: int, progress: Progress
-) -> Workers:
-    """Return workers: processes, or threads for a model on a GPU or if this process cannot be forked."""
-
-    def answer(path: str, on_audio: Callable[[float], None]) -> tuple[Classification, ...] | Failure:
-        try:
-            if channels == "each":
-                return classifier.classify_channels(path, raw=raw, on_audio=on_audio)
-            return (classifier.classify(path, channel=channels, raw=raw, on_audio=on_audio),)
-        except AudioError as error:
-            return Failure(path, error.code, error.message)
-
-    fork = classifier.model.provider == CPU and can_fork()
-    return Workers(answer, jobs, progress.audio, fork=fork)
 
 
 def _item(path: str) -> Item:

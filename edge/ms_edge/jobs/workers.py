@@ -25,9 +25,9 @@ from ms_edge.results import Classification, Failure
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-Result = tuple[Classification, ...] | Failure | str  # a str is the record lines of an earlier run
+Result = tuple[Classification, ...] | Failure | str  # a str is lines: the records of an earlier run, or of a page
 # Called with a path and a function that takes the seconds of audio read since its last call.
-Answer = Callable[[str, Callable[[float], None]], tuple[Classification, ...] | Failure]
+Answer = Callable[[str, Callable[[float], None]], Result]
 
 LOOK_AHEAD = 4  # tasks for each worker that are taken before the result of the first is yielded
 POLL_S = 0.1  # seconds between checks for a stop request

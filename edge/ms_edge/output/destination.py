@@ -7,12 +7,12 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Sequence
-from typing import IO
+from collections.abc import Iterator, Sequence
+from typing import IO, BinaryIO
 
 from ms_edge.audio.opening import STDIN
 from ms_edge.errors import UsageError
-from ms_edge.output.writers import Results, Writer
+from ms_edge.output.writers import Results, UnwritableError, Writer
 from ms_edge.results import Failure
 
 NAME_ERRORS = (  # errors of one file name, not of the disk
@@ -29,10 +29,13 @@ ANSWER = re.compile(
     rb'|{"schema": "ms-edge/|\[\n'  # jsonl, json
     rb"|path[,\t]"  # csv, tsv
     rb"|\d+\.\d{6}\t\d+\.\d{6}\t"  # audacity
-    rb"|SPEAKER |;; "  # rttm
+    rb'|<\?xml version="1.0" encoding="UTF-8"\?>\n<ANNOTATION_DOCUMENT AUTHOR="ms-edge"'  # elan
+    rb'|REM COMMENT "ms-edge"\n|Selection\tView\tChannel\t'  # cue, raven
+    rb"|SPEAKER |;; |1\n\d+:\d\d:\d\d,\d{3} --> "  # rttm, srt
     rb'|File type = "ooTextFile"|WEBVTT\n'  # textgrid, webvtt
+    rb"|<!DOCTYPE html>\n<!-- ms-edge report -->"  # ms-edge report
 )
-ANSWER_BYTES = 64  # enough of a file to recognise each of them
+ANSWER_BYTES = 128  # enough of a file to recognise each of them
 
 
 class Output:
@@ -41,7 +44,7 @@ class Output:
     def __init__(self, writer: Writer, file: IO[str] | None = None) -> None:
         self.writer = writer
         self.file = file or sys.stdout
-        self._any = False
+        self._any = self._classified = False
         self.file.write(writer.begin())
 
     def write(self, results: Results | str) -> Results | str:
@@ -49,6 +52,7 @@ class Output:
         text = results if isinstance(results, str) else self.writer.records(results)
         self.file.write((self.writer.between if self._any else "") + text)
         self._any = True
+        self._classified |= not isinstance(results, Failure)
         self.file.flush()
         return results
 
@@ -84,9 +88,8 @@ class FileOutput(Output):
             opened, self.part, mode = self.path, self.path, "w"
         elif part:
             (opened, self.part), mode = part, "w"
-        else:  # a short name: FILE.part could be too long where FILE is not
-            unique = f"ms-edge-{os.urandom(8).hex()}.part"
-            opened = self.part = os.path.join(os.path.dirname(self.path), unique)
+        else:
+            opened = self.part = unique_part(self.path)
             mode = "x"
         self._replaced = _identity(self.path)
         # Names of recordings that are not Unicode are written as their original bytes.
@@ -115,7 +118,7 @@ class FileOutput(Output):
         return (self.part,)
 
     def finish(self) -> None:
-        """Write the file to disk and rename it. An empty track replaces nothing and is removed.
+        """Write the file to disk and rename it. The empty track of a failure is removed.
 
         Raises UsageError if another program has removed the incomplete file or has put a file in
         its place that is not a result of ms-edge.
@@ -123,7 +126,7 @@ class FileOutput(Output):
         super().finish()
         if self.part == self.path:
             self.file.close()
-        elif self.writer.single and not os.fstat(self.file.fileno()).st_size:
+        elif self.writer.single and not self._classified:
             self.discard()
         else:
             os.fsync(self.file.fileno())
@@ -169,15 +172,15 @@ class FileOutput(Output):
 
 
 class TreeOutput:
-    """One document per input, in a directory that mirrors the inputs.
+    """One document per input and writer, in a directory that mirrors the inputs.
 
     The document of a/b.wav is DIR/a/b.wav.SUFFIX. A document replaces only a file that begins like
     a result of ms-edge: any other file may be an input that is named later. `inputs` are the known
     inputs (recordings, the list of files, the model). They are never replaced.
     """
 
-    def __init__(self, directory: str, writer: Writer, inputs: Sequence[str] = ()) -> None:
-        self.directory, self.writer = directory, writer
+    def __init__(self, directory: str, writers: Sequence[Writer], inputs: Sequence[str] = ()) -> None:
+        self.directory, self.writers = directory, writers
         self._inputs = inputs
         self._identities: set[tuple[int, int] | None] | None = None  # computed when needed
         os.makedirs(directory, exist_ok=True)
@@ -187,11 +190,14 @@ class TreeOutput:
         return given
 
     def write(self, results: Results | str) -> Results | str:
-        """Write one document atomically. Return the results, or a Failure if that is impossible."""
+        """Write each document atomically. Return the results, or a Failure if that is impossible."""
         assert not isinstance(results, str)
         input_path = results.path if isinstance(results, Failure) else results[0].path
         try:
-            self._write(input_path, results)
+            for writer in self.writers:
+                self._write(input_path, results, writer)
+        except UnwritableError as error:
+            return Failure(input_path, "cannot-write", error.message)
         except (OSError, ValueError) as error:  # ValueError: no file can have the name
             reason = error.strerror if isinstance(error, OSError) else "not a usable file name"
             if isinstance(error, OSError) and error.errno not in NAME_ERRORS:
@@ -202,16 +208,16 @@ class TreeOutput:
                 return Failure(input_path, "cannot-write", message)
         return results
 
-    def _write(self, input_path: str, results: Results) -> None:
-        path = os.path.join(self.directory, f"{mirrored(input_path)}.{self.writer.suffix}")
+    def _write(self, input_path: str, results: Results, writer: Writer) -> None:
+        path = os.path.join(self.directory, f"{mirrored(input_path)}.{writer.suffix}")
         if os.path.lexists(path) and not self._may_replace(path):
             raise FileExistsError(errno.EEXIST, f"{path} exists and is an input or not a result of ms-edge")
-        if isinstance(results, Failure) and self.writer.timeline_only:
+        if isinstance(results, Failure) and writer.timeline_only:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)  # the track of an earlier run is outdated
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        output = FileOutput(path, self.writer)
+        output = FileOutput(path, writer)
         try:
             output.write(results)
             output.finish()
@@ -233,6 +239,39 @@ class TreeOutput:
     def abandon(self) -> str:
         """Return "": each document is complete."""
         return ""
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+    """Open a file for writing, which is renamed to `path` if the `with` block ends without an exception.
+
+    Otherwise it is removed. It has another name in the same directory. A device or a pipe is
+    written directly. Raises OSError if the file cannot be written.
+    """
+    path = place(path)
+    if _is_special(path):
+        with open(path, "wb") as file:
+            yield file
+        return
+    part = unique_part(path)
+    try:
+        with open(part, "xb+") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(part)
+        raise
+
+
+def unique_part(path: str) -> str:
+    """Return a new name for an incomplete file in the directory of `path`.
+
+    It is short: FILE.part could be too long where FILE is not.
+    """
+    return os.path.join(os.path.dirname(path), f"ms-edge-{os.urandom(8).hex()}.part")
 
 
 def mirrored(path: str) -> str:

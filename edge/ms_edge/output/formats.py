@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ms_edge.errors import UsageError
-from ms_edge.output.tracks import Audacity, Rttm, TextGrid, WebVtt
+from ms_edge.output.tracks import Audacity, Cue, Elan, Raven, Rttm, Srt, TextGrid, WebVtt
 from ms_edge.output.writers import ColourText, Csv, Json, JsonLines, Text, Tsv, Writer
 
 # By the name that --format takes. No two formats but the first two have the same suffix.
@@ -17,7 +17,11 @@ FORMATS: dict[str, type[Writer]] = {
     "csv": Csv,
     "tsv": Tsv,
     "audacity": Audacity,
+    "cue": Cue,
+    "elan": Elan,
+    "raven": Raven,
     "rttm": Rttm,
+    "srt": Srt,
     "textgrid": TextGrid,
     "webvtt": WebVtt,
 }

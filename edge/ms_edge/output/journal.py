@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import stat
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 from ms_edge.audio.opening import file_facts
 from ms_edge.errors import UsageError
 from ms_edge.output.destination import FileOutput, place
+from ms_edge.output.records import record_of
 from ms_edge.output.writers import Writer, is_as_written
 from ms_edge.results import SCHEMA
 
@@ -157,12 +157,10 @@ def _record(line: bytes) -> dict[str, Any] | None:
     if not is_as_written(line):
         return None
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = record_of(line)
+    except ValueError:
         return None
-    if isinstance(record, dict) and isinstance(record.get("path"), str) and record.get("file"):
-        return record
-    return None
+    return record if record.get("file") else None
 
 
 def _key(path: str, channel: int | None) -> int:

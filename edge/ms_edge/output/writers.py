@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar
 
+from ms_edge.errors import UsageError
 from ms_edge.results import Classification, Failure, Segment
 
 Result = Classification | Failure
@@ -26,22 +27,30 @@ COLOURS = {"speech": "36", "music": "33", "speech+music": "35", "error": "31"}  
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
+class UnwritableError(UsageError):
+    """The format cannot hold the results of a recording. The message begins with its path."""
+
+
 class Writer:
     """One format: a document is `begin()`, the `records` of each input, and `end()`.
 
     `between` stands between two records. Files of the format have the suffix `suffix`. A
     `timeline_only` format holds segments and nothing else. A document of a `single` format is about
-    one recording. `labels` are the model's labels; `timeline` asks for segments; `by_channel` is
-    true if results are about single channels.
+    one recording. In a format that `overlaps`, segments may overlap.
+
+    `labels` are the model's labels; `timeline` asks for segments; `by_channel` is true if results
+    are about single channels. `tiers` asks for segments of each label on its own, if the format
+    overlaps.
     """
 
     suffix: ClassVar[str]
     between: ClassVar[str] = ""
     timeline_only: ClassVar[bool] = False
     single: ClassVar[bool] = False
+    overlaps: ClassVar[bool] = False
 
-    def __init__(self, labels: Sequence[str], timeline: bool, by_channel: bool = False) -> None:
-        self.labels, self.timeline, self.by_channel = labels, timeline, by_channel
+    def __init__(self, labels: Sequence[str], timeline: bool, by_channel: bool = False, tiers: bool = False) -> None:
+        self.labels, self.timeline, self.by_channel, self.tiers = labels, timeline, by_channel, tiers
 
     def begin(self) -> str:
         """Return the text before the first record."""
@@ -138,11 +147,12 @@ class Csv(Writer):
 
     def begin(self) -> str:
         """Return the header row."""
-        return self._line(self._columns())
+        return csv_line(self._columns(), self.dialect)
 
     def record(self, result: Result) -> str:
         """Return one row, or one row per segment."""
-        return "".join(self._line(facts.get(column, "") for column in self._columns()) for facts in self._rows(result))
+        rows = ([facts.get(column, "") for column in self._columns()] for facts in self._rows(result))
+        return "".join(csv_line(row, self.dialect) for row in rows)
 
     def _columns(self) -> list[str]:
         """Return the column names. New columns go last, so that the others keep their place.
@@ -184,14 +194,6 @@ class Csv(Writer):
             column = f"seconds_{together if '+' in label else label}"
             found[column] = round(found[column] + value, 3)
         return found
-
-    def _line(self, cells: Iterable[object]) -> str:
-        import csv
-
-        out = io.StringIO()
-        # csv quotes \r and \n in a cell only if the line end contains them, so it is replaced here.
-        csv.writer(out, self.dialect).writerow(map(_not_a_formula, cells))
-        return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 class Tsv(Csv):
@@ -235,6 +237,16 @@ def is_as_written(line: bytes) -> bool:
     """Return whether `json_line` wrote exactly these bytes."""
     text, _, end = line.rpartition(CHECKSUM.encode())
     return line.isascii() and end == f'{checksum(text + b"}")}"}}\n'.encode()
+
+
+def csv_line(cells: Iterable[object], dialect: str = "excel") -> str:
+    """Return a row of a table, with a line end, in which no cell is a formula."""
+    import csv
+
+    out = io.StringIO()
+    # csv quotes \r and \n in a cell only if the line end contains them, so it is replaced here.
+    csv.writer(out, dialect).writerow(map(_not_a_formula, cells))
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _not_a_formula(cell: object) -> object:

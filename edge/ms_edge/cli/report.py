@@ -1,0 +1,69 @@
+"""`ms-edge report`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ms_edge.audio.opening import EXTENSIONS, STDIN
+from ms_edge.classifier import MIN_SEGMENT_S
+from ms_edge.cli.options import ClassifierOptions
+from ms_edge.errors import UsageError
+from ms_edge.jobs.classify import run as run_job
+from ms_edge.jobs.limits import usable_cores
+from ms_edge.jobs.progress import Progress
+from ms_edge.model.session import Model
+from ms_edge.output.destination import is_same_file
+from ms_edge.report.job import Index, Pages, Recorded
+
+
+@dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
+class Options(ClassifierOptions):
+    """The options of `ms-edge report`; the fields are the options' names."""
+
+    paths: list[str]
+    recursive: bool
+    jobs: int | None
+    min_duration: float | None
+    output: str
+    embed: bool
+    quiet: bool
+    verbose: bool
+
+    @property
+    def into_directory(self) -> bool:
+        """True if -o names a directory, for an index and one page per recording."""
+        return self.output.endswith(("/", os.sep)) or os.path.isdir(self.output)
+
+
+def run(options: Options) -> int:
+    """Write the pages, and return the exit status."""
+    _check(options)
+    raw, channels = options.raw_format(), options.chosen_channels()
+    if channels == "each":
+        raise UsageError("A page is about one channel or the mean of all; give --channels mix or a number.")
+    inputs = Recorded(options.paths, recursive=options.recursive)
+    count, single = inputs.count, not options.into_directory
+    if single and count != 1:
+        raise UsageError(f"{options.output}: a page is about one recording; for several give -o DIR/.")
+    model = Model.load(options.model, options.device)
+    classifier = options.classifier(model, MIN_SEGMENT_S if options.min_duration is None else options.min_duration)
+    progress = Progress(count, quiet=options.quiet, verbose=options.verbose)
+    inputs.tell = progress.tell
+    pages = Pages(inputs, classifier, options.output, single=single, embed=options.embed, raw=raw, channel=channels)
+    jobs = 0 if 1 in (options.jobs, count) else options.jobs or usable_cores()
+    return run_job(inputs, pages, Index(options.output, single=single), progress, jobs=jobs, provider=model.provider)
+
+
+def _check(options: Options) -> None:
+    """Raise UsageError if the inputs and -o do not suit each other."""
+    if options.paths.count(STDIN) > 1:
+        raise UsageError("Standard input can be read only once.")
+    if options.jobs is not None and options.jobs < 1:
+        raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    if not options.output:
+        raise UsageError("-o needs the name of a page or a directory.")
+    if options.into_directory:
+        return
+    if any(is_same_file(path, options.output) for path in options.paths) or options.output.lower().endswith(EXTENSIONS):
+        raise UsageError(f"{options.output}: is a recording or an input and is not replaced; give -o another name.")

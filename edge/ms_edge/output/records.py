@@ -1,0 +1,157 @@
+"""Read records: the lines of `ms-edge classify --format jsonl`, as results again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ms_edge.audio.opening import STDIN
+from ms_edge.errors import UsageError, reason
+from ms_edge.results import SCHEMA, Classification, Failure, Segment
+
+HUGE = 1e300
+MAX_LINE = 1 << 28  # bytes; a hundred hours with a segment for every window take half of it
+
+
+def read_records(path: str) -> Iterator[Classification | Failure]:
+    """Yield the results in a file of JSON Lines, one line at a time; `-` is standard input.
+
+    Fields that a line lacks because an older version wrote it are empty, and fields of newer
+    versions are ignored. A record without a timeline has no segments. Empty lines are skipped, and
+    checksums are not compared, so lines may be filtered by other programs.
+
+    Raises UsageError if the file cannot be read, and for the first line that is no record.
+    """
+    try:
+        with open(0 if path == STDIN else path, "rb", closefd=path != STDIN) as file:
+            number = 0
+            while line := file.readline(MAX_LINE):
+                number += 1
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")  # programs on Windows put this mark before UTF-8
+                if line.isspace():
+                    continue
+                try:
+                    yield result_of(record_of(line))
+                except ValueError as error:
+                    why = str(error)
+                    if number > 1 and not line.endswith(b"\n"):
+                        why += "; it is the last one, and cut off if its run was interrupted"
+                    raise UsageError(
+                        f"{path}: line {number:,} is no record of ms-edge ({why}); records are what "
+                        "ms-edge classify --format jsonl writes."
+                    ) from None
+    except OSError as error:
+        raise UsageError(f"{path}: the records cannot be read ({reason(error)}).") from None
+    except ValueError:
+        raise UsageError(f"{path!r}: not a usable file name.") from None
+
+
+def record_of(line: bytes) -> dict[str, Any]:
+    """Return the record in a line. Raises ValueError, with the reason, if the line holds none."""
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), str):
+        raise ValueError(f'it has no "schema": "{SCHEMA}"')
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"its schema is {record['schema'][:40]!r}, and this version reads {SCHEMA!r}")
+    if not isinstance(record.get("path"), str):
+        raise ValueError("its field path is missing or wrong")
+    return record
+
+
+def result_of(record: dict[str, Any]) -> Classification | Failure:
+    """Return the result that a record states. Raises ValueError, with the reason, if a field is wrong."""
+    if "error" in record:
+        error = _field(record, "error", _is_object)
+        return Failure(record["path"], _field(error, "code", _is_text), _field(error, "message", _is_text))
+    label, duration_s = _field(record, "label", _is_text), _field(record, "duration_s", _is_seconds)
+    segments = tuple(_segment(part) for part in _field(record, "segments", _is_list, []))
+    return Classification(
+        path=record["path"],
+        label=label,
+        probability=_field(record, "probability", _is_number),
+        scores=_field(record, "scores", _is_numbers, {}),
+        seconds=_field(record, "seconds", _is_numbers, _seconds(segments) or {label: duration_s}),
+        duration_s=duration_s,
+        sample_rate_hz=_field(record, "sample_rate_hz", _is_count, 0),
+        channels=_field(record, "channels", _is_count, 1),
+        segments=segments,
+        warnings=tuple(map(str, _field(record, "warnings", _is_list, []))),
+        file=_field(record, "file", _is_object, None),
+        recorded_at=_field(record, "recorded_at", _is_text, None),
+        settings=_field(record, "settings", _is_object, {}),
+        model=_field(record, "model", _is_text, ""),
+        provider=_field(record, "provider", _is_text, ""),
+        decoder=_field(record, "decoder", _is_text, None),
+        container=_field(record, "container", _is_text, None),
+        codec=_field(record, "codec", _is_text, None),
+        channel=_field(record, "channel", _is_count, None),
+    )
+
+
+def _segment(part: object) -> Segment:
+    if not isinstance(part, dict):
+        raise ValueError("a segment of it is no object")
+    start_s, end_s = _field(part, "start_s", _is_seconds), _field(part, "end_s", _is_seconds)
+    if end_s < start_s:
+        raise ValueError("a segment of it ends before it starts")
+    return Segment(
+        start_s=start_s,
+        end_s=end_s,
+        label=_field(part, "label", _is_text),
+        probability=_field(part, "probability", _is_number),
+        scores=_field(part, "scores", _is_numbers, {}),
+    )
+
+
+def _seconds(segments: tuple[Segment, ...]) -> dict[str, float]:
+    """Return the seconds of each label."""
+    found: dict[str, float] = {}
+    for part in segments:
+        found[part.label] = found.get(part.label, 0.0) + part.end_s - part.start_s
+    return found
+
+
+_NEEDED = object()
+
+
+def _field(record: dict[str, Any], name: str, fits: Callable[[Any], bool], default: Any = _NEEDED) -> Any:
+    """Return a field, or the default if it is missing or null. Raises ValueError if it is needed or does not fit."""
+    value = record.get(name)
+    if value is None and default is not _NEEDED:
+        return default
+    if not fits(value):
+        raise ValueError(f"its field {name} is {'missing' if name not in record else 'wrong'}")
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -HUGE < value < HUGE  # false for NaN
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_seconds(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))

@@ -1,0 +1,235 @@
+"""The page of one recording: a file of HTML that holds all it needs, except a long recording itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Any
+from urllib.parse import quote
+
+from ms_edge.output.writers import clock, duration, printable
+from ms_edge.report.drawing import PATTERNS, css_class, share_bar, timeline
+from ms_edge.report.sound import Sound
+from ms_edge.results import WARNINGS, Classification, Segment
+from ms_edge.timeline import OTHER, SILENCE, UNCERTAIN
+
+FIRST_TO_REVIEW = 12  # segments that the list of the least sure ones shows at first
+SIGNS = {SILENCE: "\u2013", UNCERTAIN: "?", "error": "!"}
+WAVESURFER = ("wavesurfer.min.js", "regions.min.js")  # see `make report-assets`
+# The types of what browsers play, by the container that a record names.
+PLAYED = {
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
+    "ogg": "audio/ogg",
+    "mp4": "audio/mp4",
+    "webm": "audio/webm",
+}
+
+
+def page(
+    found: Classification,
+    audio: str | None = None,
+    *,
+    sound: Sound | None = None,
+    notes: Sequence[str] = (),
+    index: str | None = None,
+) -> str:
+    """Return the page of a recording.
+
+    `audio` is the address of the recording, relative to the page or with its data (None: it cannot
+    be played). Without `sound` the page has neither waveform nor curves. `notes` are sentences about
+    the page; `index` is the address of the page that lists all recordings.
+    """
+    name = printable(os.path.basename(found.path.rstrip("/\\")) or found.path)
+    rows = tuple(found.scores)
+    labels = _choices(rows, found.segments)
+    data = {
+        "path": found.path,
+        "file": found.file,
+        "channel": found.channel,
+        "duration": found.duration_s,
+        "rows": rows,
+        "labels": labels,
+        "segments": [[each.start_s, each.end_s, each.label, round(each.probability, 4)] for each in found.segments],
+        **(_sound_data(sound) if sound else {}),
+    }
+    return fill(
+        "page",
+        title=escape(name),
+        heading=escape(name),
+        path=escape(printable(found.path)),
+        back=f'<a href="{escape(index)}">All recordings</a>' if index else "",
+        summary=_summary(found),
+        totals=_totals(found),
+        notes="".join(f'<p class="note">{escape(printable(note))}</p>' for note in notes),
+        names=_names(rows, sound is not None),
+        timeline=timeline(found, sound),
+        audio=_audio(audio),
+        choices="".join(
+            f'<button type="button" data-label="{escape(label)}"><kbd>{number}</kbd>{swatch(label)}{escape(label)}</button>'
+            for number, label in enumerate(labels, 1)
+        ),
+        review="".join(map(_review_item, least_sure(found)[:FIRST_TO_REVIEW])),
+        rows="".join(map(_row, found.segments)),
+        facts=_facts(found),
+        data=_json(data),
+    )
+
+
+def fill(name: str, **values: str) -> str:
+    """Return the template `name` with values, its style sheet and its scripts.
+
+    The page's Content-Security-Policy allows these scripts and styles, audio and nothing else: no
+    other script runs, whatever a file name contains, and nothing is fetched from a network.
+    """
+    scripts = [*(_wavesurfer() if name == "page" else ()), _text(f"{name}.js")]
+    hashes = " ".join(f"'sha256-{_digest(each)}'" for each in scripts)
+    nonce = _digest("".join(values.values()))
+    policy = (
+        f"default-src 'none'; script-src {hashes}; style-src 'nonce-{nonce}'; img-src data:; "
+        "media-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    return Template(_text(f"{name}.html")).substitute(
+        values,
+        policy=policy,
+        nonce=nonce,
+        patterns=PATTERNS,
+        style=_text("report.css"),
+        scripts="".join(f"<script>{each}</script>\n" for each in scripts),
+    )
+
+
+def swatch(label: str) -> str:
+    """Return the sign of a label: its initials in a frame of its colour."""
+    sign = SIGNS.get(label) or "".join(part[:1].upper() for part in label.split("+"))
+    return f'<span class="swatch {css_class(label)}" aria-hidden="true">{escape(sign)}</span>'
+
+
+def relative_address(path: str, page_path: str) -> str:
+    """Return the address of a file as a page at `page_path` names it."""
+    try:
+        relative = os.path.relpath(os.path.abspath(path), os.path.dirname(os.path.abspath(page_path)))
+    except ValueError:  # on another drive
+        from pathlib import Path
+
+        return Path(path).absolute().as_uri()
+    return quote(os.fsencode(relative.replace(os.sep, "/")))
+
+
+def data_address(path: str, container: str | None) -> str:
+    """Return the content of a file as an address. Raises OSError if it cannot be read."""
+    with open(path, "rb") as file:
+        content = base64.b64encode(file.read()).decode("ascii")
+    return f"data:{PLAYED.get(container or '', 'application/octet-stream')};base64,{content}"
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files("ms_edge.report").joinpath(name).read_text("utf-8")
+
+
+def _wavesurfer() -> list[str]:
+    """Return the scripts of wavesurfer.js, with its licence; none if they are not installed."""
+    try:
+        licence, *scripts = (_text(f"assets/{name}") for name in ("LICENSE", *WAVESURFER))
+    except FileNotFoundError:
+        return []
+    return [f"/*! wavesurfer.js\n{licence.replace('*/', '')}*/\n{scripts[0]}", *scripts[1:]]
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _json(data: object) -> str:
+    """Return JSON that ends no `<script>` element, whatever text is in it."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _sound_data(sound: Sound) -> dict[str, Any]:
+    return {
+        "peaks": base64.b64encode(sound.peaks.tobytes()).decode("ascii"),
+        "bin_s": sound.bin_s,
+        "scores": base64.b64encode(sound.scores.tobytes()).decode("ascii"),
+        "centres": [round(each, 4) for each in sound.centres_s[[0, 1, -1] if len(sound.centres_s) > 1 else [0, 0, 0]]],
+    }
+
+
+def _choices(rows: Sequence[str], segments: Sequence[Segment]) -> list[str]:
+    """Return the labels that a segment can be given: the model's, all of them at once, and those of no model."""
+    together = ["+".join(rows)] if len(rows) > 1 else []
+    found = [each.label for each in segments if each.label != UNCERTAIN]
+    return list(dict.fromkeys([*rows, *together, OTHER, SILENCE, *found]))
+
+
+def least_sure(found: Classification) -> list[Segment]:
+    """Return the segments, those of the smallest probability first; silence is not among them."""
+    return sorted((each for each in found.segments if each.label != SILENCE), key=lambda each: each.probability)
+
+
+def _names(rows: Sequence[str], with_sound: bool) -> str:
+    names = [("wave", "sound")] if with_sound else []
+    names += [("tier", row) for row in rows]
+    names += [("scores", "scores")] if with_sound else []
+    return "".join(f'<span class="{kind}">{escape(name)}</span>' for kind, name in names)
+
+
+def _summary(found: Classification) -> str:
+    parts = [
+        f"{swatch(found.label)}<strong>{escape(found.label)}</strong> {found.probability:.1%}",
+        escape(duration(found.duration_s)),
+    ]
+    if found.recorded_at:
+        parts.append(f"recorded {escape(found.recorded_at)}")
+    if found.channel:
+        parts.append(f"channel {found.channel}")
+    return " · ".join(parts)
+
+
+def _totals(found: Classification) -> str:
+    items = "".join(
+        f"<li>{swatch(label)}{escape(label)} <strong>{escape(duration(value))}</strong> "
+        f"<small>{value / found.duration_s if found.duration_s else 0:.0%}</small></li>"
+        for label, value in sorted(found.seconds.items(), key=lambda item: -item[1])
+    )
+    return f'{share_bar(found.seconds)}<ul class="totals">{items}</ul>'
+
+
+def _audio(address: str | None) -> str:
+    if address is None:
+        return ""
+    return f'<audio id="audio" controls preload="metadata" src="{escape(address)}"></audio>'
+
+
+def _review_item(each: Segment) -> str:
+    return (
+        f"<li>{clock(each.start_s)} to {clock(each.end_s)} {swatch(each.label)}"
+        f"{escape(each.label)} {each.probability:.0%}</li>"
+    )
+
+
+def _row(each: Segment) -> str:
+    return (
+        f"<tr><td>{clock(each.start_s)}</td><td>{clock(each.end_s)}</td>"
+        f"<td>{swatch(each.label)}{escape(each.label)}</td><td>{each.probability:.1%}</td></tr>"
+    )
+
+
+def _facts(found: Classification) -> str:
+    codec = " ".join(filter(None, (found.container, found.codec)))
+    facts = {
+        "Format": f"{codec} {found.sample_rate_hz / 1000:g} kHz, {found.channels} channel"
+        f"{'' if found.channels == 1 else 's'}",
+        "Warnings": "; ".join(f"{each}: the recording {WARNINGS.get(each, '')}" for each in found.warnings) or "none",
+        "ms-edge": str(found.settings.get("version", "")),
+        "Model": found.model,
+    }
+    return "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
