@@ -20,6 +20,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -27,10 +28,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
-from forks import complaints, fork_decoders
+from forking import Forked
 from mutations import mutated
 from workers import LIMIT_BYTES, LIMIT_S, SILENT, Outcome, Worker, command_line, peak_bytes
 
+from ms_edge.audio import media
 from ms_edge.audio.containers import CONTAINERS
 from ms_edge.classifier import Classifier
 from ms_edge.errors import ERROR_CODES, AudioError
@@ -103,7 +105,7 @@ class _Reader:
         self._stem = os.path.join(folder, f"input-{os.getpid()}")
         os.dup2(os.memfd_create("stdout"), 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        fork_decoders()
+        media.subprocess.Popen = Forked  # type: ignore[misc, assignment]
         for name in ("wav_pcm_16.wav", "ogg_vorbis.ogg", "aac.m4a"):  # what is loaded at first use stays
             self.outcome((CORPUS / name).read_bytes(), Path(name).suffix)
 
@@ -111,7 +113,7 @@ class _Reader:
         """Return what became of one input. It is in a file whose name has this suffix."""
         self._path = self._stem + suffix
         Path(self._path).write_bytes(content)
-        before, peak = _held(), peak_bytes()
+        before, peak = _held(), (peak_bytes(), Forked.peak_bytes)
         began, cpu_s = time.monotonic(), time.process_time()
         result, problem, warned = "", None, False
         try:
@@ -127,7 +129,8 @@ class _Reader:
             problem = f"exception: {type(error).__name__}: {error}"
         finally:
             Path(self._path).unlink()
-        seconds, grown, cpu_s = time.monotonic() - began, peak_bytes() - peak, time.process_time() - cpu_s
+        seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu_s
+        grown = max(peak_bytes() - peak[0], Forked.peak_bytes - peak[1])
         if unexpected := [line for line in _printed() if not KNOWN_PRINT.fullmatch(line)]:
             problem = problem or f"printed: {unexpected[:3]}"
         for _ in range(100):  # a thread that has been joined takes a moment to disappear
@@ -157,7 +160,7 @@ class _Reader:
         record = first.record()
         if (record["container"], record["codec"]) in UNREFERENCED:
             return None
-        said, _ = complaints(self._path, DEMUXERS[str(record["container"])])
+        said = complaints(self._path, DEMUXERS[str(record["container"])])
         said = [line for line in said if not KNOWN_SILENT.search(line)]
         return f"{SILENT}: {record['container']}, {record['codec']}: {said[:3]}" if said else None
 
@@ -166,6 +169,26 @@ class _Reader:
             return self._classifier.classify(source)
         except AudioError as error:
             return Failure(self._path, error.code, error.message)
+
+
+def complaints(path: str, demuxer: str) -> list[str]:
+    """Decode a file with FFmpeg alone, and return what it prints, as `ffmpeg -v error` does."""
+    arguments = media.command(f"file:{path}", demuxer, 1, {"format_whitelist": demuxer})
+    assert arguments
+    decoder = Forked(arguments, pass_fds=())
+    said: list[bytes] = []
+    listener = threading.Thread(target=lambda: said.append(decoder.stderr.read()))
+    listener.start()
+    with contextlib.suppress(BrokenPipeError), decoder.stdin as choice:
+        choice.write(media.SEPARATE)
+    while decoder.stdout.read(media.PIPE_BYTES):
+        pass
+    listener.join()
+    decoder.wait()
+    decoder.stdout.close()
+    decoder.stderr.close()
+    lines = said[0].decode("utf-8", "replace").splitlines()
+    return [line for line in lines if line and not line.startswith("  ")]  # the version and the codec begin with blanks
 
 
 def _without_file(result: Classification | Failure) -> dict[str, object]:

@@ -158,8 +158,8 @@ class Worker:
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process or one of its children has had."""
-    return max(resource.getrusage(who).ru_maxrss << 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    """Return the most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def minimised(worker: Worker, content: bytes, suffix: str, problem: str, seconds: float = MINIMISE_S) -> bytes:
