@@ -20,6 +20,7 @@ W64_BEXT = bytes.fromhex("62657874f3acd3118cd100c04f8edb8a")
 W64_FORMAT = bytes.fromhex("666d7420f3acd3118cd100c04f8edb8a")
 UNKNOWN = 0xFFFF_FFFF  # a size of AU that the writer did not know
 UNKNOWN_WAVE64 = 1 << 62  # so large a size of Wave64 means the same
+AU_BYTES = {3: 2, 4: 3, 5: 4, 6: 4, 7: 8}  # of a sample, by the number of the coding; 1 for A-law, mu-law and others
 AVI_SLACK_S = 0.1  # writers count the packets of coded audio differently
 
 Chunk = tuple[bytes, int, int]  # its name, and the offsets of its body and of its end
@@ -117,6 +118,7 @@ def _caf(data: Reader) -> Facts:
                 break
             if samples is None and packet_bytes and packet_frames:
                 samples = max(0, end - body - 4) // packet_bytes * packet_frames
+                cut |= (end - body - 4) % packet_bytes > 0
         cut |= end > data.size
     if not rate or samples is None:
         return Facts(cut=cut)
@@ -126,7 +128,9 @@ def _caf(data: Reader) -> Facts:
 def _au(data: Reader) -> Facts:
     number = data.number if data.at(0, 1) == b"." else data.little
     start, size = number(4, 4), number(8, 4)
-    return Facts(cut=size != UNKNOWN and start + size > data.size)
+    end = data.size if size == UNKNOWN else start + size
+    frame_bytes = AU_BYTES.get(number(12, 4), 1) * (number(20, 4) or 1)
+    return Facts(cut=end > data.size or (end - start) % frame_bytes > 0, contradictory=end < data.size)
 
 
 def _wave(data: Reader) -> Facts:
