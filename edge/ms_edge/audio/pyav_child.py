@@ -46,7 +46,7 @@ def decode(av: Any, file: str, demuxer: str, track: int, block_samples: int, opt
     restore_default_callback()  # FFmpeg then prints to standard error itself
     set_libav_level(ERROR)
     try:
-        container = av.open(file, format=demuxer, options=options)
+        container = av.open(file, format=demuxer, options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         sys.exit(f"{error}")
     tracks = container.streams.audio
