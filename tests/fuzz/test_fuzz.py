@@ -35,9 +35,9 @@ def test_corpus_is_small():
 
 def test_same_number_gives_same_input():
     seeds = list(decoders.seeds_of().values())
-    inputs = [mutated(seeds, number, 5) for number in range(200)]
-    assert inputs == [mutated(seeds, number, 5) for number in range(200)]
-    assert inputs != [mutated(seeds, number, 6) for number in range(200)]
+    inputs = [mutated(seeds, number, 5) for number in range(1000)]
+    assert inputs == [mutated(seeds, number, 5) for number in range(1000)]
+    assert inputs != [mutated(seeds, number, 6) for number in range(1000)]
     assert sum(changed != seed for changed, seed in zip(inputs, seeds * 3, strict=False)) > 190
 
 
@@ -119,6 +119,8 @@ def test_past_finding_is_no_finding(path):
         ("last_frame.mp3", ("damaged",)),
         ("half_a_sample.au", ("truncated",)),
         ("bytes_after.au", ("bad-header",)),
+        ("no_packets.caf", ("bad-header",)),
+        ("no_data.w64", ("bad-header",)),
         ("past_the_end.dts", ("damaged",)),
         ("corrupt_frame.amr", ("damaged",)),
         ("latin1_title.avi", ()),
@@ -159,8 +161,8 @@ def test_model_is_written_as_it_was_read():
 
 def test_changes_of_models_are_of_every_kind():
     (content,) = models.seeds_of("steps.onnx").values()
-    changed = [onnx_mutations.mutated_model([content], number, 0) for number in range(200)]
-    assert changed == [onnx_mutations.mutated_model([content], number, 0) for number in range(200)]
+    changed = [onnx_mutations.mutated_model([content], number, 0) for number in range(1000)]
+    assert changed == [onnx_mutations.mutated_model([content], number, 0) for number in range(1000)]
     for part in (
         onnx_mutations.OUTSIDE.encode(),
         b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
