@@ -392,7 +392,7 @@ def test_ffmpeg_reads_no_stream(variant):
     ids=["fails", "crashes"],
 )
 def test_the_program_replaces_a_broken_pyav(classifier, tmp_path, monkeypatch, code, why):
-    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    path, before = encode(tmp_path / "a.m4a", "aac", SPEECH), children()
     (tmp_path / "av").mkdir()
     (tmp_path / "av" / "__init__.py").write_text(code)
     found = importlib.machinery.ModuleSpec("av", None, origin=str(tmp_path / "av" / "__init__.py"))
@@ -406,7 +406,7 @@ def test_the_program_replaces_a_broken_pyav(classifier, tmp_path, monkeypatch, c
     assert caught.value.code == "not-audio"
     (tmp_path / "bin" / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     assert classifier.classify(path).label == "speech"
-    assert no_child_runs()
+    assert children() <= before
 
 
 def test_a_disk_error_is_one_of_the_file(classifier, tmp_path, monkeypatch):
