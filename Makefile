@@ -22,7 +22,7 @@ FUZZ_SEED ?= $(shell date +%Y%m%d)
 FAULTS ?= 10000
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-javascript check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
+.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-javascript test-browser report-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -89,7 +89,7 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 
 # One worker per core, at most four, since each holds a TensorFlow (up to 2.5 GB). A worker gets whole files, since fixtures are costly.
 test: .venv-dev/installed .venv-oldest/installed build/wheelhouse/filled ## all tests except the slow ones
-	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow'
+	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow and not browser'
 
 test-slow: .venv-dev/installed ## the tests that take more than ten seconds each (about ten minutes)
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m slow
@@ -138,6 +138,28 @@ build/javascript/installed: docs/javascript/package.json
 test-javascript: .venv-dev/installed build/javascript/installed ## a waveform model on onnxruntime-web (needs node 20 or newer, and npm)
 	.venv-dev/$(BIN)/python -m pytest docs/javascript
 
+# wavesurfer.js (BSD-3-Clause), which the pages of `ms-edge report` play with. The digest is that of
+# the package's `integrity` in npm, in hexadecimal.
+WAVESURFER := 8.0.1
+WAVESURFER_SHA512 := 8743a74564954ea2182d2c37fc856b06db2e9ffc70f4be6ee050376e37d20d314c5ffc6cc15592d49c0ae1f16edee966c515121e0f3340e465eb310d1bdf377a
+ASSETS := edge/ms_edge/report/assets
+
+$(ASSETS)/wavesurfer.min.js: Makefile
+	@command -v npm > /dev/null || { echo "make report-assets needs npm (of Node.js), which is not installed." >&2; exit 1; }
+	mkdir -p build/wavesurfer $(ASSETS)
+	cd build/wavesurfer && npm pack --silent wavesurfer.js@$(WAVESURFER)
+	cd build/wavesurfer && echo "$(WAVESURFER_SHA512)  wavesurfer.js-$(WAVESURFER).tgz" | sha512sum --check --quiet
+	tar -xzf build/wavesurfer/wavesurfer.js-$(WAVESURFER).tgz -C build/wavesurfer
+	cp build/wavesurfer/package/LICENSE build/wavesurfer/package/dist/plugins/regions.min.js $(ASSETS)
+	cp build/wavesurfer/package/dist/wavesurfer.min.js $@
+
+report-assets: $(ASSETS)/wavesurfer.min.js ## fetch wavesurfer.js, with which reports play; without it they have a plain player (needs npm)
+
+# Debian's Chromium, since the browsers that playwright downloads come from a server of their own.
+test-browser: .venv-dev/installed $(ASSETS)/wavesurfer.min.js ## the pages of `ms-edge report` in Chromium (Debian; needs npm)
+	@test -x /usr/bin/chromium || { apt-get -q update && apt-get -q install --yes --no-install-recommends chromium; }
+	.venv-dev/$(BIN)/python -m pytest -m browser tests/browser
+
 check: .venv-dev/installed ## lint and types
 	.venv-dev/$(BIN)/ruff check
 	.venv-dev/$(BIN)/ruff format --check
@@ -180,7 +202,7 @@ build/venv-dist/installed: $(BUILD_LOCK)
 	build/venv-dist/$(BIN)/$(PIP_INSTALL) --require-hashes --requirement $(BUILD_LOCK)
 	@touch $@
 
-dist: build/venv-dist/installed ## build the source distribution and the wheel, with its SBOM, in dist/
+dist: build/venv-dist/installed $(ASSETS)/wavesurfer.min.js ## build the source distribution and the wheel, with its SBOM, in dist/
 	rm -rf dist build/sdist
 	build/venv-dist/$(BIN)/python -m hatchling build --target sdist --directory dist
 	mkdir -p build/sdist
@@ -188,4 +210,4 @@ dist: build/venv-dist/installed ## build the source distribution and the wheel, 
 	cd build/sdist && ../venv-dist/$(BIN)/python -m hatchling build --target wheel --directory ../../dist
 
 clean: ## remove environments and build products
-	rm -rf .venv .venv-edge .venv-lowest .venv-dev .venv-oldest .venv-fuzz build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(ASSETS) .venv .venv-edge .venv-lowest .venv-dev .venv-oldest .venv-fuzz build dist .pytest_cache .mypy_cache .ruff_cache

@@ -19,7 +19,7 @@ import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "platforms"
@@ -30,6 +30,8 @@ DEBIAN_RUNTIME = ("numpy", "soundfile", "soxr", "onnxruntime", "tqdm", "av", "py
 PURE = ("pyannote.core", "pyannote.database", "tgt", "webvtt-py")
 AT_MOST = 1e-5  # difference of a score from that on this machine
 SHORT = ("test_spec.py", "test_vote.py", "test_windows.py")
+FETCH_S = 300
+NOT_HERE = 75  # exit status if this machine cannot fetch or run Debian's packages (EX_TEMPFAIL of sysexits.h)
 ENOSYS, STATX = 38, 332  # STATX: the number of this system call on x86-64
 
 
@@ -82,6 +84,7 @@ def main() -> None:
         shutil.rmtree(root, ignore_errors=True)
         make(platform, root)
         complete.touch()
+    try_python(platform, root)
     expected = classified([sys.executable], {**os.environ, "PYTHONPATH": str(ROOT / "edge")})
     for processor in platform.processors[: 1 if options.short else None]:
         run(platform, root, processor, ["-m", "ms_edge.cli", "doctor"])
@@ -103,7 +106,10 @@ def make(platform: Platform, root: Path) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     command = ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={platform.debian}"]
     command += ['--aptopt=Acquire::Retries "3"', f"--include={','.join(platform.packages)}"]
-    subprocess.run([*command, SUITE, str(root), *mirror()], check=True)
+    try:
+        subprocess.run([*command, SUITE, str(root), *mirror()], check=True, timeout=FETCH_S)
+    except (subprocess.SubprocessError, OSError) as error:
+        not_here(f"the packages of Debian cannot be fetched ({error})")
     library = root / "usr" / "lib" / platform.triple
     install(platform, root / "opt" / "site")
     if not platform.machine:
@@ -163,6 +169,20 @@ def inside(platform: Platform, root: Path, processor: str) -> tuple[list[str], d
         "PROOT_NO_SECCOMP": "1",
     }
     return command, {name: value for name, value in environment.items() if value}
+
+
+def try_python(platform: Platform, root: Path) -> None:
+    """Start Python in a root, without ms-edge; exit if this machine cannot run it."""
+    command, environment = inside(platform, root, platform.processors[0])
+    done = subprocess.run([*command, "-c", ""], env=environment, preexec_fn=preparation(platform), check=False)
+    if done.returncode:
+        not_here(f"{platform.debian}: Python does not run here (status {done.returncode})")
+
+
+def not_here(reason: str) -> NoReturn:
+    """Exit with the status that says that the cause is this machine, and not ms-edge."""
+    print(f"{reason}.", file=sys.stderr)
+    sys.exit(NOT_HERE)
 
 
 def run(platform: Platform, root: Path, processor: str, arguments: list[str]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -37,3 +38,24 @@ def test_nightly_workflow_runs_what_make_nightly_does():
         for command in re.findall(r"^make (.+)$", "\n".join(step.get("run", "") for step in job["steps"]), re.M):
             run += job["strategy"]["matrix"]["target"] if "matrix.target" in command else command.split()
     assert sorted(run) == sorted(targets.split())
+
+
+@pytest.mark.parametrize(
+    ("fetched", "command", "status", "printed"),
+    [
+        (True, "echo right", 0, "right"),
+        (True, "exit 1", 1, ""),
+        (True, "echo no mirror; exit 75", 0, "no mirror\nNOT RUN: browser: no mirror"),
+        (False, "exit 1", 0, "NOT RUN: browser: E: no mirror"),
+    ],
+)
+def test_gate_names_checks_that_cannot_run(tmp_path, fetched, command, status, printed):
+    (function,) = re.findall(r"^with_packages\(\) \{\n.+?^\}\n", (ROOT / ".ci" / "run").read_text("utf-8"), re.M | re.S)
+    for name, script in (("dpkg", "exit 1"), ("apt-get", "exit 0" if fetched else "echo E: no mirror >&2; exit 100")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    script = (
+        f"set -euo pipefail\nexport PATH={tmp_path}:$PATH\n{function}with_packages browser chromium sh -c '{command}'"
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (status, printed, "")

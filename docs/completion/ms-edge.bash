@@ -5,12 +5,13 @@
 #    source ~/.local/share/bash_completion/ms-edge
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_ms_edge_subparsers=(classify stream report summary info doctor benchmark)
+_shtab_ms_edge_subparsers=(classify stream report summary score info doctor benchmark)
 
 _shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --timeline --min-duration --format --tiers -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
 _shtab_ms_edge_stream_option_strings=(-h --help --format -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
 _shtab_ms_edge_report_option_strings=(-h --help -o --output --embed --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration -r --recursive -j --jobs -q --quiet -v --verbose)
 _shtab_ms_edge_summary_option_strings=(-h --help --by --time-pattern --format -o --output)
+_shtab_ms_edge_score_option_strings=(-h --help --reference --tolerance --collar --label --each --format)
 _shtab_ms_edge_info_option_strings=(-h --help --device)
 _shtab_ms_edge_doctor_option_strings=(-h --help --model --device --json)
 _shtab_ms_edge_benchmark_option_strings=(-h --help --model --device --seconds --json)
@@ -19,13 +20,14 @@ _shtab_ms_edge_option_strings=(-h --help --version)
 
 
 _shtab_ms_edge_classify___decoder_choices=(auto libsndfile ffmpeg)
-_shtab_ms_edge_classify___format_choices=(text jsonl json csv tsv audacity cue elan raven rttm srt textgrid webvtt)
+_shtab_ms_edge_classify___format_choices=(text jsonl json csv tsv xlsx audacity cue elan raven rttm srt textgrid webvtt)
 _shtab_ms_edge_stream___format_choices=(text jsonl)
 _shtab_ms_edge_stream___decoder_choices=(auto libsndfile ffmpeg)
 _shtab_ms_edge_report___decoder_choices=(auto libsndfile ffmpeg)
 _shtab_ms_edge_summary___by_choices=(file folder hour day)
 _shtab_ms_edge_summary___format_choices=(text csv json)
-_shtab_ms_edge_pos_0_choices=(classify stream report summary info doctor benchmark)
+_shtab_ms_edge_score___format_choices=(text json)
+_shtab_ms_edge_pos_0_choices=(classify stream report summary score info doctor benchmark)
 
 _shtab_ms_edge_classify_pos_0_nargs='*'
 _shtab_ms_edge_classify__h_nargs=0
@@ -64,6 +66,9 @@ _shtab_ms_edge_report___verbose_nargs=0
 _shtab_ms_edge_summary_pos_0_nargs=+
 _shtab_ms_edge_summary__h_nargs=0
 _shtab_ms_edge_summary___help_nargs=0
+_shtab_ms_edge_score__h_nargs=0
+_shtab_ms_edge_score___help_nargs=0
+_shtab_ms_edge_score___each_nargs=0
 _shtab_ms_edge_info__h_nargs=0
 _shtab_ms_edge_info___help_nargs=0
 _shtab_ms_edge_doctor__h_nargs=0

@@ -15,6 +15,7 @@ _shtab_ms_edge_commands() {
     doctor:'Show versions, devices and the model, and compare the model'"'"'s results on every device with its reference results. Exit status 3 if a result is wrong.'
     info:'Show what audio a model takes, how it decides, what it was trained on and how its export was verified.'
     report:'Write a page for each recording, with its waveform, timeline, scores and segments, for any browser and without network; corrections made on it can be downloaded. Several recordings have a page each and an index.'
+    score:'Print how well the segments that classify --timeline --format jsonl has written match references: precision, recall and F1 of frames of 10 ms and of whole segments, and the errors of their boundaries. Exit status 1 if a record or a reference has no partner.'
     stream:'Print a line for each window of a stream as soon as its last sample arrives.'
     summary:'Print the minutes and the share of each label by file, folder, hour or day, from the records that classify --format jsonl has written.'
   )
@@ -55,7 +56,7 @@ _shtab_ms_edge_classify_options=(
   "--binary[always answer speech or music, even for noise]"
   "--timeline[print segments with start and end instead of one label per file]"
   "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
-  "--format[the output format\: text, jsonl, json, csv, tsv or, with segments always, audacity, cue, elan, raven, rttm, srt, textgrid, webvtt (default\: from the suffix of -o FILE, otherwise text)\; several only with -o DIR\/]:NAME[,NAME...]:(text jsonl json csv tsv audacity cue elan raven rttm srt textgrid webvtt)"
+  "--format[the output format\: text, jsonl, json, csv, tsv, xlsx or, with segments always, audacity, cue, elan, raven, rttm, srt, textgrid, webvtt (default\: from the suffix of -o FILE, otherwise text)\; several only with -o DIR\/]:NAME[,NAME...]:(text jsonl json csv tsv xlsx audacity cue elan raven rttm srt textgrid webvtt)"
   "--tiers[in formats with segments, except cue\: segments of each label of the model on its own, so that speech and music overlap]"
   {-o,--output}"[write all results to FILE (atomically), or one file per input and format into DIR\/]:FILE|DIR/:"
   "--resume[with -o FILE.jsonl\: classify only what an earlier run did not finish]"
@@ -118,6 +119,20 @@ _shtab_ms_edge_report_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_report_defaults_added=0
 
+_shtab_ms_edge_score_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--reference[Audacity labels (.txt), a Praat TextGrid, RTTM, CSV or TSV (columns start, end, label), or a directory of them\; file names, or the names in RTTM and CSV, are those of the recordings without their suffix]:FILE|DIR:"
+  "--tolerance[how far the start or the end of a segment may be away, in seconds (default\: 0.5)]:S:"
+  "--collar[leave out frames up to S seconds before and after each boundary of the reference (default\: 0)]:S:"
+  "*--label[what a label means\: speech, music, speech\+music or neither, as in jingle\=music (repeatable)]:NAME=CLASS:"
+  "--each[also print the F1 of frames of each recording]"
+  "--format[a table (text, default) or JSON]:format:(text json)"
+  ":a file of JSON Lines, or - for standard input:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_score_defaults_added=0
+
 _shtab_ms_edge_stream_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--format[a table (text, default) or JSON Lines (jsonl)]:format:(text jsonl)"
@@ -175,6 +190,7 @@ _shtab_ms_edge() {
         doctor) _arguments -C -s $_shtab_ms_edge_doctor_options ;;
         info) _arguments -C -s $_shtab_ms_edge_info_options ;;
         report) _arguments -C -s $_shtab_ms_edge_report_options ;;
+        score) _arguments -C -s $_shtab_ms_edge_score_options ;;
         stream) _arguments -C -s $_shtab_ms_edge_stream_options ;;
         summary) _arguments -C -s $_shtab_ms_edge_summary_options ;;
       esac

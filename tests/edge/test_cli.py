@@ -55,7 +55,8 @@ def test_a_record_has_the_fields_of_the_schema(samples, capsys):
 def test_text_is_an_aligned_table(samples, capsys):
     assert cli.main(["classify", *map(str, samples)]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == ["LABEL", "PROBABILITY", "DURATION", "PATH"]
+    assert header.split() == ["LABEL", "PROBABILITY", "SHARE", "DURATION", "PATH"]
+    assert {row.split()[2] for row in rows} == {"100%"}
     at = header.index("PATH")
     assert [row[at:] for row in rows] == [str(path) for path in samples]
 
@@ -228,7 +229,7 @@ def test_usage_errors_exit_with_2(arguments, capsys):
                 ["classify", "-o", f"a.{suffix}", "a.wav"],
                 f"no format has the suffix .{suffix}; the suffixes are .txt, .jsonl,",
             )
-            for suffix in ("html", "xlsx", "eaf", "2026")
+            for suffix in ("html", "pdf", "doc", "2026")
         ),
         (["classify", "--hop", "0", "a.wav"], "hop"),
         (["classify", "--hop", "1.5", "a.wav"], "hop"),

@@ -10,17 +10,20 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
+import openpyxl
 import pytest
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
-from ms_edge.output.destination import TreeOutput
+from ms_edge.output import xlsx
+from ms_edge.output.destination import Output, TreeOutput
 from ms_edge.output.formats import FORMATS, format_of
 from ms_edge.output.writers import clock, duration, printable
 from ms_edge.results import Classification, Failure, Segment
@@ -52,7 +55,17 @@ SPANS = [(part.start_s, part.end_s, part.label) for part in LONG.segments]
 def document(name, results, timeline=True, labels=("speech", "music"), tiers=False):
     writer = FORMATS[name](labels, timeline, tiers=tiers)
     inputs = (result if isinstance(result, Failure) else (result,) for result in results)
-    return writer.begin() + writer.between.join(map(writer.records, inputs)) + writer.end()
+    return written_by(writer, inputs).decode()
+
+
+def written_by(writer, inputs):
+    """Return the bytes of a document of the results of inputs."""
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="")
+    output = Output(writer, out)
+    for results in inputs:
+        output.write(results)
+    output.finish()
+    return out.buffer.getvalue()
 
 
 @pytest.fixture
@@ -335,6 +348,85 @@ def test_no_cell_is_a_formula(written, name, dialect, start, timeline):
     assert not any(cell[:1] in "=+@\t\r\n" for row in (first, second) for cell in row.values() if cell)
 
 
+def sheets(file):
+    """Return the rows of each sheet of a workbook, as openpyxl reads them; None is an empty cell."""
+    book = openpyxl.load_workbook(file)
+    return {sheet.title: [[cell.value for cell in row] for row in sheet] for sheet in book}
+
+
+def workbook(results, timeline=False, by_channel=False):
+    inputs = (result if isinstance(result, Failure) else (result,) for result in results)
+    return io.BytesIO(written_by(FORMATS["xlsx"](("speech", "music"), timeline, by_channel), inputs))
+
+
+@pytest.mark.parametrize("timeline", [False, True])
+def test_openpyxl_reads_what_csv_has(timeline):
+    results = [LONG, Failure("b", "not-found", "b: no such file.")]
+    (rows,) = sheets(workbook(results, timeline)).values()
+    table = list(csv.reader(io.StringIO(document("csv", results, timeline), newline="")))
+    assert rows[0] == table[0]
+    assert [["" if cell is None else str(cell) for cell in row] for row in rows] == [
+        [str(int(float(cell))) if re.fullmatch(r"\d+\.0", cell) else cell for cell in row] for row in table
+    ]
+    assert {type(row[rows[0].index("probability")]) for row in rows[1:-1]} <= {int, float}  # numbers are numbers
+
+
+def test_a_workbook_filters_under_its_header():
+    (sheet,) = openpyxl.load_workbook(workbook([LONG, LONG], timeline=True))
+    assert (sheet.title, sheet.freeze_panes, sheet.auto_filter.ref) == ("segments", "A2", "A1:K7")
+    assert all(cell.font.bold for cell in sheet[1])
+
+
+@pytest.mark.parametrize("path", ["=1+1", "#N/A", "-1", "1e5", " a ", "a\tb\nc\x01\udcff", "a" * 4000])
+def test_text_in_a_workbook_stays_text(path):
+    (sheet,) = openpyxl.load_workbook(workbook([replace(LONG, path=path)]))
+    assert (sheet["A2"].value, sheet["A2"].data_type) == (printable(path), "s")
+
+
+def test_rows_beyond_a_sheet_are_on_the_next(monkeypatch):
+    monkeypatch.setattr(xlsx, "MOST_ROWS", 3)
+    found = sheets(workbook([LONG, LONG, LONG]))
+    assert {title: [row[0] for row in rows] for title, rows in found.items()} == {
+        "recordings": ["path", LONG.path, LONG.path],
+        "recordings 2": ["path", LONG.path],
+    }
+
+
+def test_memory_stays_flat_in_a_workbook(tmp_path):
+    def grown(rows):
+        tracemalloc.start()
+        with (tmp_path / "a.xlsx").open("w", encoding="utf-8") as file:
+            output = Output(FORMATS["xlsx"](("speech", "music"), False), file)
+            for _ in range(rows):
+                output.write((LONG,))
+            output.finish()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    few = grown(50)
+    assert grown(1000) < few + 500_000
+
+
+def test_a_workbook_without_openpyxl_is_one_sentence(samples, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    assert cli.main(["classify", str(samples[0]), "-o", str(tmp_path / "a.xlsx")]) == 3
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "XLSX file needs openpyxl" in sentence
+    assert "extra report" in sentence
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_workbook_goes_to_a_pipe_not_a_terminal(samples, monkeypatch, capsys):
+    command = [sys.executable, "-m", "ms_edge.cli", "classify", "--format", "xlsx", str(samples[0])]
+    piped = subprocess.run(command, check=True, capture_output=True).stdout
+    (rows,) = sheets(io.BytesIO(piped)).values()
+    assert rows[1][:2] == [str(samples[0]), "music"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.main(command[3:]) == 2
+    assert "give -o FILE.xlsx" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["csv", "tsv"])
 @pytest.mark.parametrize("path", ["-", "a=b.wav", "a'b.wav", ""])
 def test_what_is_no_formula_stays(written, name, path):
@@ -398,7 +490,7 @@ def test_any_name_is_one_field(written, name, dialect, path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
-@pytest.mark.parametrize("name", sorted({*FORMATS} - {"text", "text-colour"}))
+@pytest.mark.parametrize("name", sorted({*FORMATS} - {"text", "text-colour", "xlsx"}))
 def test_standard_output_has_the_bytes_of_a_file(samples, tmp_path, name):
     path = tmp_path / os.fsdecode(b"\xc3\xa9\xff.wav")
     path.symlink_to(samples[0])
@@ -417,6 +509,8 @@ def test_json_is_one_document(written, count):
 
 def test_failures_have_their_place_in_every_format(tmp_path, capsys):
     missing = str(tmp_path / "missing.wav")
+    assert cli.main(["classify", "--format", "xlsx", "-o", str(tmp_path / "a.xlsx"), missing]) == 1
+    assert "not-found" in str(sheets(tmp_path / "a.xlsx"))
     for name in ("text", "csv", "tsv", "json", "jsonl", "rttm"):
         assert cli.main(["classify", "--format", name, missing]) == 1
         assert "not-found" in capsys.readouterr().out
@@ -436,6 +530,24 @@ def test_a_timeline_prints_its_segments(samples, capsys):
     header, row = capsys.readouterr().out.splitlines()
     assert header.split() == ["START", "END", "LABEL", "PROBABILITY", "PATH"]
     assert row.split()[:3] == ["0.000", "6.000", "speech"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "share"),
+    [
+        ({"speech": 30.0, "music": 10.0}, "75%"),
+        ({"speech": 1.0, "music": 0.001}, "100%"),
+        ({"speech": 0.0}, "100%"),  # less than half a millisecond
+        ({"music": 1.0}, "0%"),
+    ],
+)
+def test_the_table_shows_the_share_of_the_label(seconds, share):
+    header, row, failed = document(
+        "text", [replace(LONG, duration_s=9.0, seconds=seconds), Failure("b", "c", "d")], False
+    ).splitlines()
+    assert header.split()[2] == "SHARE"
+    assert (row.split()[2], failed.split()[2]) == (share, "-")
+    assert header.index("PATH") == row.index(LONG.path) == failed.index("b (c)")
 
 
 def test_colour_needs_a_terminal_and_no_refusal():

@@ -10,7 +10,7 @@ from ms_edge._version import __version__
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv")
+RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv", "xlsx")
 TIMELINE_FORMATS = ("audacity", "cue", "elan", "raven", "rttm", "srt", "textgrid", "webvtt")
 FAILED, USAGE, UNUSABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     _add_stream(commands)
     _add_report(commands)
     _add_summary(commands)
+    _add_score(commands)
     _add_info(commands)
     _add_doctor(commands)
     _add_benchmark(commands)
@@ -210,6 +211,48 @@ def _add_summary(commands: Commands) -> None:
     summary.add_argument(
         "-o", "--output", metavar="FILE", help="write to FILE: .txt, .csv, .json, .xlsx, or a chart as .png or .svg"
     )
+
+
+def _add_score(commands: Commands) -> None:
+    score = commands.add_parser(
+        "score",
+        help="compare records with reference segments",
+        description="Print how well the segments that classify --timeline --format jsonl has written match references: "
+        "precision, recall and F1 of frames of 10 ms and of whole segments, and the errors of their boundaries. "
+        "Exit status 1 if a record or a reference has no partner.",
+        epilog="example: ms-edge score --reference labels/ records.jsonl",
+    )
+    score.add_argument("records", metavar="RECORDS", help="a file of JSON Lines, or - for standard input")
+    score.add_argument(
+        "--reference",
+        required=True,
+        metavar="FILE|DIR",
+        help="Audacity labels (.txt), a Praat TextGrid, RTTM, CSV or TSV (columns start, end, label), or a directory of "
+        "them; file names, or the names in RTTM and CSV, are those of the recordings without their suffix",
+    )
+    score.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="how far the start or the end of a segment may be away, in seconds (default: 0.5)",
+    )
+    score.add_argument(
+        "--collar",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="leave out frames up to S seconds before and after each boundary of the reference (default: 0)",
+    )
+    score.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="NAME=CLASS",
+        help="what a label means: speech, music, speech+music or neither, as in jingle=music (repeatable)",
+    )
+    score.add_argument("--each", action="store_true", help="also print the F1 of frames of each recording")
+    score.add_argument("--format", choices=["text", "json"], default="text", help="a table (text, default) or JSON")
 
 
 def _add_info(commands: Commands) -> None:

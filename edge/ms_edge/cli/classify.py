@@ -118,6 +118,8 @@ def _output_formats(options: Options) -> list[str]:
         raise UsageError(f"Several formats ({given}) need -o DIR/, which takes a file of each per input.")
     if FORMATS[names[0]].single and not options.one_file and not options.into_directory:
         raise UsageError(f"A document of the format {given} describes one recording; for several give -o DIR/.")
+    if FORMATS[names[0]].binary and options.output is None and sys.stdout.isatty():
+        raise UsageError(f"A document of the format {given} is not text; give -o FILE.{FORMATS[names[0]].suffix}.")
     if options.resume and (into_file is None or names != ["jsonl"]):
         raise UsageError("--resume needs -o FILE in the format jsonl.")
     if options.tiers and not any(FORMATS[name].overlaps for name in names):

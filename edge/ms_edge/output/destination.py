@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import IO, BinaryIO
+from typing import BinaryIO, TextIO, cast
 
 from ms_edge.audio.opening import STDIN
 from ms_edge.errors import UsageError
@@ -34,6 +34,8 @@ ANSWER = re.compile(
     rb"|SPEAKER |;; |1\n\d+:\d\d:\d\d,\d{3} --> "  # rttm, srt
     rb'|File type = "ooTextFile"|WEBVTT\n'  # textgrid, webvtt
     rb"|<!DOCTYPE html>\n<!-- ms-edge report -->"  # ms-edge report
+    rb"|PK\x03\x04.{26}docProps/app\.xml",  # xlsx, as openpyxl writes it and Excel does not
+    re.DOTALL,
 )
 ANSWER_BYTES = 128  # enough of a file to recognise each of them
 
@@ -41,7 +43,7 @@ ANSWER_BYTES = 128  # enough of a file to recognise each of them
 class Output:
     """One document in a stream, by default standard output. The results of each input are flushed."""
 
-    def __init__(self, writer: Writer, file: IO[str] | None = None) -> None:
+    def __init__(self, writer: Writer, file: TextIO | None = None) -> None:
         self.writer = writer
         self.file = file or sys.stdout
         self._any = self._classified = False
@@ -65,7 +67,7 @@ class Output:
 
     def finish(self) -> None:
         """End the document. Call it after the last result."""
-        self.file.write(self.writer.end())
+        self.writer.end(self.file)
         self.file.flush()
 
     def abandon(self) -> str:
@@ -93,9 +95,7 @@ class FileOutput(Output):
             mode = "x"
         self._replaced = _identity(self.path)
         # Names of recordings that are not Unicode are written as their original bytes.
-        file = open(  # noqa: SIM115
-            opened, mode, encoding="utf-8", errors="surrogateescape", newline=""
-        )
+        file = cast(TextIO, open(opened, mode, encoding="utf-8", errors="surrogateescape", newline=""))  # noqa: SIM115
         self._status = os.fstat(file.fileno())
         super().__init__(writer, file)
 
@@ -150,6 +150,8 @@ class FileOutput(Output):
             return ""
         kept = self.part != self.path and self._has_part()
         with contextlib.suppress(OSError):  # a full disk did not take the last results
+            self.writer.end(self.file)
+        with contextlib.suppress(OSError):
             self.file.close()
         return f"{self.part} holds the results so far" if kept else ""
 

@@ -7,6 +7,7 @@ import os
 from ms_edge.errors import UsageError
 from ms_edge.output.tracks import Audacity, Cue, Elan, Raven, Rttm, Srt, TextGrid, WebVtt
 from ms_edge.output.writers import ColourText, Csv, Json, JsonLines, Text, Tsv, Writer
+from ms_edge.output.xlsx import Xlsx
 
 # By the name that --format takes. No two formats but the first two have the same suffix.
 FORMATS: dict[str, type[Writer]] = {
@@ -16,6 +17,7 @@ FORMATS: dict[str, type[Writer]] = {
     "json": Json,
     "csv": Csv,
     "tsv": Tsv,
+    "xlsx": Xlsx,
     "audacity": Audacity,
     "cue": Cue,
     "elan": Elan,

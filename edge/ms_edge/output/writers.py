@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 from ms_edge.errors import UsageError
 from ms_edge.results import Classification, Failure, Segment
@@ -32,11 +32,11 @@ class UnwritableError(UsageError):
 
 
 class Writer:
-    """One format: a document is `begin()`, the `records` of each input, and `end()`.
+    """One format: a document is `begin()`, the `records` of each input, and what `end()` writes.
 
     `between` stands between two records. Files of the format have the suffix `suffix`. A
     `timeline_only` format holds segments and nothing else. A document of a `single` format is about
-    one recording. In a format that `overlaps`, segments may overlap.
+    one recording. In a format that `overlaps`, segments may overlap. A `binary` format is no text.
 
     `labels` are the model's labels; `timeline` asks for segments; `by_channel` is true if results
     are about single channels. `tiers` asks for segments of each label on its own, if the format
@@ -48,6 +48,7 @@ class Writer:
     timeline_only: ClassVar[bool] = False
     single: ClassVar[bool] = False
     overlaps: ClassVar[bool] = False
+    binary: ClassVar[bool] = False
 
     def __init__(self, labels: Sequence[str], timeline: bool, by_channel: bool = False, tiers: bool = False) -> None:
         self.labels, self.timeline, self.by_channel, self.tiers = labels, timeline, by_channel, tiers
@@ -64,20 +65,22 @@ class Writer:
         """Return the text of one result."""
         raise NotImplementedError
 
-    def end(self) -> str:
-        """Return the text after the last record."""
-        return ""
+    def end(self, file: TextIO) -> None:
+        """Write what follows the last record."""
 
 
 class Text(Writer):
-    """An aligned table for people."""
+    """An aligned table for people.
+
+    SHARE is the part of the recording that has its label, by time.
+    """
 
     suffix = "txt"
     colour: ClassVar[bool] = False
 
     def begin(self) -> str:
         """Return the header of the table."""
-        facts = SEGMENT_HEADER if self.timeline else f"{'LABEL':<13}{'PROBABILITY':>11}  {'DURATION':>10}"
+        facts = SEGMENT_HEADER if self.timeline else f"{'LABEL':<13}{'PROBABILITY':>11}  {'SHARE':>5}  {'DURATION':>10}"
         return f"{facts}{self._channel('CHANNEL')}  PATH\n"
 
     def record(self, result: Result) -> str:
@@ -85,12 +88,15 @@ class Text(Writer):
         path = printable(result.path)
         if isinstance(result, Failure):
             blank = f"{'-':>11}  {'-':>11}  " if self.timeline else ""
-            rest = f"{'-':>11}" if self.timeline else f"{'-':>11}  {'-':>10}"
+            rest = f"{'-':>11}" if self.timeline else f"{'-':>11}  {'-':>5}  {'-':>10}"
             return f"{blank}{self._label('error')}{rest}{self._channel('-')}  {path} ({result.code})\n"
         warnings = f" ({', '.join(result.warnings)})" if result.warnings else ""
         end = f"{self._channel(result.channel)}  {path}{warnings}\n"
         if not self.timeline:
-            return f"{self._label(result.label)}{result.probability:>11.1%}  {duration(result.duration_s):>10}{end}"
+            whole_s = sum(result.seconds.values())  # 0 if less than half a millisecond
+            share = result.seconds.get(result.label, 0.0) / whole_s if whole_s else 1.0
+            facts = f"{result.probability:>11.1%}  {share:>5.0%}  {duration(result.duration_s):>10}"
+            return f"{self._label(result.label)}{facts}{end}"
         return "".join(
             f"{clock(part.start_s):>11}  {clock(part.end_s):>11}  {self._label(part.label)}{part.probability:>11.1%}{end}"
             for part in result.segments
@@ -134,25 +140,13 @@ class Json(Writer):
         """Return one element."""
         return "  " + json_text(result.record(self.timeline))
 
-    def end(self) -> str:
+    def end(self, file: TextIO) -> None:
         """Close the array."""
-        return "\n]\n"
+        file.write("\n]\n")
 
 
-class Csv(Writer):
-    """Comma-separated values with a header row."""
-
-    suffix = "csv"
-    dialect: ClassVar[str] = "excel"
-
-    def begin(self) -> str:
-        """Return the header row."""
-        return csv_line(self._columns(), self.dialect)
-
-    def record(self, result: Result) -> str:
-        """Return one row, or one row per segment."""
-        rows = ([facts.get(column, "") for column in self._columns()] for facts in self._rows(result))
-        return "".join(csv_line(row, self.dialect) for row in rows)
+class Table(Writer):
+    """A table with a header row, for spreadsheets: one row per result or, with a timeline, per segment."""
 
     def _columns(self) -> list[str]:
         """Return the column names. New columns go last, so that the others keep their place.
@@ -196,8 +190,24 @@ class Csv(Writer):
         return found
 
 
+class Csv(Table):
+    """Comma-separated values."""
+
+    suffix = "csv"
+    dialect: ClassVar[str] = "excel"
+
+    def begin(self) -> str:
+        """Return the header row."""
+        return csv_line(self._columns(), self.dialect)
+
+    def record(self, result: Result) -> str:
+        """Return one row, or one row per segment."""
+        rows = ([facts.get(column, "") for column in self._columns()] for facts in self._rows(result))
+        return "".join(csv_line(row, self.dialect) for row in rows)
+
+
 class Tsv(Csv):
-    """Tab-separated values with a header row."""
+    """Tab-separated values."""
 
     suffix = "tsv"
     dialect = "excel-tab"

@@ -8,8 +8,17 @@ from typing import NamedTuple
 
 from ms_edge.output.writers import duration, printable
 from ms_edge.report.drawing import share_bar
-from ms_edge.report.page import fill, least_sure, swatch
+from ms_edge.report.page import fill, json_of, least_sure, swatch
 from ms_edge.results import Classification, Failure
+
+HEAD = (
+    "<thead><tr>"
+    + "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("Recording", "Label", "Probability", "Duration", "Shares", "Least sure segment", "Notes")
+    )
+    + "</tr></thead>"
+)
 
 
 class Row(NamedTuple):
@@ -49,7 +58,9 @@ def index_page(rows: Sequence[Row]) -> str:
         summary=escape(duration(total_s)) + (f" · {failed:,} could not be classified" if failed else ""),
         totals=_totals(rows, total_s),
         labels="".join(f"<option>{escape(label)}</option>" for label in sorted({row.label for row in rows})),
-        rows="".join(map(_row, rows)),
+        head=HEAD,
+        rows="".join(map(_row, rows)),  # for browsers without JavaScript; with it, they are mere text
+        data=json_of([[*row[:7], printable(row.notes), printable(row.path)] for row in rows]),
     )
 
 
@@ -68,25 +79,12 @@ def _totals(rows: Iterable[Row], total_s: float) -> str:
 
 
 def _row(row: Row) -> str:
-    """Return one row. Its cells carry in `data-v` what they are sorted by."""
     name = escape(printable(row.path))
-    if not row.address:
-        cells = [f"<td>{name}</td>", f"<td>{swatch('error')}error</td>", *['<td data-v="-1"></td>'] * 4]
-        return f"<tr>{''.join(cells)}<td>{escape(printable(row.notes))}</td></tr>"
-    least = -1.0 if row.least_sure is None else row.least_sure
-    cells = [
-        f'<td><a href="{escape(row.address)}">{name}</a></td>',
-        f"<td>{swatch(row.label)}{escape(row.label)}</td>",
-        f'<td data-v="{row.probability}">{row.probability:.1%}</td>',
-        f'<td data-v="{row.duration_s}">{escape(duration(row.duration_s))}</td>',
-        f'<td data-v="{_share(row, "speech"):.4f}">{share_bar(row.seconds)}</td>',
-        f'<td data-v="{least}">{"" if row.least_sure is None else f"{least:.0%}"}</td>',
-        f"<td>{escape(printable(row.notes))}</td>",
-    ]
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _share(row: Row, label: str) -> float:
-    """Return the share of a recording in which a label holds, alone or with others."""
-    held = sum(value for name, value in row.seconds.items() if label in name.split("+"))
-    return held / row.duration_s if row.duration_s else 0.0
+    cells = [f'<a href="{escape(row.address)}">{name}</a>' if row.address else name]
+    cells.append(f"{swatch(row.label)}{escape(row.label)}")
+    if row.address:
+        least = "" if row.least_sure is None else f"{row.least_sure:.0%}"
+        cells += [f"{row.probability:.1%}", escape(duration(row.duration_s)), share_bar(row.seconds), least]
+    else:
+        cells += [""] * 4
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in (*cells, escape(printable(row.notes)))) + "</tr>"

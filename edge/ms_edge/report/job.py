@@ -160,7 +160,7 @@ class Pages:
         """Return the address of a recording for its page; None for standard input."""
         if found.path == STDIN:
             return None
-        if self._embed and found.file and int(found.file["size"]) <= MOST_EMBEDDED:
+        if self._embed and found.file and int(found.file["bytes"]) <= MOST_EMBEDDED:
             return data_address(found.path, found.container)
         if self._embed:
             notes.append("The recording is too long to be part of this page, which plays the file itself.")

@@ -53,6 +53,9 @@ def page(
     labels = _choices(rows, found.segments)
     data = {
         "path": found.path,
+        "name": name,
+        "signs": SIGNS,
+        "review": FIRST_TO_REVIEW,
         "file": found.file,
         "channel": found.channel,
         "duration": found.duration_s,
@@ -80,7 +83,7 @@ def page(
         review="".join(map(_review_item, least_sure(found)[:FIRST_TO_REVIEW])),
         rows="".join(map(_row, found.segments)),
         facts=_facts(found),
-        data=_json(data),
+        data=json_of(data),
     )
 
 
@@ -149,7 +152,7 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def _json(data: object) -> str:
+def json_of(data: object) -> str:
     """Return JSON that ends no `<script>` element, whatever text is in it."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 

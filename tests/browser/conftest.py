@@ -1,0 +1,60 @@
+"""Debian's Chromium, driven by playwright. Nothing but the page's own files may be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parent.parent.parent
+DATA = ROOT / "tests" / "data"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium):
+    """A function that opens a page in a new profile, and then requires that it kept to its own files."""
+    contexts, problems, asked = [], [], []
+
+    def open_page(path: Path, **options: Any) -> Page:
+        context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.goto(path.as_uri())
+        return page
+
+    open_page.asked, open_page.problems = asked, problems
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.fixture(scope="session")
+def programme(tmp_path_factory) -> Path:
+    """Speech, then music, then speech: 18 seconds at 16 kHz."""
+    parts = []
+    for name in ("speech_italian_man", "music_zaz", "speech_french_woman"):
+        samples, rate = soundfile.read(DATA / f"{name}.wav", always_2d=True)
+        parts.append(soxr.resample(samples.mean(axis=1), rate, 16_000))
+    path = tmp_path_factory.mktemp("audio") / "programme.wav"
+    soundfile.write(path, np.concatenate(parts), 16_000)
+    return path
