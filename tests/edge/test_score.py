@@ -221,7 +221,13 @@ def test_broken_reference_is_one_sentence(name, text, said, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("gone.txt", "no such file"), ("empty", "holds no reference"), ("twice", "both for show")]
+    ("name", "said"),
+    [
+        ("gone.txt", "no such file"),
+        ("gone", "does not exist"),
+        ("empty", "holds no reference"),
+        ("twice", "both for show"),
+    ],
 )
 def test_missing_references_are_one_sentence(name, said, tmp_path):
     (tmp_path / "empty").mkdir()
@@ -269,6 +275,7 @@ def test_recordings_without_partner_are_named():
     [
         ([result("x/a.wav", PARTS, 8.0), result("a.flac", PARTS, 8.0)], "x/a.wav and a.flac are both records of a"),
         ([result("a.wav", [], 8.0)], "classify with --timeline"),
+        ([result("a.wav", PARTS, 1e300)], "a recording of 1e.300 seconds cannot be scored"),
         ([result("b.wav", PARTS, 8.0)], "no recording can be scored: b.wav: no reference"),
         ([], "there is no record"),
     ],

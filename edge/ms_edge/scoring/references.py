@@ -92,6 +92,8 @@ def _suffix(path: str) -> str:
 def _read_file(path: str) -> dict[str, list[Part]]:
     suffix = _suffix(path)
     if not suffix:
+        if not os.path.exists(path):
+            raise UsageError(f"--reference: {path} does not exist.")
         raise UsageError(f"--reference: {path}: no format has this suffix; the suffixes are {', '.join(READERS)}.")
     own = stem_of(os.path.basename(path)[: -len(suffix)])
     found: dict[str, list[Part]] = {}
