@@ -157,6 +157,8 @@ FORMS = {
     "SPEAKER show 1 2.5 1.5 <NA> <NA> music 0.9 <NA>\nSPEAKER a/show.wav 1 6 1.25 <NA> <NA> music <NA> <NA>\n",
     "show.csv": "start,stop,label\n0,2.5,speech\n2.5,4,speech+music\n\n6,7.25,music\n",
     "table.tsv": "\ufeffpath\tstart_s\tend_s\tlabel\nx/show.mp3\t0\t4\tmale\nshow\t2.5\t4\tbg_music\nshow\t6\t7.25\tm\n",
+    "done.csv": "path,start_s,end_s,label,label_before\nshow.wav,0,2.5,speech,music\nshow.wav,2.5,4,speech+music,music\n"
+    "path,start_s,end_s,label,label_before\n'=/show.wav,6.000,7.250,music,music\n",
     "show.tsv": "0\t4\ts\n2.5\t4\tm\n6\t7.25\tm\n",
 }
 
