@@ -37,7 +37,7 @@ class Row(NamedTuple):
     def of(cls, found: Classification | Failure, address: str = "") -> Row:
         """Return the row of a result."""
         if isinstance(found, Failure):
-            return cls(found.path, notes=found.message)
+            return cls(found.path, notes=found.message.removeprefix(f"{found.path}: "))
         path = found.path if found.channel is None else f"{found.path} (channel {found.channel})"
         doubtful = least_sure(found)
         least = round(doubtful[0].probability, 4) if doubtful else None
