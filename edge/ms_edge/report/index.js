@@ -10,10 +10,10 @@
   const SIGNS = { silence: "–", uncertain: "?", error: "!" }; // as in page.py
   const PATTERNS = { music: "stripes", "speech+music": "stripes", other: "dots" }; // as in drawing.py
 
-  const rows = JSON.parse($("data").textContent).map(([path, address, label, p, duration, seconds, least, notes, name], number) => ({
+  const rows = JSON.parse($("data").textContent).map(([name, address, label, p, duration, seconds, least, notes], number) => ({
     number, address, label, p, duration, seconds, least, notes, name,
     text: `${name} ${notes}`.toLowerCase(),
-    keys: [path, label, address ? p : -1, address ? duration : -1, share(seconds, "speech"), least ?? 2, notes],
+    keys: [name, label, address ? p : -1, address ? duration : -1, share(seconds, "speech"), least ?? 2, notes],
   }));
 
   function share(seconds, label) {

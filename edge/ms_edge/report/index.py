@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
@@ -48,6 +49,9 @@ class Row(NamedTuple):
 
 def index_page(rows: Sequence[Row]) -> str:
     """Return the page that lists recordings, in the order of `rows`."""
+    # What all paths begin with is said once: names fit into their column then.
+    folder = os.path.commonprefix([row.path for row in rows if row.address]).rpartition("/")[0]
+    names = [printable(row.path.removeprefix(f"{folder}/" if folder else "")) for row in rows]
     failed = sum(not row.address for row in rows)
     total_s = sum(row.duration_s for row in rows)
     count = f"{len(rows):,} recording{'' if len(rows) == 1 else 's'}"
@@ -59,8 +63,9 @@ def index_page(rows: Sequence[Row]) -> str:
         totals=_totals(rows, total_s),
         labels="".join(f"<option>{escape(label)}</option>" for label in sorted({row.label for row in rows})),
         head=HEAD,
-        rows="".join(map(_row, rows)),  # for browsers without JavaScript; with it, they are mere text
-        data=json_of([[*row[:7], printable(row.notes), printable(row.path)] for row in rows]),
+        folder=escape(printable(folder)),
+        rows="".join(map(_row, rows, names)),  # for browsers without JavaScript; with it, they are mere text
+        data=json_of([[name, *row[1:7], printable(row.notes)] for row, name in zip(rows, names, strict=True)]),
     )
 
 
@@ -78,9 +83,8 @@ def _totals(rows: Iterable[Row], total_s: float) -> str:
     return f'{share_bar(ordered)}<ul class="totals">{items}</ul>' if ordered else ""
 
 
-def _row(row: Row) -> str:
-    name = escape(printable(row.path))
-    cells = [f'<a href="{escape(row.address)}">{name}</a>' if row.address else name]
+def _row(row: Row, name: str) -> str:
+    cells = [f'<a href="{escape(row.address)}">{escape(name)}</a>' if row.address else escape(name)]
     cells.append(f"{swatch(row.label)}{escape(row.label)}")
     if row.address:
         least = "" if row.least_sure is None else f"{row.least_sure:.0%}"
