@@ -22,7 +22,7 @@ FUZZ_SEED ?= $(shell date +%Y%m%d)
 FAULTS ?= 10000
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-javascript test-browser report-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
+.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser report-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -128,15 +128,17 @@ faults: .venv-dev/installed ## run ms-edge while system calls fail, at most FAUL
 
 nightly: parity fuzz faults test-arm64 test-armhf test-newest ## the tests that take too long for every change: parity, fuzz, faults and other platforms
 
-# onnxruntime for JavaScript; no scripts of packages are run.
-build/javascript/installed: docs/javascript/package.json
-	mkdir -p build/javascript
-	cp docs/javascript/package.json build/javascript
-	cd build/javascript && npm install --no-package-lock --no-audit --no-fund --ignore-scripts
+# What the examples in other languages need: onnxruntime for JavaScript, without the scripts of its packages,
+# and the header of its C API.
+build/examples/installed: .venv-dev/installed docs/examples/package.json docs/examples/header.py
+	mkdir -p build/examples
+	cp docs/examples/package.json build/examples
+	cd build/examples && npm install --no-package-lock --no-audit --no-fund --ignore-scripts
+	.venv-dev/$(BIN)/python docs/examples/header.py build/examples
 	@touch $@
 
-test-javascript: .venv-dev/installed build/javascript/installed ## a waveform model on onnxruntime-web (needs node 20 or newer, and npm)
-	.venv-dev/$(BIN)/python -m pytest docs/javascript
+test-examples: .venv-dev/installed build/examples/installed ## a waveform model in JavaScript and C (needs node 20 or newer, npm, cc, apt-get)
+	.venv-dev/$(BIN)/python -m pytest docs/examples
 
 # wavesurfer.js (BSD-3-Clause), which the pages of `ms-edge report` play with. The digest is that of
 # the package's `integrity` in npm, in hexadecimal.

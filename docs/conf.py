@@ -16,7 +16,7 @@ copyright = "the authors; MIT licence"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
-exclude_patterns = ["javascript/*"]
+exclude_patterns = ["examples/*"]
 
 smartquotes = False  # `--option` is no dash
 nitpicky = True

@@ -280,7 +280,7 @@ def scores() -> str:
 
 
 def scores_json() -> str:
-    """Return what docs/javascript/classify.mjs prints of the sample, in four digits."""
+    """Return what the examples in docs/examples print of the sample, in four digits."""
     found = Classifier(device="cpu").classify(str(SAMPLE))
     rounded = {label: round(score, 4) for label, score in found.scores.items()}
     return f"```json\n{json.dumps({'label': found.label, 'scores': rounded})}\n```\n"
@@ -341,5 +341,5 @@ PARTS = {
         "matrix": matrix,
     },
     "docs/triton.md": {"scores": scores},
-    "docs/javascript.md": {"scores": scores_json},
+    "docs/languages.md": {"scores": scores_json},
 }

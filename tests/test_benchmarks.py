@@ -212,8 +212,8 @@ def test_fit_finds_the_known_best_prior():
     """Doubtful windows flicker, blocks of 5 s do not; windows have speech for 0.2 s beyond its ends."""
     from benchmarks.quality.segment_prior import Programme, fit, measures
     from benchmarks.quality.splices import Stretch
-    from benchmarks.quality.timelines import steps_of
     from ms_edge.model.metadata import Decision
+    from ms_edge.scoring.measures import frames_of
     from ms_edge.timeline import Prior
 
     edges_s, labels = np.arange(0.0, 65.0, 5.0), ("speech", "other", "music") * 4
@@ -227,7 +227,7 @@ def test_fit_finds_the_known_best_prior():
             scores[(middles > start - beyond) & (middles < end + beyond), ("speech", "music").index(label)] = 0.97
     scores[::20] = 0.6  # one window in twenty is both
     stretches = [Stretch("single-00.wav", *block) for block in blocks]
-    truth = steps_of(blocks, 60.0)
+    truth = frames_of(blocks, 60.0)
     programme = Programme("single-00.wav", truth, stretches, scores, np.zeros(len(scores), bool), borders_s)
     decision = Decision("independent", (0.5, 0.5))
     prior, curve = fit([programme], decision)
@@ -257,9 +257,10 @@ TRUTH = [(0.0, 4.0, "speech"), (4.0, 8.0, "music"), (8.0, 12.0, "speech+music"),
 
 
 def score(found, truth=TRUTH, seconds=16.0):
-    from benchmarks.quality.timelines import measured, steps_of
+    from benchmarks.quality.timelines import measured
+    from ms_edge.scoring.measures import frames_of
 
-    return measured([steps_of(truth, seconds)] * 2, [steps_of(found, seconds)] * 2)
+    return measured([frames_of(truth, seconds)] * 2, [frames_of(found, seconds)] * 2)
 
 
 def test_perfect_timeline_has_no_error():
@@ -289,16 +290,17 @@ def test_empty_and_full_answers_have_known_errors():
 
 
 def test_timelines_call_no_answered_system_absent(tmp_path):
-    from benchmarks.quality.timelines import steps_of, write
+    from benchmarks.quality.timelines import write
+    from ms_edge.scoring.measures import frames_of
 
-    steps = [steps_of(TRUTH, 16.0)]
+    steps = [frames_of(TRUTH, 16.0)]
     text = write(tmp_path, "0", steps, {"Peer, its segments": steps}, {"Peer": "no clips", "Gone": "not here"})
     assert "Gone: absent, not here." in text
     assert "Peer: absent" not in text
 
 
 def test_boundary_matches_once_within_two_seconds():
-    from benchmarks.quality.timelines import matched
+    from ms_edge.scoring.measures import matched
 
     distances, missed, false = matched(np.array([10.0, 20.0]), np.array([9.5, 10.2, 22.0, 50.0]))
     assert sorted(distances) == pytest.approx([0.2, 2.0])
@@ -309,7 +311,8 @@ def test_boundary_matches_once_within_two_seconds():
 
 
 def test_scores_count_around_their_middle():
-    from benchmarks.quality.timelines import boundaries, steps_of_scores
+    from benchmarks.quality.timelines import steps_of_scores
+    from ms_edge.scoring.measures import boundaries
 
     scores = {"first_s": 0.5, "step_s": 1.0, "speech": [0.9, 0.5, 0.1], "music": [0.0, 0.0, 0.7]}
     steps = steps_of_scores(scores, 4.0)

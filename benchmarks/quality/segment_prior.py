@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from benchmarks.quality.programmes import build
 from benchmarks.quality.splices import LABELS, Stretch
-from benchmarks.quality.timelines import Steps, boundaries, measured, steps_of
+from benchmarks.quality.timelines import measured
 from benchmarks.quality.validation_set import part_of
 from ms_edge.audio.file import open_audio
 from ms_edge.classifier import MIN_SEGMENT_S, Classifier
@@ -48,6 +48,7 @@ from ms_edge.errors import MsEdgeError
 from ms_edge.features.windows import owned_samples
 from ms_edge.model.metadata import Decision
 from ms_edge.results import Segment
+from ms_edge.scoring.measures import Frames, boundaries, frames_of
 from ms_edge.timeline import PRIOR, Prior, segments
 from ms_train.tables import markdown_table
 
@@ -64,7 +65,7 @@ class Programme:
     """One programme: its truth every 10 ms, and a model's scores of its windows."""
 
     name: str
-    truth: Steps
+    truth: Frames
     stretches: list[Stretch]
     scores: NDArray[np.float32]
     silent: NDArray[np.bool_]
@@ -149,7 +150,7 @@ def programmes(corpus: Path, out: Path, part: str, classifier: Classifier) -> li
     return [
         Programme(
             name,
-            steps_of(((each.start_s, each.end_s, each.label) for each in parts), parts[-1].end_s),
+            frames_of(((each.start_s, each.end_s, each.label) for each in parts), parts[-1].end_s),
             parts,
             *(found[f"{name}/{key}"] for key in ("scores", "silent", "borders_s")),
         )
@@ -199,7 +200,7 @@ def changes_found(of: Programme, said: Sequence[Segment]) -> list[tuple[NDArray[
     """Return for each true change with a found one near it the labels before and after, and the
     delay in seconds.
     """
-    answer = steps_of(((part.start_s, part.end_s, part.label) for part in said), len(of.truth) / 100)
+    answer = frames_of(((part.start_s, part.end_s, part.label) for part in said), len(of.truth) / 100)
     true, found = (np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) for steps in (of.truth, answer))
     pairs = []
     for place in true if len(found) else ():
@@ -223,7 +224,7 @@ def measures(of: Sequence[Programme], decision: Decision, prior: Prior, min_dura
         found = measured(
             [each.truth for each, _ in pairs],
             [
-                steps_of(((part.start_s, part.end_s, part.label) for part in answer), len(each.truth) / 100)
+                frames_of(((part.start_s, part.end_s, part.label) for part in answer), len(each.truth) / 100)
                 for each, answer in pairs
             ],
         )

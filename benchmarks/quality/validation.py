@@ -43,7 +43,7 @@ from benchmarks.quality.conditions import rooms
 from benchmarks.quality.responses import measured_responses
 from benchmarks.quality.selection import Measure
 from benchmarks.quality.splices import truth_in
-from benchmarks.quality.timelines import _lengths, measured, steps_of, steps_of_scores
+from benchmarks.quality.timelines import _lengths, measured, steps_of_scores
 from benchmarks.quality.validation_set import LISTING, Clip, build, clips_in, part_of
 from ms_edge.arrays import Float32
 from ms_edge.classifier import Classifier
@@ -51,6 +51,7 @@ from ms_edge.errors import MsEdgeError
 from ms_edge.features.frontend import model_inputs
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import batches
+from ms_edge.scoring.measures import frames_of
 from ms_train.datasets.origins import find_clone
 from ms_train.tables import markdown_table
 
@@ -186,9 +187,9 @@ def _timed(folder: Path, said: Sequence[Any]) -> dict[str, Any]:
     truth, found = [], []
     for (name, seconds), answer in zip(_lengths(stretches).items(), said, strict=True):
         truth.append(
-            steps_of(((part.start_s, part.end_s, part.label) for part in stretches if part.file == name), seconds)
+            frames_of(((part.start_s, part.end_s, part.label) for part in stretches if part.file == name), seconds)
         )
-        found.append(steps_of(answer, seconds) if isinstance(answer, list) else steps_of_scores(answer, seconds))
+        found.append(frames_of(answer, seconds) if isinstance(answer, list) else steps_of_scores(answer, seconds))
     return measured(truth, found)
 
 

@@ -12,9 +12,11 @@ _shtab_ms_edge_commands() {
   local _commands=(
     benchmark:'Time the model on every device whose results are right: the latency of one window and of one streamed hop, and the throughput, on one core with audio in memory. Exit status 3 if a result is wrong.'
     classify:'Print the label, probability, duration and path of each file; with --timeline, print its segments.'
+    cut:'Copy the parts of recordings that have a label into new files, without loss where the format allows it. No existing file is replaced.'
     doctor:'Show versions, devices and the model, and compare the model'"'"'s results on every device with its reference results. Exit status 3 if a result is wrong.'
     info:'Show what audio a model takes, how it decides, what it was trained on and how its export was verified.'
     report:'Write a page for each recording, with its waveform, timeline, scores and segments, for any browser and without network; corrections made on it can be downloaded. Several recordings have a page each and an index.'
+    score:'Print how well the segments that classify --timeline --format jsonl has written match references: precision, recall and F1 of frames of 10 ms and of whole segments, and the errors of their boundaries. Exit status 1 if a record or a reference has no partner.'
     stream:'Print a line for each window of a stream as soon as its last sample arrives.'
     summary:'Print the minutes and the share of each label by file, folder, hour or day, from the records that classify --format jsonl has written.'
   )
@@ -73,6 +75,37 @@ _shtab_ms_edge_classify_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_classify_defaults_added=0
 
+_shtab_ms_edge_cut_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--keep[labels to keep, separated by commas\; speech also keeps speech over music (speech\+music)]:LABELS:"
+  "--drop[keep what --keep LABELS would leave out]:LABELS:"
+  {-o,--output}"[write DIR\/INPUT\/TIME.SUFFIX, or DIR\/INPUT with --join]:DIR:"
+  "--join[one file per recording (default\: one for each part)]"
+  "--pad[seconds to keep before and after each part (default\: 0)]:S:"
+  "--fade[seconds to fade in and out at each cut (default\: 0)]:S:"
+  "--list[also write a list beside each output\: of the new files (cue, m3u), or of what to keep of the recording, for video editors (edl) or ffmpeg (concat)]:list:(cue m3u edl concat)"
+  "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
+  "--wav-only[refuse formats other than WAV]"
+  "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
+  "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
+  "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
+  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
+  "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
+  "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
+  "--binary[always answer speech or music, even for noise]"
+  "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
+  {-r,--recursive}"[search directories inside directories too]"
+  {-j,--jobs}"[files to cut at a time (default\: the number of cores)]:N:"
+  {-q,--quiet}"[no messages on stderr about single files]"
+  {-v,--verbose}"[also report the speed and skipped files on stderr]"
+  "(*):an audio file, a directory of audio files, or FILE.jsonl, records with a timeline of ms-edge classify:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_cut_defaults_added=0
+
 _shtab_ms_edge_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
@@ -117,6 +150,20 @@ _shtab_ms_edge_report_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_report_defaults_added=0
+
+_shtab_ms_edge_score_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--reference[Audacity labels (.txt), a Praat TextGrid, RTTM, CSV or TSV (columns start, end, label), or a directory of them\; file names, or the names in RTTM and CSV, are those of the recordings without their suffix]:FILE|DIR:"
+  "--tolerance[how far the start or the end of a segment may be away, in seconds (default\: 0.5)]:S:"
+  "--collar[leave out frames up to S seconds before and after each boundary of the reference (default\: 0)]:S:"
+  "*--label[what a label means\: speech, music, speech\+music or neither, as in jingle\=music (repeatable)]:NAME=CLASS:"
+  "--each[also print the F1 of frames of each recording]"
+  "--format[a table (text, default) or JSON]:format:(text json)"
+  ":a file of JSON Lines, or - for standard input:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_score_defaults_added=0
 
 _shtab_ms_edge_stream_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -172,9 +219,11 @@ _shtab_ms_edge() {
       case $line[1] in
         benchmark) _arguments -C -s $_shtab_ms_edge_benchmark_options ;;
         classify) _arguments -C -s $_shtab_ms_edge_classify_options ;;
+        cut) _arguments -C -s $_shtab_ms_edge_cut_options ;;
         doctor) _arguments -C -s $_shtab_ms_edge_doctor_options ;;
         info) _arguments -C -s $_shtab_ms_edge_info_options ;;
         report) _arguments -C -s $_shtab_ms_edge_report_options ;;
+        score) _arguments -C -s $_shtab_ms_edge_score_options ;;
         stream) _arguments -C -s $_shtab_ms_edge_stream_options ;;
         summary) _arguments -C -s $_shtab_ms_edge_summary_options ;;
       esac

@@ -27,6 +27,7 @@ __all__ = [
     "WindowScores",
     "classify",
     "classify_channels",
+    "cut",
 ]
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ms_edge.classifier import Classifier, Source, WindowScores
     from ms_edge.errors import AudioError, DeviceError, ModelError, MsEdgeError, UsageError
     from ms_edge.model.session import Model
+    from ms_edge.report.cut import cut
     from ms_edge.results import Classification, Segment
 
 # From version 1.29 on, onnxruntime stores an identifier in the home directory and reports its use over
@@ -47,6 +49,7 @@ _MODULES = {  # where the names are defined; all others in `errors`
     "Model": "model.session",
     "Classification": "results",
     "Segment": "results",
+    "cut": "report.cut",
 }
 
 

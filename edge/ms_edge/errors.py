@@ -89,6 +89,7 @@ ERROR_CODES: dict[str, str] = {
     "download-failed": "The download failed.",
     "empty-file": "The file is empty (0 bytes).",
     "git-failed": "A git command failed.",
+    "has-changed": "The recording is not as long as it was when its record was written.",
     "is-directory": "The path names a directory where a file is needed.",
     "model-failed": "ONNX Runtime failed while it ran the model.",
     "model-not-found": "The model file does not exist, is no regular file, or cannot be read.",

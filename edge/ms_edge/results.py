@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ms_edge.errors import UsageError
 
 SCHEMA = "ms-edge/1"
 # What `Classification.warnings` may contain: code, and what is odd about the input.
@@ -21,6 +25,7 @@ WARNINGS = {
     "out-of-range": "contains samples over +18 dB of full scale, for example 16-bit numbers stored as floats. Samples "
     "over 65,536 are clipped.",
 }
+OTHER_LABELS = ("other", "silence", "uncertain")  # that no model has
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,47 @@ class Classification:
     codec: str | None = None
     #: the channel that was classified, from 1 on (only with `--channels`); without it, the mean of all channels was
     channel: int | None = None
+
+    def intervals(self, *keep: str, drop: str | Sequence[str] = (), pad_s: float = 0.0) -> list[tuple[float, float]]:
+        """Return the parts of the recording that have some labels, each as its start and end in seconds.
+
+        `keep` are labels. `speech` keeps every segment in which there is speech, so `speech+music`
+        too; `speech+music` keeps only segments with both. `drop` returns instead what `keep` would
+        leave out. Segments side by side are one part. Parts are extended by `pad_s` seconds at both
+        ends, and those that then meet are joined.
+
+        Raises UsageError for a label that the model does not know, unless either `keep` or `drop` is
+        given, and if there are no segments.
+
+        >>> import ms_edge
+        >>> ms_edge.classify("tests/data/speech_french_woman.wav").intervals("speech")
+        [(0.0, 6.0)]
+        """
+        dropped = (drop,) if isinstance(drop, str) else tuple(drop)
+        wanted = keep or dropped
+        self._require_intervals(keep, dropped, pad_s)
+        found: list[tuple[float, float]] = []
+        for part in self.segments:
+            sounds = set(part.label.split("+"))
+            if any(sounds.issuperset(label.split("+")) for label in wanted) == bool(keep):
+                start_s, end_s = max(0.0, part.start_s - pad_s), min(self.duration_s, part.end_s + pad_s)
+                if found and start_s <= found[-1][1]:
+                    start_s = found.pop()[0]
+                found.append((start_s, end_s))
+        return found
+
+    def _require_intervals(self, keep: Sequence[str], drop: Sequence[str], pad_s: float) -> None:
+        """Raise UsageError if `intervals` cannot be computed from these arguments."""
+        if bool(keep) == bool(drop):
+            raise UsageError("Give labels to keep, or labels to drop.")
+        if not (pad_s >= 0 and math.isfinite(pad_s)):
+            raise UsageError(f"Parts can be extended by 0 seconds or more, not by {pad_s!r}.")
+        known = [*self.scores, *OTHER_LABELS]
+        for label in (*keep, *drop):
+            if self.scores and not set(label.split("+")).issubset(known):
+                raise UsageError(f"{self.path}: there is no label {label!r}; the labels are {', '.join(known)}.")
+        if not self.segments:
+            raise UsageError(f"{self.path}: its record has no segments; write records with classify --timeline.")
 
     def record(self, timeline: bool = False) -> dict[str, Any]:
         """Return the record of schema `ms-edge/1`, ready for JSON, with segments if `timeline` is set."""

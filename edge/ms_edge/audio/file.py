@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -50,8 +51,33 @@ if TYPE_CHECKING:
 
 DECODERS = ("auto", "libsndfile", "ffmpeg")
 SIXTEEN_BITS = ("PCM_16", "PCM_S8", "PCM_U8")  # libsndfile's subtypes with integers of at most 16 bits
+# libsndfile's subtypes that store samples without loss: the type that holds their numbers. G.711 (ULAW,
+# ALAW) is among them because encoding a decoded sample gives the same byte.
+STORED_AS = {
+    **dict.fromkeys((*SIXTEEN_BITS, "ULAW", "ALAW"), "int16"),
+    "PCM_24": "int32",
+    "PCM_32": "int32",
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+}
+MAX_BEXT = 1 << 20  # bytes of a `bext` chunk; its coding history has no limit
 CAREFUL_FRAMES = 1024  # frames read at a time from a damaged file
 UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's number of frames for a FLAC file whose header has none
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file stores its samples, and what else is in it.
+
+    `format`, `subtype` and `endian` are libsndfile's names. `tags` are its texts (title, artist and
+    others), `bext` is the body of that chunk of a WAV file, or empty.
+    """
+
+    format: str
+    subtype: str
+    endian: str
+    tags: dict[str, str]
+    bext: bytes
 
 
 class AudioFile(AudioSource):
@@ -82,6 +108,7 @@ class AudioFile(AudioSource):
         self._part: Part | None = None
         self._in_blocks: int | None = None  # frames in the blocks that the header declares
         self._before = 0  # frames of the parts that are already decoded
+        self._bext = b""  # from the size of this chunk on
         notes: list[str] = []
         if isinstance(source, str | os.PathLike):
             name = os.fsdecode(source)
@@ -153,6 +180,8 @@ class AudioFile(AudioSource):
 
             chunk = stream.start[header.bext :][:BEXT_BYTES] or stream.read_at(header.bext, BEXT_BYTES)
             self.recorded_at = of_bext(chunk, header.sample_rate_hz)
+            at = header.bext - 4
+            self._bext = stream.start[at:] or (b"" if size is None else stream.read_at(at, MAX_BEXT))
         open_ended = header is not None and header.open_ended
         self._declared = not open_ended
         if size is not None and header and header.block and header.coding == GSM and not (open_ended or header.cut):
@@ -184,6 +213,25 @@ class AudioFile(AudioSource):
             return stream
         # Not the descriptor: libsndfile takes some read errors for the end of the file.
         return Section(self._source, [(0, size)])
+
+    def layout(self) -> Layout | None:
+        """Return how the samples are stored; None if they are not stored without loss."""
+        sound = self._sound
+        if sound.subtype not in STORED_AS or sound.format == "OGG":
+            return None
+        end = 4 + int.from_bytes(self._bext[:4], "little")
+        return Layout(sound.format, sound.subtype, sound.endian, sound.copy_metadata(), self._bext[4:end])
+
+    def numbers(self) -> Iterator[Samples]:
+        """Yield the source once, as blocks (n, channels) of the numbers that the file stores.
+
+        They are int16, int32 (the most significant bits, if the file has fewer), float32 or float64.
+        The next block may overwrite the one before. Only for files that have a `layout`.
+        """
+        self._kind = STORED_AS[self._sound.subtype]
+        for block in self._decoded():
+            self.frames += len(block)
+            yield block
 
     def _decoded(self) -> Iterator[Samples]:
         buffer: Samples = np.empty((self._block_frames, self.channels), self._kind)

@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     _add_stream(commands)
     _add_report(commands)
     _add_summary(commands)
+    _add_cut(commands)
+    _add_score(commands)
     _add_info(commands)
     _add_doctor(commands)
     _add_benchmark(commands)
@@ -210,6 +212,96 @@ def _add_summary(commands: Commands) -> None:
     summary.add_argument(
         "-o", "--output", metavar="FILE", help="write to FILE: .txt, .csv, .json, .xlsx, or a chart as .png or .svg"
     )
+
+
+def _add_cut(commands: Commands) -> None:
+    cut = commands.add_parser(
+        "cut",
+        help="keep only the speech, or the music, of recordings",
+        description="Copy the parts of recordings that have a label into new files, without loss where the format allows "
+        "it. No existing file is replaced.",
+        epilog="example: ms-edge cut talk.flac --keep speech --pad 0.2 --join -o speech/",
+    )
+    cut.add_argument(
+        "paths",
+        nargs="+",
+        metavar="INPUT",
+        help="an audio file, a directory of audio files, or FILE.jsonl, records with a timeline of ms-edge classify",
+    )
+    what = cut.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--keep",
+        metavar="LABELS",
+        help="labels to keep, separated by commas; speech also keeps speech over music (speech+music)",
+    )
+    what.add_argument("--drop", metavar="LABELS", help="keep what --keep LABELS would leave out")
+    cut.add_argument(
+        "-o", "--output", required=True, metavar="DIR", help="write DIR/INPUT/TIME.SUFFIX, or DIR/INPUT with --join"
+    )
+    cut.add_argument("--join", action="store_true", help="one file per recording (default: one for each part)")
+    cut.add_argument(
+        "--pad", type=float, default=0.0, metavar="S", help="seconds to keep before and after each part (default: 0)"
+    )
+    cut.add_argument(
+        "--fade", type=float, default=0.0, metavar="S", help="seconds to fade in and out at each cut (default: 0)"
+    )
+    cut.add_argument(
+        "--list",
+        choices=["cue", "m3u", "edl", "concat"],
+        help="also write a list beside each output: of the new files (cue, m3u), or of what to keep of the recording, "
+        "for video editors (edl) or ffmpeg (concat)",
+    )
+    _add_reading(cut)
+    _add_judging(cut)
+    _add_min_duration(cut)
+    cut.add_argument("-r", "--recursive", action="store_true", help="search directories inside directories too")
+    cut.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help="files to cut at a time (default: the number of cores)"
+    )
+    cut.add_argument("-q", "--quiet", action="store_true", help="no messages on stderr about single files")
+    cut.add_argument("-v", "--verbose", action="store_true", help="also report the speed and skipped files on stderr")
+
+
+def _add_score(commands: Commands) -> None:
+    score = commands.add_parser(
+        "score",
+        help="compare records with reference segments",
+        description="Print how well the segments that classify --timeline --format jsonl has written match references: "
+        "precision, recall and F1 of frames of 10 ms and of whole segments, and the errors of their boundaries. "
+        "Exit status 1 if a record or a reference has no partner.",
+        epilog="example: ms-edge score --reference labels/ records.jsonl",
+    )
+    score.add_argument("records", metavar="RECORDS", help="a file of JSON Lines, or - for standard input")
+    score.add_argument(
+        "--reference",
+        required=True,
+        metavar="FILE|DIR",
+        help="Audacity labels (.txt), a Praat TextGrid, RTTM, CSV or TSV (columns start, end, label), or a directory of "
+        "them; file names, or the names in RTTM and CSV, are those of the recordings without their suffix",
+    )
+    score.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="how far the start or the end of a segment may be away, in seconds (default: 0.5)",
+    )
+    score.add_argument(
+        "--collar",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="leave out frames up to S seconds before and after each boundary of the reference (default: 0)",
+    )
+    score.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="NAME=CLASS",
+        help="what a label means: speech, music, speech+music or neither, as in jingle=music (repeatable)",
+    )
+    score.add_argument("--each", action="store_true", help="also print the F1 of frames of each recording")
+    score.add_argument("--format", choices=["text", "json"], default="text", help="a table (text, default) or JSON")
 
 
 def _add_info(commands: Commands) -> None:

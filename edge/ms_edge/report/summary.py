@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ms_edge.errors import UsageError
-from ms_edge.results import Classification, Failure, Segment
+from ms_edge.results import OTHER_LABELS, Classification, Failure, Segment
 
 NO_TIME = "no-time"  # the group of results whose time is not known
 WIDTH_S = {"hour": 3600, "day": 86_400}
@@ -22,7 +22,6 @@ SLACK_S = 1.0  # a recording of an hour is often some samples longer
 DIRECTIVES = {"%Y": r"\d{4}", "%j": r"\d{3}", "%f": r"\d{1,6}"} | dict.fromkeys(
     ("%y", "%m", "%d", "%H", "%M", "%S"), r"\d{2}"
 )
-ALWAYS = ("other", "silence", "uncertain")  # labels that no model has
 
 
 @dataclass
@@ -92,8 +91,8 @@ class Summary:
         both = (
             ["+".join(self._labels)] if len(self._labels) == 2 else []
         )  # columns of every table, as in CSV of classify
-        combined = dict.fromkeys([*both, *sorted(self._combined.keys() - {*self._labels, *ALWAYS})])
-        return [*self._labels, *combined, *(label for label in ALWAYS if label not in self._labels)]
+        combined = dict.fromkeys([*both, *sorted(self._combined.keys() - {*self._labels, *OTHER_LABELS})])
+        return [*self._labels, *combined, *(label for label in OTHER_LABELS if label not in self._labels)]
 
     def add(self, result: Classification | Failure) -> None:
         """Add one result."""

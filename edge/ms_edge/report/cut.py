@@ -1,0 +1,434 @@
+"""Cut recordings: copy the parts that have a label, bit for bit where the format allows it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from ms_edge.audio.file import AudioFile, Layout, open_file
+from ms_edge.audio.raw import RawFormat
+from ms_edge.audio.source import AudioSource, Samples, require_plausible
+from ms_edge.classifier import Classifier
+from ms_edge.errors import AudioError, UsageError
+from ms_edge.output.destination import NAME_ERRORS, mirrored, unique_part
+from ms_edge.output.writers import duration, printable
+from ms_edge.report.cut_lists import LISTS, Piece
+from ms_edge.report.cut_tags import append_bext
+from ms_edge.report.job import Recorded
+from ms_edge.results import Classification, Failure
+
+Array = TypeVar("Array", bound=NDArray[Any])
+
+SUFFIXES = {  # of the files of libsndfile's formats, the one for new names first
+    "WAV": (".wav", ".wave", ".bwf"),
+    "WAVEX": (".wav", ".wave", ".bwf"),
+    "RF64": (".wav", ".rf64", ".wave", ".bwf"),
+    "W64": (".w64",),
+    "AIFF": (".aiff", ".aif", ".aifc"),
+    "AU": (".au", ".snd"),
+    "CAF": (".caf",),
+    "FLAC": (".flac",),
+}
+SMALL = ("WAV", "WAVEX", "AIFF", "AU")  # formats that state sizes with 32 bits
+LARGE_BYTES = 4_000_000_000
+SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # of other subtypes 1
+FLAC_CHANNELS = 8
+# Codings whose decoded samples have more than 16 bits, by the beginning of FFmpeg's names.
+LOSSLESS = ("alac", "ape", "dsd", "flac", "mlp", "pcm_", "shorten", "tak", "truehd", "tta", "wavpack", "wmalossless")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to cut, as the options of `ms-edge cut` say it. `listing` is one of LISTS, or None."""
+
+    keep: tuple[str, ...]
+    drop: tuple[str, ...]
+    pad_s: float
+    fade_s: float
+    join: bool
+    listing: str | None
+
+
+def cut(
+    samples: Array, sample_rate_hz: int, intervals: Sequence[tuple[float, float]], *, fade_s: float = 0.0
+) -> list[Array]:
+    """Return copies of parts of an array of samples, such as `Classification.intervals` names them.
+
+    `samples` is (n,) or (n, channels), of any type, at `sample_rate_hz`. `intervals` are starts and
+    ends in seconds. Each part fades in and out within `fade_s` seconds, except at the beginning and
+    the end of the array. `numpy.concatenate` joins the parts.
+
+    Raises UsageError if an interval ends before it starts.
+
+    >>> import numpy as np
+    >>> [part.tolist() for part in cut(np.arange(8), 4_000, [(0, 0.00075), (0.00125, 0.002)])]
+    [[0, 1, 2], [5, 6, 7]]
+    """
+    require_plausible("array", sample_rate_hz, 1)
+    found = []
+    for start_s, end_s in intervals:
+        if not 0 <= start_s <= end_s:
+            raise UsageError(
+                f"An interval starts at 0 or later and ends after its start, not at {start_s} and {end_s}."
+            )
+        start, end = round(start_s * sample_rate_hz), min(len(samples), round(end_s * sample_rate_hz))
+        fades = Fades(round(fade_s * sample_rate_hz), end - start, start > 0, end < len(samples))
+        part = samples[start:end]
+        found.append(fades.applied(part[:, None] if part.ndim == 1 else part, 0).reshape(part.shape).copy())
+    return found  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Fades:
+    """How a piece of `length` frames fades in and out: linearly, over `frames` frames, at most over half of it."""
+
+    frames: int
+    length: int
+    fades_in: bool
+    fades_out: bool
+
+    def applied(self, block: Samples, first: int) -> Samples:
+        """Return frames (n, channels) of the piece, of which the first has the number `first`."""
+        frames = min(self.frames, self.length // 2)
+        fades_in = self.fades_in and first < frames
+        fades_out = self.fades_out and first + len(block) > self.length - frames
+        if not frames or not (fades_in or fades_out):
+            return block
+        at = np.arange(first, first + len(block)) + 0.5
+        gain = np.ones(len(block))
+        if fades_in:
+            gain = np.minimum(gain, at / frames)
+        if fades_out:
+            gain = np.minimum(gain, np.maximum(self.length - at, 0) / frames)
+        faded = block * gain[:, np.newaxis]
+        if block.dtype.kind in "iu":
+            np.rint(faded, out=faded)
+        changed: Samples = faded.astype(block.dtype)
+        return changed
+
+
+class Cuts:
+    """Cut each recording: what the workers of a run are given to do.
+
+    The parts of a/b.wav become the files of the directory `output`/a/b.wav, named by the time at
+    which they begin, or with `join` the file `output`/a/b.wav. They appear when all are complete.
+    No existing file is replaced.
+    """
+
+    def __init__(
+        self,
+        inputs: Recorded,
+        classifier: Classifier | None,
+        output: str,
+        plan: Plan,
+        *,
+        raw: RawFormat | None = None,
+        channel: int | None = None,
+    ) -> None:
+        self._inputs, self._classifier, self._output, self._plan = inputs, classifier, output, plan
+        self._raw, self._channel = raw, channel
+
+    def __call__(self, path: str, on_audio: Callable[[float], None]) -> str | Failure:
+        """Write the pieces of a recording, and return a line that says what was done."""
+        try:
+            if not self._plan.join:
+                _require_free(os.path.join(self._output, mirrored(path)))
+            return self._cut(self._found(path, on_audio))
+        except (AudioError, UsageError) as error:
+            return Failure(path, error.code, error.message)
+        except (OSError, ValueError) as error:  # ValueError: no file can have the name
+            if isinstance(error, OSError) and error.errno not in NAME_ERRORS:
+                raise
+            why = (error.strerror or "") if isinstance(error, OSError) else "not a usable file name"
+            where = f"{path}: its parts cannot be written in {self._output}"
+            return Failure(path, "cannot-write", f"{where} ({why[:1].lower()}{why[1:]}).")
+
+    def _found(self, path: str, on_audio: Callable[[float], None]) -> Classification:
+        """Return the timeline of a recording: that of its record, or a new one."""
+        records = self._inputs.records_of(path)
+        if not records:
+            assert self._classifier
+            return self._classifier.classify(path, channel=self._channel, raw=self._raw, on_audio=on_audio)
+        if len({record.channel for record in records}) > 1:
+            raise UsageError(
+                f"{path}: has a record for each channel, and all are cut together; classify it with --channels mix or N."
+            )
+        return records[-1]
+
+    def _cut(self, found: Classification) -> str:
+        parts = found.intervals(*self._plan.keep, drop=self._plan.drop, pad_s=self._plan.pad_s)
+        raw, decoder = found.settings.get("raw"), found.settings.get("decoder", "auto")
+        with open_file(
+            found.path,
+            raw=RawFormat.parse(raw) if isinstance(raw, str) else None,
+            wav_only=found.settings.get("wav_only") is True,
+            decoder=decoder if isinstance(decoder, str) else "auto",
+            track=int(found.settings.get("track") or 1),
+        ) as audio:
+            if found.file and audio.file and audio.file["bytes"] != found.file.get("bytes"):
+                raise AudioError(
+                    "has-changed", f"{found.path}: has changed since its record was written; classify it again."
+                )
+            lengths = [end_s - start_s for start_s, end_s in parts] or [0.0]
+            stored = Stored.of(audio, sum(lengths) if self._plan.join else max(lengths))
+            target = os.path.join(self._output, mirrored(found.path))
+            if self._plan.join and not target.lower().endswith(stored.suffixes):
+                target += stored.suffixes[0]
+            listing = f"{target}.{LISTS[self._plan.listing].suffix}" if self._plan.listing else None
+            _require_free(target)
+            if listing:
+                _require_free(listing)
+            if not parts:
+                return line(0.0, found.duration_s, 0, "-", f"nothing to keep in {found.path}")
+            pieces = self._write(audio, stored, found, parts, target, listing)
+        kept_s = sum(piece.end_s - piece.start_s for piece in pieces)
+        output = target if self._plan.join else os.path.join(target, "")
+        return line(kept_s, found.duration_s, len(pieces), stored.name, output)
+
+    def _write(
+        self,
+        audio: AudioSource,
+        stored: Stored,
+        found: Classification,
+        parts: list[tuple[float, float]],
+        target: str,
+        listing: str | None,
+    ) -> list[Piece]:
+        """Write the pieces and the list into a new directory, and rename what is wanted."""
+        os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
+        made = unique_part(target)
+        os.mkdir(made)
+        try:
+            pieces = []
+            with contextlib.ExitStack() as whole:
+                one = whole.enter_context(Sink(os.path.join(made, "joined"), stored, 0.0)) if self._plan.join else None
+                for piece, blocks in _pieces(audio, stored, parts, found.duration_s, self._plan.fade_s):
+                    name = f"{_clock(piece.start_s)}{stored.suffixes[0]}"
+                    with contextlib.ExitStack() as each:
+                        sink = one or each.enter_context(Sink(os.path.join(made, name), stored, piece.start_s))
+                        for block in blocks:
+                            sink.write(block)
+                    base = os.path.basename(target)
+                    pieces.append(replace(piece, name=base if one else os.path.join(base, name)))
+            text = LISTS[self._plan.listing].text(found, pieces, self._plan.join) if self._plan.listing else ""
+            if listing:
+                os.makedirs(os.path.dirname(os.path.abspath(listing)), exist_ok=True)
+                with open(listing, "x", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                    file.write(text)
+            try:
+                _move(os.path.join(made, "joined") if self._plan.join else made, target)
+            except BaseException:
+                if listing:
+                    os.remove(listing)
+                raise
+            return pieces
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _require_free(path: str) -> None:
+    """Raise AudioError if there is a file or directory of this name."""
+    if os.path.lexists(path):
+        raise AudioError(
+            "cannot-write", f"{path}: exists and is not replaced; remove it, or give -o another directory."
+        )
+
+
+HEADER = f"{'KEPT':>10}  {'DURATION':>10}  {'PIECES':>6}  {'SAMPLES':<12}  OUTPUT"
+
+
+def line(kept_s: float, duration_s: float, pieces: int, samples: str, output: str) -> str:
+    """Return the line of a recording, below HEADER. `samples` says how they were written."""
+    return f"{duration(kept_s):>10}  {duration(duration_s):>10}  {pieces:>6}  {samples:<12}  {printable(output)}"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How pieces are written: libsndfile's format, subtype and byte order, and the texts in them.
+
+    `layout` is that of the recording if its samples are copied as they are, else None.
+    """
+
+    format: str
+    subtype: str
+    endian: str
+    layout: Layout | None
+    sample_rate_hz: int
+    channels: int
+
+    @classmethod
+    def of(cls, audio: AudioSource, longest_s: float) -> Stored:
+        """Choose the form of a recording itself if it stores samples without loss, and FLAC otherwise.
+
+        `longest_s` is the duration of the longest file that will be written.
+        """
+        rate, channels = audio.sample_rate_hz, audio.channels
+        layout = audio.layout() if isinstance(audio, AudioFile) else None
+        if layout:
+            form, subtype, endian = layout.format, layout.subtype, layout.endian
+            if form == "RAW":
+                form, subtype, endian = "WAV", {"PCM_S8": "PCM_U8"}.get(subtype, subtype), "FILE"
+        else:
+            lossless = (audio.codec or "").startswith(LOSSLESS)
+            form, subtype, endian = "FLAC", "PCM_24" if lossless else "PCM_16", "FILE"
+            if channels > FLAC_CHANNELS:
+                form = "WAV"
+        if form in SMALL and longest_s * rate * channels * SAMPLE_BYTES.get(subtype, 1) > LARGE_BYTES:
+            form, endian = "RF64", "FILE"
+        if not soundfile.check_format(form, subtype, endian):
+            endian = "FILE"
+        return cls(form, subtype, endian, layout, rate, channels)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The suffixes of files of this format."""
+        return SUFFIXES[self.format]
+
+    @property
+    def name(self) -> str:
+        """What became of the samples."""
+        if self.layout:
+            return "copied"
+        return f"as {self.format} {self.subtype.removeprefix('PCM_')}"
+
+
+class Sink:
+    """A file of audio that is being written, in a `with` block. Raises OSError if the disk is full.
+
+    `start_s` is where it begins in the recording.
+    """
+
+    def __init__(self, path: str, stored: Stored, start_s: float) -> None:
+        self._path, self._stored, self._start_s = path, stored, start_s
+        self._file = File(open(path, "xb+"))  # noqa: SIM115
+        self._sound = soundfile.SoundFile(
+            self._file,
+            "w",
+            stored.sample_rate_hz,
+            stored.channels,
+            stored.subtype,
+            stored.endian,
+            stored.format,
+        )
+        for name, text in (stored.layout.tags if stored.layout else {}).items():
+            with contextlib.suppress(soundfile.SoundFileError):  # the format has no such text
+                setattr(self._sound, name, text)
+
+    def write(self, block: Samples) -> None:
+        """Write frames (n, channels)."""
+        with self._file.errors():
+            self._sound.write(block)
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
+        with self._file.errors():
+            self._sound.close()
+        self._file.source.close()
+        layout = self._stored.layout
+        if kind is None and layout and layout.bext and self._stored.format in ("WAV", "WAVEX"):
+            append_bext(self._path, layout.bext, self._start_s, self._stored.sample_rate_hz)
+
+
+class File:
+    """A file for libsndfile, whose callbacks cannot raise: keep the error and write nothing more."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self.source = source
+        self.error: OSError | None = None
+        self.seek, self.tell, self.readinto = source.seek, source.tell, source.readinto  # type: ignore[attr-defined]
+
+    def write(self, data: bytes) -> int:
+        """Write bytes. Return how many; 0 after an error."""
+        try:
+            return 0 if self.error else self.source.write(data)
+        except OSError as error:
+            self.error = error
+            return 0
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Raise the OSError that is behind an error of libsndfile (or of soundfile, which asserts)."""
+        try:
+            yield
+        except (soundfile.SoundFileError, AssertionError):
+            if self.error is None:
+                raise
+        if self.error:
+            raise self.error
+
+
+def _pieces(
+    audio: AudioSource, stored: Stored, parts: Sequence[tuple[float, float]], duration_s: float, fade_s: float
+) -> Iterator[tuple[Piece, Iterator[Samples]]]:
+    """Yield the pieces of a recording with their samples. It is read once, forward."""
+    rate = audio.sample_rate_hz
+    reader = Reader(_blocks(audio, stored))
+    for start_s, end_s in parts:
+        start = round(start_s * rate)
+        to_the_end = end_s >= duration_s
+        end = round(end_s * rate)
+        fades = Fades(round(fade_s * rate), end - start, start > 0, not to_the_end)
+        yield Piece(start / rate, end / rate), reader.frames(start, None if to_the_end else end, fades)
+
+
+def _blocks(audio: AudioSource, stored: Stored) -> Iterator[Samples]:
+    """Yield a recording as blocks (n, channels), as it stores samples, or as floats."""
+    if stored.layout:
+        assert isinstance(audio, AudioFile)
+        yield from audio.numbers()
+    else:
+        for block in audio.blocks(audio.sample_rate_hz, "each"):
+            yield block.T
+
+
+class Reader:
+    """Frames of a recording that is read forward."""
+
+    def __init__(self, blocks: Iterator[Samples]) -> None:
+        self._blocks = blocks
+        self._block: Samples | None = None
+        self._first = 0  # number of the first frame of the block
+
+    def frames(self, start: int, end: int | None, fades: Fades) -> Iterator[Samples]:
+        """Yield blocks of the frames from `start` (not before those already read) to `end`, or all."""
+        while True:
+            if self._block is None:
+                self._block = next(self._blocks, None)
+            if self._block is None:
+                return
+            after = self._first + len(self._block)
+            low, high = max(start, self._first), after if end is None else min(end, after)
+            if low < high:
+                yield fades.applied(self._block[low - self._first : high - self._first], low - start)
+            if end is not None and end <= after:
+                return
+            self._block, self._first = None, after
+
+
+def _clock(seconds: float) -> str:
+    """Return a time as it stands in names: 01-02-03.250."""
+    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
+    return f"{minutes // 60:02}-{minutes % 60:02}-{milliseconds / 1000:06.3f}"
+
+
+def _move(made: str, target: str) -> None:
+    """Rename a file or a directory. Raises OSError if the new name exists."""
+    if os.path.isdir(made):
+        os.rename(made, target)
+        return
+    try:
+        os.link(made, target)  # as rename, but it replaces nothing
+    except FileExistsError:
+        raise
+    except OSError:  # the file system has no links
+        os.rename(made, target)
