@@ -107,6 +107,16 @@ def test_records_keep_failures(tmp_path, capsys):
     assert "1 could not be classified" in (tmp_path / "out/index.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize("name", ["a\0b.wav", "\ud800.wav"])
+def test_record_with_an_impossible_name_is_a_failure(tmp_path, capsys, name):
+    records = records_of(f"{DATA}/music_zaz.wav", "--timeline", folder=tmp_path)
+    record = json.loads(Path(records).read_text("utf-8"))
+    Path(records).write_text(json.dumps({**record, "path": name}), "utf-8")
+    assert main(["report", records, "-o", f"{tmp_path}/out/"]) == 1
+    assert "not a usable file name" in capsys.readouterr().err
+    assert "not a usable file name" in (tmp_path / "out/index.html").read_text("utf-8")
+
+
 def test_several_recordings_need_a_directory(tmp_path, capsys):
     arguments = ["report", f"{DATA}/music_zaz.wav", f"{DATA}/music_palace.wav", "-o", f"{tmp_path}/one.html"]
     assert main(arguments) == 2

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ms_edge.output.writers import duration, printable
 from ms_edge.report.drawing import share_bar
-from ms_edge.report.page import fill, json_of, least_sure, swatch
+from ms_edge.report.page import SIGNS, fill, json_of, least_sure, swatch
 from ms_edge.results import Classification, Failure
 
 HEAD = (
@@ -50,7 +50,7 @@ class Row(NamedTuple):
 def index_page(rows: Sequence[Row]) -> str:
     """Return the page that lists recordings, in the order of `rows`."""
     # What all paths begin with is said once: names fit into their column then.
-    folder = os.path.commonprefix([row.path for row in rows if row.address]).rpartition("/")[0]
+    folder = os.path.commonprefix([row.path for row in rows if row.address]).rpartition("/")[0]  # noqa: RUF071
     names = [printable(row.path.removeprefix(f"{folder}/" if folder else "")) for row in rows]
     failed = sum(not row.address for row in rows)
     total_s = sum(row.duration_s for row in rows)
@@ -65,7 +65,12 @@ def index_page(rows: Sequence[Row]) -> str:
         head=HEAD,
         folder=escape(printable(folder)),
         rows="".join(map(_row, rows, names)),  # for browsers without JavaScript; with it, they are mere text
-        data=json_of([[name, *row[1:7], printable(row.notes)] for row, name in zip(rows, names, strict=True)]),
+        data=json_of(
+            {
+                "signs": SIGNS,
+                "rows": [[name, *row[1:7], printable(row.notes)] for row, name in zip(rows, names, strict=True)],
+            }
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from ms_edge.audio.raw import RawFormat
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError, UsageError, reason
 from ms_edge.jobs.inputs import Inputs
-from ms_edge.output.destination import NAME_ERRORS, is_answer, mirrored, replacing
+from ms_edge.output.destination import is_answer, mirrored, replacing
 from ms_edge.output.records import read_records
 from ms_edge.report.index import Row, index_page
 from ms_edge.report.page import data_address, page, relative_address
@@ -105,12 +105,9 @@ class Pages:
             rows = [self._of_record(record, on_audio) for record in records] or [self._of_recording(path, on_audio)]
         except AudioError as error:
             return Failure(path, error.code, error.message)
-        except (OSError, ValueError) as error:  # ValueError: no file can have the name
-            if isinstance(error, OSError) and error.errno not in NAME_ERRORS:
-                raise
-            why = (error.strerror or "") if isinstance(error, OSError) else "not a usable file name"
+        except OSError as error:
             where = f"{path}: its page cannot be written in {self._output}"
-            return Failure(path, "cannot-write", f"{where} ({why[:1].lower()}{why[1:]}).")
+            return Failure(path, "cannot-write", f"{where} ({reason(error)}).")
         return "\n".join(json.dumps(row) for row in rows)
 
     def _of_recording(self, path: str, on_audio: Callable[[float], None]) -> Row:
@@ -136,6 +133,8 @@ class Pages:
         return self._write(record if record.segments else again, sound, notes)
 
     def _write(self, found: Classification, sound: Sound | None, notes: list[str]) -> Row:
+        if not _is_file_name(found.path):  # records can hold any text
+            raise OSError(errno.EINVAL, "not a usable file name")
         channel = "" if found.channel is None else f".channel-{found.channel}"
         name = f"{mirrored(found.path)}{channel}.html"
         path = self._output if self._single else os.path.join(self._output, PAGES, name)
@@ -155,6 +154,13 @@ class Pages:
         if self._embed:
             notes.append("The recording is too long to be part of this page, which plays the file itself.")
         return relative_address(found.path, page_path)
+
+
+def _is_file_name(path: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def analysed(

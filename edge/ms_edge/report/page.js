@@ -3,8 +3,6 @@
 // The page of one recording: it plays, zooms and takes corrections. Without this script the page is
 // still readable; without wavesurfer.js it has the picture and the player of the browser.
 (() => {
-  const $ = (id) => document.getElementById(id);
-  const data = JSON.parse($("data").textContent);
   const audio = $("audio");
   const SHORTEST_S = 0.01; // a segment that is cut to less disappears
   const MOST_PX_S = 300; // the closest zoom
@@ -114,22 +112,7 @@
     return h ? `${h}:${pad(m, 2)}:${rest}` : m ? `${m}:${rest}` : rest;
   }
 
-  const percent = (p, digits) => (p === null ? "by hand" : `${(100 * p).toFixed(digits)}%`);
   const say = (text) => { $("status").textContent = text; };
-  const cssClass = (label) => `l-${label.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
-
-  function element(name, attributes, ...children) {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.append(...children);
-    return made;
-  }
-
-  function swatch(label) {
-    const sign = data.signs[label] ?? label.split("+").map((part) => part.slice(0, 1).toUpperCase()).join("");
-    return element("span", { class: `swatch ${cssClass(label)}`, "aria-hidden": "true" }, sign);
-  }
-
   // ---- The table and the list of the least sure segments ------------------------------------------
 
   const body = $("segments").tBodies[0];
@@ -143,7 +126,7 @@
       if (each.reviewed) label.append(element("small", {}, was === each.label ? " ✓" : ` ✓ was ${was}`));
       rows.append(element("tr", { "data-index": index },
         element("td", {}, element("button", { type: "button", class: "plain" }, clock(each.start))),
-        element("td", {}, clock(each.end)), label, element("td", {}, percent(each.p, 1))));
+        element("td", {}, clock(each.end)), label, element("td", {}, each.p === null ? "by hand" : percent(each.p, 1))));
     });
     body.replaceChildren(rows);
     here = -1;

@@ -93,7 +93,7 @@ def fill(name: str, **values: str) -> str:
     The page's Content-Security-Policy allows these scripts and styles, audio and nothing else: no
     other script runs, whatever a file name contains, and nothing is fetched from a network.
     """
-    scripts = [*(_wavesurfer() if name == "page" else ()), _text(f"{name}.js")]
+    scripts = [*(_wavesurfer() if name == "page" else ()), _text("common.js"), _text(f"{name}.js")]
     hashes = " ".join(f"'sha256-{_digest(each)}'" for each in scripts)
     nonce = _digest("".join(values.values()))
     policy = (
