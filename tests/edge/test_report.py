@@ -117,6 +117,14 @@ def test_record_with_an_impossible_name_is_a_failure(tmp_path, capsys, name):
     assert "not a usable file name" in (tmp_path / "out/index.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize("duration_s", [0, 1e200])
+def test_record_of_any_duration_has_a_page(tmp_path, duration_s):
+    record = {"schema": "ms-edge/1", "path": "gone.wav", "label": "speech", "probability": 1, "duration_s": duration_s}
+    part = {"start_s": 0, "end_s": duration_s, "label": "speech", "probability": 1, "scores": {"speech": 1}}
+    (tmp_path / "r.jsonl").write_text(json.dumps({**record, "scores": {"speech": 1}, "segments": [part]}))
+    assert main(["report", f"{tmp_path}/r.jsonl", "-o", f"{tmp_path}/out/"]) == 0
+
+
 def test_several_recordings_need_a_directory(tmp_path, capsys):
     arguments = ["report", f"{DATA}/music_zaz.wav", f"{DATA}/music_palace.wav", "-o", f"{tmp_path}/one.html"]
     assert main(arguments) == 2
