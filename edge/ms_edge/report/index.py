@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
 from ms_edge.output.writers import duration, printable
 from ms_edge.report.drawing import share_bar
-from ms_edge.report.page import SIGNS, fill, json_of, least_sure, swatch
+from ms_edge.report.page import SIGNS, fill, json_of, least_sure, swatch, totals
 from ms_edge.results import Classification, Failure
 
 HEAD = (
@@ -54,13 +54,17 @@ def index_page(rows: Sequence[Row]) -> str:
     names = [printable(row.path.removeprefix(f"{folder}/" if folder else "")) for row in rows]
     failed = sum(not row.address for row in rows)
     total_s = sum(row.duration_s for row in rows)
+    seconds: dict[str, float] = {}
+    for row in rows:
+        for label, value in row.seconds.items():
+            seconds[label] = seconds.get(label, 0.0) + value
     count = f"{len(rows):,} recording{'' if len(rows) == 1 else 's'}"
     return fill(
         "index",
         title=escape(f"{count} · ms-edge"),
         heading=escape(count),
         summary=escape(duration(total_s)) + (f" · {failed:,} could not be classified" if failed else ""),
-        totals=_totals(rows, total_s),
+        totals=totals(seconds, total_s),
         labels="".join(f"<option>{escape(label)}</option>" for label in sorted({row.label for row in rows})),
         head=HEAD,
         folder=escape(printable(folder)),
@@ -72,20 +76,6 @@ def index_page(rows: Sequence[Row]) -> str:
             }
         ),
     )
-
-
-def _totals(rows: Iterable[Row], total_s: float) -> str:
-    seconds: dict[str, float] = {}
-    for row in rows:
-        for label, value in row.seconds.items():
-            seconds[label] = seconds.get(label, 0.0) + value
-    ordered = dict(sorted(seconds.items(), key=lambda item: -item[1]))
-    items = "".join(
-        f"<li>{swatch(label)}{escape(label)} <strong>{escape(duration(value))}</strong> "
-        f"<small>{value / total_s:.0%}</small></li>"
-        for label, value in ordered.items()
-    )
-    return f'{share_bar(ordered)}<ul class="totals">{items}</ul>' if ordered else ""
 
 
 def _row(row: Row, name: str) -> str:
