@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import pytest
 
+from ms_edge.classifier import Classifier
 from ms_edge.cli.main import main
 from ms_edge.report.sound import Peaks
 
@@ -187,3 +188,14 @@ def test_peaks_do_not_depend_on_blocks(block):
     expected = [np.abs(samples[start : start + size]).max() * 255 for start in range(0, len(samples), size)]
     assert (whole.values() == np.round(expected)).all()
     assert len(expected) <= most + 1
+
+
+def test_samples_are_handed_on_while_they_are_classified():
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (50_000, 2)).astype(np.float32)
+    for channel, expected in ((None, samples.mean(axis=1)), (2, samples[:, 1])):
+        blocks: list[np.ndarray] = []
+        found, _ = Classifier().analyse(
+            samples, 16_000, channel=channel, on_samples=lambda block, kept=blocks: kept.append(block.copy())
+        )
+        assert np.allclose(np.concatenate(blocks), expected, atol=1e-7)
+        assert found == Classifier().classify(samples, 16_000, channel=channel)
