@@ -33,8 +33,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, NoReturn
 
+from forking import Forked
 from mutations import mutated
 
+from ms_edge.audio import media
 from ms_edge.audio.containers import MEDIA, recognised
 from ms_edge.classifier import Classifier
 from ms_edge.errors import ERROR_CODES, AudioError
@@ -44,7 +46,6 @@ CORPUS = Path(__file__).parent / "corpus" / "audio"
 LIMIT_S = 150.0  # wall time for one input, before its worker is ended; ms-edge waits for FFmpeg 60 s
 LIMIT_CPU_S = 1.5  # processor time for one input; the slowest takes less than a second
 LIMIT_BYTES = 256 << 20  # memory that one input may add to its worker
-OFTEN = 4  # inputs made of a file that libsndfile reads, for each of one that FFmpeg reads in a slow new process
 MINIMISE_S = 60.0  # time to make a finding smaller
 # libsndfile prints such a line for damaged ALAC. The command line sends descriptor 1 to stderr.
 KNOWN_PRINT = re.compile(rb"alac_pakt_read_decode .*")
@@ -136,10 +137,12 @@ class _Reader:
 
     def __init__(self, classifier: Classifier, folder: str) -> None:
         self._classifier = classifier
+        if media.pyav():
+            media.subprocess.Popen = Forked  # type: ignore[misc, assignment]
         self._path = os.path.join(folder, f"input-{os.getpid()}")
         os.dup2(os.memfd_create("stdout"), 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        for name in ("wav_pcm_16.wav", "ogg_vorbis.ogg"):  # what is loaded at first use stays
+        for name in ("wav_pcm_16.wav", "ogg_vorbis.ogg", "aac.m4a"):  # what is loaded at first use stays
             self.outcome((CORPUS / name).read_bytes())
 
     def outcome(self, content: bytes) -> Outcome:
@@ -297,8 +300,7 @@ def run(
 
     Each kind of problem of a file is reported once, with its smallest input.
     """
-    names = [name for name, content in seeds.items() for _ in range(1 if recognised(content, MEDIA) else OFTEN)]
-    contents = [seeds[name] for name in names]
+    names, contents = list(seeds), list(seeds.values())
     known: set[tuple[str, str]] = set()
     for number in numbers:
         name = names[number % len(names)]
@@ -310,9 +312,10 @@ def run(
         yield name, number, outcome
 
 
-def seeds_of(pattern: str = "*") -> dict[str, bytes]:
-    """Return the files of the corpus whose names match."""
-    return {path.name: path.read_bytes() for path in sorted(CORPUS.iterdir()) if fnmatch(path.name, pattern)}
+def seeds_of(pattern: str = "*", *, only_ffmpeg: bool = False) -> dict[str, bytes]:
+    """Return the files of the corpus whose names match, or of these the ones that FFmpeg reads."""
+    found = {path.name: path.read_bytes() for path in sorted(CORPUS.iterdir()) if fnmatch(path.name, pattern)}
+    return {name: content for name, content in found.items() if not only_ffmpeg or recognised(content, MEDIA)}
 
 
 @contextlib.contextmanager
@@ -360,6 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="another number gives other inputs (default: 0)")
     parser.add_argument("--only", default="*", metavar="PATTERN", help="use the files of the corpus with these names")
     parser.add_argument("--save", type=Path, default=Path("build/fuzz"), metavar="DIR", help="where findings are saved")
+    parser.add_argument("--ffmpeg", action="store_true", help="use only the files that FFmpeg reads")
     options = parser.parse_args(arguments)
     tallies: dict[str, Tally] = {}
     findings: list[Finding] = []
@@ -374,8 +378,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     began = time.monotonic()
     with reading_worker() as worker:
+        seeds = seeds_of(options.only, only_ffmpeg=options.ffmpeg)
         numbers = range(options.first, options.first + options.inputs)
-        for name, number, outcome in run(seeds_of(options.only), numbers, options.seed, worker, save):
+        for name, number, outcome in run(seeds, numbers, options.seed, worker, save):
             tallies.setdefault(Path(name).suffix, Tally()).add(number, outcome)
     print(report(tallies))
     print(f"{options.inputs:,} inputs in {time.monotonic() - began:.0f} s, {len(findings)} kinds of findings")
