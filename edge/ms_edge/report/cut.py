@@ -172,8 +172,10 @@ class Cuts:
             read = Reader(_blocks(audio, stored, on_audio))
             pieces = self._write(read, stored, found, parts, target, listing)
         kept_s = sum(piece.end_s - piece.start_s for piece in pieces)
+        warnings = dict.fromkeys([*found.warnings, *audio.warnings])
+        odd = f" ({', '.join(warnings)})" if warnings else ""
         output = target if self._plan.join else os.path.join(target, "")
-        return line(kept_s, found.duration_s, len(pieces), stored.name, output)
+        return line(kept_s, found.duration_s, len(pieces), stored.name, f"{output}{odd}")
 
     def _write(
         self,
