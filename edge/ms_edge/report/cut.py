@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -25,8 +25,6 @@ from ms_edge.report.cut_lists import LISTS, Piece
 from ms_edge.report.cut_tags import append_bext
 from ms_edge.report.job import Recorded
 from ms_edge.results import Classification, Failure
-
-Array = TypeVar("Array", bound=NDArray[Any])
 
 SUFFIXES = {  # of the files of libsndfile's formats, the one for new names first
     "WAV": (".wav", ".wave", ".bwf"),
@@ -59,8 +57,8 @@ class Plan:
 
 
 def cut(
-    samples: Array, sample_rate_hz: int, intervals: Sequence[tuple[float, float]], *, fade_s: float = 0.0
-) -> list[Array]:
+    samples: NDArray[Any], sample_rate_hz: int, intervals: Sequence[tuple[float, float]], *, fade_s: float = 0.0
+) -> list[NDArray[Any]]:
     """Return copies of parts of an array of samples, such as `Classification.intervals` names them.
 
     `samples` is (n,) or (n, channels), of any type, at `sample_rate_hz`. `intervals` are starts and
@@ -74,7 +72,7 @@ def cut(
     [[0, 1, 2], [5, 6, 7]]
     """
     require_plausible("array", sample_rate_hz, 1)
-    found = []
+    found: list[NDArray[Any]] = []
     for start_s, end_s in intervals:
         if not 0 <= start_s <= end_s:
             raise UsageError(
@@ -84,7 +82,7 @@ def cut(
         fades = Fades(round(fade_s * sample_rate_hz), end - start, start > 0, end < len(samples))
         part = samples[start:end]
         found.append(fades.applied(part[:, None] if part.ndim == 1 else part, 0).reshape(part.shape).copy())
-    return found  # type: ignore[return-value]
+    return found
 
 
 @dataclass(frozen=True)
