@@ -49,7 +49,7 @@ MEMORY_BYTES = 1 << 30  # address space of a decoder
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
 MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decoder
 INSTALL = "install PyAV (in a clone of ms-edge: pip install '.[media]') or the program ffmpeg"
-CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)")
+CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)(?: \((\w+)\))?")  # the coding, and the decoder: dts (dca)
 NO_TRACK = "matches no streams"
 IMPORTED = "  PyAV "  # `pyav_child` says this first, before the version
 unusable: dict[str, str] = {}  # folders with a package `av` that cannot be imported, and why
@@ -425,7 +425,9 @@ class _Child:
 
     def _complaints(self) -> list[str]:
         """Return the messages of the decoder about what is wrong with the file."""
-        ours = {self._form.demuxer, self.codec()}  # errors in other tracks, such as video, do not count
+        found_codec = CODEC.search(self.messages())
+        # Errors in other tracks, such as video, do not count.
+        ours = {self._form.demuxer, *(found_codec.groups() if found_codec else ())}
         found = []
         for line in filter(None, self.messages().splitlines()):
             where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]
