@@ -15,8 +15,9 @@ WARNINGS = {
     "truncated": "ends too early: its last frame is incomplete, its header states more than there is, it cannot be "
     "decoded to its end, or a part of a joined file has another rate or number of channels. What is there is "
     "classified.",
-    "damaged": "has holes: pages of an Ogg file were changed, something that is no frame lies before or between the "
-    "frames of an MP3 file, or FFmpeg reports errors in what it decodes.",
+    "damaged": "has holes: pages of an Ogg file were changed, frames are missing in the middle of a FLAC file (they "
+    "are classified as silence), something that is no frame lies before or between the frames of an MP3 file, or "
+    "FFmpeg reports errors in what it decodes.",
     "stream-header": "has a WAV or FLAC header without a size, as a pipe or a killed recorder leaves it. It is read "
     "to its end.",
     "bad-header": "has a WAV header that contradicts itself, a FLAC header that contradicts the frames, or bytes after "

@@ -249,6 +249,11 @@ CASES: dict[str, Case] = {
     "flac, more samples in its header": holding(
         lambda: _flac_stating(encoded(form="FLAC"), samples=33_000), ("truncated",)
     ),
+    "flac, frames of its middle missing": holding(lambda: _without_frames(encoded(form="FLAC"), 2, 4), ("damaged",)),
+    "flac, a part of it silent": holding(lambda: encoded(_part_silent(), form="FLAC"), ()),
+    "flac, a part of it silent, frames missing": holding(
+        lambda: _without_frames(encoded(_part_silent(), form="FLAC"), 3, 4), ("damaged",)
+    ),
     "flac of unknown length": holding(lambda: _of_unknown_length(encoded(form="FLAC")), ("stream-header",)),
     "flac of unknown length, cut": holding(
         lambda: _of_unknown_length(encoded(form="FLAC"))[:20_000], ("stream-header", "truncated")
@@ -359,6 +364,21 @@ def _unpadded_aiff() -> bytes:
 def _flac_stating(flac: bytes, rate: int = RATE, samples: int = len(SOUND)) -> bytes:
     """Return a FLAC file of mono, 16 bits, whose STREAMINFO states another rate or number of samples."""
     return flac[:18] + (rate << 44 | 15 << 36 | samples).to_bytes(8, "big") + flac[26:]
+
+
+def _without_frames(flac: bytes, first: int, last: int) -> bytes:
+    """Remove the frames from one number up to another. libsndfile writes frames of 4,096 samples."""
+    at, ends = 0, []
+    for number in (first, last):
+        at = flac.index(b"\xff\xf8\xc5\x08" + bytes([number]), at)
+        ends.append(at)
+    return flac[: ends[0]] + flac[ends[1] :]
+
+
+def _part_silent() -> np.ndarray:
+    samples = SOUND.copy()
+    samples[8_000:20_000] = 0
+    return samples
 
 
 def _of_unknown_length(flac: bytes) -> bytes:

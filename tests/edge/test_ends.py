@@ -74,8 +74,8 @@ LENGTHLESS |= {"webm, live", "mp4, fragments"}
 
 
 @cache
-def written(name: str) -> bytes:
-    """Return a file of noise, with a creation time."""
+def written(name: str, start_s: float = 0.0) -> bytes:
+    """Return a file of noise that begins at a time, with a creation time."""
     container, coding, rate, options = FILES[name]
     samples = (np.random.default_rng(0).standard_normal((1, int(SECONDS * rate))) * 3000).astype(np.int16)
     path = Path(tempfile.mkdtemp()) / "a"
@@ -86,7 +86,7 @@ def written(name: str) -> bytes:
         stream.bit_rate = 12_200 if "amr" in coding else 64_000
         resampler = av.AudioResampler(stream.format, "mono", rate, frame_size=stream.codec_context.frame_size or 1024)
         whole = av.AudioFrame.from_ndarray(samples, "s16", "mono")
-        whole.sample_rate, whole.pts = rate, 0
+        whole.sample_rate, whole.pts = rate, int(start_s * rate)
         for frame in (*resampler.resample(whole), *resampler.resample(None), None):
             file.mux(stream.encode(frame))
     content = path.read_bytes()
@@ -150,6 +150,16 @@ def test_fewer_frames_than_stated_are_noticed(name):
 @pytest.mark.parametrize("name", sorted(CREATED))
 def test_container_states_when_it_was_recorded(name):
     assert stated(written(name)).recorded_at == "2024-05-06T07:08:09Z"
+
+
+def test_audio_may_begin_later_than_its_file():
+    # Of WMA, the encoder's delay of 2,048 samples comes first.
+    assert stated(written("wma", 1.5)).recorded_at == "2024-05-06T07:08:10.454Z"
+    fragments = bytearray(written("mp4, fragments"))
+    at = fragments.index(b"tfdt") + 8
+    fragments[at : at + 8] = struct.pack(">Q", 10 * 44_100)
+    assert fragments[at - 4] == 1  # a time of 64 bits
+    assert stated(bytes(fragments)).recorded_at == "2024-05-06T07:08:19Z"
 
 
 @settings(max_examples=300, deadline=None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import importlib.machinery
+import importlib.util
 import io
 import json
 import os
@@ -232,6 +234,26 @@ def test_libsndfile_has_one_track(tmp_path):
         Classifier(track=0)
 
 
+@pytest.mark.parametrize("other", [["--raw", "16000:1:s16le"], ["--wav-only"]])
+def test_ffmpeg_reads_no_raw_and_no_wav_only(capsys, other):
+    for command in ("classify", "stream"):
+        assert cli.main([command, "--decoder", "ffmpeg", *other, str(SPEECH)]) == 2
+        assert f"{other[0]} is for libsndfile" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="raw and wav_only are for libsndfile"):
+        open_audio(SPEECH, raw="16000:1:s16le", decoder="ffmpeg")
+
+
+@pytest.mark.parametrize("encoder", ["aac", "flac", "pcm_s24le"])
+def test_stereo_is_mixed_the_same_everywhere(tmp_path, variant, encoder):
+    path = encode(tmp_path / "a.mkv", encoder, MUSIC)
+    with open_audio(path) as file:
+        found = np.concatenate(list(file.blocks(file.sample_rate_hz)))
+        assert (file.channels, file.frames) == (2, len(found))
+    with open_audio(path) as file:
+        left, right = np.concatenate(list(file.blocks(file.sample_rate_hz, "each")), axis=1)
+    np.testing.assert_array_equal(found, (left + right) / np.float32(2))
+
+
 def test_the_decoder_can_be_chosen(tmp_path, variant):
     found = Classifier(decoder="ffmpeg").classify(SPEECH)
     assert (found.decoder, found.container, found.codec, found.label) == ("ffmpeg", "wav", "pcm_s16le", "speech")
@@ -364,13 +386,39 @@ def test_ffmpeg_reads_no_stream(variant):
         open_audio(Pipe(SPEECH.read_bytes()), decoder="ffmpeg")
 
 
-def test_a_broken_pyav_is_named(classifier, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [("import no_such_module", "No module named"), ("import os; os.kill(os.getpid(), 11)", "exit status -11")],
+    ids=["fails", "crashes"],
+)
+def test_the_program_replaces_a_broken_pyav(classifier, tmp_path, monkeypatch, code, why):
+    path, before = encode(tmp_path / "a.m4a", "aac", SPEECH), children()
     (tmp_path / "av").mkdir()
-    (tmp_path / "av" / "__init__.py").write_text("import no_such_module")
-    monkeypatch.setattr(media, "pyav", lambda: str(tmp_path))
-    with pytest.raises(AudioError, match=r"PyAV cannot be imported .*no_such_module.*; install it again") as caught:
-        classifier.classify(encode(tmp_path / "a.m4a", "aac", SPEECH))
-    assert caught.value.code == "cannot-read"
+    (tmp_path / "av" / "__init__.py").write_text(code)
+    found = importlib.machinery.ModuleSpec("av", None, origin=str(tmp_path / "av" / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    monkeypatch.setattr(media, "unusable", {})
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert why in doctor._decoders()[1]
+    with pytest.raises(AudioError, match=rf"PyAV cannot be imported: .*{why}.*; install PyAV .* ffmpeg\.$") as caught:
+        classifier.classify(path)
+    assert caught.value.code == "not-audio"
+    (tmp_path / "bin" / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    assert classifier.classify(path).label == "speech"
+    assert children() <= before
+
+
+@pytest.mark.parametrize("standard", [0, 1, 2])
+@pytest.mark.skipif(os.name == "nt", reason="FFmpeg opens the file by its name")
+def test_standard_streams_may_be_closed(tmp_path, standard):
+    """The file then has the descriptor of one of them, and so has a pipe of the decoder."""
+    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    code = (
+        "import os, sys\nfrom ms_edge.classifier import Classifier\nclassifier = Classifier()\nclassifier.classify(sys.argv[1])\n"
+        f"os.close({standard})\nos._exit(classifier.classify(sys.argv[2]).label != 'speech')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(SPEECH), str(path)], check=True, timeout=50)
 
 
 def test_a_disk_error_is_one_of_the_file(classifier, tmp_path, monkeypatch):

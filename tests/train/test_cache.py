@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from ms_edge.audio import media
 from ms_edge.audio.file import read_mono
 from ms_edge.errors import AudioError
 from ms_edge.features.spec import FrontEndSpec
@@ -189,6 +193,23 @@ def test_rate_spec_limit_and_decoder_decide_the_array(tmp_path, monkeypatch):
         assert len(found.features) == 2 * limit
         np.testing.assert_array_equal(found.features[0], Corpus.samples(0)[:7])
         assert len(corpus.reads) == reads
+
+
+def test_another_ffmpeg_renews_what_it_reads(tmp_path, monkeypatch):
+    corpus = Corpus(2)
+    corpus.recordings = (replace(corpus.recordings[0], name="a.M4A"), replace(corpus.recordings[1], name="b.wav"))
+    for version, reads in (("pyav-1", "01"), ("pyav-1", "01"), ("ffmpeg-7.1", "010")):
+        monkeypatch.setattr(cache, "_ffmpeg", lambda version=version: version)
+        assert_right(corpus.read_all(tmp_path))
+        assert "".join(corpus.reads) == reads
+
+
+def test_version_of_ffmpeg_is_found(monkeypatch, tmp_path):
+    assert cache._ffmpeg() == f"pyav-{av.__version__}"
+    monkeypatch.setattr(media, "pyav", lambda: None)
+    (tmp_path / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert re.match(r"ffmpeg-n?\d", cache._ffmpeg.__wrapped__())
 
 
 def test_small_packs_are_joined(tmp_path):

@@ -102,6 +102,7 @@ class AudioFile(AudioSource):
         self._stream: Stream | None = None
         self._declared = True  # the header declares how many frames there are
         self._facts: Facts | None = None  # what a container states that libsndfile does not check
+        self._silent: set[int] = set()  # the frames of FLAC that are silent, or missing
         self._damaged = False
         self._is_wav = False
         self._parts: list[Part] = []  # not yet decoded
@@ -238,6 +239,7 @@ class AudioFile(AudioSource):
         while True:
             while count := self._read(buffer):
                 self._require_possible(self.frames + count)
+                self._note_silence(buffer[:count])
                 yield buffer[:count]
             frames = self.frames - self._before
             log = self._sound.extra_info  # libsndfile logs here the errors that it ignores
@@ -253,10 +255,25 @@ class AudioFile(AudioSource):
                 self._warn("truncated")
             if self._raw and self._stream and self._stream.received % self._raw.frame_bytes:
                 self._warn("truncated")
-            if "libogg reports a hole" in log or "Corrupted bitstream" in log:
+            if "libogg reports a hole" in log or "Corrupted bitstream" in log or self._lacks_frames():
                 self._warn("damaged")
             if not (self._parts and self._open_next()):
                 return
+
+    def _note_silence(self, block: Samples) -> None:
+        """Note the frames of FLAC that are silent in the block (n, channels) that follows `frames`."""
+        if self._facts and self._facts.frame_samples:
+            from ms_edge.audio.facts.flac import silent_frames  # `_prepare` has imported it
+
+            self._silent.update(silent_frames(block, self.frames, self._facts.frame_samples))
+
+    def _lacks_frames(self) -> bool:
+        """Return whether a silent frame of FLAC is not in the file: libFLAC puts silence in its place."""
+        if not (self._silent and self._size):
+            return False
+        from ms_edge.audio.facts.flac import any_missing
+
+        return any_missing(Stream(self._source).read_at, self._size, self._silent)
 
     def _open_next(self) -> bool:
         """Open the next part and return True; False if there is none.
@@ -375,10 +392,13 @@ def open_file(
 
     `decoder` is `libsndfile`, `ffmpeg`, or `auto`: libsndfile, and FFmpeg for what libsndfile does
     not read. `track` is the audio track, from 1. The other arguments are those of `AudioFile`.
-    Raises AudioError if the source cannot be read as audio.
+    Raises AudioError if the source cannot be read as audio, and UsageError for FFmpeg together with
+    `raw` or `wav_only`.
     """
     refused = None
-    if decoder != "ffmpeg" or raw or wav_only:
+    if decoder == "ffmpeg" and (raw or wav_only):
+        raise UsageError("raw and wav_only are for libsndfile, so they cannot be used with the decoder ffmpeg.")
+    if decoder != "ffmpeg":
         try:
             file = AudioFile(source, raw=raw, wav_only=wav_only, block_s=block_s)
         except NotForLibsndfileError as error:

@@ -4,6 +4,8 @@ FFmpeg runs in a process of its own, so that a crash, a hang, or what it prints 
 one: the script `pyav_child` where PyAV is installed, otherwise the program `ffmpeg`. Both write WAV
 with 32-bit floats to a pipe, and messages to another. They may open one file, of one format, which
 its first bytes or its name decide: formats that name other files (playlists) are not among them.
+The script also mixes the two channels of stereo if their mean is wanted: half of the bytes then
+pass through the pipe.
 """
 
 from __future__ import annotations
@@ -30,13 +32,15 @@ from ms_edge.audio.facts.dispatch import facts_of
 from ms_edge.audio.facts.reader import Facts
 from ms_edge.audio.mpeg import after_tags
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
-from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource
+from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource, Channels
 from ms_edge.errors import AudioError, DeviceError, first_line, reason
 
 PIPE_BYTES = 1 << 20
 LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
+PACKAGES = 4  # which of its arguments tells `pyav_child` the folder of PyAV
 RATE_END = 28  # offset behind the channels and the rate in it
+MIXED, SEPARATE = b"m", b"s"  # what `pyav_child` reads after it has written the header
 # How long this process waits for a decoder: START_S, and more if the file is large, since the
 # decoder may have to skip most of a video; and then PER_AUDIO_S for each second of audio.
 START_S, BYTES_S, PER_AUDIO_S = 60.0, 10e6, 1.0
@@ -45,9 +49,10 @@ MEMORY_BYTES = 1 << 30  # address space of a decoder
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
 MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decoder
 INSTALL = "install PyAV (in a clone of ms-edge: pip install '.[media]') or the program ffmpeg"
-CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)")
+CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)(?: \((\w+)\))?")  # the coding, and the decoder: dts (dca)
 NO_TRACK = "matches no streams"
-BROKEN = "PyAV cannot be imported"  # as `pyav_child` says, before the reason
+IMPORTED = "  PyAV "  # `pyav_child` says this first, before the version
+unusable: dict[str, str] = {}  # folders with a package `av` that cannot be imported, and why
 ERRORS = ("error", "fatal", "panic")
 # A message: which part of FFmpeg it comes from, the level (of the program only), and the text.
 MESSAGE = re.compile(r"(?:\[([^\]]*) @ [^\]]*\] ?)?(?:\[(\w+)\] ?)?(.*)")
@@ -76,6 +81,7 @@ class MediaFile(AudioSource):
     ) -> None:
         self._child: _Child | None = None
         self._descriptor = -1
+        self._to_mean = False  # the mean of both channels is wanted
         if isinstance(source, str | os.PathLike):
             name = os.fsdecode(source)
             self._descriptor, size = open_descriptor(name)
@@ -83,6 +89,7 @@ class MediaFile(AudioSource):
             name = str(getattr(source, "name", "audio"))
             self._descriptor, size = _spooled(name, source)
         try:
+            self._descriptor = _above_standard(self._descriptor)
             if size is None:  # a stream: libsndfile has said what it must be
                 raise refused or AudioError(
                     "not-audio",
@@ -93,8 +100,7 @@ class MediaFile(AudioSource):
                 self.file = file_facts(os.fstat(self._descriptor))
             self._format = self._recognise(name, refused)
             self._facts = facts_of(self._read_at, size, track)
-            self._child = _Child(name, self._descriptor, size, self._format, track, self._facts)
-            rate_hz, channels = self._child.header()
+            rate_hz, channels = self._start(name, size, track)
             super().__init__(name, rate_hz, channels)
             self.container, self.recorded_at = self._format.short, self._facts.recorded_at
         except BaseException as error:
@@ -102,6 +108,16 @@ class MediaFile(AudioSource):
             if isinstance(error, OSError):
                 raise unreadable(name, error) from None
             raise
+
+    def _start(self, name: str, size: int, track: int) -> tuple[int, int]:
+        """Start a decoder, and return the rate in Hz and the channels that it finds."""
+        self._child = _Child(name, self._descriptor, size, self._format, track, self._facts)
+        try:
+            return self._child.header()
+        except _BrokenPyAVError as error:
+            self._child.end()
+            unusable[error.folder] = str(error)
+            return self._start(name, size, track)
 
     def _recognise(self, name: str, refused: AudioError | None) -> Container:
         """Return the format of the open file, by its first bytes or else its name."""
@@ -121,9 +137,16 @@ class MediaFile(AudioSource):
         os.lseek(self._descriptor, offset, os.SEEK_SET)
         return os.read(self._descriptor, count)
 
+    def blocks(self, sample_rate_hz: int, channels: Channels = None) -> Iterator[Float32]:
+        """Do what `AudioSource.blocks` does. The decoder computes the mean of two channels."""
+        # Half of each sample is exact, so that the mean is the same wherever it is computed.
+        self._to_mean = channels is None and self.channels == 2
+        return super().blocks(sample_rate_hz, channels)
+
     def _decoded(self) -> Iterator[Float32]:
         assert self._child
-        frame_bytes = 4 * self.channels
+        written = self._child.begin(self._to_mean) or self.channels
+        frame_bytes = 4 * written
         buffer = bytearray(max(1, BLOCK_SAMPLES // self.channels) * frame_bytes)
         frames = len(buffer) // frame_bytes
         while frames == len(buffer) // frame_bytes:
@@ -135,9 +158,9 @@ class MediaFile(AudioSource):
                 )
             self._child.allow(frames / self.sample_rate_hz)
             if frames:
-                samples = np.frombuffer(buffer, "<f4", frames * self.channels)
+                samples = np.frombuffer(buffer, "<f4", frames * written)
                 planar = self._child.planar
-                yield samples.reshape(self.channels, frames).T if planar else samples.reshape(frames, self.channels)
+                yield samples.reshape(written, frames).T if planar else samples.reshape(frames, written)
         for code in self._child.warnings():
             self._warn(code)
         facts = self._facts
@@ -166,10 +189,37 @@ def require_ffmpeg() -> None:
         raise DeviceError("no-ffmpeg", f"FFmpeg was asked for (decoder ffmpeg) and is not installed; {INSTALL}.")
 
 
+class _BrokenPyAVError(Exception):
+    """The package `av` in `folder` cannot be imported."""
+
+    def __init__(self, folder: str, why: str) -> None:
+        super().__init__(why)
+        self.folder = folder
+
+
 def pyav() -> str | None:
-    """Return the folder that has the package `av`; None if it is not installed."""
+    """Return the folder that has the package `av`; None if it is not installed, or `unusable`."""
     found = importlib.util.find_spec("av")
-    return os.path.dirname(os.path.dirname(found.origin)) if found and found.origin and sys.executable else None
+    folder = os.path.dirname(os.path.dirname(found.origin)) if found and found.origin and sys.executable else None
+    return None if folder in unusable else folder
+
+
+def _script(folder: str) -> list[str]:
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
+    return [sys.executable, "-I", "-S", script, folder]
+
+
+def why_unusable(folder: str) -> str | None:
+    """Return why the package `av` in a folder cannot be imported; None if it can."""
+    run = subprocess.run(_script(folder), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return _why_unusable(run.stderr.decode("utf-8", "replace"), run.returncode)
+
+
+def _why_unusable(messages: str, status: int) -> str | None:
+    if IMPORTED in messages:
+        return None
+    said = [line.strip().rstrip(".") for line in messages.splitlines() if line.strip()]
+    return said[-1] if said else f"exit status {status}"
 
 
 def ffmpeg() -> str | None:
@@ -183,9 +233,8 @@ def command(file: str, demuxer: str, track: int, options: dict[str, str]) -> lis
     `options` are those of FFmpeg's demuxer.
     """
     if folder := pyav():
-        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
         given = [f"{name}={value}" for name, value in options.items()]
-        return [sys.executable, "-I", "-S", script, folder, file, demuxer, str(track), str(BLOCK_SAMPLES), *given]
+        return [*_script(folder), file, demuxer, str(track), str(BLOCK_SAMPLES), *given]
     if program := ffmpeg():
         given = [part for name, value in options.items() for part in (f"-{name}", value)]
         given += ["-flags2", "+skip_manual"] if demuxer == "caf" else []  # see SKIP_MANUAL in `pyav_child`
@@ -204,21 +253,25 @@ class _Child:
     def __init__(self, name: str, descriptor: int, size: int, form: Container, track: int, facts: Facts) -> None:
         self._name, self._form, self._track, self._facts = name, form, track, facts
         # By its descriptor, the file is the one that was opened, whatever its name.
-        path = "/dev/fd/0" if os.path.exists("/dev/fd/0") else name
+        by_descriptor = os.path.exists(f"/dev/fd/{descriptor}")
+        path = f"/dev/fd/{descriptor}" if by_descriptor else name
         options = {"protocol_whitelist": "file,pipe", "format_whitelist": form.demuxer}
         if form.demuxer == "mov" and size >= LARGE_BYTES and not facts.edited:
             # To follow the edit list, FFmpeg builds its index a second time, which takes 60 MB for 10 hours.
             options["advanced_editlist"] = "0"
         arguments = command(f"file:{path}", form.demuxer, track, options)
         if arguments is None:
-            raise AudioError("not-audio", f"{name}: is {form.name}, which needs FFmpeg; {INSTALL}.")
-        self.planar = arguments[0] == sys.executable
-        os.lseek(descriptor, 0, os.SEEK_SET)
+            broken = "".join(f" (PyAV cannot be imported: {why})" for why in unusable.values())
+            raise AudioError("not-audio", f"{name}: is {form.name}, which needs FFmpeg{broken}; {INSTALL}.")
+        self._folder = arguments[PACKAGES] if arguments[0] == sys.executable else None
+        self.planar = self._folder is not None
+        os.lseek(descriptor, 0, os.SEEK_SET)  # macOS opens /dev/fd/N where N is
         try:
             self._process = subprocess.Popen(
                 arguments,
                 bufsize=0,
-                stdin=descriptor,
+                stdin=subprocess.PIPE if self.planar else subprocess.DEVNULL,
+                pass_fds=(descriptor,) if by_descriptor else (),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C in the terminal is for this process
@@ -299,6 +352,17 @@ class _Child:
         self._begun = self._begun[at + 8 :]
         return rate_hz, channels
 
+    def begin(self, mixed: bool) -> int:
+        """Let the decoder write samples, `mixed` into one channel if it can do that.
+
+        Return how many channels it writes; 0 for all of them.
+        """
+        if not self._process.stdin:
+            return 0
+        with contextlib.suppress(OSError), self._process.stdin as choice:  # it may have ended
+            choice.write(MIXED if mixed else SEPARATE)
+        return int(mixed)
+
     def fill(self, buffer: memoryview) -> int:
         """Read samples into the buffer. Return how many bytes; fewer than it holds only at the end."""
         filled = min(len(buffer), len(self._begun))
@@ -327,17 +391,16 @@ class _Child:
         self._left_s = min(self._most_s, self._left_s + audio_s * PER_AUDIO_S)
 
     def _failed(self) -> AudioError:
-        """Return the error for a decoder that ends before it writes audio."""
-        self._finish()
+        """Return the error for a decoder that ends before it writes audio.
+
+        Raises _BrokenPyAVError.
+        """
+        status = self._finish()
+        if self._folder and (why := _why_unusable(self.messages(), status)):
+            raise _BrokenPyAVError(self._folder, why)
         if NO_TRACK in self.messages():
             which = "audio track" if self._track == 1 else f"audio track {self._track}"
             return AudioError("no-track", f"{self._name}: has no {which}.")
-        if (broken := self.messages().partition(BROKEN)[2]) and self.planar:
-            why = broken.splitlines()[0].removeprefix(":").strip()
-            return AudioError(
-                "cannot-read",
-                f"{self._name}: {BROKEN} ({why}); install it again, or remove it to use the program ffmpeg.",
-            )
         cut = "the file is cut off, before or within what is needed to decode it"
         why = cut if self._facts.cut else self._reason()
         return AudioError("not-audio", f"{self._name}: FFmpeg cannot decode it as {self._form.name}: {why}.")
@@ -363,7 +426,9 @@ class _Child:
 
     def _complaints(self) -> list[str]:
         """Return the messages of the decoder about what is wrong with the file."""
-        ours = {self._form.demuxer, self.codec()}  # errors in other tracks, such as video, do not count
+        found_codec = CODEC.search(self.messages())
+        # Errors in other tracks, such as video, do not count.
+        ours = {self._form.demuxer, *(found_codec.groups() if found_codec else ())}
         found = []
         for line in filter(None, self.messages().splitlines()):
             where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]
@@ -399,6 +464,8 @@ class _Child:
         self._kill()
         self._process.wait()
         self._pipe.close()
+        if self._process.stdin:
+            self._process.stdin.close()
         for thread in self._threads:
             thread.join(END_S)
         self._messages.close()
@@ -437,6 +504,21 @@ def _limits(size: int) -> Callable[[], None] | None:
                 resource.setrlimit(name, (value, value))
 
     return limit
+
+
+def _above_standard(descriptor: int) -> int:
+    """Return a descriptor of the same file above 2; the others are the decoder's own.
+
+    A file gets one of them if this process was started without standard input or output.
+    """
+    if not 0 <= descriptor <= 2 or os.name == "nt":
+        return descriptor
+    import fcntl
+
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
 
 
 def _spooled(name: str, source: IO[bytes]) -> tuple[int, int | None]:

@@ -1,11 +1,13 @@
 """Decode one file with PyAV in a process of its own:
 
-    python -I -S pyav_child.py PACKAGES FILE DEMUXER TRACK SAMPLES OPTION=VALUE...
+    python -I -S pyav_child.py PACKAGES [FILE DEMUXER TRACK SAMPLES OPTION=VALUE...]
 
 `media` starts this script where PyAV is installed. Like the program `ffmpeg` it writes a WAV header
 and 32-bit floats to standard output, and to standard error the codec and what FFmpeg complains
 about. Unlike it, it writes blocks of SAMPLES samples, each channel by channel: that is how most
-codecs decode, and saves time. It imports nothing of ms-edge, and PyAV from the folder PACKAGES.
+codecs decode, and saves time. After the header it reads one byte from standard input: `m` for the
+mean of two channels in their place. It imports nothing of ms-edge, and PyAV from the folder
+PACKAGES. Without a FILE it only does that.
 """
 
 from __future__ import annotations
@@ -25,19 +27,26 @@ BETTER = {"amr_nb": "libopencore_amrnb"}
 SKIP_MANUAL = 1 << 29
 
 
-def main(packages: str, file: str, demuxer: str, track: int, block_samples: int, options: dict[str, str]) -> None:
-    """Write the audio of a track, counted from 1."""
+def imported(packages: str) -> Any:
+    """Import PyAV from a folder, and print its version."""
     sys.path.insert(0, packages)
     try:
         import av
-        from av.logging import ERROR, restore_default_callback, set_libav_level
+        import av.logging
     except ImportError as error:
-        sys.exit(f"PyAV cannot be imported: {error}")
+        sys.exit(f"{error}")
+    print(f"  PyAV {av.__version__}", file=sys.stderr, flush=True)
+    return av
+
+
+def decode(av: Any, file: str, demuxer: str, track: int, block_samples: int, options: dict[str, str]) -> None:
+    """Write the audio of a track, counted from 1."""
+    from av.logging import ERROR, restore_default_callback, set_libav_level
 
     restore_default_callback()  # FFmpeg then prints to standard error itself
     set_libav_level(ERROR)
     try:
-        container = av.open(file, format=demuxer, options=options)
+        container = av.open(file, format=demuxer, options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         sys.exit(f"{error}")
     tracks = container.streams.audio
@@ -49,12 +58,13 @@ def main(packages: str, file: str, demuxer: str, track: int, block_samples: int,
             other.discard = type(other.discard).all
     codec = stream.codec_context.codec
     name = getattr(codec, "canonical_name", codec.name)  # since PyAV 14; not that of a library, such as libopus
-    print(f"  Stream #0:{stream.index} -> #0:0 ({name} (native) -> pcm_f32le (native))", file=sys.stderr, flush=True)
     decoder: Any = stream.codec_context
     if library := BETTER.get(name):
         with contextlib.suppress(ValueError):  # this build of FFmpeg lacks it
             decoder = av.CodecContext.create(library, "r")
             decoder.sample_rate, decoder.layout = stream.codec_context.sample_rate, "mono"
+    used = decoder.codec.name
+    print(f"  Stream #0:{stream.index} -> #0:0 ({name} ({used}) -> pcm_f32le (native))", file=sys.stderr, flush=True)
     if demuxer == "caf":
         decoder.flags2 |= SKIP_MANUAL
     _Output(av, block_samples).copy(container.demux(stream), decoder)
@@ -72,6 +82,7 @@ class _Output:
         self._count = 0
         self._resampler: Any = None  # from the present kind to the first one, as planes of floats
         self._ready: Any = None  # samples that had to be converted
+        self._mixer: Any = None  # from two channels to their mean
 
     def copy(self, packets: Any, decoder: Any) -> None:
         """Decode all packets. Errors of single packets are printed."""
@@ -113,6 +124,8 @@ class _Output:
             self._first = frame
             self._block = max(1, self._block_samples // frame.layout.nb_channels)
             _write_header(frame.sample_rate, frame.layout.nb_channels)
+            if os.read(0, 1) == b"m":
+                self._mixer = _mixer(self._av, frame)
         else:
             self._end_kind()
         first = self._first
@@ -123,12 +136,12 @@ class _Output:
 
     def _convert(self, frame: Any) -> None:
         if self._ready is None:
-            _write_planes(frame)
+            self._write(frame)
             return
         for part in self._resampler.resample(frame):
             self._hold(part)
         for block in self._ready.read_many(self._block):
-            _write_planes(block)
+            self._write(block)
 
     def _end_kind(self) -> None:
         """Convert the last samples of a kind."""
@@ -149,12 +162,24 @@ class _Output:
     def _finish(self) -> None:
         self._end_kind()
         if (last := self._ready.read()) is not None:
-            _write_planes(last)
+            self._write(last)
+
+    def _write(self, frame: Any) -> None:
+        if self._mixer:
+            self._mixer.push(frame)
+            frame = self._mixer.pull()
+        for plane in frame.planes[: frame.layout.nb_channels]:  # PyAV 18 sees more planes than there are
+            _write(memoryview(plane)[: frame.samples * 4])
 
 
-def _write_planes(frame: Any) -> None:
-    for plane in frame.planes[: frame.layout.nb_channels]:  # PyAV 18 sees more planes than there are
-        _write(memoryview(plane)[: frame.samples * 4])
+def _mixer(av: Any, first: Any) -> Any:
+    """Return a filter that turns two channels of floats, as in the frame `first`, into their mean."""
+    from av.filter import Graph
+
+    graph = Graph()
+    source = graph.add_abuffer(sample_rate=first.sample_rate, format="fltp", layout=first.layout.name)
+    graph.link_nodes(source, graph.add("pan", "mono|c0=0.5*c0+0.5*c1"), graph.add("abuffersink")).configure()
+    return graph
 
 
 def _write(data: Any) -> None:
@@ -174,7 +199,10 @@ if __name__ == "__main__":
 
         msvcrt.setmode(1, os.O_BINARY)
     with contextlib.suppress(BrokenPipeError):
-        packages, file, demuxer, track, samples, *given = sys.argv[1:]
-        main(packages, file, demuxer, int(track), int(samples), dict(each.split("=", 1) for each in given))
+        packages, *given = sys.argv[1:]
+        av = imported(packages)
+        if given:
+            file, demuxer, track, samples, *options = given
+            decode(av, file, demuxer, int(track), int(samples), dict(each.split("=", 1) for each in options))
     sys.stderr.flush()
     os._exit(0)  # without cleaning up, which takes time

@@ -30,7 +30,13 @@ class ClassifierOptions:
     channels: str
 
     def raw_format(self) -> RawFormat | None:
-        """Return the format that --raw states. Raises UsageError if it is invalid, or with --wav-only."""
+        """Return the format that --raw states.
+
+        Raises UsageError if it is invalid, and if --raw, --wav-only and --decoder exclude one another.
+        """
+        if self.decoder == "ffmpeg" and (self.raw or self.wav_only):
+            option = "--raw" if self.raw else "--wav-only"
+            raise UsageError(f"{option} is for libsndfile, so it cannot be used with --decoder ffmpeg; leave one out.")
         if self.raw and self.wav_only:
             raise UsageError("--raw is audio without a header, and --wav-only refuses everything except WAV; give one.")
         return RawFormat.parse(self.raw) if self.raw else None

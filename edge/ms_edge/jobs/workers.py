@@ -250,14 +250,15 @@ class Workers:
                 except (EOFError, OSError):
                     self._replace(worker, _died)
             elif item and item.left_s < 0:
-                self._replace(worker, _too_long)
+                self._replace(worker, _too_long, item)
 
-    def _replace(self, worker: Worker, failure: Callable[[str, str], Failure]) -> None:
-        """Remove a worker. Only the path that it worked on gets a Failure."""
+    def _replace(self, worker: Worker, failure: Callable[[str, str], Failure], item: Item | None = None) -> None:
+        """Remove a worker. Only `item`, by default what it worked on, gets a Failure."""
         self._workers.remove(worker)
         how = worker.end()
         self._on_audio(-worker.heard_s)
-        if found := worker.in_progress():
+        # Not what it works on now if there is an `item`: it may just have begun the next one.
+        if found := item or worker.in_progress():
             found.result = failure(found.path, how)
         else:
             self._attempts += 1

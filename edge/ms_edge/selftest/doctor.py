@@ -250,11 +250,14 @@ def _onnxruntime_distributions() -> tuple[str, ...]:
 def _decoders() -> tuple[str, ...]:
     """Return what decodes audio here; FFmpeg is optional."""
     sndfile = f"libsndfile {soundfile.__libsndfile_version__}"
-    if media.pyav():
+    folder, broken = media.pyav(), ""
+    if folder and not (why := media.why_unusable(folder)):
         return sndfile, f"FFmpeg (PyAV {_version('av')})"
+    if folder:
+        broken = f" (PyAV cannot be imported: {why})"
     if program := media.ffmpeg():
-        return sndfile, f"FFmpeg ({program})"
-    return sndfile, f"no FFmpeg: for M4A, WMA and other formats {media.INSTALL}"
+        return sndfile, f"FFmpeg ({program}){broken}"
+    return sndfile, f"no FFmpeg{broken}: for M4A, WMA and other formats {media.INSTALL}"
 
 
 def _version(name: str) -> str | None:

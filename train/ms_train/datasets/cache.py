@@ -6,15 +6,18 @@ FOLDER/KIND/NAME.pack
 A pack holds the arrays of many recordings (`ms_train.datasets.packs`), so that a process needs one
 open file for 128 MiB or more, not one for each recording. Packs are written atomically, so an
 interrupted build continues with the recordings that are in no pack yet. KIND names everything that
-decides the content of an array, except the recording, whose digest is in the pack. Changed content
-therefore has another name, and no entry becomes invalid.
+decides the content of an array, except the recording, whose digest is in the pack, with the version
+of FFmpeg if FFmpeg reads it. Changed content therefore has another name, and no entry becomes
+invalid.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
@@ -28,6 +31,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ms_edge.arrays import Float32
+from ms_edge.audio import media
+from ms_edge.audio.containers import MEDIA, named
 from ms_edge.errors import reason
 from ms_edge.features.spec import FrontEndSpec
 from ms_train.datasets import activity
@@ -40,6 +45,26 @@ Make = Callable[[Recording], NDArray[Any] | None]  # returns None to leave the r
 READING = 2  # version of the code that reads recordings: raise it when the same file gives other samples
 DECODED_BY = f"{READING}-sndfile-{soundfile.__libsndfile_version__}-soxr-{soxr.__libsoxr_version__}"
 PACK_BYTES = 256 << 20
+
+
+def _key(recording: Recording) -> str:
+    """Return the name of the arrays of a recording: its digest, and what decodes it if FFmpeg does.
+
+    The name of the file tells that. FFmpeg also reads some codings in WAV and Ogg: their arrays are
+    not renewed with it.
+    """
+    return f"{recording.sha256}-{_ffmpeg()}" if named(recording.name, MEDIA) else recording.sha256
+
+
+@functools.cache
+def _ffmpeg() -> str:
+    """Return the version of FFmpeg that `media` uses."""
+    if media.pyav():
+        return f"pyav-{version('av')}"
+    if not (program := media.ffmpeg()):
+        return "none"
+    run = subprocess.run([program, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return f"ffmpeg-{(run.stdout.split() + ['?'] * 3)[2]}"
 
 
 def default_folder() -> Path:
@@ -117,10 +142,11 @@ class Cache:
         size = 0
         try:
             for recording in recordings:
-                if recording.sha256 not in stored and recording.sha256 not in waiting:
+                key = _key(recording)
+                if key not in stored and key not in waiting:
                     if (made := make(recording)) is None:
                         continue
-                    waiting[recording.sha256] = made
+                    waiting[key] = made
                     size += made.nbytes
                     if size >= PACK_BYTES:
                         self._store(self.folder / kind, kind, waiting)
@@ -130,7 +156,7 @@ class Cache:
             if waiting:
                 self._store(self.folder / kind, kind, waiting)
         for recording in present:
-            yield recording, stored[recording.sha256]
+            yield recording, stored[_key(recording)]
 
     def _of_kind(self, folder: Path, kind: str) -> dict[str, Packed]:
         if kind not in self._stored:

@@ -34,7 +34,7 @@ SILENT_SHARE, QUIET_DB = 0.5, -50.0
 EDGE_BELOW_DB = 60.0  # where the spectrum has fallen by this much, the recording's bandwidth ends
 CELLS, BANDS, SAME = (64, 12), 48, 0.995  # of a fingerprint; the correlation from which recordings are copies
 SAME_LENGTH = 0.01  # copies differ in length by at most this share
-TELLING = 0.5  # a property tells classes apart if it removes this share of the errors of guessing
+TELLING = 0.45  # a property tells classes apart if it removes this share of the errors of guessing
 NAMED = 5  # recordings that a finding names
 
 

@@ -1,11 +1,13 @@
 """Facts about ASF: WMA and WMV.
 
 Source: Microsoft, Advanced Systems Format Specification 1.20 (file properties, stream properties
-and data objects).
+and data objects; data packets, 5.2).
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError
@@ -20,6 +22,8 @@ SINCE_1601_S = 11_644_473_600  # from 1601 to 1970
 UNITS = 10_000_000  # per second, of times
 BROADCAST = 1  # the flag that the sizes and times were unknown to the writer
 END_OF_STREAM = b"$E\x08\0"  # the last 12 bytes of a broadcast stream may begin so (MS-WMSP)
+MAX_PACKETS = 1000  # in which the first audio is looked for
+WIDTHS = (0, 1, 2, 4)  # bytes of a number in a data packet, by two bits of flags
 SLACK_S = 0.25  # durations include a frame that no decoder gives, of at most 2,048 samples at 8 kHz
 
 
@@ -31,11 +35,12 @@ class _Properties:
     preroll_ms: int = 0
     broadcast: bool = False
     packet_bytes: int = 0
+    first_packet: int = 0  # its offset in the file
 
 
 def facts(data: Reader, track: int) -> Facts:
     """Return what the objects state about the audio track with this number, from 1."""
-    stated, rates, streams, cut = _Properties(), [], 0, False
+    stated, rates, numbers, streams, cut = _Properties(), [], [], 0, False
     at = 30
     try:
         header_end = data.little(16, 8)
@@ -50,7 +55,9 @@ def facts(data: Reader, track: int) -> Facts:
                 streams += 1
                 if data.at(at + 24, 16) == AUDIO:
                     rates.append(data.little(at + 24 + 54 + 4, 4))
+                    numbers.append(data.little(at + 24 + 48, 2) & 0x7F)
             elif name == DATA:
+                stated.first_packet = stated.first_packet or at + 50
                 cut |= _is_cut(data, at, size, stated)
             if name != DATA or not stated.broadcast:
                 cut |= at + size > data.size
@@ -62,7 +69,8 @@ def facts(data: Reader, track: int) -> Facts:
         cut = True
     except TooManyStepsError:
         pass
-    recorded_at = utc(stated.created / UNITS - SINCE_1601_S)
+    start_s = _start_s(data, stated, numbers[track - 1]) if 1 <= track <= len(numbers) else 0.0
+    recorded_at = utc(stated.created / UNITS - SINCE_1601_S, start_s)
     if streams != 1 or not 1 <= track <= len(rates) or stated.broadcast:  # the duration is that of the longest stream
         return Facts(cut=cut, recorded_at=recorded_at)
     seconds = max(0.0, stated.duration / UNITS - stated.preroll_ms / 1000)
@@ -88,3 +96,39 @@ def _is_cut(data: Reader, at: int, size: int, stated: _Properties) -> bool:
         rest = data.size - first - (12 if ended else 0)
         return bool(stated.packet_bytes) and rest % stated.packet_bytes != 0
     return first + stated.packets * stated.packet_bytes > data.size
+
+
+def _start_s(data: Reader, stated: _Properties, number: int) -> float:
+    """Return the presentation time of the first payload of a stream; 0 if there is none."""
+    with contextlib.suppress(EndOfFileError, TooManyStepsError):
+        for packet in range(min(stated.packets, MAX_PACKETS) if stated.created else 0):
+            for stream, time_ms in _payloads(data, stated.first_packet + packet * stated.packet_bytes):
+                if stream == number:
+                    return max(0, time_ms - stated.preroll_ms) / 1000
+    return 0.0
+
+
+def _payloads(data: Reader, at: int) -> Iterator[tuple[int, int]]:
+    """Yield the number of the stream and the presentation time in ms of each payload in a packet."""
+    if (first := data.little(at, 1)) & 0x80:  # error correction
+        at += 1 + (first & 15)
+    lengths, widths = data.little(at, 1), data.little(at + 1, 1)
+    at += 2 + sum(WIDTHS[lengths >> shift & 3] for shift in (5, 1, 3)) + 6
+    several = bool(lengths & 1)
+    count, size_width = 1, 0
+    if several:
+        flags, at = data.little(at, 1), at + 1
+        count, size_width = flags & 0x3F, WIDTHS[flags >> 6]
+    for _ in range(count):
+        data.step()
+        stream, at = data.little(at, 1) & 0x7F, at + 1 + WIDTHS[widths >> 4 & 3]
+        width = WIDTHS[widths >> 2 & 3]
+        offset, at = data.little(at, width), at + width
+        width = WIDTHS[widths & 3]
+        replicated, at = data.little(at, width), at + width
+        # A single byte of replicated data means that the offset is the presentation time.
+        yield stream, offset if replicated == 1 else data.little(at + 4, 4)
+        if not several:
+            return
+        at += replicated
+        at += size_width + data.little(at, size_width)

@@ -1,7 +1,8 @@
-"""Facts about FLAC: whether its frames contradict its header, and where the last one ends.
+"""Facts about FLAC: whether its frames contradict its header, where the last one ends, and gaps.
 
 libFLAC checks the CRC of every frame. It does not check whether the header states another sample
-rate or a smaller length than the frames do.
+rate or a smaller length than the frames do, and it puts silence in the place of missing frames
+without a word.
 
 Source: RFC 9639 (STREAMINFO, 8.2; frame headers, 9.1).
 """
@@ -9,13 +10,19 @@ Source: RFC 9639 (STREAMINFO, 8.2; frame headers, 9.1).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from ms_edge.audio.facts.reader import Facts, Reader
+import numpy as np
+from numpy.typing import NDArray
+
+from ms_edge.audio.facts.reader import BLOCK, Facts, Reader
+from ms_edge.audio.riff import ReadAt
 
 MAX_BLOCKS = 1000  # of metadata
 TAIL = 1 << 16  # bytes of tags that may follow the last frame
 MAX_TAIL = 1 << 20
 HEADER = 16  # bytes of the longest frame header
+FIXED = b"\xff\xf8"  # a frame header begins so if all frames but the last have the same number of samples
 RATES_HZ = (0, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 
 
@@ -52,7 +59,44 @@ def facts(data: Reader) -> Facts:
             samples = last.start + last.samples - first.start
             break
     contradictory = first.rate_hz not in (0, rate) or first.channels != channels
-    return Facts(samples, rate, contradictory=contradictory)
+    same = head[:2] == FIXED and info[:2] == info[2:4] and first.start == 0
+    return Facts(samples, rate, contradictory=contradictory, frame_samples=fixed if same else 0)
+
+
+def silent_frames(block: NDArray[Any], start: int, frame_samples: int) -> list[int]:
+    """Return the numbers of the frames that begin in a block of decoded samples and are silent in it.
+
+    `block` is (n, channels), and its first sample is number `start` of the file.
+    """
+    first = -start % frame_samples
+    quiet = np.flatnonzero(~block[first::frame_samples].any(axis=1)).tolist()
+    return [
+        (start + first) // frame_samples + index
+        for index in quiet
+        if not block[first + index * frame_samples : first + (index + 1) * frame_samples].any()
+    ]
+
+
+def any_missing(read_at: ReadAt, size: int, numbers: set[int]) -> bool:
+    """Return whether a file of `size` bytes lacks one of the frames with these numbers."""
+    missing, at = numbers.copy(), 0
+    while at < size and missing:
+        piece, i = read_at(at, BLOCK), -1
+        while (i := piece.find(FIXED, i + 1)) >= 0:
+            head = piece[i : i + HEADER]
+            if len(head) > 4 and _number(head)[0] in missing and _frame(head, 1):
+                missing.discard(_number(head)[0])
+        at += max(1, len(piece) - HEADER)
+    return bool(missing)
+
+
+def _number(head: bytes) -> tuple[int, int]:
+    """Return the number in a frame header, which is coded like a character in UTF-8, and where it ends."""
+    width = max(1, 8 - (head[4] ^ 0xFF).bit_length())
+    number = head[4] & (0x7F if width == 1 else 0xFF >> width + 1)
+    for byte in head[5 : 4 + width]:
+        number = number << 6 | byte & 0x3F
+    return number, 4 + width
 
 
 def _frame(head: bytes, fixed: int) -> _Frame | None:
@@ -62,11 +106,7 @@ def _frame(head: bytes, fixed: int) -> _Frame | None:
     """
     if len(head) < 6 or head[0] != 0xFF or head[1] & 0xFE != 0xF8:
         return None
-    width = max(1, 8 - (head[4] ^ 0xFF).bit_length())  # of a number that is coded like a character in UTF-8
-    at = 4 + width
-    number = head[4] & (0x7F if width == 1 else 0xFF >> width + 1)
-    for byte in head[5:at]:
-        number = number << 6 | byte & 0x3F
+    number, at = _number(head)
     block, rate, channels = head[2] >> 4, head[2] & 15, head[3] >> 4
     if block == 0 or rate == 15 or channels > 10:
         return None
@@ -89,7 +129,14 @@ def _crc8(head: bytes) -> int:
     """Return the check sum of a frame header: polynomial x^8 + x^2 + x + 1, from 0."""
     crc = 0
     for byte in head:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc << 1 ^ (0x107 if crc & 0x80 else 0)
+        crc = CRC8[crc ^ byte]
     return crc
+
+
+def _crc8_of_byte(crc: int) -> int:
+    for _ in range(8):
+        crc = crc << 1 ^ (0x107 if crc & 0x80 else 0)
+    return crc
+
+
+CRC8 = bytes(map(_crc8_of_byte, range(256)))

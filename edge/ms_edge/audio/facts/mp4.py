@@ -43,6 +43,7 @@ class _Track:
     durations: Counter[int] = field(default_factory=Counter)  # the number of packets of each duration
     tables: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     edits: list[tuple[int, int]] = field(default_factory=list)  # duration in movie time, start in media time
+    begin: int = 0  # the time of the first packet, which a fragment states
     end: int = 0  # of the last packet, as an offset in the file
 
 
@@ -176,6 +177,7 @@ def _count(data: Reader, track: _Track) -> None:
             for count, duration in runs[: len(runs) // 2 * 2].reshape(-1, 2).tolist():
                 data.step()
                 track.durations[duration] += count
+                track.begin = 0 if count else track.begin  # these packets come before those of fragments
             _require_few(track.durations)
     width = 8 if b"co64" in track.tables else 4
     if not {b"stsc", b"co64" if width == 8 else b"stco"} <= set(track.tables):
@@ -226,6 +228,8 @@ def _moof(data: Reader, movie: _Movie, start: int, stop: int) -> None:
     """Add the packets of a fragment to their tracks."""
     track, base, duration, size = _Track(), start - 8, 0, 0
     for name, body, _ in _inside(data, start, stop):
+        if name == b"tfdt" and not track.durations:
+            track.begin = data.number(body + 4, 8 if data.at(body, 1) == b"\1" else 4)
         if name not in (b"tfhd", b"trun"):
             continue
         flags, at = data.number(body + 1, 3), body + 8
@@ -299,6 +303,8 @@ def _result(movie: _Movie, track: _Track, cut: bool) -> Facts:
             elif not shown:
                 delay_s += duration * movie_s
         slack_s += len(track.edits) * movie_s
+    primed = next((start for _, start in track.edits if start >= 0), 0)
+    delay_s += max(0, track.begin - primed) / track.scale
     edited = len(track.edits) > 1 or shown < total - MOST_DELAY
     if movie.original and len(movie.tracks) == 1:
         shown = min(shown, movie.original)

@@ -25,7 +25,8 @@ class Facts:
     within the last frame. `recorded_at` is the time of the first sample in ISO 8601; it ends with
     `Z` if the container says that it is UTC. `slack_s` is how much shorter, in seconds, the audio of
     an intact file may be than stated. `contradictory` means that headers exclude one another.
-    `edited` means that an edit list leaves out more than the delay of an encoder.
+    `edited` means that an edit list leaves out more than the delay of an encoder. `frame_samples` is
+    the number of samples in every frame of FLAC; 0 if they differ.
     """
 
     samples: int | None = None
@@ -35,6 +36,7 @@ class Facts:
     slack_s: float = 0.0
     contradictory: bool = False
     edited: bool = False
+    frame_samples: int = 0
 
     def more_than(self, frames: int, sample_rate_hz: int) -> bool:
         """Return whether the container states more audio than `frames` frames at `sample_rate_hz`."""
