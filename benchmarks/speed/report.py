@@ -148,6 +148,9 @@ runs, `BENCH=--no-peers` leaves the other systems out, and `BENCH='--against old
 run. On a deployed machine, run `ms-edge benchmark`; for a CUDA device, `python -m benchmarks.speed.gpu`.
 `make bench-check` checks that the code did not become slower: it compares counts, not times.
 
+How often ms-edge is right is in the [model card](model-card.md); [Public datasets](public-datasets.md) shows how to
+measure it on the datasets of the field.
+
 """
 
 

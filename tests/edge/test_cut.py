@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import struct
@@ -23,7 +24,6 @@ from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
 from ms_edge.output.writers import json_line
 from ms_edge.report import cut as cutting
-from ms_edge.report.job import Recorded
 from ms_edge.results import Failure, Segment
 
 RATE = 8000
@@ -451,21 +451,23 @@ def test_lists_that_cannot_be_written_leave_nothing(tmp_path, capsys):
     assert not outputs(tmp_path)
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [[], ["--join"]])
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, options, capfd):
     path = tmp_path / "a.wav"
     written(path, "WAV", "PCM_16")
 
-    def full(self, data):
-        self.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return 0
+    class Full(io.FileIO):
+        def write(self, data):
+            if self.tell() + len(data) > 10_000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data[:3000])  # a short write is no error
 
-    monkeypatch.setattr(cutting.File, "write", full)
-    (tmp_path / "r.jsonl").write_text(json_line(timeline(path), True))
-    plan = cutting.Plan(keep=("speech",), drop=(), pad_s=0, fade_s=0, join=False, listing=None)
-    cuts = cutting.Cuts(Recorded([str(tmp_path / "r.jsonl")]), None, str(tmp_path / "out"), plan)
-    with pytest.raises(OSError, match="No space left on device"):
-        cuts(str(path), lambda seconds: None)
+    monkeypatch.setattr(cutting, "open", lambda name, mode, buffering: Full(name, mode), raising=False)
+    assert cut(tmp_path, timeline(path), options=options) == 1
     assert not outputs(tmp_path)
+    out, err = capfd.readouterr()
+    assert err == f"ms-edge: {path}: its parts cannot be written in {tmp_path / 'out'} (no space left on device).\n"
+    assert "(cannot-write)" in out
 
 
 def test_long_recordings_need_little_memory(tmp_path):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import soundfile
@@ -17,8 +18,8 @@ from ms_edge.audio.file import AudioFile, Layout, open_file
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioSource, Samples, require_plausible
 from ms_edge.classifier import Classifier
-from ms_edge.errors import AudioError, UsageError
-from ms_edge.output.destination import NAME_ERRORS, mirrored, unique_part
+from ms_edge.errors import AudioError, UsageError, reason
+from ms_edge.output.destination import mirrored, unique_part
 from ms_edge.output.writers import duration, printable
 from ms_edge.report.cut_lists import LISTS, Piece
 from ms_edge.report.cut_tags import append_bext
@@ -145,11 +146,9 @@ class Cuts:
         except (AudioError, UsageError) as error:
             return Failure(path, error.code, error.message)
         except (OSError, ValueError) as error:  # ValueError: no file can have the name
-            if isinstance(error, OSError) and error.errno not in NAME_ERRORS:
-                raise
-            why = (error.strerror or "") if isinstance(error, OSError) else "not a usable file name"
-            where = f"{path}: its parts cannot be written in {self._output}"
-            return Failure(path, "cannot-write", f"{where} ({why[:1].lower()}{why[1:]}).")
+            why = reason(error) if isinstance(error, OSError) else "not a usable file name"
+            message = f"{path}: its parts cannot be written in {self._output} ({why})."
+            return Failure(path, "cannot-write", message)
 
     def _found(self, path: str, on_audio: Callable[[float], None]) -> Classification:
         """Return the timeline of a recording: that of its record, or a new one."""
@@ -308,7 +307,7 @@ class Sink:
 
     def __init__(self, path: str, stored: Stored, start_s: float) -> None:
         self._path, self._stored, self._start_s = path, stored, start_s
-        self._file = File(open(path, "xb+"))  # noqa: SIM115
+        self._file = File(open(path, "xb+", buffering=0))  # noqa: SIM115
         self._sound = soundfile.SoundFile(
             self._file,
             "w",
@@ -340,20 +339,25 @@ class Sink:
 
 
 class File:
-    """A file for libsndfile, whose callbacks cannot raise: keep the error and write nothing more."""
+    """A file for libsndfile, whose callbacks cannot raise: keep the error and write nothing more.
 
-    def __init__(self, source: IO[bytes]) -> None:
+    The file has no buffer, so that only `write` writes.
+    """
+
+    def __init__(self, source: io.FileIO) -> None:
         self.source = source
         self.error: OSError | None = None
-        self.seek, self.tell, self.readinto = source.seek, source.tell, source.readinto  # type: ignore[attr-defined]
+        self.seek, self.tell, self.readinto = source.seek, source.tell, source.readinto
 
     def write(self, data: bytes) -> int:
-        """Write bytes. Return how many; 0 after an error."""
+        """Write bytes. Return how many; fewer than given after an error."""
+        done = 0
         try:
-            return 0 if self.error else self.source.write(data)
+            while done < len(data) and not self.error:
+                done += self.source.write(data[done:])
         except OSError as error:
             self.error = error
-            return 0
+        return done
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

@@ -158,9 +158,9 @@ def counted(
 ) -> Counts:
     """Return the counts of one class in one recording; `true` and `found` are its frames, (frames,).
 
-    Frames within `collar_s` of a boundary of the truth are not counted, as in NIST's evaluations (the
-    collar of pyannote.metrics is both sides together, twice this). Segments and boundaries have no
-    collar.
+    Frames within `collar_s` of the start or the end of a segment of the truth are not counted, as in
+    NIST's evaluations (the collar of pyannote.metrics is both sides together, twice this). Segments
+    and boundaries have no collar.
     """
     counts = ~_near(true, round(collar_s / FRAME_S))
     edges = [boundaries(frames[:, np.newaxis]) for frames in (true, found)]
@@ -182,8 +182,8 @@ def counted(
 
 
 def _near(true: NDArray[np.bool_], collar: int) -> NDArray[np.bool_]:
-    """Return which frames are less than `collar` frames from a boundary inside the recording."""
+    """Return which frames are less than `collar` frames from the start or the end of a segment."""
     found = np.zeros(len(true), bool)
-    for edge in np.flatnonzero(true[1:] != true[:-1]) + 1 if collar else ():
+    for edge in segments_of(true).ravel() if collar else ():
         found[max(0, edge - collar) : edge + collar] = True
     return found
