@@ -14,8 +14,10 @@ JSON ?= build/bench/speed.json
 PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # The oldest version of each package that pyproject.toml allows for the runtime and the extra cpu.
 LOWEST = $(shell $(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(re.sub(r">=([^,]+).*", r"==\1", d) for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
-# `make fuzz`: changed recordings, seconds for each parser, and the seed, which is another one each day.
-FUZZ_INPUTS ?= 20000
+# `make fuzz`: changed recordings and model files, seconds for each parser, processes, and the seed, another one each day.
+FUZZ_INPUTS ?= 1000000
+FUZZ_MODELS ?= 10000
+FUZZ_JOBS ?= $(shell nproc)
 FUZZ_S ?= 120
 FUZZ_SEED ?= $(shell date +%Y%m%d)
 # `make faults`: runs, at most.
@@ -106,9 +108,12 @@ parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes
 	@touch $@
 
 # A finding of one part does not keep the other parts from running.
-fuzz: .venv-dev/installed .venv-fuzz/installed ## random inputs for hours: changed recordings, parsers, Hypothesis tests (FUZZ_INPUTS, FUZZ_S, FUZZ_SEED)
+fuzz: .venv-dev/installed .venv-oldest/installed .venv-fuzz/installed ## random inputs for a night: changed recordings and models, parsers, Hypothesis tests (FUZZ_INPUTS, FUZZ_MODELS, FUZZ_S, FUZZ_SEED)
 	status=0; \
-	.venv-dev/$(BIN)/python tests/fuzz/decoders.py --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED) || status=1; \
+	for environment in .venv-oldest .venv-dev; do \
+		PYTHONPATH=edge $$environment/$(BIN)/python tests/fuzz/models.py --inputs $(FUZZ_MODELS) --jobs $(FUZZ_JOBS) --seed $(FUZZ_SEED) || status=1; \
+	done; \
+	.venv-dev/$(BIN)/python tests/fuzz/decoders.py --inputs $(FUZZ_INPUTS) --jobs $(FUZZ_JOBS) --seed $(FUZZ_SEED) || status=1; \
 	.venv-fuzz/$(BIN)/python tests/fuzz/parsers.py --seconds $(FUZZ_S) || status=1; \
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -m hypothesis --hypothesis-profile nightly || status=1; \
 	exit $$status
@@ -152,7 +157,7 @@ $(ASSETS)/wavesurfer.min.js: Makefile
 	cd build/wavesurfer && npm pack --silent wavesurfer.js@$(WAVESURFER)
 	cd build/wavesurfer && echo "$(WAVESURFER_SHA512)  wavesurfer.js-$(WAVESURFER).tgz" | sha512sum --check --quiet
 	tar -xzf build/wavesurfer/wavesurfer.js-$(WAVESURFER).tgz -C build/wavesurfer
-	cp build/wavesurfer/package/LICENSE build/wavesurfer/package/dist/plugins/regions.min.js $(ASSETS)
+	cd build/wavesurfer/package && cp LICENSE package.json dist/plugins/regions.min.js $(CURDIR)/$(ASSETS)
 	cp build/wavesurfer/package/dist/wavesurfer.min.js $@
 
 report-assets: $(ASSETS)/wavesurfer.min.js ## fetch wavesurfer.js, with which reports play; without it they have a plain player (needs npm)

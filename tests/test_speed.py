@@ -44,7 +44,7 @@ def bench(monkeypatch, tmp_path):
 
     def make(*systems, absent=()):
         monkeypatch.setattr(speed_cases, "contenders", lambda *_: (list(systems), dict(absent)))
-        options = SimpleNamespace(model=None, no_peers=True, quick=True)
+        options = SimpleNamespace(model=None, no_peers=True, quick=True, repositories=None)
         return speed_cases.Bench(tmp_path, speed_cases.Scale(20.0, 20.0, 4, 3, 2, 3, 5.0), options)
 
     return make

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ms_train.datasets.origins import find_clone
+
 HERE = Path(__file__).parent
+TVSM = "biboamy/TVSM-dataset"
 
 
 class AbsentError(Exception):
@@ -155,12 +158,16 @@ WEBRTC = Peer("WebRTC VAD", ("numpy", "soundfile", "webrtcvad-wheels==2.0.14.pos
 OPUS = Opus("Opus analysis", (), "opus.sh", knows=())
 
 
-def tvsm(clone: Path) -> Peer:
-    """Return TVSM's CRNN, which reads its weights from a git directory of
-    github.com/biboamy/TVSM-dataset.
+def tvsm(repositories: Path | None) -> tuple[Peer, ...]:
+    """Return TVSM's CRNN, if the folder has a clone of github.com/biboamy/TVSM-dataset.
+
+    Its weights are read from there.
     """
+    clone = find_clone(TVSM, repositories) if repositories else None
+    if clone is None:
+        return ()
     packages = ("numpy", "soundfile", "torch==2.13.0")
-    return Peer("TVSM CRNN", packages, "tvsm.py", arguments=(str(clone.absolute()),))
+    return (Peer("TVSM CRNN", packages, "tvsm.py", arguments=(str(clone.absolute()),)),)
 
 
 def ours(paths: Sequence[Path], model: Path | None = None) -> list[dict[str, Any]]:

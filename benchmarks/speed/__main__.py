@@ -2,6 +2,7 @@
 floor), the same model on other runtimes, and other systems.
 
     python -m benchmarks.speed -o DIR [--quick] [--cases NAME ...] [--no-peers] [--against old.json]
+        [--repositories DIR]
 
 Each system is installed in its own environment below DIR (kept), and must answer before it is
 timed. A wrong answer, then or later, is a failure, and the times of that system are not shown.
@@ -36,6 +37,7 @@ def main() -> int:
         "--quick", action="store_true", help="use short files and few repetitions, to see whether everything runs"
     )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--repositories", type=Path, metavar="DIR", help="folder of local clones, for TVSM's CRNN")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--model", type=Path, help="model file (default: the bundled model)")
     parser.add_argument("--against", type=Path, metavar="OLD.json", help="compare with an earlier speed.json")

@@ -82,7 +82,7 @@ class Bench:
             tempfile.gettempdir(): "TEMPORARY",
             **({str(args.model): "MODEL"} if args.model else {}),
         }
-        systems, absent = contenders(out, args.model, not args.no_peers)
+        systems, absent = contenders(out, args.model, not args.no_peers, args.repositories)
         self.python = systems[0].worker[0]
         self.systems = [system for system in systems if self._right(system, absent)]
         self.found["systems"] = {

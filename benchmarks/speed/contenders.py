@@ -30,6 +30,7 @@ from benchmarks.peers.systems import (
     Peer,
     pip_install,
     python_with,
+    tvsm,
 )
 from benchmarks.speed.recordings import LABELS, Recording
 from benchmarks.speed.timing import BrokenError, environment
@@ -65,12 +66,15 @@ class Contender:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def contenders(out: Path, model: Path | None, peers: bool) -> tuple[list[Contender], dict[str, str]]:
+def contenders(
+    out: Path, model: Path | None, peers: bool, repositories: Path | None = None
+) -> tuple[list[Contender], dict[str, str]]:
     """Return the systems that can be installed here, ms-edge first, and the reasons for the others.
 
     Raises AbsentError if ms-edge itself cannot be installed.
     """
     folder = out / "environments"
+    others = (*PEERS, *tvsm(repositories))
     ours = _ours(folder, model)
     found, absent = [ours], {}
     makers: dict[str, Callable[[], Contender]] = {
@@ -78,10 +82,10 @@ def contenders(out: Path, model: Path | None, peers: bool) -> tuple[list[Contend
         "TensorFlow": lambda: _tensorflow(folder, model),
         "LiteRT": lambda: _litert(folder, model),
         OPUS.name: lambda: _opus(folder),
-        **{peer.name: (lambda peer=peer: _peer(peer, folder)) for peer in PEERS},
+        **{peer.name: (lambda peer=peer: _peer(peer, folder)) for peer in others},
     }
     for name, make in makers.items():
-        if not peers and name in (OPUS.name, *(peer.name for peer in PEERS)):
+        if not peers and name in (OPUS.name, *(peer.name for peer in others)):
             absent[name] = "left out: --no-peers"
             continue
         try:

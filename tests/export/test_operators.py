@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from ms_edge.errors import ModelError
 from ms_edge.model import check as graph
 from ms_edge.model.operators import OPERATORS, Shape, broadcast
 from ms_edge.model.session import input_shape
@@ -150,6 +151,13 @@ def test_predicted_shape_equals_onnxruntime(monkeypatch, nodes):
     x = np.random.default_rng(0).uniform(0.1, 1, (BATCH, *GIVEN)).astype(np.float32)
     known = [of_windows(shape, BATCH) for shape in known_shapes(content, monkeypatch)]
     assert known == made_shapes(content, names, {"x": x})
+
+
+def test_kernel_unlike_its_weights_is_refused():
+    """With 2**63 - 1 in place of 2, and a Slice of the result, onnxruntime 1.31 ends the process."""
+    assert graph.read_contents(content_of(one("Conv", "x", "filters", kernel_shape=[3, 2])))
+    with pytest.raises(ModelError, match="the operator Conv"):
+        graph.read_contents(content_of(one("Conv", "x", "filters", kernel_shape=[3, 2**63 - 1])))
 
 
 def test_every_operator_has_a_case():

@@ -12,9 +12,9 @@ import pytest
 from faults import FAULTS, MODES, Run, problem_of
 
 DRIVER = Path(faults.__file__)
-TEXT = b"LABEL  PROBABILITY  DURATION  PATH\nspeech  99.0%  0.4 s  in/a.wav\nmusic  98.0%  0.4 s  in/b.wav\n"
+TEXT = b"LABEL  PROBABILITY  SHARE  PATH\nspeech  99.0%  100%  in/a.wav\nmusic  98.0%  90%  in/b.wav\n"
 GOOD = Run(0, TEXT, "", {}, 10, False, False, None, "")
-FAILED = TEXT.replace(b"speech  99.0%  0.4 s  in/a.wav", b"error            -       -  in/a.wav (cannot-read)")
+FAILED = TEXT.replace(b"speech  99.0%  100%  in/a.wav", b"error            -       -  in/a.wav (cannot-read)")
 SENTENCE = "ms-edge: in/a.wav: cannot be read (input/output error).\n"
 
 

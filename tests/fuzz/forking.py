@@ -40,6 +40,7 @@ class Forked:
     """A decoder process with the methods of `subprocess.Popen` that `media` uses."""
 
     server: Server | None = None
+    peak_bytes = 0  # the most memory that a decoder has had
 
     def __init__(self, arguments: list[str], *, pass_fds: tuple[int, ...], **_: Any) -> None:
         from ms_edge.audio import media
@@ -70,7 +71,9 @@ class Forked:
             assert Forked.server
             Forked.server.socket.settimeout(timeout)
             try:
-                self.returncode = int(Forked.server.socket.recv(20))
+                status, most = Forked.server.socket.recv(40).split()
+                self.returncode = int(status)
+                Forked.peak_bytes = max(Forked.peak_bytes, int(most))
             except TimeoutError:
                 raise subprocess.TimeoutExpired("decoder", timeout or 0.0) from None
             finally:
@@ -79,7 +82,7 @@ class Forked:
 
 
 def serve(packages: str) -> None:
-    """Fork a decoder for each message, and answer with its number and then its exit status."""
+    """Fork a decoder for each message, and answer with its number, then its exit status and peak memory."""
     import pyav_child
 
     av = pyav_child.imported(packages)
@@ -96,7 +99,8 @@ def serve(packages: str) -> None:
         for descriptor in descriptors:
             os.close(descriptor)
         link.sendall(str(process).encode())
-        link.sendall(str(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])).encode())
+        _, status, usage = os.wait4(process, 0)
+        link.sendall(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss << 10}".encode())
 
 
 def _be_decoder(pyav_child: Any, av: Any, given: dict[str, Any], descriptors: list[int]) -> None:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import decoders
+import models
+import numpy as np
+import onnx_mutations
 import pytest
 import targets
-from decoders import Outcome, Worker
+import workers
 from mutations import mutated, restore_ogg_checksums
+from workers import Outcome, Worker
 
+from ms_edge.classifier import Classifier
 from ms_edge.results import Failure
 
 FOUND = sorted((Path(__file__).parent / "corpus" / "found").iterdir())
-FINE = Outcome("speech", None, 0.0, 0)
+FINE = Outcome("speech", "classified", None, 0.0, 0)
 
 
 def test_corpus_is_small():
@@ -27,9 +38,9 @@ def test_corpus_is_small():
 
 def test_same_number_gives_same_input():
     seeds = list(decoders.seeds_of().values())
-    inputs = [mutated(seeds, number, 5) for number in range(200)]
-    assert inputs == [mutated(seeds, number, 5) for number in range(200)]
-    assert inputs != [mutated(seeds, number, 6) for number in range(200)]
+    inputs = [mutated(seeds, number, 5) for number in range(1000)]
+    assert inputs == [mutated(seeds, number, 5) for number in range(1000)]
+    assert inputs != [mutated(seeds, number, 6) for number in range(1000)]
     assert sum(changed != seed for changed, seed in zip(inputs, seeds * 3, strict=False)) > 190
 
 
@@ -44,13 +55,13 @@ def test_checksums_of_ogg_are_restored(name):
     assert content == intact
 
 
-def outcome_of(content: bytes) -> Outcome:
+def outcome_of(content: bytes, suffix: str) -> Outcome:
     """Stand for a reader that dies, hangs or raises for some bytes."""
     if b"crash" in content:
         os.kill(os.getpid(), signal.SIGTERM)
     if b"hang" in content:
         time.sleep(60)
-    return Outcome("not-audio", "exception: KeyError", 0.0, 0) if b"raise" in content else FINE
+    return Outcome("not-audio", "refused", "exception: KeyError", 0.0, 0) if b"raise" in content else FINE
 
 
 @pytest.mark.parametrize(
@@ -74,7 +85,7 @@ def test_worker_reports_death_hang_and_exception(content, problem):
 def test_finding_becomes_small():
     worker = Worker(lambda: outcome_of)
     try:
-        assert decoders.minimised(worker, bytes(1_000) + b"crash" + bytes(3_000), "died: signal 15") == b"crash"
+        assert workers.minimised(worker, bytes(1_000) + b"crash" + bytes(3_000), "", "died: signal 15") == b"crash"
     finally:
         worker.end()
 
@@ -92,7 +103,7 @@ def test_failure_without_sentence_breaks_rule():
 def test_intact_recordings_are_read():
     with decoders.reading_worker() as worker:
         for name, content in decoders.seeds_of().items():
-            outcome = worker.outcome(content)
+            outcome = worker.outcome(content, Path(name).suffix)
             assert outcome.problem is None, name
             assert outcome.result in {"speech", "silence", "other"}, name
 
@@ -100,22 +111,100 @@ def test_intact_recordings_are_read():
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: path.name)
 def test_past_finding_is_no_finding(path):
     with decoders.reading_worker() as worker:
-        assert worker.outcome(path.read_bytes()).problem is None
+        assert worker.outcome(path.read_bytes(), path.suffix).problem is None
     for target in targets.TARGETS.values():
         target.read(path.read_bytes())
 
 
+@pytest.mark.parametrize(
+    ("name", "warnings"),
+    [
+        ("last_frame.mp3", ("damaged",)),
+        ("half_a_sample.au", ("truncated",)),
+        ("bytes_after.au", ("bad-header",)),
+        ("no_packets.caf", ("bad-header",)),
+        ("no_data.w64", ("bad-header",)),
+        ("past_the_end.dts", ("damaged",)),
+        ("corrupt_frame.amr", ("damaged",)),
+        ("latin1_title.avi", ()),
+    ],
+)
+def test_past_damage_has_a_warning(name, warnings):
+    assert Classifier().classify(FOUND[0].with_name(name)).warnings == warnings
+
+
 @pytest.mark.slow
 def test_mutated_recordings_give_valid_records():
-    findings: list[decoders.Finding] = []
+    findings: list[workers.Finding] = []
     seeds = decoders.seeds_of()
     with decoders.reading_worker() as worker:
-        outcomes = list(decoders.run(seeds, range(300), 1, worker, findings.append))  # each file is used
+        numbers = range(1000)  # each file is used ten times
+        outcomes = list(workers.run(seeds, mutated, numbers, 1, worker, findings.append))
     assert not findings
     assert {name for name, _, _ in outcomes} == set(seeds)
-    assert [number for _, number, _ in outcomes] == list(range(300))
-    results = {outcome.result for _, _, outcome in outcomes}
-    assert results > {"speech", "not-audio", "too-short"}
+    assert [number for _, number, _ in outcomes] == list(numbers)
+    assert {outcome.kind for _, _, outcome in outcomes} == set(workers.KINDS)
+
+
+@pytest.mark.slow
+def test_command_gives_one_record_per_mutated_recording(tmp_path):
+    seeds = decoders.seeds_of()
+    names = [f"{number}{Path(name).suffix}" for number, name in enumerate([*seeds, *seeds])]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(mutated(list(seeds.values()), number, 2))
+    command = [sys.executable, "-m", "ms_edge.cli", "classify", "-q", "-j", "2", "--format", "jsonl", *names]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 1  # some are no recordings any more
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == names
+    assert all(line.startswith("ms-edge: ") and line.endswith(".") for line in done.stderr.splitlines())
+
+
+@pytest.mark.slow
+def test_mutated_models_are_refused_or_give_scores():
+    findings: list[workers.Finding] = []
+    with models.loading_worker() as worker:
+        outcomes = list(
+            workers.run(models.seeds_of(), onnx_mutations.mutated_model, range(500), 1, worker, findings.append)
+        )
+    assert not findings
+    assert {outcome.kind for _, _, outcome in outcomes} == {"classified", "refused"}
+
+
+def test_model_is_written_as_it_was_read():
+    for content in models.seeds_of().values():
+        assert onnx_mutations.written(onnx_mutations.parsed(content)) == content
+
+
+def test_changes_of_models_are_of_every_kind():
+    (content,) = models.seeds_of("steps.onnx").values()
+    changed = [onnx_mutations.mutated_model([content], number, 0) for number in range(1000)]
+    assert changed == [onnx_mutations.mutated_model([content], number, 0) for number in range(1000)]
+    for part in (
+        onnx_mutations.OUTSIDE.encode(),
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        np.float32("inf").tobytes(),
+    ):
+        assert part not in content
+        assert any(part in each for each in changed)
+
+
+def test_jobs_run_each_input_once():
+    @contextlib.contextmanager
+    def prepare() -> Iterator[Worker]:
+        worker = Worker(lambda: outcome_of)
+        yield worker
+        worker.end()
+
+    parts = [range(at, at + 10) for at in range(0, 50, 10)]
+    found = list(workers.in_jobs({"a.wav": b"a", "b.wav": b"raise"}, only, 0, prepare, parts, 2, math.inf))
+    assert sum(tally.results.total() for tallies, _ in found for tally in tallies.values()) == 50
+    assert {(finding.name, finding.problem) for _, findings in found for finding in findings} == {
+        ("b.wav", "exception: KeyError")
+    }
+
+
+def only(contents: Sequence[bytes], number: int, seed: int) -> bytes:
+    return contents[number % len(contents)]
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ MEMORY_BYTES = 1 << 30  # address space of a decoder
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
 MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decoder
 INSTALL = "install PyAV (in a clone of ms-edge: pip install '.[media]') or the program ffmpeg"
-CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)")
+CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)(?: \((\w+)\))?")  # the coding, and the decoder: dts (dca)
 NO_TRACK = "matches no streams"
 IMPORTED = "  PyAV "  # `pyav_child` says this first, before the version
 unusable: dict[str, str] = {}  # folders with a package `av` that cannot be imported, and why
@@ -89,6 +89,7 @@ class MediaFile(AudioSource):
             name = str(getattr(source, "name", "audio"))
             self._descriptor, size = _spooled(name, source)
         try:
+            self._descriptor = _above_standard(self._descriptor)
             if size is None:  # a stream: libsndfile has said what it must be
                 raise refused or AudioError(
                     "not-audio",
@@ -425,7 +426,9 @@ class _Child:
 
     def _complaints(self) -> list[str]:
         """Return the messages of the decoder about what is wrong with the file."""
-        ours = {self._form.demuxer, self.codec()}  # errors in other tracks, such as video, do not count
+        found_codec = CODEC.search(self.messages())
+        # Errors in other tracks, such as video, do not count.
+        ours = {self._form.demuxer, *(found_codec.groups() if found_codec else ())}
         found = []
         for line in filter(None, self.messages().splitlines()):
             where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]
@@ -501,6 +504,21 @@ def _limits(size: int) -> Callable[[], None] | None:
                 resource.setrlimit(name, (value, value))
 
     return limit
+
+
+def _above_standard(descriptor: int) -> int:
+    """Return a descriptor of the same file above 2; the others are the decoder's own.
+
+    A file gets one of them if this process was started without standard input or output.
+    """
+    if not 0 <= descriptor <= 2 or os.name == "nt":
+        return descriptor
+    import fcntl
+
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
 
 
 def _spooled(name: str, source: IO[bytes]) -> tuple[int, int | None]:

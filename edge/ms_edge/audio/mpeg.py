@@ -28,6 +28,7 @@ KBIT_S = {  # by (is MPEG 1, layer); 0 means free format, where all frames have 
     (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+MIN_FRAME = 24  # bytes of the smallest frame of MP3
 MIN_FREE, MAX_FRAME = 40, 3456  # bytes of a frame in free format; libmpg123 decodes no larger frame
 # The offset of the mark in a frame that states the length of its part, by (is MPEG 1, is mono).
 MARK_AT = {(True, False): 36, (True, True): 21, (False, False): 21, (False, True): 13}
@@ -50,8 +51,8 @@ def mpeg_parts(read_at: ReadAt, start: int, end: int) -> tuple[list[Part], list[
     Returns the parts and the warnings. A part has all frames of one kind (version, layer, sampling
     rate, number of channels) up to the next header that states a length. There is no part if this
     is not MPEG audio. The warnings are `truncated` if the last frame is incomplete or a header
-    states more than there is, `damaged` if there are other bytes between frames or before the
-    first, and `bad-header` if many bytes follow the last frame.
+    states more than there is, `damaged` if there are other bytes between frames, before the first,
+    or in place of the last ones that a header states, and `bad-header` if many bytes follow the last frame.
     """
     return _Walk(read_at, start, end).parts()
 
@@ -168,6 +169,8 @@ class _Walk:
         frames = part.samples // sizes.samples
         if stated and stated.more_than(frames, (self._whole if following is None else rest) - first):
             self._warn("truncated")
+        elif stated and following is None and self._end - rest >= MIN_FRAME and (stated.frames or 0) > frames:
+            self._warn("damaged")  # what follows the last frame is the rest of the frames
         kept = bool(stated and stated.frames_known >= frames > 0)
         part.length *= frames
         if following is None and len(part.stretches) == 1:

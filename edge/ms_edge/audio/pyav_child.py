@@ -46,7 +46,7 @@ def decode(av: Any, file: str, demuxer: str, track: int, block_samples: int, opt
     restore_default_callback()  # FFmpeg then prints to standard error itself
     set_libav_level(ERROR)
     try:
-        container = av.open(file, format=demuxer, options=options)
+        container = av.open(file, format=demuxer, options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         sys.exit(f"{error}")
     tracks = container.streams.audio
@@ -58,12 +58,13 @@ def decode(av: Any, file: str, demuxer: str, track: int, block_samples: int, opt
             other.discard = type(other.discard).all
     codec = stream.codec_context.codec
     name = getattr(codec, "canonical_name", codec.name)  # since PyAV 14; not that of a library, such as libopus
-    print(f"  Stream #0:{stream.index} -> #0:0 ({name} (native) -> pcm_f32le (native))", file=sys.stderr, flush=True)
     decoder: Any = stream.codec_context
     if library := BETTER.get(name):
         with contextlib.suppress(ValueError):  # this build of FFmpeg lacks it
             decoder = av.CodecContext.create(library, "r")
             decoder.sample_rate, decoder.layout = stream.codec_context.sample_rate, "mono"
+    used = decoder.codec.name
+    print(f"  Stream #0:{stream.index} -> #0:0 ({name} ({used}) -> pcm_f32le (native))", file=sys.stderr, flush=True)
     if demuxer == "caf":
         decoder.flags2 |= SKIP_MANUAL
     _Output(av, block_samples).copy(container.demux(stream), decoder)

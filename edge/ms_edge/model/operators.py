@@ -227,7 +227,10 @@ def _conv(node: Node) -> list[Shape]:
     x, weight = node.shape(0), node.shape(1)
     if len(x.sizes) != len(weight.sizes) or len(x.sizes) < 3 or weight.batch is not None or x.batch not in (0, None):
         raise ValueError("not a valid convolution")
-    return [Shape((x.sizes[0], weight.sizes[0], *_positions(node, x, list(weight.sizes[2:]))), x.batch)]
+    kernel = list(weight.sizes[2:])
+    if node.numbers("kernel_shape", kernel) != kernel:  # onnxruntime 1.31 can crash
+        raise ValueError("another size of the kernel than that of its weights")
+    return [Shape((x.sizes[0], weight.sizes[0], *_positions(node, x, kernel)), x.batch)]
 
 
 def _pool(node: Node) -> list[Shape]:

@@ -24,13 +24,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import soundfile
+import soxr
 from tqdm import tqdm
 
 from ms_edge.audio.file import read_mono
 from ms_edge.errors import AudioError, UsageError
-from ms_train.datasets import origins
+from ms_train.datasets import midi, origins
 from ms_train.datasets.dataset import Dataset, Recording
-from ms_train.datasets.decoding import RATE_HZ, decode, decode_sum, read_member
+from ms_train.datasets.decoding import RATE_HZ, Blocks, decode, decode_sum, read_member
 from ms_train.datasets.reading import file_digest
 from ms_train.errors import DataError
 from ms_train.files import atomic_write
@@ -255,13 +256,13 @@ def store(root: Path, tree: Path, row: Row) -> dict[str, str] | AudioError:
     target = root / row.flac
     try:
         if not target.is_file():
-            _decode(row, tree, target)
+            _decode(row, root, tree, target)
     except AudioError as error:
         return error
     return _line(row, *_measured(target))
 
 
-def _decode(row: Row, tree: Path, target: Path) -> None:
+def _decode(row: Row, root: Path, tree: Path, target: Path) -> None:
     with TemporaryDirectory(prefix=".part-", dir=tree) as work:
         originals = [tree / path for path in row.files]
         if row.container:
@@ -274,12 +275,20 @@ def _decode(row: Row, tree: Path, target: Path) -> None:
             )
         part = Path(work) / "part.flac"
         with soundfile.SoundFile(part, "w", RATE_HZ, 1, format="FLAC", subtype="PCM_16") as file:
-            for block in decode(originals[0]) if len(originals) == 1 else decode_sum(originals):
+            for block in _blocks(originals, root):
                 file.write(block)
         if not soundfile.info(part).frames:
             raise AudioError("no-samples", f"{row.path}: holds no samples.")
         target.parent.mkdir(parents=True, exist_ok=True)
         part.replace(target)  # atomically
+
+
+def _blocks(originals: Sequence[Path], root: Path) -> Blocks:
+    """Yield a recording as mono blocks (n,) at 16 kHz: one file, a song to be rendered, or stems."""
+    if originals[0].suffix.lower() in midi.SUFFIXES:
+        yield soxr.resample(midi.render(originals[0], midi.sound_fonts(root)), midi.RATE_HZ, RATE_HZ, "HQ")
+    else:
+        yield from decode(originals[0]) if len(originals) == 1 else decode_sum(originals)
 
 
 def digest_of(files: Sequence[Path]) -> str:

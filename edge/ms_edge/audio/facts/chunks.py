@@ -17,9 +17,12 @@ from ms_edge.audio.facts.times import BEXT_BYTES, of_bext
 from ms_edge.audio.riff import read_header
 
 W64_BEXT = bytes.fromhex("62657874f3acd3118cd100c04f8edb8a")
+W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 W64_FORMAT = bytes.fromhex("666d7420f3acd3118cd100c04f8edb8a")
 UNKNOWN = 0xFFFF_FFFF  # a size of AU that the writer did not know
 UNKNOWN_WAVE64 = 1 << 62  # so large a size of Wave64 means the same
+AU_BYTES = {3: 2, 4: 3, 5: 4, 6: 4, 7: 8}  # of a sample, by the number of the coding; 1 for A-law, mu-law and others
+CAF_SAMPLES = (b"lpcm", b"alaw", b"ulaw")  # codings of CAF whose packet is one sample of each channel
 AVI_SLACK_S = 0.1  # writers count the packets of coded audio differently
 
 Chunk = tuple[bytes, int, int]  # its name, and the offsets of its body and of its end
@@ -104,12 +107,16 @@ def _aiff(data: Reader) -> Facts:
 
 
 def _caf(data: Reader) -> Facts:
-    samples, rate, packet_bytes, packet_frames, cut, slack = None, 0, 0, 0, False, 0
+    samples, rate, packet_bytes, packet_frames, cut, slack, wrong = None, 0, 0, 0, False, 0, False
     for name, body, end in _chunks(data, 8, width=8, padded=False):
         if name == b"desc":
             value = struct.unpack(">d", data.number(body, 8).to_bytes(8, "big"))[0]
             rate = int(value) if 1 <= value < 1e9 else 0
             packet_bytes, packet_frames = data.number(body + 16, 4), data.number(body + 20, 4)
+            if (coding := data.at(body + 8, 4)) in CAF_SAMPLES:
+                channels, bits = data.number(body + 24, 4), data.number(body + 28, 4)
+                least = channels * (-(-bits // 8) if coding == b"lpcm" else 1)
+                wrong = packet_frames != 1 or packet_bytes < least
         elif name == b"pakt":
             samples, slack = data.number(body + 8, 8), packet_frames  # FFmpeg counts the last packet as a whole one
         elif name == b"data":
@@ -117,16 +124,19 @@ def _caf(data: Reader) -> Facts:
                 break
             if samples is None and packet_bytes and packet_frames:
                 samples = max(0, end - body - 4) // packet_bytes * packet_frames
+                cut |= (end - body - 4) % packet_bytes > 0
         cut |= end > data.size
     if not rate or samples is None:
-        return Facts(cut=cut)
-    return Facts(samples, rate, cut, slack_s=slack / rate)
+        return Facts(cut=cut, contradictory=wrong)
+    return Facts(samples, rate, cut, slack_s=slack / rate, contradictory=wrong)
 
 
 def _au(data: Reader) -> Facts:
     number = data.number if data.at(0, 1) == b"." else data.little
     start, size = number(4, 4), number(8, 4)
-    return Facts(cut=size != UNKNOWN and start + size > data.size)
+    end = data.size if size == UNKNOWN else start + size
+    frame_bytes = AU_BYTES.get(number(12, 4), 1) * (number(20, 4) or 1)
+    return Facts(cut=end > data.size or (end - start) % frame_bytes > 0, contradictory=end < data.size)
 
 
 def _wave(data: Reader) -> Facts:
@@ -138,11 +148,12 @@ def _wave(data: Reader) -> Facts:
 
 
 def _wave64(data: Reader) -> Facts:
-    """State whether a Wave64 file is cut, and the time in its `bext` chunk."""
-    at, rate, chunk, cut = 40, 0, b"", False
+    """State whether a Wave64 file is cut, or has no samples, and the time in its `bext` chunk."""
+    at, rate, chunk, cut, sound = 40, 0, b"", False, False
     while at + 24 <= data.size:
         data.step()
         name, size = data.at(at, 16), data.little(at + 16, 8)
+        sound |= name == W64_DATA
         if not 24 <= size < UNKNOWN_WAVE64:
             break
         if name == W64_FORMAT:
@@ -151,7 +162,7 @@ def _wave64(data: Reader) -> Facts:
             chunk = data.at(at + 24, min(size - 24, BEXT_BYTES))
         cut |= at + size > data.size
         at += size + -size % 8
-    return Facts(cut=cut, recorded_at=of_bext(chunk, rate))
+    return Facts(cut=cut, contradictory=not sound, recorded_at=of_bext(chunk, rate))
 
 
 def _dsf(data: Reader) -> Facts:
