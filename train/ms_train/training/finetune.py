@@ -29,6 +29,9 @@ BATCH_S = 32.0  # seconds of audio in a batch, which has at least MIN_BATCH clip
 MIN_BATCH = 8
 EPOCHS, STEPS_PER_EPOCH = 10, 40
 RATE, HEAD_RATE = 1e-3, 5e-3  # largest learning rate: for all weights, and for the head only
+# Without it, a network that is right on all of its few recordings becomes so steep that rounding
+# moves its scores by more than the export allows.
+SMOOTHING = 0.1
 # Milder than the augmentation of a trunk: few recordings hold little information, and the trunk has
 # already learnt channels.
 AUGMENT = chain(("speed", 0.3), ("reverberation", 0.1), ("noise", 0.2), "gain")
@@ -141,5 +144,5 @@ def build_model(run: Path, head_only: bool, labels: tuple[str, ...], decision: s
         scores = keras.layers.Dense(len(labels), activation=activation, name="head")(x)
     model = keras.Model(base.inputs[0], scores, name="finetuned")
     rate = keras.optimizers.schedules.CosineDecay(HEAD_RATE if head_only else RATE, epochs * STEPS_PER_EPOCH)
-    compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=1e-3))
+    compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=1e-3), SMOOTHING)
     return model
