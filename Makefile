@@ -157,7 +157,7 @@ $(ASSETS)/wavesurfer.min.js: Makefile
 	cd build/wavesurfer && npm pack --silent wavesurfer.js@$(WAVESURFER)
 	cd build/wavesurfer && echo "$(WAVESURFER_SHA512)  wavesurfer.js-$(WAVESURFER).tgz" | sha512sum --check --quiet
 	tar -xzf build/wavesurfer/wavesurfer.js-$(WAVESURFER).tgz -C build/wavesurfer
-	cp build/wavesurfer/package/LICENSE build/wavesurfer/package/dist/plugins/regions.min.js $(ASSETS)
+	cd build/wavesurfer/package && cp LICENSE package.json dist/plugins/regions.min.js $(CURDIR)/$(ASSETS)
 	cp build/wavesurfer/package/dist/wavesurfer.min.js $@
 
 report-assets: $(ASSETS)/wavesurfer.min.js ## fetch wavesurfer.js, with which reports play; without it they have a plain player (needs npm)

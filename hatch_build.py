@@ -1,7 +1,7 @@
 """Write a CycloneDX SBOM into the wheel, as PEP 770 describes (`.dist-info/sboms/`).
 
-The SBOM lists the packages of `requirements.lock`, with which a release is tested, and the model files
-in the wheel with their SHA-256. It holds no time and no random number, so that the same sources give
+The SBOM lists the packages of `requirements.lock`, with which a release is tested, the model files in
+the wheel with their SHA-256, and wavesurfer.js if it is in the wheel. It holds no time and no random number, so that the same sources give
 the same wheel.
 """
 
@@ -18,6 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 LOCKED = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^\\]+))?")
 MODELS = Path("edge/ms_edge/models")
+ASSETS = Path("edge/ms_edge/report/assets")  # what `make report-assets` fetches
 
 
 class SbomHook(BuildHookInterface[Any]):
@@ -47,8 +48,19 @@ def bill(root: Path, version: str) -> dict[str, Any]:
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"component": ms_edge},
-        "components": [*models, *packages],
+        "components": [*models, *scripts(root / ASSETS), *packages],
     }
+
+
+def scripts(assets: Path) -> list[dict[str, Any]]:
+    """Return the component of wavesurfer.js; none if it was not fetched."""
+    if not (assets / "package.json").exists():
+        return []
+    package = json.loads((assets / "package.json").read_text("utf-8"))
+    name, version, licence = package["name"], package["version"], package["license"]
+    purl = f"pkg:npm/{name}@{version}"
+    found = component("library", name, version, licenses=[{"license": {"id": licence}}])
+    return [{**found, "purl": purl, "bom-ref": purl}]
 
 
 def component(kind: str, name: str, version: str, **more: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ms_edge.cli.main import main
+from ms_edge.report import page as page_module
 
 pytestmark = pytest.mark.browser
 
@@ -62,6 +63,28 @@ def test_readable_without_javascript(opened, report):
     assert page.locator("#review li").count() == 3
     assert page.locator("#tools").is_hidden()
     assert page.locator("audio").is_visible()
+
+
+def test_works_without_wavesurfer(opened, programme, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "_wavesurfer", list)
+    report = tmp_path / "report.html"
+    assert main(["report", str(programme), "-o", str(report)]) == 0
+    page = opened(report)
+    assert page.locator("svg.timeline").is_visible()
+    assert page.locator("#zoom").is_hidden()
+    page.locator("#segments tbody tr").nth(1).click()
+    for key in ("+", "0", "ArrowRight", "1"):
+        page.keyboard.press(key)
+    assert time_of(page) == pytest.approx(7, abs=0.3)
+    assert [row[2] for row in rows(page)] == ["speech", "speech ✓ was music", "speech"]
+
+
+def test_focus_stays_in_the_table(opened, report):
+    page = opened(report)
+    page.locator("#segments tbody button").nth(1).focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("3")
+    assert page.evaluate("document.activeElement.closest('tr')?.dataset.index") == "1"
 
 
 def test_plays_seeks_and_follows(opened, report):
@@ -155,6 +178,7 @@ def test_split_join_trim_and_undo(opened, report):
 
 def test_drag_selects_a_stretch_for_a_label(opened, report):
     page = opened(report)
+    page.locator("#segments tbody tr").nth(0).click()  # a part of the selected segment can be dragged, too
     box = page.locator("#wave").bounding_box()
     second = box["width"] / 18
     page.mouse.move(box["x"] + 2 * second, box["y"] + 30)

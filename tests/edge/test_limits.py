@@ -15,7 +15,6 @@ import pytest
 from ms_edge.audio import file as audio
 from ms_edge.audio import opening
 from ms_edge.classifier import Classifier
-from ms_edge.cli import classify as classify_command
 from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError, resource_error
 from ms_edge.jobs import classify as run
@@ -158,8 +157,8 @@ def test_no_more_jobs_than_help(samples, monkeypatch, capsys):
 
 
 def test_a_default_that_is_too_many_says_nothing(samples, monkeypatch, capsys):
-    monkeypatch.setattr(classify_command, "usable_cores", lambda: 4)
-    monkeypatch.setattr(classify_command, "most_jobs", lambda: (1, "why"))
+    monkeypatch.setattr(limits, "usable_cores", lambda: 4)
+    monkeypatch.setattr(limits, "most_jobs", lambda: (1, "why"))
     assert cli.main(["classify", *map(str, samples[:2])]) == 0
     assert capsys.readouterr().err == ""
 

@@ -409,6 +409,18 @@ def test_the_program_replaces_a_broken_pyav(classifier, tmp_path, monkeypatch, c
     assert children() <= before
 
 
+@pytest.mark.parametrize("standard", [0, 1, 2])
+@pytest.mark.skipif(os.name == "nt", reason="FFmpeg opens the file by its name")
+def test_standard_streams_may_be_closed(tmp_path, standard):
+    """The file then has the descriptor of one of them, and so has a pipe of the decoder."""
+    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    code = (
+        "import os, sys\nfrom ms_edge.classifier import Classifier\nclassifier = Classifier()\nclassifier.classify(sys.argv[1])\n"
+        f"os.close({standard})\nos._exit(classifier.classify(sys.argv[2]).label != 'speech')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(SPEECH), str(path)], check=True, timeout=50)
+
+
 def test_a_disk_error_is_one_of_the_file(classifier, tmp_path, monkeypatch):
     def fails(*_: object) -> Facts:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
+import os
 import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
 
+from ms_edge.classifier import Classifier
 from ms_edge.cli.main import main
 from ms_edge.report.sound import Peaks
 
@@ -41,9 +48,130 @@ def test_directory_gets_index_and_pages(tmp_path, capsys):
     index = (tmp_path / "index.html").read_text("utf-8")
     assert 'href="pages/tests/data/music_zaz.wav.html"' in index
     assert "2 recordings" in index
-    assert "nothing.wav: no such file" in html.unescape(index)
+    assert "no such file" in html.unescape(index)
     assert (tmp_path / "pages/tests/data/music_zaz.wav.html").exists()
     assert "nothing.wav" in capsys.readouterr().err
+
+
+def records_of(*arguments: str, folder) -> str:
+    path = str(folder / "records.jsonl")
+    main(["classify", "-q", "-o", path, *arguments])
+    return path
+
+
+def test_records_are_shown_as_they_were_written(tmp_path):
+    hidden = shutil.copy(f"{DATA}/music_zaz.wav", tmp_path / "gone.wav")
+    records = records_of(
+        f"{DATA}/music_zaz.wav", str(hidden), "--timeline", "--min-confidence", "0.999", folder=tmp_path
+    )
+    Path(hidden).unlink()
+    assert main(["report", records, "-o", f"{tmp_path}/out/"]) == 0
+    there = embedded((tmp_path / "out/pages/tests/data/music_zaz.wav.html").read_text("utf-8"))
+    page = (tmp_path / f"out/pages/@{tmp_path}/gone.wav.html").read_text("utf-8")
+    gone = embedded(page)
+    assert there["segments"] == gone["segments"]
+    assert there["segments"][0][2] == "uncertain"
+    assert "peaks" in there
+    assert "peaks" not in gone
+    assert "could not be read again" in page
+    assert "<audio" not in page
+
+
+def test_record_without_segments_gets_them_from_its_recording(tmp_path):
+    records = records_of(f"{DATA}/music_zaz.wav", folder=tmp_path)
+    assert main(["report", records, "-o", f"{tmp_path}/one.html"]) == 0
+    assert [each[2] for each in embedded((tmp_path / "one.html").read_text("utf-8"))["segments"]] == ["music"]
+
+
+def test_record_of_a_recording_that_is_gone_has_a_page(tmp_path):
+    copy = shutil.copy(f"{DATA}/music_zaz.wav", tmp_path / "gone.wav")
+    records = records_of(str(copy), folder=tmp_path)
+    Path(copy).unlink()
+    assert main(["report", records, "-o", f"{tmp_path}/one.html"]) == 0
+    page = (tmp_path / "one.html").read_text("utf-8")
+    assert embedded(page)["segments"] == []
+    assert "<strong>music</strong>" in page
+
+
+def test_channels_of_records_have_a_page_each(tmp_path):
+    records = records_of(f"{DATA}/music_crossroads_stereo.wav", "--channels", "each", "--timeline", folder=tmp_path)
+    assert main(["report", records, "-o", f"{tmp_path}/out/"]) == 0
+    pages = sorted(path.name for path in (tmp_path / "out/pages/tests/data").iterdir())
+    assert pages == [f"music_crossroads_stereo.wav.channel-{number}.html" for number in (1, 2)]
+    assert "2 recordings" in (tmp_path / "out/index.html").read_text("utf-8")
+
+
+def test_records_keep_failures(tmp_path, capsys):
+    records = records_of(f"{DATA}/nothing.wav", f"{DATA}/music_zaz.wav", folder=tmp_path)
+    assert main(["report", records, "-o", f"{tmp_path}/out/"]) == 1
+    assert "no such file" in capsys.readouterr().err
+    assert "1 could not be classified" in (tmp_path / "out/index.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["a\0b.wav", "\ud800.wav"])
+def test_record_with_an_impossible_name_is_a_failure(tmp_path, capsys, name):
+    records = records_of(f"{DATA}/music_zaz.wav", "--timeline", folder=tmp_path)
+    record = json.loads(Path(records).read_text("utf-8"))
+    Path(records).write_text(json.dumps({**record, "path": name}), "utf-8")
+    assert main(["report", records, "-o", f"{tmp_path}/out/"]) == 1
+    assert "not a usable file name" in capsys.readouterr().err
+    assert "not a usable file name" in (tmp_path / "out/index.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("duration_s", [0, 1e200])
+def test_record_of_any_duration_has_a_page(tmp_path, duration_s):
+    record = {"schema": "ms-edge/1", "path": "gone.wav", "label": "speech", "probability": 1, "duration_s": duration_s}
+    part = {"start_s": 0, "end_s": duration_s, "label": "speech", "probability": 1, "scores": {"speech": 1}}
+    (tmp_path / "r.jsonl").write_text(json.dumps({**record, "scores": {"speech": 1}, "segments": [part]}))
+    assert main(["report", f"{tmp_path}/r.jsonl", "-o", f"{tmp_path}/out/"]) == 0
+
+
+def test_several_recordings_need_a_directory(tmp_path, capsys):
+    arguments = ["report", f"{DATA}/music_zaz.wav", f"{DATA}/music_palace.wav", "-o", f"{tmp_path}/one.html"]
+    assert main(arguments) == 2
+    assert "for several give -o DIR/" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_others_are_not_replaced(tmp_path, capsys):
+    (tmp_path / "index.html").write_text("mine")
+    assert main(["report", f"{DATA}/music_zaz.wav", "-o", f"{tmp_path}/"]) == 2
+    assert (tmp_path / "index.html").read_text() == "mine"
+    assert main(["report", f"{DATA}/music_zaz.wav", "-o", f"{DATA}/music_zaz.wav"]) == 2
+    capsys.readouterr()
+
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'& ${x} %2e \u202e\udcff.wav"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_hostile_name_is_escaped_everywhere(tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(f"{DATA}/music_zaz.wav", tmp_path / "in" / HOSTILE)
+    assert main(["report", f"{tmp_path}/in", "-o", f"{tmp_path}/out/"]) == 0
+    (page,) = (tmp_path / "out/pages").rglob("*.html")
+    text = page.read_text("utf-8")
+    assert "<img" not in text
+    assert "\u202e" not in text
+    assert embedded(text)["path"] == str(tmp_path / "in" / HOSTILE)
+    (source,) = re.findall(r'<audio[^>]* src="([^"]*)"', text)
+    played = page.parent / os.fsdecode(unquote_to_bytes(html.unescape(source)))
+    assert played.samefile(tmp_path / "in" / HOSTILE)
+    assert "<img" not in (tmp_path / "out/index.html").read_text("utf-8")
+
+
+def test_scripts_are_those_that_the_policy_allows(tmp_path):
+    main(["report", f"{DATA}/music_zaz.wav", "-o", f"{tmp_path}/out/"])
+    for page in (tmp_path / "out").rglob("*.html"):
+        text = page.read_text("utf-8")
+        (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+        assert policy.startswith("default-src 'none'; ")
+        scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+        digests = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts]
+        assert re.findall(r"'sha256-([^']*)'", policy) == digests
+        assert not re.search(
+            r"https?://", re.sub(r"<script>.*?</script>|http://www.w3.org/[\w/]*", "", text, flags=re.S)
+        )
 
 
 @pytest.mark.parametrize("block", [1, 37, 320, 5000, 100_000])
@@ -60,3 +188,14 @@ def test_peaks_do_not_depend_on_blocks(block):
     expected = [np.abs(samples[start : start + size]).max() * 255 for start in range(0, len(samples), size)]
     assert (whole.values() == np.round(expected)).all()
     assert len(expected) <= most + 1
+
+
+def test_samples_are_handed_on_while_they_are_classified():
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (50_000, 2)).astype(np.float32)
+    for channel, expected in ((None, samples.mean(axis=1)), (2, samples[:, 1])):
+        blocks: list[np.ndarray] = []
+        found, _ = Classifier().analyse(
+            samples, 16_000, channel=channel, on_samples=lambda block, kept=blocks: kept.append(block.copy())
+        )
+        assert np.allclose(np.concatenate(blocks), expected, atol=1e-7)
+        assert found == Classifier().classify(samples, 16_000, channel=channel)

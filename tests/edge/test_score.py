@@ -157,6 +157,8 @@ FORMS = {
     "SPEAKER show 1 2.5 1.5 <NA> <NA> music 0.9 <NA>\nSPEAKER a/show.wav 1 6 1.25 <NA> <NA> music <NA> <NA>\n",
     "show.csv": "start,stop,label\n0,2.5,speech\n2.5,4,speech+music\n\n6,7.25,music\n",
     "table.tsv": "\ufeffpath\tstart_s\tend_s\tlabel\nx/show.mp3\t0\t4\tmale\nshow\t2.5\t4\tbg_music\nshow\t6\t7.25\tm\n",
+    "done.csv": "path,start_s,end_s,label,label_before\nshow.wav,0,2.5,speech,music\nshow.wav,2.5,4,speech+music,music\n"
+    "path,start_s,end_s,label,label_before\n'=/show.wav,6.000,7.250,music,music\n",
     "show.tsv": "0\t4\ts\n2.5\t4\tm\n6\t7.25\tm\n",
 }
 
@@ -221,7 +223,13 @@ def test_broken_reference_is_one_sentence(name, text, said, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("gone.txt", "no such file"), ("empty", "holds no reference"), ("twice", "both for show")]
+    ("name", "said"),
+    [
+        ("gone.txt", "no such file"),
+        ("gone", "does not exist"),
+        ("empty", "holds no reference"),
+        ("twice", "both for show"),
+    ],
 )
 def test_missing_references_are_one_sentence(name, said, tmp_path):
     (tmp_path / "empty").mkdir()
@@ -269,6 +277,7 @@ def test_recordings_without_partner_are_named():
     [
         ([result("x/a.wav", PARTS, 8.0), result("a.flac", PARTS, 8.0)], "x/a.wav and a.flac are both records of a"),
         ([result("a.wav", [], 8.0)], "classify with --timeline"),
+        ([result("a.wav", PARTS, 1e300)], "a recording of 1e.300 seconds cannot be scored"),
         ([result("b.wav", PARTS, 8.0)], "no recording can be scored: b.wav: no reference"),
         ([], "there is no record"),
     ],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -141,6 +144,19 @@ def test_mutated_recordings_give_valid_records():
     assert {name for name, _, _ in outcomes} == set(seeds)
     assert [number for _, number, _ in outcomes] == list(numbers)
     assert {outcome.kind for _, _, outcome in outcomes} == set(workers.KINDS)
+
+
+@pytest.mark.slow
+def test_command_gives_one_record_per_mutated_recording(tmp_path):
+    seeds = decoders.seeds_of()
+    names = [f"{number}{Path(name).suffix}" for number, name in enumerate([*seeds, *seeds])]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(mutated(list(seeds.values()), number, 2))
+    command = [sys.executable, "-m", "ms_edge.cli", "classify", "-q", "-j", "2", "--format", "jsonl", *names]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 1  # some are no recordings any more
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == names
+    assert all(line.startswith("ms-edge: ") and line.endswith(".") for line in done.stderr.splitlines())
 
 
 @pytest.mark.slow

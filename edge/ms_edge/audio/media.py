@@ -89,6 +89,7 @@ class MediaFile(AudioSource):
             name = str(getattr(source, "name", "audio"))
             self._descriptor, size = _spooled(name, source)
         try:
+            self._descriptor = _above_standard(self._descriptor)
             if size is None:  # a stream: libsndfile has said what it must be
                 raise refused or AudioError(
                     "not-audio",
@@ -503,6 +504,21 @@ def _limits(size: int) -> Callable[[], None] | None:
                 resource.setrlimit(name, (value, value))
 
     return limit
+
+
+def _above_standard(descriptor: int) -> int:
+    """Return a descriptor of the same file above 2; the others are the decoder's own.
+
+    A file gets one of them if this process was started without standard input or output.
+    """
+    if not 0 <= descriptor <= 2 or os.name == "nt":
+        return descriptor
+    import fcntl
+
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
 
 
 def _spooled(name: str, source: IO[bytes]) -> tuple[int, int | None]:

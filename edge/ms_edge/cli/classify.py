@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError, reason
 from ms_edge.jobs.classify import classify
 from ms_edge.jobs.inputs import Inputs, parse_shard
-from ms_edge.jobs.limits import most_jobs, usable_cores
+from ms_edge.jobs.limits import keep_freed_memory, workers_for
 from ms_edge.jobs.progress import Progress
 from ms_edge.model.session import Model
 from ms_edge.output.destination import FileOutput, Output, TreeOutput, is_same_file, place
@@ -79,7 +78,7 @@ def run(options: Options) -> int:
         pattern=options.glob,
         shard=parse_shard(options.shard) if options.shard else (1, 1),
     )
-    _keep_freed_memory()
+    keep_freed_memory()
     model = Model.load(options.model, options.device)
     classifier = options.classifier(model, MIN_SEGMENT_S if options.min_duration is None else options.min_duration)
     count = options.count
@@ -89,7 +88,7 @@ def run(options: Options) -> int:
         progress.complain("no CUDA device could be used; running on the CPU.")
     progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
     output = _output(options, names, model.metadata.labels)
-    jobs = _jobs(options, inputs, count, progress)
+    jobs = workers_for(options.jobs, inputs, count, progress)
     return classify(inputs, classifier, output, progress, jobs=jobs, raw=raw, channels=channels)
 
 
@@ -156,31 +155,3 @@ def _output(options: Options, names: list[str], labels: tuple[str, ...]) -> Outp
         return FileOutput(options.output, writer(name))
     except OSError as error:
         raise UsageError(f"{options.output}: cannot be written ({reason(error)}).") from None
-
-
-def _jobs(options: Options, inputs: Inputs, count: int | None, progress: Progress) -> int:
-    """Return the number of worker processes; 0 to classify in this process."""
-    jobs = options.jobs or usable_cores()
-    jobs = jobs if count is None else min(jobs, count)
-    most, why = most_jobs()
-    if jobs > most:
-        asked = f"-j {options.jobs}: " if options.jobs else ""
-        say = progress.complain if options.jobs else progress.tell
-        say(f"{asked}working on {most} file{'' if most == 1 else 's'} at once: {why}.")
-        jobs = most
-    # One file needs no worker, unless this process may wait for standard input when an interrupt
-    # comes. Several do even with one core: only a worker that crashes or hangs costs a single file.
-    return 0 if 1 in (options.jobs, count) and not inputs.may_wait() else jobs
-
-
-def _keep_freed_memory() -> None:
-    """Make glibc reuse freed memory instead of returning it to the system.
-
-    glibc returns blocks of more than 128 kB and fetches them again, with one page fault per page,
-    until a block of up to 32 MB has been freed (`mallopt(3)`, M_MMAP_THRESHOLD). For an hour of
-    audio that takes as long as the front end. The block below is never touched, so it uses no memory.
-    """
-    import numpy as np
-
-    with contextlib.suppress(MemoryError):  # it only saves time
-        np.empty((32 << 20) - 8192, np.uint8)

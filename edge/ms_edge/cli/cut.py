@@ -12,7 +12,7 @@ from ms_edge.classifier import MIN_SEGMENT_S, Classifier
 from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError, reason
 from ms_edge.jobs.classify import run as run_job
-from ms_edge.jobs.limits import usable_cores
+from ms_edge.jobs.limits import workers_for
 from ms_edge.jobs.progress import Progress
 from ms_edge.model.providers import CPU
 from ms_edge.model.session import Model
@@ -92,7 +92,7 @@ def run(options: Options) -> int:
         os.makedirs(options.output, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{options.output}: is no directory and cannot become one ({reason(error)}).") from None
-    jobs = 0 if 1 in (options.jobs, inputs.count) else options.jobs or usable_cores()
+    jobs = workers_for(options.jobs, inputs, inputs.count, progress)
     provider = classifier.model.provider if classifier else CPU
     return run_job(inputs, cuts, Table(options.output), progress, jobs=jobs, provider=provider)
 

@@ -10,7 +10,7 @@ from ms_edge.classifier import MIN_SEGMENT_S
 from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError
 from ms_edge.jobs.classify import run as run_job
-from ms_edge.jobs.limits import usable_cores
+from ms_edge.jobs.limits import keep_freed_memory, workers_for
 from ms_edge.jobs.progress import Progress
 from ms_edge.model.session import Model
 from ms_edge.output.destination import is_same_file
@@ -46,12 +46,13 @@ def run(options: Options) -> int:
     count, single = inputs.count, not options.into_directory
     if single and count != 1:
         raise UsageError(f"{options.output}: a page is about one recording; for several give -o DIR/.")
+    keep_freed_memory()
     model = Model.load(options.model, options.device)
     classifier = options.classifier(model, MIN_SEGMENT_S if options.min_duration is None else options.min_duration)
     progress = Progress(count, quiet=options.quiet, verbose=options.verbose)
     inputs.tell = progress.tell
     pages = Pages(inputs, classifier, options.output, single=single, embed=options.embed, raw=raw, channel=channels)
-    jobs = 0 if 1 in (options.jobs, count) else options.jobs or usable_cores()
+    jobs = workers_for(options.jobs, inputs, count, progress)
     return run_job(inputs, pages, Index(options.output, single=single), progress, jobs=jobs, provider=model.provider)
 
 

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -25,8 +25,6 @@ from ms_edge.report.cut_lists import LISTS, Piece
 from ms_edge.report.cut_tags import append_bext
 from ms_edge.report.job import Recorded
 from ms_edge.results import Classification, Failure
-
-Array = TypeVar("Array", bound=NDArray[Any])
 
 SUFFIXES = {  # of the files of libsndfile's formats, the one for new names first
     "WAV": (".wav", ".wave", ".bwf"),
@@ -59,8 +57,8 @@ class Plan:
 
 
 def cut(
-    samples: Array, sample_rate_hz: int, intervals: Sequence[tuple[float, float]], *, fade_s: float = 0.0
-) -> list[Array]:
+    samples: NDArray[Any], sample_rate_hz: int, intervals: Sequence[tuple[float, float]], *, fade_s: float = 0.0
+) -> list[NDArray[Any]]:
     """Return copies of parts of an array of samples, such as `Classification.intervals` names them.
 
     `samples` is (n,) or (n, channels), of any type, at `sample_rate_hz`. `intervals` are starts and
@@ -74,7 +72,7 @@ def cut(
     [[0, 1, 2], [5, 6, 7]]
     """
     require_plausible("array", sample_rate_hz, 1)
-    found = []
+    found: list[NDArray[Any]] = []
     for start_s, end_s in intervals:
         if not 0 <= start_s <= end_s:
             raise UsageError(
@@ -84,7 +82,7 @@ def cut(
         fades = Fades(round(fade_s * sample_rate_hz), end - start, start > 0, end < len(samples))
         part = samples[start:end]
         found.append(fades.applied(part[:, None] if part.ndim == 1 else part, 0).reshape(part.shape).copy())
-    return found  # type: ignore[return-value]
+    return found
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,12 @@ class Cuts:
         try:
             if not self._plan.join:
                 _require_free(os.path.join(self._output, mirrored(path)))
-            return self._cut(self._found(path, on_audio))
+            records = self._inputs.records_of(path)
+            if records:
+                return self._cut(_only(records), on_audio)
+            assert self._classifier
+            found = self._classifier.classify(path, channel=self._channel, raw=self._raw, on_audio=on_audio)
+            return self._cut(found, lambda seconds: None)
         except (AudioError, UsageError) as error:
             return Failure(path, error.code, error.message)
         except (OSError, ValueError) as error:  # ValueError: no file can have the name
@@ -150,32 +153,9 @@ class Cuts:
             message = f"{path}: its parts cannot be written in {self._output} ({why})."
             return Failure(path, "cannot-write", message)
 
-    def _found(self, path: str, on_audio: Callable[[float], None]) -> Classification:
-        """Return the timeline of a recording: that of its record, or a new one."""
-        records = self._inputs.records_of(path)
-        if not records:
-            assert self._classifier
-            return self._classifier.classify(path, channel=self._channel, raw=self._raw, on_audio=on_audio)
-        if len({record.channel for record in records}) > 1:
-            raise UsageError(
-                f"{path}: has a record for each channel, and all are cut together; classify it with --channels mix or N."
-            )
-        return records[-1]
-
-    def _cut(self, found: Classification) -> str:
+    def _cut(self, found: Classification, on_audio: Callable[[float], None]) -> str:
         parts = found.intervals(*self._plan.keep, drop=self._plan.drop, pad_s=self._plan.pad_s)
-        raw, decoder = found.settings.get("raw"), found.settings.get("decoder", "auto")
-        with open_file(
-            found.path,
-            raw=RawFormat.parse(raw) if isinstance(raw, str) else None,
-            wav_only=found.settings.get("wav_only") is True,
-            decoder=decoder if isinstance(decoder, str) else "auto",
-            track=int(found.settings.get("track") or 1),
-        ) as audio:
-            if found.file and audio.file and audio.file["bytes"] != found.file.get("bytes"):
-                raise AudioError(
-                    "has-changed", f"{found.path}: has changed since its record was written; classify it again."
-                )
+        with _opened(found) as audio:
             lengths = [end_s - start_s for start_s, end_s in parts] or [0.0]
             stored = Stored.of(audio, sum(lengths) if self._plan.join else max(lengths))
             target = os.path.join(self._output, mirrored(found.path))
@@ -187,14 +167,17 @@ class Cuts:
                 _require_free(listing)
             if not parts:
                 return line(0.0, found.duration_s, 0, "-", f"nothing to keep in {found.path}")
-            pieces = self._write(audio, stored, found, parts, target, listing)
+            read = Reader(_blocks(audio, stored, on_audio))
+            pieces = self._write(read, stored, found, parts, target, listing)
         kept_s = sum(piece.end_s - piece.start_s for piece in pieces)
+        warnings = dict.fromkeys([*found.warnings, *audio.warnings])
+        odd = f" ({', '.join(warnings)})" if warnings else ""
         output = target if self._plan.join else os.path.join(target, "")
-        return line(kept_s, found.duration_s, len(pieces), stored.name, output)
+        return line(kept_s, found.duration_s, len(pieces), stored.name, f"{output}{odd}")
 
     def _write(
         self,
-        audio: AudioSource,
+        read: Reader,
         stored: Stored,
         found: Classification,
         parts: list[tuple[float, float]],
@@ -209,7 +192,7 @@ class Cuts:
             pieces = []
             with contextlib.ExitStack() as whole:
                 one = whole.enter_context(Sink(os.path.join(made, "joined"), stored, 0.0)) if self._plan.join else None
-                for piece, blocks in _pieces(audio, stored, parts, found.duration_s, self._plan.fade_s):
+                for piece, blocks in _pieces(read, stored, parts, found.duration_s, self._plan.fade_s):
                     name = f"{_clock(piece.start_s)}{stored.suffixes[0]}"
                     with contextlib.ExitStack() as each:
                         sink = one or each.enter_context(Sink(os.path.join(made, name), stored, piece.start_s))
@@ -233,6 +216,32 @@ class Cuts:
             shutil.rmtree(made, ignore_errors=True)
 
 
+def _only(records: Sequence[Classification]) -> Classification:
+    """Return the last record of a recording. Raises UsageError if they are about several channels."""
+    if len({record.channel for record in records}) > 1:
+        raise UsageError(
+            f"{records[0].path}: has a record for each channel, and all are cut together; "
+            "classify it with --channels mix or N."
+        )
+    return records[-1]
+
+
+def _opened(found: Classification) -> AudioSource:
+    """Open a recording as the settings of its classification say. Raises AudioError if it has changed."""
+    raw, decoder, track = (found.settings.get(name) for name in ("raw", "decoder", "track"))
+    audio = open_file(
+        found.path,
+        raw=RawFormat.parse(raw) if isinstance(raw, str) else None,
+        wav_only=found.settings.get("wav_only") is True,
+        decoder=decoder if isinstance(decoder, str) else "auto",
+        track=track if isinstance(track, int) else 1,
+    )
+    if found.file and audio.file and audio.file["bytes"] != found.file.get("bytes"):
+        audio.close()
+        raise AudioError("has-changed", f"{found.path}: has changed since its record was written; classify it again.")
+    return audio
+
+
 def _require_free(path: str) -> None:
     """Raise AudioError if there is a file or directory of this name."""
     if os.path.lexists(path):
@@ -241,7 +250,7 @@ def _require_free(path: str) -> None:
         )
 
 
-HEADER = f"{'KEPT':>10}  {'DURATION':>10}  {'PIECES':>6}  {'SAMPLES':<12}  OUTPUT"
+HEADER = f"{'KEPT':>10}  {'DURATION':>10}  {'PARTS':>6}  {'SAMPLES':<12}  OUTPUT"
 
 
 def line(kept_s: float, duration_s: float, pieces: int, samples: str, output: str) -> str:
@@ -372,27 +381,31 @@ class File:
 
 
 def _pieces(
-    audio: AudioSource, stored: Stored, parts: Sequence[tuple[float, float]], duration_s: float, fade_s: float
+    read: Reader, stored: Stored, parts: Sequence[tuple[float, float]], duration_s: float, fade_s: float
 ) -> Iterator[tuple[Piece, Iterator[Samples]]]:
     """Yield the pieces of a recording with their samples. It is read once, forward."""
-    rate = audio.sample_rate_hz
-    reader = Reader(_blocks(audio, stored))
+    rate = stored.sample_rate_hz
     for start_s, end_s in parts:
         start = round(start_s * rate)
         to_the_end = end_s >= duration_s
         end = round(end_s * rate)
         fades = Fades(round(fade_s * rate), end - start, start > 0, not to_the_end)
-        yield Piece(start / rate, end / rate), reader.frames(start, None if to_the_end else end, fades)
+        yield Piece(start / rate, end / rate), read.frames(start, None if to_the_end else end, fades)
 
 
-def _blocks(audio: AudioSource, stored: Stored) -> Iterator[Samples]:
-    """Yield a recording as blocks (n, channels), as it stores samples, or as floats."""
+def _blocks(audio: AudioSource, stored: Stored, on_audio: Callable[[float], None]) -> Iterator[Samples]:
+    """Yield a recording as blocks (n, channels), as it stores samples, or as floats.
+
+    Call `on_audio` with the seconds in each.
+    """
     if stored.layout:
         assert isinstance(audio, AudioFile)
-        yield from audio.numbers()
+        blocks = audio.numbers()
     else:
-        for block in audio.blocks(audio.sample_rate_hz, "each"):
-            yield block.T
+        blocks = (block.T for block in audio.blocks(audio.sample_rate_hz, "each"))
+    for block in blocks:
+        on_audio(len(block) / audio.sample_rate_hz)
+        yield block
 
 
 class Reader:

@@ -1,7 +1,7 @@
 """The timeline of a recording as SVG, for readers without JavaScript and for print.
 
 Positions in time are percentages, so that the picture is as wide as its page and its text keeps its
-size. Labels are told apart by colour, by pattern and by their row. `page.css` has the colours.
+size. Labels are told apart by colour, by pattern and by their row. `report.css` has the colours.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def timeline(found: Classification, sound: Sound | None = None) -> str:
 
     Without `sound` there are neither waveform nor curves.
     """
-    rows, duration_s = tuple(found.scores), found.duration_s
+    rows, duration_s = tuple(found.scores), found.duration_s or 1.0  # a record can state anything
     y, parts = 0, []
     if sound:
         parts.append(_nested(y, WAVE, f'<polygon class="wave" points="{_waveform(sound.peaks)}"/>'))
@@ -130,7 +130,7 @@ def _curve(x: NDArray[np.float64], scores: NDArray[np.uint8]) -> str:
 
 
 def _axis(duration_s: float, y: int) -> list[str]:
-    step = next((tick for tick in TICKS_S if duration_s / tick <= MOST_TICKS), TICKS_S[-1])
+    step = next((tick for tick in TICKS_S if duration_s / tick <= MOST_TICKS), duration_s / MOST_TICKS)
     parts = []
     for at in np.arange(0, duration_s, step):
         x = 100 * at / duration_s

@@ -3,17 +3,15 @@
 // The list of recordings: sorted, filtered, and with no more rows in the document than can be seen.
 // Without this script there is a complete table.
 (() => {
-  const $ = (id) => document.getElementById(id);
   const table = $("recordings"), body = table.tBodies[0], box = $("scroll");
   const heads = [...table.tHead.rows[0].cells];
   const MORE = 20; // rows above and below the visible ones
-  const SIGNS = { silence: "–", uncertain: "?", error: "!" }; // as in page.py
   const PATTERNS = { music: "stripes", "speech+music": "stripes", other: "dots" }; // as in drawing.py
 
-  const rows = JSON.parse($("data").textContent).map(([path, address, label, p, duration, seconds, least, notes, name], number) => ({
+  const rows = data.rows.map(([name, address, label, p, duration, seconds, least, notes], number) => ({
     number, address, label, p, duration, seconds, least, notes, name,
     text: `${name} ${notes}`.toLowerCase(),
-    keys: [path, label, address ? p : -1, address ? duration : -1, share(seconds, "speech"), least ?? 2, notes],
+    keys: [name, label, address ? p : -1, address ? duration : -1, share(seconds, "speech"), least ?? 2, notes],
   }));
 
   function share(seconds, label) {
@@ -27,31 +25,10 @@
 
   // ---- One row ------------------------------------------------------------------------------------
 
-  function element(name, attributes, ...children) {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.append(...children);
-    return made;
-  }
-
-  function drawn(name, attributes) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
-  }
-
-  const cssClass = (label) => `l-${label.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
-  const percent = (value, digits) => `${(100 * value).toFixed(digits)}%`;
-
   function clock(seconds) {
     const tenths = Math.round(seconds * 10), pad = (value) => value.padStart(4, "0");
     const h = Math.floor(tenths / 36000), m = Math.floor(tenths / 600) % 60, s = ((tenths % 600) / 10).toFixed(1);
     return h ? `${h}:${String(m).padStart(2, "0")}:${pad(s)}` : m ? `${m}:${pad(s)}` : `${s} s`;
-  }
-
-  function swatch(label) {
-    const sign = SIGNS[label] ?? label.split("+").map((part) => part.slice(0, 1).toUpperCase()).join("");
-    return element("span", { class: `swatch ${cssClass(label)}`, "aria-hidden": "true" }, sign);
   }
 
   function shareBar(seconds) {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
 from ms_edge.output.writers import duration, printable
 from ms_edge.report.drawing import share_bar
-from ms_edge.report.page import fill, json_of, least_sure, swatch
+from ms_edge.report.page import SIGNS, fill, json_of, least_sure, swatch, totals
 from ms_edge.results import Classification, Failure
 
 HEAD = (
@@ -37,7 +38,7 @@ class Row(NamedTuple):
     def of(cls, found: Classification | Failure, address: str = "") -> Row:
         """Return the row of a result."""
         if isinstance(found, Failure):
-            return cls(found.path, notes=found.message)
+            return cls(found.path, notes=found.message.removeprefix(f"{found.path}: "))
         path = found.path if found.channel is None else f"{found.path} (channel {found.channel})"
         doubtful = least_sure(found)
         least = round(doubtful[0].probability, 4) if doubtful else None
@@ -48,39 +49,37 @@ class Row(NamedTuple):
 
 def index_page(rows: Sequence[Row]) -> str:
     """Return the page that lists recordings, in the order of `rows`."""
+    # What all paths begin with is said once: names fit into their column then.
+    folder = os.path.commonprefix([row.path for row in rows if row.address]).rpartition("/")[0]  # noqa: RUF071
+    names = [printable(row.path.removeprefix(f"{folder}/" if folder else "")) for row in rows]
     failed = sum(not row.address for row in rows)
     total_s = sum(row.duration_s for row in rows)
+    seconds: dict[str, float] = {}
+    for row in rows:
+        for label, value in row.seconds.items():
+            seconds[label] = seconds.get(label, 0.0) + value
     count = f"{len(rows):,} recording{'' if len(rows) == 1 else 's'}"
     return fill(
         "index",
         title=escape(f"{count} · ms-edge"),
         heading=escape(count),
         summary=escape(duration(total_s)) + (f" · {failed:,} could not be classified" if failed else ""),
-        totals=_totals(rows, total_s),
+        totals=totals(seconds, total_s),
         labels="".join(f"<option>{escape(label)}</option>" for label in sorted({row.label for row in rows})),
         head=HEAD,
-        rows="".join(map(_row, rows)),  # for browsers without JavaScript; with it, they are mere text
-        data=json_of([[*row[:7], printable(row.notes), printable(row.path)] for row in rows]),
+        folder=escape(printable(folder)),
+        rows="".join(map(_row, rows, names)),  # for browsers without JavaScript; with it, they are mere text
+        data=json_of(
+            {
+                "signs": SIGNS,
+                "rows": [[name, *row[1:7], printable(row.notes)] for row, name in zip(rows, names, strict=True)],
+            }
+        ),
     )
 
 
-def _totals(rows: Iterable[Row], total_s: float) -> str:
-    seconds: dict[str, float] = {}
-    for row in rows:
-        for label, value in row.seconds.items():
-            seconds[label] = seconds.get(label, 0.0) + value
-    ordered = dict(sorted(seconds.items(), key=lambda item: -item[1]))
-    items = "".join(
-        f"<li>{swatch(label)}{escape(label)} <strong>{escape(duration(value))}</strong> "
-        f"<small>{value / total_s:.0%}</small></li>"
-        for label, value in ordered.items()
-    )
-    return f'{share_bar(ordered)}<ul class="totals">{items}</ul>' if ordered else ""
-
-
-def _row(row: Row) -> str:
-    name = escape(printable(row.path))
-    cells = [f'<a href="{escape(row.address)}">{name}</a>' if row.address else name]
+def _row(row: Row, name: str) -> str:
+    cells = [f'<a href="{escape(row.address)}">{escape(name)}</a>' if row.address else escape(name)]
     cells.append(f"{swatch(row.label)}{escape(row.label)}")
     if row.address:
         least = "" if row.least_sure is None else f"{row.least_sure:.0%}"

@@ -14,11 +14,10 @@ import numpy as np
 from ms_edge.audio.opening import STDIN
 from ms_edge.audio.raw import RawFormat
 from ms_edge.classifier import Classifier
-from ms_edge.errors import AudioError, MsEdgeError
+from ms_edge.errors import AudioError, MsEdgeError, UsageError, reason
 from ms_edge.jobs.inputs import Inputs
-from ms_edge.output.destination import NAME_ERRORS, FileOutput, is_answer, mirrored
+from ms_edge.output.destination import is_answer, mirrored, replacing
 from ms_edge.output.records import read_records
-from ms_edge.output.writers import Writer
 from ms_edge.report.index import Row, index_page
 from ms_edge.report.page import data_address, page, relative_address
 from ms_edge.report.sound import Peaks, Sound, eight_bits
@@ -65,12 +64,6 @@ class Recorded(Inputs):
         yield from self._of_file[path] if path in self._of_file else super()._expanded(path)
 
 
-class Html(Writer):
-    """A page, which is written whole."""
-
-    suffix = "html"
-
-
 def write_page(path: str, text: str, *, replace: bool) -> None:
     """Write a page atomically. Raises OSError if that is impossible.
 
@@ -79,13 +72,8 @@ def write_page(path: str, text: str, *, replace: bool) -> None:
     if not replace and os.path.lexists(path) and not is_answer(path):
         raise FileExistsError(errno.EEXIST, f"{path} exists and is not a result of ms-edge")
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    output = FileOutput(path, Html((), True))
-    try:
-        output.write(text)
-        output.finish()
-    except BaseException:
-        output.discard()
-        raise
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 class Pages:
@@ -117,12 +105,9 @@ class Pages:
             rows = [self._of_record(record, on_audio) for record in records] or [self._of_recording(path, on_audio)]
         except AudioError as error:
             return Failure(path, error.code, error.message)
-        except (OSError, ValueError) as error:  # ValueError: no file can have the name
-            if isinstance(error, OSError) and error.errno not in NAME_ERRORS:
-                raise
-            why = (error.strerror or "") if isinstance(error, OSError) else "not a usable file name"
+        except OSError as error:
             where = f"{path}: its page cannot be written in {self._output}"
-            return Failure(path, "cannot-write", f"{where} ({why[:1].lower()}{why[1:]}).")
+            return Failure(path, "cannot-write", f"{where} ({reason(error)}).")
         return "\n".join(json.dumps(row) for row in rows)
 
     def _of_recording(self, path: str, on_audio: Callable[[float], None]) -> Row:
@@ -136,6 +121,8 @@ class Pages:
             classifier = with_settings(self._classifier, record)
             raw = record.settings.get("raw")
             again, sound = analysed(classifier, record.path, raw, record.channel, on_audio)
+            if record.segments and tuple(record.scores) != tuple(again.scores):
+                raise UsageError("its record is of a model with other labels; give that model with --model.")
         except (MsEdgeError, TypeError) as error:
             notes.append(f"The recording could not be read again, so the page has only its record: {error}")
             return self._write(record, None, notes)
@@ -146,6 +133,8 @@ class Pages:
         return self._write(record if record.segments else again, sound, notes)
 
     def _write(self, found: Classification, sound: Sound | None, notes: list[str]) -> Row:
+        if not _is_file_name(found.path):  # records can hold any text
+            raise OSError(errno.EINVAL, "not a usable file name")
         channel = "" if found.channel is None else f".channel-{found.channel}"
         name = f"{mirrored(found.path)}{channel}.html"
         path = self._output if self._single else os.path.join(self._output, PAGES, name)
@@ -165,6 +154,13 @@ class Pages:
         if self._embed:
             notes.append("The recording is too long to be part of this page, which plays the file itself.")
         return relative_address(found.path, page_path)
+
+
+def _is_file_name(path: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def analysed(
@@ -192,11 +188,26 @@ def with_settings(classifier: Classifier, record: Classification) -> Classifier:
 
 
 class Index:
-    """The results of a run as rows of the index; `single` runs have none."""
+    """The results of a run as rows of the index; `single` runs have none.
+
+    Raises UsageError if the page or the directory `output` cannot be written, before any work is done.
+    """
 
     def __init__(self, output: str, *, single: bool) -> None:
         self._output, self._single = output, single
+        self._path = os.path.join(output, "index.html")
         self._rows: list[Row] = []
+        folder = os.path.dirname(os.path.abspath(output)) if single else output
+        try:
+            if not single:
+                os.makedirs(folder, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                os.listdir(folder)  # says why, if the folder does not exist
+                raise PermissionError(errno.EACCES, "permission denied")
+        except OSError as error:
+            raise UsageError(f"{output}: cannot be written ({reason(error)}).") from None
+        if not single and os.path.lexists(self._path) and not is_answer(self._path):
+            raise UsageError(f"{self._path}: is not a result of ms-edge and is not replaced; give -o another name.")
 
     def checked(self, given: str | Failure) -> str | Failure:
         """Return the input: pages replace no recording."""
@@ -213,11 +224,11 @@ class Index:
     def finish(self) -> None:
         """Write the index."""
         if not self._single:
-            write_page(os.path.join(self._output, "index.html"), index_page(self._rows), replace=False)
+            write_page(self._path, index_page(self._rows), replace=False)
 
     def abandon(self) -> str:
         """Write the index of the pages so far, and return a clause that names it."""
         if self._single or not self._rows:
             return ""
         self.finish()
-        return f"{os.path.join(self._output, 'index.html')} lists the pages that were written"
+        return f"{self._path} lists the pages that were written"

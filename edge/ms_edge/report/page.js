@@ -3,8 +3,6 @@
 // The page of one recording: it plays, zooms and takes corrections. Without this script the page is
 // still readable; without wavesurfer.js it has the picture and the player of the browser.
 (() => {
-  const $ = (id) => document.getElementById(id);
-  const data = JSON.parse($("data").textContent);
   const audio = $("audio");
   const SHORTEST_S = 0.01; // a segment that is cut to less disappears
   const MOST_PX_S = 300; // the closest zoom
@@ -114,28 +112,21 @@
     return h ? `${h}:${pad(m, 2)}:${rest}` : m ? `${m}:${rest}` : rest;
   }
 
-  const percent = (p, digits) => (p === null ? "by hand" : `${(100 * p).toFixed(digits)}%`);
   const say = (text) => { $("status").textContent = text; };
-  const cssClass = (label) => `l-${label.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
-
-  function element(name, attributes, ...children) {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.append(...children);
-    return made;
-  }
-
-  function swatch(label) {
-    const sign = data.signs[label] ?? label.split("+").map((part) => part.slice(0, 1).toUpperCase()).join("");
-    return element("span", { class: `swatch ${cssClass(label)}`, "aria-hidden": "true" }, sign);
-  }
-
   // ---- The table and the list of the least sure segments ------------------------------------------
 
   const body = $("segments").tBodies[0];
   let here = -1; // the row of the segment that is heard
 
+  /** Show the segments, and keep the focus where it was: in the table, or in the list of the least sure. */
   function showSegments() {
+    const list = [body, $("review")].find((each) => each.contains(document.activeElement));
+    renderSegments();
+    const at = list === body ? body.rows[indexAt(now())] : list;
+    at?.querySelector("button")?.focus({ preventScroll: true });
+  }
+
+  function renderSegments() {
     const rows = document.createDocumentFragment();
     segments.forEach((each, index) => {
       const was = each.reviewed ? labelBefore(each.start, each.end) : each.label;
@@ -143,7 +134,7 @@
       if (each.reviewed) label.append(element("small", {}, was === each.label ? " ✓" : ` ✓ was ${was}`));
       rows.append(element("tr", { "data-index": index },
         element("td", {}, element("button", { type: "button", class: "plain" }, clock(each.start))),
-        element("td", {}, clock(each.end)), label, element("td", {}, percent(each.p, 1))));
+        element("td", {}, clock(each.end)), label, element("td", {}, each.p === null ? "by hand" : percent(each.p, 1))));
     });
     body.replaceChildren(rows);
     here = -1;
@@ -168,9 +159,11 @@
     const index = indexAt(now());
     if (index === here) return;
     body.rows[here]?.classList.remove("here");
+    body.rows[here]?.removeAttribute("aria-current");
     here = index;
     const row = body.rows[index];
     row?.classList.add("here");
+    row?.setAttribute("aria-current", "true");
     if (scroll && row) keepInView(row);
   }
 
@@ -357,7 +350,7 @@
   }
 
   function drawAxis(pen, x, start, end, pxS, top) {
-    const step = TICKS_S.find((each) => each * pxS >= 70) ?? TICKS_S[TICKS_S.length - 1];
+    const step = TICKS_S.find((each) => each * pxS >= 70) ?? 70 / pxS;
     pen.fillStyle = colour.soft;
     pen.strokeStyle = colour.line;
     pen.lineWidth = 1;
@@ -378,12 +371,12 @@
     if (time < start || time > start + width / pxS) wave.setScrollTime(Math.max(0, time - width / pxS / 4));
   }
 
-  /** Zoom to so many pixels a second; the cursor stays where it is, if it is visible. */
-  function zoom(pxS) {
+  /** Zoom by a factor; 0 shows the whole recording. The cursor stays where it is, if it is visible. */
+  function zoom(factor) {
     if (!wave) return;
     const old = view(), inside = now() >= old.start && now() <= old.start + old.width / old.pxS;
     const pivot = inside ? now() : old.start + old.width / old.pxS / 2;
-    const next = Math.min(Math.max(pxS, old.width / data.duration), Math.max(MOST_PX_S, old.width / data.duration));
+    const next = Math.min(Math.max(old.pxS * factor, old.width / data.duration), Math.max(MOST_PX_S, old.width / data.duration));
     wave.zoom(next);
     wave.setScrollTime(Math.max(0, pivot - (pivot - old.start) * old.pxS / next));
     draw();
@@ -398,6 +391,13 @@
       start: chosen.start, end: chosen.end, drag: false, resize: true, minLength: SHORTEST_S, color: tint(),
     });
     adding = false;
+    if (region) letThrough(region);
+  }
+
+  /** Let a drag begin inside a region, to select a part of it. Its ends can still be dragged. */
+  function letThrough(made) {
+    made.element.style.pointerEvents = "none";
+    for (const handle of made.element.children) handle.style.pointerEvents = "auto";
   }
 
   const tint = () => `color-mix(in srgb, ${colour.link} 22%, transparent)`;
@@ -426,6 +426,7 @@
       if (adding) return;
       region?.remove();
       region = made;
+      letThrough(made);
       chosen = { start: made.start, end: made.end, index: null };
       say(`${clock(made.start)} to ${clock(made.end)} is selected; give it a label.`);
       draw();
@@ -449,7 +450,8 @@
       goTo(time);
     });
     new ResizeObserver(() => {
-      document.querySelector(".names .wave").style.height = `${$("wave").offsetHeight}px`;
+      if (!$("wave").offsetHeight) return; // hidden, in print
+      document.querySelector(".names .wave").style.height = `${$("wave").offsetHeight}px`; // with its scrollbar
       draw();
     }).observe($("live"));
   }
@@ -553,7 +555,7 @@
   const step = (by) => select((chosen?.index ?? indexAt(now())) + by);
   const actions = {
     play: playOrPause, loop: () => loop(!looping), previous: () => step(-1), next: () => step(1),
-    closer: () => zoom(view().pxS * 2), wider: () => zoom(view().pxS / 2), whole: () => zoom(0),
+    closer: () => zoom(2), wider: () => zoom(0.5), whole: () => zoom(0),
     confirm: confirmLabel, split, join, begins: () => trim(true), ends: () => trim(false), undo, csv, audacity, restart: discard,
   };
   const keys = {

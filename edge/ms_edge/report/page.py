@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib import resources
@@ -71,7 +71,7 @@ def page(
         path=escape(printable(found.path)),
         back=f'<a href="{escape(index)}">All recordings</a>' if index else "",
         summary=_summary(found),
-        totals=_totals(found),
+        totals=totals(found.seconds, found.duration_s),
         notes="".join(f'<p class="note">{escape(printable(note))}</p>' for note in notes),
         names=_names(rows, sound is not None),
         timeline=timeline(found, sound),
@@ -93,7 +93,7 @@ def fill(name: str, **values: str) -> str:
     The page's Content-Security-Policy allows these scripts and styles, audio and nothing else: no
     other script runs, whatever a file name contains, and nothing is fetched from a network.
     """
-    scripts = [*(_wavesurfer() if name == "page" else ()), _text(f"{name}.js")]
+    scripts = [*(_wavesurfer() if name == "page" else ()), _text("common.js"), _text(f"{name}.js")]
     hashes = " ".join(f"'sha256-{_digest(each)}'" for each in scripts)
     nonce = _digest("".join(values.values()))
     policy = (
@@ -114,6 +114,17 @@ def swatch(label: str) -> str:
     """Return the sign of a label: its initials in a frame of its colour."""
     sign = SIGNS.get(label) or "".join(part[:1].upper() for part in label.split("+"))
     return f'<span class="swatch {css_class(label)}" aria-hidden="true">{escape(sign)}</span>'
+
+
+def totals(seconds: Mapping[str, float], duration_s: float) -> str:
+    """Return a bar and a list of the time of each label, the longest first; "" if there are none."""
+    ordered = dict(sorted(seconds.items(), key=lambda item: -item[1]))
+    items = "".join(
+        f"<li>{swatch(label)}{escape(label)} <strong>{escape(duration(value))}</strong> "
+        f"<small>{value / duration_s if duration_s else 0:.0%}</small></li>"
+        for label, value in ordered.items()
+    )
+    return f'{share_bar(ordered)}<ul class="totals">{items}</ul>' if ordered else ""
 
 
 def relative_address(path: str, page_path: str) -> str:
@@ -195,15 +206,6 @@ def _summary(found: Classification) -> str:
     if found.channel:
         parts.append(f"channel {found.channel}")
     return " · ".join(parts)
-
-
-def _totals(found: Classification) -> str:
-    items = "".join(
-        f"<li>{swatch(label)}{escape(label)} <strong>{escape(duration(value))}</strong> "
-        f"<small>{value / found.duration_s if found.duration_s else 0:.0%}</small></li>"
-        for label, value in sorted(found.seconds.items(), key=lambda item: -item[1])
-    )
-    return f'{share_bar(found.seconds)}<ul class="totals">{items}</ul>'
 
 
 def _audio(address: str | None) -> str:

@@ -92,6 +92,8 @@ def _suffix(path: str) -> str:
 def _read_file(path: str) -> dict[str, list[Part]]:
     suffix = _suffix(path)
     if not suffix:
+        if not os.path.exists(path):
+            raise UsageError(f"--reference: {path} does not exist.")
         raise UsageError(f"--reference: {path}: no format has this suffix; the suffixes are {', '.join(READERS)}.")
     own = stem_of(os.path.basename(path)[: -len(suffix)])
     found: dict[str, list[Part]] = {}
@@ -174,7 +176,8 @@ def _csv(text: str) -> Iterator[Named]:
     """Read a table with a start, an end and a label in each row, and perhaps the path of the recording.
 
     Cells are separated by commas, tabs or semicolons. Without a header, the first three columns are
-    start, end and label.
+    start, end and label. The header may occur again where files were joined. A path that begins with
+    an apostrophe was written so for spreadsheets.
     """
     lines = text.lstrip("\r\n").splitlines()
     separator = max(",\t;", key=lambda each: lines[0].count(each)) if lines else ","
@@ -190,12 +193,13 @@ def _csv(text: str) -> Iterator[Named]:
         if missing := [wanted[key][0] for key in ("start", "end", "label") if key not in names]:
             raise ValueError(f"its header has no column {' and no column '.join(missing)}")
     for number, row in enumerate(rows, 2 if head else 1):
-        if not any(cell.strip() for cell in row):
+        if not any(cell.strip() for cell in row) or (head and [cell.strip().lower() for cell in row] == head):
             continue
         cells = {key: row[column] if column < len(row) else "" for key, column in names.items()}
         if head and not cells["start"] and not cells["end"]:  # the row of a recording without segments
             continue
-        yield cells.get("name"), _part(cells["start"], cells["end"], cells["label"], number)
+        name = cells["name"].removeprefix("'") if "name" in cells else None
+        yield name, _part(cells["start"], cells["end"], cells["label"], number)
 
 
 def _is_number(text: str) -> bool:

@@ -14,6 +14,7 @@ from ms_edge.scoring.measures import CLASSES, FRAME_S, TOLERANCE_S, WITHIN_S, Co
 from ms_edge.scoring.references import BOTH, MUSIC, NEITHER, SPEECH, Part, meaning, stem_of
 
 SCORE_SCHEMA = "ms-edge-score/1"
+LONGEST_S = 10_000_000.0  # 116 days are a billion frames
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,12 @@ class Scorer:
                 raise UsageError(f"--label {label}={classes}: a label means {choices}.")
 
     def compared(self, reference: Iterable[Part], found: Iterable[Part], seconds: float) -> dict[str, Counts]:
-        """Return the counts of each class for one recording of that duration."""
+        """Return the counts of each class for one recording of that duration.
+
+        Raises UsageError for a duration that no recording has.
+        """
+        if seconds > LONGEST_S:
+            raise UsageError(f"a recording of {seconds:g} seconds cannot be scored; the longest has {LONGEST_S:,.0f}.")
         true, said = (
             frames_of(((start, end, meaning(label, self.labels)[0]) for start, end, label in parts), seconds)
             for parts in (reference, found)
