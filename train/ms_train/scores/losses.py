@@ -31,12 +31,12 @@ class DecidableAccuracy(keras.metrics.Mean):
         super().update_state(keras.ops.cast(right, self.dtype), keras.ops.cast(known, self.dtype))
 
 
-def compile_for(model: keras.Model, independent: bool, optimizer: keras.Optimizer) -> None:
+def compile_for(model: keras.Model, independent: bool, optimizer: keras.Optimizer, smoothing: float = 0.0) -> None:
     """Compile a network with `decidable_crossentropy` for independent labels, else with categorical
-    cross-entropy.
+    cross-entropy, whose targets `smoothing` moves from 0 and 1 towards equal ones.
     """
     model.compile(
         optimizer=optimizer,
-        loss=decidable_crossentropy if independent else "categorical_crossentropy",
+        loss=decidable_crossentropy if independent else keras.losses.CategoricalCrossentropy(label_smoothing=smoothing),
         metrics=[DecidableAccuracy(name="accuracy") if independent else "accuracy"],
     )
