@@ -138,7 +138,7 @@ def test_mutated_recordings_give_valid_records():
     findings: list[workers.Finding] = []
     seeds = decoders.seeds_of()
     with decoders.reading_worker() as worker:
-        numbers = range(1000)  # each file is used ten times
+        numbers = range(1000)  # each file is used eight times
         outcomes = list(workers.run(seeds, mutated, numbers, 1, worker, findings.append))
     assert not findings
     assert {name for name, _, _ in outcomes} == set(seeds)
