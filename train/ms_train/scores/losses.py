@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+EXCLUSIVE = "categorical_crossentropy"
+
 
 @keras.saving.register_keras_serializable("ms_train")
 def decidable_crossentropy(targets: keras.KerasTensor, scores: keras.KerasTensor) -> keras.KerasTensor:
@@ -35,8 +37,9 @@ def compile_for(model: keras.Model, independent: bool, optimizer: keras.Optimize
     """Compile a network with `decidable_crossentropy` for independent labels, else with categorical
     cross-entropy, whose targets `smoothing` moves from 0 and 1 towards equal ones.
     """
+    exclusive = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing) if smoothing else EXCLUSIVE
     model.compile(
         optimizer=optimizer,
-        loss=decidable_crossentropy if independent else keras.losses.CategoricalCrossentropy(label_smoothing=smoothing),
+        loss=decidable_crossentropy if independent else exclusive,
         metrics=[DecidableAccuracy(name="accuracy") if independent else "accuracy"],
     )
