@@ -564,8 +564,8 @@ def selection(
     pairs = [
         (name, fault)
         for name, fault in itertools.product(modes, faults)
-        # Thread.start() waits forever if the new thread gets no memory at all. FFmpeg is watched by threads.
-        if fault != "no memory" or not name.startswith(("threads", "media", "walk"))
+        # Thread.start() waits forever if the new thread gets no memory to begin with. FFmpeg is watched by threads.
+        if fault not in ("memory", "no memory") or not name.startswith(("threads", "media", "walk"))
     ]
     for index, (name, fault) in enumerate(pairs):
         share = None if runs is None else (index + 1) * runs // len(pairs) - index * runs // len(pairs)
