@@ -55,8 +55,8 @@ UNREFERENCED = {
     *product(("wav", "w64", "aiff"), ("adpcm_ms", "adpcm_ima_wav")),
     *product(("ogg",), ("vorbis", "opus")),  # a changed page has a wrong checksum, unless `mutations` restores it
 }
-# No loss of sound: FFmpeg looks at the pictures of a video, too, and samples of WAV may end with a part of one.
-NO_LOSS = re.compile(r"^\[mpeg4 @|Invalid PCM packet")
+# No loss of sound: FFmpeg looks at the pictures of a video, too, and WAV may end with a part of a sample.
+NO_LOSS = re.compile(r"^\[mpeg4 @|Invalid PCM packet|Frame invalidly split")
 DEMUXERS = {container.short: container.demuxer for container in CONTAINERS}
 
 
