@@ -599,6 +599,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--number", type=int, help="only the call of this number")
     options = parser.parse_args(arguments)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["PATH"] = ""  # the program ffmpeg, if PyAV cannot be imported, gives slightly other samples
     seccomp.adopt_orphans()
     modes = [name for name in MODES if fnmatch(name, options.mode)]
     faults = [name for name in FAULTS if fnmatch(name, options.fault)]
