@@ -55,8 +55,8 @@ UNREFERENCED = {
     *product(("wav", "w64", "aiff"), ("adpcm_ms", "adpcm_ima_wav")),
     *product(("ogg",), ("vorbis", "opus")),  # a changed page has a wrong checksum, unless `mutations` restores it
 }
-# FFmpeg looks at the pictures of a video, too.
-PICTURES = re.compile(r"^\[mpeg4 @")
+# No loss of sound: FFmpeg looks at the pictures of a video, too, and WAV may end with a part of a sample.
+NO_LOSS = re.compile(r"^\[mpeg4 @|Invalid PCM packet|Frame invalidly split")
 DEMUXERS = {container.short: container.demuxer for container in CONTAINERS}
 
 
@@ -195,7 +195,7 @@ def complaints(path: str, demuxer: str) -> list[str]:
     decoder.stderr.close()
     lines = said[0].decode("utf-8", "replace").splitlines()
     # The version and the codec begin with blanks.
-    return [line for line in lines if line and not line.startswith("  ") and not PICTURES.search(line)]
+    return [line for line in lines if line and not line.startswith("  ") and not NO_LOSS.search(line)]
 
 
 def _without_file(result: Classification | Failure) -> dict[str, object]:

@@ -124,6 +124,7 @@ def test_past_finding_is_no_finding(path):
         ("bytes_after.au", ("bad-header",)),
         ("no_packets.caf", ("bad-header",)),
         ("no_data.w64", ("bad-header",)),
+        ("no_data.caf", ("bad-header",)),
         ("past_the_end.dts", ("damaged",)),
         ("corrupt_frame.amr", ("damaged",)),
         ("latin1_title.avi", ()),
