@@ -24,11 +24,10 @@ import tempfile
 import time
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,8 @@ from ms_edge import Classifier
 from ms_edge.audio.file import open_audio
 from ms_edge.errors import AudioError, MsEdgeError
 
-CUTS = 90  # for each file; a third of them if FFmpeg decodes it, which takes longer
+CUTS = 30  # for each file, at least
+CONTAINER_CUTS = 1_000  # for the files of each container together, at least
 HEADER_BYTES = 400
 LISTED = 20  # failures of a row that the results list
 NO_LENGTH = "stream-header"  # the warning for files that state no length
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the sound files")
     parser.add_argument("--to", type=Path, help="the JSON file to write")
     parser.add_argument(
-        "--cuts", type=int, default=CUTS, help=f"cuts of each file (default: {CUTS}; a third if FFmpeg decodes it)"
+        "--cuts", type=int, default=CONTAINER_CUTS, help=f"cuts of each container (default: {CONTAINER_CUTS})"
     )
     parser.add_argument("--only", nargs="+", metavar="CONTAINER", help="only these containers, such as WAV")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="processes (default: 1)")
@@ -100,7 +100,9 @@ def main() -> int:
     began = time.monotonic()
     sounds = list(write_all(args.out.resolve(), containers=args.only or ()))
     found = []
-    for each in measure(sounds, args.cuts, args.jobs, args.without_pyav):
+    files = Counter(sound.container for sound in sounds)
+    cuts = {container: max(CUTS, -(-args.cuts // number)) for container, number in files.items()}
+    for each in measure(sounds, cuts, args.jobs, args.without_pyav):
         found.append(each)
         for wrong in each.wrong[:LISTED]:
             print(f"{each.sound.path.name} ({each.sound.container}, {each.sound.codec}): {wrong}", flush=True)
@@ -117,13 +119,16 @@ def main() -> int:
     return int(any(each.wrong for each in found))
 
 
-def measure(sounds: Sequence[Sound], cuts: int, jobs: int = 1, without_pyav: bool = False) -> Iterator[Found]:
-    """Yield the result for each file."""
+def measure(
+    sounds: Sequence[Sound], cuts: Mapping[str, int], jobs: int = 1, without_pyav: bool = False
+) -> Iterator[Found]:
+    """Yield the result for each file. `cuts`: how many each file of a container has, at least."""
+    each = [cuts[sound.container] for sound in sounds]
     if jobs == 1 and not without_pyav:
-        yield from (examine(sound, cuts) for sound in sounds)
+        yield from map(examine, sounds, each)
         return
     with ProcessPoolExecutor(jobs, get_context("spawn"), _hide_pyav if without_pyav else None) as pool:
-        yield from pool.map(partial(examine, cuts=cuts), sounds)
+        yield from pool.map(examine, sounds, each)
 
 
 def _hide_pyav() -> None:
@@ -140,7 +145,7 @@ def examine(sound: Sound, cuts: int) -> Found:
     data = sound.path.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         short = Path(folder) / sound.path.name
-        for place in places(data, expected, cuts if found.decoder == "libsndfile" else cuts // 3):
+        for place in places(data, expected, cuts):
             short.write_bytes(data[:place])
             verdict = judged(answer(short), intact, place in expected.ends)
             found.answers[verdict] += 1
@@ -170,7 +175,7 @@ def _compared(sound: Sound, expected: Count, intact: Answer) -> list[str]:
 
 
 def places(data: bytes, expected: Count, cuts: int) -> list[int]:
-    """Return the sizes in bytes to which a file is cut, about `cuts` of them."""
+    """Return the sizes in bytes to which a file is cut, at least `cuts` of them if it is long enough."""
     size, random = len(data), np.random.default_rng(zlib.crc32(data))
     ends = sorted(expected.ends)
     near = [end + off for end in ends for off in (-1, 0, 1)]
@@ -180,7 +185,9 @@ def places(data: bytes, expected: Count, cuts: int) -> list[int]:
     found: set[int] = set()
     for pool in pools:
         found |= set(random.permutation(pool)[: cuts // len(pools)].tolist())
-    return sorted(place for place in {*found, *last[:3]} if 0 < place < size)
+    found = {place for place in {*found, *last[:3]} if 0 < place < size}
+    others = [place for place in range(1, size) if place not in found]
+    return sorted(found | set(random.permutation(others)[: max(0, cuts - len(found))].tolist()))
 
 
 def answer(path: Path) -> Answer:
