@@ -8,6 +8,8 @@ LOCK := requirements-dev.lock
 RUNTIME_LOCK := requirements.lock
 BUILD_LOCK := requirements-build.lock
 DATA ?= data/open-corpus
+MODELS := edge/ms_edge/models
+RUN ?= build/model
 BENCH ?=
 EXPORT := --quiet --frozen --no-annotate --no-header --no-emit-project
 JSON ?= build/bench/speed.json
@@ -24,7 +26,7 @@ FUZZ_SEED ?= $(shell date +%Y%m%d)
 FAULTS ?= 10000
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser report-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model lock dist clean
+.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser report-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model model-files lock dist clean
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -176,7 +178,12 @@ model: .venv-dev/installed ## rebuild the bundled model from freely licensed aud
 	.venv-dev/$(BIN)/ms-train data fetch open-corpus --to $(DATA)
 	rm -rf build/model
 	.venv-dev/$(BIN)/ms-train fit --recipe mel_residual --data open-corpus:$(DATA) --out build/model
-	.venv-dev/$(BIN)/ms-export convert build/model -o edge/ms_edge/models/music-speech.onnx --license MIT
+	$(MAKE) model-files RUN=build/model
+
+model-files: .venv-dev/installed ## write all files of the bundled model from the run folder RUN, with its recordings where it says
+	.venv-dev/$(BIN)/python -m ms_train.training.package $(RUN)
+	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech.onnx --license MIT
+	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech-waveform.onnx --license MIT --input waveform
 
 bench: .venv-dev/installed ## measure the speed of ms-edge and of other systems, into build/bench (BENCH="--quick", "--no-peers", "--against OLD.json")
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed -o build/bench $(BENCH)

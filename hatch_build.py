@@ -18,6 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 LOCKED = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^\\]+))?")
 MODELS = Path("edge/ms_edge/models")
+KERAS = Path("train/ms_train/models/music-speech/model.keras")  # the network that music-speech.onnx was made from
 ASSETS = Path("edge/ms_edge/report/assets")  # what `make report-assets` fetches
 
 
@@ -41,7 +42,8 @@ def bill(root: Path, version: str) -> dict[str, Any]:
     """Return the SBOM of that version of ms-edge, of which `root` is the source tree."""
     lines = (root / "requirements.lock").read_text("utf-8").splitlines()
     packages = [package(found) for line in lines if (found := LOCKED.match(line))]
-    models = [model(path) for path in sorted((root / MODELS).glob("*.onnx"))]
+    models = [model(path, path.name) for path in sorted((root / MODELS).glob("*.onnx"))]
+    models.append(model(root / KERAS, "music-speech.keras"))
     ms_edge = component("library", "ms-edge", version, licenses=[{"license": {"id": "MIT"}}])
     return {
         "bomFormat": "CycloneDX",
@@ -76,13 +78,13 @@ def package(found: re.Match[str]) -> dict[str, Any]:
     return component("library", found["name"], found["version"], **more)
 
 
-def model(path: Path) -> dict[str, Any]:
-    """Return the component of a model file that is in the wheel."""
+def model(path: Path, name: str) -> dict[str, Any]:
+    """Return the component of a model file that is in the wheel, under this name."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return {
         "type": "machine-learning-model",
-        "bom-ref": path.name,
-        "name": path.name,
+        "bom-ref": name,
+        "name": name,
         "hashes": [{"alg": "SHA-256", "content": digest}],
         "licenses": [{"license": {"id": "MIT"}}],
     }

@@ -26,7 +26,19 @@ BUILD = ROOT / "build" / "platforms"
 SUITE, PYTHON = "trixie", "3.13"
 BASE = ("base-files", "coreutils", "dash", "libc-bin", "libstdc++6", "python3")
 # What armhf has from Debian instead of from wheels; and what needs no processor's wheel.
-DEBIAN_RUNTIME = ("numpy", "soundfile", "soxr", "onnxruntime", "tqdm", "av", "pytest", "hypothesis", "pandas", "yaml")
+DEBIAN_RUNTIME = (
+    "numpy",
+    "soundfile",
+    "soxr",
+    "onnxruntime",
+    "tqdm",
+    "av",
+    "pytest",
+    "hypothesis",
+    "matplotlib",
+    "pandas",
+    "yaml",
+)
 PURE = ("et_xmlfile", "openpyxl", "pyannote.core", "pyannote.database", "pympi-ling", "srt3", "tgt", "webvtt-py")
 AT_MOST = 1e-5  # difference of a score from that on this machine
 SHORT = ("test_spec.py", "test_vote.py", "test_windows.py")

@@ -133,6 +133,16 @@ def test_peer_that_does_not_run_is_absent(tmp_path):
             _json_lines(command, [tmp_path], "it")
 
 
+def test_tvsm_is_measured_where_its_repository_is(tmp_path):
+    from benchmarks.peers.systems import TVSM, tvsm
+
+    assert tvsm(None) == tvsm(tmp_path) == ()
+    (tmp_path / TVSM / ".git" / "objects").mkdir(parents=True)
+    (tmp_path / TVSM / ".git" / "HEAD").write_text("ref: refs/heads/main\n", "utf-8")
+    (peer,) = tvsm(tmp_path)
+    assert peer.arguments == (str(tmp_path / TVSM / ".git"),)
+
+
 # Splices: files match their truth.
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from ms_train.training.bundled import FOLDER
+
 ROOT = Path(__file__).parent.parent
 WHEELHOUSE = ROOT / "build" / "wheelhouse"
 # Pip reads no settings file. Where there is no network namespace, every connection fails.
@@ -65,7 +67,8 @@ def installed(wheel, offline, tmp_path_factory) -> Path:
 
 def test_wheel_holds_model_and_types_without_tests(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    models = {"ms_edge/models/music-speech.onnx", "ms_edge/models/music-speech-0.1.onnx"}
+    models = {f"ms_edge/models/music-speech{name}.onnx" for name in ("", "-waveform", "-0.1")}
+    models |= {f"ms_train/models/music-speech/{path.name}" for path in FOLDER.iterdir()}
     assert models | {"ms_edge/py.typed", "ms_train/datasets/open_corpus.tsv.xz"} <= names
     sources = {
         path.relative_to(ROOT / part).as_posix()
@@ -89,12 +92,14 @@ def test_wheel_holds_an_sbom_of_its_contents(wheel):
     assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.6")
     assert f"ms_edge-{sbom['metadata']['component']['version']}.dist-info/" in name
     components = sbom["components"]
-    models = {path: hashlib.sha256(archive.read(path)).hexdigest() for path in archive.namelist() if ".onnx" in path}
-    assert {
-        f"ms_edge/models/{part['name']}": part["hashes"][0]["content"] for part in components if "hashes" in part
-    } == models
+    models = [path for path in archive.namelist() if path.endswith((".onnx", ".keras"))]
+    digests = {hashlib.sha256(archive.read(path)).hexdigest() for path in models}
+    assert len(models) == 4
+    assert {part["hashes"][0]["content"] for part in components if "hashes" in part} == digests
     lock = (ROOT / "requirements.lock").read_text("utf-8")
-    packages = [f"{part['name']}=={part['version']}" for part in components if "purl" in part]
+    packages = [
+        f"{part['name']}=={part['version']}" for part in components if part.get("purl", "").startswith("pkg:pypi/")
+    ]
     assert packages == [line.split()[0] for line in lock.splitlines() if "==" in line]
 
 

@@ -31,17 +31,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import rfft, rfftfreq
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from ms_edge.arrays import Float32
@@ -53,6 +50,7 @@ from ms_train.augment.scenes import Scenes
 from ms_train.datasets.cache import Cache, default_folder
 from ms_train.datasets.clips import read_all
 from ms_train.datasets.open_corpus import open_corpus
+from ms_train.evaluation.shortcuts import LEAST, bandwidth, decibels, loudness, pauses, regression, root_mean_square
 from ms_train.recipes.by_name import get_recipe
 from ms_train.recipes.recipe import Recipe
 from ms_train.signals import Augment
@@ -65,10 +63,7 @@ Windows = tuple[Float32, NDArray[np.bool_]]  # (n, samples), and whether each is
 RECIPE = "mel_residual"
 WAYS = ("as recorded", "as heard")
 TRAIN_WINDOWS, VAL_SHARE = 10_000, 0.5
-QUIET_BELOW_DB, QUIET_FRAME_S = 20.0, 0.02
-ABOVE_HZ, ROLL_OFF = (2000, 4000, 6000), 0.95
 LEVEL = 0.1  # RMS of windows for the mean spectrum
-LEAST = 1e-6  # -120 dB
 
 
 def main() -> int:
@@ -144,43 +139,21 @@ def features(spec: FrontEndSpec) -> dict[str, Callable[[Float32], Float64]]:
     """Return by name the functions from a window (samples,) to a regression's input (numbers,)."""
     front_end, rate_hz = FrontEnd(spec), spec.sample_rate_hz
 
-    def loudness(window: Float32) -> Float64:
-        return np.array([_db(_rms(window))])
-
     def loudness_and_peak(window: Float32) -> Float64:
-        return np.array([_db(_rms(window)), _db(np.abs(window).max())])
-
-    def bandwidth(window: Float32) -> Float64:
-        energy, hz = np.abs(rfft(window)).astype(float) ** 2, rfftfreq(len(window), 1 / rate_hz)
-        share = np.cumsum(energy) / max(energy.sum(), LEAST)
-        above = [1 - share[np.searchsorted(hz, limit) - 1] for limit in ABOVE_HZ]
-        return np.array([*above, hz[min(np.searchsorted(share, ROLL_OFF), len(hz) - 1)] / 1000])
-
-    def pauses(window: Float32) -> Float64:
-        frame = round(QUIET_FRAME_S * rate_hz)
-        level = np.sqrt(np.mean(window[: len(window) // frame * frame].reshape(-1, frame).astype(float) ** 2, axis=1))
-        return np.array([np.mean(level < _rms(window) * 10 ** (-QUIET_BELOW_DB / 20))])
+        return np.array([*loudness(window), decibels(np.abs(window).max())])
 
     def mean_spectrum(window: Float32) -> Float64:
-        found = front_end.features(window * np.float32(LEVEL / max(_rms(window), LEAST))).astype(float)
+        found = front_end.features(window * np.float32(LEVEL / max(root_mean_square(window), LEAST))).astype(float)
         bands = found.mean(axis=1 if spec.layout == "bins_frames" else 0)
         return bands - bands.mean()
 
     return {
         "loudness": loudness,
         "loudness and peak": loudness_and_peak,
-        "bandwidth": bandwidth,
-        "pauses": pauses,
+        "bandwidth": partial(bandwidth, sample_rate_hz=rate_hz),
+        "pauses": partial(pauses, sample_rate_hz=rate_hz),
         "mean spectrum": mean_spectrum,
     }
-
-
-def _rms(window: Float32) -> float:
-    return float(np.sqrt(np.mean(np.square(window, dtype=np.float64))))
-
-
-def _db(amplitude: float) -> float:
-    return 20 * np.log10(max(float(amplitude), LEAST))
 
 
 def compared(
@@ -193,7 +166,7 @@ def compared(
     found: dict[str, dict[str, dict[str, float]]] = {}
     for way, (windows, music) in train.items():
         seen = np.stack([see(window) for window in windows])
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(seen, music)
+        model = regression().fit(seen, music)
         found[way] = {
             name: scored(model.predict_proba(numbers)[:, 1] - 0.5, truth)
             for name, (numbers, truth) in {"train": (seen, music), **asked}.items()

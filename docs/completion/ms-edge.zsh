@@ -33,7 +33,7 @@ _shtab_ms_edge_defaults_added=0
 
 _shtab_ms_edge_benchmark_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--seconds[how long to measure, in seconds (default\: 15)]:S:"
   "--json[print JSON]"
@@ -49,7 +49,7 @@ _shtab_ms_edge_classify_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -89,7 +89,7 @@ _shtab_ms_edge_cut_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -108,7 +108,7 @@ _shtab_ms_edge_cut_defaults_added=0
 
 _shtab_ms_edge_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--json[print JSON]"
 )
@@ -119,7 +119,7 @@ _shtab_ms_edge_doctor_defaults_added=0
 _shtab_ms_edge_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
-  ":a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model):"
+  ":a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one):"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -134,7 +134,7 @@ _shtab_ms_edge_report_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -174,7 +174,7 @@ _shtab_ms_edge_stream_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model (default\: the bundled model)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"

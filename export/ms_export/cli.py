@@ -41,9 +41,10 @@ class SourceOptions:
     def load(self) -> Run:
         """Read the trained model. Raises UsageError if the options do not fit what `run` is."""
         from ms_export.source import Run
+        from ms_train.training.bundled import run_folder
 
         given = [name for name in ("spec", "labels", "decision") if getattr(self, name)]
-        if self.run.is_dir():
+        if run_folder(self.run).is_dir():
             if given:
                 raise UsageError(f"{self.run}: a run folder states its spec and labels; leave out --{given[0]}.")
             return Run.load(self.run)
@@ -77,7 +78,7 @@ class QuantizeOptions:
     """The options of `ms-export quantize`."""
 
     model: Path
-    against: Path
+    against: Path | None
     out: Path
     data: str | None
     archive: Path | None
@@ -141,7 +142,7 @@ def _add_check(commands: Any) -> None:
         " of threads, on real recordings and on a grid of signals, lengths and rates. Exits 1 if a difference is over its tolerance.",
         epilog="example: ms-export check a.onnx --against runs/a",
     )
-    check.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that ms-export made")
+    check.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that ms-export made, or bundled")
     _add_source_arguments(check, "--against")
     check.add_argument(
         "--all", action="store_true", help="compare on the whole grid (minutes), not only on each pair of its values"
@@ -160,9 +161,9 @@ def _add_quantize(commands: Any) -> None:
         " that loses more than 0.5 points of accuracy is not written.",
         epilog="example: ms-export quantize a.onnx --against runs/a -o small",
     )
-    quantize.add_argument("model", type=Path, metavar="MODEL", help="a model that ms-export convert wrote")
+    quantize.add_argument("model", type=Path, metavar="MODEL", help="a model that ms-export convert wrote, or bundled")
     quantize.add_argument(
-        "--against", type=Path, required=True, metavar="RUN", help="the run folder it was converted from"
+        "--against", type=Path, metavar="RUN", help="the run folder it was converted from (bundled needs none)"
     )
     quantize.add_argument(
         "-o", "--out", type=Path, required=True, help="folder for MODEL-int8.onnx and MODEL-fp16.onnx"
@@ -176,13 +177,17 @@ def _add_triton(commands: Any) -> None:
         "triton",
         help="write a model repository for NVIDIA Triton or KServe",
         description="Write DIR/NAME/ with configuration, labels and model, for NVIDIA Triton and other KServe v2 servers.",
-        epilog="example: ms-export triton models --model a.onnx",
+        epilog="example: ms-export triton models --model bundled",
     )
     triton.add_argument(
         "repository", type=Path, metavar="DIR", help="the model repository; created if it does not exist"
     )
     triton.add_argument(
-        "--model", type=Path, metavar="FILE", required=True, help="a model made by ms-export convert --input waveform"
+        "--model",
+        type=Path,
+        metavar="FILE",
+        required=True,
+        help="a model made by ms-export convert --input waveform, or bundled",
     )
     triton.add_argument("--name", help="the model's name on the server (default: its recipe)")
     triton.set_defaults(command=_triton, options=TritonOptions)
@@ -192,7 +197,7 @@ def _add_source_arguments(to: argparse.ArgumentParser, name: str) -> None:
     """Add the arguments of SourceOptions; `name` is that of the run, an option if it begins with
     `-`.
     """
-    text = "a run folder of ms-train fit, or a Keras model (.keras)"
+    text = "a run folder of ms-train fit, bundled (the bundled model's), or a Keras model (.keras)"
     if name.startswith("-"):
         to.add_argument(name, dest="run", type=Path, metavar="RUN", help=text, required=True)
     else:
@@ -236,7 +241,7 @@ def _check(options: CheckOptions) -> int:
     model = Model.load(options.model, "cpu")
     run = require_same(model, run)
     recordings = run.held_out(options.data, options.archive)
-    reports = compare(run, options.model, recordings, everything=options.all)
+    reports = compare(run, Path(model.path), recordings, everything=options.all)
     print(certificate.table(reports))
     if options.report:
         certificate.write(reports, model, options.report, source_of(recordings, options.data))
@@ -249,8 +254,12 @@ def _check(options: CheckOptions) -> int:
 
 def _quantize(options: QuantizeOptions) -> int:
     from ms_export.quantize import MAX_LOSS_POINTS, TIMED_BATCHES, quantize
+    from ms_train.training.bundled import NAME
 
-    variants = quantize(options.model, options.against, options.out, data=options.data, archive=options.archive)
+    against = options.against or Path(NAME)
+    if options.against is None and options.model != against:
+        raise UsageError(f"{options.model}: also give --against, the run folder that it was converted from.")
+    variants = quantize(options.model, against, options.out, data=options.data, archive=options.archive)
     speeds = "".join(f"{f'CLIPS/S BY {batch}':>15}{'X FP32':>8}" for batch in TIMED_BATCHES)
     print(f"{'VARIANT':<8}{'BYTES':>12}{'VAL ACCURACY':>14}{'POINTS':>8}{'OTHER LABELS':>14}{speeds}")
     for variant in variants:

@@ -33,10 +33,12 @@ from ms_export.errors import ExportError
 from ms_export.precision import calibration_clips, to_fp16, to_int8
 from ms_export.source import Run
 from ms_train.datasets import clips
-from ms_train.datasets.by_name import dataset_by_name
+from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
 from ms_train.datasets.dataset import Recording
+from ms_train.datasets.splits import split
 from ms_train.files import atomic_write
 from ms_train.scores.metrics import accuracy
+from ms_train.training.bundled import run_folder
 
 MAX_LOSS_POINTS = 0.5  # percentage points of accuracy on the validation clips
 
@@ -100,15 +102,17 @@ def quantize(
     """Write `model`'s int8 and fp16 variants to the folder `out` as <stem>-int8.onnx and
     <stem>-fp16.onnx.
 
-    `folder` is the run that `model` was converted from. int8 is calibrated on its training
-    recordings. A variant that loses more than 0.5 points of accuracy on its validation clips is not
-    written. `data` names the run's dataset, if it has moved. Returns fp32 and both variants,
+    `folder` is the run that `model` was converted from; both may be `bundled`. int8 is calibrated
+    on its training recordings. A variant that loses more than 0.5 points of accuracy on its
+    validation clips is not written. `data` names the run's dataset, if it has moved, or for the
+    bundled model other recordings of its labels. Returns fp32 and both variants,
     measured on the CPU. Raises MsEdgeError if the model or the data are not the run's, or if a
     variant cannot be used; then nothing is written.
     """
     if (out.exists() and not out.is_dir()) or not out.parent.is_dir():
         raise UsageError(f"{out}: give -o a folder, in one that exists.")
     original = Model.load(model, "cpu")
+    model, folder = Path(original.path), run_folder(folder)
     run = require_same(original, Run.load(folder))
     if original.input != FEATURES:
         raise ExportError(
@@ -209,12 +213,22 @@ def _require_same_weights(model: Model, run: Run, folder: Path, features: Float3
 
 
 def _recordings(run: Run, data: str | None, archive: Path | None) -> tuple[list[Recording], list[Recording]]:
-    """Return the run's training and validation recordings, in the run's order. Raises
-    ExportError(`bad-data`) if some have changed.
+    """Return the run's training and validation recordings, in the run's order.
+
+    For the bundled model, `data` may name other recordings of its labels. They are divided in two
+    halves. Raises ExportError(`bad-data`) if recordings of the run have changed.
     """
+    dataset = dataset_by_name(data, archive) if data else dataset_of_run(str(run.facts["data"]), archive)
     data = data or str(run.facts["data"])
-    found = {recording.name: recording for recording in dataset_by_name(data, archive).recordings}
+    found = {recording.name: recording for recording in dataset.recordings}
     names = [*run.split["train"], *run.split["val"]]
+    if run.bundled and not found.keys() & set(names):
+        if set(dataset.labels) != set(run.labels):
+            raise ExportError(
+                "bad-data", f"{data}: has the classes {', '.join(dataset.labels)}, not {', '.join(run.labels)}."
+            )
+        halves = split(dataset, 0, val_share=0.5)
+        return list(halves.train), list(halves.val)
     wrong = [name for name in names if name not in found or found[name].sha256 != run.sha256.get(name)]
     if wrong:
         raise ExportError(

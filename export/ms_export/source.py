@@ -5,6 +5,7 @@ front-end spec.
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from ms_export.errors import ExportError
 from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
 from ms_train.datasets.clips import read_all
 from ms_train.datasets.dataset import Recording
+from ms_train.errors import DataError
 from ms_train.scores.outputs import of_windows, with_logits
 from ms_train.training.runs import TrainedRun, decision_of
 
@@ -120,47 +122,69 @@ class Run(TrainedRun):
         """Return recordings of each label for the comparison: all of `data` if given, else those
         held out from training.
 
-        Those are the test part of the run's dataset, or the validation part if there is no test
-        part. For a Keras model without a run and without `data` there are none.
+        Those are the recordings of the test part of the run's dataset, or of the validation part if
+        a label has none there. A run that learnt corrections has only these, perhaps not of every
+        label. For a Keras model without a run and without `data` there are none, nor for the bundled
+        model where its dataset is not: a line on stderr says so.
         """
         if not data and "data" not in self.facts:
             return {}
-        dataset = dataset_by_name(data, archive) if data else dataset_of_run(self.facts["data"], archive)
-        names = set(self.split["test"] or self.split["val"])
-        return {
-            label: [
-                recording
-                for recording in dataset.recordings
-                if recording.label == label and (data or recording.name in names)
-            ]
-            for label in self.labels
-        }
+        try:
+            dataset = dataset_by_name(data, archive) if data else dataset_of_run(self.facts["data"], archive)
+        except DataError:
+            if data or not self.bundled:
+                raise
+            print(
+                f"note: {self.facts['data']} is not here, so the comparison is of synthetic signals alone; "
+                "name labelled recordings with --data to compare on them too.",
+                file=sys.stderr,
+            )
+            return {}
+        test, val = set(self.split["test"]), set(self.split["val"])
+        found: dict[str, list[Recording]] = {}
+        for label in self.labels:
+            mine = [recording for recording in dataset.recordings if recording.label == label]
+            held_out = [each for each in mine if each.name in test] or [each for each in mine if each.name in val]
+            found[label] = mine if data or self.corrected else held_out
+        return {label: mine for label, mine in found.items() if mine} if self.corrected else found
 
     def real_clips(self, recordings: dict[str, list[Recording]]) -> dict[str, NDArray[np.float32]]:
         """Return up to 100 clips (clip_samples,) of each label by name, evenly from all its
-        recordings.
+        recordings, and at least 20.
 
-        Clips start at multiples of a sixteenth of their length. Raises ExportError(`too-few-clips`)
-        if a label has under 20.
+        Clips start at multiples of a sixteenth of their length. Where that gives a label too few,
+        its recordings are repeated to twice a clip and cut at every 32nd: one recording then gives
+        33. Raises ExportError(`too-few-clips`) if no recording of a label can be read.
         """
-        spec = replace(self.spec, hop_s=self.spec.clip_s / 16)
         clips: dict[str, NDArray[np.float32]] = {}
         for label, of_label in recordings.items():
-            found = {}
-            for recording, audio in read_all(_spread(of_label), spec.sample_rate_hz, f"{label} to compare"):
-                # A recording shorter than a clip gives one window as served. Repeated to twice a
-                # clip, it gives as many as others.
-                whole = audio[:] if len(audio) >= spec.clip_samples else np.resize(audio[:], 2 * spec.clip_samples)
-                for start, samples in windows([whole], spec):
-                    found[f"{recording.name} at {start / spec.sample_rate_hz:.2f} s"] = samples
+            found = self._clips_of(of_label, f"{label} to compare", least=1, per_clip=16)
             if len(found) < MIN_CLIPS_PER_LABEL:
+                found = self._clips_of(of_label, f"{label} again, as it has few", least=2, per_clip=32)
+            if not found:
                 raise ExportError(
                     "too-few-clips",
-                    f"Only {len(found)} clips of {label!r} to compare with TensorFlow; {MIN_CLIPS_PER_LABEL} are needed: "
-                    "name more recordings with --data.",
+                    f"No recording of {label!r} can be read to compare with TensorFlow; name recordings with --data.",
                 )
             clips |= {name: found[name] for name in _spread(list(found))}
         return clips
+
+    def _clips_of(
+        self, recordings: list[Recording], what: str, *, least: int, per_clip: int
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the clips (clip_samples,) of recordings by name, `per_clip` for every clip's length.
+
+        A recording shorter than `least` clips is repeated to twice a clip, since it would give one
+        clip, or few.
+        """
+        spec = replace(self.spec, hop_s=self.spec.clip_s / per_clip)
+        found = {}
+        for recording, audio in read_all(_spread(recordings), spec.sample_rate_hz, what):
+            short = len(audio) < least * spec.clip_samples
+            whole = np.resize(audio[:], 2 * spec.clip_samples) if short else audio[:]
+            for start, samples in windows([whole], spec):
+                found[f"{recording.name} at {start / spec.sample_rate_hz:.2f} s"] = samples
+        return found
 
     def real_signals(self, recordings: dict[str, list[Recording]]) -> dict[str, Real]:
         """Return one recording of each label for the grid: the first one, if it can be read."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ms_edge.errors import UsageError
 from ms_edge.features.spec import WAVEFORM
-from ms_edge.model.session import Model
+from ms_edge.model.session import BUNDLED_NAME, WAVEFORM_NAME, Model
 
 MAX_BATCH = 64
 # How long a window waits for others to share its batch. The model takes less than a millisecond, so
@@ -25,13 +25,13 @@ MAX_DELAY_US = 1000
 
 def write_repository(repository: Path, model_path: Path, name: str | None = None) -> Path:
     """Write the folder `repository`/`name` for the waveform model at `model_path` and return its
-    path.
+    path; `bundled` is the waveform form of the bundled model.
 
     `name` is the model's recipe by default. The folder is written atomically and never replaces
     another. Raises ModelError if the model cannot be used, and UsageError if it takes features, the
     name is invalid, or the folder already exists.
     """
-    model = Model.load(model_path, "cpu")
+    model = Model.load(WAVEFORM_NAME if model_path == Path(BUNDLED_NAME) else model_path, "cpu")
     if model.input != WAVEFORM:
         raise UsageError(
             f"{model_path}: takes features, which a server cannot compute; give a model made by ms-export convert --input waveform."
@@ -48,7 +48,7 @@ def write_repository(repository: Path, model_path: Path, name: str | None = None
     partial = repository / f".{name}.{os.getpid()}.partial"
     try:
         (partial / "1").mkdir(parents=True)
-        shutil.copyfile(model_path, partial / "1" / "model.onnx")
+        shutil.copyfile(model.path, partial / "1" / "model.onnx")
         (partial / "labels.txt").write_text("".join(f"{label}\n" for label in model.metadata.labels), "utf-8")
         (partial / "config.pbtxt").write_text(config(name, model), "utf-8")
         partial.rename(target)

@@ -523,6 +523,19 @@ def children() -> set[str]:
     return {child for child, parent in parents.items() if parent == str(os.getpid())}
 
 
+@pytest.mark.parametrize("more", [[], [SPEECH]], ids=["one file", "two files"])
+def test_one_process_has_a_budget_for_each_file(tmp_path, monkeypatch, capsys, more):
+    path = encode(tmp_path / "a.m4a", "aac", SPEECH)
+    (tmp_path / "bin").mkdir()
+    only(monkeypatch, tmp_path / "bin", script(tmp_path, FAKES["hangs after a while"][0]))
+    monkeypatch.setattr(media, "START_S", 1.0)
+    monkeypatch.setattr(media, "WATCH_S", 0.1)
+    assert cli.main(["classify", "-j", "1", "--format", "jsonl", str(path), *map(str, more)]) == 1
+    first, *others = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["error"]["code"] == "too-long"
+    assert [record["label"] for record in others] == ["speech"] * len(more)
+
+
 def test_parallel_runs_keep_the_order(tmp_path, capsys):
     paths = []
     for number in range(6):

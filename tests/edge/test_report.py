@@ -138,7 +138,7 @@ def test_files_of_others_are_not_replaced(tmp_path, capsys):
     assert main(["report", f"{DATA}/music_zaz.wav", "-o", f"{tmp_path}/"]) == 2
     assert (tmp_path / "index.html").read_text() == "mine"
     assert main(["report", f"{DATA}/music_zaz.wav", "-o", f"{DATA}/music_zaz.wav"]) == 2
-    capsys.readouterr()
+    assert "a page has the suffix .html" in capsys.readouterr().err
 
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'& ${x} %2e \u202e\udcff.wav"

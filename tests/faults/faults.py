@@ -564,8 +564,8 @@ def selection(
     pairs = [
         (name, fault)
         for name, fault in itertools.product(modes, faults)
-        # Thread.start() waits forever if the new thread gets no memory at all. FFmpeg is watched by threads.
-        if fault != "no memory" or not name.startswith(("threads", "media", "walk"))
+        # Thread.start() waits forever if the new thread gets no memory to begin with. FFmpeg is watched by threads.
+        if fault not in ("memory", "no memory") or not name.startswith(("threads", "media", "walk"))
     ]
     for index, (name, fault) in enumerate(pairs):
         share = None if runs is None else (index + 1) * runs // len(pairs) - index * runs // len(pairs)
@@ -599,6 +599,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--number", type=int, help="only the call of this number")
     options = parser.parse_args(arguments)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["PATH"] = ""  # the program ffmpeg, if PyAV cannot be imported, gives slightly other samples
     seccomp.adopt_orphans()
     modes = [name for name in MODES if fnmatch(name, options.mode)]
     faults = [name for name in FAULTS if fnmatch(name, options.fault)]

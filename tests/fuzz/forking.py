@@ -30,10 +30,7 @@ class Server:
     def __init__(self, packages: str) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-I", "-S", __file__, packages]
-        # Some decoders of FFmpeg read memory before they write it, in damaged files. glibc fills new memory
-        # with this byte, so that at least the same file gives the same result.
-        environment = {**os.environ, "MALLOC_PERTURB_": "165"}
-        self.process = POPEN(command, stdin=theirs, stdout=subprocess.DEVNULL, env=environment)
+        self.process = POPEN(command, stdin=theirs, stdout=subprocess.DEVNULL)
         theirs.close()
         if not self.socket.recv(1):
             raise RuntimeError("PyAV cannot be imported")

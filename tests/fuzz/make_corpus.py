@@ -1,8 +1,8 @@
 """Make the seed corpus again: `python tests/fuzz/make_corpus.py`.
 
 Each file in `corpus/audio` is 0.4 s of one clip, in one container and one coding. The files in the
-repository were made with libsndfile 1.2.2 (soundfile 0.14.0) and FFmpeg 5.1.8 (Debian); other
-versions write other bytes. libsndfile also writes the time into files of floats, and random serial
+repository were made with libsndfile 1.2.2 (soundfile 0.14.0), FFmpeg 5.1.8 and other programs of
+Debian 12 (`PROGRAMS`); other versions write other bytes. libsndfile also writes the time into files of floats, and random serial
 numbers into Ogg files. Unusual files are made here from bytes. There is no encoder of Monkey's Audio
 (APE) in FFmpeg.
 """
@@ -10,6 +10,7 @@ numbers into Ogg files. Unusual files are made here from bytes. There is no enco
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -86,7 +87,37 @@ FFMPEG = {
     "no_header.mp3": "-c:a libmp3lame -b:a 16k -write_xing 0 -id3v2_version 0",
     "mp3.wav": "-c:a libmp3lame -b:a 16k",
     "mp2.wav": "-ar 16000 -c:a mp2 -b:a 16k",
+    "pcm.voc": "-c:a pcm_u8",
+    "pcm.ircam": "-f ircam -c:a pcm_mulaw",
+    "gsm.gsm": "-c:a libgsm",
+    "g722.g722": "-ar 16000 -c:a g722",
+    "ac3.rm": "-ar 32000 -c:a ac3 -b:a 32k",
+    "real_144.ra": "-f rm -c:a real_144",
+    "mp2.wtv": "-ar 16000 -c:a mp2 -b:a 16k",
     "bext.wav": "-c:a pcm_u8 -write_bext 1 -metadata date=2026-01-02 -metadata creation_time=03:04:05",
+}
+
+# Commands of other programs by the name of the file: CLIP is the clip, OUT the file.
+GSTREAMER = (
+    "gst-launch-1.0 -q filesrc location=CLIP ! wavparse ! audioconvert ! vorbisenc ! MUX ! filesink location=OUT"
+)
+PROGRAMS = {
+    "sox_ima.wav": "sox CLIP -e ima-adpcm OUT",
+    "sox_gsm.wav": "sox CLIP -e gsm-full-rate OUT",
+    "sox.aiff": "sox CLIP OUT",
+    "sox.au": "sox CLIP -e mu-law OUT",
+    "sox.8svx": "sox CLIP -b 8 OUT",
+    "sox.sph": "sox CLIP -e mu-law OUT",
+    "lame.mp3": "lame --quiet -b 16 CLIP OUT",
+    "flac.flac": "flac --silent --no-padding -o OUT CLIP",
+    "oggenc.ogg": "oggenc -Q -q 0 -o OUT CLIP",
+    "opusenc.opus": "opusenc --quiet --bitrate 16 CLIP OUT",
+    "fdkaac.m4a": "fdkaac -S -b 24 -o OUT CLIP",
+    "faac.m4a": "faac -b 24 -o OUT CLIP",
+    "mkvmerge.mka": "mkvmerge -q -o OUT CLIP",
+    "wavpack_fast.wv": "wavpack -q -f CLIP -o OUT",
+    "gstreamer.ogg": GSTREAMER.replace("MUX", "oggmux"),
+    "gstreamer.mka": GSTREAMER.replace("MUX", "matroskamux"),
 }
 
 
@@ -107,6 +138,17 @@ def ffmpeg(name: str, arguments: str | list[str]) -> bytes:
         soundfile.write(clip, SOUND, RATE)
         command = ["ffmpeg", "-v", "error", "-i", clip, *arguments, "-fflags", "+bitexact", "-flags", "+bitexact"]
         subprocess.run([*command, out], check=True, timeout=60)
+        return out.read_bytes()
+
+
+def program(name: str, command: str) -> bytes:
+    """Return the clip as another program writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        clip, out = Path(folder) / "clip.wav", Path(folder) / name
+        soundfile.write(clip, SOUND, RATE)
+        places = {"CLIP": str(clip), "OUT": str(out)}
+        words = [re.sub("CLIP|OUT", lambda found: places[found[0]], word) for word in command.split()]
+        subprocess.run(words, check=True, timeout=60, capture_output=True)
         return out.read_bytes()
 
 
@@ -175,6 +217,7 @@ def main() -> None:
         for subtype in subtypes.split()
     }
     made |= {name: ffmpeg(name, arguments) for name, arguments in FFMPEG.items()}
+    made |= {name: program(name, command) for name, command in PROGRAMS.items()}
     made |= {name: make() for name, make in BYTES.items()}
     for name, content in made.items():
         (CORPUS / "audio" / name).write_bytes(content)

@@ -72,7 +72,6 @@ def riff(data: bytes) -> None:
         if header:
             assert 0 < header.data_offset <= len(data)
             assert header.data_bytes >= 0
-            assert not (header.cut and header.open_ended)
 
 
 def ogg(data: bytes) -> None:

@@ -83,7 +83,7 @@ def test_mel_residual_has_documented_spec_and_settings():
     assert recipe.spec.hop_s * recipe.spec.sample_rate_hz % (mel_residual.STEP_FRAMES * recipe.spec.frame_step) == 0
     assert recipe.settings == {
         "learning_rate": 2e-3,
-        "weight_decay": 1e-3,
+        "weight_decay": 0.05,
         "width": 1.5,
         "dense": 64,
         "dropout": 0.1,

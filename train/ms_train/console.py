@@ -67,7 +67,8 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool, note:
     parser.add_argument(
         "--data",
         required=required,
-        help="folder:PATH (a sub-folder of audio per class), csv:FILE (columns path, label; split, start, end), tfds:NAME (an audio "
+        help="folder:PATH (a sub-folder of audio per class), csv:FILE (columns path, label; split, start, end), "
+        "corrections:FILE (saved by the page of ms-edge report; several files with commas), tfds:NAME (an audio "
         "dataset of tensorflow-datasets: NAME[/CONFIG][:VERSION], or the folder of a prepared one), open-corpus:PATH (what "
         f"`ms-train data fetch` made), or gtzan{note}",
     )

@@ -58,7 +58,7 @@ ERRORS = ("error", "fatal", "panic")
 MESSAGE = re.compile(r"(?:\[([^\]]*) @ [^\]]*\] ?)?(?:\[(\w+)\] ?)?(.*)")
 WRONG = re.compile(r"Error while decoding|Error submitting|corrupt (input packet|decoded frame)", re.IGNORECASE)
 USELESS = re.compile("invalid data found|^traceback")
-PYAV_ERROR = re.compile(r"^\[Errno -?\d+\] |: '[^']*'$")  # what Python adds to the words of FFmpeg
+PYAV_ERROR = re.compile(r"^\[Errno -?\d+\] |: '[^']*'( returned -?\d+)?$")  # what Python adds to the words of FFmpeg
 OURS = ("aist#", "in#0/")  # the parts of the program ffmpeg that read and decode
 CUT = re.compile(r"partial file|prematurely|end of file|truncat", re.IGNORECASE)
 

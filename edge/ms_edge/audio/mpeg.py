@@ -170,7 +170,8 @@ class _Walk:
         if stated and stated.more_than(frames, (self._whole if following is None else rest) - first):
             self._warn("truncated")
         elif stated and following is None and self._end - rest >= MIN_FRAME and (stated.frames or 0) > frames:
-            self._warn("damaged")  # what follows the last frame is the rest of the frames
+            # What follows the last frame is the rest of the frames; `_leave` has reported one that is cut.
+            self._warnings += [] if self._warnings else ["damaged"]
         kept = bool(stated and stated.frames_known >= frames > 0)
         part.length *= frames
         if following is None and len(part.stretches) == 1:

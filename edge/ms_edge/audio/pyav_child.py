@@ -78,8 +78,7 @@ class _Output:
         self._first: Any = None  # the frame that decides about the rate and the channels
         self._channels = 0  # of the last frame
         self._block = 0  # frames
-        self._held: Any = None  # samples of the present kind, and how many
-        self._count = 0
+        self._held: Any = None  # samples of the present kind
         self._resampler: Any = None  # from the present kind to the first one, as planes of floats
         self._ready: Any = None  # samples that had to be converted
         self._mixer: Any = None  # from two channels to their mean
@@ -95,7 +94,17 @@ class _Output:
                 if packet.is_corrupt:
                     print("corrupt input packet", file=sys.stderr)
                 for frame in decoder.decode(packet if packet.size else None):
-                    self._add(frame)
+                    frame.pts = None
+                    # AudioFifo compares the format and the rate itself, but not the channels.
+                    if frame.layout.nb_channels != self._channels:
+                        self._begin(frame)
+                    try:
+                        self._held.write(frame)
+                    except ValueError:
+                        self._begin(frame)
+                        self._held.write(frame)
+                    if self._held.samples >= self._block:
+                        self._write_blocks()
             except self._av.FFmpegError as error:
                 print(f"Error while decoding: {error}", file=sys.stderr)
                 if packet is None or packet.size == 0:
@@ -103,20 +112,9 @@ class _Output:
         if self._first is not None:
             self._finish()
 
-    def _add(self, frame: Any) -> None:
-        frame.pts = None
-        try:
-            # AudioFifo compares the format and the rate itself, but not the channels.
-            if frame.layout.nb_channels != self._channels:
-                raise ValueError
-            self._held.write(frame)
-        except ValueError:
-            self._begin(frame)
-            self._held.write(frame)
-        self._count += frame.samples
-        while self._count >= self._block:
-            self._count -= self._block
-            self._convert(self._held.read(self._block))
+    def _write_blocks(self) -> None:
+        for block in self._held.read_many(self._block):
+            self._convert(block)
 
     def _begin(self, frame: Any) -> None:
         """Begin with samples of another kind."""
@@ -132,7 +130,7 @@ class _Output:
         if frame is not first or frame.format.name != "fltp":
             self._resampler = self._av.AudioResampler(format="fltp", layout=first.layout, rate=first.sample_rate)
             self._ready = self._ready or self._av.AudioFifo()
-        self._held, self._count, self._channels = self._av.AudioFifo(), 0, frame.layout.nb_channels
+        self._held, self._channels = self._av.AudioFifo(), frame.layout.nb_channels
 
     def _convert(self, frame: Any) -> None:
         if self._ready is None:
@@ -147,10 +145,10 @@ class _Output:
         """Convert the last samples of a kind."""
         if self._ready is None:
             self._ready = self._av.AudioFifo()
-            if self._count:
+            if self._held.samples:
                 self._hold(self._held.read())
         else:
-            if self._count:
+            if self._held.samples:
                 self._convert(self._held.read())
             self._convert(None)
 

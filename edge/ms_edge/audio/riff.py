@@ -35,8 +35,8 @@ class Header:
 
     `open_ended`: the header does not declare the size of the samples, so they continue to the end.
     `contradictory`: the header has a chunk twice, fields that exclude one another, or bytes after
-    the samples that belong to no chunk. `cut`: the file ends before its samples do, or within the
-    last frame. `block`: the bytes and the samples of one block, for codings that have blocks. `coding`: the tag in the
+    the samples that belong to no chunk. `cut`: the file ends before its samples do. `block`: the
+    bytes and the samples of one block, for codings that have blocks. `coding`: the tag in the
     format chunk, and `sample_rate_hz` the rate in it. `bext`: the offset of the body of the chunk
     that states when the recording began (EBU Tech 3285); 0 if there is none.
     """
@@ -72,7 +72,7 @@ def read_header(read_at: ReadAt, size: int | None) -> Header | None:
     long_data_size: int | None = None
     contradictory, formats, offset = False, 0, 12
     block: tuple[int, int] | None = None
-    coding = rate = bext = frame_bytes = 0
+    coding = rate = bext = 0
     for _ in range(MAX_CHUNKS):
         head = read_at(offset, 8)
         if len(head) < 8:
@@ -88,7 +88,6 @@ def read_header(read_at: ReadAt, size: int | None) -> Header | None:
             if formats == 1:  # libsndfile uses the first one
                 block = _block(fields, order)
                 coding, rate = struct.unpack(order + "H2xI", fields[:8].ljust(8, b"\0"))
-                frame_bytes = _frame_bytes(fields, order)
         elif name == b"ds64":
             sizes = read_at(body, 16)
             long_data_size = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None
@@ -102,8 +101,6 @@ def read_header(read_at: ReadAt, size: int | None) -> Header | None:
     if length == 0xFFFF_FFFF and long_data_size is not None:
         length = long_data_size
     open_ended, cut, extra, late_bext = _compare_with_file(read_at, order, body, length, size)
-    there = length if not open_ended else size - body if size is not None else 0
-    cut |= frame_bytes > 0 and there % frame_bytes > 0
     return Header(body, length, open_ended, contradictory or extra, cut, block, coding, rate, bext or late_bext)
 
 
@@ -126,16 +123,6 @@ def _compare_with_file(
     if not chunks and length % 2:  # many writers forget the pad byte
         chunks, bext = _chunks_after(read_at, order, body + length, size)
     return length == 0 and not chunks, False, length > 0 and not chunks, bext
-
-
-def _frame_bytes(fields: bytes, order: str) -> int:
-    """Return the bytes of a frame of PCM, floats, A-law or mu-law; 0 for other codings."""
-    if len(fields) < 16:
-        return 0
-    coding, frame_bytes = struct.unpack(order + "H10xH", fields[:14])
-    if coding == EXTENSIBLE and len(fields) >= 26:
-        coding = struct.unpack(order + "H", fields[24:26])[0]
-    return int(frame_bytes) if coding in FORMATS_OF_WHOLE_BYTES else 0
 
 
 def _block(fields: bytes, order: str) -> tuple[int, int] | None:

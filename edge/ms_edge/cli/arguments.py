@@ -372,8 +372,8 @@ def _add_benchmark(commands: Commands) -> None:
 def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
     command.add_argument(
         name,
-        help="a model file made by ms-export, or the name music-speech-0.1 for the previous bundled model "
-        "(default: the bundled model)",
+        help="a model file made by ms-export, or the name of a model of this package: bundled (default), "
+        "music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)",
         **keywords,
     )
     command.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ms_edge.audio.opening import EXTENSIONS, STDIN
+from ms_edge.audio.opening import STDIN
 from ms_edge.classifier import MIN_SEGMENT_S
 from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError
@@ -66,5 +66,8 @@ def _check(options: Options) -> None:
         raise UsageError("-o needs the name of a page or a directory.")
     if options.into_directory:
         return
-    if any(is_same_file(path, options.output) for path in options.paths) or options.output.lower().endswith(EXTENSIONS):
-        raise UsageError(f"{options.output}: is a recording or an input and is not replaced; give -o another name.")
+    device = os.path.exists(options.output) and not os.path.isfile(options.output)  # as /dev/stdout
+    if not (device or options.output.lower().endswith((".html", ".htm"))):
+        raise UsageError(f"{options.output}: a page has the suffix .html; for an index and several pages give -o DIR/.")
+    if any(is_same_file(path, options.output) for path in options.paths):
+        raise UsageError(f"{options.output}: is an input and is not replaced; give -o another name.")

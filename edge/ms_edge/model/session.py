@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 
 _MODELS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models")
 _BUNDLED = os.path.join(_MODELS, "music-speech.onnx")
-# The name of the previous bundled model, which a user may give instead of a path. It stays for one
-# release.
+# Names that a user may give instead of a path. The previous bundled model stays for one release.
+BUNDLED_NAME = "bundled"
+WAVEFORM_NAME = "music-speech-waveform"  # the bundled model with its front end in the graph
 BEFORE = "music-speech-0.1"
+_NAMED = {BUNDLED_NAME: _BUNDLED} | {name: os.path.join(_MODELS, f"{name}.onnx") for name in (WAVEFORM_NAME, BEFORE)}
 MAX_BYTES = 64 << 20
 # The sigmoid and softmax of onnxruntime may exceed 0 to 1 by this much in float32: real audio has
 # given 1.0000001.
@@ -96,8 +98,9 @@ class Model:
     def load(cls, path: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
         """Load a model file onto a device.
 
-        `path` is a model file; the default is the bundled model, and the name `music-speech-0.1`
-        selects the previous bundled model. `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name
+        `path` is a model file, or the name of a model of this package: `bundled` (the default),
+        `music-speech-waveform` (the same with the front end in the graph) or `music-speech-0.1` (the
+        previous bundled model). `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name
         of an onnxruntime provider. Raises ModelError if the file cannot be read, trusted or run;
         DeviceError if onnxruntime or the device is not available; UsageError for an argument of the
         wrong type.
@@ -106,7 +109,7 @@ class Model:
             raise UsageError(f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")
         try:
             path = os.fsdecode(_BUNDLED if path is None else path)
-            path = os.path.join(_MODELS, f"{BEFORE}.onnx") if path == BEFORE else path
+            path = _NAMED.get(path, path)
         except TypeError:
             raise UsageError(f"A model must be given as a path, not as {path!r:.40}.") from None
         content = _read(path)

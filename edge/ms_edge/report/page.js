@@ -391,6 +391,13 @@
       start: chosen.start, end: chosen.end, drag: false, resize: true, minLength: SHORTEST_S, color: tint(),
     });
     adding = false;
+    if (region) letThrough(region);
+  }
+
+  /** Let a drag begin inside a region, to select a part of it. Its ends can still be dragged. */
+  function letThrough(made) {
+    made.element.style.pointerEvents = "none";
+    for (const handle of made.element.children) handle.style.pointerEvents = "auto";
   }
 
   const tint = () => `color-mix(in srgb, ${colour.link} 22%, transparent)`;
@@ -419,6 +426,7 @@
       if (adding) return;
       region?.remove();
       region = made;
+      letThrough(made);
       chosen = { start: made.start, end: made.end, index: null };
       say(`${clock(made.start)} to ${clock(made.end)} is selected; give it a label.`);
       draw();
@@ -442,7 +450,8 @@
       goTo(time);
     });
     new ResizeObserver(() => {
-      document.querySelector(".names .wave").style.height = `${$("wave").offsetHeight}px`;
+      if (!$("wave").offsetHeight) return; // hidden, in print
+      document.querySelector(".names .wave").style.height = `${$("wave").offsetHeight}px`; // with its scrollbar
       draw();
     }).observe($("live"));
   }

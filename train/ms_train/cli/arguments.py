@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ms_train.cli.options import (
+    CheckOptions,
     CompareOptions,
     EvaluateOptions,
     FetchOptions,
@@ -119,10 +120,10 @@ def _add_finetune(commands: Commands) -> None:
     finetune = commands.add_parser(
         "finetune",
         help="train a run's network further on new classes",
-        description="Train a new last layer for two or more new classes, and the layers before it at a lower learning rate. Start from a"
-        " run folder of ms-train fit. A few recordings of each class are enough. The result is a run folder that the other"
-        " commands accept.",
-        epilog="example: ms-train finetune --from runs/a --data folder:my_sounds --out runs/b",
+        description="Train a new last layer for two or more new classes, and the layers before it at a lower learning rate. Start from"
+        " the bundled model or a run folder of ms-train fit. A few recordings of each class are enough. The result is a run folder"
+        " that the other commands accept.",
+        epilog="example: ms-train finetune --from bundled --data folder:my_sounds --out runs/b",
     )
     finetune.set_defaults(options=FinetuneOptions)
     finetune.add_argument(
@@ -131,7 +132,7 @@ def _add_finetune(commands: Commands) -> None:
         required=True,
         type=Path,
         metavar="RUN",
-        help="the run folder whose network to start from",
+        help="the run folder whose network to start from, or bundled: the bundled model's",
     )
     add_data_arguments(finetune, required=True)
     finetune.add_argument("--out", required=True, type=Path, help="the new run folder")
@@ -154,7 +155,9 @@ def _add_evaluate(commands: Commands) -> None:
         epilog="example: ms-train evaluate runs/a -o reports/a",
     )
     evaluate.set_defaults(options=EvaluateOptions)
-    evaluate.add_argument("model", type=Path, metavar="RUN|MODEL", help="a run folder, or a model file of ms-export")
+    evaluate.add_argument(
+        "model", type=Path, metavar="RUN|MODEL", help="a run folder, a model file of ms-export, or bundled"
+    )
     add_data_arguments(evaluate, required=False, note="; default: the run's own")
     evaluate.add_argument(
         "--part",
@@ -221,8 +224,24 @@ def _add_show(commands: Commands) -> None:
 
 
 def _add_data(commands: Commands) -> None:
-    data = commands.add_parser("data", help="fetch or list training data")
+    data = commands.add_parser("data", help="check, fetch or list training data")
     actions = data.add_subparsers(required=True, metavar="COMMAND")
+    check = actions.add_parser(
+        "check",
+        help="look for what spoils a training, before it",
+        description="Read every recording of a dataset; print the minutes, levels and bandwidths of each class, copies, clipping and"
+        " silence, and whether loudness, bandwidth or pauses alone tell the classes apart. Exits 1 if a training would refuse the"
+        " data.",
+        epilog="example: ms-train data check folder:my_sounds -o check",
+    )
+    check.set_defaults(options=CheckOptions)
+    check.add_argument(
+        "data", metavar="DATA", help="the dataset, as --data of ms-train fit names it: folder:PATH, csv:FILE ..."
+    )
+    check.add_argument("--archive", type=Path, help="gtzan: a local music_speech.tar.gz, or its unpacked folder")
+    check.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="write report.md, report.json and a picture into DIR"
+    )
     fetch = actions.add_parser(
         "fetch",
         help="download, verify and decode the open corpus",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ms_edge.errors import UsageError
 from ms_train.cli.arguments import parser
 from ms_train.cli.options import (
+    CheckOptions,
     CompareOptions,
     EvaluateOptions,
     FetchOptions,
@@ -129,11 +130,14 @@ def _finetune(options: FinetuneOptions) -> int:
     from dataclasses import replace
 
     from ms_train.datasets.by_name import dataset_by_name
+    from ms_train.datasets.corrections import is_corrections
     from ms_train.training.finetune import heard_before, recipe_from
     from ms_train.training.fit import fit
     from ms_train.training.runs import CompleteError
 
     command = _command("finetune", options, options.fold, **{"from": options.origin})
+    if is_corrections(options.data):
+        return _correct(options, command)
     how = replace(_training(options, _cache_folder(None)), command=[*command, *["--head-only"] * options.head_only])
     recipe = recipe_from(options.origin, head_only=options.head_only)
     try:
@@ -150,6 +154,25 @@ def _finetune(options: FinetuneOptions) -> int:
         )
     _print_metrics(options.out, metrics)
     return 0
+
+
+def _correct(options: FinetuneOptions, command: list[str]) -> int:
+    from ms_train.datasets.by_name import dataset_by_name
+    from ms_train.datasets.cache import Cache
+    from ms_train.training.correct import correct
+
+    if options.fold or options.epochs or options.head_only or options.resume:
+        raise UsageError("--fold, --epochs, --head-only and --resume do not go with --data corrections:FILE.")
+    dataset = dataset_by_name(options.data, options.archive)
+    found = correct(options.origin, dataset, options.data, options.out, Cache(_cache_folder(None)), command)
+    print(f"before: {_shares(found['before'])}")
+    print(f"after: {_shares(found['val'])}, on recordings left out in turn")
+    print(f"{options.out}: {found['epochs']} steps in {found['seconds']:.0f} s")
+    return 0
+
+
+def _shares(found: dict[str, Any]) -> str:
+    return f"{found['clip_accuracy']:.2%} of {found['clips']} windows, {found['file_accuracy']:.2%} of {found['files']} segments"
 
 
 def _print_metrics(out: Path, metrics: dict[str, Any]) -> None:
@@ -246,7 +269,9 @@ def _show(options: ShowOptions) -> int:
     return 0
 
 
-def _data(options: FetchOptions | ListOptions) -> int:
+def _data(options: CheckOptions | FetchOptions | ListOptions) -> int:
+    if isinstance(options, CheckOptions):
+        return _check(options)
     from ms_train.datasets.open_corpus import fetch, listing, manifest
 
     if isinstance(options, ListOptions):
@@ -254,6 +279,20 @@ def _data(options: FetchOptions | ListOptions) -> int:
     else:
         fetch(options.to, options.splits.split(","), options.repositories)
     return 0
+
+
+def _check(options: CheckOptions) -> int:
+    from ms_train.datasets.by_name import dataset_by_name
+    from ms_train.datasets.cache import Cache, default_folder
+    from ms_train.evaluation.data_check import check
+    from ms_train.evaluation.data_report import text, write
+
+    found = check(dataset_by_name(options.data, options.archive), options.data, Cache(default_folder()))
+    print(text(found))
+    if options.out:
+        write(found, options.out)
+        print(f"{options.out / 'report.md'}, {options.out / 'report.json'}")
+    return int(bool(found.refused))
 
 
 COMMANDS: dict[str, Callable[[Any], int]] = {

@@ -87,6 +87,15 @@ class ShowOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """`ms-train data check`."""
+
+    data: str
+    archive: Path | None
+    out: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class FetchOptions:
     """`ms-train data fetch`; `name` is the dataset's, `open-corpus`."""
 

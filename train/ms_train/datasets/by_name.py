@@ -8,7 +8,7 @@ from ms_edge.errors import MsEdgeError, UsageError
 from ms_train.datasets.dataset import Dataset
 from ms_train.errors import DataError
 
-KINDS = "folder:PATH, csv:FILE, tfds:NAME, open-corpus:PATH or gtzan"
+KINDS = "folder:PATH, csv:FILE, corrections:FILE, tfds:NAME, open-corpus:PATH or gtzan"
 
 
 def dataset_of_run(data: str, archive: Path | None = None) -> Dataset:
@@ -44,6 +44,10 @@ def dataset_by_name(name: str, archive: Path | None = None) -> Dataset:
         from ms_train.datasets.manifest import manifest
 
         return manifest(Path(path))
+    if kind == "corrections" and path:
+        from ms_train.datasets.corrections import corrections
+
+        return corrections(path)
     if kind == "tfds" and path:
         from ms_train.datasets.examples import tfds_dataset
 

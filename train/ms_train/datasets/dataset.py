@@ -14,7 +14,8 @@ class Recording:
     """One recording, the unit of every split.
 
     * `name` is unique in its dataset and does not depend on the machine (a relative path).
-    * `label` is the class, or None if none of the dataset's labels is true (noise).
+    * `label` is the class, or None if none of the dataset's labels is true (noise). Only in
+      corrections, several labels are joined by `+`.
     * `source` is the recording's origin (package, album, speaker), and `group` a property within
       the source (language, kind of noise).
     * `sha256` is the digest of the file, or of the file and the place of an excerpt in it. Caches

@@ -21,6 +21,7 @@ from ms_edge.model.metadata import Decision, Golden, Metadata
 from ms_edge.model.session import Model
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.errors import RunError
+from ms_train.training.bundled import run_folder
 from ms_train.training.runs import PARTS, TrainedRun
 
 UNLIMITED = 1 << 30  # windows at a time: scoring needs no more memory than the training did
@@ -76,10 +77,12 @@ class Subject:
 
     @classmethod
     def load(cls, path: Path) -> Subject:
-        """Load a run folder of `ms-train fit`, or a model file of `ms-export`.
+        """Load a run folder of `ms-train fit` (`bundled`: the bundled model's), or a model file of
+        `ms-export`.
 
         Raises MsEdgeError if it is neither.
         """
+        path = run_folder(path)
         if not path.is_dir():
             model = Model.load(path, "cpu")
             return cls(Classifier(model), "model", model.metadata.training)

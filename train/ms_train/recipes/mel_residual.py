@@ -40,7 +40,7 @@ def build_model(
     epochs: int,
     *,
     learning_rate: float = 2e-3,
-    weight_decay: float = 1e-3,
+    weight_decay: float = 0.05,
     width: float = 1.5,
     blocks: int = 2,
     dense: int = 64,

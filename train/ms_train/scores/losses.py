@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+EXCLUSIVE = "categorical_crossentropy"
+
 
 @keras.saving.register_keras_serializable("ms_train")
 def decidable_crossentropy(targets: keras.KerasTensor, scores: keras.KerasTensor) -> keras.KerasTensor:
@@ -31,12 +33,13 @@ class DecidableAccuracy(keras.metrics.Mean):
         super().update_state(keras.ops.cast(right, self.dtype), keras.ops.cast(known, self.dtype))
 
 
-def compile_for(model: keras.Model, independent: bool, optimizer: keras.Optimizer) -> None:
+def compile_for(model: keras.Model, independent: bool, optimizer: keras.Optimizer, smoothing: float = 0.0) -> None:
     """Compile a network with `decidable_crossentropy` for independent labels, else with categorical
-    cross-entropy.
+    cross-entropy, whose targets `smoothing` moves from 0 and 1 towards equal ones.
     """
+    exclusive = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing) if smoothing else EXCLUSIVE
     model.compile(
         optimizer=optimizer,
-        loss=decidable_crossentropy if independent else "categorical_crossentropy",
+        loss=decidable_crossentropy if independent else exclusive,
         metrics=[DecidableAccuracy(name="accuracy") if independent else "accuracy"],
     )

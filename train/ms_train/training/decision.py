@@ -195,7 +195,7 @@ def draw(pool: Pool, recipe: Recipe, seed: int, cache: Cache) -> Iterator[tuple[
     count = max(1, WINDOWS // len(kinds) // (2 if recipe.augment else 1))
     for kind in kinds:
         for _ in range(count):
-            yield _plain(pool, kind, rng)
+            yield plain(pool, kind, rng)
     if recipe.augment is None:
         return
     scenes = scenes_of(pool, recipe, "val", cache)
@@ -217,7 +217,10 @@ def _batches(drawn: Iterator[tuple[Float32, Float32]]) -> Iterator[tuple[Float32
         yield np.stack(windows), np.stack(rows)
 
 
-def _plain(pool: Pool, kind: str, rng: Rng) -> tuple[Float32, Float32]:
+def plain(pool: Pool, kind: str, rng: Rng) -> tuple[Float32, Float32]:
+    """Return a window (clip_samples,) of a kind (a label, SEVERAL or `other`) as recorded, and its
+    targets (labels,).
+    """
     labels, length, rate_hz = pool.labels, pool.spec.clip_samples, pool.spec.sample_rate_hz
     if kind == OTHER:
         recorded = pool.has(None)

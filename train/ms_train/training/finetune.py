@@ -21,7 +21,7 @@ from ms_train.errors import RunError
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.losses import compile_for
 from ms_train.scores.outputs import WINDOW_SCORES, window_scores
-from ms_train.training.runs import files_of
+from ms_train.training.bundled import recordings_of, run_folder
 
 HEAD = (keras.layers.Dense, keras.layers.Dropout, keras.layers.Activation, keras.layers.Softmax)
 SUFFIX = "_finetuned"
@@ -29,24 +29,30 @@ BATCH_S = 32.0  # seconds of audio in a batch, which has at least MIN_BATCH clip
 MIN_BATCH = 8
 EPOCHS, STEPS_PER_EPOCH = 10, 40
 RATE, HEAD_RATE = 1e-3, 5e-3  # largest learning rate: for all weights, and for the head only
+# Without it, a network that is right on all of its few recordings becomes so steep that rounding
+# moves its scores by more than the export allows.
+SMOOTHING = 0.1
 # Milder than the augmentation of a trunk: few recordings hold little information, and the trunk has
 # already learnt channels.
 AUGMENT = chain(("speed", 0.3), ("reverberation", 0.1), ("noise", 0.2), "gain")
 
 
 def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
-    """Return a recipe with the spec and the trunk of a run folder, and a new head; with
-    `head_only`, the trunk is frozen.
+    """Return a recipe with the spec and the trunk of a run folder (`bundled`: the bundled model's),
+    and a new head; with `head_only`, the trunk is frozen.
 
     Raises UsageError for a model file, and RunError(`bad-run`) if the folder is not a run or its
     network has no trunk.
     """
     if run.suffix == ".onnx" and not run.is_dir():
-        raise UsageError(f"{run}: a model file cannot be trained; give --from the run folder it was made from.")
+        raise UsageError(
+            f"{run}: a model file cannot be trained; give --from the run folder it was made from, or bundled."
+        )
+    folder = run_folder(run)
     try:
-        facts, recipe = (json.loads((run / f"{name}.json").read_text("utf-8")) for name in ("run", "recipe"))
-        spec = FrontEndSpec.from_json((run / "spec.json").read_text("utf-8"))
-        digest = hashlib.sha256((run / "model.keras").read_bytes()).hexdigest()
+        facts, recipe = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("run", "recipe"))
+        spec = FrontEndSpec.from_json((folder / "spec.json").read_text("utf-8"))
+        digest = hashlib.sha256((folder / "model.keras").read_bytes()).hexdigest()
         name = str(recipe["name"]).removesuffix(SUFFIX)
         clips_per_recording = int(recipe["clips_per_recording"])
         origin = {
@@ -56,7 +62,7 @@ def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
             **{key: facts[key] for key in ("recipe", "dataset", "labels", "sources", "licences")},
             **({"origin": facts["origin"]} if "origin" in facts else {}),
         }
-        trunk(run)
+        trunk(folder)
     except UsageError:
         raise
     except Exception as error:  # Keras raises many types
@@ -66,7 +72,7 @@ def recipe_from(run: Path, *, head_only: bool = False) -> Recipe:
     return Recipe(
         name=name + SUFFIX,
         spec=spec,
-        build_model=partial(build_model, run, head_only),
+        build_model=partial(build_model, folder, head_only),
         batch_size=max(MIN_BATCH, round(BATCH_S / spec.clip_s)),
         epochs=EPOCHS,
         clips_per_recording=clips_per_recording,
@@ -82,10 +88,9 @@ def heard_before(origin: Path, run: Path) -> tuple[int, int]:
     """Return how many of the recordings that `run` held out were used to train or validate
     `origin`, and how many it held out.
     """
-    parts, tested = (json.loads((folder / "split.json").read_text("utf-8")) for folder in (origin, run))
-    files, mine = files_of(origin), files_of(run)
-    seen = {files[name] for part in ("train", "val") for name in parts[part]}
-    return sum(mine[name] in seen for name in tested["test"]), len(tested["test"])
+    before, mine = recordings_of(run_folder(origin)), recordings_of(run)
+    seen = {before.files[name] for part in ("train", "val") for name in before.split[part]}
+    return sum(mine.files[name] in seen for name in mine.split["test"]), len(mine.split["test"])
 
 
 def trunk(run: Path) -> keras.Model:
@@ -139,5 +144,5 @@ def build_model(run: Path, head_only: bool, labels: tuple[str, ...], decision: s
         scores = keras.layers.Dense(len(labels), activation=activation, name="head")(x)
     model = keras.Model(base.inputs[0], scores, name="finetuned")
     rate = keras.optimizers.schedules.CosineDecay(HEAD_RATE if head_only else RATE, epochs * STEPS_PER_EPOCH)
-    compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=1e-3))
+    compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=1e-3), SMOOTHING)
     return model

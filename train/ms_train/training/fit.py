@@ -117,6 +117,11 @@ def fit(recipe: Recipe, dataset: Dataset, data: str, out: Path, options: Options
     """
     if wrong := [label for label in dataset.labels if not is_label(label)]:  # now, not when it is exported
         raise DataError("bad-data", f"{dataset.name}: no model can call a class {wrong[0]!r}: {LABEL_RULE}; rename it.")
+    if several := [each for each in dataset.recordings if each.label and each.label not in dataset.labels]:
+        raise DataError(
+            "bad-data",
+            f"{several[0].name}: has several labels, {several[0].label}; only ms-train finetune learns from these.",
+        )
     began = time.monotonic()
     training = _Training(recipe, dataset, options or Options(), out)
     settings = training.settings(data)

@@ -27,6 +27,7 @@ from ms_train.errors import DataError, RunError
 from ms_train.files import atomic_write
 from ms_train.recipes.recipe import Recipe
 from ms_train.scores.outputs import with_logits
+from ms_train.training.bundled import recordings_of, run_folder
 
 PARTS = ("train", "val", "test")
 FACTS = ("dataset", "data", "sources", "licences", "seed", "fold")  # the entries of run.json that other modules read
@@ -159,25 +160,35 @@ class TrainedRun:
     sha256: dict[str, str]
     files: dict[str, str]
 
+    @property
+    def bundled(self) -> bool:
+        """Whether this is the run of the bundled model, whose dataset few users have."""
+        return bool(self.facts.get("bundled"))
+
+    @property
+    def corrected(self) -> bool:
+        """Whether this run only learnt from corrections (`ms_train.training.correct`)."""
+        return bool(self.facts.get("corrected"))
+
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a run folder.
+        """Read a run folder, that of the bundled model if `folder` is `bundled`.
 
         Raises RunError(`bad-run`) if it is not the folder of a complete training.
         """
+        folder = run_folder(folder)
         try:
-            facts, metrics, split, digests = (
-                json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("run", "metrics", "split", "data")
-            )
+            facts, metrics = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("run", "metrics"))
+            used = recordings_of(folder)
             spec = FrontEndSpec.from_json((folder / "spec.json").read_text("utf-8"))
             if facts["frontend_sha256"] != spec.digest:
                 raise ValueError("spec.json is not the spec it was trained with")
             network = keras.models.load_model(folder / "model.keras", compile=False)
             labels, kind = tuple(facts["labels"]), str(facts["decision"])
-            named = {part: list(split[part]) for part in PARTS}
+            named = {part: used.split[part] for part in PARTS}
             for part in metrics["val"], *([metrics["test"]] if named["test"] else []):
                 float(part["clip_accuracy"])
-            {digests[name] for names in named.values() for name in names}
+            {used.sha256[name] for names in named.values() for name in names}
             for name in FACTS:
                 facts[name]
             return cls(
@@ -189,21 +200,11 @@ class TrainedRun:
                 facts,
                 metrics,
                 named,
-                dict(digests),
-                files_of(folder),
+                used.sha256,
+                used.files,
             )
         except Exception as error:  # Keras raises many types
             raise RunError("bad-run", f"{folder}: not a run folder of ms-train fit ({first_line(error)}).") from None
-
-
-def files_of(folder: Path) -> dict[str, str]:
-    """Return the digest of the file that each recording of a run is, or is cut from, by the
-    recording's name.
-    """
-    digests = json.loads((folder / "data.json").read_text("utf-8"))
-    path = folder / "recordings.json"
-    more = json.loads(path.read_text("utf-8")) if path.exists() else {}  # a run of an older version has none
-    return {name: more[name]["file_sha256"] if name in more else digest for name, digest in digests.items()}
 
 
 def decision_of(kind: str, labels: tuple[str, ...], thresholds: Sequence[float] | None = None) -> Decision:

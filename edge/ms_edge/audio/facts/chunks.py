@@ -107,7 +107,7 @@ def _aiff(data: Reader) -> Facts:
 
 
 def _caf(data: Reader) -> Facts:
-    samples, rate, packet_bytes, packet_frames, cut, slack, wrong = None, 0, 0, 0, False, 0, False
+    samples, rate, packet_bytes, packet_frames, cut, slack, wrong, sound = None, 0, 0, 0, False, 0, False, False
     for name, body, end in _chunks(data, 8, width=8, padded=False):
         if name == b"desc":
             value = struct.unpack(">d", data.number(body, 8).to_bytes(8, "big"))[0]
@@ -120,12 +120,14 @@ def _caf(data: Reader) -> Facts:
         elif name == b"pakt":
             samples, slack = data.number(body + 8, 8), packet_frames  # FFmpeg counts the last packet as a whole one
         elif name == b"data":
+            sound = True
             if end - body == (1 << 64) - 1:  # the writer did not know the size
                 break
             if samples is None and packet_bytes and packet_frames:
                 samples = max(0, end - body - 4) // packet_bytes * packet_frames
                 cut |= (end - body - 4) % packet_bytes > 0
         cut |= end > data.size
+    wrong |= not sound
     if not rate or samples is None:
         return Facts(cut=cut, contradictory=wrong)
     return Facts(samples, rate, cut, slack_s=slack / rate, contradictory=wrong)

@@ -1,0 +1,118 @@
+"""The bundled model's Keras run and its waveform form are in the package, and every command takes
+their name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from ms_edge.classifier import Classifier
+from ms_edge.cli import main as edge_cli
+from ms_edge.model.session import BUNDLED, BUNDLED_NAME, WAVEFORM_NAME, Model
+from ms_edge.selftest.golden import golden_deviations
+from ms_export import cli, quantize
+from ms_export.source import Run
+from ms_train.cli import main as train_cli
+from ms_train.scores import metrics
+from ms_train.training.bundled import FOLDER, recordings_of
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, copy_by_label) -> str:
+    return f"folder:{copy_by_label(tmp_path_factory.mktemp('data'))}"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch, no_pictures, thin_grid):
+    """No corpus lies in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_run_and_model_file_are_of_one_training(samples):
+    run, model = Run.load(Path(BUNDLED_NAME)), Model.load(BUNDLED_NAME, "cpu")
+    assert model.path == str(BUNDLED)
+    metadata = model.metadata
+    assert (run.spec, run.labels, run.decision) == (metadata.spec, metadata.labels, metadata.decision)
+    assert metadata.training["recordings"] == {part: len(names) for part, names in run.split.items()}
+    features = np.random.default_rng(0).normal(-2, 1, (8, *run.spec.feature_shape)).astype(np.float32)
+    _, scores = run.network(features, training=False)
+    np.testing.assert_allclose(model.scores(features), scores, atol=2.5e-5)
+
+
+def test_run_names_no_place_of_its_makers():
+    for path in FOLDER.glob("*.json"):
+        assert not re.search(r'[":]/|\.\./|client_id', path.read_text()), path
+    assert json.loads((FOLDER / "run.json").read_text())["data"] == "open-corpus:data/open-corpus"
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 3_200_000
+
+
+def test_waveform_form_answers_as_the_bundled_model(samples):
+    bundled, waveform = Classifier(), Classifier(WAVEFORM_NAME)
+    assert waveform.model.input == "waveform"
+    assert waveform.model.metadata.training["data_sha256"] == bundled.model.metadata.training["data_sha256"]
+    assert golden_deviations(waveform.model).failed == {}
+    for path in samples:
+        one, other = bundled.classify(path), waveform.classify(path)
+        assert one.label == other.label
+        np.testing.assert_allclose(list(one.scores.values()), list(other.scores.values()), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["features", "waveform"])
+def test_convert_makes_the_shipped_network_again(form, tmp_path, capsys):
+    out = tmp_path / "a.onnx"
+    assert cli.main(["convert", "bundled", "--input", form, "-o", str(out)]) == 0
+    assert "note: open-corpus:data/open-corpus is not here" in capsys.readouterr().err
+    made, shipped = onnx.load(out), onnx.load(Model.load(BUNDLED_NAME if form == "features" else WAVEFORM_NAME).path)
+    assert [node.op_type for node in made.graph.node] == [node.op_type for node in shipped.graph.node]
+    for one, other in zip(made.graph.initializer, shipped.graph.initializer, strict=True):
+        np.testing.assert_allclose(onnx.numpy_helper.to_array(one), onnx.numpy_helper.to_array(other), atol=1e-6)
+
+
+def test_quantize_takes_other_recordings_of_the_labels(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(quantize, "TIMED_S", 0.0)
+    monkeypatch.setattr(quantize, "MAX_LOSS_POINTS", 10.0)  # few clips
+    assert cli.main(["quantize", "bundled", "--data", data, "-o", str(tmp_path / "small")]) == 0
+    assert {path.name for path in (tmp_path / "small").iterdir()} == {
+        "music-speech-int8.onnx",
+        "music-speech-fp16.onnx",
+    }
+    capsys.readouterr()
+    assert cli.main(["quantize", "a.onnx", "-o", "small"]) == 2
+    assert "a.onnx: also give --against" in capsys.readouterr().err
+    assert cli.main(["quantize", "bundled", "-o", "other"]) == 1
+    assert "ms-train data fetch open-corpus --to data/open-corpus" in capsys.readouterr().err
+
+
+def test_triton_serves_the_waveform_form(tmp_path):
+    assert cli.main(["triton", "models", "--model", "bundled"]) == 0
+    served = tmp_path / "models" / "mel_residual" / "1" / "model.onnx"
+    assert served.read_bytes() == Path(Model.load(WAVEFORM_NAME).path).read_bytes()
+
+
+def test_evaluate_scores_the_run(data, monkeypatch, capsys):
+    monkeypatch.setattr(metrics, "ROUNDS", 20)
+    assert train_cli.main(["evaluate", "bundled", "--data", data]) == 0
+    assert re.search(r"label as answered .* 100\.0 % \[", capsys.readouterr().out)
+    assert train_cli.main(["evaluate", "bundled"]) == 1
+    assert "ms-train data fetch open-corpus --to data/open-corpus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["info"], ["doctor", "--model"], ["classify", "/dev/null", "--model"]])
+def test_ms_edge_takes_the_name(command, capsys):
+    name, *options = command
+    assert edge_cli.main([name, *options, "bundled"]) in (0, 1)
+    assert "cannot be read (no such file" not in capsys.readouterr().err
+
+
+def test_packaged_list_of_recordings_is_complete():
+    used = recordings_of(FOLDER)
+    assert used.sha256 == used.files
+    assert set(used.sha256) == {name for names in used.split.values() for name in names}
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in used.sha256.values())
