@@ -79,11 +79,6 @@ def test_old_new_and_edited_records_are_read(tmp_path):
             BEGIN + '"label": "a", "duration_s": 1, "segments": [{"start_s": 1, "end_s": 0}]}',
             "a segment of it ends before it starts",
         ),
-        (
-            BEGIN + '"label": "a", "duration_s": 2, "segments": [{"start_s": 1, "end_s": 2, "label": "a", '
-            '"probability": 1}, {"start_s": 0, "end_s": 1, "label": "a", "probability": 1}]}',
-            "its segments are not in order of time",
-        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, why):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 from ms_edge.audio.opening import STDIN
@@ -71,8 +70,6 @@ def result_of(record: dict[str, Any]) -> Classification | Failure:
         return Failure(record["path"], _field(error, "code", _is_text), _field(error, "message", _is_text))
     label, duration_s = _field(record, "label", _is_text), _field(record, "duration_s", _is_seconds)
     segments = tuple(_segment(part) for part in _field(record, "segments", _is_list, []))
-    if any(later.start_s < part.start_s for part, later in pairwise(segments)):
-        raise ValueError("its segments are not in order of time")
     return Classification(
         path=record["path"],
         label=label,
