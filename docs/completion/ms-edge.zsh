@@ -59,7 +59,7 @@ _shtab_ms_edge_classify_options=(
   "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
   "--format[the output format\: text, jsonl, json, csv, tsv, xlsx or, with segments always, audacity, cue, elan, raven, rttm, srt, textgrid, webvtt (default\: from the suffix of -o FILE, otherwise text)\; several only with -o DIR\/]:NAME[,NAME...]:(text jsonl json csv tsv xlsx audacity cue elan raven rttm srt textgrid webvtt)"
   "--tiers[in formats with segments, except cue\: segments of each label of the model on its own, so that speech and music overlap]"
-  {-o,--output}"[write all results to FILE (atomically), or one file per input and format into DIR\/]:FILE|DIR/:"
+  {-o,--output}"[write all results to FILE (atomically\; - is standard output, the default), or one file per input and format into DIR\/]:FILE|DIR/:"
   "--resume[with -o FILE.jsonl\: classify only what an earlier run did not finish]"
   {-q,--quiet}"[no messages on stderr about single files, no progress bar]"
   {-v,--verbose}"[also report the device, the speed and skipped files on stderr]"
@@ -191,7 +191,7 @@ _shtab_ms_edge_summary_options=(
   "--by[what to add up\: each file (default), all files of a folder, or what was recorded in an hour or on a day]:by:(file folder hour day)"
   "--time-pattern[where file names state the time of recording, as in radio_\%Y\%m\%d_\%H\%M\%S (default\: recorded_at of the record, else the time of the file)]:PATTERN:"
   "--format[the output format (default\: from the suffix of -o FILE, otherwise text)]:format:(text csv json)"
-  {-o,--output}"[write to FILE\: .txt, .csv, .json, .xlsx, or a chart as .png or .svg]:FILE:"
+  {-o,--output}"[write to FILE\: .txt, .csv, .json, .xlsx, or a chart as .png or .svg (default\: -, standard output)]:FILE:"
   "(*):a file of JSON Lines, or - for standard input:"
 )
 

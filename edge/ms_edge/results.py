@@ -121,6 +121,8 @@ class Classification:
             sounds = set(part.label.split("+"))
             if any(sounds.issuperset(label.split("+")) for label in wanted) == bool(keep):
                 start_s, end_s = max(0.0, part.start_s - pad_s), min(self.duration_s, part.end_s + pad_s)
+                if start_s >= end_s:  # in a record from elsewhere: after the end of the recording
+                    continue
                 if found and start_s <= found[-1][1]:
                     start_s = found.pop()[0]
                 found.append((start_s, end_s))

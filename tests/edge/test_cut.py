@@ -7,6 +7,7 @@ import io
 import os
 import re
 import struct
+import time
 import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
@@ -21,6 +22,7 @@ from test_formats import LONG
 import ms_edge
 from ms_edge.audio.file import STORED_AS, AudioFile
 from ms_edge.cli import main as cli
+from ms_edge.cli.cut import Table
 from ms_edge.errors import UsageError
 from ms_edge.output.writers import json_line
 from ms_edge.report import cut as cutting
@@ -329,6 +331,15 @@ def test_wrong_options_are_one_sentence(tmp_path, monkeypatch, arguments, said, 
     assert not (tmp_path / "out").exists()
 
 
+def test_standard_output_is_no_directory(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command in (["cut", "a.wav", "--keep", "speech"], ["report", "a.wav"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([*command, "-o", "-"])
+        assert "a name is needed" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_output_must_be_a_directory(tmp_path, capsys):
     (tmp_path / "out").write_text("mine")
     written(tmp_path / "a.wav", "WAV", "PCM_16")
@@ -406,7 +417,7 @@ def test_ffmpeg_reads_the_concat_list(tmp_path):
 
 @pytest.mark.parametrize("join", [False, True])
 def test_playlists_name_the_files(tmp_path, join):
-    path = tmp_path / 'a "é".flac'
+    path = tmp_path / '#a "é".flac'  # without ./ before it, a comment in a playlist
     written(path, "FLAC", "PCM_16")
     assert cut(tmp_path, timeline(path), options=["--list", "m3u", *["--join"] * join]) == 0
     (playlist,) = (each for each in outputs(tmp_path) if each.suffix == ".m3u8")
@@ -414,6 +425,7 @@ def test_playlists_name_the_files(tmp_path, join):
     assert head == "#EXTM3U"
     assert [line.partition(",")[0] for line in lines[::2]] == (["#EXTINF:3"] if join else ["#EXTINF:1"] * 3)
     assert all((playlist.parent / line).is_file() for line in lines[1::2])
+    assert not any(line.startswith("#") for line in lines[1::2])
 
 
 def test_cue_sheets_point_into_the_files(tmp_path):
@@ -470,6 +482,33 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, options, capfd):
     out, err = capfd.readouterr()
     assert err == f"ms-edge: {path}: its parts cannot be written in {tmp_path / 'out'} (no space left on device).\n"
     assert "(cannot-write)" in out
+
+
+def test_a_run_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
+    """As below `head -1`: the table cannot be printed while another recording is being cut."""
+    written(tmp_path / "a.wav", "WAV", "PCM_16")
+    written(tmp_path / "b.wav", "WAV", "PCM_16", channels=2)
+    begun = tmp_path / "begun"
+
+    def write(sink, block):
+        while block.shape[1] == 2 or not begun.exists():
+            if block.shape[1] == 2:
+                begun.touch()
+            time.sleep(0.01)
+
+    def closed(table, result):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cutting.Sink, "write", write)
+    monkeypatch.setattr(Table, "write", closed)
+    cut(tmp_path, timeline(tmp_path / "a.wav"), timeline(tmp_path / "b.wav"), options=["-j", "2"])
+    assert begun.exists()
+    assert {path.parent.name for path in outputs(tmp_path)} == {"a.wav"}
+
+
+def test_segments_after_the_end_are_left_out():
+    """A record may state anything."""
+    assert timeline("a.wav", duration_s=2.5).intervals("speech", pad_s=0.1) == [(0.0, 1.1)]
 
 
 def test_long_recordings_need_little_memory(tmp_path):

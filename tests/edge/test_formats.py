@@ -28,6 +28,7 @@ from ms_edge.output.formats import FORMATS, format_of
 from ms_edge.output.writers import clock, duration, printable
 from ms_edge.results import Classification, Failure, Segment
 
+MAIN = "import sys; from ms_edge.cli.main import main; sys.exit(main())"
 LONG = Classification(
     path="a b/é%.wav",
     label="speech",
@@ -406,6 +407,24 @@ def test_memory_stays_flat_in_a_workbook(tmp_path):
 
     few = grown(50)
     assert grown(1000) < few + 500_000
+
+
+@pytest.mark.parametrize("command", ["classify", "summary"])
+def test_a_full_disk_takes_no_workbook(samples, tmp_path, command):
+    records = tmp_path / "r.jsonl"
+    assert cli.main(["classify", str(samples[0]), "-o", str(records)]) == 0
+    (tmp_path / "full").mkdir()
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); {MAIN}"
+    arguments = [
+        command,
+        str(samples[0] if command == "classify" else records),
+        "-o",
+        str(tmp_path / "full" / "a.xlsx"),
+    ]
+    run = subprocess.run([sys.executable, "-c", limited, *arguments], capture_output=True, text=True)
+    assert run.returncode in (1, 2)
+    assert re.fullmatch(r"ms-edge: .* cannot be written \(file too large\)\.\n", run.stderr)
+    assert not list((tmp_path / "full").iterdir())
 
 
 def test_a_workbook_without_openpyxl_is_one_sentence(samples, tmp_path, monkeypatch, capsys):

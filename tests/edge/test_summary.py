@@ -137,6 +137,8 @@ def test_endless_recordings_end():
         endless = recording(start="2026-01-01T00:00:00", segments=(Segment(0, duration_s, "music", 1, {}),))
         summary = summary_of("hour", replace(endless, duration_s=duration_s, seconds={"music": duration_s}))
         assert list(summary.groups) == ["2026-01-01 00:00"]
+        summary = summary_of("hour", replace(endless, duration_s=4000.0))  # a segment that ends after it
+        assert list(summary.groups) == ["2026-01-01 00:00"]
     last = recording(start="9999-12-31T23:59:00")
     assert minutes(summary_of("hour", last)) == {"9999-12-31 23:00": {"speech": 30, "music": 20}}
 
@@ -203,7 +205,18 @@ def test_nothing_to_add_up_is_no_error(tmp_path, capsys):
     for suffix in ("txt", "csv", "json", "xlsx", "png", "svg"):
         for by in ("file", "hour"):
             assert cli.main(["summary", records, "--by", by, "-o", str(tmp_path / f"s.{suffix}")]) == 0
-    assert "0 recordings." in (tmp_path / "s.txt").read_text("utf-8")
+    assert (tmp_path / "s.txt").read_text("utf-8").endswith("\n\n0 recordings.\n")
+
+
+def test_a_hyphen_is_standard_output(tmp_path, monkeypatch, capsys):
+    records = written(tmp_path, recording())
+    monkeypatch.chdir(tmp_path)
+    for options in ([], ["--format", "csv"]):
+        assert cli.main(["summary", records, *options]) == 0
+        plain = capsys.readouterr()
+        assert cli.main(["summary", records, *options, "-o", "-"]) == 0
+        assert capsys.readouterr() == plain
+    assert [path.name for path in tmp_path.iterdir()] == ["records.jsonl"]
 
 
 def test_a_missing_package_is_one_sentence(tmp_path, monkeypatch, capsys):

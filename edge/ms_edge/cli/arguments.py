@@ -22,6 +22,18 @@ class Lists(tuple[str, ...]):
         return isinstance(given, str) and set(self).issuperset(given.split(","))
 
 
+def _file(text: str) -> str | None:
+    """Return the name of an output; None, as without -o, for `-`, standard output."""
+    return None if text == "-" else text
+
+
+def _named(text: str) -> str:
+    """Return the name of an output that cannot be standard output."""
+    if text == "-":
+        raise argparse.ArgumentTypeError("a name is needed, since this output cannot be standard output")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     top = argparse.ArgumentParser(
@@ -91,8 +103,10 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-o",
         "--output",
+        type=_file,
         metavar="FILE|DIR/",
-        help="write all results to FILE (atomically), or one file per input and format into DIR/",
+        help="write all results to FILE (atomically; - is standard output, the default), or one file per input and "
+        "format into DIR/",
     )
     group.add_argument(
         "--resume", action="store_true", help="with -o FILE.jsonl: classify only what an earlier run did not finish"
@@ -161,7 +175,12 @@ def _add_report(commands: Commands) -> None:
         "whose recordings are read again with the settings of the records",
     )
     report.add_argument(
-        "-o", "--output", required=True, metavar="FILE.html|DIR/", help="the page of one recording, or a directory"
+        "-o",
+        "--output",
+        type=_named,
+        required=True,
+        metavar="FILE.html|DIR/",
+        help="the page of one recording, or a directory",
     )
     report.add_argument(
         "--embed",
@@ -210,7 +229,11 @@ def _add_summary(commands: Commands) -> None:
         help="the output format (default: from the suffix of -o FILE, otherwise text)",
     )
     summary.add_argument(
-        "-o", "--output", metavar="FILE", help="write to FILE: .txt, .csv, .json, .xlsx, or a chart as .png or .svg"
+        "-o",
+        "--output",
+        type=_file,
+        metavar="FILE",
+        help="write to FILE: .txt, .csv, .json, .xlsx, or a chart as .png or .svg (default: -, standard output)",
     )
 
 
@@ -236,7 +259,12 @@ def _add_cut(commands: Commands) -> None:
     )
     what.add_argument("--drop", metavar="LABELS", help="keep what --keep LABELS would leave out")
     cut.add_argument(
-        "-o", "--output", required=True, metavar="DIR", help="write DIR/INPUT/TIME.SUFFIX, or DIR/INPUT with --join"
+        "-o",
+        "--output",
+        type=_named,
+        required=True,
+        metavar="DIR",
+        help="write DIR/INPUT/TIME.SUFFIX, or DIR/INPUT with --join",
     )
     cut.add_argument("--join", action="store_true", help="one file per recording (default: one for each part)")
     cut.add_argument(

@@ -94,7 +94,10 @@ def run(options: Options) -> int:
         raise UsageError(f"{options.output}: is no directory and cannot become one ({reason(error)}).") from None
     jobs = workers_for(options.jobs, inputs, inputs.count, progress)
     provider = classifier.model.provider if classifier else CPU
-    return run_job(inputs, cuts, Table(options.output), progress, jobs=jobs, provider=provider)
+    try:
+        return run_job(inputs, cuts, Table(options.output), progress, jobs=jobs, provider=provider)
+    finally:
+        cuts.clean()
 
 
 def _classifier(options: Options, plan: Plan) -> Classifier | None:

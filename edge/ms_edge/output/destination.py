@@ -149,8 +149,12 @@ class FileOutput(Output):
             self.discard()
             return ""
         kept = self.part != self.path and self._has_part()
-        with contextlib.suppress(OSError):  # a full disk did not take the last results
+        try:
             self.writer.end(self.file)
+        except OSError:  # a full disk did not take the last results
+            if self.writer.binary:  # nothing can be read in a part of a workbook
+                self.discard()
+                return ""
         with contextlib.suppress(OSError):
             self.file.close()
         return f"{self.part} holds the results so far" if kept else ""

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from ms_edge.errors import DeviceError
 from ms_edge.output.writers import Result, Table, printable
 
 MOST_ROWS = 1_048_576  # of a sheet in Excel; what comes after them is on a further sheet
 WIDEST, PATH_WIDTH = 24, 48  # of columns, in characters
+
+
+def save(workbook: Any, file: BinaryIO) -> None:
+    """Write a workbook of openpyxl. Raises OSError if the disk is full, and then writes nothing more.
+
+    `Workbook.save` would try again when its archive is collected, and print a traceback.
+    """
+    from zipfile import ZIP_DEFLATED, ZipFile
+
+    from openpyxl.writer.excel import ExcelWriter
+
+    archive = ZipFile(file, "w", ZIP_DEFLATED)
+    try:
+        ExcelWriter(workbook, archive).save()
+    except BaseException:
+        archive.fp = None
+        raise
 
 
 class Xlsx(Table):
@@ -52,7 +69,7 @@ class Xlsx(Table):
     def end(self, file: TextIO) -> None:
         """Write the workbook to the binary layer of a text file."""
         self._end_sheet()
-        self._workbook.save(file.buffer)
+        save(self._workbook, file.buffer)
 
     def _add_sheet(self) -> None:
         from openpyxl.styles import Font

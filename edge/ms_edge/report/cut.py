@@ -134,6 +134,11 @@ class Cuts:
     ) -> None:
         self._inputs, self._classifier, self._output, self._plan = inputs, classifier, output, plan
         self._raw, self._channel = raw, channel
+        self._unfinished = unique_part(os.path.join(output, ""))
+
+    def clean(self) -> None:
+        """Remove what workers left that were stopped in the middle of a recording."""
+        shutil.rmtree(self._unfinished, ignore_errors=True)
 
     def __call__(self, path: str, on_audio: Callable[[float], None]) -> str | Failure:
         """Write the pieces of a recording, and return a line that says what was done."""
@@ -186,8 +191,8 @@ class Cuts:
     ) -> list[Piece]:
         """Write the pieces and the list into a new directory, and rename what is wanted."""
         os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
-        made = unique_part(target)
-        os.mkdir(made)
+        made = os.path.join(self._unfinished, os.urandom(8).hex())
+        os.makedirs(made)
         try:
             pieces = []
             with contextlib.ExitStack() as whole:

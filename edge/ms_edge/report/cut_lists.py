@@ -73,7 +73,8 @@ def m3u(found: Classification, pieces: Sequence[Piece], join: bool) -> str:
         played = [(pieces[0].name, sum(piece.end_s - piece.start_s for piece in pieces), title)]
     else:
         played = [(piece.name, piece.end_s - piece.start_s, f"{title} {clock(piece.start_s)}") for piece in pieces]
-    lines = [f"#EXTINF:{round(seconds)},{title}\n{name}\n" for name, seconds, title in played]
+    # A line that begins with # is a comment, and one that begins with x: may be taken for a URL.
+    lines = [f"#EXTINF:{round(seconds)},{title}\n./{name}\n" for name, seconds, title in played]
     return "#EXTM3U\n" + "".join(lines)
 
 

@@ -152,7 +152,8 @@ class Summary:
             minute=0, second=0, microsecond=0, hour=began.moment.hour if width_s == 3600 else 0
         )
         offset_s = (began.moment - first).total_seconds()
-        end_s = offset_s + result.duration_s
+        # Records may come from anywhere: a segment may end long after its recording.
+        end_s = offset_s + max([result.duration_s, *(part.end_s for part in result.segments)])
         if end_s > width_s and result.segments and end_s < MOST_PIECES * width_s:
             found: dict[str, dict[str, float]] = {}
             try:

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from ms_edge.errors import DeviceError
 from ms_edge.output.writers import csv_line, printable
+from ms_edge.output.xlsx import save
 from ms_edge.report.summary import WIDTH_S, Group, Summary
 
 BAR = 24  # characters
@@ -79,7 +80,8 @@ def notes(summary: Summary) -> list[str]:
         found.append(_codes(total.warnings, "warnings").lstrip())
     if summary.by in WIDTH_S:
         sources = [f"{said} for {total.times[source]:,}" for source, said in SOURCES.items() if source in total.times]
-        found.append(f"times from {', '.join(sources)}")
+        if sources:
+            found.append(f"times from {', '.join(sources)}")
     if summary.undivided:
         found.append(
             f"{_count(summary.undivided, 'recording')} without a timeline (classify --timeline) counted in the "
@@ -179,7 +181,7 @@ def xlsx(summary: Summary, file: BinaryIO) -> None:
     about = book.create_sheet("notes")
     for note in notes(summary):
         _append(about, [note])
-    book.save(file)
+    save(book, file)
 
 
 def _append(sheet: Any, cells: Sequence[str | int | float]) -> None:
