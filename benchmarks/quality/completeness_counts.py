@@ -95,6 +95,8 @@ def ends_of(sound: Sound, data: bytes) -> frozenset[int]:
         found = _matroska_ends(data)
     elif sound.container == "IRCAM":
         found = list(range(1024, len(data), 2 * sound.channels))
+    elif sound.container == "GSM 06.10":  # nothing but frames of 33 bytes
+        found = list(range(33, len(data), 33))
     elif sound.container == "FLV" and not any(data[data.find(b"duration") + 9 :][:8]):
         found = _flv_ends(data)
     elif sound.container in ("MPEG-TS", "MPEG-PS"):
