@@ -24,6 +24,7 @@ FRAME_SAMPLES = {"AAC": 1024, "HE-AAC": 4096, "MP3": 1152, "MP2": 1152, "AC-3": 
 LONGEST_FRAME = 4096  # samples by which a lossy codec may pad a recording where no other count exists
 SMPB = re.compile(rb"iTunSMPB.{16,24} 0{8} [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{16})", re.DOTALL)  # frames
 ELEMENTARY = {"MP3": "mpeg", "MP2": "mpeg", "AAC": "adts", "HE-AAC": "adts", "AC-3": "ac3", "E-AC-3": "ac3"}
+ELEMENTARY |= {"DTS": "dts", "TrueHD": "truehd", "GSM 06.10": "gsm"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def ends_of(sound: Sound, data: bytes) -> frozenset[int]:
     """Return the sizes at which a cut file is a whole file."""
     codec = sound.codec.split(" (")[0].split(" and ")[0]
     found: Iterator[int] | list[int] = []
-    if sound.container in ("MP3", "MP2", "ADTS", "AC-3", "E-AC-3", "AMR"):
+    if sound.container in ("MP3", "MP2", "ADTS", "AC-3", "E-AC-3", "AMR", "DTS", "TrueHD", "GSM 06.10"):
         if not (sound.container == "MP3" and _stated(data)):
             found = _frame_ends(sound.container, codec, data)
     elif sound.container == "AU" and data[8:12] == b"\xff\xff\xff\xff":
@@ -95,8 +96,6 @@ def ends_of(sound: Sound, data: bytes) -> frozenset[int]:
         found = _matroska_ends(data)
     elif sound.container == "IRCAM":
         found = list(range(1024, len(data), 2 * sound.channels))
-    elif sound.container == "GSM 06.10":  # nothing but frames of 33 bytes
-        found = list(range(33, len(data), 33))
     elif sound.container == "FLV" and not any(data[data.find(b"duration") + 9 :][:8]):
         found = _flv_ends(data)
     elif sound.container in ("MPEG-TS", "MPEG-PS"):
@@ -153,13 +152,30 @@ def _ac3(data: bytes, at: int) -> Frame | None:
     return 2 * words, 1536
 
 
+def _dts(data: bytes, at: int) -> Frame | None:
+    head = int.from_bytes(data[at : at + 8], "big")
+    return ((head >> 4 & 0x3FFF) + 1, 32 * ((head >> 18 & 127) + 1)) if head >> 32 == 0x7FFE8001 else None
+
+
+def _truehd(data: bytes, at: int) -> Frame | None:
+    size = 2 * (int.from_bytes(data[at : at + 2], "big") & 0xFFF)
+    return (size, 40) if size else None
+
+
+def _gsm(data: bytes, at: int) -> Frame | None:
+    return (33, 160) if at < len(data) and data[at] >> 4 == 13 else None
+
+
 def _amr(sizes: tuple[int, ...], samples: int) -> Callable[[bytes, int], Frame | None]:
     return lambda data, at: (1 + sizes[data[at] >> 3 & 15], samples) if at < len(data) else None
 
 
 AMR_NB = _amr((12, 13, 15, 17, 19, 20, 26, 31, 5, 0, 0, 0, 0, 0, 0, 0), 160)
 AMR_WB = _amr((17, 23, 32, 36, 40, 46, 50, 58, 60, 5, 0, 0, 0, 0, 0, 0), 320)
-WALKS = {"mpeg": _mpeg, "adts": _adts, "ac3": _ac3, "amr-nb": AMR_NB, "amr-wb": AMR_WB}
+WALKS = {
+    **{"mpeg": _mpeg, "adts": _adts, "ac3": _ac3, "amr-nb": AMR_NB, "amr-wb": AMR_WB},
+    **{"dts": _dts, "truehd": _truehd, "gsm": _gsm},
+}
 
 
 def _walk(kind: str, data: bytes, at: int = 0) -> Iterator[tuple[int, int]]:
