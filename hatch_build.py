@@ -1,8 +1,8 @@
 """Write a CycloneDX SBOM into the wheel, as PEP 770 describes (`.dist-info/sboms/`).
 
-The SBOM lists the packages of `requirements.lock`, with which a release is tested, the model files in
-the wheel with their SHA-256, and wavesurfer.js if it is in the wheel. It holds no time and no random number, so that the same sources give
-the same wheel.
+The SBOM lists the packages of `requirements.lock`, with which a release is tested, the model files
+in the wheel with their SHA-256, and wavesurfer.js if it is in the wheel. It holds no time and no
+random number, so that the same sources give the same wheel.
 """
 
 from __future__ import annotations

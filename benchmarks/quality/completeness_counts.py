@@ -23,8 +23,10 @@ Frame = tuple[int, int]  # bytes and samples per channel of a coded frame
 FRAME_SAMPLES = {"AAC": 1024, "HE-AAC": 4096, "MP3": 1152, "MP2": 1152, "AC-3": 1536, "E-AC-3": 1536, "AMR-NB": 160}
 LONGEST_FRAME = 4096  # samples by which a lossy codec may pad a recording where no other count exists
 SMPB = re.compile(rb"iTunSMPB.{16,24} 0{8} [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{16})", re.DOTALL)  # frames
-ELEMENTARY = {"MP3": "mpeg", "MP2": "mpeg", "AAC": "adts", "HE-AAC": "adts", "AC-3": "ac3", "E-AC-3": "ac3"}
-ELEMENTARY |= {"DTS": "dts", "TrueHD": "truehd", "GSM 06.10": "gsm"}
+ELEMENTARY = {
+    **{"MP3": "mpeg", "MP2": "mpeg", "AAC": "adts", "HE-AAC": "adts", "AC-3": "ac3", "E-AC-3": "ac3"},
+    **{"DTS": "dts", "TrueHD": "truehd", "GSM 06.10": "gsm"},
+}
 
 
 @dataclass(frozen=True)
