@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CUTS = 4  # for each file
+CUTS = 6  # for each file
 
 
 @pytest.fixture(autouse=True)

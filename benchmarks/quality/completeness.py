@@ -10,7 +10,7 @@ whole file are missing or different, the cut file must give a warning or an erro
 is a place before which nothing states a length or an end (`Count.ends`).
 
 The JSON file has one row for each container and codec; `docs/refresh.py` makes the table in
-docs/robustness.md from it. On one core this takes some minutes. The exit status is 1 if a file
+docs/robustness.md from it. On one core this takes about an hour. The exit status is 1 if a file
 was not read as it must be.
 """
 

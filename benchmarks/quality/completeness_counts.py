@@ -3,7 +3,8 @@
 None of this uses code of ms-edge. Sources: ISO/IEC 11172-3 and 13818-3 (MPEG audio), gabriel.mp3-
 tech.org/mp3infotag.html (Xing, Info and LAME headers), ISO/IEC 13818-7 (ADTS), 13818-1 (streams of
 MPEG), 14496-12 (MP4), ETSI TS 102 366 (AC-3, E-AC-3), RFC 3533, 7845 and the Vorbis I
-specification (Ogg), RFC 4867 (AMR), RFC 9559 (Matroska), Adobe's specification of FLV 10.1.
+specification (Ogg), RFC 4867 (AMR), RFC 9559 (Matroska), Adobe's specification of FLV 10.1, ETSI TS
+102 114 (DTS), RFC 3551, 4.5.8.1 (GSM), Dolby's MLP bitstream description (TrueHD).
 """
 
 from __future__ import annotations
