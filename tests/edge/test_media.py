@@ -409,6 +409,12 @@ def test_the_program_replaces_a_broken_pyav(classifier, tmp_path, monkeypatch, c
     assert children() <= before
 
 
+def test_a_pyav_that_hangs_is_named(tmp_path, monkeypatch):
+    (tmp_path / "av.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(media, "START_S", 0.5)
+    assert media.why_unusable(str(tmp_path)) == "its import takes more than 0.5 s"
+
+
 @pytest.mark.parametrize("standard", [0, 1, 2])
 @pytest.mark.skipif(os.name == "nt", reason="FFmpeg opens the file by its name")
 def test_standard_streams_may_be_closed(tmp_path, standard):
