@@ -201,7 +201,8 @@ def quicktime(samples: np.ndarray, reference: Path | None = None) -> bytes:
     )
     where = b""
     if reference:
-        alias = bytes(154) + struct.pack(">HH", 2, len(bytes(reference))) + bytes(reference) + b"\xff\xff\0\0"
+        path = bytes(reference) + bytes(len(bytes(reference)) % 2)  # of an even length
+        alias = bytes(154) + struct.pack(">HH", 2, len(path)) + path + b"\xff\xff\0\0"
         where = box(b"dinf", box(b"dref", bytes(4), struct.pack(">I", 1), box(b"alis", alias)))
     media_header = box(b"mdhd", bytes(12), struct.pack(">IIHH", 16_000, frames, 0, 0))
     handler = box(b"hdlr", bytes(4), b"mhlrsoun", bytes(13))
