@@ -98,7 +98,7 @@ _shtab_ms_edge_cut_options=(
   "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
   {-r,--recursive}"[search directories inside directories too]"
   {-j,--jobs}"[files to cut at a time (default\: the number of cores)]:N:"
-  {-q,--quiet}"[no messages on stderr about single files]"
+  {-q,--quiet}"[no messages on stderr about single files, no progress bar]"
   {-v,--verbose}"[also report the speed and skipped files on stderr]"
   "(*):an audio file, a directory of audio files, or FILE.jsonl, records with a timeline of ms-edge classify:"
 )

@@ -190,16 +190,7 @@ def _add_report(commands: Commands) -> None:
     _add_reading(report, each=False)
     _add_judging(report)
     _add_min_duration(report)
-    report.add_argument("-r", "--recursive", action="store_true", help="search directories inside directories too")
-    report.add_argument(
-        "-j", "--jobs", type=int, metavar="N", help="files to read at a time (default: the number of cores)"
-    )
-    report.add_argument(
-        "-q", "--quiet", action="store_true", help="no messages on stderr about single files, no progress bar"
-    )
-    report.add_argument(
-        "-v", "--verbose", action="store_true", help="also report the speed and skipped files on stderr"
-    )
+    _add_many(report, "read")
 
 
 def _add_summary(commands: Commands) -> None:
@@ -282,12 +273,7 @@ def _add_cut(commands: Commands) -> None:
     _add_reading(cut, each=False)
     _add_judging(cut)
     _add_min_duration(cut)
-    cut.add_argument("-r", "--recursive", action="store_true", help="search directories inside directories too")
-    cut.add_argument(
-        "-j", "--jobs", type=int, metavar="N", help="files to cut at a time (default: the number of cores)"
-    )
-    cut.add_argument("-q", "--quiet", action="store_true", help="no messages on stderr about single files")
-    cut.add_argument("-v", "--verbose", action="store_true", help="also report the speed and skipped files on stderr")
+    _add_many(cut, "cut")
 
 
 def _add_score(commands: Commands) -> None:
@@ -381,6 +367,19 @@ def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> 
         default="auto",
         help="auto (default), cpu, cuda, cuda:N or the name of an onnxruntime provider; "
         "if a device you name is unavailable, the command fails",
+    )
+
+
+def _add_many(command: argparse.ArgumentParser, verb: str) -> None:
+    command.add_argument("-r", "--recursive", action="store_true", help="search directories inside directories too")
+    command.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help=f"files to {verb} at a time (default: the number of cores)"
+    )
+    command.add_argument(
+        "-q", "--quiet", action="store_true", help="no messages on stderr about single files, no progress bar"
+    )
+    command.add_argument(
+        "-v", "--verbose", action="store_true", help="also report the speed and skipped files on stderr"
     )
 
 
