@@ -17,8 +17,7 @@ import soundfile
 
 from ms_edge.audio.file import read_mono
 from ms_edge.classifier import Classifier
-from ms_edge.model.session import BUNDLED, Model
-from ms_export.waveform import with_front_end
+from ms_edge.model.session import WAVEFORM_NAME, Model
 
 EXAMPLES = Path(__file__).parent
 ROOT = EXAMPLES.parent.parent
@@ -29,12 +28,9 @@ RUN = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory) -> Path:
+def model() -> Path:
     """The bundled model with its front end in the graph."""
-    path = tmp_path_factory.mktemp("examples") / "waveform.onnx"
-    graph = with_front_end(Model.load().metadata.spec, onnx.load(BUNDLED))
-    path.write_bytes(graph.SerializeToString(deterministic=True))
-    return path
+    return Path(Model.load(WAVEFORM_NAME).path)
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,8 @@ class Classification:
                 if start_s >= end_s:  # in a record from elsewhere: after the end of the recording
                     continue
                 if found and start_s <= found[-1][1]:
-                    start_s = found.pop()[0]
+                    before = found.pop()
+                    start_s, end_s = before[0], max(before[1], end_s)  # segments from elsewhere may overlap
                 found.append((start_s, end_s))
         return found
 

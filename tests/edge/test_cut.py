@@ -23,9 +23,10 @@ import ms_edge
 from ms_edge.audio.file import STORED_AS, AudioFile
 from ms_edge.cli import main as cli
 from ms_edge.cli.cut import Table
-from ms_edge.errors import UsageError
+from ms_edge.errors import AudioError, UsageError
 from ms_edge.output.writers import json_line
-from ms_edge.report import cut as cutting
+from ms_edge.report import cut_files
+from ms_edge.report.cut_lists import LISTS, Piece
 from ms_edge.results import Failure, Segment
 
 RATE = 8000
@@ -107,7 +108,7 @@ def test_samples_are_copied_bit_for_bit(tmp_path, monkeypatch, form, subtype, jo
 
 @pytest.mark.parametrize("form", ["WAV", "WAVEX", "AIFF"])
 def test_files_over_four_gigabytes_are_rf64(tmp_path, monkeypatch, form):
-    monkeypatch.setattr(cutting, "LARGE_BYTES", 2 * RATE * 2)  # two seconds of 16 bits instead
+    monkeypatch.setattr(cut_files, "LARGE_BYTES", 2 * RATE * 2)  # two seconds of 16 bits instead
     path = tmp_path / "a.wav"
     samples = written(path, form, "PCM_16")
     assert cut(tmp_path, timeline(path), options=["--join"]) == 0
@@ -218,6 +219,17 @@ def test_fades_begin_and_end_at_zero(tmp_path):
     np.testing.assert_array_equal(first[-fade:], ramp[::-1])
     np.testing.assert_array_equal(last[:fade], ramp)
     np.testing.assert_array_equal(middle, np.concatenate([ramp, np.full(RATE - 2 * fade, 30_000), ramp[::-1]]))
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "said"),
+    [("a.wav", LABELS, "faded"), ("a.wav", ["speech"] * 6, "copied"), ("a.ogg", LABELS, "as FLAC 16")],
+)
+def test_faded_samples_are_not_called_copied(tmp_path, capsys, name, labels, said):
+    """Nothing fades where a recording is kept whole."""
+    soundfile.write(tmp_path / name, np.zeros(6 * RATE), RATE)
+    assert cut(tmp_path, timeline(tmp_path / name, labels), options=["--fade", "0.1"]) == 0
+    assert f"  {said}  " in capsys.readouterr().out
 
 
 def test_arrays_are_cut_like_files(tmp_path):
@@ -450,6 +462,20 @@ def test_edit_lists_add_up(tmp_path):
     assert [start for start, *_ in times] == pytest.approx([0, 2.9 * 25, 4.9 * 25], abs=0.51)
 
 
+@pytest.mark.parametrize(
+    ("start_h", "end_h", "fits"),
+    [(0.5, 23.4, True), (0, 23, False), (23.5, 23.9, True), (23.5, 24, False), (30, 31, False)],
+)
+def test_edit_lists_end_before_24_hours(start_h, end_h, fits):
+    """In the recording, and in the new programme, which begins at one hour."""
+    pieces = [Piece(start_h * 3600, end_h * 3600, "a.wav")]
+    if fits:
+        assert "FROM CLIP NAME" in LISTS["edl"].text(LONG, pieces, True)
+    else:
+        with pytest.raises(AudioError, match="has times of 24 hours or more"):
+            LISTS["edl"].text(LONG, pieces, True)
+
+
 def _frames(timecode):
     hours, minutes, seconds, frames = map(int, timecode.split(":"))
     return ((hours * 60 + minutes) * 60 + seconds) * 25 + frames
@@ -476,7 +502,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, options, capfd):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data[:3000])  # a short write is no error
 
-    monkeypatch.setattr(cutting, "open", lambda name, mode, buffering: Full(name, mode), raising=False)
+    monkeypatch.setattr(cut_files, "open", lambda name, mode, buffering: Full(name, mode), raising=False)
     assert cut(tmp_path, timeline(path), options=options) == 1
     assert not outputs(tmp_path)
     out, err = capfd.readouterr()
@@ -499,7 +525,7 @@ def test_a_run_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
     def closed(table, result):
         raise BrokenPipeError
 
-    monkeypatch.setattr(cutting.Sink, "write", write)
+    monkeypatch.setattr(cut_files.Sink, "write", write)
     monkeypatch.setattr(Table, "write", closed)
     cut(tmp_path, timeline(tmp_path / "a.wav"), timeline(tmp_path / "b.wav"), options=["-j", "2"])
     assert begun.exists()
@@ -509,6 +535,22 @@ def test_a_run_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
 def test_segments_after_the_end_are_left_out():
     """A record may state anything."""
     assert timeline("a.wav", duration_s=2.5).intervals("speech", pad_s=0.1) == [(0.0, 1.1)]
+
+
+def test_a_segment_inside_another_shortens_nothing():
+    """A record may state anything."""
+    times = [(0, 5), (1, 2), (4, 6)]
+    segments = tuple(Segment(start, end, "speech", 0.9, {}) for start, end in times)
+    assert timeline("a.wav", segments=segments).intervals("speech") == [(0, 6)]
+
+
+def test_segments_in_any_order_are_cut(tmp_path):
+    path = tmp_path / "a.wav"
+    samples = written(path, "WAV", "PCM_16")
+    found = timeline(path)
+    assert cut(tmp_path, replace(found, segments=found.segments[::-1]), options=["--join"]) == 0
+    kept = [samples[:RATE], samples[3 * RATE : 4 * RATE], samples[5 * RATE :]]
+    np.testing.assert_array_equal(stored(outputs(tmp_path)[0]), np.concatenate(kept))
 
 
 def test_long_recordings_need_little_memory(tmp_path):

@@ -34,6 +34,10 @@ def test_without_timeline_there_are_no_segments(tmp_path):
     assert reading(tmp_path, json_line(LONG, False)) == [replace(LONG, segments=())]
 
 
+def test_segments_are_in_order_of_time(tmp_path):
+    assert reading(tmp_path, json_line(replace(LONG, segments=LONG.segments[::-1]), True)) == [LONG]
+
+
 def test_standard_input_is_read(tmp_path):
     (tmp_path / "records").write_text(json_line(LONG, True))
     with (tmp_path / "records").open("rb") as file:

@@ -187,19 +187,10 @@ def _add_report(commands: Commands) -> None:
         action="store_true",
         help="put recordings of up to 32 MiB into their pages (default: a page plays the file where it is)",
     )
-    _add_reading(report)
+    _add_reading(report, each=False)
     _add_judging(report)
     _add_min_duration(report)
-    report.add_argument("-r", "--recursive", action="store_true", help="search directories inside directories too")
-    report.add_argument(
-        "-j", "--jobs", type=int, metavar="N", help="files to read at a time (default: the number of cores)"
-    )
-    report.add_argument(
-        "-q", "--quiet", action="store_true", help="no messages on stderr about single files, no progress bar"
-    )
-    report.add_argument(
-        "-v", "--verbose", action="store_true", help="also report the speed and skipped files on stderr"
-    )
+    _add_many(report, "read")
 
 
 def _add_summary(commands: Commands) -> None:
@@ -279,15 +270,10 @@ def _add_cut(commands: Commands) -> None:
         help="also write a list beside each output: of the new files (cue, m3u), or of what to keep of the recording, "
         "for video editors (edl) or ffmpeg (concat)",
     )
-    _add_reading(cut)
+    _add_reading(cut, each=False)
     _add_judging(cut)
     _add_min_duration(cut)
-    cut.add_argument("-r", "--recursive", action="store_true", help="search directories inside directories too")
-    cut.add_argument(
-        "-j", "--jobs", type=int, metavar="N", help="files to cut at a time (default: the number of cores)"
-    )
-    cut.add_argument("-q", "--quiet", action="store_true", help="no messages on stderr about single files")
-    cut.add_argument("-v", "--verbose", action="store_true", help="also report the speed and skipped files on stderr")
+    _add_many(cut, "cut")
 
 
 def _add_score(commands: Commands) -> None:
@@ -384,7 +370,21 @@ def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> 
     )
 
 
-def _add_reading(command: argparse.ArgumentParser) -> None:
+def _add_many(command: argparse.ArgumentParser, verb: str) -> None:
+    command.add_argument("-r", "--recursive", action="store_true", help="search directories inside directories too")
+    command.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help=f"files to {verb} at a time (default: the number of cores)"
+    )
+    command.add_argument(
+        "-q", "--quiet", action="store_true", help="no messages on stderr about single files, no progress bar"
+    )
+    command.add_argument(
+        "-v", "--verbose", action="store_true", help="also report the speed and skipped files on stderr"
+    )
+
+
+def _add_reading(command: argparse.ArgumentParser, *, each: bool = True) -> None:
+    """Add the options that say how to read audio; `each` if the command takes `--channels each`."""
     command.add_argument(
         "--raw", metavar="RATE:CHANNELS:FORMAT", help="read headerless PCM, as in 16000:1:s16le (FFmpeg's format names)"
     )
@@ -402,8 +402,9 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--channels",
         default="mix",
-        metavar="mix|each|N",
-        help="classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)",
+        metavar="mix|each|N" if each else "mix|N",
+        help="classify the mean of all channels (mix, default), "
+        f"{'each channel on its own, ' if each else ''}or only channel N (from 1)",
     )
 
 

@@ -7,9 +7,8 @@ import sys
 from dataclasses import dataclass
 
 from ms_edge.audio.opening import EXTENSIONS, STDIN
-from ms_edge.classifier import MIN_SEGMENT_S
 from ms_edge.cli.descriptors import write_like_a_file
-from ms_edge.cli.options import ClassifierOptions
+from ms_edge.cli.options import FileOptions
 from ms_edge.errors import UsageError, reason
 from ms_edge.jobs.classify import classify
 from ms_edge.jobs.inputs import Inputs, parse_shard
@@ -23,24 +22,18 @@ from ms_edge.output.writers import Writer, wants_colour
 
 
 @dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
-class Options(ClassifierOptions):
+class Options(FileOptions):
     """The options of `ms-edge classify`; the fields are the options' names."""
 
-    paths: list[str]
     files_from: str | None
     null: bool
-    recursive: bool
     glob: str | None
     shard: str | None
-    jobs: int | None
     timeline: bool
-    min_duration: float | None
     format: str | None
     tiers: bool
     output: str | None
     resume: bool
-    quiet: bool
-    verbose: bool
 
     @property
     def one_file(self) -> bool:
@@ -80,7 +73,7 @@ def run(options: Options) -> int:
     )
     keep_freed_memory()
     model = Model.load(options.model, options.device)
-    classifier = options.classifier(model, MIN_SEGMENT_S if options.min_duration is None else options.min_duration)
+    classifier = options.classifier(model, options.min_duration)
     count = options.count
     progress = Progress(count, quiet=options.quiet, verbose=options.verbose)
     inputs.tell = progress.tell
@@ -100,8 +93,7 @@ def _check_inputs(options: Options) -> None:
         raise UsageError("Standard input can be read only once.")
     if options.null and options.files_from is None:
         raise UsageError("-0 needs --files-from: it says how the paths in that list end.")
-    if options.jobs is not None and options.jobs < 1:
-        raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    options.require_jobs()
 
 
 def _output_formats(options: Options) -> list[str]:

@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass
 
 from ms_edge.audio.opening import STDIN
-from ms_edge.classifier import MIN_SEGMENT_S, Classifier
-from ms_edge.cli.options import ClassifierOptions
+from ms_edge.classifier import Classifier
+from ms_edge.cli.options import FileOptions
 from ms_edge.errors import UsageError, reason
 from ms_edge.jobs.classify import run as run_job
 from ms_edge.jobs.limits import workers_for
@@ -23,13 +23,9 @@ from ms_edge.results import OTHER_LABELS, Failure
 
 
 @dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
-class Options(ClassifierOptions):
+class Options(FileOptions):
     """The options of `ms-edge cut`; the fields are the options' names."""
 
-    paths: list[str]
-    recursive: bool
-    jobs: int | None
-    min_duration: float | None
     keep: str | None
     drop: str | None
     pad: float
@@ -37,8 +33,6 @@ class Options(ClassifierOptions):
     join: bool
     list: str | None
     output: str
-    quiet: bool
-    verbose: bool
 
 
 class Table:
@@ -109,15 +103,14 @@ def _classifier(options: Options, plan: Plan) -> Classifier | None:
     for label in (*plan.keep, *plan.drop):
         if not set(label.split("+")).issubset(known):
             raise UsageError(f"There is no label {label!r}; the labels are {', '.join(known)}.")
-    return options.classifier(model, MIN_SEGMENT_S if options.min_duration is None else options.min_duration)
+    return options.classifier(model, options.min_duration)
 
 
 def _plan(options: Options) -> Plan:
     """Return what to cut. Raises UsageError for invalid values."""
     if STDIN in options.paths:
         raise UsageError("A recording is read twice, to classify it and to cut it, so it cannot be standard input.")
-    if options.jobs is not None and options.jobs < 1:
-        raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    options.require_jobs()
     for name, value in (("--pad", options.pad), ("--fade", options.fade)):
         if not (value >= 0 and math.isfinite(value)):
             raise UsageError(f"{name} must be 0 seconds or more, not {value:g}.")

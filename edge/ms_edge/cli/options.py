@@ -1,4 +1,4 @@
-"""The options that `ms-edge classify` and `ms-edge stream` have in common."""
+"""The options that commands which classify have in common."""
 
 from __future__ import annotations
 
@@ -53,12 +53,15 @@ class ClassifierOptions:
             )
         return int(self.channels)
 
-    def classifier(self, model: Model, min_segment_s: float = MIN_SEGMENT_S) -> Classifier:
-        """Return a classifier with these options. Raises UsageError for invalid values."""
+    def classifier(self, model: Model, min_segment_s: float | None = None) -> Classifier:
+        """Return a classifier with these options. Raises UsageError for invalid values.
+
+        `min_segment_s` is the value of --min-duration, None if it is not given.
+        """
         return Classifier(
             model,
             hop_s=self.hop,
-            min_segment_s=min_segment_s,
+            min_segment_s=MIN_SEGMENT_S if min_segment_s is None else min_segment_s,
             min_confidence=self.min_confidence,
             binary=self.binary,
             thresholds=self._thresholds(),
@@ -79,3 +82,20 @@ class ClassifierOptions:
             if not label:
                 raise UsageError(f"--threshold takes LABEL=P, as in speech=0.6, not {text!r}.")
         return found
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FileOptions(ClassifierOptions):
+    """The options of the commands that work on many files: `classify`, `report` and `cut`."""
+
+    paths: list[str]
+    recursive: bool
+    jobs: int | None
+    min_duration: float | None
+    quiet: bool
+    verbose: bool
+
+    def require_jobs(self) -> None:
+        """Raise UsageError if --jobs is invalid."""
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError(f"--jobs must be 1 or more, not {self.jobs}.")

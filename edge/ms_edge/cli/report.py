@@ -6,8 +6,7 @@ import os
 from dataclasses import dataclass
 
 from ms_edge.audio.opening import STDIN
-from ms_edge.classifier import MIN_SEGMENT_S
-from ms_edge.cli.options import ClassifierOptions
+from ms_edge.cli.options import FileOptions
 from ms_edge.errors import UsageError
 from ms_edge.jobs.classify import run as run_job
 from ms_edge.jobs.limits import keep_freed_memory, workers_for
@@ -18,17 +17,11 @@ from ms_edge.report.job import Index, Pages, Recorded
 
 
 @dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
-class Options(ClassifierOptions):
+class Options(FileOptions):
     """The options of `ms-edge report`; the fields are the options' names."""
 
-    paths: list[str]
-    recursive: bool
-    jobs: int | None
-    min_duration: float | None
     output: str
     embed: bool
-    quiet: bool
-    verbose: bool
 
     @property
     def into_directory(self) -> bool:
@@ -48,7 +41,7 @@ def run(options: Options) -> int:
         raise UsageError(f"{options.output}: a page is about one recording; for several give -o DIR/.")
     keep_freed_memory()
     model = Model.load(options.model, options.device)
-    classifier = options.classifier(model, MIN_SEGMENT_S if options.min_duration is None else options.min_duration)
+    classifier = options.classifier(model, options.min_duration)
     progress = Progress(count, quiet=options.quiet, verbose=options.verbose)
     inputs.tell = progress.tell
     pages = Pages(inputs, classifier, options.output, single=single, embed=options.embed, raw=raw, channel=channels)
@@ -60,8 +53,7 @@ def _check(options: Options) -> None:
     """Raise UsageError if the inputs and -o do not suit each other."""
     if options.paths.count(STDIN) > 1:
         raise UsageError("Standard input can be read only once.")
-    if options.jobs is not None and options.jobs < 1:
-        raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    options.require_jobs()
     if not options.output:
         raise UsageError("-o needs the name of a page or a directory.")
     if options.into_directory:

@@ -69,7 +69,8 @@ def result_of(record: dict[str, Any]) -> Classification | Failure:
         error = _field(record, "error", _is_object)
         return Failure(record["path"], _field(error, "code", _is_text), _field(error, "message", _is_text))
     label, duration_s = _field(record, "label", _is_text), _field(record, "duration_s", _is_seconds)
-    segments = tuple(_segment(part) for part in _field(record, "segments", _is_list, []))
+    parts = map(_segment, _field(record, "segments", _is_list, []))
+    segments = tuple(sorted(parts, key=lambda part: part.start_s))  # other programs may reorder them
     return Classification(
         path=record["path"],
         label=label,

@@ -12,6 +12,18 @@ MOST_ROWS = 1_048_576  # of a sheet in Excel; what comes after them is on a furt
 WIDEST, PATH_WIDTH = 24, 48  # of columns, in characters
 
 
+def workbook_class() -> Any:
+    """Return openpyxl's class of workbooks. Raises DeviceError if openpyxl is not installed."""
+    try:
+        from openpyxl import Workbook
+    except ImportError:
+        raise DeviceError(
+            "no-report",
+            "An XLSX file needs openpyxl, which is not installed (pip install openpyxl, or ms-edge with its extra report).",
+        ) from None
+    return Workbook
+
+
 def save(workbook: Any, file: BinaryIO) -> None:
     """Write a workbook of openpyxl. Raises OSError if the disk is full, and then writes nothing more.
 
@@ -41,15 +53,7 @@ class Xlsx(Table):
 
     def __init__(self, labels: Sequence[str], timeline: bool, by_channel: bool = False, tiers: bool = False) -> None:
         super().__init__(labels, timeline, by_channel, tiers)
-        try:
-            import openpyxl
-        except ImportError:
-            raise DeviceError(
-                "no-report",
-                "An XLSX file needs openpyxl, which is not installed "
-                "(pip install openpyxl, or ms-edge with its extra report).",
-            ) from None
-        self._new = openpyxl.Workbook
+        self._new = workbook_class()
 
     def begin(self) -> str:
         """Begin a workbook. Its text is "": it is written as a whole at the end."""

@@ -13,6 +13,7 @@ from ms_edge.results import Classification
 CUE_TRACKS = 99
 CUE_FRAMES, EDL_FRAMES = 75, 25  # per second
 EDL_EVENTS = 999
+EDL_HOURS = 24
 EDL_RECORD_S = 3600  # by custom, the new programme begins at one hour
 
 
@@ -81,7 +82,7 @@ def m3u(found: Classification, pieces: Sequence[Piece], join: bool) -> str:
 def edl(found: Classification, pieces: Sequence[Piece], join: bool) -> str:
     """Return an edit decision list of the recording (CMX 3600, 25 frames per second, all tracks).
 
-    Raises AudioError for more than 999 pieces.
+    Raises AudioError for more than 999 pieces, and for times of 24 hours or more.
     """
     _require_at_most(EDL_EVENTS, "CMX 3600 edit decision list", found, pieces)
     lines, record = [f"TITLE: {_field(os.path.basename(found.path))}", "FCM: NON-DROP FRAME"], EDL_RECORD_S * EDL_FRAMES
@@ -93,6 +94,12 @@ def edl(found: Classification, pieces: Sequence[Piece], join: bool) -> str:
             f"* FROM CLIP NAME: {_field(os.path.basename(found.path))}",
         ]
         record += end - start
+        if max(end, record) >= EDL_HOURS * 3600 * EDL_FRAMES:
+            raise AudioError(
+                "cannot-write",
+                f"{found.path}: has times of {EDL_HOURS} hours or more (new ones begin at 1 hour), which no CMX 3600 "
+                "edit decision list can hold; cut a shorter recording, or give --list concat.",
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -175,7 +175,7 @@ def analysed(
     peaks = Peaks(spec.sample_rate_hz)
     found, windows = classifier.analyse(path, channel=channel, raw=raw, on_audio=on_audio, on_samples=peaks.add)
     centres_s = np.minimum((windows.starts + spec.clip_samples / 2) / spec.sample_rate_hz, found.duration_s)
-    return found, Sound(peaks.values(), peaks.bin_s, eight_bits(windows.scores), centres_s)
+    return found, Sound(peaks.values(), eight_bits(windows.scores), centres_s)
 
 
 def with_settings(classifier: Classifier, record: Classification) -> Classifier:

@@ -171,7 +171,6 @@ def json_of(data: object) -> str:
 def _sound_data(sound: Sound) -> dict[str, Any]:
     return {
         "peaks": base64.b64encode(sound.peaks.tobytes()).decode("ascii"),
-        "bin_s": sound.bin_s,
         "scores": base64.b64encode(sound.scores.tobytes()).decode("ascii"),
         "centres": [round(each, 4) for each in sound.centres_s[[0, 1, -1] if len(sound.centres_s) > 1 else [0, 0, 0]]],
     }

@@ -17,12 +17,11 @@ MAX_BINS = 1 << 18  # 1.5 hours of such peaks; longer recordings have coarser on
 class Sound:
     """What was read from a recording: for each value, 255 is full scale.
 
-    `peaks` (bins,) uint8 are the largest magnitudes, one for each `bin_s` seconds. `scores` (windows,
-    labels) uint8 are the probabilities of the windows whose middles are at `centres_s` (windows,).
+    `peaks` (bins,) uint8 are the largest magnitudes of equal stretches of time. `scores` (windows, labels)
+    uint8 are the probabilities of the windows whose middles are at `centres_s` (windows,).
     """
 
     peaks: NDArray[np.uint8]
-    bin_s: float
     scores: NDArray[np.uint8]
     centres_s: NDArray[np.float64]
 

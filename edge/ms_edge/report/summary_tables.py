@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
-from ms_edge.errors import DeviceError
 from ms_edge.output.writers import csv_line, printable
-from ms_edge.output.xlsx import save
+from ms_edge.output.xlsx import save, workbook_class
 from ms_edge.report.summary import WIDTH_S, Group, Summary
 
 BAR = 24  # characters
@@ -150,16 +149,10 @@ def xlsx(summary: Summary, file: BinaryIO) -> None:
 
     Raises DeviceError if openpyxl is not installed.
     """
-    try:
-        from openpyxl import Workbook
-        from openpyxl.styles import Font
-        from openpyxl.utils import get_column_letter
-    except ImportError:
-        raise DeviceError(
-            "no-report",
-            "An XLSX file needs openpyxl, which is not installed (pip install openpyxl, or ms-edge with its extra report).",
-        ) from None
-    book = Workbook()
+    book = workbook_class()()
+    from openpyxl.styles import Font
+    from openpyxl.utils import get_column_letter
+
     sheet = book.active
     sheet.title = "summary"
     names = columns(summary)
