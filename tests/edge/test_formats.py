@@ -436,7 +436,7 @@ def test_a_workbook_without_openpyxl_is_one_sentence(samples, tmp_path, monkeypa
     assert not any(tmp_path.iterdir())
 
 
-def test_a_workbook_goes_to_a_pipe_not_a_terminal(samples, monkeypatch, capsys):
+def test_workbook_goes_to_a_pipe_not_a_terminal(samples, monkeypatch, capsys):
     command = [sys.executable, "-m", "ms_edge.cli", "classify", "--format", "xlsx", str(samples[0])]
     piped = subprocess.run(command, check=True, capture_output=True).stdout
     (rows,) = sheets(io.BytesIO(piped)).values()

@@ -83,7 +83,7 @@ def test_record_without_segments_gets_them_from_its_recording(tmp_path):
     assert [each[2] for each in embedded((tmp_path / "one.html").read_text("utf-8"))["segments"]] == ["music"]
 
 
-def test_record_of_a_recording_that_is_gone_has_a_page(tmp_path):
+def test_record_of_a_missing_recording_has_a_page(tmp_path):
     copy = shutil.copy(f"{DATA}/music_zaz.wav", tmp_path / "gone.wav")
     records = records_of(str(copy), folder=tmp_path)
     Path(copy).unlink()
