@@ -277,4 +277,4 @@ def test_formulas_get_an_apostrophe_in_csv(opened, programme, tmp_path, monkeypa
     with page.expect_download() as download:
         page.click("#csv")
     download.value.save_as("got.csv")
-    assert Path("got.csv").read_text("utf-8").splitlines()[1].startswith("\"'=1+1,2.wav\",")
+    assert Path("got.csv").read_text("utf-8").splitlines()[1].startswith('"\'=1+1,2.wav",')
