@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ms_edge.audio.facts.dispatch import facts_of
+from ms_edge.audio.facts.flac import any_missing
 from ms_edge.audio.facts.reader import Facts, span
 from ms_edge.audio.file import open_audio
 from ms_edge.audio.riff import ReadAt
@@ -313,6 +314,17 @@ def test_file_that_is_emptied_meanwhile_ends(name):
     content = written(name) if name in FILES else encoded(form=name)
     for reads in range(1, 8):
         assert isinstance(facts_of(emptied_after(reads, content), len(content)), Facts)
+
+
+def test_flac_that_is_emptied_meanwhile_ends():
+    reads: list[int] = []
+
+    def read_at(offset: int, count: int) -> bytes:
+        reads.append(offset)
+        assert len(reads) < 10
+        return b""
+
+    assert any_missing(read_at, 1 << 40, {1})
 
 
 def emptied_after(reads: int, content: bytes) -> ReadAt:

@@ -201,7 +201,8 @@ def quicktime(samples: np.ndarray, reference: Path | None = None) -> bytes:
     )
     where = b""
     if reference:
-        alias = bytes(154) + struct.pack(">HH", 2, len(bytes(reference))) + bytes(reference) + b"\xff\xff\0\0"
+        path = bytes(reference) + bytes(len(bytes(reference)) % 2)  # of an even length
+        alias = bytes(154) + struct.pack(">HH", 2, len(path)) + path + b"\xff\xff\0\0"
         where = box(b"dinf", box(b"dref", bytes(4), struct.pack(">I", 1), box(b"alis", alias)))
     media_header = box(b"mdhd", bytes(12), struct.pack(">IIHH", 16_000, frames, 0, 0))
     handler = box(b"hdlr", bytes(4), b"mhlrsoun", bytes(13))
@@ -407,6 +408,12 @@ def test_the_program_replaces_a_broken_pyav(classifier, tmp_path, monkeypatch, c
     (tmp_path / "bin" / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     assert classifier.classify(path).label == "speech"
     assert children() <= before
+
+
+def test_a_pyav_that_hangs_is_named(tmp_path, monkeypatch):
+    (tmp_path / "av.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(media, "START_S", 0.5)
+    assert media.why_unusable(str(tmp_path)) == "its import takes more than 0.5 s"
 
 
 @pytest.mark.parametrize("standard", [0, 1, 2])

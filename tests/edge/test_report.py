@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -184,7 +185,7 @@ def test_files_of_others_are_not_replaced(tmp_path, capsys):
 HOSTILE = "<img src=x onerror=alert(1)>\"'& ${x} %2e \u202e\udcff.wav"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
 def test_hostile_name_is_escaped_everywhere(tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(f"{DATA}/music_zaz.wav", tmp_path / "in" / HOSTILE)

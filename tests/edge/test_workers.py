@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pytest
 
 from ms_edge.jobs import workers
 from ms_edge.jobs.workers import Item, Workers
+from ms_edge.results import Failure
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are worked on in threads")
 
@@ -507,3 +509,24 @@ def test_other_systems_import_no_fork():
     script = "import soundfile, sys, multiprocessing.context as c; del c.ForkContext, c.ForkProcess; sys.platform = 'win32'; "
     script += "from ms_edge.jobs.workers import can_fork; print(can_fork())"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_late_file_is_blamed_though_next_began():
+    late, following = Item("late", left_s=-1.0), Item("following")
+    begun = iter([late, following])
+    ours, theirs = Pipe()
+    worker = SimpleNamespace(
+        task=[late, following],
+        pipe=ours,
+        heard_s=0.0,
+        audio_s=lambda: 0.0,
+        in_progress=lambda: next(begun),
+        end=lambda: "",
+    )
+    some = Workers(lambda path, on_audio: path, 1, lambda audio_s: None, fork=False)
+    some._workers.append(worker)
+    some._receive(())
+    theirs.close()
+    assert isinstance(late.result, Failure)
+    assert (late.result.path, late.result.code, following.result) == ("late", "too-long", None)
+    assert list(some._todo) == [following]

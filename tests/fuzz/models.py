@@ -30,7 +30,6 @@ from ms_edge.errors import ERROR_CODES, ModelError
 from ms_edge.model.session import BUNDLED, Model, import_onnxruntime, input_shape
 
 ROOT = Path(__file__).parents[2]
-# The first is small and fast: half of the inputs are made from it.
 MODELS = (ROOT / "tests/data/steps.onnx", BUNDLED, BUNDLED.with_name("music-speech-0.1.onnx"))
 LIMIT_S = 60.0  # wall time for one input
 LIMIT_CPU_S = 10.0  # processor time for one input
@@ -91,9 +90,8 @@ class _Loader:
 
 
 def seeds_of(pattern: str = "*") -> dict[str, bytes]:
-    """Return the model files whose names match, the first one twice."""
-    found = {path.name: path.read_bytes() for path in MODELS if fnmatch(path.name, pattern)}
-    return found
+    """Return the model files whose names match."""
+    return {path.name: path.read_bytes() for path in MODELS if fnmatch(path.name, pattern)}
 
 
 @contextlib.contextmanager

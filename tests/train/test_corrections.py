@@ -75,8 +75,8 @@ def test_unusable_lines_are_named_and_left_out(folder, capsys):
     )
     assert len(dataset_by_name(data).recordings) == 1
     errors = capsys.readouterr().err
-    for number, words in ((3, "no such file"), (4, "is not before end_s"), (5, "no number"), (6, "another label")):
-        assert any(f"line {number}:" in line for line in errors.splitlines()), words
+    for number, words in ((3, "no such file"), (4, "is not before end_s"), (5, "not a number"), (6, "another label")):
+        assert any(f"line {number}:" in line and words in line for line in errors.splitlines()), words
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,25 @@ def test_property_that_tells_the_class_is_named(spoiled, tmp_path):
     assert any(f"The {spoiled} of a recording alone tells its class" in each for each in found["warnings"])
 
 
+def test_class_with_one_recording_is_unknown(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name, label in (("0", "rain"), ("1", "rain"), ("0", "wind")):
+        write(tmp_path / "data", label, f"{name}.wav", noise(rng, 2))
+    _, found = check(tmp_path / "data", tmp_path / "out")
+    assert {name: each["accuracy"] for name, each in found["shortcuts"].items()} == dict.fromkeys(found["shortcuts"])
+    assert "NaN" not in (tmp_path / "out" / "report.json").read_text()
+    assert ["loudness", "-", "50%"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_class_without_sound_leaves_a_table(tmp_path, capsys):
+    write(tmp_path / "data", "rain", "0.wav", noise(np.random.default_rng(0), 2))
+    (tmp_path / "data" / "wind").mkdir()
+    (tmp_path / "data" / "wind" / "broken.wav").write_bytes(b"RIFF no audio")
+    status, found = check(tmp_path / "data", tmp_path / "out")
+    assert (status, found["refused"]) == (1, ["No recording of wind can be read."])
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["rain", "1"]
+
+
 def test_sounds_of_the_tutorial_are_no_copies(tmp_path):
     _, found = check(DRUMS, tmp_path / "out")
     assert found["classes"] == ["hihat", "snare", "tom"]

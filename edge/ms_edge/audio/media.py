@@ -45,7 +45,9 @@ MIXED, SEPARATE = b"m", b"s"  # what `pyav_child` reads after it has written the
 # decoder may have to skip most of a video; and then PER_AUDIO_S for each second of audio.
 START_S, BYTES_S, PER_AUDIO_S = 60.0, 10e6, 1.0
 WATCH_S, END_S = 1.0, 5.0  # seconds between two checks of that; the longest wait for a decoder to exit
-MEMORY_BYTES = 1 << 30  # address space of a decoder
+# Address space of a decoder. Less could be too little: the program ffmpeg takes 0.4 GB of it if it
+# starts 16 threads, and 10 hours of MP4 take 0.1 GB more.
+MEMORY_BYTES = 1 << 30
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
 MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decoder
 INSTALL = "install PyAV (in a clone of ms-edge: pip install '.[media]') or the program ffmpeg"
@@ -211,7 +213,14 @@ def _script(folder: str) -> list[str]:
 
 def why_unusable(folder: str) -> str | None:
     """Return why the package `av` in a folder cannot be imported; None if it can."""
-    run = subprocess.run(_script(folder), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    try:
+        run = subprocess.run(
+            _script(folder), stdin=subprocess.DEVNULL, capture_output=True, timeout=START_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"its import takes more than {START_S:g} s"
+    except OSError as error:  # no further process is allowed
+        return reason(error)
     return _why_unusable(run.stderr.decode("utf-8", "replace"), run.returncode)
 
 

@@ -66,9 +66,11 @@ PROPERTIES = {"loudness": "level_db", "bandwidth": "bandwidth_khz", "pauses": "p
 class Shortcut:
     """How often a regression that sees one property tells the class of a recording that it did not
     see before, and how often guessing would; the mean over classes.
+
+    `accuracy` is None if a class has a single recording.
     """
 
-    accuracy: float
+    accuracy: float | None
     chance: float
     tells: bool
 
@@ -108,7 +110,7 @@ def check(dataset: Dataset, data: str, cache: Cache) -> Check:
     refused, warnings = _findings(dataset, found, list(copies(found, prints)))
     shortcuts = {name: told_by(found, name) for name in PROPERTIES} if len(classes) > 1 else {}
     for name, shortcut in shortcuts.items():
-        if shortcut.tells:
+        if shortcut.tells and shortcut.accuracy is not None:
             warnings.append(
                 f"The {name} of a recording alone tells its class in {shortcut.accuracy:.0%} (guessing: {shortcut.chance:.0%}). "
                 f"{ADVICE[name]}"
@@ -225,7 +227,7 @@ def told_by(found: Sequence[Measures], name: str) -> Shortcut:
     counts = Counter(labels.tolist())
     folds = min(5, *counts.values())
     if folds < 2:
-        return Shortcut(float("nan"), 1 / len(counts), False)
+        return Shortcut(None, 1 / len(counts), False)
     split = StratifiedKFold(folds, shuffle=True, random_state=0)
     model = regression().set_params(logisticregression__class_weight="balanced")
     answers = cross_val_predict(model, values, labels, cv=split)

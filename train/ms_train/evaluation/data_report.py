@@ -66,13 +66,13 @@ def text(found: Check) -> str:
     """Return the page for a terminal."""
     told = [["alone tells the class", "right", "guessing"]]
     told += [[name, _share(each.accuracy), _share(each.chance)] for name, each in found.shortcuts.items()]
-    parts = [text_table([[cell.upper() for cell in HEAD], *rows(found)]), text_table(told)] if found.shortcuts else []
+    tables = [[[cell.upper() for cell in HEAD], *rows(found)], *([told] if found.shortcuts else [])]
     problems = [f"refused: {each}" for each in found.refused] + [f"warning: {each}" for each in found.warnings]
-    return "\n\n".join([*parts, "\n".join(problems or ["nothing found that spoils a training"])])
+    return "\n\n".join([*map(text_table, tables), "\n".join(problems or ["nothing found that spoils a training"])])
 
 
-def _share(share: float) -> str:
-    return "-" if np.isnan(share) else f"{share:.0%}"
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
 
 
 def write(found: Check, out: Path) -> None:
@@ -136,8 +136,7 @@ def picture(check: Check, path: Path) -> None:
     for axes, (name, field) in zip(grid[1], PROPERTIES.items(), strict=True):
         _dots(axes, [[getattr(each, field) for each in mine] for mine in of.values()], colours)
         told = check.shortcuts.get(name)
-        known = told is not None and not np.isnan(told.accuracy)
-        title = f"{name}: tells the class in {told.accuracy:.0%}" if told and known else name
+        title = f"{name}: tells the class in {_share(told.accuracy)}" if told and told.accuracy is not None else name
         axes.set(xlabel=UNITS[name], xlim=LIMITS.get(name))
         axes.set_title(
             title, color="C3" if told and told.tells else "k", fontweight="bold" if told and told.tells else "normal"

@@ -80,8 +80,8 @@ def silent_frames(block: NDArray[Any], start: int, frame_samples: int) -> list[i
 def any_missing(read_at: ReadAt, size: int, numbers: set[int]) -> bool:
     """Return whether a file of `size` bytes lacks one of the frames with these numbers."""
     missing, at = numbers.copy(), 0
-    while at < size and missing:
-        piece, i = read_at(at, BLOCK), -1
+    while at < size and missing and (piece := read_at(at, BLOCK)):  # nothing, if the file has shrunk
+        i = -1
         while (i := piece.find(FIXED, i + 1)) >= 0:
             head = piece[i : i + HEADER]
             if len(head) > 4 and _number(head)[0] in missing and _frame(head, 1):
