@@ -40,7 +40,7 @@ def column(page, number: int) -> list[str]:
     )
 
 
-def test_few_rows_are_in_the_document_at_a_time(opened, index):
+def test_few_rows_are_in_the_document_at_once(opened, index):
     page = opened(index)
     assert 20 < len(column(page, 0)) < 120
     assert column(page, 0)[0] == "00/recording <b>00000</b>.wav"

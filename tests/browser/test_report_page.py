@@ -51,7 +51,7 @@ def time_of(page) -> float:
     return page.evaluate("document.getElementById('audio').currentTime")
 
 
-def test_opens_from_file_and_asks_for_its_recording_only(opened, report, programme):
+def test_page_asks_only_for_its_recording(opened, report, programme):
     page = opened(report)
     until(page, "document.getElementById('audio').readyState >= 1")
     assert set(opened.asked) == {report.as_uri(), programme.as_uri()}
@@ -264,3 +264,17 @@ def test_hostile_file_name_is_only_text(opened, programme, tmp_path):
     download.value.save_as(tmp_path / "got.csv")
     with (tmp_path / "got.csv").open(newline="", encoding="utf-8") as file:
         assert [each["path"] for each in csv.DictReader(file)] == [str(recording)]
+
+
+def test_formulas_get_an_apostrophe_in_csv(opened, programme, tmp_path, monkeypatch):
+    """As in CSV of `ms-edge classify`: spreadsheets would run them."""
+    monkeypatch.chdir(tmp_path)
+    Path("=1+1,2.wav").write_bytes(programme.read_bytes())
+    assert main(["report", "=1+1,2.wav", "-o", "report.html"]) == 0
+    page = opened(tmp_path / "report.html")
+    page.locator("#segments tbody tr").nth(1).click()
+    page.keyboard.press("Enter")
+    with page.expect_download() as download:
+        page.click("#csv")
+    download.value.save_as("got.csv")
+    assert Path("got.csv").read_text("utf-8").splitlines()[1].startswith('"\'=1+1,2.wav",')

@@ -25,7 +25,7 @@ from ms_edge.cli import main as cli
 from ms_edge.output import xlsx
 from ms_edge.output.destination import Output, TreeOutput
 from ms_edge.output.formats import FORMATS, format_of
-from ms_edge.output.writers import clock, duration, printable
+from ms_edge.output.writers import UnwritableError, clock, duration, printable
 from ms_edge.results import Classification, Failure, Segment
 
 MAIN = "import sys; from ms_edge.cli.main import main; sys.exit(main())"
@@ -171,7 +171,9 @@ def test_elan_has_a_date_that_xml_allows(written, modified):
 def test_srt_reads_the_subtitles(written):
     import srt
 
-    found = list(srt.parse(written("srt").read_text("utf-8")))
+    text = written("srt").read_text("utf-8")
+    assert re.findall("-->.*", text)[1] == "--> 100:00:10,750"  # players, unlike srt, insist on the comma
+    found = list(srt.parse(text))
     assert [(part.start.total_seconds(), part.end.total_seconds(), part.content) for part in found] == SPANS
     assert [part.index for part in found] == [1, 2, 3]
 
@@ -274,6 +276,20 @@ def test_tiers_of_channels_name_both():
     assert re.findall('TIER_ID="(.+?)"', document) == [
         f"channel {number}: {label}" for number in (1, 2) for label in ("speech", "music")
     ]
+
+
+def test_cue_sheets_are_about_one_channel():
+    each = tuple(replace(TIERS, channel=number) for number in (1, 2))
+    with pytest.raises(UnwritableError, match="a cue sheet describes one channel"):
+        FORMATS["cue"](("speech", "music"), True, True).records(each)
+
+
+def test_raven_selections_are_of_their_channel():
+    each = tuple(replace(TIERS, channel=number) for number in (1, 2))
+    document = FORMATS["raven"](("speech", "music"), True, True).records(each)
+    channels = [row["Channel"] for row in csv.DictReader(document.splitlines(), dialect="excel-tab")]
+    assert {*channels} == {"1", "2"}
+    assert channels.count("1") == channels.count("2")
 
 
 def test_a_recording_without_labels_has_an_empty_track(tmp_path):
@@ -436,7 +452,7 @@ def test_a_workbook_without_openpyxl_is_one_sentence(samples, tmp_path, monkeypa
     assert not any(tmp_path.iterdir())
 
 
-def test_a_workbook_goes_to_a_pipe_not_a_terminal(samples, monkeypatch, capsys):
+def test_workbook_goes_to_a_pipe_not_a_terminal(samples, monkeypatch, capsys):
     command = [sys.executable, "-m", "ms_edge.cli", "classify", "--format", "xlsx", str(samples[0])]
     piped = subprocess.run(command, check=True, capture_output=True).stdout
     (rows,) = sheets(io.BytesIO(piped)).values()

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -18,6 +19,7 @@ import pytest
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli.main import main
+from ms_edge.report.job import with_settings
 from ms_edge.report.sound import Peaks
 
 DATA = "tests/data"
@@ -84,7 +86,7 @@ def test_record_without_segments_gets_them_from_its_recording(tmp_path):
     assert [each[2] for each in embedded((tmp_path / "one.html").read_text("utf-8"))["segments"]] == ["music"]
 
 
-def test_record_of_a_recording_that_is_gone_has_a_page(tmp_path):
+def test_record_of_a_missing_recording_has_a_page(tmp_path):
     copy = shutil.copy(f"{DATA}/music_zaz.wav", tmp_path / "gone.wav")
     records = records_of(str(copy), folder=tmp_path)
     Path(copy).unlink()
@@ -125,6 +127,44 @@ def test_record_of_any_duration_has_a_page(tmp_path, duration_s):
     part = {"start_s": 0, "end_s": duration_s, "label": "speech", "probability": 1, "scores": {"speech": 1}}
     (tmp_path / "r.jsonl").write_text(json.dumps({**record, "scores": {"speech": 1}, "segments": [part]}))
     assert main(["report", f"{tmp_path}/r.jsonl", "-o", f"{tmp_path}/out/"]) == 0
+
+
+def test_changed_recording_is_said(tmp_path):
+    copy = shutil.copy(f"{DATA}/music_zaz.wav", tmp_path / "a.wav")
+    records = records_of(str(copy), "--timeline", folder=tmp_path)
+    page = tmp_path / "one.html"
+    assert main(["report", records, "-o", str(page)]) == 0
+    assert "has changed since it was classified" not in page.read_text("utf-8")
+    shutil.copy(f"{DATA}/speech_italian_man.wav", copy)
+    assert main(["report", records, "-o", str(page)]) == 0
+    assert "has changed since it was classified" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "rule", [{"binary": False, "thresholds": {"speech": 0.4, "music": 0.6}}, {"binary": True, "thresholds": None}]
+)
+def test_recordings_are_read_again_as_before(rule):
+    settings = {"hop_s": 0.5, "min_segment_s": 2.0, "min_confidence": 0.9, "wav_only": False, **rule}
+    settings |= {"decoder": "ffmpeg", "track": 2}
+    classifier = Classifier()
+    found = with_settings(classifier, replace(classifier.classify(f"{DATA}/music_zaz.wav"), settings=settings))
+    assert found.settings().items() >= settings.items()
+
+
+def test_page_in_a_directory_replaces_no_other_file(tmp_path, capsys):
+    other = tmp_path / "out/pages/tests/data/music_zaz.wav.html"
+    other.parent.mkdir(parents=True)
+    other.write_text("mine")
+    assert main(["report", f"{DATA}/music_zaz.wav", "-o", f"{tmp_path}/out/"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+    assert other.read_text() == "mine"
+
+
+def test_index_names_the_common_folder_once(tmp_path):
+    names = ["music_zaz.wav", "speech_italian_man.wav"]
+    assert main(["report", *(f"{DATA}/{name}" for name in names), "-o", f"{tmp_path}/out/"]) == 0
+    rows = embedded((tmp_path / "out/index.html").read_text("utf-8"))["rows"]
+    assert [row[0] for row in rows] == names
 
 
 def test_several_recordings_need_a_directory(tmp_path, capsys):

@@ -55,6 +55,11 @@ def test_speech_with_music_counts_for_both_classes():
     assert frames[250:400].all()
 
 
+def test_the_middle_of_a_frame_decides():
+    frames = frames_of([(0.004, 0.016, "speech"), (0.026, 0.034, "speech")], 0.05)
+    assert frames[:, 0].tolist() == [True, True, False, False, False]
+
+
 def test_frames_end_with_the_recording():
     assert frames_of([(0.0, 1034.3, "music")], 900.0).sum() == 90_000
 
@@ -128,7 +133,14 @@ def test_boundaries_match_the_closest_within_two_seconds():
     distances, missed, false = matched(np.array([10.0, 20.0]), np.array([9.5, 10.2, 22.0, 50.0]))
     assert distances.tolist() == pytest.approx([0.2, 2.0])
     assert (missed, false) == (0, 2)
+    assert [len(matched(np.array([10.0]), np.array([time]))[0]) for time in (7.98, 8.0, 12.0, 12.02)] == [0, 1, 1, 0]
     assert boundaries(frames_of(PARTS, 8.0)).tolist() == pytest.approx([2.5, 4.0, 6.0, 7.25])
+
+
+def test_an_apostrophe_before_a_path_is_dropped(tmp_path):
+    """CSV of ms-edge has it before what a spreadsheet would run."""
+    text = "path,start_s,end_s,label\n'=1.wav,0,1,speech\n"
+    assert read_references(written(tmp_path / "a.csv", text)) == {"=1": [(0.0, 1.0, "speech")]}
 
 
 def test_counts_add_up_over_recordings():

@@ -91,6 +91,19 @@ def test_a_recording_is_divided_at_full_hours():
     assert days.total.recordings == 1
 
 
+def test_warnings_of_a_divided_recording_count_once():
+    long = recording(start="2026-11-28T23:50:00Z", minutes=(("speech", 90),), warnings=("truncated",))
+    found = summary_of("hour", long)
+    assert [group.warnings.total() for group in found.groups.values()] == [1, 0, 0]
+    assert found.total.warnings.total() == 1
+
+
+@pytest.mark.parametrize(("length_s", "undivided"), [(3600.9, 0), (3601.1, 1)])
+def test_a_second_over_the_hour_is_no_note(length_s, undivided):
+    whole = recording(start="2026-11-28T23:00:00Z", minutes=(("speech", length_s / 60),))
+    assert summary_of("hour", replace(whole, segments=())).undivided == undivided
+
+
 def test_without_segments_the_first_hour_counts():
     whole = recording(start="2026-11-28T14:30:00", segments=())
     summary = summary_of("hour", whole)
