@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by playwright. Nothing but the page's own files may be asked for."""
+"""Debian's Chromium, driven by playwright. Nothing but the page's own files, or its own site, may be asked for."""
 
 from __future__ import annotations
 
@@ -27,10 +27,14 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(chromium):
-    """A function that opens a page in a new profile, and then requires that it kept to its own files."""
-    contexts, problems, asked = [], [], []
+    """A function that opens a page in a new profile, and then requires that it kept to its own files.
 
-    def open_page(path: Path, **options: Any) -> Page:
+    The page is a file, or the address of a site. A script `before` runs before those of the page.
+    """
+    contexts, problems, asked = [], [], []
+    own = ["file:", "data:", "blob:"]
+
+    def open_page(place: Path | str, before: str = "", **options: Any) -> Page:
         context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
@@ -38,7 +42,10 @@ def opened(chromium):
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.goto(path.as_uri())
+        page.add_init_script(before)
+        address = place if isinstance(place, str) else place.as_uri()
+        own.append(address.rpartition("/")[0] + "/")
+        page.goto(address)
         return page
 
     open_page.asked, open_page.problems = asked, problems
@@ -46,7 +53,7 @@ def opened(chromium):
     for context in contexts:
         context.close()
     assert problems == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert [url for url in asked if not url.startswith(tuple(own))] == []
 
 
 @pytest.fixture(scope="session")
