@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
 from looks import require_readable
 
 from ms_edge.cli.main import main
