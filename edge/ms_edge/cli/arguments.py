@@ -223,7 +223,11 @@ def _add_monitor(commands: Commands) -> None:
         help="the format of headerless PCM on standard input, and of what sound cards record (default: 48000:1:s16le)",
     )
     monitor.add_argument(
-        "--track", type=int, default=1, metavar="N", help="the audio track of a stream with several, from 1 (default: 1)"
+        "--track",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the audio track of a stream with several, from 1 (default: 1)",
     )
     monitor.add_argument(
         "--channels",
