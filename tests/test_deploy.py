@@ -20,7 +20,9 @@ import yaml
 
 import ms_edge
 from ms_edge._version import __version__
-from ms_edge.cli.arguments import parser
+from ms_edge.cli.arguments import UNUSABLE, USAGE, parser
+from ms_edge.live.actions import CLOSING_S
+from ms_edge.live.rules import parse_rule
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -86,6 +88,40 @@ def test_service_has_no_rights_it_does_not_need():
     assert service["ProtectSystem"] == ["strict"]
     assert service["CapabilityBoundingSet"] == [""]
     assert service["SystemCallFilter"] == ["@system-service", "~@privileged"]
+
+
+def test_monitor_command_is_valid():
+    service = unit("ms-edge-monitor.service")["Service"]
+    program, *arguments = shlex.split(service["ExecStart"][0])
+    assert Path(program).name in SCRIPTS
+    options = parser().parse_args(arguments)
+    assert options.command == "monitor"
+    for text in options.alert:
+        parse_rule(text, ("speech", "music"))
+    assert service["RestartPreventExitStatus"] == [f"{USAGE} {UNUSABLE}"]
+    assert service["Type"] == ["notify"]
+    assert float(service["TimeoutStopSec"][0]) > 2 * CLOSING_S  # of commands and of requests
+
+
+def test_monitor_has_few_rights():
+    service, monitor = (unit(f"{name}.service")["Service"] for name in ("ms-edge", "ms-edge-monitor"))
+    yes = {key for key, values in monitor.items() if values == ["yes"]}
+    assert {key for key, values in service.items() if values == ["yes"]} - yes == {"PrivateNetwork"}
+    for key in ("ProtectSystem", "CapabilityBoundingSet", "SystemCallFilter", "UMask"):
+        assert monitor[key] == service[key]
+    assert "PACKET" not in monitor["RestrictAddressFamilies"][0]
+
+
+def test_systemd_accepts_the_units(tmp_path):
+    """Let systemd check the units, where it is installed. Everywhere, the tests above read them."""
+    for path in sorted(DEPLOY.glob("ms-edge*.*")):
+        text = path.read_text("utf-8")
+        assert text.startswith(("# ", "[Unit]"))
+        (tmp_path / path.name).write_text(text.replace("/opt/ms-edge/bin/ms-edge", "/bin/true"), "utf-8")
+        if shutil.which("systemd-analyze"):
+            command = ["systemd-analyze", "verify", "--man=no", path.name]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_timer_starts_the_service():
