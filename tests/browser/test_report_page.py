@@ -71,7 +71,7 @@ def test_readable_without_javascript(opened, report):
 
 
 def test_works_without_wavesurfer(opened, programme, tmp_path, monkeypatch):
-    monkeypatch.setattr(page_module, "_wavesurfer", list)
+    monkeypatch.setattr(page_module, "wavesurfer", list)
     report = tmp_path / "report.html"
     assert main(["report", str(programme), "-o", str(report)]) == 0
     page = opened(report)

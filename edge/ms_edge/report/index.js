@@ -6,7 +6,6 @@
   const table = $("recordings"), body = table.tBodies[0], box = $("scroll");
   const heads = [...table.tHead.rows[0].cells];
   const MORE = 20; // rows above and below the visible ones
-  const PATTERNS = { music: "stripes", "speech+music": "stripes", other: "dots" }; // as in drawing.py
 
   const rows = data.rows.map(([name, address, label, p, duration, seconds, least, notes], number) => ({
     number, address, label, p, duration, seconds, least, notes, name,
@@ -25,31 +24,11 @@
 
   // ---- One row ------------------------------------------------------------------------------------
 
-  function clock(seconds) {
-    const tenths = Math.round(seconds * 10), pad = (value) => value.padStart(4, "0");
-    const h = Math.floor(tenths / 36000), m = Math.floor(tenths / 600) % 60, s = ((tenths % 600) / 10).toFixed(1);
-    return h ? `${h}:${String(m).padStart(2, "0")}:${pad(s)}` : m ? `${m}:${pad(s)}` : `${s} s`;
-  }
-
-  function shareBar(seconds) {
-    const total = Object.values(seconds).reduce((sum, each) => sum + each, 0) || 1, parts = Object.entries(seconds);
-    const told = parts.map(([label, value]) => `${label} ${percent(value / total, 0)}`).join(", ");
-    const bar = drawn("svg", { class: "share", role: "img", "aria-label": told });
-    let x = 0;
-    for (const [label, value] of parts) {
-      const place = { x: `${x}%`, width: percent(value / total, 2), height: "100%" };
-      bar.append(drawn("rect", { class: cssClass(label), ...place }));
-      if (PATTERNS[label]) bar.append(drawn("rect", { fill: `url(#${PATTERNS[label]})`, ...place }));
-      x += (100 * value) / total;
-    }
-    return bar;
-  }
-
   function row(each) {
     const cell = (...children) => element("td", {}, ...children), ok = Boolean(each.address);
     return element("tr", { "aria-rowindex": each.number + 2 },
       cell(ok ? element("a", { href: each.address, title: each.name }, each.name) : each.name),
-      cell(swatch(each.label), each.label), cell(ok ? percent(each.p, 1) : ""), cell(ok ? clock(each.duration) : ""),
+      cell(swatch(each.label), each.label), cell(ok ? percent(each.p, 1) : ""), cell(ok ? duration(each.duration) : ""),
       cell(ok ? shareBar(each.seconds) : ""), cell(each.least === null ? "" : percent(each.least, 0)),
       element("td", { title: each.notes }, each.notes));
   }

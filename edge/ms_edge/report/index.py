@@ -8,8 +8,9 @@ from html import escape
 from typing import NamedTuple
 
 from ms_edge.output.writers import duration, printable
+from ms_edge.report.document import document, json_of, text
 from ms_edge.report.drawing import share_bar
-from ms_edge.report.page import SIGNS, fill, json_of, least_sure, swatch, totals
+from ms_edge.report.page import SIGNS, least_sure, swatch, totals
 from ms_edge.results import Classification, Failure
 
 HEAD = (
@@ -59,8 +60,9 @@ def index_page(rows: Sequence[Row]) -> str:
         for label, value in row.seconds.items():
             seconds[label] = seconds.get(label, 0.0) + value
     count = f"{len(rows):,} recording{'' if len(rows) == 1 else 's'}"
-    return fill(
-        "index",
+    return document(
+        text("index.html"),
+        [text("common.js"), text("index.js")],
         title=escape(f"{count} · ms-edge"),
         heading=escape(count),
         summary=escape(duration(total_s)) + (f" · {failed:,} could not be classified" if failed else ""),

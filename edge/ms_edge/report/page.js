@@ -2,8 +2,11 @@
 
 // The page of one recording: it plays, zooms and takes corrections. Without this script the page is
 // still readable; without wavesurfer.js it has the picture and the player of the browser.
-(() => {
+
+/** Bring the elements of recording.html to life. Return a function that ends that, before other elements take their place. */
+function showRecording(data) {
   const audio = $("audio");
+  const closed = new AbortController(); // ends what listens outside of the elements
   const SHORTEST_S = 0.01; // a segment that is cut to less disappears
   const MOST_PX_S = 300; // the closest zoom
   const TICKS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200];
@@ -236,7 +239,8 @@
 
   // ---- The picture: the waveform of wavesurfer.js, and rows drawn here -----------------------------
 
-  const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  /** Return bytes, which a page holds as base64. */
+  const bytes = (given) => (typeof given === "string" ? Uint8Array.from(atob(given), (each) => each.charCodeAt(0)) : given);
   const scores = data.scores && bytes(data.scores);
   const canvas = $("canvas");
   let wave = null, regions = null, region = null, adding = false;
@@ -404,7 +408,7 @@
 
   function startWave() {
     if (!window.WaveSurfer || !data.peaks) return;
-    document.querySelector(".timeline").setAttribute("hidden", "");
+    document.querySelector(".timeline")?.setAttribute("hidden", "");
     $("live").hidden = false;
     const peaks = Float32Array.from(bytes(data.peaks), (value) => value / 255);
     const nonce = document.querySelector("style").nonce;
@@ -443,7 +447,7 @@
       colour = colours();
       wave.setOptions({ waveColor: colour.wave, progressColor: colour.wave, cursorColor: colour.cursor });
       draw();
-    });
+    }, { signal: closed.signal });
     canvas.addEventListener("click", (event) => {
       const { pxS, start } = view(), time = start + event.offsetX / pxS;
       select(indexAt(time), false);
@@ -574,7 +578,7 @@
     if (index !== undefined) select(Number(index));
   });
 
-  document.addEventListener("keydown", (event) => {
+  const onKey = (event) => {
     const on = event.target;
     if (event.altKey || event.metaKey || (event.ctrlKey && event.key !== "z")) return;
     if (on.matches("input, select, textarea")) return;
@@ -586,14 +590,24 @@
     } else if (keys[event.key]) actions[keys[event.key]]();
     else return;
     event.preventDefault();
-  });
+  };
+  document.addEventListener("keydown", onKey, { signal: closed.signal });
 
   // ---- Begin --------------------------------------------------------------------------------------
 
-  if (!found.length) return; // a record without segments: there is nothing to correct
+  function close() {
+    closed.abort();
+    audio?.pause();
+    wave?.destroy();
+  }
+
+  if (!found.length) return close; // a record without segments: there is nothing to correct
   $("tools").hidden = false;
   $("zoom").hidden = !window.WaveSurfer || !data.peaks;
   startWave();
   restore();
   showSegments();
-})();
+  return close;
+}
+
+if (data.segments) showRecording(data);

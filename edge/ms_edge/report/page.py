@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
 from html import escape
-from importlib import resources
 from string import Template
 from typing import Any
 from urllib.parse import quote
 
 from ms_edge.output.writers import clock, duration, printable
-from ms_edge.report.drawing import PATTERNS, css_class, share_bar, timeline
+from ms_edge.report.document import document, json_of, text, wavesurfer
+from ms_edge.report.drawing import css_class, share_bar, timeline
 from ms_edge.report.sound import Sound
 from ms_edge.results import WARNINGS, Classification, Segment
 from ms_edge.timeline import OTHER, SILENCE, UNCERTAIN
 
 FIRST_TO_REVIEW = 12  # segments that the list of the least sure ones shows at first
 SIGNS = {SILENCE: "\u2013", UNCERTAIN: "?", "error": "!"}
-WAVESURFER = ("wavesurfer.min.js", "regions.min.js")  # see `make report-assets`
 # The types of what browsers play, by the container that a record names.
 PLAYED = {
     "wav": "audio/wav",
@@ -50,7 +46,7 @@ def page(
     """
     name = printable(os.path.basename(found.path.rstrip("/\\")) or found.path)
     rows = tuple(found.scores)
-    labels = _choices(rows, found.segments)
+    labels = choices(rows, found.segments)
     data = {
         "path": found.path,
         "name": name,
@@ -64,8 +60,9 @@ def page(
         "segments": [[each.start_s, each.end_s, each.label, round(each.probability, 4)] for each in found.segments],
         **(_sound_data(sound) if sound else {}),
     }
-    return fill(
-        "page",
+    return document(
+        text("page.html"),
+        scripts(),
         title=escape(name),
         heading=escape(name),
         path=escape(printable(found.path)),
@@ -73,40 +70,51 @@ def page(
         summary=_summary(found),
         totals=totals(found.seconds, found.duration_s),
         notes="".join(f'<p class="note">{escape(printable(note))}</p>' for note in notes),
-        names=_names(rows, sound is not None),
-        timeline=timeline(found, sound),
-        audio=_audio(audio),
-        choices="".join(
-            f'<button type="button" data-label="{escape(label)}"><kbd>{number}</kbd>{swatch(label)}{escape(label)}</button>'
-            for number, label in enumerate(labels, 1)
+        recording=recording(
+            rows,
+            labels,
+            with_sound=sound is not None,
+            picture=timeline(found, sound),
+            audio=_audio(audio),
+            review="".join(map(_review_item, least_sure(found)[:FIRST_TO_REVIEW])),
+            segments="".join(map(_row, found.segments)),
+            facts=_facts(found),
         ),
-        review="".join(map(_review_item, least_sure(found)[:FIRST_TO_REVIEW])),
-        rows="".join(map(_row, found.segments)),
-        facts=_facts(found),
         data=json_of(data),
     )
 
 
-def fill(name: str, **values: str) -> str:
-    """Return the template `name` with values, its style sheet and its scripts.
+def scripts() -> list[str]:
+    """Return the scripts of the page, which show what the JSON in its element `data` describes."""
+    return [*wavesurfer(), text("common.js"), text("page.js")]
 
-    The page's Content-Security-Policy allows these scripts and styles, audio and nothing else: no
-    other script runs, whatever a file name contains, and nothing is fetched from a network.
+
+def recording(
+    rows: Sequence[str],
+    choices: Sequence[str],
+    *,
+    with_sound: bool,
+    picture: str = "",
+    audio: str = "",
+    review: str = "",
+    segments: str = "",
+    facts: str = "",
+) -> str:
+    """Return the main part of the page; without the keywords from `picture` on, scripts have to fill it.
+
+    `rows` are the labels of the model, `choices` those that a segment can be given.
     """
-    scripts = [*(_wavesurfer() if name == "page" else ()), _text("common.js"), _text(f"{name}.js")]
-    hashes = " ".join(f"'sha256-{_digest(each)}'" for each in scripts)
-    nonce = _digest("".join(values.values()))
-    policy = (
-        f"default-src 'none'; script-src {hashes}; style-src 'nonce-{nonce}'; img-src data:; "
-        "media-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'"
-    )
-    return Template(_text(f"{name}.html")).substitute(
-        values,
-        policy=policy,
-        nonce=nonce,
-        patterns=PATTERNS,
-        style=_text("report.css"),
-        scripts="".join(f"<script>{each}</script>\n" for each in scripts),
+    return Template(text("recording.html")).substitute(
+        names=_names(rows, with_sound),
+        timeline=picture,
+        audio=audio,
+        choices="".join(
+            f'<button type="button" data-label="{escape(label)}"><kbd>{number}</kbd>{swatch(label)}{escape(label)}</button>'
+            for number, label in enumerate(choices, 1)
+        ),
+        review=review,
+        rows=segments,
+        facts=facts,
     )
 
 
@@ -145,29 +153,6 @@ def data_address(path: str, container: str | None) -> str:
     return f"data:{PLAYED.get(container or '', 'application/octet-stream')};base64,{content}"
 
 
-@cache
-def _text(name: str) -> str:
-    return resources.files("ms_edge.report").joinpath(name).read_text("utf-8")
-
-
-def _wavesurfer() -> list[str]:
-    """Return the scripts of wavesurfer.js, with its licence; none if they are not installed."""
-    try:
-        licence, *scripts = (_text(f"assets/{name}") for name in ("LICENSE", *WAVESURFER))
-    except FileNotFoundError:
-        return []
-    return [f"/*! wavesurfer.js\n{licence.replace('*/', '')}*/\n{scripts[0]}", *scripts[1:]]
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-def json_of(data: object) -> str:
-    """Return JSON that ends no `<script>` element, whatever text is in it."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
 def _sound_data(sound: Sound) -> dict[str, Any]:
     return {
         "peaks": base64.b64encode(sound.peaks.tobytes()).decode("ascii"),
@@ -176,7 +161,7 @@ def _sound_data(sound: Sound) -> dict[str, Any]:
     }
 
 
-def _choices(rows: Sequence[str], segments: Sequence[Segment]) -> list[str]:
+def choices(rows: Sequence[str], segments: Sequence[Segment] = ()) -> list[str]:
     """Return the labels that a segment can be given: the model's, all of them at once, and those of no model."""
     together = ["+".join(rows)] if len(rows) > 1 else []
     found = [each.label for each in segments if each.label != UNCERTAIN]
@@ -236,4 +221,4 @@ def _facts(found: Classification) -> str:
         "ms-edge": str(found.settings.get("version", "")),
         "Model": found.model,
     }
-    return "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    return "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
