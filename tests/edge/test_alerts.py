@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ms_edge
 from ms_edge.errors import UsageError
 from ms_edge.live.events import Event
 from ms_edge.live.rules import Rule, Rules, parse_rule
@@ -234,6 +238,45 @@ def test_a_day_of_flapping_is_few_alerts(rule):
     in_an_hour = np.searchsorted(times, times + 3600) - np.arange(len(times))
     assert in_an_hour.max() <= 11
     assert len(times) <= 24 * 7
+
+
+def test_alerts_of_a_real_programme(samples):
+    """Speech, dead air and music, in blocks as they arrive: alerts come when they should, but for errors of borders."""
+    rate = 16_000
+    parts = {label: [sound(path, rate) for path in samples if path.name.startswith(label)] for label in LABELS}
+    speech, music = (np.concatenate(parts[label]) for label in LABELS)
+    silence = np.zeros(20 * rate, np.float32)
+    speech_s, music_s = len(speech) / rate, len(music) / rate
+    programme = np.concatenate((music, speech, silence, music))
+    reported: list[Event] = []
+    rules = Rules([parse_rule(text, LABELS) for text in ("silence 10s", "no music 15s", "music 12s")], reported.append)
+    session = ms_edge.Classifier().session(rate, source="radio", started_at=BEGAN)
+    for start in range(0, len(programme), rate // 2):
+        for event in session.push(programme[start : start + rate // 2]):
+            rules.take(event)
+        rules.tick(BEGAN + timedelta(seconds=session.received_s), {"radio": session.decided_s})
+    for event in session.close():
+        rules.take(event)
+    dead_s = music_s + speech_s
+    expected = [
+        ("music 12s", "alert", 12),
+        ("music 12s", "alert_end", music_s + 10),
+        ("no music 15s", "alert", music_s + 15),
+        ("silence 10s", "alert", dead_s + 10),
+        ("silence 10s", "alert_end", dead_s + 30),
+        ("no music 15s", "alert_end", dead_s + 30),
+        ("music 12s", "alert", dead_s + 32),
+    ]
+    assert [(event.rule, event.kind) for event in reported] == [(rule, kind) for rule, kind, _ in expected]
+    times = [event.time_s for event in reported]
+    np.testing.assert_allclose(times, [time_s for *_, time_s in expected], atol=1.5)
+    assert all(event.utc == BEGAN + timedelta(seconds=event.time_s) for event in reported)
+
+
+def sound(path: Path, rate: int) -> np.ndarray:
+    """Return a recording as mono float32 at a sample rate."""
+    samples, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return soxr.resample(samples.mean(axis=1), own_rate, rate)
 
 
 LABEL = st.sampled_from(["speech", "music", "speech+music", "silence", "other", "uncertain", None])
