@@ -300,7 +300,7 @@ def test_any_input_gives_pairs_of_alerts(parts, every_s, pauses):
         assert all(earlier.utc <= later.utc for earlier, later in pairwise(events))
         for raised, ended in zip(events[::2], events[1::2], strict=True):
             assert raised.since == ended.since
-            assert raised.for_s == parse_rule(rule, LABELS).duration_s <= ended.for_s
+            assert parse_rule(rule, LABELS).duration_s <= raised.for_s <= ended.for_s  # with lost audio
             assert raised.start_s <= raised.time_s <= ended.time_s
         times = [event.utc for event in events[::2]]
         assert all(later - earlier > timedelta(hours=1) for earlier, later in zip(times, times[11:], strict=False))

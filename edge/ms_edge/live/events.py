@@ -54,7 +54,7 @@ class Event:
     rule: str | None = None
     #: since when on the clock the condition of an alert holds; in stream time, this is `start_s`
     since: datetime | None = None
-    #: seconds for which the condition has held
+    #: seconds for which the condition has held, including lost audio
     for_s: float | None = None
     #: what happened, in words
     message: str | None = None
