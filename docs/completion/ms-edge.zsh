@@ -10,6 +10,7 @@
 
 _shtab_ms_edge_commands() {
   local _commands=(
+    archive:'Classify all recordings of a directory or an object store with Ray, and write a Parquet dataset with one row per recording. A directory is searched to any depth.'
     benchmark:'Time the model on every device whose results are right: the latency of one window and of one streamed hop, and the throughput, on one core with audio in memory. Exit status 3 if a result is wrong.'
     classify:'Print the label, probability, duration and path of each file; with --timeline, print its segments.'
     cut:'Copy the parts of recordings that have a label into new files, without loss where the format allows it. No existing file is replaced.'
@@ -31,6 +32,34 @@ _shtab_ms_edge_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_defaults_added=0
+
+_shtab_ms_edge_archive_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-o,--output}"[the directory, or a URL of one, for the Parquet files\: OUT\/recordings\/ and, with --segments, OUT\/segments\/]:OUT:"
+  "--segments[also write a table with one row per segment]"
+  "--resume[classify only what earlier runs did not finish\: recordings without a row, or with an error, and those that have changed\; a row is also replaced if the model or a setting is another one]"
+  "--address[the Ray cluster to join, as in auto or ray\:\/\/head\:10001 (default\: a new one of the cores of this machine)]:ADDRESS:"
+  {-j,--jobs}"[recordings to classify at a time (default\: one for each CPU)]:N:"
+  "--cpus[CPUs that one of them takes, as in 0.5 (default\: 1)]:F:"
+  {-q,--quiet}"[no messages and no progress on stderr]"
+  {-v,--verbose}"[also print what Ray reports]"
+  "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
+  "--wav-only[refuse formats other than WAV]"
+  "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
+  "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
+  "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
+  "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
+  "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
+  "--binary[always answer speech or music, even for noise]"
+  "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
+  ":a directory, a URL of one (s3\:\/\/, gs\:\/\/, az\:\/\/, file\:\/\/), or a text file with a path or URL per line:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_archive_defaults_added=0
 
 _shtab_ms_edge_benchmark_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -244,6 +273,7 @@ _shtab_ms_edge() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_ms_edge-$line[1]:"
       case $line[1] in
+        archive) _arguments -C -s $_shtab_ms_edge_archive_options ;;
         benchmark) _arguments -C -s $_shtab_ms_edge_benchmark_options ;;
         classify) _arguments -C -s $_shtab_ms_edge_classify_options ;;
         cut) _arguments -C -s $_shtab_ms_edge_cut_options ;;

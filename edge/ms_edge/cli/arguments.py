@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     _add_classify(commands)
     _add_stream(commands)
     _add_watch(commands)
+    _add_archive(commands)
     _add_report(commands)
     _add_summary(commands)
     _add_cut(commands)
@@ -199,6 +200,52 @@ def _add_watch(commands: Commands) -> None:
     watch.add_argument("-v", "--verbose", action="store_true", help="also report the device and the speed on stderr")
     _add_reading(watch)
     _add_judging(watch)
+
+
+def _add_archive(commands: Commands) -> None:
+    archive = commands.add_parser(
+        "archive",
+        help="classify an archive of millions of recordings on a Ray cluster",
+        description="Classify all recordings of a directory or an object store with Ray, and write a Parquet dataset "
+        "with one row per recording. A directory is searched to any depth.",
+        epilog="example: ms-edge archive s3://radio/2026/ -o s3://results/2026/ --address auto",
+    )
+    archive.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a directory, a URL of one (s3://, gs://, az://, file://), or a text file with a path or URL per line",
+    )
+    archive.add_argument(
+        "-o",
+        "--output",
+        type=_named,
+        required=True,
+        metavar="OUT",
+        help="the directory, or a URL of one, for the Parquet files: OUT/recordings/ and, with --segments, OUT/segments/",
+    )
+    archive.add_argument("--segments", action="store_true", help="also write a table with one row per segment")
+    archive.add_argument(
+        "--resume",
+        action="store_true",
+        help="classify only what earlier runs did not finish: recordings without a row, or with an error, and those that "
+        "have changed; a row is also replaced if the model or a setting is another one",
+    )
+    archive.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="the Ray cluster to join, as in auto or ray://head:10001 (default: a new one of the cores of this machine)",
+    )
+    archive.add_argument(
+        "-j", "--jobs", type=int, metavar="N", help="recordings to classify at a time (default: one for each CPU)"
+    )
+    archive.add_argument(
+        "--cpus", type=float, default=1.0, metavar="F", help="CPUs that one of them takes, as in 0.5 (default: 1)"
+    )
+    archive.add_argument("-q", "--quiet", action="store_true", help="no messages and no progress on stderr")
+    archive.add_argument("-v", "--verbose", action="store_true", help="also print what Ray reports")
+    _add_reading(archive, each=False)
+    _add_judging(archive)
+    _add_min_duration(archive)
 
 
 def _add_report(commands: Commands) -> None:

@@ -64,14 +64,17 @@ class ClassifierOptions:
             min_segment_s=MIN_SEGMENT_S if min_segment_s is None else min_segment_s,
             min_confidence=self.min_confidence,
             binary=self.binary,
-            thresholds=self._thresholds(),
+            thresholds=self.thresholds(),
             wav_only=self.wav_only,
             decoder=self.decoder,
             track=self.track,
         )
 
-    def _thresholds(self) -> dict[str, float]:
-        """Read --threshold LABEL=P; the last one for a label counts."""
+    def thresholds(self) -> dict[str, float]:
+        """Return the values of --threshold LABEL=P; the last one for a label counts.
+
+        Raises UsageError if one is not of this form.
+        """
         found = {}
         for text in self.threshold:
             label, _, value = text.rpartition("=")

@@ -1,0 +1,201 @@
+"""The recordings of an archive: what SOURCE names, and the tasks that they are divided into."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+import pyarrow as pa
+from pyarrow import fs
+
+from ms_edge.archive.stores import Stores, repeated
+from ms_edge.audio.containers import EXTENSIONS
+from ms_edge.audio.opening import file_facts
+from ms_edge.errors import UsageError, first_line, reason
+from ms_edge.jobs.inputs import Inputs, Skipped, is_skipped
+from ms_edge.results import Failure
+
+TOGETHER = 1000  # paths of a list whose facts are asked for at a time
+# Bytes of a second of audio, by which the work for a recording is estimated before it is read.
+UNCOMPRESSED = (".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf")
+UNCOMPRESSED_BYTES_S, COMPRESSED_BYTES_S = 100_000, 16_000
+OPENING_S = 20.0  # seconds of audio that are classified in the time that opening a recording takes
+# A task is the work that a crash repeats, and what an actor is given at a time. Larger ones cost
+# less scheduling, and smaller ones let all actors end at about the same time.
+TASKS_PER_ACTOR = 16
+TASK_S = (600.0, 7200.0)  # the least and the most work of a task of several recordings, in seconds of audio
+TASKS = pa.schema([("index", pa.int64()), ("path", pa.string()), ("bytes", pa.int64()), ("modified", pa.string())])
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording before it is read: its size in bytes and time of change, None if they are unknown.
+
+    `failure` is set if it is known already that there is nothing to read.
+    """
+
+    path: str
+    bytes: int | None = None
+    modified: str | None = None
+    failure: Failure | None = None
+
+    @property
+    def work_s(self) -> float:
+        """About how many seconds of audio it takes as long to classify."""
+        rate = UNCOMPRESSED_BYTES_S if self.path.lower().endswith(UNCOMPRESSED) else COMPRESSED_BYTES_S
+        return OPENING_S + (self.bytes or 0) / rate
+
+
+def recordings(source: str, stores: Stores, tell: Callable[[str], None]) -> list[Recording]:
+    """Return what SOURCE names, each recording once, in the order of the source.
+
+    SOURCE is a directory or the URL of one, which is searched to any depth; a recording; or a text
+    file with a path or URL per line. `tell` is given sentences about what is left out. Raises
+    UsageError if there is no such source.
+    """
+    found_fs, path = stores.at(source)
+    try:
+        kind = repeated(lambda: found_fs.get_file_info(path)).type
+    except OSError as error:
+        raise UsageError(f"{source}: cannot be read ({first_line(error)}).") from None
+    if kind == fs.FileType.NotFound:
+        raise UsageError(f"{source}: there is no such directory, list or recording.")
+    if kind == fs.FileType.Directory:
+        listed = _local(source, tell) if stores.is_local(source) else _remote(source, stores, tell)
+    elif source.lower().endswith(EXTENSIONS):
+        listed = _facts([source], stores)
+    else:
+        listed = _facts(_lines(source, found_fs, path), stores)
+    unique: dict[str, Recording] = {}
+    repeats = 0
+    for each in listed:
+        repeats += each.path in unique
+        unique.setdefault(each.path, each)
+    if not unique:
+        raise UsageError(f"{source}: there are no audio files.")
+    if repeats:
+        tell(f"{source}: {repeats:,} names are not the first of their recording, which has one row.")
+    return list(unique.values())
+
+
+def _local(directory: str, tell: Callable[[str], None]) -> Iterator[Recording]:
+    inputs = Inputs([_without_scheme(directory)], recursive=True)
+    for found in inputs:
+        if isinstance(found, Failure):
+            yield Recording(_text(found.path), failure=Failure(_text(found.path), found.code, _text(found.message)))
+        elif found is not None:
+            yield _local_facts(found)
+    if skipped := inputs.skipped():
+        tell(skipped)
+
+
+def _local_facts(path: str) -> Recording:
+    if (name := _text(path)) != path:
+        why = f"{name}: the file name is not UTF-8, and Parquet holds no other text; rename the file."
+        return Recording(name, failure=Failure(name, "cannot-open", why))
+    try:
+        status = os.stat(path)
+    except OSError:  # reading it gives the error
+        return Recording(path)
+    if not stat.S_ISREG(status.st_mode):
+        return Recording(path)
+    facts = file_facts(status)
+    return Recording(path, int(facts["bytes"]), str(facts["modified"]))
+
+
+def _remote(url: str, stores: Stores, tell: Callable[[str], None]) -> Iterator[Recording]:
+    store, root = stores.at(url)
+    root = root.rstrip("/")
+    skipped = Skipped()
+    try:
+        infos = repeated(lambda: store.get_file_info(fs.FileSelector(root, recursive=True)))
+    except OSError as error:
+        raise UsageError(f"{url}: cannot be listed ({first_line(error)}).") from None
+    for info in infos:
+        if info.type != fs.FileType.File:
+            continue
+        key = info.path[len(root) :].lstrip("/")
+        if any(part.startswith(".") for part in key.split("/")):
+            continue
+        if info.path.lower().endswith(EXTENSIONS):
+            yield _remote_facts(f"{url.rstrip('/')}/{key}", info)
+        elif is_skipped(info.base_name):
+            skipped.add(info.base_name)
+    if skipped:
+        tell(f"{url}: skipped {skipped}.")
+
+
+def _remote_facts(path: str, info: fs.FileInfo) -> Recording:
+    modified = None
+    if info.mtime_ns is not None:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=info.mtime_ns // 1000)
+        modified = f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"
+    return Recording(path, info.size, modified)
+
+
+def _facts(paths: Iterable[str], stores: Stores) -> Iterator[Recording]:
+    """Yield the recordings of a list, with what their stores know of them."""
+    remaining = iter(paths)
+    while some := list(islice(remaining, TOGETHER)):
+        by_store: dict[int, list[str]] = {}
+        known: dict[str, Recording] = {}
+        for path in some:
+            if stores.is_local(path):
+                known[path] = _local_facts(_without_scheme(path))
+            else:
+                by_store.setdefault(id(stores.at(path)[0]), []).append(path)
+        for remote in by_store.values():
+            store = stores.at(remote[0])[0]
+            keys = [stores.at(path)[1] for path in remote]
+            infos = repeated(lambda store=store, keys=keys: store.get_file_info(keys))  # type: ignore[misc]
+            known.update((path, _remote_facts(path, info)) for path, info in zip(remote, infos, strict=True))
+        yield from (known[path] for path in some)
+
+
+def _lines(source: str, store: fs.FileSystem, path: str) -> list[str]:
+    try:
+        with repeated(lambda: store.open_input_stream(path)) as file:
+            text = file.read().decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"{source}: the list cannot be read ({reason(error)}).") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{source}: is neither a recording nor a list of paths in UTF-8.") from None
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _without_scheme(path: str) -> str:
+    return path.removeprefix("file://")
+
+
+def _text(name: str) -> str:
+    """Return a file name as text that UTF-8 can hold."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def tasks(found: Iterable[tuple[int, Recording]], actors: int) -> list[pa.Table]:
+    """Divide recordings into tasks, the longest first: then no long one is left for the end.
+
+    `found` are recordings with their numbers. Each task is a table of the schema TASKS.
+    """
+    ordered = sorted(found, key=lambda each: -each[1].work_s)
+    total_s = sum(recording.work_s for _, recording in ordered)
+    most_s = min(max(total_s / (actors * TASKS_PER_ACTOR), TASK_S[0]), TASK_S[1])
+    made: list[pa.Table] = []
+    task: list[tuple[int, Recording]] = []
+    left_s = most_s
+    for each in ordered:
+        if task and each[1].work_s > left_s:
+            made.append(_task(task))
+            task, left_s = [], most_s
+        task.append(each)
+        left_s -= each[1].work_s
+    return [*made, _task(task)] if task else made
+
+
+def _task(some: list[tuple[int, Recording]]) -> pa.Table:
+    rows = [{"index": index, "path": each.path, "bytes": each.bytes, "modified": each.modified} for index, each in some]
+    return pa.Table.from_pylist(rows, schema=TASKS)

@@ -1,0 +1,150 @@
+"""OUT: the Parquet files that a run adds to, and what earlier runs have left in them.
+
+Only one process, the one that starts the run, writes here. A file appears whole or not at all: on a
+disk by renaming it, in a store because an object appears when its upload ends. A file of segments
+holds the segments of the file of recordings with its name, and is written after it, so it can be
+made again if it is missing.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from ms_edge.archive.listing import Recording
+from ms_edge.archive.stores import Stores, repeated
+from ms_edge.errors import UsageError, first_line
+from ms_edge.output.parquet import RECORDINGS, RECORDINGS_FOLDER, SEGMENTS_FOLDER, segments_table
+
+FILE_ROWS = 20_000  # rows of one file of recordings, at most
+FILE_S = 60.0  # seconds after which results are written, however few they are
+
+
+class ArchiveOutput:
+    """A Parquet dataset in a directory or a store: `recordings/`, and `segments/` if they are wanted.
+
+    Raises UsageError if it cannot be written, or if it has results and `resume` is not set.
+    """
+
+    def __init__(self, place: str, stores: Stores, *, segments: bool, resume: bool) -> None:
+        self.place = place.rstrip("/")
+        self._store, root = stores.at(self.place)
+        self._segments = segments
+        self._recordings_at, self._segments_at = f"{root}/{RECORDINGS_FOLDER}", f"{root}/{SEGMENTS_FOLDER}"
+        self._run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+        self._files = 0
+        self._waiting: list[pa.Table] = []
+        self._since = time.monotonic()
+        try:
+            for folder in (self._recordings_at, *([self._segments_at] if segments else [])):
+                repeated(lambda folder=folder: self._store.create_dir(folder, recursive=True))  # type: ignore[misc]
+            self._earlier = self._names(self._recordings_at)
+        except OSError as error:
+            raise UsageError(f"{place}: cannot be written ({first_line(error)}).") from None
+        if self._earlier and not resume:
+            raise UsageError(f"{place}: has results of an earlier run; --resume continues it, or give -o another name.")
+
+    def done(self, recordings: Sequence[Recording], model: str, settings: str) -> set[int]:
+        """Return the numbers of the recordings whose rows are still valid, and remove the other rows.
+
+        A row is valid if the size and the time of the recording, the model (SHA-256) and the settings
+        are the same, and if it has no error. Rows of recordings that are not among these stay.
+        """
+        numbers = {recording.path: number for number, recording in enumerate(recordings)}
+        found: set[int] = set()
+        for name in self._earlier:
+            table = repeated(lambda name=name: pq.read_table(f"{self._recordings_at}/{name}", filesystem=self._store))  # type: ignore[misc]
+            keep = []
+            for row in table.select(["path", "file", "model", "settings", "error"]).to_pylist():
+                number = numbers.get(row["path"])
+                if number is None:
+                    keep.append(True)
+                    continue
+                now = recordings[number]
+                before = row["file"] or {}
+                valid = (
+                    number not in found
+                    and row["error"] is None
+                    and (before.get("bytes"), before.get("modified")) == (now.bytes, now.modified)
+                    and (row["model"], row["settings"]) == (model, settings)
+                )
+                if valid:
+                    found.add(number)
+                keep.append(valid)
+            self._keep(name, table, keep)
+        return found
+
+    def _keep(self, name: str, table: pa.Table, keep: list[bool]) -> None:
+        """Leave only some rows in a file, and give it its file of segments."""
+        if not all(keep):
+            for folder in (self._segments_at, self._recordings_at):
+                if folder == self._segments_at or not any(keep):
+                    self._remove(f"{folder}/{name}")
+            table = table.filter(pa.array(keep, pa.bool_()))
+            if any(keep):
+                self._write(f"{self._recordings_at}/{name}", table)
+        if self._segments and any(keep) and self._kind(f"{self._segments_at}/{name}") == fs.FileType.NotFound:
+            self._write(f"{self._segments_at}/{name}", segments_table(table))
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of the schema RECORDINGS, and write them when there are enough or time has passed."""
+        self._waiting.append(rows.select(RECORDINGS.names).cast(RECORDINGS))
+        count = sum(map(len, self._waiting))
+        if count >= FILE_ROWS or time.monotonic() - self._since >= FILE_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that were taken. Raises OSError."""
+        self._since = time.monotonic()
+        table = pa.concat_tables(self._waiting, promote_options="none") if self._waiting else None
+        self._waiting = []
+        if not table:
+            return
+        name = f"{self._run}-{self._files:05}.parquet"
+        self._files += 1
+        self._write(f"{self._recordings_at}/{name}", table)
+        if self._segments:
+            self._write(f"{self._segments_at}/{name}", segments_table(table))
+
+    def _write(self, path: str, table: pa.Table) -> None:
+        """Write a Parquet file that appears whole or not at all. Raises OSError."""
+        content = pa.BufferOutputStream()
+        pq.write_table(table, content, compression="zstd")
+        body = content.getvalue()
+        local = isinstance(self._store, fs.LocalFileSystem)
+        folder, _, name = path.rpartition("/")
+        part = f"{folder}/.{name}.part" if local else path  # readers of Parquet ignore names with a dot
+
+        def write() -> None:
+            with self._store.open_output_stream(part) as file:
+                file.write(body)
+            if local:
+                self._store.move(part, path)
+
+        repeated(write)
+
+    def _remove(self, path: str) -> None:
+        if self._kind(path) != fs.FileType.NotFound:
+            repeated(lambda: self._store.delete_file(path))
+
+    def _kind(self, path: str) -> Any:
+        return repeated(lambda: self._store.get_file_info(path)).type
+
+    def _names(self, folder: str) -> list[str]:
+        """Return the names of the Parquet files in a folder, the latest first."""
+        selector = fs.FileSelector(folder, allow_not_found=True)
+        infos = repeated(lambda: self._store.get_file_info(selector))
+        names = [info.base_name for info in infos]
+        return sorted((name for name in names if name.endswith(".parquet") and name[0] not in "._"), reverse=True)
+
+
+def counted(rows: pa.Table) -> tuple[int, float]:
+    """Return how many rows have an error, and the hours of audio of the others."""
+    return pc.sum(pc.is_valid(rows["error"])).as_py() or 0, (pc.sum(rows["duration_s"]).as_py() or 0.0) / 3600

@@ -1,0 +1,67 @@
+"""`ms-edge archive`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ms_edge.classifier import MIN_SEGMENT_S
+from ms_edge.cli.options import ClassifierOptions
+from ms_edge.errors import DeviceError, UsageError, first_line
+
+
+@dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
+class Options(ClassifierOptions):
+    """The options of `ms-edge archive`; the fields are the options' names."""
+
+    source: str
+    output: str
+    segments: bool
+    resume: bool
+    address: str | None
+    jobs: int | None
+    cpus: float
+    min_duration: float | None
+    quiet: bool
+    verbose: bool
+
+
+def run(options: Options) -> int:
+    """Classify the archive, write the rows, and return the exit status."""
+    if options.jobs is not None and options.jobs < 1:
+        raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    if not options.cpus > 0:
+        raise UsageError(f"--cpus must be more than 0, not {options.cpus:g}.")
+    raw, channel = options.raw_format(), options.chosen_channels()
+    settings: dict[str, Any] = {
+        "model": options.model,
+        "device": options.device,
+        "hop_s": options.hop,
+        "min_segment_s": MIN_SEGMENT_S if options.min_duration is None else options.min_duration,
+        "min_confidence": options.min_confidence,
+        "binary": options.binary,
+        "thresholds": options.thresholds(),
+        "wav_only": options.wav_only,
+        "decoder": options.decoder,
+        "track": options.track,
+    }
+    try:
+        from ms_edge.archive.run import archive
+    except ImportError as error:
+        raise DeviceError(
+            "no-ray",
+            f"An archive needs packages ({first_line(error)}); install the extra `ray` (pip install 'ms-edge[cpu,ray]').",
+        ) from None
+    return archive(
+        options.source,
+        options.output,
+        settings=settings,
+        reading={"raw": str(raw) if raw else None, "channel": channel},
+        segments=options.segments,
+        resume=options.resume,
+        address=options.address,
+        actors=options.jobs,
+        num_cpus=options.cpus,
+        quiet=options.quiet,
+        verbose=options.verbose,
+    )

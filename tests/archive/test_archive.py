@@ -1,0 +1,78 @@
+"""`ms-edge archive`: one row for each recording, once, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from ms_edge.cli.main import main
+from ms_edge.output.parquet import record_of_row
+
+DATA = Path(__file__).parent.parent / "data"
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A folder of recordings, one of them broken."""
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    shutil.copy(DATA / "music_zaz.wav", folder / "a.wav")
+    shutil.copy(DATA / "speech_french_woman.wav", folder / "deep" / "b.wav")
+    (folder / "broken.flac").write_bytes(b"fLaC and no more")
+    (folder / "notes.txt").write_text("no audio")
+    return folder
+
+
+def rows(output: Path, table: str = "recordings") -> list[dict]:
+    return sorted(pq.read_table(output / table).to_pylist(), key=lambda row: row["path"])
+
+
+def test_rows_hold_the_records_of_classify(source, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main(["archive", str(source), "-o", str(output), "--segments"]) == 1
+    errors = capsys.readouterr().err
+    assert "skipped 1 file (1 .txt)" in errors
+    assert "3 of 3 recordings, 1 errors" in errors
+    main(["classify", "-r", str(source), "--timeline", "--format", "jsonl"])
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for record in records:
+        record.pop("checksum", None)  # of the line
+    assert [record_of_row(row) for row in rows(output)] == sorted(records, key=lambda record: record["path"])
+    found = [(row["path"], row["start_s"], row["end_s"], row["label"]) for row in rows(output, "segments")]
+    assert found == [
+        (record["path"], part["start_s"], part["end_s"], part["label"])
+        for record in sorted(records, key=lambda record: record["path"])
+        for part in record.get("segments", ())
+    ]
+
+
+def test_resume_reads_only_what_is_new_or_changed(source, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = ["archive", str(source), "-o", str(output), "--segments", "--resume"]
+    main(arguments)
+    before = {row["path"]: row for row in rows(output)}
+    shutil.copy(DATA / "music_palace.wav", source / "deep" / "b.wav")  # changed
+    shutil.copy(DATA / "music_palace.wav", source / "c.wav")  # new
+    shutil.copy(DATA / "music_palace.wav", source / "broken.flac")  # was an error
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "4 of 4 recordings, 0 errors (1 done before)" in capsys.readouterr().err
+    after = rows(output)
+    assert [Path(row["path"]).name for row in after] == ["a.wav", "broken.flac", "c.wav", "b.wav"]
+    assert after[0] == before[str(source / "a.wav")]
+    assert after[3]["label"] == "music"
+    assert {row["path"] for row in rows(output, "segments")} == {row["path"] for row in after}
+    assert len(rows(output, "segments")) == sum(len(row["segments"]) for row in after)
+
+
+def test_results_are_not_mixed_without_resume(source, tmp_path, capsys):
+    output = tmp_path / "out"
+    main(["archive", str(source), "-o", str(output)])
+    assert main(["archive", str(source), "-o", str(output)]) == 2
+    assert "--resume continues it" in capsys.readouterr().err
