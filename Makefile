@@ -16,6 +16,8 @@ JSON ?= build/bench/speed.json
 PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # The oldest version of each package that pyproject.toml allows for the runtime and the extra cpu.
 LOWEST = $(shell $(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(re.sub(r">=([^,]+).*", r"==\1", d) for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
+# Without the modules that need the extra ray: its packages are not installed.
+EDGE_TESTS := tests/edge edge --ignore=edge/ms_edge/archive --ignore=edge/ms_edge/output/parquet.py
 # `make fuzz`: changed recordings and model files, seconds for each parser, processes, and the seed, another one each day.
 FUZZ_INPUTS ?= 1000000
 FUZZ_MODELS ?= 10000
@@ -26,7 +28,7 @@ FUZZ_SEED ?= $(shell date +%Y%m%d)
 FAULTS ?= 10000
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser report-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model model-files lock dist clean
+.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser report-assets site-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model model-files lock dist clean
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -58,10 +60,10 @@ demo: .venv/installed ## classify the sample recordings with the bundled model
 	@touch $@
 
 test-lowest: .venv-lowest/installed ## the tests of the runtime with the oldest packages that pyproject.toml allows (Python 3.11)
-	.venv-lowest/$(BIN)/python -m pytest tests/edge edge
+	.venv-lowest/$(BIN)/python -m pytest $(EDGE_TESTS)
 
 test-edge: .venv-edge/installed ## the tests of the runtime alone, on any platform
-	.venv-edge/$(BIN)/python -m pytest tests/edge edge
+	.venv-edge/$(BIN)/python -m pytest $(EDGE_TESTS)
 
 # Everything: TensorFlow, the exporter, the tools, and the runtime's wheels for the test of the installed package.
 .venv-dev/installed: pyproject.toml $(LOCK)
@@ -147,25 +149,44 @@ build/examples/installed: .venv-dev/installed docs/examples/package.json docs/ex
 test-examples: .venv-dev/installed build/examples/installed ## a waveform model in JavaScript and C (needs node 20 or newer, npm, cc, apt-get)
 	.venv-dev/$(BIN)/python -m pytest docs/examples
 
-# wavesurfer.js (BSD-3-Clause), which the pages of `ms-edge report` play with. The digest is that of
-# the package's `integrity` in npm, in hexadecimal.
+# npm_package NAME VERSION SHA512: fetch a package of npm into build/NAME-VERSION/package. The digest is
+# that of its `integrity` there, in hexadecimal. Nothing of the package runs.
+define npm_package
+	@command -v npm > /dev/null || { echo "$@ comes from npm (of Node.js), which is not installed." >&2; exit 1; }
+	mkdir -p build/$(1)-$(2)
+	cd build/$(1)-$(2) && npm pack --silent $(1)@$(2)
+	cd build/$(1)-$(2) && echo "$(3)  $(1)-$(2).tgz" | sha512sum --check --quiet
+	tar -xzf build/$(1)-$(2)/$(1)-$(2).tgz -C build/$(1)-$(2)
+endef
+
+# wavesurfer.js (BSD-3-Clause), which the pages of `ms-edge report` play with.
 WAVESURFER := 8.0.1
 WAVESURFER_SHA512 := 8743a74564954ea2182d2c37fc856b06db2e9ffc70f4be6ee050376e37d20d314c5ffc6cc15592d49c0ae1f16edee966c515121e0f3340e465eb310d1bdf377a
 ASSETS := edge/ms_edge/report/assets
 
 $(ASSETS)/wavesurfer.min.js: Makefile
-	@command -v npm > /dev/null || { echo "make report-assets needs npm (of Node.js), which is not installed." >&2; exit 1; }
-	mkdir -p build/wavesurfer $(ASSETS)
-	cd build/wavesurfer && npm pack --silent wavesurfer.js@$(WAVESURFER)
-	cd build/wavesurfer && echo "$(WAVESURFER_SHA512)  wavesurfer.js-$(WAVESURFER).tgz" | sha512sum --check --quiet
-	tar -xzf build/wavesurfer/wavesurfer.js-$(WAVESURFER).tgz -C build/wavesurfer
-	cd build/wavesurfer/package && cp LICENSE package.json dist/plugins/regions.min.js $(CURDIR)/$(ASSETS)
-	cp build/wavesurfer/package/dist/wavesurfer.min.js $@
+	$(call npm_package,wavesurfer.js,$(WAVESURFER),$(WAVESURFER_SHA512))
+	mkdir -p $(ASSETS)
+	cd build/wavesurfer.js-$(WAVESURFER)/package && cp LICENSE package.json dist/plugins/regions.min.js $(CURDIR)/$(ASSETS)
+	cp build/wavesurfer.js-$(WAVESURFER)/package/dist/wavesurfer.min.js $@
 
 report-assets: $(ASSETS)/wavesurfer.min.js ## fetch wavesurfer.js, with which reports play; without it they have a plain player (needs npm)
 
+# onnxruntime-web (MIT), with which a page of the documentation site classifies: WebAssembly for the CPU alone.
+ORT_WEB := 1.30.0
+ORT_WEB_SHA512 := ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61
+
+build/onnxruntime-web/ort.wasm.bundle.min.mjs: Makefile
+	$(call npm_package,onnxruntime-web,$(ORT_WEB),$(ORT_WEB_SHA512))
+	mkdir -p build/onnxruntime-web
+	cp build/onnxruntime-web-$(ORT_WEB)/package/dist/ort-wasm-simd-threaded.wasm build/onnxruntime-web
+	cp build/onnxruntime-web-$(ORT_WEB)/package/dist/ort.wasm.bundle.min.mjs $@
+	rm -r build/onnxruntime-web-$(ORT_WEB)
+
+site-assets: report-assets build/onnxruntime-web/ort.wasm.bundle.min.mjs ## fetch onnxruntime-web too, with which the documentation site classifies in the browser (needs npm)
+
 # Debian's Chromium, since the browsers that playwright downloads come from a server of their own.
-test-browser: .venv-dev/installed $(ASSETS)/wavesurfer.min.js ## the pages of `ms-edge report` in Chromium (Debian; needs npm)
+test-browser: .venv-dev/installed site-assets ## pages of `ms-edge report`, and the one that classifies, in Chromium (Debian; needs npm)
 	@test -x /usr/bin/chromium || { apt-get -q update && apt-get -q install --yes --no-install-recommends chromium; }
 	.venv-dev/$(BIN)/python -m pytest -m browser tests/browser
 
@@ -200,7 +221,11 @@ bench-baseline: .venv-dev/installed ## store the counts of the hot path as the n
 docs: .venv-dev/installed ## update what README and docs/ show of the program
 	.venv-dev/$(BIN)/python docs/refresh.py
 
+# Without npm, the page that needs it says that the site was built without it.
 docs-site: .venv-dev/installed ## build the documentation site in build/docs-site (a warning is an error)
+	@$(MAKE) --question site-assets 2> /dev/null || if npm view onnxruntime-web@$(ORT_WEB) version > /dev/null 2>&1; \
+		then $(MAKE) site-assets; \
+		else echo "NOT RUN: docs/try.md is built without onnxruntime-web, because npm cannot be reached"; fi
 	.venv-dev/$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs-site
 
 lock: ## write the three locks again, with hashes (needs uv)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 
 from sphinx.application import Sphinx
 
@@ -13,7 +15,9 @@ author = "the authors of ms-edge"
 release = version = ms_edge.__version__
 copyright = "the authors; MIT licence"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+sys.path.insert(0, str(Path(__file__).parent))  # for try_page
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "try_page"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 exclude_patterns = ["examples/*"]

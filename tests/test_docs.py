@@ -9,6 +9,7 @@ import sys
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import shtab
@@ -23,6 +24,7 @@ import console  # noqa: E402
 import generated  # noqa: E402
 import picture  # noqa: E402
 import refresh  # noqa: E402
+import try_page  # noqa: E402
 
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = [*refresh.pages(), *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
@@ -175,3 +177,22 @@ def test_nothing_asks_to_install_an_unpublished_package():
     for path in (*PAGES, *DOCS.rglob("*.md"), *sources):
         for line in path.read_text("utf-8").splitlines():
             assert not re.search(r"install .*ms-edge(\[|$)", line) or "--find-links" in line, f"{path}: {line}"
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_site_says_if_it_cannot_classify(tmp_path, monkeypatch, fetched):
+    for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"):
+        (tmp_path / name).write_bytes(bytes(1_000_000))
+    monkeypatch.setattr(try_page, "RUNTIME", tmp_path if fetched else tmp_path / "none")
+    monkeypatch.setattr(try_page, "wavesurfer", lambda: ["// wavesurfer.js"])
+    app = SimpleNamespace(config=SimpleNamespace(root_doc="index"))
+    context = {"body": f"<h1>Try</h1>{try_page.PLACE}<h2>Why</h2>", "title": "Try", "pathto": "{}.html".format}
+    template = try_page._fill(app, "try", "page.html", context, None)
+    if fetched:
+        assert template == "bare.html"
+        assert "connect-src 'self'" in context["try_page"]
+        assert context["try_page"].index("<h1>Try") < context["try_page"].index('id="choose"')
+    else:
+        assert template is None
+        assert "built without onnxruntime-web" in context["body"]
+        assert context["body"].endswith("<h2>Why</h2>")

@@ -1,16 +1,16 @@
-"""Debian's Chromium, driven by playwright. Nothing but the page's own files may be asked for."""
+"""Debian's Chromium, driven by playwright. Nothing but the page's own files, or its own site, may be asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import soxr
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
+from watched import watched
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "tests" / "data"
@@ -27,26 +27,9 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(chromium):
-    """A function that opens a page in a new profile, and then requires that it kept to its own files."""
-    contexts, problems, asked = [], [], []
-
-    def open_page(path: Path, **options: Any) -> Page:
-        context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(120_000)  # browsers are slow on a machine that does much else
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.goto(path.as_uri())
-        return page
-
-    open_page.asked, open_page.problems = asked, problems
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert problems == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    """A function that opens a page: see `watched`."""
+    with watched(chromium) as open_page:
+        yield open_page
 
 
 @pytest.fixture(scope="session")
