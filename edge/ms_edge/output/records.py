@@ -14,7 +14,8 @@ from ms_edge.results import SCHEMA, Classification, Failure, Segment
 HUGE = 1e300
 MAX_LINE = 1 << 28  # bytes; a hundred hours with a segment for every window take half of it
 JSON_LINES = ".jsonl"
-RECORDINGS, PARQUET = "recordings", ".parquet"  # the folder of a dataset with a row per recording, and its files
+# The files of a dataset with a row per recording; ms_edge.output.parquet, which needs pyarrow, names the folder too.
+RECORDINGS, PARQUET = "recordings", ".parquet"
 ROWS = 256  # that are held at a time; a row may have thousands of segments
 
 
