@@ -19,7 +19,7 @@ _shtab_ms_edge_commands() {
     report:'Write a page for each recording, with its waveform, timeline, scores and segments, for any browser and without network; corrections made on it can be downloaded. Several recordings have a page each and an index.'
     score:'Print how well the segments that classify --timeline --format jsonl has written match references: precision, recall and F1 of frames of 10 ms and of whole segments, and the errors of their boundaries. Exit status 1 if a record or a reference has no partner.'
     stream:'Print a line for each window of a stream as soon as its last sample arrives.'
-    summary:'Print the minutes and the share of each label by file, folder, hour or day, from the records that classify --format jsonl has written.'
+    summary:'Print the minutes and the share of each label by file, folder, hour or day, from the records that classify --format jsonl or archive has written.'
     watch:'Classify each recording in a folder and its subfolders once it is complete, and add its record to a file, until interrupted. Recordings that the file has a record of are left out, so the same command goes on after any interruption.'
   )
   _describe 'ms-edge commands' _commands
@@ -130,7 +130,7 @@ _shtab_ms_edge_cut_options=(
   {-j,--jobs}"[files to cut at a time (default\: the number of cores)]:N:"
   {-q,--quiet}"[no messages on stderr about single files, no progress bar]"
   {-v,--verbose}"[also report the speed and skipped files on stderr]"
-  "(*):an audio file, a directory of audio files, or FILE.jsonl, records with a timeline of ms-edge classify:"
+  "(*):an audio file, a directory of audio files, or records (FILE.jsonl of classify --timeline, a directory of archive):"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -175,7 +175,7 @@ _shtab_ms_edge_report_options=(
   {-j,--jobs}"[files to read at a time (default\: the number of cores)]:N:"
   {-q,--quiet}"[no messages on stderr about single files, no progress bar]"
   {-v,--verbose}"[also report the speed and skipped files on stderr]"
-  "(*):an audio file, a directory of audio files, or FILE.jsonl, records of ms-edge classify, whose recordings are read again with the settings of the records:"
+  "(*):an audio file, a directory of audio files, or records (FILE.jsonl of classify, a directory of archive), whose recordings are read again with the settings of the records:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -189,7 +189,7 @@ _shtab_ms_edge_score_options=(
   "*--label[what a label means\: speech, music, speech\+music or neither, as in jingle\=music (repeatable)]:NAME=CLASS:"
   "--each[also print the F1 of frames of each recording]"
   "--format[a table (text, default) or JSON]:format:(text json)"
-  ":a file of JSON Lines, or - for standard input:"
+  ":a file of JSON Lines, a directory of archive, or - for standard input:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -222,7 +222,7 @@ _shtab_ms_edge_summary_options=(
   "--time-pattern[where file names state the time of recording, as in radio_\%Y\%m\%d_\%H\%M\%S (default\: recorded_at of the record, else the time of the file)]:PATTERN:"
   "--format[the output format (default\: from the suffix of -o FILE, otherwise text)]:format:(text csv json)"
   {-o,--output}"[write to FILE\: .txt, .csv, .json, .xlsx, or a chart as .png or .svg (default\: -, standard output)]:FILE:"
-  "(*):a file of JSON Lines, or - for standard input:"
+  "(*):a file of JSON Lines, a directory of archive, or - for standard input:"
 )
 
 # guard to ensure default positional specs are added only once per session

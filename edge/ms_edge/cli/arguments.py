@@ -260,7 +260,7 @@ def _add_report(commands: Commands) -> None:
         "paths",
         nargs="+",
         metavar="INPUT",
-        help="an audio file, a directory of audio files, or FILE.jsonl, records of ms-edge classify, "
+        help="an audio file, a directory of audio files, or records (FILE.jsonl of classify, a directory of archive), "
         "whose recordings are read again with the settings of the records",
     )
     report.add_argument(
@@ -287,10 +287,15 @@ def _add_summary(commands: Commands) -> None:
         "summary",
         help="add up how much speech and music there is",
         description="Print the minutes and the share of each label by file, folder, hour or day, from the records that "
-        "classify --format jsonl has written.",
+        "classify --format jsonl or archive has written.",
         epilog="example: ms-edge summary records.jsonl --by day -o days.png",
     )
-    summary.add_argument("records", nargs="+", metavar="RECORDS", help="a file of JSON Lines, or - for standard input")
+    summary.add_argument(
+        "records",
+        nargs="+",
+        metavar="RECORDS",
+        help="a file of JSON Lines, a directory of archive, or - for standard input",
+    )
     summary.add_argument(
         "--by",
         choices=["file", "folder", "hour", "day"],
@@ -329,7 +334,8 @@ def _add_cut(commands: Commands) -> None:
         "paths",
         nargs="+",
         metavar="INPUT",
-        help="an audio file, a directory of audio files, or FILE.jsonl, records with a timeline of ms-edge classify",
+        help="an audio file, a directory of audio files, or records (FILE.jsonl of classify --timeline, a directory of "
+        "archive)",
     )
     what = cut.add_mutually_exclusive_group(required=True)
     what.add_argument(
@@ -374,7 +380,9 @@ def _add_score(commands: Commands) -> None:
         "Exit status 1 if a record or a reference has no partner.",
         epilog="example: ms-edge score --reference labels/ records.jsonl",
     )
-    score.add_argument("records", metavar="RECORDS", help="a file of JSON Lines, or - for standard input")
+    score.add_argument(
+        "records", metavar="RECORDS", help="a file of JSON Lines, a directory of archive, or - for standard input"
+    )
     score.add_argument(
         "--reference",
         required=True,
