@@ -10,7 +10,7 @@ from typing import Any
 from ms_edge.errors import UsageError
 from ms_edge.output.destination import place
 from ms_edge.output.journal import EarlierRecords, begins_with_a_record, claimed, lock, parts
-from ms_edge.output.writers import JsonLines, Results
+from ms_edge.output.writers import JsonLines, Result, Results
 from ms_edge.results import Failure
 
 SYNC_S = 1.0  # at most so many seconds of results are written again after a power failure
@@ -162,7 +162,7 @@ class GrowingOutput:
             self.vanished.add(path)
             return results
         before = self._index.of_path(path)
-        each = (results,) if isinstance(results, Failure) else results
+        each: tuple[Result, ...] = (results,) if isinstance(results, Failure) else results
         lines = [self.writer.record(result) for result in each]
         if list(before.values()) == lines:  # it failed for the same reason in an earlier run
             return results
