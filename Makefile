@@ -16,6 +16,8 @@ JSON ?= build/bench/speed.json
 PYTHONS ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # The oldest version of each package that pyproject.toml allows for the runtime and the extra cpu.
 LOWEST = $(shell $(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(re.sub(r">=([^,]+).*", r"==\1", d) for d in p["dependencies"] + p["optional-dependencies"]["cpu"]))')
+# Without the modules that need the extra ray: its packages are not installed.
+EDGE_TESTS := tests/edge edge --ignore=edge/ms_edge/archive --ignore=edge/ms_edge/output/parquet.py
 # `make fuzz`: changed recordings and model files, seconds for each parser, processes, and the seed, another one each day.
 FUZZ_INPUTS ?= 1000000
 FUZZ_MODELS ?= 10000
@@ -58,10 +60,10 @@ demo: .venv/installed ## classify the sample recordings with the bundled model
 	@touch $@
 
 test-lowest: .venv-lowest/installed ## the tests of the runtime with the oldest packages that pyproject.toml allows (Python 3.11)
-	.venv-lowest/$(BIN)/python -m pytest tests/edge edge
+	.venv-lowest/$(BIN)/python -m pytest $(EDGE_TESTS)
 
 test-edge: .venv-edge/installed ## the tests of the runtime alone, on any platform
-	.venv-edge/$(BIN)/python -m pytest tests/edge edge
+	.venv-edge/$(BIN)/python -m pytest $(EDGE_TESTS)
 
 # Everything: TensorFlow, the exporter, the tools, and the runtime's wheels for the test of the installed package.
 .venv-dev/installed: pyproject.toml $(LOCK)

@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
-from ms_edge.classifier import MIN_DURATION_S
+from ms_edge.features.spec import MIN_DURATION_S
 from ms_edge.jobs.inputs import Inputs
 from ms_train.datasets.open_corpus import manifest
 from ms_train.errors import DataError

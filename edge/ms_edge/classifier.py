@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioArrays, AudioSource, Channels, channel_number
 from ms_edge.errors import AudioError, UsageError
 from ms_edge.features.frontend import model_input, model_inputs
-from ms_edge.features.spec import BATCH_S, MIN_HOP_S
+from ms_edge.features.spec import BATCH_S, MIN_DURATION_S, MIN_HOP_S
 from ms_edge.features.windows import Batch, batches, owned_samples, silent_windows
 from ms_edge.model.metadata import Decision, Metadata
 from ms_edge.model.session import Model
@@ -35,9 +35,14 @@ from ms_edge.timeline import (
     window_label,
 )
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ms_edge.live.events import Event
+    from ms_edge.live.session import Session
+
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
-MIN_DURATION_S = 0.25  # shorter audio is not classified
 MIN_SEGMENT_S = 1.0  # default of `min_segment_s`
 MAX_MIN_SEGMENT_S = 1e6  # largest accepted `min_segment_s`: eleven days, longer than any recording
 
@@ -311,7 +316,50 @@ class Classifier:
                 raise _too_short(audio)
             start_s = int(batch.starts[0]) / rate
             end_s = min(start_s + self.spec.clip_s, audio.frames / audio.sample_rate_hz)
-            yield tuple(self._window(self._scored(each), start_s, end_s) for each in batch.channels())
+            yield tuple(self._window(self.scored(each), start_s, end_s) for each in batch.channels())
+
+    def session(
+        self,
+        sample_rate_hz: int,
+        *,
+        channels: Channels = None,
+        source: str = "-",
+        started_at: datetime | None = None,
+        delay_s: float = 2.0,
+    ) -> Session:
+        """Return a session: push the blocks of a live stream, and get its segments as events.
+
+        `channels` is the number of the only channel to label, `each`, or None for the mean of all.
+        `source` names the stream in its events. `started_at`, with a time zone, is when its first
+        sample was recorded (default: when the first block is pushed, minus its duration). A moment of
+        the audio is decided `delay_s` seconds of audio later at the latest. Raises UsageError for
+        invalid arguments, and AudioError for a rate that no audio has.
+
+        >>> session = Classifier().session(16_000)
+        >>> tone = 0.1 * np.sin(np.arange(64_000) / 10)
+        >>> [event.kind for event in session.push(tone) + session.close()]
+        ['segment_start', 'segment_end']
+        """
+        from ms_edge.live.session import Session  # `classify` does without it
+
+        return Session(self, sample_rate_hz, channels=channels, source=source, started_at=started_at, delay_s=delay_s)
+
+    async def events(
+        self, blocks: AsyncIterable[ArrayLike], sample_rate_hz: int, **options: Any
+    ) -> AsyncIterator[Event]:
+        """Yield the events of a live stream that arrives in an asynchronous iterator.
+
+        Arguments and errors are those of `session`, whose `push` accepts the blocks.
+
+            async for event in classifier.events(blocks, 48_000):
+                print(event.record())
+        """
+        session = self.session(sample_rate_hz, **options)
+        async for block in blocks:
+            for event in session.push(block):
+                yield event
+        for event in session.close():
+            yield event
 
     def _window(self, found: WindowScores, start_s: float, end_s: float) -> Segment:
         """Return a single window as a Segment."""
@@ -337,7 +385,7 @@ class Classifier:
         found = [[none] for _ in range(channels)]
         for batch in batches(blocks, self.spec, self.windows_at_a_time):
             for parts, each in zip(found, batch.channels(), strict=True):
-                parts.append(self._scored(each))
+                parts.append(self.scored(each))
         return [
             WindowScores(
                 np.concatenate([part.starts for part in parts]),
@@ -355,7 +403,8 @@ class Classifier:
             return 1 + max(0, int(BATCH_S * spec.sample_rate_hz) - spec.clip_samples) // spec.hop_samples
         return max(1, min(int(BATCH_S / spec.clip_s), self.model.max_batch))
 
-    def _scored(self, batch: Batch) -> WindowScores:
+    def scored(self, batch: Batch) -> WindowScores:
+        """Score the windows of a batch of one channel. `features.windows` makes batches."""
         return WindowScores(batch.starts, self._scores(batch), silent_windows(batch))
 
     def _scores(self, batch: Batch) -> Float32:

@@ -127,7 +127,7 @@ ERROR_CODES: dict[str, str] = {
     "too-large": "The model file would be larger than ms-edge loads; export it with features as its input.",
     "too-long": "The file decodes to more audio than its size allows, or took too long to read.",
     "too-short": "The recording is too short to classify or to use.",
-    "unexpected-error": "ms-edge failed on this recording in a way that is an error of ms-edge; please report it.",
+    "unexpected-error": "An error of ms-edge itself, met while it read the recording; please report it.",
     "usage": "The arguments of the command or the call are not valid together.",
     "worker-died": "The process that read the recording ended before it gave an answer.",
     "wrong-run": "The model file was not made from this run folder.",

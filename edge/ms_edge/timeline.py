@@ -203,7 +203,7 @@ def _smoothed(
 ) -> tuple[NDArray[np.intp], list[str]]:
     """Return the runs of the most probable path, in the form of `_own_runs`."""
     states = list(dict.fromkeys(names))
-    evidence = _log_probabilities(states, scores, silent, borders_s, labels, decision)
+    evidence = log_probabilities(states, scores, silent, borders_s, labels, decision)
     costs = [prior.to_silence if state == SILENCE else prior.change for state in states]
     path = best_path(evidence, borders_s, min_duration_s, costs)
     starts = _changes(path[:, np.newaxis])
@@ -211,27 +211,35 @@ def _smoothed(
 
 
 def _moved(edges_s: list[float], names: list[str], min_duration_s: float, prior: Prior) -> list[float]:
-    """Correct the edges of segments, (segments + 1,), in seconds.
+    """Correct the edges of segments, (segments + 1,), in seconds, by `edge_shift_s`.
 
-    Windows have a label shortly before its sound begins and after it ends, by `prior.beyond_s`. The
-    correction leaves every segment at least `min_duration_s` long, and the edges of silence in place.
+    The correction leaves every segment at least `min_duration_s` long.
     """
     slack = [max(0.0, end - start - min_duration_s) / 2 for start, end in pairwise(edges_s)]
     moved = edges_s.copy()
     for place, (before, after) in enumerate(pairwise(names), 1):
-        if SILENCE in (before, after):
-            continue
-        ends, begins = (
-            [prior.beyond_s.get(label, 0.0) for label in some.split("+") if label not in other.split("+")]
-            for some, other in ((before, after), (after, before))
-        )
-        shift = sum(begins) / max(1, len(begins)) - sum(ends) / max(1, len(ends))
+        shift = edge_shift_s(before, after, prior)
         moved[place] = round(edges_s[place] + min(max(shift, -slack[place - 1]), slack[place]), 3)
     return moved
 
 
-def _log_probabilities(
-    states: list[str],
+def edge_shift_s(before: str, after: str, prior: Prior = PRIOR) -> float:
+    """Return how much later than its windows the edge between two segments is, given their labels.
+
+    Windows have a label shortly before its sound begins and after it ends, by `prior.beyond_s`. The
+    edges of silence stay in place.
+    """
+    if SILENCE in (before, after):
+        return 0.0
+    ends, begins = (
+        [prior.beyond_s.get(label, 0.0) for label in some.split("+") if label not in other.split("+")]
+        for some, other in ((before, after), (after, before))
+    )
+    return sum(begins) / max(1, len(begins)) - sum(ends) / max(1, len(ends))
+
+
+def log_probabilities(
+    states: Sequence[str],
     scores: Float32,
     silent: NDArray[np.bool_],
     borders_s: NDArray[np.float64],

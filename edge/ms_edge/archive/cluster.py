@@ -17,6 +17,7 @@ OBJECT_STORE_BYTES = 256 << 20
 def import_ray() -> Any:
     """Import Ray Data and return Ray. Raises DeviceError if it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # lines of its C++ code on standard error
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as it asks to, in a warning
     try:
         import ray

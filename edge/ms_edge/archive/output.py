@@ -21,7 +21,7 @@ from pyarrow import fs
 from ms_edge.archive.listing import Recording
 from ms_edge.archive.stores import Stores, repeated
 from ms_edge.errors import UsageError, first_line
-from ms_edge.output.parquet import RECORDINGS, segments_table
+from ms_edge.output.parquet import RECORDINGS, RECORDINGS_FOLDER, SEGMENTS_FOLDER, segments_table
 
 FILE_ROWS = 20_000  # rows of one file of recordings, at most
 FILE_S = 60.0  # seconds after which results are written, however few they are
@@ -37,7 +37,7 @@ class ArchiveOutput:
         self.place = place.rstrip("/")
         self._store, root = stores.at(self.place)
         self._segments = segments
-        self._recordings_at, self._segments_at = f"{root}/recordings", f"{root}/segments"
+        self._recordings_at, self._segments_at = f"{root}/{RECORDINGS_FOLDER}", f"{root}/{SEGMENTS_FOLDER}"
         self._run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
         self._files = 0
         self._waiting: list[pa.Table] = []

@@ -119,6 +119,7 @@ class RemoteFile(io.RawIOBase):
         self._cache = BackgroundBlockCache(BLOCK_BYTES, self._fetch, self._size, KEPT_BLOCKS)
 
     def _fetch(self, start: int, end: int) -> bytes:
+        end = min(end, self._size)  # the cache asks for whole blocks
         with self._lock:
             found = repeated(lambda: self._file.read_at(end - start, start))
         if len(found) != end - start:

@@ -16,6 +16,7 @@ FEATURES, WAVEFORM = "features", "waveform"
 MAX_FRAME = 1 << 16
 MIN_CLIP_S, MAX_CLIP_S = 0.01, 60.0
 BATCH_S = 32.0  # audio scored at a time: less is slower, more is no faster and needs more memory
+MIN_DURATION_S = 0.25  # shorter audio is not classified
 MIN_HOP_S = 0.01  # when serving: one window per sample would take thousands of times as long
 MAX_BANDS = 1024
 MAX_VALUES = 1 << 24  # in a spectrum or the features of a clip, and in a network at work: 64 MiB of float32

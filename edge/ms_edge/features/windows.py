@@ -37,51 +37,73 @@ class Batch:
         return [self] if self.samples.ndim == 1 else [Batch(self.starts, row) for row in self.samples]
 
 
-def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterator[Batch]:
-    """Yield the windows of a stream, `size` windows at a time.
+class Cutter:
+    """Cuts a stream that arrives piece by piece into windows, and returns them `size` at a time.
 
-    The stream is blocks (n,) or (channels, n) float32 at the rate of the spec. A window starts
-    every `spec.hop_s`; the last one ends with the stream. The last batch may have fewer windows. A
-    stream shorter than a clip is repeated to fill one, and an empty stream has no window. The
-    batches do not depend on the sizes of the blocks. The next batch may overwrite the samples of
-    the one before. Memory is that of about two batches and one block.
+    A window starts every `spec.hop_s`; the last one ends with the stream. A stream shorter than a
+    clip is repeated to fill one, and an empty stream has no window. The batches do not depend on the
+    sizes of the blocks. The next batch may overwrite the samples of the one before. Memory is that
+    of about two batches and one block.
     """
-    clip, hop = spec.clip_samples, spec.hop_samples
-    starts, length = np.arange(size) * hop, (size - 1) * hop + clip
-    # All batches share one buffer, because new memory for each takes longer than copying the
-    # samples. The buffer holds the samples of the stream from `origin` on.
-    buffer = np.empty(0, np.float32)
-    origin = total = next_start = 0
-    for block in blocks:
+
+    def __init__(self, spec: FrontEndSpec, size: int) -> None:
+        self.total = 0  # samples of the stream so far
+        self._clip, self._hop, self._size = spec.clip_samples, spec.hop_samples, size
+        self._starts, self._length = np.arange(size) * self._hop, (size - 1) * self._hop + self._clip
+        # All batches share one buffer, because new memory for each takes longer than copying the
+        # samples. The buffer holds the samples of the stream from `_origin` on.
+        self._buffer = np.empty(0, np.float32)
+        self._origin = self._next_start = 0
+
+    def push(self, block: Float32) -> Iterator[Batch]:
+        """Add a block (n,) or (channels, n) float32 at the rate of the spec, and yield the full batches.
+
+        Take all of them before the next block is added.
+        """
         if not block.shape[-1]:
-            continue
-        filled = total - origin
-        total += block.shape[-1]
-        if buffer.shape[-1] < total - origin:
+            return
+        clip, length = self._clip, self._length
+        filled = self.total - self._origin
+        self.total += block.shape[-1]
+        if self._buffer.shape[-1] < self.total - self._origin:
             # A clip more than this block needs: the blocks of a resampler vary in length.
-            shape = (*block.shape[:-1], max(total - origin, length + clip + block.shape[-1]))
-            buffer, before = np.empty(shape, np.float32), buffer[..., :filled]
-            buffer[..., :filled] = before
-        buffer[..., filled : total - origin] = block
-        if total - next_start < length:
-            continue
-        while total - next_start >= length:
-            yield Batch(next_start + starts, buffer[..., next_start - origin :][..., :length])
-            next_start += size * hop
+            shape = (*block.shape[:-1], max(self.total - self._origin, length + clip + block.shape[-1]))
+            before, self._buffer = self._buffer[..., :filled], np.empty(shape, np.float32)
+            self._buffer[..., :filled] = before
+        self._buffer[..., filled : self.total - self._origin] = block
+        if self.total - self._next_start < length:
+            return
+        while self.total - self._next_start >= length:
+            yield Batch(
+                self._next_start + self._starts, self._buffer[..., self._next_start - self._origin :][..., :length]
+            )
+            self._next_start += self._size * self._hop
         # Keep a clip of samples: the stream may end here, and the last window then begins a clip
         # before the end.
-        keep = max(origin, min(next_start, total - clip))
-        buffer[..., : total - keep] = buffer[..., keep - origin : total - origin]
-        origin = keep
-    held = buffer[..., : total - origin]
-    if 0 < total < clip:
-        yield Batch(starts[:1], np.take(held, np.arange(clip), axis=-1, mode="wrap"))
-    elif total:
-        last = list(range(next_start, total - clip + 1, hop))
-        if (last[-1] if last else next_start - hop) < total - clip:
-            last.append(total - clip)
-        if last:
-            yield Batch(np.array(last), held[..., last[0] - origin :])
+        keep = max(self._origin, min(self._next_start, self.total - clip))
+        self._buffer[..., : self.total - keep] = self._buffer[..., keep - self._origin : self.total - self._origin]
+        self._origin = keep
+
+    def close(self) -> Iterator[Batch]:
+        """Yield the windows that are left at the end of the stream."""
+        total, clip = self.total, self._clip
+        held = self._buffer[..., : total - self._origin]
+        if 0 < total < clip:
+            yield Batch(self._starts[:1], np.take(held, np.arange(clip), axis=-1, mode="wrap"))
+        elif total:
+            last = list(range(self._next_start, total - clip + 1, self._hop))
+            if (last[-1] if last else self._next_start - self._hop) < total - clip:
+                last.append(total - clip)
+            if last:
+                yield Batch(np.array(last), held[..., last[0] - self._origin :])
+
+
+def batches(blocks: Iterable[Float32], spec: FrontEndSpec, size: int) -> Iterator[Batch]:
+    """Yield the windows of a stream of blocks, `size` windows at a time; see `Cutter`."""
+    cutter = Cutter(spec, size)
+    for block in blocks:
+        yield from cutter.push(block)
+    yield from cutter.close()
 
 
 def windows(blocks: Iterable[Float32], spec: FrontEndSpec) -> Iterator[tuple[int, Float32]]:

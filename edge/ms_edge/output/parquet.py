@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ms_edge.output.records import result_of
 from ms_edge.results import SCHEMA, Classification, Failure
 
+RECORDINGS_FOLDER, SEGMENTS_FOLDER = "recordings", "segments"  # of a dataset
 _BY_LABEL = pa.map_(pa.string(), pa.float64())
 _SEGMENT = (
     pa.field("start_s", pa.float64()),
@@ -98,8 +98,3 @@ def record_of_row(row: dict[str, Any]) -> dict[str, Any]:
     if record["file"]:
         record["file"] = {name: value for name, value in record["file"].items() if value is not None}
     return record
-
-
-def result_of_row(row: dict[str, Any]) -> Classification | Failure:
-    """Return the result that a row of RECORDINGS states. Raises ValueError if a field is wrong."""
-    return result_of(record_of_row(row))

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from ms_edge.arrays import Float32
 from ms_edge.audio.file import open_audio
 from ms_edge.audio.source import AudioSource
-from ms_edge.classifier import MIN_DURATION_S
 from ms_edge.errors import AudioError
+from ms_edge.features.spec import MIN_DURATION_S
 
 ROUNDING_S = 0.1  # an excerpt may end this much after its file, because annotations are rounded
 

@@ -1,0 +1,277 @@
+"""Label a stream while it arrives: push blocks of samples, and get events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
+
+from ms_edge.arrays import Float32
+from ms_edge.audio.source import (
+    BLOCK_SAMPLES,
+    AudioSource,
+    Channels,
+    as_float32,
+    channel_number,
+    require_plausible,
+    whole_number,
+)
+from ms_edge.errors import UsageError
+from ms_edge.features.spec import MIN_DURATION_S
+from ms_edge.features.windows import Batch, Cutter
+from ms_edge.live.events import Event
+from ms_edge.live.online import LATEST_MS, Change, Online, Window
+from ms_edge.timeline import SILENCE, window_label
+
+if TYPE_CHECKING:
+    from ms_edge.classifier import Classifier
+
+DELAY_S, MAX_DELAY_S = 2.0, 600.0
+RESAMPLER_S = 0.05  # a resampler returns each sample at most this much later
+TOGETHER = 4  # windows that are scored together, if the delay allows that
+
+Decided = tuple[int | None, Change]  # with the number of the channel, None for the mean of all
+
+
+class Session:
+    """Labels one stream. `Classifier.session` makes one.
+
+    A moment of the audio is decided once `delay_s` seconds of later audio have been pushed; the first
+    moment waits up to half a window longer. The events of a channel are in order of time, and none is
+    ever taken back. Memory does not grow. Use a session in one thread at a time.
+
+    >>> import numpy as np
+    >>> from ms_edge import Classifier
+    >>> session = Classifier().session(16_000)
+    >>> events = session.push(np.zeros(64_000, np.float32)) + session.close()
+    >>> [(event.kind, event.time_s, event.label) for event in events]
+    [('segment_start', 0.0, 'silence'), ('segment_end', 4.0, 'silence')]
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        sample_rate_hz: int,
+        *,
+        channels: Channels = None,
+        source: str = "-",
+        started_at: datetime | None = None,
+        delay_s: float = DELAY_S,
+    ) -> None:
+        self.source = source
+        self.sample_rate_hz = whole_number("sample_rate_hz", sample_rate_hz)
+        require_plausible(source, self.sample_rate_hz, 1)
+        self.started_at = started_at
+        self.frames = 0  # of the stream so far, including those that were lost
+        self.warnings: list[str] = []  # codes of what is odd about the samples, as in a Classification
+        self.channels = channels if channels is None or channels == "each" else channel_number(channels)
+        self.delay_s = delay_s
+        plan(classifier, delay_s)  # checks it
+        self._classifier = classifier
+        self._stretch: _Stretch | None = None
+        self._closed = False
+
+    @property
+    def received_s(self) -> float:
+        """Stream time up to which audio has been pushed or was lost, in seconds."""
+        return self.frames / self.sample_rate_hz
+
+    @property
+    def decided_s(self) -> float:
+        """Stream time up to which every label is final, in seconds."""
+        return self._stretch.decided_ms / 1000 if self._stretch else self.received_s
+
+    def push(self, block: ArrayLike) -> list[Event]:
+        """Add samples (n,) or (n, channels), and return what is decided with them.
+
+        Their types are those that `Classifier.classify` accepts. Raises UsageError for others, for
+        another number of channels than before, and after `close`; AudioError if the stream lacks the
+        channel that was chosen.
+        """
+        self._require_open()
+        samples = as_float32(block)
+        if not len(samples):
+            return []
+        if self._stretch is None:
+            self._stretch = _Stretch(self._classifier, self, samples.shape[1])
+        if self.started_at is None:
+            self.started_at = datetime.now(UTC) - timedelta(seconds=len(samples) / self.sample_rate_hz)
+        changes = list(self._stretch.push(samples))
+        self.frames += len(samples)
+        return self._events(changes)
+
+    def lose(self, duration_s: float) -> list[Event]:
+        """Count audio that never came, in seconds, and return the end of the segment that was on.
+
+        Windows begin anew with the next block, which may have another number of channels.
+        """
+        self._require_open()
+        changes = self._end_stretch()
+        if self.started_at is None:
+            self.started_at = datetime.now(UTC) - timedelta(seconds=duration_s)
+        self.frames += round(duration_s * self.sample_rate_hz)
+        return self._events(changes)
+
+    def close(self) -> list[Event]:
+        """End the stream, and return the last decisions. Closing again returns nothing."""
+        self._closed = True
+        return self._events(self._end_stretch())
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UsageError("The session is closed; start another one with Classifier.session.")
+
+    def _end_stretch(self) -> list[Decided]:
+        stretch, self._stretch = self._stretch, None
+        return list(stretch.close()) if stretch else []
+
+    def _events(self, changes: Iterable[Decided]) -> list[Event]:
+        """Return changes of channels as events."""
+        events = []
+        for channel, change in changes:
+            assert self.started_at is not None
+            events.append(
+                Event(
+                    kind=change.kind,
+                    source=self.source,
+                    channel=channel,
+                    time_s=change.at_ms / 1000,
+                    utc=self.started_at + timedelta(milliseconds=change.at_ms),
+                    label=change.label,
+                    start_s=change.start_ms / 1000,
+                    end_s=change.at_ms / 1000 if change.kind == "segment_end" else None,
+                    probability=change.probability,
+                    scores=change.scores,
+                )
+            )
+        return events
+
+
+class _Stretch:
+    """Audio between two losses: mixed and resampled, cut into windows, scored and decided."""
+
+    def __init__(self, classifier: Classifier, session: Session, channels: int) -> None:
+        self._classifier = classifier
+        self._origin = session.frames  # frames of the stream before the stretch
+        self._pushed = _Pushed(session.source, session.sample_rate_hz, channels)
+        self._pushed.warnings = session.warnings
+        self._numbers = self._pushed.selected(session.channels)
+        self._blocks = self._pushed.blocks(classifier.spec.sample_rate_hz, session.channels)
+        together, lag_ms = plan(classifier, session.delay_s)
+        self._cutter = Cutter(classifier.spec, together)
+        self._last_start: int | None = None  # first sample of the last window
+        self._online = [
+            Online(
+                classifier.model.metadata.labels,
+                classifier.decision,
+                round(1000 * classifier.min_segment_s),
+                classifier.min_confidence,
+                lag_ms,
+                self._ms(0),
+            )
+            for _ in self._numbers
+        ]
+
+    @property
+    def decided_ms(self) -> int:
+        """Stream time up to which the labels of all channels are final, in ms."""
+        return min(online.decided_ms for online in self._online)
+
+    def push(self, samples: Float32) -> Iterator[Decided]:
+        """Add samples (n, channels), and yield what is decided with them."""
+        channels = self._pushed.channels
+        if samples.shape[1] != channels:
+            raise UsageError(
+                f"{self._pushed.name}: a block has {samples.shape[1]} channels, but the first one had {channels}."
+            )
+        step = max(1, BLOCK_SAMPLES // channels)
+        for start in range(0, len(samples), step):
+            self._pushed.block = samples[start : start + step]
+            yield from self._decided(next(self._blocks))
+
+    def close(self) -> Iterator[Decided]:
+        """Yield what is decided because no more samples follow."""
+        self._pushed.block = None
+        for block in self._blocks:  # what the resampler still holds
+            yield from self._decided(block)
+        frames = self._pushed.frames
+        if frames < MIN_DURATION_S * self._pushed.sample_rate_hz:
+            return
+        windows = [self._windows(batch) for batch in self._cutter.close()] or [[[] for _ in self._online]]
+        for number, online, rest in zip(self._numbers, self._online, *windows, strict=True):
+            yield from ((number, change) for change in online.close(rest, self._ms(0, frames)))
+
+    def _decided(self, block: Float32) -> Iterator[Decided]:
+        """Add a block at the model's rate, and yield what is decided with it."""
+        for batch in self._cutter.push(block):
+            for number, online, windows in zip(self._numbers, self._online, self._windows(batch), strict=True):
+                yield from ((number, change) for change in online.push(windows))
+
+    def _windows(self, batch: Batch) -> list[list[Window]]:
+        """Score the windows of a batch, and return those of each channel.
+
+        The border between two windows is half way between their centres, as in
+        `ms_edge.features.windows.owned_samples`. The last one ends where it will end unless the
+        stream ends before the next window.
+        """
+        spec, decision, labels = (
+            self._classifier.spec,
+            self._classifier.decision,
+            self._classifier.model.metadata.labels,
+        )
+        times = []
+        for start in batch.starts.tolist():
+            begin = 0 if self._last_start is None else (self._last_start + start + spec.clip_samples) // 2
+            end = (2 * start + spec.hop_samples + spec.clip_samples) // 2
+            times.append((self._ms(begin), self._ms(end)))
+            self._last_start = start
+        return [
+            [
+                Window(*time, row, silent, SILENCE if silent else window_label(row, labels, decision))
+                for time, row, silent in zip(times, found.scores, found.silent.tolist(), strict=True)
+            ]
+            for found in map(self._classifier.scored, batch.channels())
+        ]
+
+    def _ms(self, sample: int, frames: int = 0) -> int:
+        """Return the stream time of a sample at the model's rate, or of a frame, in whole ms.
+
+        Computed with integers, so that it is exact in a stream of any length.
+        """
+        rate, model_rate = self._pushed.sample_rate_hz, self._classifier.spec.sample_rate_hz
+        doubled = 2000 * ((self._origin + frames) * model_rate + sample * rate) // (rate * model_rate)
+        return (doubled + 1) // 2
+
+
+class _Pushed(AudioSource):
+    """The block that was pushed last. It is None after the last one."""
+
+    block: Float32 | None = None
+
+    def _decoded(self) -> Iterator[Float32]:
+        while self.block is not None:
+            yield self.block
+
+
+def plan(classifier: Classifier, delay_s: float) -> tuple[int, int]:
+    """Return how many windows are scored together, and the lag of `Online` in ms.
+
+    A moment is decided after the rest of its window, windows that are scored together with it, and
+    the lag. An edge can then be moved `LATEST_MS` back. Raises UsageError if the delay is too short
+    for that, or too long.
+    """
+    hop_s = classifier.spec.hop_s
+    fixed_s = (classifier.spec.clip_s - hop_s) / 2 + LATEST_MS / 1000 + RESAMPLER_S
+    shortest_s = fixed_s + 2 * hop_s
+    if not shortest_s - 1e-9 <= delay_s <= MAX_DELAY_S:
+        raise UsageError(
+            f"The delay must be at least {math.ceil(100 * shortest_s - 1e-6) / 100:g} s with this model and hop, "
+            f"and at most {MAX_DELAY_S:g} s, not {delay_s:g} s."
+        )
+    hops = int((delay_s - fixed_s) / hop_s + 1e-9)
+    together = min(TOGETHER, hops // 3 + 1)
+    # A millisecond less, because the times of windows are rounded.
+    return together, int(1000 * hop_s * (hops - together)) - 1

@@ -1,0 +1,170 @@
+"""Sessions: segments of a live stream, decided with a bounded delay."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from ms_edge import AudioError, Classifier, UsageError
+
+RATE = 16_000
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return Classifier(device="cpu")
+
+
+def read(path):
+    samples, rate = soundfile.read(path, dtype="float32")
+    assert samples.ndim == 1
+    return soxr.resample(samples, rate, RATE)
+
+
+@pytest.fixture(scope="module")
+def programme(samples):
+    """Return speech, music, speech, silence and music at 16 kHz."""
+    named = {path.name: path for path in samples}
+    speech, music = (read(named[name]) for name in ("speech_french_woman.wav", "music_zaz.wav"))
+    return np.concatenate([speech, music, speech[:50_000], np.zeros(70_001, np.float32), music[:61_111]])
+
+
+def events_of(session, samples, step=1_600):
+    found = []
+    for start in range(0, len(samples), step):
+        found += session.push(samples[start : start + step])
+    return found + session.close()
+
+
+def ends(events):
+    return [(event.start_s, event.end_s, event.label) for event in events if event.kind == "segment_end"]
+
+
+def test_with_enough_delay_equals_offline_timeline(classifier, programme):
+    offline = classifier.timeline(programme, RATE)
+    events = events_of(classifier.session(RATE, delay_s=300), programme)
+    assert ends(events) == [(part.start_s, part.end_s, part.label) for part in offline]
+    for part, event in zip(offline, [each for each in events if each.kind == "segment_end"], strict=True):
+        if part.label != "silence":
+            assert event.probability == pytest.approx(part.probability, abs=1e-6)
+
+
+def test_events_do_not_depend_on_blocks(classifier, programme):
+    whole = events_of(classifier.session(RATE, started_at=NOON), programme, len(programme))
+    for step in (37, 2_560, 16_001):
+        assert events_of(classifier.session(RATE, started_at=NOON), programme, step) == whole
+
+
+@pytest.mark.parametrize(("rate", "delay_s"), [(48_000, 2.0), (44_100, 1.1), (8_000, 4.0)])
+def test_each_moment_is_decided_within_delay(classifier, rate, delay_s):
+    noise = np.random.default_rng(1).normal(0, 0.1, (20 * rate, 2))
+    session = classifier.session(rate, delay_s=delay_s)
+    for start in range(0, len(noise), rate // 50):
+        session.push(noise[start : start + rate // 50])
+        waits_for_first_window = 0.42 if session.decided_s == 0 else 0
+        assert session.received_s - session.decided_s <= delay_s + waits_for_first_window
+    session.close()
+    assert session.decided_s == session.received_s == 20
+
+
+def test_segments_cover_stream_and_follow_each_other(classifier, programme):
+    events = events_of(classifier.session(RATE, started_at=NOON), programme)
+    found = ends(events)
+    assert found[0][0] == 0
+    assert [end for _, end, _ in found[:-1]] == [start for start, _, _ in found[1:]]
+    assert found[-1][1] == round(len(programme) / RATE, 3)
+    assert [event.kind for event in events if event.kind != "label"] == ["segment_start", "segment_end"] * len(found)
+    assert all(event.utc == NOON + timedelta(seconds=event.time_s) for event in events)
+
+
+def test_silence_has_no_probability(classifier, programme):
+    events = events_of(classifier.session(RATE), programme)
+    silent = [event.record() for event in events if event.label == "silence"]
+    assert silent
+    assert not any("probability" in record or "scores" in record for record in silent)
+
+
+def test_lost_audio_counts_and_ends_segment(classifier, programme):
+    session = classifier.session(RATE, started_at=NOON)
+    session.push(programme[:80_000])
+    assert [event.time_s for event in session.lose(7.25) if event.kind == "segment_end"] == [5.0]
+    assert session.received_s == session.decided_s == 12.25
+    after = session.push(programme[:80_000]) + session.close()
+    assert after[0].kind == "segment_start"
+    assert after[0].time_s == 12.25
+    assert after[-1].end_s == 17.25
+    assert after[-1].utc == NOON + timedelta(seconds=17.25)
+
+
+def test_label_is_stated_each_minute(classifier):
+    events = events_of(classifier.session(RATE), np.zeros(RATE * 150, np.float32), RATE)
+    assert [(event.time_s, event.label) for event in events if event.kind == "label"] == [
+        (60.0, "silence"),
+        (120.0, "silence"),
+    ]
+
+
+def test_each_channel_has_its_events(classifier, programme):
+    both = np.stack([programme, np.zeros_like(programme)], axis=1)
+    events = events_of(classifier.session(RATE, channels="each", started_at=NOON), both)
+    alone = events_of(classifier.session(RATE, started_at=NOON), programme)
+    assert ends(event for event in events if event.channel == 1) == ends(alone)
+    assert {event.label for event in events if event.channel == 2} == {"silence"}
+
+
+def test_improbable_segments_are_uncertain(programme):
+    strict = Classifier(device="cpu", min_confidence=1.0)
+    events = events_of(strict.session(RATE), programme)
+    assert {event.label for event in events if event.kind == "segment_end"} == {"uncertain", "silence"}
+    assert next(event.label for event in events if event.kind == "segment_start") == "uncertain"
+
+
+def test_zero_minimum_keeps_label_of_each_window(programme):
+    own = Classifier(device="cpu", min_segment_s=0)
+    offline = [(part.start_s, part.end_s, part.label) for part in own.timeline(programme, RATE)]
+    assert ends(events_of(own.session(RATE), programme)) == offline
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.9, 1.0, 1.1, 1.5])
+def test_short_streams_equal_offline_timeline(classifier, programme, seconds):
+    samples = programme[: round(seconds * RATE)]
+    offline = [(part.start_s, part.end_s, part.label) for part in classifier.timeline(samples, RATE)]
+    assert ends(events_of(classifier.session(RATE), samples)) == offline
+
+
+def test_less_than_quarter_second_has_no_segment(classifier):
+    session = classifier.session(RATE)
+    assert session.push(np.zeros(3_000, np.float32)) + session.close() == []
+
+
+def test_errors_say_what_to_do(classifier):
+    with pytest.raises(UsageError, match=r"at least 0.99 s .*, not 0.5 s"):
+        classifier.session(RATE, delay_s=0.5)
+    with pytest.raises(AudioError, match="sample rate"):
+        classifier.session(1)
+    session = classifier.session(RATE)
+    session.push(np.zeros((100, 2)))
+    with pytest.raises(UsageError, match="has 1 channels, but the first one had 2"):
+        session.push(np.zeros(100))
+    session.close()
+    with pytest.raises(UsageError, match="closed"):
+        session.push(np.zeros((100, 2)))
+    with pytest.raises(AudioError, match="channel 3"):
+        classifier.session(RATE, channels=3).push(np.zeros((100, 2)))
+
+
+def test_asynchronous_blocks_give_events(classifier, programme):
+    async def blocks():
+        for start in range(0, len(programme), 8_000):
+            yield programme[start : start + 8_000]
+
+    async def collected():
+        return [event async for event in classifier.events(blocks(), RATE, started_at=NOON)]
+
+    assert asyncio.run(collected()) == events_of(classifier.session(RATE, started_at=NOON), programme)
