@@ -134,6 +134,22 @@ def test_joined_segments_are_those_of_the_events(classifier, programme, facts, t
     assert len(lines(tmp_path / "2026-11-28.jsonl")) == len(ends) + 3  # a record for each full minute
 
 
+def test_report_has_a_page_per_source_and_day(classifier, programme, facts, tmp_path, capsys):
+    records = Records(str(tmp_path), facts, pytest.fail)
+    for source in (SOURCE, "-"):
+        session = classifier.session(RATE, source=source, started_at=EVENING)
+        for event in [*push(session, programme[: RATE * 100]), *session.close()]:
+            records.take(event)
+    records.close()
+    days = sorted(map(str, tmp_path.glob("*.jsonl")))
+    assert cli.main(["report", *days, "-o", f"{tmp_path}/report/", "-q"]) == 0
+    pages = sorted(str(path.relative_to(tmp_path / "report")) for path in tmp_path.glob("report/pages/**/*.html"))
+    times = ("2026-11-28T235830Z", "2026-11-29T000000Z")
+    assert pages == sorted(f"pages/{name} {time}.html" for name in ("-", "http:/radio.example/live") for time in times)
+    assert "The source was live" in (tmp_path / "report" / pages[0]).read_text()
+    assert f"{SOURCE} {times[1]}" in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_channels_have_records_of_their_own(classifier, programme, facts, tmp_path):
     session = classifier.session(RATE, source=SOURCE, started_at=EVENING, channels="each")
     records = Records(str(tmp_path), facts, pytest.fail)
@@ -250,7 +266,8 @@ def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:
     for family in text_string_to_metric_families(text):
         assert family.documentation
         for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(value for value in sample.labels.values() if value)] = sample.value
+            labels = [sample.labels.get(name) for name in ("source", "channel", "label", "rule")]
+            found.setdefault(sample.name, {})[tuple(filter(None, labels))] = sample.value
     return found
 
 
