@@ -16,7 +16,8 @@ class BreakingFileSystem(LocalFileSystem):
     protocol = "breaking"
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
-        if "crash" in path and not ("once" in path and Path(f"{path}.crashed").exists()):
+        name = Path(path).name
+        if "crash" in name and not ("once" in name and Path(f"{path}.crashed").exists()):
             with open(f"{path}.crashed", "a") as file:
                 file.write(f"{os.getpid()}\n")
             os.kill(os.getpid(), signal.SIGSEGV)

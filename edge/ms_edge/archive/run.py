@@ -65,9 +65,13 @@ def _classified(
 ) -> Any:
     from ray.data import ActorPoolStrategy
 
-    # An actor is given one task at a time: another could wait for hours behind a long recording.
     pool = ActorPoolStrategy(
-        min_size=actors[0], max_size=actors[1], initial_size=initial, max_tasks_in_flight_per_actor=1
+        min_size=actors[0],
+        max_size=actors[1],
+        initial_size=initial,
+        max_tasks_in_flight_per_actor=1,  # another could wait for hours behind a long recording
+        max_concurrent_calls_per_actor=1,
+        enable_true_multi_threading=True,  # in the thread of the task, in which Ray states its attempt
     )
     found = dataset.map_batches(
         Recordings,
