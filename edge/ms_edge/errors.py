@@ -124,6 +124,7 @@ ERROR_CODES: dict[str, str] = {
     "not-audio": "The file is not audio, or is audio in a format that is not read here: FFmpeg may be missing.",
     "not-found": "The file does not exist.",
     "not-wav": "The file is not WAV, and only WAV is accepted (--wav-only).",
+    "ray-failed": "The cluster of Ray failed, or a node of it lacks a package.",
     "too-few-clips": "No held-out recording of a label can be read to test the model file.",
     "too-large": "The model file would be larger than ms-edge loads; export it with features as its input.",
     "too-long": "The file decodes to more audio than its size allows, or took too long to read.",
