@@ -108,6 +108,7 @@ def test_monitor_command_is_valid():
     assert Path(program).name in SCRIPTS
     options = parser().parse_args(arguments)
     assert options.command == "monitor"
+    assert options.records == f"/var/lib/{service['StateDirectory'][0]}"
     assert [parse_rule(text, ("speech", "music")).text for text in options.alert] == options.alert
     assert service["RestartPreventExitStatus"] == [f"{USAGE} {UNUSABLE}"]
     assert service["SuccessExitStatus"] == [str(INTERRUPTED)]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ms_edge.classifier import Classifier
 from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError
 from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts
 from ms_edge.live.actions import Commands, Webhook
 from ms_edge.live.events import Event
+from ms_edge.live.metrics import Metrics
 from ms_edge.live.monitor import Clock, Consumer, Feed, Settings, monitor
 from ms_edge.live.printing import Printer, log
+from ms_edge.live.records import Records
 from ms_edge.live.rules import Rules, parse_rule
 from ms_edge.live.sources import parsed
 from ms_edge.live.systemd import Notifier
@@ -32,6 +35,9 @@ class Options(ClassifierOptions):
     exec: str | None
     webhook: str | None
     verbose: bool
+    records: str | None
+    metrics: str | None
+    metrics_port: int | None
 
 
 def run(options: Options) -> int:
@@ -45,14 +51,16 @@ def run(options: Options) -> int:
     classifier = options.classifier(Model.load(options.model, options.device))
     settings = Settings(options.stall, options.give_up, options.chosen_channels(), options.delay)
     clock = Clock()
-    consumers: list[Consumer] = [Printer(options.format, several=len(sources) > 1), Notifier(os.environ)]
+    consumers: list[Consumer] = []
 
     def emit(event: Event) -> None:
         for consumer in consumers:
             consumer.take(event)
 
-    # Last, so that an alert is used after the event that it comes from.
-    consumers += _alerts(options, classifier.model.metadata.labels, emit)
+    alerts = _alerts(options, classifier.model.metadata.labels, emit)
+    consumers += [Printer(options.format, several=len(sources) > 1), Notifier(os.environ)]
+    consumers += _accounts(options, classifier)
+    consumers += alerts  # last, so that an alert is used after the event that it comes from
     feeds = [Feed(source, classifier, settings, emit, log, clock) for source in sources]
     with Interrupts(message="stopping; interrupt again to stop at once.") as interrupts:
         status = monitor(feeds, consumers, clock, interrupts.stopped)
@@ -70,3 +78,13 @@ def _alerts(options: Options, labels: Sequence[str], emit: Callable[[Event], Non
     if options.webhook:
         found.append(Webhook(options.webhook, log))
     return [*found, Rules(rules, emit)]
+
+
+def _accounts(options: Options, classifier: Classifier) -> Iterator[Consumer]:
+    """Yield the consumers that keep records and metrics."""
+    if options.records is not None:
+        settings = classifier.settings(options.raw_format(), options.chosen_channels())
+        model = {"model": classifier.model.sha256, "provider": classifier.model.provider}
+        yield Records(options.records, {"settings": {**settings, "delay_s": options.delay}, **model}, log)
+    if options.metrics is not None or options.metrics_port is not None:
+        yield Metrics(options.metrics, options.metrics_port, log)
