@@ -239,16 +239,12 @@ def _add_monitor(commands: Commands) -> None:
         help="label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)",
     )
     monitor.add_argument("-v", "--verbose", action="store_true", help="also print what libraries report")
-<<<<<<< HEAD
     _add_alerts(monitor.add_argument_group("alerts"))
-=======
     _add_accounts(monitor.add_argument_group("records and metrics"))
->>>>>>> main
     monitor.set_defaults(wav_only=False, decoder="auto")
     _add_judging(monitor)
 
 
-<<<<<<< HEAD
 def _add_alerts(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--alert",
@@ -270,7 +266,6 @@ def _add_alerts(group: argparse._ArgumentGroup) -> None:
     )
 
 
-=======
 def _add_accounts(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--records",
@@ -295,7 +290,6 @@ def _port(text: str) -> int:
     return int(text)
 
 
->>>>>>> main
 def _add_watch(commands: Commands) -> None:
     watch = commands.add_parser(
         "watch",
