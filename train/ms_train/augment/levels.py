@@ -113,23 +113,30 @@ class Mixtures:
         rate_hz, how = self.pool.spec.sample_rate_hz, self.condition
         if rng.random() < how.ducked:
             music = duck(music, speech, rng.uniform(*DUCK_DB), rng, rate_hz)
-        if rng.random() < how.line:
-            size = next_fast_len(len(speech), real=True)
-            gains = response(size // 2 + 1, rng, rate_hz)
-            speech, music = (irfft(rfft(sound, size) * gains, size)[: len(sound)] for sound in (speech, music))
-        if rng.random() < how.telephone:
-            speech, music = (telephone(sound, rng, rate_hz) for sound in (speech, music))
         own_db, other_db = (loudness(sound[-length:], rate_hz) for sound in (speech, music))
+        passed = self._through_line(speech, music, rng)
+        passed_db = [loudness(sound[-length:], rate_hz) for sound in passed]
+        if min(passed_db) > LEAST_LUFS:  # a sound may lie outside the band of the line
+            (speech, music), (own_db, other_db) = passed, passed_db
         gains_db = SPEECH_LUFS - own_db, SPEECH_LUFS + level_db - other_db
-        total = sum(
-            sound * np.float32(10 ** (db / 20)) for sound, db in zip((speech, music), gains_db, strict=True)
-        )
+        total = sum(sound * np.float32(10 ** (db / 20)) for sound, db in zip((speech, music), gains_db, strict=True))
         if rng.random() < how.noise:
             total = mix(total, coloured_noise(len(total), rng), rng.uniform(*NOISE_DB))
         if rng.random() < how.compressed:
             total = compress(total, rng, rate_hz)
         total = converter(total, rng)
         return codec(total, rng, rate_hz)[-length:] if rng.random() < how.codec else total[-length:]
+
+    def _through_line(self, speech: Float32, music: Float32, rng: Rng) -> tuple[Float32, Float32]:
+        """Return both sounds (n,) as they come out of the same random line, telephone, or neither."""
+        rate_hz = self.pool.spec.sample_rate_hz
+        if rng.random() < self.condition.line:
+            size = next_fast_len(len(speech), real=True)
+            gains = response(size // 2 + 1, rng, rate_hz)
+            speech, music = (irfft(rfft(sound, size) * gains, size)[: len(sound)] for sound in (speech, music))
+        if rng.random() < self.condition.telephone:
+            speech, music = (telephone(sound, rng, rate_hz) for sound in (speech, music))
+        return speech, music
 
 
 def loudness(samples: Float32, sample_rate_hz: int) -> float:
