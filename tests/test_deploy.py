@@ -78,8 +78,20 @@ def test_service_command_is_valid_and_writes_its_own_directory():
     assert service["SuccessExitStatus"] == ["1"]  # some inputs failed
 
 
-def test_service_has_no_rights_it_does_not_need():
-    service = unit("ms-edge.service")["Service"]
+def test_watch_service_command_is_valid_and_goes_on():
+    service = unit("ms-edge-watch.service")["Service"]
+    program, *arguments = shlex.split(service["ExecStart"][0])
+    assert Path(program).name in SCRIPTS
+    options = parser().parse_args(arguments)
+    assert str(Path(options.output).parent) == f"/var/lib/{service['StateDirectory'][0]}"
+    assert options.paths == service["ReadOnlyPaths"] == unit("ms-edge-watch.service")["Unit"]["RequiresMountsFor"]
+    assert service["SuccessExitStatus"] == ["130"]  # stopped
+    assert service["Restart"] == ["on-failure"]
+
+
+@pytest.mark.parametrize("name", ["ms-edge.service", "ms-edge-watch.service"])
+def test_service_has_no_rights_it_does_not_need(name):
+    service = unit(name)["Service"]
     yes = {key for key, values in service.items() if values == ["yes"]}
     assert yes >= {"DynamicUser", "NoNewPrivileges", "PrivateDevices", "PrivateNetwork", "PrivateTmp", "ProtectHome"}
     assert yes >= {"MemoryDenyWriteExecute", "ProtectKernelModules", "RestrictNamespaces", "RestrictSUIDSGID"}

@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_classify(commands)
     _add_stream(commands)
+    _add_watch(commands)
     _add_archive(commands)
     _add_report(commands)
     _add_summary(commands)
@@ -161,6 +162,47 @@ def _add_stream(commands: Commands) -> None:
     _add_judging(stream)
 
 
+def _add_watch(commands: Commands) -> None:
+    watch = commands.add_parser(
+        "watch",
+        help="classify recordings as they arrive in a folder",
+        description="Classify each recording in a folder and its subfolders once it is complete, and add its record to a "
+        "file, until interrupted. Recordings that the file has a record of are left out, so the same command goes on "
+        "after any interruption.",
+        epilog="example: ms-edge watch recordings/ -o records.jsonl",
+    )
+    watch.set_defaults(recursive=True)
+    watch.add_argument("paths", nargs="+", metavar="DIR", help="a folder of recordings")
+    watch.add_argument(
+        "-o",
+        "--output",
+        type=_named,
+        required=True,
+        metavar="FILE.jsonl",
+        help="add the records to FILE, as JSON Lines, which summary and report can read meanwhile",
+    )
+    watch.add_argument(
+        "--settle",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="a recording is complete when its size and its times have not changed for S seconds (default: 10)",
+    )
+    watch.add_argument("--timeline", action="store_true", help="also write segments with start and end")
+    _add_min_duration(watch)
+    watch.add_argument(
+        "-j",
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="files to classify at a time (default: the number of cores this process may use)",
+    )
+    watch.add_argument("-q", "--quiet", action="store_true", help="print nothing on stderr except errors of the run")
+    watch.add_argument("-v", "--verbose", action="store_true", help="also report the device and the speed on stderr")
+    _add_reading(watch)
+    _add_judging(watch)
+
+
 def _add_archive(commands: Commands) -> None:
     archive = commands.add_parser(
         "archive",
@@ -219,7 +261,7 @@ def _add_report(commands: Commands) -> None:
         "paths",
         nargs="+",
         metavar="INPUT",
-        help="an audio file, a directory of audio files, or FILE.jsonl, records of ms-edge classify, "
+        help="an audio file, a directory of audio files, or records (FILE.jsonl of classify, a directory of archive), "
         "whose recordings are read again with the settings of the records",
     )
     report.add_argument(
@@ -246,10 +288,15 @@ def _add_summary(commands: Commands) -> None:
         "summary",
         help="add up how much speech and music there is",
         description="Print the minutes and the share of each label by file, folder, hour or day, from the records that "
-        "classify --format jsonl has written.",
+        "classify --format jsonl or archive has written.",
         epilog="example: ms-edge summary records.jsonl --by day -o days.png",
     )
-    summary.add_argument("records", nargs="+", metavar="RECORDS", help="a file of JSON Lines, or - for standard input")
+    summary.add_argument(
+        "records",
+        nargs="+",
+        metavar="RECORDS",
+        help="a file of JSON Lines, a directory of archive, or - for standard input",
+    )
     summary.add_argument(
         "--by",
         choices=["file", "folder", "hour", "day"],
@@ -323,7 +370,8 @@ def _add_cut(commands: Commands) -> None:
         "paths",
         nargs="+",
         metavar="INPUT",
-        help="an audio file, a directory of audio files, or FILE.jsonl, records with a timeline of ms-edge classify",
+        help="an audio file, a directory of audio files, or records (FILE.jsonl of classify --timeline, a directory of "
+        "archive)",
     )
     what = cut.add_mutually_exclusive_group(required=True)
     what.add_argument(
@@ -368,7 +416,9 @@ def _add_score(commands: Commands) -> None:
         "Exit status 1 if a record or a reference has no partner.",
         epilog="example: ms-edge score --reference labels/ records.jsonl",
     )
-    score.add_argument("records", metavar="RECORDS", help="a file of JSON Lines, or - for standard input")
+    score.add_argument(
+        "records", metavar="RECORDS", help="a file of JSON Lines, a directory of archive, or - for standard input"
+    )
     score.add_argument(
         "--reference",
         required=True,
