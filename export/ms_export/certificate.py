@@ -120,8 +120,9 @@ def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[st
         *(f"* {name}: {value}" for name, value in facts.items()),
         "",
         "Differences of `samples` and `spectrum` are relative to the largest magnitude, those of `logits` to the largest logit (or 1);"
-        " those of `features` and `scores` are absolute, those of `level` in dB. `label` is the share of windows with another label, without windows near a"
-        " border between labels. *Resampled* cases have another rate than the model: both sides resample with different filters, and"
+        " those of `features` and `scores` are absolute, those of `level` in dB."
+        " `label` is the share of windows with another label, without windows near a border between labels."
+        " *Resampled* cases have another rate than the model: both sides resample with different filters, and"
         " are compared at the frequencies that both let through. *Same features*: for real recordings, the Keras network also got the"
         " features that the implementation computed, so that only the two networks differ.",
         *(

@@ -35,7 +35,7 @@ def check(model: Model, run: Run, clips: Mapping[str, Float32]) -> list[Report]:
     findings = []
     for name, samples in {**made, **clips}.items():
         features = front_end.features(samples)[np.newaxis]
-        found = model.answers(features).levels
+        found = np.asarray(model.answers(features).levels)
         whole = network(reference(samples[np.newaxis]), training=False)[-1].numpy()
         alone = network(features, training=False)[-1].numpy()
         findings.append(Finding(name, "level", False, deviation(found, whole, LEVEL_TOLERANCE_DB)))
@@ -45,7 +45,7 @@ def check(model: Model, run: Run, clips: Mapping[str, Float32]) -> list[Report]:
         length = spec.frame_length + (spec.frames(spec.clip_samples) + RUN_FRAMES - 1) * spec.frame_step
         for name, make in synthetic_signals(spec, length).items():
             features = front_end.features(make().astype(np.float32))
-            found = model.run_answers(features).levels
+            found = np.asarray(model.run_answers(features).levels)
             theirs = windows(features[np.newaxis], training=False)[-1].numpy()[0]
             findings.append(
                 Finding(f"{name}, run", "level", False, deviation(found, theirs, LEVEL_NETWORK_TOLERANCE_DB), True)

@@ -58,5 +58,5 @@ class LevelScale:
         precision = spread**-2 + worth * float(np.sum(inverse - spread**-2))
         db = middle + worth * float(np.sum((values[:, 0] - middle) * inverse)) / precision
         db = min(max(db, low), high)
-        half = self.width / np.sqrt(precision)
+        half = float(self.width / np.sqrt(precision))
         return Level(db, (max(low, db - half), min(high, db + half)))

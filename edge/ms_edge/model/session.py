@@ -197,7 +197,7 @@ class Model:
         for each in levels:
             if each.shape != (windows, 2) or not np.isfinite(each).all():
                 raise ModelError("bad-scores", f"{self.path}: the model's levels of the music are not numbers.")
-        return Answers(scores.clip(0, 1), *(levels or [None]))
+        return Answers(scores.clip(0, 1), levels[0] if levels else None)
 
     def __repr__(self) -> str:
         spec = self.metadata.spec

@@ -34,7 +34,7 @@ def response(bins: int, rng: Rng, sample_rate_hz: int) -> Float32:
     if rng.random() < 0.5:
         octaves = np.log2(np.maximum(hz, 50) / 50)
         waves = rng.uniform(-4, 4) * np.sin(rng.uniform(0.2, 1.0) * octaves * np.pi + rng.uniform(0, 2 * np.pi))
-        gains = 10 ** ((rng.uniform(-2, 2) * (octaves - 4) + waves) / 20)
+        gains = np.asarray(10 ** ((rng.uniform(-2, 2) * (octaves - 4) + waves) / 20), np.float32)
     kind = rng.random()
     if kind < 0.2:
         gains[(hz < 300) | (hz > 3400)] = 0

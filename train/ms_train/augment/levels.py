@@ -82,7 +82,7 @@ class Mixtures:
         of the work is to render sounds. Those that are in a room are in the same one. Raises
         RunError(`no-loudness`) if pyloudnorm is not installed.
         """
-        room = self.rooms[rng.integers(len(self.rooms))] if self.rooms else None
+        room = self.rooms[int(rng.integers(len(self.rooms)))] if self.rooms else None
         speech, music = (
             [self._sound(label, length, room, rng) for _ in range(-(-count // uses))] for label in (SPEECH, MUSIC)
         )
@@ -99,7 +99,7 @@ class Mixtures:
         before = round(CONTEXT_S * rate_hz)
         for _ in range(TRIES):
             if room and rng.random() < self.condition.wet:
-                heard = room.responses[rng.integers(len(room.responses))]
+                heard = room.responses[int(rng.integers(len(room.responses)))]
                 dry = self.pool.stretch(label, length, before + len(heard), rng).samples
                 sound = convolve(dry, heard)[len(heard) :]
             else:
@@ -118,8 +118,7 @@ class Mixtures:
         passed_db = [loudness(sound[-length:], rate_hz) for sound in passed]
         if min(passed_db) > LEAST_LUFS:  # a sound may lie outside the band of the line
             (speech, music), (own_db, other_db) = passed, passed_db
-        gains_db = SPEECH_LUFS - own_db, SPEECH_LUFS + level_db - other_db
-        total = sum(sound * np.float32(10 ** (db / 20)) for sound, db in zip((speech, music), gains_db, strict=True))
+        total = _gained(speech, SPEECH_LUFS - own_db) + _gained(music, SPEECH_LUFS + level_db - other_db)
         if rng.random() < how.noise:
             total = mix(total, coloured_noise(len(total), rng), rng.uniform(*NOISE_DB))
         if rng.random() < how.compressed:
@@ -139,6 +138,10 @@ class Mixtures:
         return speech, music
 
 
+def _gained(sound: Float32, gain_db: float) -> Float32:
+    return sound * np.float32(10 ** (gain_db / 20))
+
+
 def loudness(samples: Float32, sample_rate_hz: int) -> float:
     """Return the integrated loudness (BS.1770-4) of samples (n,) in LUFS; -inf if all blocks are
     below -70 LUFS. 0.4 s or more are needed.
@@ -149,7 +152,7 @@ def loudness(samples: Float32, sample_rate_hz: int) -> float:
 @lru_cache(2)
 def _meter(sample_rate_hz: int) -> Any:
     try:
-        import pyloudnorm
+        import pyloudnorm  # type: ignore[import-untyped]
     except ImportError:
         raise RunError(
             "no-loudness", "Loudness is measured by pyloudnorm, which is not installed: pip install pyloudnorm."

@@ -14,9 +14,11 @@ of the validation recordings (conformal prediction, Vovk et al. 2005).
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,25 +27,30 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ms_edge.arrays import Float32
-from ms_edge.errors import first_line
+from ms_edge.errors import UsageError, first_line
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.model.levels import LevelScale
-from ms_train.augment.levels import LEVELS_DB, Mixtures
+from ms_train.augment import rooms
+from ms_train.augment.levels import LEVELS_DB, MUSIC, SPEECH, Mixtures
+from ms_train.augment.pool import Pool
+from ms_train.datasets.cache import Cache
+from ms_train.datasets.clips import read_all, require_labels
+from ms_train.datasets.dataset import Dataset
 from ms_train.errors import RunError
 from ms_train.files import atomic_write
 from ms_train.training.bundled import run_folder
-from ms_train.training.runs import write_json
+from ms_train.training.runs import TrainedRun, write_json
 
 NETWORK, SCALE = "level.keras", "level.json"  # the files of a run folder
-MIXTURES, BATCH, EPOCHS, USES = 80_000, 256, 16, 8
+BATCH, EPOCHS, USES = 256, 8, 8
 RATE, WEIGHT_DECAY, DROPOUT = 3e-3, 0.02, 0.1
 QUANTILES = (0.05, 0.5, 0.95)
 NORMAL = 1.645  # the 95 % quantile of the normal distribution
 COVERAGE = 0.9
+JUDGED_DB = (-20.0, 10.0)  # the levels over which errors are averaged
 PROGRAMMES, PROGRAMMES_S = 240, (1.0, 3.0, 10.0, 30.0)  # of each duration
-WINDOW_FRAMES = 49  # of `mel_residual`, and what remains of them in each tapped layer
-BAND_STEP, BAND_STEPS, LOCAL_STEPS = 4, 10, 7
+BAND_STEP, BAND_STEPS, LOCAL_STEPS = 4, 10, 7  # frames of a step, and steps of a window in the branch
 CHUNK = 512
 
 
@@ -193,6 +200,67 @@ def levels_of(network: keras.Model, features: NDArray[np.float16], spec: FrontEn
         windows = np.stack([programme[start : start + clip] for start in starts]).astype(np.float32)
         found.append(run(tf.constant(windows)).numpy())
     return np.stack(found)
+
+
+def fit(
+    run: TrainedRun, folder: Path, dataset: Dataset, out: Path, cache: Cache, *, mixtures: int, seed: int
+) -> dict[str, Any]:
+    """Train the branch on the training recordings of a run, calibrate it on its validation
+    recordings, and write both into `out`, a new folder, with the files of the run folder. Return what
+    level.json holds.
+
+    Raises UsageError if `out` exists, and RunError or DataError if the run, its data or a package does
+    not serve.
+    """
+    if out.exists():
+        raise UsageError(f"{out}: exists; give --out a new folder.")
+    if not {SPEECH, MUSIC}.issubset(run.labels):
+        raise RunError(
+            "bad-network", f"{folder}: has the labels {', '.join(run.labels)}; levels need speech and music."
+        )
+    taps(run.network)  # before any work
+    sounds = {part: _mixtures(run, dataset, part, cache) for part in ("train", "val")}
+    rng = np.random.default_rng([seed, 0])
+    clip = run.spec.clip_samples
+    level = train(run.network, *rendered(sounds["train"], mixtures, clip, rng, USES), EPOCHS, seed)
+    network = with_level(run.network, level)
+    given = []
+    for seconds in PROGRAMMES_S:
+        features, truth = rendered(sounds["val"], PROGRAMMES, round(seconds * run.spec.sample_rate_hz), rng, 1)
+        given.append((seconds / run.spec.clip_s, levels_of(network, features, run.spec), truth))
+    scale = calibrated(given)
+    facts: dict[str, Any] = {"mixtures": mixtures, "epochs": EPOCHS, "seed": seed, "val": accuracies(scale, given)}
+    shutil.copytree(folder, out)
+    write(out, level, scale, facts)
+    return json.loads((out / SCALE).read_text("ascii"))  # type: ignore[no-any-return]
+
+
+def _mixtures(run: TrainedRun, dataset: Dataset, part: str, cache: Cache) -> Mixtures:
+    """Return mixtures of the speech and music of a part of the run's recordings."""
+    names = set(run.split[part])
+    chosen = [each for each in dataset.recordings if each.name in names and each.label in (SPEECH, MUSIC)]
+    read = list(read_all(chosen, run.spec.sample_rate_hz, f"{part} recordings", cache))
+    require_labels([recording.label for recording, _ in read], (SPEECH, MUSIC), f"levels ({part})")
+    active = cache.activity(read, run.spec.sample_rate_hz)
+    pool = Pool(read, run.labels, run.decision.kind, run.spec, active=active)
+    return Mixtures(pool, rooms.load(part, run.spec.sample_rate_hz, cache.folder))
+
+
+def accuracies(scale: LevelScale, given: Sequence[tuple[float, Float32, Float32]]) -> dict[str, dict[str, float]]:
+    """Return for each duration the mean absolute error from -20 to 10 dB, the share of intervals that
+    hold the true level, and their mean width; arguments are those of `calibrated`.
+    """
+    result = {}
+    for windows, levels, truth in given:
+        found = [scale.combined(each, windows) for each in levels]
+        error = np.abs([each.db for each in found] - truth)
+        low, high = np.array([each.interval_db for each in found]).T
+        result[f"{windows:g} windows"] = {
+            "error_db": round(float(error[(truth >= JUDGED_DB[0]) & (truth <= JUDGED_DB[1])].mean()), 2),
+            "covered": round(float(np.mean((truth >= low) & (truth <= high))), 3),
+            "interval_db": round(float(np.mean(high - low)), 1),
+        }
+    return result
 
 
 def calibrated(given: Sequence[tuple[float, Float32, Float32]]) -> LevelScale:
