@@ -43,7 +43,7 @@ from ms_train.training.bundled import run_folder
 from ms_train.training.runs import TrainedRun, write_json
 
 NETWORK, SCALE = "level.keras", "level.json"  # the files of a run folder
-BATCH, EPOCHS, USES = 256, 8, 8
+BATCH, EPOCHS, USES = 256, 10, 8
 RATE, WEIGHT_DECAY, DROPOUT = 3e-3, 0.02, 0.1
 QUANTILES = (0.05, 0.5, 0.95)
 NORMAL = 1.645  # the 95 % quantile of the normal distribution
