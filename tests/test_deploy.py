@@ -100,6 +100,27 @@ def test_service_has_no_rights_it_does_not_need(name):
     assert service["SystemCallFilter"] == ["@system-service", "~@privileged"]
 
 
+def test_monitor_has_few_rights():
+    service, monitor = (unit(f"{name}.service")["Service"] for name in ("ms-edge", "ms-edge-monitor"))
+    yes = {key for key, values in monitor.items() if values == ["yes"]}
+    assert {key for key, values in service.items() if values == ["yes"]} - yes == {"PrivateNetwork"}
+    for key in ("ProtectSystem", "CapabilityBoundingSet", "SystemCallFilter", "UMask"):
+        assert monitor[key] == service[key]
+    assert "PACKET" not in monitor["RestrictAddressFamilies"][0]
+
+
+def test_systemd_accepts_the_units(tmp_path):
+    """Let systemd check the units, where it is installed. Everywhere, the tests above read them."""
+    for path in sorted(DEPLOY.glob("ms-edge*.*")):
+        text = path.read_text("utf-8")
+        assert text.startswith(("# ", "[Unit]"))
+        (tmp_path / path.name).write_text(text.replace("/opt/ms-edge/bin/ms-edge", "/bin/true"), "utf-8")
+        if shutil.which("systemd-analyze"):
+            command = ["systemd-analyze", "verify", "--man=no", path.name]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_timer_starts_the_service():
     timer = RawConfigParser()
     timer.read_string((DEPLOY / "ms-edge.timer").read_text("utf-8"))
