@@ -267,27 +267,33 @@ def calibrated(given: Sequence[tuple[float, Float32, Float32]]) -> LevelScale:
     """Fit how windows of programmes are combined, and the width of the interval.
 
     `given` holds for each duration (in windows) the levels (programmes, windows, 2) and the true
-    ones (programmes,). The correlation has the smallest absolute error of the combined level, the
-    mean of all durations. The width is the quantile of the errors in standard deviations with which
-    the interval covers 90 % of the programmes of the duration that needs most.
+    ones (programmes,). For each correlation, the width is the smallest with which the interval covers
+    90 % of the programmes of every duration. Of these pairs, the one with the smallest mean interval
+    score is returned (Gneiting and Raftery 2007): the width, and 20 times what a level lies outside.
     """
+    tried = []
+    for correlation in np.round(np.arange(0.05, 1.0, 0.05), 2):
+        unit = LevelScale(LEVELS_DB, float(correlation), 1.0)
+        needed = 0.0
+        for windows, levels, truth in given:
+            found = [unit.combined(each, windows) for each in levels]
+            error = np.abs([each.db for each in found] - truth)
+            # The interval ends at the ends of the range, so the width is measured on its longer side.
+            half = [max(each.db - each.interval_db[0], each.interval_db[1] - each.db) for each in found]
+            share = min(1.0, np.ceil((len(error) + 1) * COVERAGE) / len(error))
+            needed = max(needed, float(np.quantile(error / np.array(half), share)))
+        scale = LevelScale(LEVELS_DB, float(correlation), round(needed, 3))
+        tried.append((_interval_score(scale, given), scale))
+    return min(tried, key=lambda each: each[0])[1]
 
-    def errors(scale: LevelScale, windows: float, levels: Float32, truth: Float32) -> tuple[Float32, Float32]:
-        found = [scale.combined(each, windows) for each in levels]
-        db = np.array([each.db for each in found])
-        # Intervals end at the ends of the range, so the width is measured on the longer side.
-        wide = np.array([max(each.db - each.interval_db[0], each.interval_db[1] - each.db) for each in found])
-        return np.abs(db - truth), wide
 
-    tried = [LevelScale(LEVELS_DB, correlation, 1.0) for correlation in np.round(np.arange(0.05, 1.0, 0.05), 2)]
-    loss = [np.mean([errors(scale, *each)[0].mean() for each in given]) for scale in tried]
-    best = tried[int(np.argmin(loss))]
-    needed = []
-    for each in given:
-        error, wide = errors(best, *each)
-        count = len(error)
-        needed.append(float(np.quantile(error / wide, min(1.0, np.ceil((count + 1) * COVERAGE) / count))))
-    return LevelScale(LEVELS_DB, float(best.correlation), round(max(needed), 3))
+def _interval_score(scale: LevelScale, given: Sequence[tuple[float, Float32, Float32]]) -> float:
+    scores = []
+    for windows, levels, truth in given:
+        low, high = np.array([scale.combined(each, windows).interval_db for each in levels]).T
+        outside = np.maximum(low - truth, 0) + np.maximum(truth - high, 0)
+        scores.append(float(np.mean(high - low + 2 / (1 - COVERAGE) * outside)))
+    return float(np.mean(scores))
 
 
 def write(folder: Path, level: keras.Model, scale: LevelScale, facts: dict[str, object]) -> None:
