@@ -125,6 +125,7 @@ class Classifier:
         track: int = 1,
     ) -> None:
         self.model: Scorer = model if isinstance(model, Scorer) else Model.load(model, device)
+        self._leveled = self.model if isinstance(self.model, Model) and self.model.metadata.level else None
         self.spec = self.model.metadata.spec
         if hop_s is not None:
             self.spec = replace(self.spec, hop_s=_valid_hop(hop_s, self.spec.clip_s))
@@ -424,10 +425,9 @@ class Classifier:
         shared = offsets if offsets[-1] % self._step == 0 else offsets[:-1]
         run = batch.samples[: int(shared[-1]) + self.spec.clip_samples]
         places, features = shared // self._step, self._features(run)
-        if isinstance(self.model, Model):
-            scores, levels = self.model.run_answers(features)
-        else:
-            scores, levels = self.model.run_scores(features), None
+        scores, levels = (
+            self._leveled.run_answers(features) if self._leveled else Answers(self.model.run_scores(features), None)
+        )
         found = Answers(scores[places], None if levels is None else levels[places])
         if len(shared) == len(offsets):
             return found
@@ -437,7 +437,7 @@ class Classifier:
     def _single(self, batch: Batch, offsets: NDArray[np.int64]) -> Answers:
         """Return what the model gives for windows that share nothing."""
         inputs = self._inputs(batch.samples, offsets)
-        return self.model.answers(inputs) if isinstance(self.model, Model) else Answers(self.model.scores(inputs), None)
+        return self._leveled.answers(inputs) if self._leveled else Answers(self.model.scores(inputs), None)
 
     def _with_levels(
         self, parts: tuple[Segment, ...], found: WindowScores, centres_s: NDArray[np.float64]
