@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DELAY_S, MAX_DELAY_S = 2.0, 600.0
 RESAMPLER_S = 0.05  # a resampler returns each sample at most this much later
-TOGETHER = 4  # windows that are scored together, if the delay allows that
+
 
 Decided = tuple[int | None, Change]  # with the number of the channel, None for the mean of all
 
@@ -302,6 +302,6 @@ def plan(classifier: Classifier, delay_s: float) -> tuple[int, int]:
             f"and at most {MAX_DELAY_S:g} s, not {delay_s:g} s."
         )
     hops = int((delay_s - fixed_s) / hop_s + 1e-9)
-    together = min(TOGETHER, hops // 3 + 1)
+    together = min(hops // 3 + 1, classifier.windows_at_a_time)
     # A millisecond less, because the times of windows are rounded.
     return together, int(1000 * hop_s * (hops - together)) - 1
