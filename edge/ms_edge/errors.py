@@ -111,6 +111,7 @@ ERROR_CODES: dict[str, str] = {
     "no-parity": "The model file does not give the scores of the network that it was made from.",
     "no-permission": "The user may not read the file.",
     "no-ray": "Ray, which classifies archives, is not installed, cannot be started, or its cluster cannot be joined.",
+    "no-recorder": "The program that records from sound cards (arecord, parec) is not installed.",
     "no-report": "A package of the extra `report` (matplotlib, openpyxl) is not installed.",
     "no-resources": "The process lacks memory, open files or a library.",
     "no-room": "The disk has no room for the training windows.",

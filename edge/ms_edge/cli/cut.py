@@ -16,9 +16,10 @@ from ms_edge.jobs.limits import workers_for
 from ms_edge.jobs.progress import Progress
 from ms_edge.model.providers import CPU
 from ms_edge.model.session import Model
+from ms_edge.output.records import are_records
 from ms_edge.output.writers import printable
 from ms_edge.report.cut import HEADER, Cuts, Plan
-from ms_edge.report.job import RECORDS, Recorded
+from ms_edge.report.job import Recorded
 from ms_edge.results import OTHER_LABELS, Failure
 
 
@@ -96,7 +97,7 @@ def run(options: Options) -> int:
 
 def _classifier(options: Options, plan: Plan) -> Classifier | None:
     """Return a classifier; None if all inputs are records. Raises UsageError for a label it does not know."""
-    if all(path.lower().endswith(RECORDS) for path in options.paths):
+    if all(map(are_records, options.paths)):
         return None
     model = Model.load(options.model, options.device)
     known = (*model.metadata.labels, *OTHER_LABELS)

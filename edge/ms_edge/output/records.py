@@ -1,28 +1,45 @@
-"""Read records: the lines of `ms-edge classify --format jsonl`, as results again."""
+"""Read records: what `ms-edge classify --format jsonl` and `ms-edge archive` wrote, as results again."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ms_edge.audio.opening import STDIN
-from ms_edge.errors import UsageError, reason
+from ms_edge.errors import DeviceError, UsageError, first_line, reason
 from ms_edge.results import SCHEMA, Classification, Failure, Segment
 
 HUGE = 1e300
 MAX_LINE = 1 << 28  # bytes; a hundred hours with a segment for every window take half of it
+JSON_LINES = ".jsonl"
+# The files of a dataset with a row per recording; ms_edge.output.parquet, which needs pyarrow, names the folder too.
+RECORDINGS, PARQUET = "recordings", ".parquet"
+ROWS = 256  # that are held at a time; a row may have thousands of segments
+
+
+def are_records(path: str) -> bool:
+    """Return whether a path is that of records, not of recordings: *.jsonl, or a dataset of `ms-edge archive`."""
+    return path.lower().endswith(JSON_LINES) or bool(_parquet_files(path))
 
 
 def read_records(path: str) -> Iterator[Classification | Failure]:
-    """Yield the results in a file of JSON Lines, one line at a time; `-` is standard input.
+    """Yield the results of a run, one at a time.
+
+    The path is that of a file of JSON Lines, of a dataset that `ms-edge archive` wrote, which is a
+    directory, or `-` for JSON Lines on standard input.
 
     Fields that a line lacks because an older version wrote it are empty, and fields of newer
     versions are ignored. A record without a timeline has no segments. Empty lines are skipped, and
     checksums are not compared, so lines may be filtered by other programs.
 
-    Raises UsageError if the file cannot be read, and for the first line that is no record.
+    Raises UsageError if the path cannot be read, and for the first line or row that is no record.
+    Raises DeviceError if a dataset is to be read and pyarrow is not installed.
     """
+    if path != STDIN and os.path.isdir(path):
+        yield from _read_dataset(path)
+        return
     try:
         with open(0 if path == STDIN else path, "rb", closefd=path != STDIN) as file:
             number = 0
@@ -46,6 +63,51 @@ def read_records(path: str) -> Iterator[Classification | Failure]:
         raise UsageError(f"{path}: the records cannot be read ({reason(error)}).") from None
     except ValueError:
         raise UsageError(f"{path!r}: not a usable file name.") from None
+
+
+def _parquet_files(directory: str) -> list[str]:
+    """Return the files of a dataset in the order of their names; none if the directory holds no dataset."""
+    folder = os.path.join(directory, RECORDINGS)
+    try:
+        names = sorted(os.listdir(folder))
+    except (OSError, ValueError):
+        return []
+    return [os.path.join(folder, name) for name in names if name.endswith(PARQUET) and not name.startswith((".", "_"))]
+
+
+def _read_dataset(directory: str) -> Iterator[Classification | Failure]:
+    files = _parquet_files(directory)
+    if not files:
+        where = f"{RECORDINGS}/*{PARQUET}"
+        raise UsageError(f"{directory}: the records cannot be read (a directory of ms-edge archive has {where}).")
+    for path in files:
+        for number, row in enumerate(_rows(path), 1):
+            try:
+                yield result_of(row)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                raise UsageError(f"{path}: row {number:,} is no record of ms-edge ({first_line(error)}).") from None
+
+
+def _rows(path: str) -> Iterator[dict[str, Any]]:
+    """Yield the records in a Parquet file. Raises UsageError if it cannot be read."""
+    try:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise DeviceError(
+            "no-ray",
+            f"{path}: Parquet needs pyarrow, which is not installed (pip install pyarrow, or ms-edge with its extra ray).",
+        ) from None
+    from ms_edge.output.parquet import record_of_row
+
+    try:
+        with ParquetFile(path) as file:
+            if "path" not in file.schema_arrow.names:
+                raise ValueError("it has no column path")
+            for batch in file.iter_batches(ROWS):
+                yield from map(record_of_row, batch.to_pylist())
+    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: cannot be read as records of ms-edge ({first_line(error)}).") from None
 
 
 def record_of(line: bytes) -> dict[str, Any]:

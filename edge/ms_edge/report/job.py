@@ -17,26 +17,25 @@ from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError, UsageError, reason
 from ms_edge.jobs.inputs import Inputs
 from ms_edge.output.destination import is_answer, mirrored, replacing
-from ms_edge.output.records import read_records
+from ms_edge.output.records import are_records, read_records
 from ms_edge.report.index import Row, index_page
 from ms_edge.report.page import data_address, page, relative_address
 from ms_edge.report.sound import Peaks, Sound, eight_bits
 from ms_edge.results import Classification, Failure
 
 MOST_EMBEDDED = 32 << 20  # bytes of the longest recording that a page holds: three minutes of CD audio
-RECORDS = ".jsonl"
 PAGES = "pages"  # the folder of the pages beside the index
 
 
 class Recorded(Inputs):
-    """Inputs of which files of records (*.jsonl) stand for the recordings that they name."""
+    """Inputs of which records (*.jsonl, or a dataset) stand for the recordings that they name."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._packed: dict[str, list[bytes]] = {}  # compressed: thousands of recordings have many segments
         self._of_file: dict[str, list[str | Failure]] = {}
         for path in self.paths:
-            if path.lower().endswith(RECORDS):
+            if are_records(path):
                 self._of_file[path] = list(self._read(path))
 
     def _read(self, records: str) -> Iterator[str | Failure]:
@@ -52,7 +51,7 @@ class Recorded(Inputs):
     @property
     def count(self) -> int | None:
         """The number of recordings; None if it is known only after directories are listed."""
-        if self.files_from is not None or any(map(os.path.isdir, self.paths)):
+        if self.files_from is not None or any(os.path.isdir(path) for path in self.paths if path not in self._of_file):
             return None
         return sum(len(self._of_file.get(path, [path])) for path in self.paths)
 

@@ -1,0 +1,91 @@
+"""`ms-edge archive` on clusters of Ray: several nodes, nodes that die, and too few CPUs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import ray
+import soundfile
+from ray.cluster_utils import Cluster
+
+import ms_edge
+from ms_edge.archive.output import ArchiveOutput
+from ms_edge.cli.main import main
+
+DATA = Path(__file__).parent.parent / "data"
+NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
+
+
+@contextlib.contextmanager
+def cluster_of(nodes, **node):
+    """A cluster of several nodes on this machine; the first one is the head."""
+    found = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **NODE, **node})
+    try:
+        for _ in range(nodes - 1):
+            found.add_node(**NODE, **node)
+        yield found
+    finally:
+        ray.shutdown()
+        found.shutdown()
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Forty names of a recording of ten minutes: speech, music, speech, music ..."""
+    clips = [soundfile.read(DATA / name)[0] for name in ("speech_italian_man.wav", "music_zaz.wav")]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    samples = np.concatenate([clips[number % 2] for number in range(100)])
+    soundfile.write(tmp_path / "long.wav", samples, 16_000)
+    for number in range(40):
+        (folder / f"{number:03}.wav").symlink_to(tmp_path / "long.wav")
+    return folder
+
+
+def actors_of(node):
+    """Return the process numbers of the actors on a node that runs on this machine."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if parent == raylet and "MapWorker" in (status.parent / "cmdline").read_text():
+                found.append(int(status.parent.name))
+    return found
+
+
+@pytest.mark.slow
+def test_lost_node_loses_and_repeats_nothing(source, tmp_path, monkeypatch, capsys):
+    killed, batches = [], Counter()
+
+    def add(self, rows):
+        batches["all"] += 1
+        if not killed:
+            killed.extend(actors_of(doomed))
+            cluster.remove_node(doomed, allow_graceful=False)
+        written(self, rows)
+
+    written = ArchiveOutput.add
+    monkeypatch.setattr(ArchiveOutput, "add", add)
+    output = tmp_path / "out"
+    with cluster_of(3) as cluster:
+        doomed = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
+        arguments = ["archive", str(source), "-o", str(output), "--segments", "--address", cluster.address]
+        assert main([*arguments, "--cpus", "0.5"]) == 0
+        assert len([node for node in ray.nodes() if node["Alive"]]) == 2
+    assert killed  # an actor worked on the node
+    assert batches["all"] > 5  # and it died in the middle
+    rows = pq.read_table(output / "recordings").to_pylist()
+    assert sorted(row["path"] for row in rows) == sorted(map(str, source.iterdir()))
+    expected = ms_edge.classify(tmp_path / "long.wav")
+    parts = [(part.start_s, part.end_s, part.label) for part in expected.segments]
+    assert len(parts) > 90
+    for row in rows:
+        assert row["error"] is None
+        assert [(part["start_s"], part["end_s"], part["label"]) for part in row["segments"]] == parts
+    assert pq.read_table(output / "segments").num_rows == 40 * len(parts)

@@ -1,0 +1,95 @@
+"""`ms-edge archive` on an object store that answers late and fails. The store is moto's stand-in for S3."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from object_store import FAULTS, REGION, object_store
+from pyarrow import fs
+
+from ms_edge.archive.cluster import joined
+from ms_edge.cli.main import main
+
+DATA = Path(__file__).parent.parent / "data"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def store():
+    """A store with the buckets radio and results, and a Ray whose workers find it."""
+    with object_store() as found, pytest.MonkeyPatch.context() as patch:
+        for name, value in found.environment().items():
+            patch.setenv(name, value)
+        for bucket in ("radio", "results"):
+            found.client().create_bucket(Bucket=bucket)
+        ray = joined(None, verbose=False)
+        yield found
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def recordings(store, tmp_path_factory):
+    """A folder of recordings that are also in the bucket: WAV, FLAC, MP3, a long one, and one that is no audio."""
+    folder = tmp_path_factory.mktemp("radio")
+    clips = sorted(DATA.glob("*.wav"))
+    for number in range(24):
+        samples, rate_hz = soundfile.read(clips[number % len(clips)])
+        suffix = ("wav", "flac", "mp3")[number % 3]
+        soundfile.write(folder / f"{number:02} é%20+.{suffix}", samples, rate_hz)
+    samples = soundfile.read(DATA / "speech_italian_man.wav")[0]
+    long = np.tile(samples, 120)
+    soundfile.write(folder / "long.wav", long, 16_000)  # several blocks of the reader
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    for path in folder.iterdir():
+        store.client().upload_file(str(path), "radio", f"2026/{path.name}")
+    return folder
+
+
+def rows_of(store, output):
+    bucket, _, key = output.removeprefix("s3://").partition("/")
+    found = fs.S3FileSystem(endpoint_override=store.moto, region=REGION, access_key="a", secret_key="b")
+    return pq.read_table(f"{bucket}/{key}/recordings", filesystem=found).to_pylist()
+
+
+def test_faults_of_a_store_change_no_row(store, recordings, monkeypatch, capsys):
+    monkeypatch.setattr(store, "latency_s", 0.02)
+    monkeypatch.setattr(store, "every", 4)
+    output = "s3://results/faults"
+    assert main(["archive", "s3://radio/2026", "-o", output, "--segments", "--cpus", "0.5"]) == 1
+    monkeypatch.setattr(store, "every", 0)
+    assert all(store.injected[fault] for fault in FAULTS), store.injected
+    capsys.readouterr()
+    assert main(["classify", str(recordings), "--timeline", "--format", "jsonl"]) == 1
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = rows_of(store, output)
+    assert len(rows) == len(records) == 26
+    by_name = {row["path"].removeprefix("s3://radio/2026/"): row for row in rows}
+    for record in records:
+        row = by_name[Path(record["path"]).name]
+        if "error" in record:
+            assert row["error"]["code"] == record["error"]["code"]
+            continue
+        assert row["error"] is None
+        parts = [{**part, "scores": dict(part["scores"])} for part in row["segments"]]
+        assert (row["label"], row["duration_s"], parts) == (record["label"], record["duration_s"], record["segments"])
+        assert (row["container"], row["decoder"]) == (record["container"], record["decoder"])
+        assert row["file"]["bytes"] == record["file"]["bytes"]
+
+
+def test_store_without_answers_gives_error_rows(store, recordings, monkeypatch, tmp_path, capsys):
+    inputs = tmp_path / "list.txt"
+    inputs.write_text("s3://radio/2026/long.wav\ns3://radio/2026/gone.wav\n")
+    monkeypatch.setattr(store, "every", 1)
+    assert main(["archive", str(inputs), "-o", str(tmp_path / "out")]) == 1
+    rows = {row["path"]: row["error"] for row in pq.read_table(tmp_path / "out" / "recordings").to_pylist()}
+    assert set(rows) == {"s3://radio/2026/long.wav", "s3://radio/2026/gone.wav"}
+    assert rows["s3://radio/2026/long.wav"]["code"] == "cannot-read"
+    assert rows["s3://radio/2026/gone.wav"]["code"] == "not-found"
+    shutil.rmtree(tmp_path / "out")
