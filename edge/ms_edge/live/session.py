@@ -265,8 +265,9 @@ class _Stretch:
         Computed with integers, so that it is exact in a stream of any length.
         """
         rate, model_rate = self._pushed.sample_rate_hz, self._classifier.spec.sample_rate_hz
-        doubled = 2000 * ((self._origin + frames) * model_rate + sample * rate) // (rate * model_rate)
-        return (doubled + 1) // 2
+        whole = rate * model_rate
+        ms, rest = divmod(1000 * ((self._origin + frames) * model_rate + sample * rate), whole)
+        return ms + (2 * rest + ms % 2 > whole)  # half a millisecond to even, as `round` does
 
 
 class _Pushed(AudioSource):
