@@ -9,7 +9,7 @@ _shtab_ms_edge_subparsers=(classify stream monitor watch archive report summary 
 
 _shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --timeline --min-duration --format --tiers -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
 _shtab_ms_edge_stream_option_strings=(-h --help --format --delay --windows -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
-_shtab_ms_edge_monitor_option_strings=(-h --help --stall --give-up --delay --format --raw --track --channels -v --verbose --model --device --hop --min-confidence --threshold --binary)
+_shtab_ms_edge_monitor_option_strings=(-h --help --stall --give-up --delay --format --raw --track --channels -v --verbose --records --metrics --metrics-port --model --device --hop --min-confidence --threshold --binary)
 _shtab_ms_edge_watch_option_strings=(-h --help -o --output --settle --timeline --min-duration -j --jobs -q --quiet -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
 _shtab_ms_edge_archive_option_strings=(-h --help -o --output --segments --resume --address -j --jobs --cpus -q --quiet -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration)
 _shtab_ms_edge_report_option_strings=(-h --help -o --output --embed --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration -r --recursive -j --jobs -q --quiet -v --verbose)

@@ -248,8 +248,33 @@ def _add_monitor(commands: Commands) -> None:
         help="label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)",
     )
     monitor.add_argument("-v", "--verbose", action="store_true", help="also print what libraries report")
+    _add_accounts(monitor.add_argument_group("records and metrics"))
     monitor.set_defaults(wav_only=False, decoder="auto")
     _add_judging(monitor)
+
+
+def _add_accounts(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--records",
+        metavar="DIR",
+        help="add records of what was heard to DIR/YYYY-MM-DD.jsonl, a file per day (UTC), which summary and report can "
+        "read meanwhile",
+    )
+    group.add_argument(
+        "--metrics",
+        metavar="FILE.prom",
+        help="write metrics for Prometheus to FILE every ten seconds, for the textfile collector of node_exporter",
+    )
+    group.add_argument(
+        "--metrics-port", type=_port, metavar="PORT", help="serve the metrics at http://127.0.0.1:PORT/metrics"
+    )
+
+
+def _port(text: str) -> int:
+    """Return the number of a port."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+    return int(text)
 
 
 def _add_watch(commands: Commands) -> None:
