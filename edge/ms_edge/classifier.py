@@ -505,18 +505,14 @@ class Classifier:
         )
 
 
-<<<<<<< HEAD
 def _joined(parts: list[Float32 | None]) -> Float32 | None:
     """Return the levels of several batches; None if the model gives none."""
     there = [part for part in parts if part is not None]
     return np.concatenate(there) if there else None
 
 
-def _too_short(audio: AudioSource) -> AudioError:
-=======
 def too_short(audio: AudioSource) -> AudioError:
     """Return the error about a source that is too short to be classified."""
->>>>>>> main
     duration_s = audio.frames / audio.sample_rate_hz
     return AudioError(
         "too-short", f"{audio.name}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."

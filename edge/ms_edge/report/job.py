@@ -18,12 +18,8 @@ from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError, UsageError, reason
 from ms_edge.jobs.inputs import Inputs
 from ms_edge.output.destination import is_answer, mirrored, replacing
-<<<<<<< HEAD
-from ms_edge.output.records import are_records, read_records
-from ms_edge.report.dialogue import curve
-=======
 from ms_edge.output.records import are_records, is_live, read_records
->>>>>>> main
+from ms_edge.report.dialogue import curve
 from ms_edge.report.index import Row, index_page
 from ms_edge.report.page import data_address, page, relative_address
 from ms_edge.report.sound import Peaks, Sound, eight_bits, level_bytes
