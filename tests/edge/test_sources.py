@@ -5,11 +5,13 @@ Debian's Icecast is in tests/live.
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -136,6 +138,7 @@ def kinds(events: list[dict]) -> list[str]:
     return [event["event"] for event in events if "label" not in event]
 
 
+@pytest.mark.slow
 def test_server_that_closes_is_asked_again(serve, mp3):
     began = time.monotonic()
 
@@ -277,6 +280,76 @@ def test_signal_ends_the_monitor_cleanly(serve, mp3, name):
     assert events[-2]["event"] == "segment_end"
     assert events[-2]["end_s"] == pytest.approx(events[-1]["time_s"], abs=0.002)
     assert not any(Path(f"/proc/{decoder}").exists() for decoder in decoders)
+
+
+def encoded(file: str, samples: np.ndarray, speed: float | None = None, **options) -> None:
+    """Write samples as AAC with PyAV, in real time if `speed` is 1."""
+    with av.open(file, "w", **options) as container:
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        began = time.monotonic()
+        for start in range(0, len(samples), 1024):
+            frame = av.AudioFrame.from_ndarray(samples[np.newaxis, start : start + 1024], "fltp", "mono")
+            frame.sample_rate, frame.pts = RATE, start
+            container.mux(stream.encode(frame))
+            if speed:
+                time.sleep(max(0.0, began + start / RATE / speed - time.monotonic()))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.slow
+def test_packets_lost_by_a_network_are_counted():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as network, socket.socket(type=socket.SOCK_DGRAM) as free:
+        network.bind(("127.0.0.1", 0))
+        network.settimeout(1)
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        options = {"file": f"udp://127.0.0.1:{network.getsockname()[1]}?pkt_size=1316", "format": "mpegts"}
+        threading.Thread(target=encoded, kwargs={"samples": programme(14), "speed": 1, **options}, daemon=True).start()
+
+        def forward():
+            began = time.monotonic()
+            while time.monotonic() < began + 16:
+                with contextlib.suppress(TimeoutError):
+                    packet = network.recv(2048)
+                    if not 8 < time.monotonic() - began < 10:
+                        network.sendto(packet, ("127.0.0.1", port))
+
+        forwarder = threading.Thread(target=forward)
+        forwarder.start()
+        status, events, _ = monitored(f"udp://127.0.0.1:{port}", "--stall", "3s", "--give-up", "5s")
+        forwarder.join()
+    assert kinds(events) == ["connected", "gap", "stall", "end"]
+    gap = next(event for event in events if event["event"] == "gap")
+    assert gap["lost_s"] == pytest.approx(2, abs=0.3)
+    assert status == 4
+
+
+@pytest.mark.slow
+def test_live_playlist_is_followed_to_its_end(serve, tmp_path):
+    playlist = tmp_path / "all.m3u8"
+    encoded(str(playlist), programme(20), format="hls", options={"hls_time": "2", "hls_list_size": "0"})
+    head, *segments = re.split(r"(?=#EXTINF)", playlist.read_text().replace("#EXT-X-ENDLIST\n", ""))
+    began: list[float] = []
+
+    def answer(request):
+        name = request.path.lstrip("/")
+        if name != "live.m3u8":
+            data = (tmp_path / name).read_bytes()
+        else:  # three segments are on offer, a new one every two seconds
+            began.append(time.monotonic())
+            newest = 3 + int((time.monotonic() - began[0]) / 2)
+            first = max(0, newest - 3)
+            text = head.replace("SEQUENCE:0", f"SEQUENCE:{first}") + "".join(segments[first:newest])
+            data = (text + ("#EXT-X-ENDLIST\n" if newest >= 7 else "")).encode()
+        request.begin(content_length=len(data), content_type="application/vnd.apple.mpegurl")
+        request.wfile.write(data)
+
+    status, events, log = monitored(serve(answer).url + "/live.m3u8", "--stall", "5s", "--give-up", "20s")
+    assert kinds(events) == ["connected", "lost", "end"]
+    assert "the broadcast has ended" in events[-1]["message"]
+    assert 12 < events[-1]["time_s"] < 16  # and nothing of it twice
+    assert status == 0, log
 
 
 def test_raw_samples_come_from_standard_input():

@@ -25,7 +25,7 @@ import numpy as np
 
 from ms_edge._version import __version__
 from ms_edge.arrays import Float32
-from ms_edge.audio.media import INSTALL, PYAV_ERROR, limits, pyav
+from ms_edge.audio.media import PYAV_ERROR, limits, pyav
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import Header, read_header
 from ms_edge.audio.source import require_plausible
@@ -51,6 +51,10 @@ ALSA_FORMATS = {
         for order in ("le", "be")
     },
 }
+INSTALL = (
+    "install it (in a clone of ms-edge: pip install '.[media]'), or let the program ffmpeg write to standard input "
+    "(ffmpeg -i URL -f wav - | ms-edge monitor -)"
+)
 READ_BYTES = 1 << 16
 MOST_HEADER = 1 << 20  # bytes before the samples of a WAV stream
 MESSAGE_BYTES = 1 << 12  # kept of the last messages of a process
@@ -137,7 +141,7 @@ def parsed(text: str, raw: RawFormat | None = None, track: int = 1) -> Source:
     if not is_url:
         _require_file(text)
     if not pyav():
-        raise DeviceError("no-ffmpeg", f"{hidden(text)}: receiving it needs PyAV, which is not installed; {INSTALL}.")
+        raise DeviceError("no-ffmpeg", f"{hidden(text)}: receiving it needs PyAV; {INSTALL}.")
     if is_url:
         return Source(hidden(text), "url", text, None, track)
     return Source(text, "url" if text.endswith(SDP) else "file", f"file:{text}", None, track)
