@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 from prometheus_client.parser import text_string_to_metric_families
+from test_interrupts import started
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
@@ -255,6 +257,51 @@ def test_two_processes_do_not_share_a_file(facts, tmp_path):
         Records(str(tmp_path), facts, pytest.fail)
     with pytest.raises(UsageError, match="cannot be written"):
         Records(str(tmp_path / f"{datetime.now(UTC).date()}.jsonl" / "below"), facts, pytest.fail)
+
+
+RAW = ["monitor", "-", "--raw", "16000:1:s16le", "--records", "days"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="monitor needs Linux or macOS")
+def test_monitor_keeps_records_and_metrics(programme, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sound = (programme[: RATE * 100] * 32767).astype("<i2").tobytes()
+    with started(*RAW, "--metrics", "m.prom", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        out, said = process.communicate(sound, timeout=120)
+        assert process.returncode == 0, said
+    ended = [line.split(b"  ")[1] for line in out.splitlines() if b" ends after " in line]
+    found = [*read_records(str(next(Path("days").iterdir())))]
+    segments = [part for each in found for part in each.segments]
+    assert [part.label for part in segments] == [line.decode().split()[0] for line in ended] or len(
+        found
+    ) > 1  # midnight
+    assert sum(each.duration_s for each in found) == 100.0 or len(os.listdir("days")) > 1
+    counted = parsed(Path("m.prom").read_text())["ms_edge_audio_seconds_total"]
+    assert {key[1]: round(value, 3) for key, value in counted.items()} == summary(capsys, *Path("days").iterdir())[
+        "total"
+    ]["seconds"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="monitor needs Linux or macOS")
+def test_twenty_kills_lose_a_minute_each_at_most(programme, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sound = (programme[: RATE * 150] * 32767).astype("<i2").tobytes()
+    least_s = 0.0
+    for number in range(20):
+        with started(*RAW, "--format", "jsonl", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(sound[: RATE * 2 * (40 + 5 * number)])
+            process.stdin.flush()
+            printed = [json.loads(process.stdout.readline()) for _ in range(4 + number)]
+            process.kill()
+            process.wait()
+        # Each line is printed before its record is written, so the last one may lack its record.
+        least_s += max(event.get("end_s", 0.0) for event in printed[:-1])
+        assert summary(capsys, *Path("days").iterdir())["total"]["duration_s"] >= round(least_s, 3)
+    for path in Path("days").iterdir():
+        assert {line[-2:] for line in path.read_bytes().splitlines(keepends=True)[:-1]} == {b"}\n"}
 
 
 # Metrics

@@ -106,6 +106,8 @@ class Records:
             for utc, start_s, end_s in _by_day(piece):
                 record = self._record(piece, utc, end_s - start_s)
                 self._waiting.append((utc.date(), line_of(record).encode("ascii")))
+        if self._waiting:
+            self._write()
 
     def _record(self, piece: Piece, utc: datetime, duration_s: float) -> dict[str, Any]:
         """Return the record of a piece, or of the part of it that begins at `utc`."""
@@ -128,8 +130,14 @@ class Records:
 
     def tick(self, now: datetime, progress: Mapping[str, float]) -> None:
         """Write what waits, and see that it is on the disk."""
+        self._write(sync=True)
+
+    def _write(self, *, sync: bool = False) -> None:
+        """Write what waits. If that is impossible, say so once, and keep it."""
         try:
-            self._write()
+            self._append()
+            if sync and self._file:
+                self._file.sync(every_s=SYNC_S)
         except (OSError, UsageError) as error:
             if not self._failing:
                 why = reason(error) if isinstance(error, OSError) else str(error)
@@ -142,7 +150,7 @@ class Records:
                 self._log(f"{self._directory}: records are written again.")
             self._failing = False
 
-    def _write(self) -> None:
+    def _append(self) -> None:
         while self._waiting:
             day, line = self._waiting[0]
             if self._file is None or day != self._day:
@@ -150,8 +158,6 @@ class Records:
             assert self._file
             self._file.append(line)
             self._waiting.popleft()
-        if self._file:
-            self._file.sync(every_s=SYNC_S)
 
     def _open(self, day: date) -> None:
         self._close()
@@ -165,8 +171,9 @@ class Records:
 
     def close(self) -> None:
         """Write everything to disk."""
-        self.tick(datetime.now(UTC), {})
-        self._close()
+        self._write()
+        with contextlib.suppress(OSError):
+            self._close()
 
 
 def _by_day(piece: Piece) -> Iterator[tuple[datetime, float, float]]:
