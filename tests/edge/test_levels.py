@@ -260,3 +260,13 @@ def test_level_that_is_no_number_is_an_error(monkeypatch):
     monkeypatch.setattr(model, "_session", Session())
     with pytest.raises(ModelError, match="levels of the music are not numbers"):
         model.answers(np.zeros((1, 49, 48), np.float32))
+
+
+def test_voice_that_music_hides_is_found(mixed, samples, capsys):
+    path, never = mixed(3.0), 0.999999
+    assert Classifier(LEVEL_NAME, device="cpu", thresholds={"speech": never}).classify(path).label == "music"
+    status, (found,) = check(capsys, path, "--threshold", f"speech={never}")
+    assert status == 1
+    assert found["places"]
+    music = [str(path) for path in samples if path.name.startswith("music")]
+    assert check(capsys, *music)[0] == 0
