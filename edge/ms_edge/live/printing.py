@@ -32,7 +32,7 @@ class Printer:
     def take(self, event: Event) -> None:
         """Print one event."""
         if self._json:
-            print(json.dumps(event.record(), ensure_ascii=False))
+            print(json.dumps(event.record()))
         else:
             where = f"{event.source}  " if self._several else ""
             print(f"{iso_utc(event.utc)}  {where}{printable(text_of(event))}")
