@@ -8,8 +8,8 @@
 _shtab_ms_edge_subparsers=(classify stream monitor watch archive report summary cut score info doctor benchmark)
 
 _shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --timeline --min-duration --format --tiers -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
-_shtab_ms_edge_stream_option_strings=(-h --help --format -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
-_shtab_ms_edge_monitor_option_strings=(-h --help --stall --give-up --delay --format --raw --track --channels -v --verbose --model --device --hop --min-confidence --threshold --binary)
+_shtab_ms_edge_stream_option_strings=(-h --help --format --delay --windows -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
+_shtab_ms_edge_monitor_option_strings=(-h --help --stall --give-up --delay --format --raw --track --channels -v --verbose --records --metrics --metrics-port --model --device --hop --min-confidence --threshold --binary)
 _shtab_ms_edge_watch_option_strings=(-h --help -o --output --settle --timeline --min-duration -j --jobs -q --quiet -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
 _shtab_ms_edge_archive_option_strings=(-h --help -o --output --segments --resume --address -j --jobs --cpus -q --quiet -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration)
 _shtab_ms_edge_report_option_strings=(-h --help -o --output --embed --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration -r --recursive -j --jobs -q --quiet -v --verbose)
@@ -56,6 +56,7 @@ _shtab_ms_edge_classify__0_nargs=0
 _shtab_ms_edge_classify___null_nargs=0
 _shtab_ms_edge_stream__h_nargs=0
 _shtab_ms_edge_stream___help_nargs=0
+_shtab_ms_edge_stream___windows_nargs=0
 _shtab_ms_edge_stream__v_nargs=0
 _shtab_ms_edge_stream___verbose_nargs=0
 _shtab_ms_edge_stream___wav_only_nargs=0

@@ -19,7 +19,7 @@ _shtab_ms_edge_commands() {
     monitor:'Print what is on live sources as events: when speech, music or silence begins and ends, and what happens to the connection. Sources that fail are connected again, and the audio that was lost is counted.'
     report:'Write a page for each recording, with its waveform, timeline, scores and segments, for any browser and without network; corrections made on it can be downloaded. Several recordings have a page each and an index.'
     score:'Print how well the segments that classify --timeline --format jsonl has written match references: precision, recall and F1 of frames of 10 ms and of whole segments, and the errors of their boundaries. Exit status 1 if a record or a reference has no partner.'
-    stream:'Print a line for each window of a stream as soon as its last sample arrives.'
+    stream:'Print a line when speech, music or silence begins and when it ends, shortly after it was heard.'
     summary:'Print the minutes and the share of each label by file, folder, hour or day, from the records that classify --format jsonl or archive has written.'
     watch:'Classify each recording in a folder and its subfolders once it is complete, and add its record to a file, until interrupted. Recordings that the file has a record of are left out, so the same command goes on after any interruption.'
   )
@@ -160,12 +160,15 @@ _shtab_ms_edge_monitor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--stall[how long audio may fail to come before the source is connected again (default\: 10s)]:TIME:"
   "--give-up[end a source that has had no audio for this long (default\: never, go on trying)]:TIME:"
-  "--delay[how long after its audio a label is decided\; a longer time gives better labels (default\: 2s)]:TIME:"
+  "--delay[how much later audio is needed to decide a label, which is then final (default\: 2s, at least 1s with the bundled model)\; a longer time gives better labels]:TIME:"
   "--format[a line of text (default) or JSON (jsonl) per event]:format:(text jsonl)"
   "--raw[the format of headerless PCM on standard input, and of what sound cards record (default\: 48000\:1\:s16le)]:RATE:CHANNELS:FORMAT:"
   "--track[the audio track of a stream with several, from 1 (default\: 1)]:N:"
   "--channels[label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
   {-v,--verbose}"[also print what libraries report]"
+  "--records[add records of what was heard to DIR\/YYYY-MM-DD.jsonl, a file per day (UTC), which summary and report can read meanwhile]:DIR:"
+  "--metrics[write metrics for Prometheus to FILE every ten seconds, for the textfile collector of node_exporter]:FILE.prom:"
+  "--metrics-port[serve the metrics at http\:\/\/127.0.0.1\:PORT\/metrics]:PORT:"
   "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
@@ -220,7 +223,9 @@ _shtab_ms_edge_score_defaults_added=0
 
 _shtab_ms_edge_stream_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--format[a table (text, default) or JSON Lines (jsonl)]:format:(text jsonl)"
+  "--format[lines of text (default) or of JSON (jsonl)]:format:(text jsonl)"
+  "--delay[how much later audio is needed to decide a label, which is then final (default\: 2s, at least 1s with the bundled model)\; a longer time gives better labels]:TIME:"
+  "--windows[print each window as soon as its last sample arrives, with what is known then, instead of segments]"
   {-v,--verbose}"[also print what libraries report about the stream]"
   "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
   "--wav-only[refuse formats other than WAV]"

@@ -313,7 +313,7 @@ class Classifier:
         for batch in batches(audio.blocks(rate, channels), self.spec, 1):
             # A stream shorter than a window has one window, which repeats the samples.
             if audio.frames < min(MIN_DURATION_S, self.spec.clip_s) * audio.sample_rate_hz:
-                raise _too_short(audio)
+                raise too_short(audio)
             start_s = int(batch.starts[0]) / rate
             end_s = min(start_s + self.spec.clip_s, audio.frames / audio.sample_rate_hz)
             yield tuple(self._window(self.scored(each), start_s, end_s) for each in batch.channels())
@@ -427,7 +427,7 @@ class Classifier:
         """Turn the scores of the windows of a channel, or of all together, into segments and one label."""
         duration_s = audio.frames / audio.sample_rate_hz
         if duration_s < MIN_DURATION_S:
-            raise _too_short(audio)
+            raise too_short(audio)
         labels, decision, rate = self.model.metadata.labels, self.decision, self.spec.sample_rate_hz
         owned = owned_samples(found.starts, self.spec.clip_samples, audio.frames * rate // audio.sample_rate_hz)
         # Rounded to milliseconds, as they are printed. Then printed segments have no gaps, and their
@@ -464,7 +464,8 @@ class Classifier:
         )
 
 
-def _too_short(audio: AudioSource) -> AudioError:
+def too_short(audio: AudioSource) -> AudioError:
+    """Return the error about a source that is too short to be classified."""
     duration_s = audio.frames / audio.sample_rate_hz
     return AudioError(
         "too-short", f"{audio.name}: {duration_s:.3f} s of audio; at least {MIN_DURATION_S} s are needed."

@@ -105,6 +105,7 @@ ERROR_CODES: dict[str, str] = {
     "no-fluidsynth": "The program fluidsynth, which plays MIDI songs, is not installed.",
     "no-git": "The program git is not installed.",
     "no-label": "The example of the dataset has no label.",
+    "no-live": "The package of the extra `live` (prometheus-client) is not installed.",
     "no-metadata": "The model file has no metadata of ms-edge.",
     "no-onnxruntime": "ONNX Runtime is not installed or cannot be loaded.",
     "no-package": "The package repository does not have this version of the package.",

@@ -26,6 +26,7 @@ WARNINGS = {
     "out-of-range": "contains samples over +18 dB of full scale, for example 16-bit numbers stored as floats. Samples "
     "over 65,536 are clipped.",
 }
+LOST = "lost"  # label of what a live source lost, in records of `ms-edge monitor` only
 OTHER_LABELS = ("other", "silence", "uncertain")  # that no model has
 
 

@@ -225,11 +225,16 @@ def live_line(part: Segment, channel: int | None) -> str:
 
 
 def json_line(result: Result, timeline: bool) -> str:
+    """Return the record of a result as a line."""
+    return line_of(result.record(timeline))
+
+
+def line_of(record: dict[str, Any]) -> str:
     """Return a record of schema `ms-edge/1` as a line.
 
     The last field is the checksum of the line without that field.
     """
-    text = json_text(result.record(timeline))
+    text = json_text(record)
     return f'{text[:-1]}{CHECKSUM}{checksum(text.encode("ascii"))}"}}\n'
 
 
