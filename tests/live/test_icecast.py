@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -17,11 +19,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import Station, wait_until
+from station import Station, wait_until
 
 pytestmark = pytest.mark.live
 DATA = Path(__file__).parent.parent / "data"
 PERIOD_S = 12.0  # of the programme: speech, then music, six seconds each
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Iterator[Station]:
+    folder = tmp_path / "icecast"
+    folder.mkdir()
+    for parent in folder.parents:  # the server runs as another user
+        with contextlib.suppress(OSError):
+            if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o005:
+                parent.chmod(0o755)
+    made = Station(folder)
+    made.start()
+    yield made
+    made.close()
 
 
 class Monitor:

@@ -10,11 +10,9 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import imageio_ffmpeg
-import pytest
 
 CONFIG = """<icecast>
   <limits><clients>20</clients><sources>5</sources><queue-size>131072</queue-size>
@@ -44,9 +42,7 @@ class Station:
     """An Icecast server at `url`, which tests start, stop, freeze and feed."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = next(port for port in range(8010 + os.getpid() % 9000, 32_768) if _free(port))
         self.url = f"http://127.0.0.1:{self.port}"
         self._users = folder / "users"
         self._config = folder / "icecast.xml"
@@ -104,6 +100,12 @@ class Station:
         self.stop()
 
 
+def _free(port: int) -> bool:
+    """Return whether a port is free. Those from 32,768 on could be taken by a client while the server restarts."""
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) != 0
+
+
 def wait_until(condition: object, timeout_s: float = 60.0) -> None:
     """Wait until `condition()` is true. Fail if that takes too long."""
     assert callable(condition)
@@ -111,17 +113,3 @@ def wait_until(condition: object, timeout_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "this does not happen"
         time.sleep(0.1)
-
-
-@pytest.fixture
-def station(tmp_path: Path) -> Iterator[Station]:
-    folder = tmp_path / "icecast"
-    folder.mkdir()
-    for parent in folder.parents:  # the server runs as another user
-        with contextlib.suppress(OSError):
-            if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o005:
-                parent.chmod(0o755)
-    made = Station(folder)
-    made.start()
-    yield made
-    made.close()
