@@ -278,6 +278,7 @@ _shtab_ms_edge_stream_defaults_added=0
 _shtab_ms_edge_summary_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--by[what to add up\: each file (default), all files of a folder, or what was recorded in an hour or on a day]:by:(file folder hour day)"
+  "--each[with --by hour or day\: add up each file, or live source, on its own]"
   "--time-pattern[where file names state the time of recording, as in radio_\%Y\%m\%d_\%H\%M\%S (default\: recorded_at of the record, else the time of the file)]:PATTERN:"
   "--format[the output format (default\: from the suffix of -o FILE, otherwise text)]:format:(text csv json)"
   {-o,--output}"[write to FILE\: .txt, .csv, .json, .xlsx, or a chart as .png or .svg (default\: -, standard output)]:FILE:"

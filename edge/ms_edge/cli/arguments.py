@@ -444,6 +444,9 @@ def _add_summary(commands: Commands) -> None:
         help="what to add up: each file (default), all files of a folder, or what was recorded in an hour or on a day",
     )
     summary.add_argument(
+        "--each", action="store_true", help="with --by hour or day: add up each file, or live source, on its own"
+    )
+    summary.add_argument(
         "--time-pattern",
         metavar="PATTERN",
         help="where file names state the time of recording, as in radio_%%Y%%m%%d_%%H%%M%%S "
