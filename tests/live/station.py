@@ -16,7 +16,7 @@ import imageio_ffmpeg
 
 CONFIG = """<icecast>
   <limits><clients>20</clients><sources>5</sources><queue-size>131072</queue-size>
-    <burst-on-connect>1</burst-on-connect><burst-size>65535</burst-size><source-timeout>5</source-timeout></limits>
+    <burst-on-connect>1</burst-on-connect><burst-size>65535</burst-size><source-timeout>60</source-timeout></limits>
   <authentication><source-password>studio</source-password><admin-user>admin</admin-user>
     <admin-password>admin</admin-password></authentication>
   <hostname>localhost</hostname>
@@ -34,7 +34,7 @@ CONFIG = """<icecast>
 OWNER = "<changeowner><user>icecast2</user><group>icecast</group></changeowner>"
 ENCODERS = {
     "ogg": ["-c:a", "libopus", "-b:a", "96k", "-content_type", "application/ogg", "-f", "ogg"],
-    "mp3": ["-c:a", "libmp3lame", "-b:a", "128k", "-content_type", "audio/mpeg", "-f", "mp3"],
+    "mp3": ["-c:a", "libmp3lame", "-ar", "44100", "-b:a", "320k", "-content_type", "audio/mpeg", "-f", "mp3"],
 }
 
 

@@ -15,6 +15,7 @@ from ms_edge.live.metrics import Metrics
 from ms_edge.live.monitor import Clock, Consumer, Feed, Settings, monitor
 from ms_edge.live.printing import Printer, log
 from ms_edge.live.records import Records
+from ms_edge.live.session import plan
 from ms_edge.live.sources import parsed
 from ms_edge.model.session import Model
 
@@ -43,6 +44,7 @@ def run(options: Options) -> int:
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"{repeated} is given more than once; events could not tell one from the other.")
     classifier = options.classifier(Model.load(options.model, options.device))
+    plan(classifier, options.delay)  # raises UsageError
     settings = Settings(options.stall, options.give_up, options.chosen_channels(), options.delay)
     clock = Clock()
     consumers: list[Consumer] = [Printer(options.format, several=len(sources) > 1), *_accounts(options, classifier)]
