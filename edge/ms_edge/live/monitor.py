@@ -453,6 +453,6 @@ def monitor(
             registered[descriptor].ready()
     for feed in feeds:
         feed.stop()
-    for consumer in consumers:
+    for consumer in reversed(consumers):  # rules are the last, and their alerts end
         consumer.close()
     return max(feed.status or DONE for feed in feeds)
