@@ -14,8 +14,10 @@ import soundfile
 from ray.cluster_utils import Cluster
 
 import ms_edge
+from ms_edge.archive import classify
 from ms_edge.archive.output import ArchiveOutput
 from ms_edge.cli.main import main
+from ms_edge.errors import UsageError
 
 DATA = Path(__file__).parent.parent / "data"
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
@@ -89,3 +91,29 @@ def test_lost_node_loses_and_repeats_nothing(source, tmp_path, monkeypatch, caps
         assert row["error"] is None
         assert [(part["start_s"], part["end_s"], part["label"]) for part in row["segments"]] == parts
     assert pq.read_table(output / "segments").num_rows == 40 * len(parts)
+
+
+@pytest.fixture
+def two_cpus():
+    """A cluster of one node with two CPUs."""
+    with cluster_of(1, num_cpus=2) as cluster:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster
+
+
+@pytest.mark.slow
+def test_actors_that_take_every_cpu_are_refused(two_cpus, tmp_path, capsys):
+    """They would wait for ever for rows that no CPU is left to read; half a CPU each leaves one."""
+    names = tmp_path / "names.csv"
+    names.write_text("path\n" + "".join(f"{path}\n" for path in sorted(DATA.glob("*.wav"))))
+    with pytest.raises(UsageError, match="2 actors of 1 CPU take all 2 CPUs"):
+        classify(ray.data.read_csv(str(names)), actors=(2, 2))
+    found = classify(ray.data.read_csv(str(names)), actors=(2, 2), num_cpus=0.5).take_all()
+    assert sorted(row["path"] for row in found) == sorted(map(str, DATA.glob("*.wav")))
+    assert {row["label"] for row in found} == {"speech", "music"}
+    one = tmp_path / "one.txt"
+    one.write_text(f"{DATA / 'music_zaz.wav'}\n")
+    output = str(tmp_path / "out")
+    assert main(["archive", str(one), "-o", output, "--address", two_cpus.address, "--cpus", "4"]) == 2
+    assert "has only 2 CPUs" in capsys.readouterr().err
+    assert main(["archive", str(one), "-o", output, "--address", two_cpus.address, "-j", "2", "--cpus", "1"]) == 0
