@@ -78,14 +78,47 @@ def test_service_command_is_valid_and_writes_its_own_directory():
     assert service["SuccessExitStatus"] == ["1"]  # some inputs failed
 
 
-def test_service_has_no_rights_it_does_not_need():
-    service = unit("ms-edge.service")["Service"]
+def test_watch_service_command_is_valid_and_goes_on():
+    service = unit("ms-edge-watch.service")["Service"]
+    program, *arguments = shlex.split(service["ExecStart"][0])
+    assert Path(program).name in SCRIPTS
+    options = parser().parse_args(arguments)
+    assert str(Path(options.output).parent) == f"/var/lib/{service['StateDirectory'][0]}"
+    assert options.paths == service["ReadOnlyPaths"] == unit("ms-edge-watch.service")["Unit"]["RequiresMountsFor"]
+    assert service["SuccessExitStatus"] == ["130"]  # stopped
+    assert service["Restart"] == ["on-failure"]
+
+
+@pytest.mark.parametrize("name", ["ms-edge.service", "ms-edge-watch.service"])
+def test_service_has_no_rights_it_does_not_need(name):
+    service = unit(name)["Service"]
     yes = {key for key, values in service.items() if values == ["yes"]}
     assert yes >= {"DynamicUser", "NoNewPrivileges", "PrivateDevices", "PrivateNetwork", "PrivateTmp", "ProtectHome"}
     assert yes >= {"MemoryDenyWriteExecute", "ProtectKernelModules", "RestrictNamespaces", "RestrictSUIDSGID"}
     assert service["ProtectSystem"] == ["strict"]
     assert service["CapabilityBoundingSet"] == [""]
     assert service["SystemCallFilter"] == ["@system-service", "~@privileged"]
+
+
+def test_monitor_has_few_rights():
+    service, monitor = (unit(f"{name}.service")["Service"] for name in ("ms-edge", "ms-edge-monitor"))
+    yes = {key for key, values in monitor.items() if values == ["yes"]}
+    assert {key for key, values in service.items() if values == ["yes"]} - yes == {"PrivateNetwork"}
+    for key in ("ProtectSystem", "CapabilityBoundingSet", "SystemCallFilter", "UMask"):
+        assert monitor[key] == service[key]
+    assert "PACKET" not in monitor["RestrictAddressFamilies"][0]
+
+
+def test_systemd_accepts_the_units(tmp_path):
+    """Let systemd check the units, where it is installed. Everywhere, the tests above read them."""
+    for path in sorted(DEPLOY.glob("ms-edge*.*")):
+        text = path.read_text("utf-8")
+        assert text.startswith(("# ", "[Unit]"))
+        (tmp_path / path.name).write_text(text.replace("/opt/ms-edge/bin/ms-edge", "/bin/true"), "utf-8")
+        if shutil.which("systemd-analyze"):
+            command = ["systemd-analyze", "verify", "--man=no", path.name]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_timer_starts_the_service():

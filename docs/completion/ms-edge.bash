@@ -5,10 +5,12 @@
 #    source ~/.local/share/bash_completion/ms-edge
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_ms_edge_subparsers=(classify stream archive report summary cut score info doctor benchmark)
+_shtab_ms_edge_subparsers=(classify stream monitor watch archive report summary cut score info doctor benchmark)
 
 _shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --timeline --min-duration --format --tiers -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
 _shtab_ms_edge_stream_option_strings=(-h --help --format -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
+_shtab_ms_edge_monitor_option_strings=(-h --help --stall --give-up --delay --format --raw --track --channels -v --verbose --model --device --hop --min-confidence --threshold --binary)
+_shtab_ms_edge_watch_option_strings=(-h --help -o --output --settle --timeline --min-duration -j --jobs -q --quiet -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
 _shtab_ms_edge_archive_option_strings=(-h --help -o --output --segments --resume --address -j --jobs --cpus -q --quiet -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration)
 _shtab_ms_edge_report_option_strings=(-h --help -o --output --embed --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration -r --recursive -j --jobs -q --quiet -v --verbose)
 _shtab_ms_edge_summary_option_strings=(-h --help --by --time-pattern --format -o --output)
@@ -25,6 +27,8 @@ _shtab_ms_edge_classify___decoder_choices=(auto libsndfile ffmpeg)
 _shtab_ms_edge_classify___format_choices=(text jsonl json csv tsv xlsx audacity cue elan raven rttm srt textgrid webvtt)
 _shtab_ms_edge_stream___format_choices=(text jsonl)
 _shtab_ms_edge_stream___decoder_choices=(auto libsndfile ffmpeg)
+_shtab_ms_edge_monitor___format_choices=(text jsonl)
+_shtab_ms_edge_watch___decoder_choices=(auto libsndfile ffmpeg)
 _shtab_ms_edge_archive___decoder_choices=(auto libsndfile ffmpeg)
 _shtab_ms_edge_report___decoder_choices=(auto libsndfile ffmpeg)
 _shtab_ms_edge_summary___by_choices=(file folder hour day)
@@ -32,7 +36,7 @@ _shtab_ms_edge_summary___format_choices=(text csv json)
 _shtab_ms_edge_cut___list_choices=(cue m3u edl concat)
 _shtab_ms_edge_cut___decoder_choices=(auto libsndfile ffmpeg)
 _shtab_ms_edge_score___format_choices=(text json)
-_shtab_ms_edge_pos_0_choices=(classify stream archive report summary cut score info doctor benchmark)
+_shtab_ms_edge_pos_0_choices=(classify stream monitor watch archive report summary cut score info doctor benchmark)
 
 _shtab_ms_edge_classify_pos_0_nargs='*'
 _shtab_ms_edge_classify__h_nargs=0
@@ -56,6 +60,22 @@ _shtab_ms_edge_stream__v_nargs=0
 _shtab_ms_edge_stream___verbose_nargs=0
 _shtab_ms_edge_stream___wav_only_nargs=0
 _shtab_ms_edge_stream___binary_nargs=0
+_shtab_ms_edge_monitor_pos_0_nargs=+
+_shtab_ms_edge_monitor__h_nargs=0
+_shtab_ms_edge_monitor___help_nargs=0
+_shtab_ms_edge_monitor__v_nargs=0
+_shtab_ms_edge_monitor___verbose_nargs=0
+_shtab_ms_edge_monitor___binary_nargs=0
+_shtab_ms_edge_watch_pos_0_nargs=+
+_shtab_ms_edge_watch__h_nargs=0
+_shtab_ms_edge_watch___help_nargs=0
+_shtab_ms_edge_watch___timeline_nargs=0
+_shtab_ms_edge_watch__q_nargs=0
+_shtab_ms_edge_watch___quiet_nargs=0
+_shtab_ms_edge_watch__v_nargs=0
+_shtab_ms_edge_watch___verbose_nargs=0
+_shtab_ms_edge_watch___wav_only_nargs=0
+_shtab_ms_edge_watch___binary_nargs=0
 _shtab_ms_edge_archive__h_nargs=0
 _shtab_ms_edge_archive___help_nargs=0
 _shtab_ms_edge_archive___segments_nargs=0

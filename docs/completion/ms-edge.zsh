@@ -16,10 +16,12 @@ _shtab_ms_edge_commands() {
     cut:'Copy the parts of recordings that have a label into new files, without loss where the format allows it. No existing file is replaced.'
     doctor:'Show versions, devices and the model, and compare the model'"'"'s results on every device with its reference results. Exit status 3 if a result is wrong.'
     info:'Show what audio a model takes, how it decides, what it was trained on and how its export was verified.'
+    monitor:'Print what is on live sources as events: when speech, music or silence begins and ends, and what happens to the connection. Sources that fail are connected again, and the audio that was lost is counted.'
     report:'Write a page for each recording, with its waveform, timeline, scores and segments, for any browser and without network; corrections made on it can be downloaded. Several recordings have a page each and an index.'
     score:'Print how well the segments that classify --timeline --format jsonl has written match references: precision, recall and F1 of frames of 10 ms and of whole segments, and the errors of their boundaries. Exit status 1 if a record or a reference has no partner.'
     stream:'Print a line for each window of a stream as soon as its last sample arrives.'
     summary:'Print the minutes and the share of each label by file, folder, hour or day, from the records that classify --format jsonl or archive has written.'
+    watch:'Classify each recording in a folder and its subfolders once it is complete, and add its record to a file, until interrupted. Recordings that the file has a record of are left out, so the same command goes on after any interruption.'
   )
   _describe 'ms-edge commands' _commands
 }
@@ -154,6 +156,28 @@ _shtab_ms_edge_info_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_info_defaults_added=0
 
+_shtab_ms_edge_monitor_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--stall[how long audio may fail to come before the source is connected again (default\: 10s)]:TIME:"
+  "--give-up[end a source that has had no audio for this long (default\: never, go on trying)]:TIME:"
+  "--delay[how long after its audio a label is decided\; a longer time gives better labels (default\: 2s)]:TIME:"
+  "--format[a line of text (default) or JSON (jsonl) per event]:format:(text jsonl)"
+  "--raw[the format of headerless PCM on standard input, and of what sound cards record (default\: 48000\:1\:s16le)]:RATE:CHANNELS:FORMAT:"
+  "--track[the audio track of a stream with several, from 1 (default\: 1)]:N:"
+  "--channels[label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
+  {-v,--verbose}"[also print what libraries report]"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
+  "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
+  "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
+  "--binary[always answer speech or music, even for noise]"
+  "(*):- for standard input (WAV, or --raw), alsa\:DEVICE or pulse\:DEVICE for a sound card, the URL of a stream (http, https, rtsp, rtmp, srt, udp, rtp\; Icecast and HLS too), an .sdp file, or an audio file:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_monitor_defaults_added=0
+
 _shtab_ms_edge_report_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   {-o,--output}"[the page of one recording, or a directory]:FILE.html|DIR/:"
@@ -227,6 +251,32 @@ _shtab_ms_edge_summary_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_summary_defaults_added=0
 
+_shtab_ms_edge_watch_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-o,--output}"[add the records to FILE, as JSON Lines, which summary and report can read meanwhile]:FILE.jsonl:"
+  "--settle[a recording is complete when its size and its times have not changed for S seconds (default\: 10)]:S:"
+  "--timeline[also write segments with start and end]"
+  "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
+  {-j,--jobs}"[files to classify at a time (default\: the number of cores this process may use)]:N:"
+  {-q,--quiet}"[print nothing on stderr except errors of the run]"
+  {-v,--verbose}"[also report the device and the speed on stderr]"
+  "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
+  "--wav-only[refuse formats other than WAV]"
+  "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
+  "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
+  "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
+  "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
+  "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
+  "--binary[always answer speech or music, even for noise]"
+  "(*):a folder of recordings:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_watch_defaults_added=0
+
 
 _shtab_ms_edge() {
   local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->ms-edge'
@@ -252,10 +302,12 @@ _shtab_ms_edge() {
         cut) _arguments -C -s $_shtab_ms_edge_cut_options ;;
         doctor) _arguments -C -s $_shtab_ms_edge_doctor_options ;;
         info) _arguments -C -s $_shtab_ms_edge_info_options ;;
+        monitor) _arguments -C -s $_shtab_ms_edge_monitor_options ;;
         report) _arguments -C -s $_shtab_ms_edge_report_options ;;
         score) _arguments -C -s $_shtab_ms_edge_score_options ;;
         stream) _arguments -C -s $_shtab_ms_edge_stream_options ;;
         summary) _arguments -C -s $_shtab_ms_edge_summary_options ;;
+        watch) _arguments -C -s $_shtab_ms_edge_watch_options ;;
       esac
   esac
 }

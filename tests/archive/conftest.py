@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from ms_edge.archive.cluster import joined
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray = joined(None, verbose=False)
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
+        with joined(None, verbose=False):
+            yield

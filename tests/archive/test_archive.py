@@ -6,10 +6,15 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
+from breaking import BreakingFileSystem
 
+from ms_edge import archive
 from ms_edge.cli.main import main
+from ms_edge.errors import UsageError
 from ms_edge.output.parquet import record_of_row
 
 DATA = Path(__file__).parent.parent / "data"
@@ -76,3 +81,28 @@ def test_results_are_not_mixed_without_resume(source, tmp_path, capsys):
     main(["archive", str(source), "-o", str(output)])
     assert main(["archive", str(source), "-o", str(output)]) == 2
     assert "--resume continues it" in capsys.readouterr().err
+
+
+def test_crash_costs_a_retry_then_one_row(tmp_path):
+    names = ["a.wav", "crash_once.wav", "b.wav", "crash.wav", "c.wav"]
+    for name in names:
+        shutil.copy(DATA / "music_zaz.wav", tmp_path / name)
+    paths = pa.table({"path": [str(tmp_path / name) for name in names], "station": list("vwxyz")})
+    found = archive.classify(ray.data.from_arrow(paths), filesystem=BreakingFileSystem()).take_all()
+    assert [(row["station"], row["label"]) for row in found] == list(
+        zip("vwxyz", [*["music"] * 3, None, "music"], strict=True)
+    )
+    assert found[3]["error"]["code"] == "worker-died"
+    assert "(signal 11)" in found[3]["error"]["message"]
+    assert len((tmp_path / "crash.wav.crashed").read_text().split()) == 1  # the other actor died before
+    assert found[1]["file"] is None
+
+
+def test_actors_leave_a_cpu_to_readers(tmp_path):
+    (tmp_path / "list.csv").write_text("path\na.wav\n")
+    dataset = ray.data.read_csv(str(tmp_path / "list.csv"))
+    cpus = int(ray.cluster_resources()["CPU"])
+    with pytest.raises(UsageError, match="could leave no whole CPU"):
+        archive.classify(dataset, actors=(cpus, cpus))
+    with pytest.raises(UsageError, match="no node of the cluster has more than"):
+        archive.classify(dataset, num_cpus=cpus + 1)

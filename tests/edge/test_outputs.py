@@ -317,15 +317,15 @@ def test_no_two_runs_write_one_file(folder):
 def test_a_renamed_part_is_not_written(folder, monkeypatch):
     """The run that had locked it has just ended."""
     Path("r.jsonl.part").write_text('{"schema": "ms-edge/1", "path": "a"}\n')
-    lock, before = resume._lock, contents()["r.jsonl.part"]
+    lock, before = resume.lock, contents()["r.jsonl.part"]
 
     def lock_late(descriptor):
         if not Path("r.jsonl").exists():
             os.replace("r.jsonl.part", "r.jsonl")
         return lock(descriptor)
 
-    monkeypatch.setattr(resume, "_lock", lock_late)
-    descriptor = resume._claimed("r.jsonl.part")
+    monkeypatch.setattr(resume, "lock", lock_late)
+    descriptor = resume.claimed("r.jsonl.part")
     os.write(descriptor, b"new")
     os.close(descriptor)
     assert contents() == {"r.jsonl": before, "r.jsonl.part": b"new"}

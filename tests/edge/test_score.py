@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -207,6 +208,14 @@ def test_directory_holds_a_reference_per_recording(tmp_path):
     written(tmp_path / "more" / "b.TextGrid", SHORT)
     written(tmp_path / "cover.png", "")
     assert list(read_references(str(tmp_path))) == ["a", "b"]
+
+
+def test_directories_are_read_in_order_of_names(tmp_path):
+    """As the file system lists them, they are in any order."""
+    names = [f"{folder}{file}" for folder in "abcdefghij" for file in "xyz"]
+    for name in random.Random(0).sample(names, len(names)):
+        written(tmp_path / name[0] / f"{name}.txt", "")
+    assert list(read_references(str(tmp_path))) == names
 
 
 def test_empty_label_track_is_a_reference(tmp_path):

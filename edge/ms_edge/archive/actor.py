@@ -1,9 +1,22 @@
-"""What an actor of Ray does: classify a batch of recordings with a model that it loads once."""
+"""What an actor of Ray does: classify tables of recordings with a model that it loads once.
+
+A decoder may crash, or never return. Then the actor ends, and Ray gives its table to another one.
+That one classifies each recording of the table in a process of its own, which may end without harm:
+its recording gets an error row, and all others get their records.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import replace
-from typing import Any
+from types import TracebackType
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
@@ -12,6 +25,16 @@ from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, DeviceError, ModelError, UsageError, first_line, reason
 from ms_edge.output.parquet import RECORDINGS, row_of
 from ms_edge.results import Classification, Failure
+
+Result = Classification | Failure
+
+# How often Ray may give a table to an actor. The first one classifies it in its own process. Others
+# can only end if they lose their node or its memory; several in a row had the same recordings.
+MOST_ATTEMPTS = 5
+# How long a recording may give no audio: some formats are read whole before they are decoded.
+SILENT_S, SILENT_BYTES_S = 300.0, 100_000
+WATCH_S = 1.0
+TOO_LONG = 70  # the exit status of a process that waited longer
 
 
 class Recordings:
@@ -23,20 +46,54 @@ class Recordings:
     """
 
     def __init__(self, settings: dict[str, Any], reading: dict[str, Any], stores: Stores) -> None:
-        self._classifier = Classifier(**settings)
-        self._reading = reading
-        self._stores = stores
+        self._arguments = settings, reading, stores
+        self._worker = Worker(*self._arguments)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return the batch with a column for each field of the records."""
-        rows = [row_of(self._result(each)) for each in batch.to_pylist()]
-        kept = [name for name in batch.column_names if name not in (*RECORDINGS.names, "bytes", "modified")]
-        found = pa.Table.from_pylist(rows, schema=RECORDINGS)
-        for name in kept:
-            found = found.append_column(batch.field(name), batch[name])
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Return the table with a column for each field of the records."""
+        found = pa.Table.from_pylist([row_of(result) for result in self._results(table)], schema=RECORDINGS)
+        for name in table.column_names:
+            if name not in (*RECORDINGS.names, "bytes", "modified"):
+                found = found.append_column(table.field(name), table[name])
         return found
 
-    def _result(self, recording: dict[str, Any]) -> Classification | Failure:
+    def _results(self, table: pa.Table) -> list[Result]:
+        recordings = table.to_pylist()
+        attempt = _attempt()
+        if attempt == 0:
+            return [self._worker.result(each) for each in recordings]
+        if attempt < MOST_ATTEMPTS:
+            with Apart(*self._arguments) as apart:
+                return [apart.result(each) for each in recordings]
+        why = f"it, or another recording of its task, ended {attempt} actors of the cluster"
+        return [Failure(each["path"], "worker-died", f"{each['path']}: {why}.") for each in recordings]
+
+
+def _attempt() -> int:
+    """Return how often Ray has started the present task before."""
+    import ray
+
+    # Ray states it in its records of tasks, which come late; the public context of a task lacks it.
+    worker = ray._private.worker.global_worker
+    return int(worker.core_worker.get_current_task_attempt_number()) if worker.connected else 0
+
+
+class Worker:
+    """A classifier of recordings, wherever they are. It ends its process if a decoder does not return."""
+
+    def __init__(self, settings: dict[str, Any], reading: dict[str, Any], stores: Stores) -> None:
+        self._classifier = Classifier(**settings)
+        self._reading, self._stores = reading, stores
+        self._deadline = float("inf")
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while time.monotonic() < self._deadline:
+            time.sleep(WATCH_S)
+        os._exit(TOO_LONG)  # nothing else ends a decoder
+
+    def result(self, recording: dict[str, Any]) -> Result:
+        """Return the result of a row of the table. Raises ModelError or DeviceError."""
         path = recording["path"]
         try:
             return self._classified(path, recording)
@@ -53,12 +110,109 @@ class Recordings:
         except Exception as error:  # one recording of millions must not end the run
             why = f"{type(error).__name__}: {first_line(error)}"
             return Failure(path, "unexpected-error", f"{path}: ms-edge failed ({why}); please report it.")
+        finally:
+            self._deadline = float("inf")
 
     def _classified(self, path: str, recording: dict[str, Any]) -> Classification:
+        allowed_s = SILENT_S + (recording.get("bytes") or 0) / SILENT_BYTES_S
+
+        def on_audio(seconds: float) -> None:
+            self._deadline = time.monotonic() + allowed_s
+
+        on_audio(0.0)
         if self._stores.is_local(path):
-            found = self._classifier.classify(self._stores.at(path)[1], **self._reading)
+            found = self._classifier.classify(self._stores.at(path)[1], on_audio=on_audio, **self._reading)
             return replace(found, path=path)
         with self._stores.open(path) as file:
-            found = self._classifier.classify(file, **self._reading)  # type: ignore[arg-type]
+            found = self._classifier.classify(file, on_audio=on_audio, **self._reading)  # type: ignore[arg-type]
         facts = {"bytes": recording.get("bytes"), "modified": recording.get("modified")}
         return replace(found, file={name: value for name, value in facts.items() if value is not None} or None)
+
+
+class Apart:
+    """A `Worker` in a process of its own, which is replaced if it ends."""
+
+    def __init__(self, settings: dict[str, Any], reading: dict[str, Any], stores: Stores) -> None:
+        self._arguments = settings, reading, stores
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def result(self, recording: dict[str, Any]) -> Result:
+        """Return the result of a recording, or a Failure if the process ends."""
+        process = self._process or self._started()
+        assert process.stdin
+        assert process.stdout
+        try:
+            _send(process.stdin, recording)
+            found = pickle.load(process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return self._failure(recording["path"])
+        if isinstance(found, Exception):
+            raise found
+        result: Result = found
+        return result
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        """Start a process with the modules of this one."""
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-c", "from ms_edge.archive.actor import serve; serve()"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        assert self._process.stdin
+        with contextlib.suppress(OSError):  # it has ended, which the next result says
+            _send(self._process.stdin, self._arguments)
+        return self._process
+
+    def _failure(self, path: str) -> Failure:
+        status = self._end()
+        if status == TOO_LONG:
+            why = "it may be damaged, or come from a store that does not answer"
+            return Failure(path, "too-long", f"{path}: reading it took too long without any audio: {why}.")
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        why = "perhaps for want of memory, or by a crash in a decoder"
+        return Failure(path, "worker-died", f"{path}: the process that read it ended twice ({how}), {why}.")
+
+    def _end(self) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it ends by itself, and then its status says why
+            process.wait(5)
+        process.kill()
+        status = process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        return status
+
+    def __enter__(self) -> Apart:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End the process."""
+        if self._process and self._process.stdin:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        self._end()
+
+
+def serve() -> NoReturn:
+    """Be the process of `Apart`: answer recordings on standard input until it is closed."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print
+    worker: Worker | None = None
+    with contextlib.suppress(EOFError, OSError):
+        worker = Worker(*pickle.load(requests))
+        while True:
+            recording = pickle.load(requests)
+            answer: Result | Exception
+            try:
+                answer = worker.result(recording)
+            except (ModelError, DeviceError) as error:
+                answer = error
+            _send(answers, answer)
+    os._exit(0)
+
+
+def _send(pipe: Any, message: object) -> None:
+    pickle.dump(message, pipe)
+    pipe.flush()

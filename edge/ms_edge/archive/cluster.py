@@ -1,39 +1,50 @@
-"""Ray: start it on this machine or join a cluster, and keep it quiet."""
+"""Ray: start it on this machine or join a cluster, keep it quiet, and ask it for its CPUs."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
+import threading
 import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ms_edge.errors import DeviceError, first_line
+from ms_edge.errors import DeviceError, UsageError, first_line
 from ms_edge.jobs.limits import usable_cores
 
 # Of a cluster on this machine: paths and rows are small, and audio never lies in it.
 OBJECT_STORE_BYTES = 256 << 20
+# Actors in a row that may end before they have loaded their model, as on a node that is lost. Each
+# takes seconds, and a node that lacks a package ends them all.
+LOST_STARTS = 2
 
 
 def import_ray() -> Any:
     """Import Ray Data and return Ray. Raises DeviceError if it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # lines of its C++ code on standard error
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as it asks to, in a warning
     try:
         import ray
         import ray.data
     except ImportError as error:
-        raise DeviceError(
-            "no-ray",
-            f"An archive needs Ray ({first_line(error)}); install the extra `ray` (pip install 'ms-edge[cpu,ray]').",
-        ) from None
+        raise no_ray(error) from None
     return ray
 
 
-def joined(address: str | None, *, verbose: bool) -> Any:
-    """Return Ray, connected to the cluster at `address`, or to a new one of this machine's cores.
+def no_ray(error: ImportError) -> DeviceError:
+    """Return the error for a package of the extra `ray` that cannot be imported."""
+    extra = "install the extra `ray` (pip install 'ms-edge[cpu,ray]')"
+    return DeviceError("no-ray", f"An archive needs Ray Data, which cannot be imported ({first_line(error)}); {extra}.")
 
-    A connection that this process has already is used. Raises DeviceError if there is none.
+
+@contextlib.contextmanager
+def joined(address: str | None, *, verbose: bool) -> Iterator[Any]:
+    """Give Ray, connected to the cluster at `address`, or to a new one of this machine's cores.
+
+    A connection that this process has already is used. Another one ends with the `with` block.
+    Raises DeviceError if there is none.
     """
     ray = import_ray()
     level = logging.INFO if verbose else logging.ERROR
@@ -41,34 +52,70 @@ def joined(address: str | None, *, verbose: bool) -> Any:
         for name in ("ray", "ray.data"):
             logging.getLogger(name).setLevel(level)
         warnings.filterwarnings("ignore", module="ray")
-    if not ray.is_initialized():
-        own: dict[str, Any] = {
-            "num_cpus": usable_cores(),
-            "object_store_memory": OBJECT_STORE_BYTES,
-            "include_dashboard": False,
-        }
+    own: dict[str, Any] = {
+        "num_cpus": usable_cores(),
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+    }
+    fresh = not ray.is_initialized()
+    if fresh:
         try:
-            ray.init(
-                address=address or "local",
-                logging_level=level,
-                log_to_driver=verbose,
-                **({} if address else own),
-            )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            with _kept_signals():
+                ray.init(
+                    address=address or "local", logging_level=level, log_to_driver=verbose, **({} if address else own)
+                )
+        except Exception as error:  # for a start that takes too long, it has no class of its own
             where = f"The cluster at {address} cannot be joined" if address else "Ray cannot be started"
             raise DeviceError("no-ray", f"{where} ({first_line(error)}).") from None
-    _quiet(ray, verbose)
-    return ray
-
-
-def _quiet(ray: Any, verbose: bool) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = verbose
-    # An actor is given one task at a time: another could wait for hours behind a long recording. A
-    # pool whose actors are all busy grows.
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = 0.99
+    try:
+        yield ray
+    finally:
+        if fresh:
+            ray.shutdown()
 
 
-def cpus(ray: Any) -> int:
-    """Return the number of CPUs of the cluster."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+@contextlib.contextmanager
+def _kept_signals() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray makes it end the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+def node_cpus(ray: Any) -> list[float]:
+    """Return the CPUs of each node of the cluster that has any."""
+    found = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    return [float(cpus) for cpus in found if cpus]
+
+
+def require_room(nodes: Sequence[float], least: int, num_cpus: float, *, readers: bool) -> None:
+    """Raise UsageError if `least` actors of `num_cpus` each could keep a run from ever going on.
+
+    `nodes` are the CPUs of each node. An actor has to fit on a node. If a dataset has `readers`,
+    which need a whole CPU of a node, the actors must leave one, wherever Ray puts them.
+    """
+    if not nodes or not num_cpus:  # a cluster that starts its nodes when they are needed
+        return
+    if num_cpus > max(nodes):
+        raise UsageError(
+            f"An actor of {num_cpus:g} CPUs cannot start, since no node of the cluster has more than {max(nodes):g}; "
+            "give it fewer."
+        )
+    if readers and least > most_beside_readers(nodes, num_cpus):
+        what = f"{least} actor{'s' if least > 1 else ''} of {num_cpus:g} CPU{'s' if num_cpus > 1 else ''}"
+        raise UsageError(
+            f"{what} could leave no whole CPU for what reads the dataset, since the cluster has {sum(nodes):g}; "
+            "give fewer actors, or num_cpus=0.5 or 0."
+        )
+
+
+def most_beside_readers(nodes: Sequence[float], num_cpus: float) -> int:
+    """Return how many actors leave a whole CPU on some node, wherever Ray puts them.
+
+    >>> most_beside_readers([2], 1), most_beside_readers([2], 0.5), most_beside_readers([1, 1, 1], 1)
+    (1, 2, 2)
+    """
+    return sum(int((cpus - 1) // num_cpus) + 1 for cpus in nodes if cpus >= 1) - 1

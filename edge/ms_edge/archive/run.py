@@ -7,24 +7,25 @@ one row, whatever was lost or repeated on the way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ms_edge.archive.actor import Recordings
-from ms_edge.archive.cluster import cpus, import_ray, joined
+from ms_edge.archive.cluster import LOST_STARTS, import_ray, joined, node_cpus, require_room
 from ms_edge.archive.listing import Recording, recordings, tasks
 from ms_edge.archive.output import ArchiveOutput, counted
 from ms_edge.archive.progress import Numbers
 from ms_edge.archive.stores import Stores, split_query
 from ms_edge.classifier import Classifier
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import DeviceError, MsEdgeError, first_line
 from ms_edge.output.parquet import recordings_table, row_of, settings_text
-from ms_edge.results import Failure
 
-DONE, FAILED = 0, 1
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+LARGEST = 1 << 20  # actors, for a pool without a limit
+Missing = np.ndarray[Any, np.dtype[np.bool_]]  # by the number of a recording: it has no row yet
 
 
 def classify(
@@ -42,8 +43,14 @@ def classify(
     `{"hop_s": 0.5}`, and `reading` those of `Classifier.classify`. `filesystem` is that of all paths,
     of pyarrow or fsspec; by default, their URLs decide. `actors` are the least and the most actors,
     of `num_cpus` CPUs each. Nothing is computed before the dataset is consumed. Raises DeviceError
-    if Ray is not installed.
+    if Ray is not installed, and UsageError if the least actors could leave no CPU to those who read
+    the dataset, so that it would never end.
     """
+    ray = import_ray()
+    from ray.data.dataset import MaterializedDataset
+
+    readers = not isinstance(dataset, MaterializedDataset)
+    require_room(node_cpus(ray), actors[0], num_cpus, readers=readers)
     return _classified(dataset, settings or {}, reading or {}, Stores(filesystem=filesystem), actors, num_cpus)
 
 
@@ -56,11 +63,17 @@ def _classified(
     num_cpus: float,
     initial: int | None = None,
 ) -> Any:
-    ray = import_ray()
-    pool = ray.data.ActorPoolStrategy(
-        min_size=actors[0], max_size=actors[1], initial_size=initial, max_tasks_in_flight_per_actor=1
+    from ray.data import ActorPoolStrategy
+
+    pool = ActorPoolStrategy(
+        min_size=actors[0],
+        max_size=actors[1],
+        initial_size=initial,
+        max_tasks_in_flight_per_actor=1,  # another could wait for hours behind a long recording
+        max_concurrent_calls_per_actor=1,
+        enable_true_multi_threading=True,  # in the thread of the task, in which Ray states its attempt
     )
-    return dataset.map_batches(
+    found = dataset.map_batches(
         Recordings,
         fn_constructor_args=(settings, reading, stores),
         batch_size=None,
@@ -70,6 +83,11 @@ def _classified(
         num_gpus=1 if str(settings.get("device", "")).startswith("cuda") else None,
         udf_modifying_row_count=False,
     )
+    context = found.context
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 0.99  # a pool grows if all are busy
+    context.execution_no_progress_timeout_s = -1  # actors watch over themselves
+    context.max_consecutive_actor_init_deaths = LOST_STARTS
+    return found
 
 
 def archive(
@@ -101,77 +119,80 @@ def archive(
     told: list[str] = []
     listed = recordings(source, stores, told.append)
     done = results.done(listed, classifier.model.sha256, of_run)
-    open_numbers = [number for number in range(len(listed)) if number not in done]
-    numbers = Numbers(len(listed), sum(listed[number].work_s for number in open_numbers), len(done), quiet=quiet)
+    missing = np.ones(len(listed), bool)
+    missing[list(done)] = False
+    work_s = sum(listed[number].work_s for number in np.flatnonzero(missing))
+    numbers = Numbers(len(listed), work_s, len(done), quiet=quiet)
     for sentence in told:
         numbers.complain(sentence)
-    ray = joined(address, verbose=verbose)
-    pool = min(cpus(ray), actors or cpus(ray))
-    rows = _rows(ray, listed, open_numbers, settings, reading, stores, pool, actors, num_cpus)
-    missing = np.zeros(len(listed), bool)
-    missing[open_numbers] = True
+    results.add(_failed(listed, missing, numbers))
     try:
-        for table in rows:
-            fresh = _first_time(table, missing)
-            results.add(fresh)
-            errors, hours = counted(fresh)
-            work = sum(listed[number].work_s for number in fresh["index"].to_pylist())
-            numbers.add(len(fresh), errors, 3600 * hours, work)
-        lost = [_lost(listed[number].path) for number in np.flatnonzero(missing)]
-        if lost:
-            results.add(recordings_table(map(row_of, lost)))
-            numbers.add(len(lost), len(lost), 0.0, 0.0)
+        if missing.any():
+            with joined(address, verbose=verbose) as ray:
+                require_room(node_cpus(ray), 1, num_cpus, readers=False)
+                pool = min(actors or LARGEST, max(1, int(sum(node_cpus(ray)) / (num_cpus or 1))))
+                divided = tasks(((int(number), listed[number]) for number in np.flatnonzero(missing)), pool)
+                dataset = _classified(
+                    ray.data.from_arrow(divided),
+                    settings,
+                    reading,
+                    stores,
+                    (1, actors),
+                    num_cpus,
+                    min(pool, len(divided)),
+                )
+                for rows in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                    _take(rows, listed, missing, results, numbers)
+                assert not missing.any(), "Ray Data ended without some rows"
+    except (KeyboardInterrupt, SystemExit):
+        results.flush()
+        numbers.finish()
+        numbers.complain("interrupted: the rows so far are written; the same command with --resume does the rest.")
+        return INTERRUPTED
     except Exception as error:
         raise _explained(error) from None
     finally:
         results.flush()
-        numbers.finish()
+    numbers.finish()
     return FAILED if numbers.errors else DONE
 
 
-def _rows(
-    ray: Any,
-    listed: list[Recording],
-    open_numbers: list[int],
-    settings: dict[str, Any],
-    reading: dict[str, Any],
-    stores: Stores,
-    pool: int,
-    most: int | None,
-    num_cpus: float,
-) -> Iterator[pa.Table]:
-    """Yield rows with their numbers in the column `index`, as they come."""
-    failed = [(number, listed[number].failure) for number in open_numbers if listed[number].failure]
-    if failed:
-        rows = recordings_table(row_of(failure) for _, failure in failed if failure)
-        yield rows.append_column("index", pa.array([number for number, _ in failed], pa.int64()))
-    divided = tasks(((number, listed[number]) for number in open_numbers if not listed[number].failure), pool)
-    if not divided:
-        return
-    dataset = ray.data.from_arrow(divided)
-    size = min(pool, len(divided))
-    found = _classified(dataset, settings, reading, stores, (1, most), num_cpus, size)
-    yield from found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+def _failed(listed: list[Recording], missing: Missing, numbers: Numbers) -> pa.Table:
+    """Return the rows of recordings of which the listing says that they cannot be read."""
+    failures = []
+    for number in np.flatnonzero(missing):
+        if failure := listed[number].failure:
+            failures.append(failure)
+            missing[number] = False
+            numbers.add(1, 1, 0.0, listed[number].work_s)
+    return recordings_table(map(row_of, failures))
 
 
-def _first_time(table: pa.Table, missing: np.ndarray[Any, Any]) -> pa.Table:
-    """Return the rows of recordings that are missing, and note that they are not any more."""
+def _take(rows: pa.Table, listed: list[Recording], missing: Missing, results: ArchiveOutput, numbers: Numbers) -> None:
+    """Write and count the rows of recordings that are missing. Others came before."""
     keep = []
-    for number in table["index"].to_pylist():
+    for number in rows["index"].to_pylist():
         keep.append(bool(missing[number]))
         missing[number] = False
-    return table if all(keep) else table.filter(pa.array(keep, pa.bool_()))
-
-
-def _lost(path: str) -> Failure:
-    return Failure(path, "worker-died", f"{path}: the process that read it ended each time it was tried.")
+    fresh = rows.filter(pa.array(keep, pa.bool_()))
+    results.add(fresh)
+    errors, hours = counted(fresh)
+    numbers.add(len(fresh), errors, 3600 * hours, sum(listed[n].work_s for n in fresh["index"].to_pylist()))
 
 
 def _explained(error: Exception) -> Exception:
-    """Return the error of ms-edge inside an exception of Ray, or the exception itself."""
+    """Return the error of ms-edge in an exception of Ray, a sentence for another one, or `error` itself."""
+    from ray.exceptions import RayError
+
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, MsEdgeError):
             return inner
         inner = getattr(inner, "cause", None) or inner.__cause__
-    return error
+    if not isinstance(error, RayError):
+        return error
+    if missing := re.search(r"No module named '[^']+'", str(error)):
+        why = f"{missing[0]}: every node needs ms-edge and the extras cpu and ray, in the versions of this machine"
+    else:
+        why = f"{type(error).__name__}: {first_line(error)}"
+    return DeviceError("ray-failed", f"The cluster has failed ({why}). The rows so far are written.")

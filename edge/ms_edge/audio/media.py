@@ -284,7 +284,7 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C in the terminal is for this process
-                preexec_fn=_limits(size),
+                preexec_fn=limits(MOST_CPU_S + size * CPU_S_PER_BYTE),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except (OSError, subprocess.SubprocessError) as error:
@@ -480,21 +480,21 @@ class _Child:
         self._messages.close()
 
 
-def _limits(size: int) -> Callable[[], None] | None:
-    """Return a function that limits a process, the decoder of a file of `size` bytes, before it begins.
+def limits(cpu_s: float | None) -> Callable[[], None] | None:
+    """Return a function that limits a process, a decoder, before it begins.
 
-    The process then has a limit of memory and of processor time, leaves no core file, and on Linux
-    ends with this process if the main thread starts it. Returns None where there are no such limits.
+    The process then has a limit of memory and of processor time in seconds (None: only of memory),
+    leaves no core file, and on Linux ends with this process if the main thread starts it. Returns
+    None where there are no such limits.
     """
     try:
         import resource
     except ImportError:  # Windows
         return None
-    limits = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_CPU: int(MOST_CPU_S + size * CPU_S_PER_BYTE),
-        resource.RLIMIT_AS: MEMORY_BYTES,  # the last, because a copy of a large process then has no more memory
-    }
+    most = {resource.RLIMIT_CORE: 0}
+    if cpu_s is not None:
+        most[resource.RLIMIT_CPU] = int(cpu_s)
+    most[resource.RLIMIT_AS] = MEMORY_BYTES  # the last, because a copy of a large process then has no more memory
     prctl: Any = None
     # The signal comes when the thread ends that started the process, and another one may go on reading.
     if threading.current_thread() is threading.main_thread():
@@ -506,7 +506,7 @@ def _limits(size: int) -> Callable[[], None] | None:
     def limit() -> None:
         if prctl:
             prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        for name, value in limits.items():
+        for name, value in most.items():
             with contextlib.suppress(OSError, ValueError):  # macOS has no limit of memory
                 hard = resource.getrlimit(name)[1]
                 value = value if hard == resource.RLIM_INFINITY else min(value, hard)

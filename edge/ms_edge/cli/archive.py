@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+from ms_edge.archive.cluster import no_ray
 from ms_edge.classifier import MIN_SEGMENT_S
 from ms_edge.cli.options import ClassifierOptions
-from ms_edge.errors import DeviceError, UsageError, first_line
+from ms_edge.errors import UsageError
 
 
 @dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
@@ -47,21 +51,22 @@ def run(options: Options) -> int:
     }
     try:
         from ms_edge.archive.run import archive
-    except ImportError as error:
-        raise DeviceError(
-            "no-ray",
-            f"An archive needs packages ({first_line(error)}); install the extra `ray` (pip install 'ms-edge[cpu,ray]').",
-        ) from None
-    return archive(
-        options.source,
-        options.output,
-        settings=settings,
-        reading={"raw": str(raw) if raw else None, "channel": channel},
-        segments=options.segments,
-        resume=options.resume,
-        address=options.address,
-        actors=options.jobs,
-        num_cpus=options.cpus,
-        quiet=options.quiet,
-        verbose=options.verbose,
-    )
+    except ImportError as error:  # pyarrow or fsspec, which come with Ray Data
+        raise no_ray(error) from None
+    # Ray prints about lost nodes and processes on standard output, from a thread of its own.
+    with contextlib.ExitStack() as stack:
+        aside = sys.stderr if options.verbose else stack.enter_context(open(os.devnull, "w"))
+        stack.enter_context(contextlib.redirect_stdout(aside))
+        return archive(
+            options.source,
+            options.output,
+            settings=settings,
+            reading={"raw": str(raw) if raw else None, "channel": channel},
+            segments=options.segments,
+            resume=options.resume,
+            address=options.address,
+            actors=options.jobs,
+            num_cpus=options.cpus,
+            quiet=options.quiet,
+            verbose=options.verbose,
+        )

@@ -34,6 +34,18 @@ def _named(text: str) -> str:
     return text
 
 
+def _duration(text: str) -> float:
+    """Return seconds, from text such as `10`, `10s`, `5m`, `2h` or `1d`."""
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
+    try:
+        seconds = float(text[:-1] if unit else text) * (unit or 1)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"a duration is a number with s, m, h or d after it, as in 10s, not {text!r}")
+    return seconds
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     top = argparse.ArgumentParser(
@@ -47,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_classify(commands)
     _add_stream(commands)
+    _add_monitor(commands)
+    _add_watch(commands)
     _add_archive(commands)
     _add_report(commands)
     _add_summary(commands)
@@ -158,6 +172,114 @@ def _add_stream(commands: Commands) -> None:
     )
     _add_reading(stream)
     _add_judging(stream)
+
+
+def _add_monitor(commands: Commands) -> None:
+    monitor = commands.add_parser(
+        "monitor",
+        help="follow live sources for as long as they run",
+        description="Print what is on live sources as events: when speech, music or silence begins and ends, and what "
+        "happens to the connection. Sources that fail are connected again, and the audio that was lost is counted.",
+        epilog="examples:\n"
+        "  ms-edge monitor http://radio.example/live.ogg --format jsonl > events.jsonl\n"
+        "  ms-edge monitor alsa:hw:1 udp://239.1.1.1:5004 https://tv.example/live.m3u8\n"
+        "  rtl_fm -f 98.5M -M wbfm -r 48000 | ms-edge monitor - --raw 48000:1:s16le\n\n"
+        "exit status: 0 all sources have ended, 1 one could not be read at all, 2 usage, 3 model, device or extra "
+        "unusable, 4 one was given up after a stall, 5 one after a lost connection, 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    monitor.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="- for standard input (WAV, or --raw), alsa:DEVICE or pulse:DEVICE for a sound card, the URL of a stream "
+        "(http, https, rtsp, rtmp, srt, udp, rtp; Icecast and HLS too), an .sdp file, or an audio file",
+    )
+    monitor.add_argument(
+        "--stall",
+        type=_duration,
+        default=10.0,
+        metavar="TIME",
+        help="how long audio may fail to come before the source is connected again (default: 10s)",
+    )
+    monitor.add_argument(
+        "--give-up",
+        type=_duration,
+        metavar="TIME",
+        help="end a source that has had no audio for this long (default: never, go on trying)",
+    )
+    monitor.add_argument(
+        "--delay",
+        type=_duration,
+        default=2.0,
+        metavar="TIME",
+        help="how long after its audio a label is decided; a longer time gives better labels (default: 2s)",
+    )
+    monitor.add_argument(
+        "--format", choices=["text", "jsonl"], default="text", help="a line of text (default) or JSON (jsonl) per event"
+    )
+    monitor.add_argument(
+        "--raw",
+        metavar="RATE:CHANNELS:FORMAT",
+        help="the format of headerless PCM on standard input, and of what sound cards record (default: 48000:1:s16le)",
+    )
+    monitor.add_argument(
+        "--track",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the audio track of a stream with several, from 1 (default: 1)",
+    )
+    monitor.add_argument(
+        "--channels",
+        default="mix",
+        metavar="mix|each|N",
+        help="label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)",
+    )
+    monitor.add_argument("-v", "--verbose", action="store_true", help="also print what libraries report")
+    monitor.set_defaults(wav_only=False, decoder="auto")
+    _add_judging(monitor)
+
+
+def _add_watch(commands: Commands) -> None:
+    watch = commands.add_parser(
+        "watch",
+        help="classify recordings as they arrive in a folder",
+        description="Classify each recording in a folder and its subfolders once it is complete, and add its record to a "
+        "file, until interrupted. Recordings that the file has a record of are left out, so the same command goes on "
+        "after any interruption.",
+        epilog="example: ms-edge watch recordings/ -o records.jsonl",
+    )
+    watch.set_defaults(recursive=True)
+    watch.add_argument("paths", nargs="+", metavar="DIR", help="a folder of recordings")
+    watch.add_argument(
+        "-o",
+        "--output",
+        type=_named,
+        required=True,
+        metavar="FILE.jsonl",
+        help="add the records to FILE, as JSON Lines, which summary and report can read meanwhile",
+    )
+    watch.add_argument(
+        "--settle",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="a recording is complete when its size and its times have not changed for S seconds (default: 10)",
+    )
+    watch.add_argument("--timeline", action="store_true", help="also write segments with start and end")
+    _add_min_duration(watch)
+    watch.add_argument(
+        "-j",
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="files to classify at a time (default: the number of cores this process may use)",
+    )
+    watch.add_argument("-q", "--quiet", action="store_true", help="print nothing on stderr except errors of the run")
+    watch.add_argument("-v", "--verbose", action="store_true", help="also report the device and the speed on stderr")
+    _add_reading(watch)
+    _add_judging(watch)
 
 
 def _add_archive(commands: Commands) -> None:

@@ -22,7 +22,6 @@ from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts
 from ms_edge.jobs.progress import Progress
 from ms_edge.jobs.workers import BUDGET_S, Answer, Item, Result, Workers, can_fork
 from ms_edge.model.providers import CPU
-from ms_edge.output.destination import Output, TreeOutput
 from ms_edge.output.journal import ResumableOutput
 from ms_edge.output.writers import live_header, live_line
 from ms_edge.results import SCHEMA, Classification, Failure, Segment
@@ -33,7 +32,7 @@ TOGETHER, TOGETHER_BYTES = 8, 1 << 22  # small files in one task: at most so man
 
 
 class Destination(Protocol):
-    """Where the results of a run go; `Output` and `TreeOutput` are two."""
+    """Where the results of a run go; `Output` and `GrowingOutput` are two."""
 
     def checked(self, given: str | Failure) -> str | Failure:
         """Return the input if it may be read, otherwise a Failure."""
@@ -51,7 +50,7 @@ class Destination(Protocol):
 def classify(
     inputs: Inputs,
     classifier: Classifier,
-    output: Output | TreeOutput,
+    output: Destination,
     progress: Progress,
     *,
     jobs: int,

@@ -27,11 +27,18 @@ class Interrupts:
     raise an exception through a callback of libsndfile, which would take the failed read for the
     end of the stream. Everything printed must have been flushed.
 
-    `unfinished` becomes true if something was left undone because of an interrupt.
+    `unfinished` becomes true if something was left undone because of an interrupt. `message` is what
+    a terminal shows after the first one.
     """
 
-    def __init__(self, *, at_once: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        at_once: bool = False,
+        message: str = "finishing the files in progress; interrupt again to stop at once.",
+    ) -> None:
         self.unfinished = False
+        self._message = f"\nms-edge: {message}\n".encode()
         self._at_once = at_once
         self._asked_at = math.inf
         self._before: dict[int, Any] = {}
@@ -68,8 +75,7 @@ class Interrupts:
             if self._at_once:
                 os.write(sys.stderr.fileno(), b"ms-edge: interrupted; what was printed so far is complete.\n")
             elif self._asked_at == math.inf and sys.stderr.isatty():
-                message = b"\nms-edge: finishing the files in progress; interrupt again to stop at once.\n"
-                os.write(sys.stderr.fileno(), message)
+                os.write(sys.stderr.fileno(), self._message)
         if self._at_once or now > self._asked_at + TOGETHER_S:
             os._exit(INTERRUPTED)  # a long file may be in progress; the results are flushed
         self._asked_at = min(self._asked_at, now)

@@ -40,9 +40,9 @@ class Event:
     utc: datetime
     #: label of the segment
     label: str | None = None
-    #: start of the segment, in stream time
+    #: start of the segment, or of the condition of an alert, in stream time
     start_s: float | None = None
-    #: end of the segment, in stream time
+    #: end of the segment, or of the condition of an alert that has ended, in stream time
     end_s: float | None = None
     #: probability of the label, up to this moment; None for silence, and when a segment begins
     probability: float | None = None
@@ -52,6 +52,10 @@ class Event:
     lost_s: float | None = None
     #: text of the rule of an alert
     rule: str | None = None
+    #: since when on the clock the condition of an alert holds; in stream time, this is `start_s`
+    since: datetime | None = None
+    #: seconds for which the condition has held, including lost audio
+    for_s: float | None = None
     #: what happened, in words
     message: str | None = None
 
@@ -66,7 +70,7 @@ class Event:
             value = getattr(self, field.name)
             if value is None:
                 continue
-            if field.name == "utc":
+            if field.name in ("utc", "since"):
                 value = iso_utc(value)
             elif field.name == "probability":
                 value = round(value, 6)

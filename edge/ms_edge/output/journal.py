@@ -12,13 +12,14 @@ import os
 import stat
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
 from ms_edge.audio.opening import file_facts
+from ms_edge.audio.source import MAX_CHANNELS
 from ms_edge.errors import UsageError
 from ms_edge.output.destination import FileOutput, place
 from ms_edge.output.records import record_of
@@ -26,6 +27,7 @@ from ms_edge.output.writers import Writer, is_as_written
 from ms_edge.results import SCHEMA
 
 OUR_START = f'{{"schema": "{SCHEMA}"'.encode()
+MOST_NEW = 1 << 16  # records that are added to an index before it is sorted again
 LOCKED_BYTE = 0x7FFFFFFE  # the last possible one: others cannot read a byte locked on Windows
 
 
@@ -49,7 +51,7 @@ class ResumableOutput(FileOutput):
             super().__init__(path, writer)
             return
         part, self._kept = parts(path)
-        descriptor = _claimed(part)
+        descriptor = claimed(part)
         try:
             if os.path.lexists(self._kept):
                 os.close(_opened(self._kept))
@@ -76,29 +78,11 @@ class ResumableOutput(FileOutput):
 
         `settings`, `model` (SHA-256) and `provider` are those of this run.
         """
-        if not self._earlier:
-            return None
-        expected = {"file": _facts(path), "settings": settings, "model": model, "provider": provider}
-        channels = settings["channels"]
+        expected = {"settings": settings, "model": model, "provider": provider}
         for earlier in self._earlier:
-            lines = ""
-            channel = None if channels == "mix" else 1 if channels == "each" else int(channels)
-            while found := self._valid(earlier, path, channel, expected):
-                line, record = found
-                lines += line
-                if channel is None or channels != "each" or channel == record.get("channels"):
-                    return lines
-                channel += 1
+            if lines := earlier.valid(path, expected, timeline=self.writer.timeline):
+                return lines
         return None
-
-    def _valid(
-        self, earlier: EarlierRecords, path: str, channel: int | None, expected: dict[str, Any]
-    ) -> tuple[str, dict[str, Any]] | None:
-        """Return the line and the record of a path and channel; None if a field is not as expected."""
-        line, record = earlier.find(path, channel)
-        if record is None or ("segments" in record) != self.writer.timeline:
-            return None
-        return (line, record) if all(record.get(key) == value for key, value in expected.items()) else None
 
     def finish(self) -> None:
         """Rename the complete file and remove FILE.resume."""
@@ -111,34 +95,100 @@ class ResumableOutput(FileOutput):
 
 
 class EarlierRecords:
-    """An index by path and channel of the records in a JSON Lines file: 16 bytes of memory per record."""
+    """An index by path and channel of the records in a JSON Lines file: 16 bytes of memory per record.
 
-    def __init__(self, name: str) -> None:
+    Failures are left out, so that they are tried again, unless `failures` is set.
+    """
+
+    def __init__(self, name: str, *, failures: bool = False) -> None:
         self._file = open(name, "rb")  # noqa: SIM115
+        self._failures = failures
         keys, offsets = array("Q"), array("Q")
         offset = 0
         for line in self._file:
-            if line.endswith(b"\n") and (record := _record(line)) is not None:
+            if line.endswith(b"\n") and (record := self._record(line)) is not None:
                 keys.append(_key(record["path"], record.get("channel")))
                 offsets.append(offset)
             offset += len(line)
-        unsorted = np.frombuffer(keys, np.uint64) if keys else np.empty(0, np.uint64)
-        order = unsorted.argsort(kind="stable")
-        self._keys = unsorted[order]
-        self._offsets = (np.frombuffer(offsets, np.uint64) if offsets else np.empty(0, np.uint64))[order]
+        self._keys = self._offsets = np.empty(0, np.uint64)
+        self._merge(keys, offsets)
+        self._new: dict[int, int] = {}  # what `add` has added, until it is merged
+
+    def _merge(self, keys: array[int], offsets: array[int]) -> None:
+        """Add keys and offsets to the sorted arrays. Where keys are equal, later records stay last."""
+        together = np.concatenate([self._keys, np.array(keys, np.uint64)])
+        order = together.argsort(kind="stable")
+        self._keys = together[order]
+        self._offsets = np.concatenate([self._offsets, np.array(offsets, np.uint64)])[order]
+
+    def add(self, path: str, channel: int | None, offset: int) -> None:
+        """Add a record that has been written at an offset of the file."""
+        self._new[_key(path, channel)] = offset
+        if len(self._new) >= MOST_NEW:
+            self._merge(array("Q", self._new.keys()), array("Q", self._new.values()))
+            self._new.clear()
 
     def find(self, path: str, channel: int | None) -> tuple[str, dict[str, Any] | None]:
         """Return the last record line of a path and channel, and its record; ("", None) if none."""
-        key = np.uint64(_key(path, channel))
-        for at in range(int(np.searchsorted(self._keys, key, "right")) - 1, -1, -1):
-            if self._keys[at] != key:
-                break
-            self._file.seek(int(self._offsets[at]))
-            line = self._file.readline()
-            record = _record(line)
-            if record and (record["path"], record.get("channel")) == (path, channel):
-                return line.decode("ascii"), record
+        for _, line, record in self.all(path, channel):
+            return line, record
         return "", None
+
+    def all(self, path: str, channel: int | None) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        """Yield the offset, the line and the record of each record of a path and channel, the last one first."""
+        key = _key(path, channel)
+        offsets = [self._new[key]] if key in self._new else []
+        first, end = (int(np.searchsorted(self._keys, np.uint64(key), side)) for side in ("left", "right"))
+        for offset in (*offsets, *map(int, self._offsets[first:end][::-1])):
+            self._file.seek(offset)
+            line = self._file.readline()
+            record = self._record(line)
+            if record and (record["path"], record.get("channel")) == (path, channel):
+                yield offset, line.decode("ascii"), record
+
+    def of_path(self, path: str) -> dict[int, str]:
+        """Return the record lines of a path, in whatever channel, by their offsets."""
+        channels = (None, *range(1, MAX_CHANNELS + 1))
+        return {offset: line for channel in channels for offset, line, _ in self.all(path, channel)}
+
+    def outdated(self) -> dict[int, str]:
+        """Return the record lines, by their offsets, that have a later one of their path and channel."""
+        found: dict[int, str] = {}
+        for at in np.flatnonzero(self._keys[1:] == self._keys[:-1]):
+            self._file.seek(int(self._offsets[at]))
+            if record := self._record(self._file.readline()):
+                _, *others = self.all(record["path"], record.get("channel"))
+                found |= {offset: line for offset, line, _ in others}
+        return found
+
+    def valid(self, path: str, expected: dict[str, Any], *, timeline: bool) -> str | None:
+        """Return the record lines of a path; None if one is missing or is of an earlier state of the file.
+
+        `expected` are fields that the records must have, among them `settings`.
+        """
+        expected = {"file": _facts(path), **expected}
+        channels, lines = expected["settings"]["channels"], ""
+        channel = None if channels == "mix" else 1 if channels == "each" else int(channels)
+        while True:
+            line, record = self.find(path, channel)
+            if not (record and record.get("file")) or ("segments" in record) != timeline:
+                return None
+            if any(record.get(key) != value for key, value in expected.items()):
+                return None
+            lines += line
+            if channel is None or channels != "each" or channel == record.get("channels"):
+                return lines
+            channel += 1
+
+    def _record(self, line: bytes) -> dict[str, Any] | None:
+        """Return the record in a line; None for a line that is not as it was written, or is not indexed."""
+        if not is_as_written(line):
+            return None
+        try:
+            record = record_of(line)
+        except ValueError:
+            return None
+        return record if self._failures or record.get("file") else None
 
     def close(self) -> None:
         """Close the file."""
@@ -152,17 +202,6 @@ def _facts(path: str) -> dict[str, int | str] | None:
         return None
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
-    """Return the record of a classified file, None for any line that is not as it was written."""
-    if not is_as_written(line):
-        return None
-    try:
-        record = record_of(line)
-    except ValueError:
-        return None
-    return record if record.get("file") else None
-
-
 def _key(path: str, channel: int | None) -> int:
     text = path if channel is None else f"{path}\0{channel}"
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
@@ -173,7 +212,7 @@ def parts(path: str) -> tuple[str, str]:
     return f"{path}.part", f"{path}.resume"
 
 
-def _claimed(part: str) -> int:
+def claimed(part: str) -> int:
     """Open FILE.part for writing and lock it.
 
     Raises UsageError if another run writes it, or if no earlier run left it.
@@ -181,7 +220,7 @@ def _claimed(part: str) -> int:
     while True:
         descriptor = _opened(part)
         try:
-            if not _lock(descriptor):
+            if not lock(descriptor):
                 raise UsageError(f"{part}: another run is writing it; wait for it, or give -o another name.")
             # The run that had the lock may have renamed the file before we locked it.
             if os.path.samestat(os.lstat(part), os.fstat(descriptor)):
@@ -210,7 +249,7 @@ def _opened(name: str) -> int:
             # Checked before opening, because opening a device may have an effect.
             if _is_plain(os.lstat(name)):
                 descriptor = os.open(name, flags)
-                if _is_plain(os.fstat(descriptor)) and _begins_with_a_record(descriptor):
+                if _is_plain(os.fstat(descriptor)) and begins_with_a_record(descriptor):
                     return descriptor
                 os.close(descriptor)
         except FileNotFoundError:  # the run that wrote it has just ended
@@ -222,14 +261,14 @@ def _is_plain(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1  # 0: just removed by its run
 
 
-def _begins_with_a_record(descriptor: int) -> bool:
+def begins_with_a_record(descriptor: int) -> bool:
     """Return whether a file is empty or begins with a record or a part of one."""
     start = os.read(descriptor, len(OUR_START))
     os.lseek(descriptor, 0, os.SEEK_SET)
     return OUR_START.startswith(start)
 
 
-def _lock(descriptor: int) -> bool:
+def lock(descriptor: int) -> bool:
     """Lock a file until it is closed or this process ends.
 
     Return false if another process has locked it. If the file system has no locks, return true.

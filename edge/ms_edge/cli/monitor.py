@@ -1,0 +1,50 @@
+"""`ms-edge monitor`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ms_edge.cli.options import ClassifierOptions
+from ms_edge.errors import UsageError
+from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts
+from ms_edge.live.events import Event
+from ms_edge.live.monitor import Clock, Consumer, Feed, Settings, monitor
+from ms_edge.live.printing import Printer, log
+from ms_edge.live.sources import parsed
+from ms_edge.model.session import Model
+
+
+@dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
+class Options(ClassifierOptions):
+    """The options of `ms-edge monitor`; the fields are the options' names."""
+
+    sources: list[str]
+    format: str
+    stall: float
+    give_up: float | None
+    delay: float
+    verbose: bool
+
+
+def run(options: Options) -> int:
+    """Print what happens on live sources until they end, and return the exit status."""
+    if os.name == "nt":
+        raise UsageError("ms-edge monitor runs on Linux and macOS; on Windows, use ms-edge stream.")
+    sources = [parsed(text, options.raw_format(), options.track) for text in options.sources]
+    names = [source.name for source in sources]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"{repeated} is given more than once; events could not tell one from the other.")
+    classifier = options.classifier(Model.load(options.model, options.device))
+    settings = Settings(options.stall, options.give_up, options.chosen_channels(), options.delay)
+    clock = Clock()
+    consumers: list[Consumer] = [Printer(options.format, several=len(sources) > 1)]
+
+    def emit(event: Event) -> None:
+        for consumer in consumers:
+            consumer.take(event)
+
+    feeds = [Feed(source, classifier, settings, emit, log, clock) for source in sources]
+    with Interrupts(message="stopping; interrupt again to stop at once.") as interrupts:
+        status = monitor(feeds, consumers, clock, interrupts.stopped)
+    return INTERRUPTED if interrupts.unfinished else status

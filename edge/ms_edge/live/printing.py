@@ -1,0 +1,60 @@
+"""Print events on standard output, and the log on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from ms_edge.live.events import Event, iso_utc
+from ms_edge.output.writers import printable
+
+
+def log(message: str) -> None:
+    """Print a line with the time on standard error."""
+    with contextlib.suppress(OSError):  # the terminal has been closed
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        print(f"{now} ms-edge: {printable(message)}", file=sys.stderr, flush=True)
+
+
+class Printer:
+    """A consumer that prints each event as it happens, as text or JSON Lines.
+
+    In text, `several` puts the name of the source into each line. With JSON Lines, which a program
+    reads, what happens to connections is logged for people too.
+    """
+
+    def __init__(self, form: str, *, several: bool) -> None:
+        self._json, self._several = form == "jsonl", several
+
+    def take(self, event: Event) -> None:
+        """Print one event."""
+        if self._json:
+            print(json.dumps(event.record(), ensure_ascii=False))
+        else:
+            where = f"{event.source}  " if self._several else ""
+            print(f"{iso_utc(event.utc)}  {where}{printable(text_of(event))}")
+        sys.stdout.flush()
+        if self._json and event.label is None and event.rule is None:
+            log(f"{event.source}: {text_of(event)}.")
+
+    def tick(self, now: datetime, progress: Mapping[str, float]) -> None:
+        """Do nothing: events are printed when they happen."""
+
+    def close(self) -> None:
+        """Do nothing: all is printed."""
+
+
+def text_of(event: Event) -> str:
+    """Return an event in words, without its time and source."""
+    channel = "" if event.channel is None else f"channel {event.channel}: "
+    if event.label is not None:
+        if event.kind == "segment_end" and event.start_s is not None:
+            sure = "" if event.probability is None else f", probability {event.probability:.2f}"
+            return f"{channel}{event.label} ends after {event.time_s - event.start_s:.3f} s{sure}"
+        return f"{channel}{event.label} {'begins' if event.kind == 'segment_start' else 'goes on'}"
+    lost = "" if event.lost_s is None or event.kind == "end" else f", {event.lost_s:.3f} s lost"
+    said = "" if event.message is None else f": {event.message}"
+    return f"{channel}{event.kind}{lost}{said}"
