@@ -163,12 +163,9 @@ def _writing(folder: Path, paths: Sequence[str]) -> float:
 
 def _scheduling(folder: Path) -> tuple[float, float]:
     """Return the CPU seconds of this process for a task, and for an actor."""
-    ray = joined(None, verbose=False)
-    try:
+    with joined(None, verbose=False) as ray:
         few, many = _run(folder, "few", 600.0), _run(folder, "many", 40.0)
         small, large = (_pool_s(ray, actors) for actors in POOLS)
-    finally:
-        ray.shutdown()
     return (many[0] - few[0]) / (many[1] - few[1]), (large - small) / (POOLS[1] - POOLS[0])
 
 
