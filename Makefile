@@ -199,12 +199,15 @@ model: .venv-dev/installed ## rebuild the bundled model from freely licensed aud
 	.venv-dev/$(BIN)/ms-train data fetch open-corpus --to $(DATA)
 	rm -rf build/model
 	.venv-dev/$(BIN)/ms-train fit --recipe mel_residual --data open-corpus:$(DATA) --out build/model
-	$(MAKE) model-files RUN=build/model
+	rm -rf build/level
+	.venv-dev/$(BIN)/ms-train level build/model --data open-corpus:$(DATA) --out build/level
+	$(MAKE) model-files RUN=build/level
 
 model-files: .venv-dev/installed ## write all files of the bundled model from the run folder RUN, with its recordings where it says
 	.venv-dev/$(BIN)/python -m ms_train.training.package $(RUN)
 	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech.onnx --license MIT
 	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech-waveform.onnx --license MIT --input waveform
+	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech-level.onnx --license MIT --level
 
 bench: .venv-dev/installed ## measure the speed of ms-edge and of other systems, into build/bench (BENCH="--quick", "--no-peers", "--against OLD.json")
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed -o build/bench $(BENCH)

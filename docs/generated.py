@@ -173,7 +173,8 @@ def fields() -> str:
         if name != "schema":
             rows.append((f"`{name}`", comments["Classification", name]))
         if name == "segments":
-            rows += [(f"`segments[].{each}`", comments["Segment", each]) for each in record["segments"][0]]
+            levels = ("music_to_speech_db", "music_to_speech_db_interval")  # of other models than the bundled one
+            rows += [(f"`segments[].{each}`", comments["Segment", each]) for each in (*record["segments"][0], *levels)]
     rows.append(("`checksum`", "of the line, in JSON Lines only ([below](#checksums))"))
     return table(("field", "meaning"), rows)
 

@@ -12,6 +12,7 @@ _shtab_ms_edge_commands() {
   local _commands=(
     archive:'Classify all recordings of a directory or an object store with Ray, and write a Parquet dataset with one row per recording. A directory is searched to any depth.'
     benchmark:'Time the model on every device whose results are right: the latency of one window and of one streamed hop, and the throughput, on one core with audio in memory. Exit status 3 if a result is wrong.'
+    check-dialogue:'Print the places where the music is louder than --max-music relative to the speech, with its level and the interval that holds the true level in 90 %% of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. Exit status 1 if there are any. Without --model, the model is music-speech-level.'
     classify:'Print the label, probability, duration and path of each file; with --timeline, print its segments.'
     cut:'Copy the parts of recordings that have a label into new files, without loss where the format allows it. No existing file is replaced.'
     doctor:'Show versions, devices and the model, and compare the model'"'"'s results on every device with its reference results. Exit status 3 if a result is wrong.'
@@ -19,7 +20,7 @@ _shtab_ms_edge_commands() {
     monitor:'Print what is on live sources as events: when speech, music or silence begins and ends, and what happens to the connection. Sources that fail are connected again, and the audio that was lost is counted.'
     report:'Write a page for each recording, with its waveform, timeline, scores and segments, for any browser and without network; corrections made on it can be downloaded. Several recordings have a page each and an index.'
     score:'Print how well the segments that classify --timeline --format jsonl has written match references: precision, recall and F1 of frames of 10 ms and of whole segments, and the errors of their boundaries. Exit status 1 if a record or a reference has no partner.'
-    stream:'Print a line for each window of a stream as soon as its last sample arrives.'
+    stream:'Print a line when speech, music or silence begins and when it ends, shortly after it was heard.'
     summary:'Print the minutes and the share of each label by file, folder, hour or day, from the records that classify --format jsonl or archive has written.'
     watch:'Classify each recording in a folder and its subfolders once it is complete, and add its record to a file, until interrupted. Recordings that the file has a record of are left out, so the same command goes on after any interruption.'
   )
@@ -49,7 +50,7 @@ _shtab_ms_edge_archive_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -64,7 +65,7 @@ _shtab_ms_edge_archive_defaults_added=0
 
 _shtab_ms_edge_benchmark_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--seconds[how long to measure, in seconds (default\: 15)]:S:"
   "--json[print JSON]"
@@ -73,6 +74,33 @@ _shtab_ms_edge_benchmark_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_benchmark_defaults_added=0
 
+_shtab_ms_edge_check_dialogue_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--max-music[the highest level of the music relative to the speech, in dB (default\: -20)]:DB:"
+  "--shortest[leave out places of less than S seconds, as the criterion allows (default\: 2)]:S:"
+  "--format[a table (text, default) or JSON Lines (jsonl)]:format:(text jsonl)"
+  "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
+  "--wav-only[refuse formats other than WAV]"
+  "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
+  "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
+  "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
+  "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
+  "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
+  "--binary[always answer speech or music, even for noise]"
+  "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
+  {-r,--recursive}"[search directories inside directories too]"
+  {-j,--jobs}"[files to check at a time (default\: the number of cores)]:N:"
+  {-q,--quiet}"[no messages on stderr about single files, no progress bar]"
+  {-v,--verbose}"[also report the speed and skipped files on stderr]"
+  "(*):an audio file, a directory of audio files, or - for standard input:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_check_dialogue_defaults_added=0
+
 _shtab_ms_edge_classify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
@@ -80,7 +108,7 @@ _shtab_ms_edge_classify_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -120,7 +148,7 @@ _shtab_ms_edge_cut_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -139,7 +167,7 @@ _shtab_ms_edge_cut_defaults_added=0
 
 _shtab_ms_edge_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--json[print JSON]"
 )
@@ -150,7 +178,7 @@ _shtab_ms_edge_doctor_defaults_added=0
 _shtab_ms_edge_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
-  ":a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one):"
+  ":a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one):"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -160,13 +188,16 @@ _shtab_ms_edge_monitor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--stall[how long audio may fail to come before the source is connected again (default\: 10s)]:TIME:"
   "--give-up[end a source that has had no audio for this long (default\: never, go on trying)]:TIME:"
-  "--delay[how long after its audio a label is decided\; a longer time gives better labels (default\: 2s)]:TIME:"
+  "--delay[how much later audio is needed to decide a label, which is then final (default\: 2s, at least 1s with the bundled model)\; a longer time gives better labels]:TIME:"
   "--format[a line of text (default) or JSON (jsonl) per event]:format:(text jsonl)"
   "--raw[the format of headerless PCM on standard input, and of what sound cards record (default\: 48000\:1\:s16le)]:RATE:CHANNELS:FORMAT:"
   "--track[the audio track of a stream with several, from 1 (default\: 1)]:N:"
   "--channels[label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
   {-v,--verbose}"[also print what libraries report]"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--records[add records of what was heard to DIR\/YYYY-MM-DD.jsonl, a file per day (UTC), which summary and report can read meanwhile]:DIR:"
+  "--metrics[write metrics for Prometheus to FILE every ten seconds, for the textfile collector of node_exporter]:FILE.prom:"
+  "--metrics-port[serve the metrics at http\:\/\/127.0.0.1\:PORT\/metrics]:PORT:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -187,7 +218,7 @@ _shtab_ms_edge_report_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -220,14 +251,16 @@ _shtab_ms_edge_score_defaults_added=0
 
 _shtab_ms_edge_stream_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--format[a table (text, default) or JSON Lines (jsonl)]:format:(text jsonl)"
+  "--format[lines of text (default) or of JSON (jsonl)]:format:(text jsonl)"
+  "--delay[how much later audio is needed to decide a label, which is then final (default\: 2s, at least 1s with the bundled model)\; a longer time gives better labels]:TIME:"
+  "--windows[print each window as soon as its last sample arrives, with what is known then, instead of segments]"
   {-v,--verbose}"[also print what libraries report about the stream]"
   "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
   "--wav-only[refuse formats other than WAV]"
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -265,7 +298,7 @@ _shtab_ms_edge_watch_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -298,6 +331,7 @@ _shtab_ms_edge() {
       case $line[1] in
         archive) _arguments -C -s $_shtab_ms_edge_archive_options ;;
         benchmark) _arguments -C -s $_shtab_ms_edge_benchmark_options ;;
+        check-dialogue) _arguments -C -s $_shtab_ms_edge_check_dialogue_options ;;
         classify) _arguments -C -s $_shtab_ms_edge_classify_options ;;
         cut) _arguments -C -s $_shtab_ms_edge_cut_options ;;
         doctor) _arguments -C -s $_shtab_ms_edge_doctor_options ;;

@@ -400,14 +400,14 @@ def test_other_channels_are_classified_again(folder):
 
 def test_a_stream_has_each_channel_in_turn(folder):
     content = Path("call.wav").read_bytes()
-    command = [*COMMAND, "stream", "-", "--hop", "1", "--channels", "each", "--format", "jsonl"]
+    command = [*COMMAND, "stream", "-", "--windows", "--hop", "1", "--channels", "each", "--format", "jsonl"]
     run = subprocess.run(command, input=content, capture_output=True, timeout=60, check=True)
     found = [json.loads(line) for line in run.stdout.splitlines()]
     assert [(record["start_s"], record["channel"]) for record in found] == [
         (float(start), channel) for start in range(6) for channel in (1, 2)
     ]
     assert [record["label"] for record in found] == ["speech", "music"] * 6
-    command = [*COMMAND, "stream", "-", "--hop", "1", "--channels", "2"]
+    command = [*COMMAND, "stream", "-", "--windows", "--hop", "1", "--channels", "2"]
     run = subprocess.run(command, input=content, capture_output=True, text=False, timeout=60, check=True)
     header, *rows = run.stdout.decode().splitlines()
     assert header.split() == ["START", "END", "LABEL", "PROBABILITY", "CHANNEL"]
@@ -418,7 +418,7 @@ def test_a_stream_names_the_channel_of_a_warning(folder, call, capsys):
     samples = call[:96_000].copy()
     samples[40_000, 1] = np.nan
     soundfile.write("odd.wav", samples, 16_000, "FLOAT")
-    assert cli.main(["stream", "odd.wav", "--channels", "each", "--format", "jsonl"]) == 0
+    assert cli.main(["stream", "odd.wav", "--windows", "--channels", "each", "--format", "jsonl"]) == 0
     captured = capsys.readouterr()
     last = {record["channel"]: record["warnings"] for record in map(json.loads, captured.out.splitlines())}
     assert last == {1: [], 2: ["non-finite"]}

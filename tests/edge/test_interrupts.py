@@ -191,7 +191,7 @@ def test_a_signal_while_loading_is_one_sentence(folder, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signal_ends_a_stream_with_one_sentence(name):
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with started("stream", "--hop", "0.5", "--raw", "16000:1:s16le", "-", **options) as process:
+    with started("stream", "--windows", "--hop", "0.5", "--raw", "16000:1:s16le", "-", **options) as process:
         process.stdin.write(bytes(32_000 * 2))
         process.stdin.flush()
         shown = [process.stdout.readline() for _ in range(4)]  # the header and three windows; the stream goes on

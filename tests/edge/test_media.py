@@ -619,7 +619,7 @@ def test_doctor_names_the_decoders(tmp_path, monkeypatch):
 
 def test_stream_reads_media_files(tmp_path, variant, capsys):
     path = encode(tmp_path / "a.m4a", "aac", SPEECH)
-    assert cli.main(["stream", "--format", "jsonl", "--hop", "1", str(path)]) == 0
+    assert cli.main(["stream", "--windows", "--format", "jsonl", "--hop", "1", str(path)]) == 0
     labels = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
     assert len(labels) in (6, 7)
     assert labels.count("speech") >= 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -215,7 +216,7 @@ def start_stream(*arguments: str) -> subprocess.Popen[bytes]:
 
 def test_live_stream_prints_each_window_at_once(recording):
     audio, rate = soundfile.read(recording, dtype="int16")
-    with start_stream("--raw", f"{rate}:1:s16le", "--hop", "0.5", "--format", "jsonl", "-") as process:
+    with start_stream("--windows", "--raw", f"{rate}:1:s16le", "--hop", "0.5", "--format", "jsonl", "-") as process:
         process.stdin.write(audio[: rate + 1600].tobytes())  # one second and a tenth; the stream goes on
         process.stdin.flush()
         first = json.loads(process.stdout.readline())
@@ -238,9 +239,43 @@ def test_live_stream_prints_each_window_at_once(recording):
     assert set(first) == {"schema", "path", "start_s", "end_s", "label", "probability", "scores", "warnings"}
 
 
+def test_live_stream_prints_each_event_at_once(recording):
+    audio, rate = soundfile.read(recording, dtype="int16")
+    with start_stream("--raw", f"{rate}:1:s16le", "--format", "jsonl", "-") as process:
+        process.stdin.write(audio[: 3 * rate].tobytes())  # more than the delay; the stream goes on
+        process.stdin.flush()
+        begun = json.loads(process.stdout.readline())
+        assert process.poll() is None
+        process.stdin.write(audio[3 * rate : 4 * rate + 8].tobytes())
+        process.stdin.close()
+        (ended,) = [json.loads(line) for line in process.stdout.read().splitlines()]
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert list(begun) == ["schema", "event", "source", "time_s", "utc", "label", "start_s"]
+    assert list(ended) == [*begun, "end_s", "probability", "scores"]
+    assert (begun["schema"], begun["event"], begun["label"]) == ("ms-edge-event/1", "segment_start", "speech")
+    assert (ended["event"], ended["label"], ended["end_s"]) == (
+        "segment_end",
+        "speech",
+        round((4 * rate + 8) / rate, 3),
+    )
+
+
+def test_events_as_text_name_time_and_label(samples, tmp_path, capsys):
+    from ms_edge.cli import main as cli
+
+    speech = read_mono(next(path for path in samples if path.name.startswith("speech_french")), 16_000)
+    soundfile.write(tmp_path / "a.wav", np.concatenate([speech, np.zeros(80_000)]), 16_000)
+    assert cli.main(["stream", str(tmp_path / "a.wav")]) == 0
+    lines = [line.split("  ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "00:00:00.000  speech begins"
+    assert re.fullmatch(r"00:00:0[56]\.\d{3}  silence begins", lines[2])
+    assert re.fullmatch(r"00:00:11\.\d{3}  silence ends after [45]\.\d{3} s", lines[3])
+
+
 def test_endless_stream_runs_until_interrupted(recording):
     header = hostile.wav(hostile.FMT, hostile.chunk(b"data", b"", 0xFFFFFFFF), size=0xFFFFFFFF)
-    with start_stream("--hop", "0.5", "-") as process:
+    with start_stream("--windows", "--hop", "0.5", "-") as process:
         process.stdin.write(header + bytes(32_000 * 30))
         process.stdin.flush()
         lines = [process.stdout.readline() for _ in range(59)]  # the header, and windows up to 29.5 s
@@ -297,7 +332,7 @@ def test_a_stream_without_a_sample_fails(content):
 def test_stream_reports_warnings_about_its_input(recording, tmp_path, form):
     (tmp_path / "a.wav").write_bytes(recording.read_bytes()[:60_000])
     for source, content in ((str(tmp_path / "a.wav"), None), ("-", recording.read_bytes()[:60_000])):
-        with start_stream("--format", form, source) as process:
+        with start_stream("--windows", "--format", form, source) as process:
             out, complaint = process.communicate(content)
         assert process.returncode == 0
         assert complaint.decode() == f"ms-edge: {source}: warning: truncated.\n"

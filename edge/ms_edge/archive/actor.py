@@ -12,9 +12,10 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ import pyarrow as pa
 from ms_edge.archive.stores import Stores
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, DeviceError, ModelError, UsageError, first_line, reason
+from ms_edge.model.session import Model
 from ms_edge.output.parquet import RECORDINGS, row_of
 from ms_edge.results import Classification, Failure
 
@@ -37,12 +39,26 @@ WATCH_S = 1.0
 TOO_LONG = 70  # the exit status of a process that waited longer
 
 
+@dataclass(frozen=True)
+class ModelFile:
+    """The content of a model file, which the machine of an actor may not have."""
+
+    content: bytes
+
+    def load(self, device: str) -> Model:
+        """Load the model onto a device. Raises ModelError or DeviceError."""
+        with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+            file.write(self.content)
+            file.flush()
+            return Model.load(file.name, device)
+
+
 class Recordings:
     """A callable for `Dataset.map_batches`: a table of paths in, the rows of their records out.
 
-    `settings` are the arguments of `Classifier`, and `reading` those of `Classifier.classify`. The
-    table has a column `path`, and may have `bytes` and `modified`, what a store knows of the
-    recording; further columns are kept.
+    `settings` are the arguments of `Classifier`, with a `ModelFile` for a model that is not in the
+    package, and `reading` those of `Classifier.classify`. The table has a column `path`, and may
+    have `bytes` and `modified`, what a store knows of the recording; further columns are kept.
     """
 
     def __init__(self, settings: dict[str, Any], reading: dict[str, Any], stores: Stores) -> None:
@@ -70,18 +86,28 @@ class Recordings:
 
 
 def _attempt() -> int:
-    """Return how often Ray has started the present task before."""
+    """Return how often the present task has begun before, at least; 0 if this is its first try."""
     import ray
+    from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
     # Ray states it in its records of tasks, which come late; the public context of a task lacks it.
     worker = ray._private.worker.global_worker
-    return int(worker.core_worker.get_current_task_attempt_number()) if worker.connected else 0
+    if not worker.connected or not worker.core_worker.get_current_task_attempt_number():
+        return 0
+    # Ray also counts each try to reach the actor of a lost node, so the tries that began are counted here.
+    key = f"ms-edge-{ray.get_runtime_context().get_task_id()}".encode()
+    begun = int(_internal_kv_get(key) or 0) + 1
+    _internal_kv_put(key, str(begun).encode())
+    return begun
 
 
 class Worker:
     """A classifier of recordings, wherever they are. It ends its process if a decoder does not return."""
 
     def __init__(self, settings: dict[str, Any], reading: dict[str, Any], stores: Stores) -> None:
+        model = settings.get("model")
+        if isinstance(model, ModelFile):
+            settings = {**settings, "model": model.load(settings.get("device", "auto"))}
         self._classifier = Classifier(**settings)
         self._reading, self._stores = reading, stores
         self._deadline = float("inf")

@@ -35,7 +35,7 @@ def import_ray() -> Any:
 
 def no_ray(error: ImportError) -> DeviceError:
     """Return the error for a package of the extra `ray` that cannot be imported."""
-    extra = "install the extra `ray` (pip install 'ms-edge[cpu,ray]')"
+    extra = "install the extra ray (in a clone of ms-edge: pip install '.[ray]')"
     return DeviceError("no-ray", f"An archive needs Ray Data, which cannot be imported ({first_line(error)}); {extra}.")
 
 

@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_summary(commands)
     _add_cut(commands)
+    _add_check_dialogue(commands)
     _add_score(commands)
     _add_info(commands)
     _add_doctor(commands)
@@ -160,18 +161,35 @@ def _add_stream(commands: Commands) -> None:
     stream = commands.add_parser(
         "stream",
         help="label a live stream while it arrives",
-        description="Print a line for each window of a stream as soon as its last sample arrives.",
+        description="Print a line when speech, music or silence begins and when it ends, shortly after it was heard.",
         epilog="example: arecord -q -f S16_LE -r 16000 -c 1 | ms-edge stream -",
     )
     stream.add_argument("source", metavar="SOURCE", help="- for standard input (WAV, or --raw), or a file")
     stream.add_argument(
-        "--format", choices=["text", "jsonl"], default="text", help="a table (text, default) or JSON Lines (jsonl)"
+        "--format", choices=["text", "jsonl"], default="text", help="lines of text (default) or of JSON (jsonl)"
+    )
+    _add_delay(stream)
+    stream.add_argument(
+        "--windows",
+        action="store_true",
+        help="print each window as soon as its last sample arrives, with what is known then, instead of segments",
     )
     stream.add_argument(
         "-v", "--verbose", action="store_true", help="also print what libraries report about the stream"
     )
     _add_reading(stream)
     _add_judging(stream)
+
+
+def _add_delay(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--delay",
+        type=_duration,
+        default=2.0,
+        metavar="TIME",
+        help="how much later audio is needed to decide a label, which is then final (default: 2s, at least 1s with the "
+        "bundled model); a longer time gives better labels",
+    )
 
 
 def _add_monitor(commands: Commands) -> None:
@@ -208,13 +226,7 @@ def _add_monitor(commands: Commands) -> None:
         metavar="TIME",
         help="end a source that has had no audio for this long (default: never, go on trying)",
     )
-    monitor.add_argument(
-        "--delay",
-        type=_duration,
-        default=2.0,
-        metavar="TIME",
-        help="how long after its audio a label is decided; a longer time gives better labels (default: 2s)",
-    )
+    _add_delay(monitor)
     monitor.add_argument(
         "--format", choices=["text", "jsonl"], default="text", help="a line of text (default) or JSON (jsonl) per event"
     )
@@ -237,8 +249,33 @@ def _add_monitor(commands: Commands) -> None:
         help="label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)",
     )
     monitor.add_argument("-v", "--verbose", action="store_true", help="also print what libraries report")
+    _add_accounts(monitor.add_argument_group("records and metrics"))
     monitor.set_defaults(wav_only=False, decoder="auto")
     _add_judging(monitor)
+
+
+def _add_accounts(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--records",
+        metavar="DIR",
+        help="add records of what was heard to DIR/YYYY-MM-DD.jsonl, a file per day (UTC), which summary and report can "
+        "read meanwhile",
+    )
+    group.add_argument(
+        "--metrics",
+        metavar="FILE.prom",
+        help="write metrics for Prometheus to FILE every ten seconds, for the textfile collector of node_exporter",
+    )
+    group.add_argument(
+        "--metrics-port", type=_port, metavar="PORT", help="serve the metrics at http://127.0.0.1:PORT/metrics"
+    )
+
+
+def _port(text: str) -> int:
+    """Return the number of a port."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+    return int(text)
 
 
 def _add_watch(commands: Commands) -> None:
@@ -402,6 +439,41 @@ def _add_summary(commands: Commands) -> None:
     )
 
 
+def _add_check_dialogue(commands: Commands) -> None:
+    check = commands.add_parser(
+        "check-dialogue",
+        help="find the places where music is too loud under speech",
+        description="Print the places where the music is louder than --max-music relative to the speech, with its level and "
+        "the interval that holds the true level in 90 %% of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. "
+        "Exit status 1 if there are any. Without --model, the model is music-speech-level.",
+        epilog="example: ms-edge check-dialogue episode.wav --max-music -20",
+    )
+    check.add_argument(
+        "paths", nargs="+", metavar="PATH", help="an audio file, a directory of audio files, or - for standard input"
+    )
+    check.add_argument(
+        "--max-music",
+        type=float,
+        default=-20.0,
+        metavar="DB",
+        help="the highest level of the music relative to the speech, in dB (default: -20)",
+    )
+    check.add_argument(
+        "--shortest",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="leave out places of less than S seconds, as the criterion allows (default: 2)",
+    )
+    check.add_argument(
+        "--format", choices=["text", "jsonl"], default="text", help="a table (text, default) or JSON Lines (jsonl)"
+    )
+    _add_reading(check, each=False)
+    _add_judging(check)
+    _add_min_duration(check)
+    _add_many(check, "check")
+
+
 def _add_cut(commands: Commands) -> None:
     cut = commands.add_parser(
         "cut",
@@ -536,7 +608,8 @@ def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> 
     command.add_argument(
         name,
         help="a model file made by ms-export, or the name of a model of this package: bundled (default), "
-        "music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)",
+        "music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) "
+        "or music-speech-0.1 (the previous one)",
         **keywords,
     )
     command.add_argument(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ms_edge.classifier import Classifier
 from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError
 from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts
 from ms_edge.live.events import Event
+from ms_edge.live.metrics import Metrics
 from ms_edge.live.monitor import Clock, Consumer, Feed, Settings, monitor
 from ms_edge.live.printing import Printer, log
+from ms_edge.live.records import Records
 from ms_edge.live.sources import parsed
 from ms_edge.model.session import Model
 
@@ -25,6 +29,9 @@ class Options(ClassifierOptions):
     give_up: float | None
     delay: float
     verbose: bool
+    records: str | None
+    metrics: str | None
+    metrics_port: int | None
 
 
 def run(options: Options) -> int:
@@ -38,7 +45,7 @@ def run(options: Options) -> int:
     classifier = options.classifier(Model.load(options.model, options.device))
     settings = Settings(options.stall, options.give_up, options.chosen_channels(), options.delay)
     clock = Clock()
-    consumers: list[Consumer] = [Printer(options.format, several=len(sources) > 1)]
+    consumers: list[Consumer] = [Printer(options.format, several=len(sources) > 1), *_accounts(options, classifier)]
 
     def emit(event: Event) -> None:
         for consumer in consumers:
@@ -48,3 +55,13 @@ def run(options: Options) -> int:
     with Interrupts(message="stopping; interrupt again to stop at once.") as interrupts:
         status = monitor(feeds, consumers, clock, interrupts.stopped)
     return INTERRUPTED if interrupts.unfinished else status
+
+
+def _accounts(options: Options, classifier: Classifier) -> Iterator[Consumer]:
+    """Yield the consumers that keep records and metrics."""
+    if options.records is not None:
+        settings = classifier.settings(options.raw_format(), options.chosen_channels())
+        model = {"model": classifier.model.sha256, "provider": classifier.model.provider}
+        yield Records(options.records, {"settings": {**settings, "delay_s": options.delay}, **model}, log)
+    if options.metrics is not None or options.metrics_port is not None:
+        yield Metrics(options.metrics, options.metrics_port, log)

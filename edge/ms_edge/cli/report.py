@@ -44,6 +44,8 @@ def run(options: Options) -> int:
     classifier = options.classifier(model, options.min_duration)
     progress = Progress(count, quiet=options.quiet, verbose=options.verbose)
     inputs.tell = progress.tell
+    for note in inputs.notes:
+        progress.complain(note)
     pages = Pages(inputs, classifier, options.output, single=single, embed=options.embed, raw=raw, channel=channels)
     jobs = workers_for(options.jobs, inputs, count, progress)
     return run_job(inputs, pages, Index(options.output, single=single), progress, jobs=jobs, provider=model.provider)

@@ -34,7 +34,7 @@ def run(options: Options) -> int:
     name = _format(options)
     summary = Summary(options.by, options.time_pattern)
     for path in options.records:
-        for result in read_records(path):
+        for result in read_records(path, _complain):
             summary.add(result)
     if options.output is None:
         if name != "text":
@@ -45,6 +45,10 @@ def run(options: Options) -> int:
     if name not in ("text", "json"):  # which contain the notes
         print(f"ms-edge: {printable(' '.join(summary_tables.notes(summary)))}", file=sys.stderr)
     return 0
+
+
+def _complain(message: str) -> None:
+    print(f"ms-edge: {printable(message)}", file=sys.stderr)
 
 
 def _format(options: Options) -> str:

@@ -55,6 +55,11 @@ class Cutter:
         self._buffer = np.empty(0, np.float32)
         self._origin = self._next_start = 0
 
+    @property
+    def needed(self) -> int:
+        """Samples of the stream, from its beginning on, that the next batch needs."""
+        return self._next_start + self._length
+
     def push(self, block: Float32) -> Iterator[Batch]:
         """Add a block (n,) or (channels, n) float32 at the rate of the spec, and yield the full batches.
 

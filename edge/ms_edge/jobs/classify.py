@@ -1,20 +1,17 @@
-"""`ms-edge classify` and `ms-edge stream`: run a classifier on inputs and write the results."""
+"""`ms-edge classify`: run a classifier on inputs and write the results."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from ms_edge.audio.file import open_file
 from ms_edge.audio.opening import STDIN
 from ms_edge.audio.raw import RawFormat
-from ms_edge.audio.source import AudioSource, Channels
+from ms_edge.audio.source import Channels
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError
 from ms_edge.jobs.inputs import Inputs, stdin_may_wait
@@ -23,8 +20,7 @@ from ms_edge.jobs.progress import Progress
 from ms_edge.jobs.workers import BUDGET_S, Answer, Item, Result, Workers, can_fork
 from ms_edge.model.providers import CPU
 from ms_edge.output.journal import ResumableOutput
-from ms_edge.output.writers import live_header, live_line
-from ms_edge.results import SCHEMA, Classification, Failure, Segment
+from ms_edge.results import Classification, Failure
 
 DONE, FAILED = 0, 1
 SLOWEST_BYTES_S = 100_000  # how fast a whole file can be read from the slowest network
@@ -162,54 +158,3 @@ def _item(path: str) -> Item:
     if not (stat.S_ISREG(found.st_mode) and found.st_size):  # a file in /proc may never end
         share = 1.0
     return Item(path, share, BUDGET_S + found.st_size / SLOWEST_BYTES_S)
-
-
-def stream(
-    source: str,
-    classifier: Classifier,
-    progress: Progress,
-    *,
-    raw: RawFormat | None = None,
-    channels: Channels = None,
-    json_lines: bool = False,
-) -> int:
-    """Print a line for each window (and channel) of a live source without delay.
-
-    Return the exit status.
-    """
-    try:
-        with (
-            Interrupts(at_once=True),
-            open_file(
-                source,
-                raw=raw,
-                wav_only=classifier.wav_only,
-                block_s=classifier.spec.hop_s / 10,
-                decoder=classifier.decoder,
-                track=classifier.track,
-            ) as audio,
-        ):
-            numbers, any_window = audio.selected(channels), False
-            for window in classifier.live(audio, channels):
-                if not (any_window or json_lines):
-                    sys.stdout.write(live_header(channels is not None))
-                for number, part in zip(numbers, window, strict=True):
-                    sys.stdout.write(_live_record(audio, number, part) if json_lines else live_line(part, number))
-                sys.stdout.flush()
-                any_window = True
-            if not any_window:
-                raise AudioError("no-samples", f"{source}: the stream ended before its first sample.")
-            for number in numbers:
-                where = source if number is None else f"{source}, channel {number}"
-                for warning in audio.warnings_of(number):
-                    progress.complain(f"{where}: warning: {warning}.")
-    except AudioError as error:
-        progress.complain(error.message)
-        return FAILED
-    return DONE
-
-
-def _live_record(audio: AudioSource, channel: int | None, part: Segment) -> str:
-    """Return one window of a live source, or of one of its channels, as a line of JSON."""
-    facts = {"schema": SCHEMA, "path": audio.name, **({} if channel is None else {"channel": channel})}
-    return json.dumps({**facts, **part.record(), "warnings": audio.warnings_of(channel)}) + "\n"

@@ -31,11 +31,7 @@ class Printer:
 
     def take(self, event: Event) -> None:
         """Print one event."""
-        if self._json:
-            print(json.dumps(event.record(), ensure_ascii=False))
-        else:
-            where = f"{event.source}  " if self._several else ""
-            print(f"{iso_utc(event.utc)}  {where}{printable(text_of(event))}")
+        sys.stdout.write(line(event, json_lines=self._json, several=self._several))
         sys.stdout.flush()
         if self._json and event.label is None and event.rule is None:
             log(f"{event.source}: {text_of(event)}.")
@@ -45,6 +41,21 @@ class Printer:
 
     def close(self) -> None:
         """Do nothing: all is printed."""
+
+
+def line(event: Event, *, json_lines: bool, several: bool) -> str:
+    """Return an event as a line of JSON or of text, in which `several` puts the name of the source."""
+    if json_lines:
+        return json.dumps(event.record(), ensure_ascii=False) + "\n"
+    where = f"{event.source}  " if several else ""
+    return f"{iso_utc(event.utc)}  {clock(event.time_s)}  {printable(where + text_of(event))}\n"
+
+
+def clock(time_s: float) -> str:
+    """Return a stream time as hours, minutes and seconds, for example `00:01:02.500`."""
+    milliseconds = round(1000 * time_s)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}"
 
 
 def text_of(event: Event) -> str:

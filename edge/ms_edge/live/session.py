@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ms_edge.arrays import Float32
@@ -14,6 +15,7 @@ from ms_edge.audio.source import (
     BLOCK_SAMPLES,
     AudioSource,
     Channels,
+    Samples,
     as_float32,
     channel_number,
     require_plausible,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 DELAY_S, MAX_DELAY_S = 2.0, 600.0
 RESAMPLER_S = 0.05  # a resampler returns each sample at most this much later
-TOGETHER = 4  # windows that are scored together, if the delay allows that
+
 
 Decided = tuple[int | None, Change]  # with the number of the channel, None for the mean of all
 
@@ -92,7 +94,7 @@ class Session:
         channel that was chosen.
         """
         self._require_open()
-        samples = as_float32(block)
+        samples = _numbers(block)
         if not len(samples):
             return []
         if self._stretch is None:
@@ -162,6 +164,8 @@ class _Stretch:
         self._blocks = self._pushed.blocks(classifier.spec.sample_rate_hz, session.channels)
         together, lag_ms = plan(classifier, session.delay_s)
         self._cutter = Cutter(classifier.spec, together)
+        self._kept: list[Samples] = []  # blocks that are not converted yet
+        self._kept_frames = 0
         self._last_start: int | None = None  # first sample of the last window
         self._online = [
             Online(
@@ -180,20 +184,28 @@ class _Stretch:
         """Stream time up to which the labels of all channels are final, in ms."""
         return min(online.decided_ms for online in self._online)
 
-    def push(self, samples: Float32) -> Iterator[Decided]:
-        """Add samples (n, channels), and yield what is decided with them."""
+    def push(self, samples: Samples) -> Iterator[Decided]:
+        """Add samples (n, channels), and yield what is decided with them.
+
+        Blocks are kept until there is enough audio for the next windows: nothing can be decided
+        before, and a few large blocks take much less time than many small ones.
+        """
         channels = self._pushed.channels
         if samples.shape[1] != channels:
             raise UsageError(
                 f"{self._pushed.name}: a block has {samples.shape[1]} channels, but the first one had {channels}."
             )
-        step = max(1, BLOCK_SAMPLES // channels)
-        for start in range(0, len(samples), step):
-            self._pushed.block = samples[start : start + step]
-            yield from self._decided(next(self._blocks))
+        if self._kept and self._kept[0].dtype != samples.dtype:
+            yield from self._release()
+        self._kept.append(samples.copy())  # the caller may use the memory of a block again
+        self._kept_frames += len(samples)
+        rate, model_rate = self._pushed.sample_rate_hz, self._classifier.spec.sample_rate_hz
+        if (self._pushed.frames + self._kept_frames) * model_rate >= self._cutter.needed * rate:
+            yield from self._release()
 
     def close(self) -> Iterator[Decided]:
         """Yield what is decided because no more samples follow."""
+        yield from self._release()
         self._pushed.block = None
         for block in self._blocks:  # what the resampler still holds
             yield from self._decided(block)
@@ -203,6 +215,17 @@ class _Stretch:
         windows = [self._windows(batch) for batch in self._cutter.close()] or [[[] for _ in self._online]]
         for number, online, rest in zip(self._numbers, self._online, *windows, strict=True):
             yield from ((number, change) for change in online.close(rest, self._ms(0, frames)))
+
+    def _release(self) -> Iterator[Decided]:
+        """Convert the samples that are kept, and yield what is decided with them."""
+        if not self._kept:
+            return
+        samples = self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept)
+        self._kept, self._kept_frames = [], 0
+        step = max(1, BLOCK_SAMPLES // samples.shape[1])
+        for start in range(0, len(samples), step):
+            self._pushed.block = samples[start : start + step]
+            yield from self._decided(next(self._blocks))
 
     def _decided(self, block: Float32) -> Iterator[Decided]:
         """Add a block at the model's rate, and yield what is decided with it."""
@@ -242,18 +265,26 @@ class _Stretch:
         Computed with integers, so that it is exact in a stream of any length.
         """
         rate, model_rate = self._pushed.sample_rate_hz, self._classifier.spec.sample_rate_hz
-        doubled = 2000 * ((self._origin + frames) * model_rate + sample * rate) // (rate * model_rate)
-        return (doubled + 1) // 2
+        whole = rate * model_rate
+        ms, rest = divmod(1000 * ((self._origin + frames) * model_rate + sample * rate), whole)
+        return ms + (2 * rest + ms % 2 > whole)  # half a millisecond to even, as `round` does
 
 
 class _Pushed(AudioSource):
-    """The block that was pushed last. It is None after the last one."""
+    """The block that is to be converted next. It is None after the last one."""
 
-    block: Float32 | None = None
+    block: Samples | None = None
 
-    def _decoded(self) -> Iterator[Float32]:
+    def _decoded(self) -> Iterator[Samples]:
         while self.block is not None:
             yield self.block
+
+
+def _numbers(block: ArrayLike) -> Samples:
+    """Return samples (n,) or (n, channels) as (n, channels): integers of 16 bits as they are, others as float32."""
+    if isinstance(block, np.ndarray) and block.dtype == np.int16 and block.ndim in (1, 2):
+        return block if block.ndim == 2 else block[:, np.newaxis]
+    return as_float32(block)
 
 
 def plan(classifier: Classifier, delay_s: float) -> tuple[int, int]:
@@ -272,6 +303,6 @@ def plan(classifier: Classifier, delay_s: float) -> tuple[int, int]:
             f"and at most {MAX_DELAY_S:g} s, not {delay_s:g} s."
         )
     hops = int((delay_s - fixed_s) / hop_s + 1e-9)
-    together = min(TOGETHER, hops // 3 + 1)
+    together = min(hops // 3 + 1, classifier.windows_at_a_time)
     # A millisecond less, because the times of windows are rounded.
     return together, int(1000 * hop_s * (hops - together)) - 1

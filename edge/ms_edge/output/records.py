@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from ms_edge.audio.opening import STDIN
@@ -12,6 +14,7 @@ from ms_edge.errors import DeviceError, UsageError, first_line, reason
 from ms_edge.results import SCHEMA, Classification, Failure, Segment
 
 HUGE = 1e300
+APART_S = 0.05  # the time of a live source follows a clock, which is corrected by milliseconds
 MAX_LINE = 1 << 28  # bytes; a hundred hours with a segment for every window take half of it
 JSON_LINES = ".jsonl"
 # The files of a dataset with a row per recording; ms_edge.output.parquet, which needs pyarrow, names the folder too.
@@ -24,8 +27,12 @@ def are_records(path: str) -> bool:
     return path.lower().endswith(JSON_LINES) or bool(_parquet_files(path))
 
 
-def read_records(path: str) -> Iterator[Classification | Failure]:
+def read_records(path: str, complain: Callable[[str], None] | None = None) -> Iterator[Classification | Failure]:
     """Yield the results of a run, one at a time.
+
+    The records of a live source that follow each other are one result. If the last line is
+    incomplete, because the file is being written or its run was killed, `complain` is called with a
+    sentence.
 
     The path is that of a file of JSON Lines, of a dataset that `ms-edge archive` wrote, which is a
     directory, or `-` for JSON Lines on standard input.
@@ -34,12 +41,17 @@ def read_records(path: str) -> Iterator[Classification | Failure]:
     versions are ignored. A record without a timeline has no segments. Empty lines are skipped, and
     checksums are not compared, so lines may be filtered by other programs.
 
-    Raises UsageError if the path cannot be read, and for the first line or row that is no record.
+    Raises UsageError if the path cannot be read, for the first line or row that is no record, and for
+    an incomplete last line without `complain`.
     Raises DeviceError if a dataset is to be read and pyarrow is not installed.
     """
     if path != STDIN and os.path.isdir(path):
         yield from _read_dataset(path)
         return
+    yield from _joined(_read_lines(path, complain))
+
+
+def _read_lines(path: str, complain: Callable[[str], None] | None) -> Iterator[Classification | Failure]:
     try:
         with open(0 if path == STDIN else path, "rb", closefd=path != STDIN) as file:
             number = 0
@@ -53,6 +65,11 @@ def read_records(path: str) -> Iterator[Classification | Failure]:
                     yield result_of(record_of(line))
                 except ValueError as error:
                     why = str(error)
+                    if line.startswith(b"{") and not line.endswith(b"\n") and complain:
+                        complain(
+                            f"{path}: the last line is incomplete and left out; it is being written, or its run was killed."
+                        )
+                        return
                     if number > 1 and not line.endswith(b"\n"):
                         why += "; it is the last one, and cut off if its run was interrupted"
                     raise UsageError(
@@ -63,6 +80,84 @@ def read_records(path: str) -> Iterator[Classification | Failure]:
         raise UsageError(f"{path}: the records cannot be read ({reason(error)}).") from None
     except ValueError:
         raise UsageError(f"{path!r}: not a usable file name.") from None
+
+
+def is_live(result: Classification) -> bool:
+    """Return whether a result is of a live source, which cannot be read again."""
+    return "delay_s" in result.settings
+
+
+def _joined(results: Iterable[Classification | Failure]) -> Iterator[Classification | Failure]:
+    """Yield the results, with those of a live source that follow each other on one day as one."""
+    stretches: dict[tuple[str, int | None], _Stretch] = {}
+    for result in results:
+        began = _moment(result.recorded_at) if isinstance(result, Classification) and is_live(result) else None
+        if isinstance(result, Failure) or began is None:
+            yield result
+            continue
+        key = result.path, result.channel
+        stretch = stretches.get(key)
+        if stretch is None or not stretch.is_followed_by(began, result):
+            if stretch:
+                yield stretch.result()
+            stretch = stretches[key] = _Stretch(began, result)
+        stretch.add(result)
+    yield from (stretch.result() for stretch in stretches.values())
+
+
+class _Stretch:
+    """The records of a live source that follow each other: what they have in common, and their segments."""
+
+    def __init__(self, began: datetime, first: Classification) -> None:
+        self._began, self._first = began, first
+        self._duration_s = 0.0
+        self._segments: list[Segment] = []
+
+    def is_followed_by(self, began: datetime, result: Classification) -> bool:
+        """Return whether a record begins on the same day and where the stretch ends, with the same settings."""
+        apart_s = (began - self._began).total_seconds() - self._duration_s
+        same = (result.settings, result.model) == (self._first.settings, self._first.model)
+        return abs(apart_s) <= APART_S and began.date() == self._began.date() and same
+
+    def add(self, result: Classification) -> None:
+        """Add a record. A segment goes on if the last one has the same label."""
+        for part in result.segments:
+            start_s, end_s = (round(self._duration_s + at_s, 3) for at_s in (part.start_s, part.end_s))
+            last = self._segments[-1] if self._segments else None
+            if last and last.label == part.label and last.end_s == start_s:
+                # The probability of a piece is that of its segment so far.
+                self._segments[-1] = replace(part, start_s=last.start_s, end_s=end_s)
+            else:
+                self._segments.append(replace(part, start_s=start_s, end_s=end_s))
+        self._duration_s = round(self._duration_s + result.duration_s, 3)
+
+    def result(self) -> Classification:
+        """Return the records as one. Its label is the one that lasts longest."""
+        seconds = _seconds(tuple(self._segments))
+        label = max(seconds, key=lambda name: seconds[name])
+        weights: dict[str, float] = {}
+        sums: dict[str, float] = {}
+        for part in self._segments:
+            for name, score in part.scores.items():
+                weights[name] = weights.get(name, 0.0) + part.end_s - part.start_s
+                sums[name] = sums.get(name, 0.0) + score * (part.end_s - part.start_s)
+        same = [part for part in self._segments if part.label == label]
+        return replace(
+            self._first,
+            label=label,
+            probability=sum(part.probability * (part.end_s - part.start_s) for part in same) / seconds[label],
+            scores={name: sums[name] / weights[name] for name in sums},
+            seconds={name: round(value, 3) for name, value in seconds.items()},
+            duration_s=self._duration_s,
+            segments=tuple(self._segments),
+        )
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text or "").replace(tzinfo=None)
+    except ValueError:
+        return None
 
 
 def _parquet_files(directory: str) -> list[str]:
@@ -168,7 +263,18 @@ def _segment(part: object) -> Segment:
         label=_field(part, "label", _is_text),
         probability=_field(part, "probability", _is_number),
         scores=_field(part, "scores", _is_numbers, {}),
+        music_to_speech_db=_field(part, "music_to_speech_db", _is_number, None),
+        music_to_speech_db_interval=_interval(part),
     )
+
+
+def _interval(part: dict[str, Any]) -> tuple[float, float] | None:
+    ends = _field(part, "music_to_speech_db_interval", _is_list, None)
+    if ends is None:
+        return None
+    if len(ends) != 2 or not all(map(_is_number, ends)):
+        raise ValueError("its field music_to_speech_db_interval is wrong")
+    return float(ends[0]), float(ends[1])
 
 
 def _seconds(segments: tuple[Segment, ...]) -> dict[str, float]:

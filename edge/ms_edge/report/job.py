@@ -8,6 +8,7 @@ import os
 import pickle
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,10 +18,11 @@ from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, MsEdgeError, UsageError, reason
 from ms_edge.jobs.inputs import Inputs
 from ms_edge.output.destination import is_answer, mirrored, replacing
-from ms_edge.output.records import are_records, read_records
+from ms_edge.output.records import are_records, is_live, read_records
+from ms_edge.report.dialogue import curve
 from ms_edge.report.index import Row, index_page
 from ms_edge.report.page import data_address, page, relative_address
-from ms_edge.report.sound import Peaks, Sound, eight_bits
+from ms_edge.report.sound import Peaks, Sound, eight_bits, level_bytes
 from ms_edge.results import Classification, Failure
 
 MOST_EMBEDDED = 32 << 20  # bytes of the longest recording that a page holds: three minutes of CD audio
@@ -32,6 +34,8 @@ class Recorded(Inputs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        #: sentences about records that are incomplete
+        self.notes: list[str] = []
         self._packed: dict[str, list[bytes]] = {}  # compressed: thousands of recordings have many segments
         self._of_file: dict[str, list[str | Failure]] = {}
         for path in self.paths:
@@ -39,10 +43,12 @@ class Recorded(Inputs):
                 self._of_file[path] = list(self._read(path))
 
     def _read(self, records: str) -> Iterator[str | Failure]:
-        for found in read_records(records):
+        for found in read_records(records, self.notes.append):
             if isinstance(found, Failure):
                 yield found
                 continue
+            if is_live(found):  # a source has many days
+                found = replace(found, path=f"{found.path} {str(found.recorded_at)[:19].replace(':', '')}Z")
             if found.path not in self._packed:
                 yield found.path
             packed = zlib.compress(pickle.dumps(found), 1)
@@ -116,6 +122,8 @@ class Pages:
     def _of_record(self, record: Classification, on_audio: Callable[[float], None]) -> Row:
         """Write the page of a record, with what can still be read of the recording."""
         notes = []
+        if is_live(record):
+            return self._write(record, None, ["The source was live, so the page has only its record."])
         try:
             classifier = with_settings(self._classifier, record)
             raw = record.settings.get("raw")
@@ -174,7 +182,9 @@ def analysed(
     peaks = Peaks(spec.sample_rate_hz)
     found, windows = classifier.analyse(path, channel=channel, raw=raw, on_audio=on_audio, on_samples=peaks.add)
     centres_s = np.minimum((windows.starts + spec.clip_samples / 2) / spec.sample_rate_hz, found.duration_s)
-    return found, Sound(peaks.values(), eight_bits(windows.scores), centres_s)
+    scale = classifier.model.metadata.level
+    levels = level_bytes(curve(found.segments, windows, spec, scale)) if scale else None
+    return found, Sound(peaks.values(), eight_bits(windows.scores), centres_s, levels)
 
 
 def with_settings(classifier: Classifier, record: Classification) -> Classifier:
