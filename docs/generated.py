@@ -24,7 +24,6 @@ sys.path[:0] = [str(ROOT / "tests" / "edge"), str(ROOT)]
 import hostile  # noqa: E402
 
 from benchmarks.speed import archive_scaling  # noqa: E402
-
 from ms_edge import Classifier, errors, results  # noqa: E402
 from ms_edge.audio.containers import AMBIGUOUS, CONTAINERS  # noqa: E402
 from ms_edge.cli import arguments as edge_arguments  # noqa: E402
@@ -288,13 +287,16 @@ def archive_speed() -> str:
         cpu_s = statistics.median(sum(kinds.values()) for kinds in one["cpu_s"])
         pace = f"{found['audio_s'] / wall_s:,.0f}"
         rows.append((f"`{name}`", f"{wall_s:.1f} s", f"{start_s:.1f} s", pace, f"{cpu_s:.1f} s"))
-    more, beyond = f"{found['overhead']:+.0%}", f"{found['overhead_beyond_start']:+.0%}"
+    more, beyond = (
+        f"{abs(found[name]):.0%} {'longer' if found[name] > 0 else 'less'}"
+        for name in ("overhead", "overhead_beyond_start")
+    )
     text = (
         f"{found['recordings']:,} recordings of 3 to 120 s, {found['audio_s'] / 3600:.1f} hours of FLAC, on a machine of "
         f"{found['machine']['cores']} cores, with {found['jobs']} workers or actors; medians of "
-        f"{len(found['systems']['classify']['wall_s'])} runs in turns. The answers were equal. `archive` took {more}, and "
-        f"{beyond} without the start, which is what a single recording takes. The model below gives "
-        f"{found['model_s']:.0f} s for this run."
+        f"{len(found['systems']['classify']['wall_s'])} runs in turns. The answers were equal. `archive` took {more}; without "
+        f"the start, which is what a single recording takes, {beyond}. The model below gives {found['model_s']:.0f} s "
+        "for the run of `archive`."
     )
     head = ("command", "whole run", "of which start", "times real time", "CPU time")
     return f"{textwrap.fill(text, 108)}\n\n{table(head, rows)}"
@@ -308,7 +310,9 @@ def archive_constants() -> str:
 
 
 def _duration(seconds: float) -> str:
-    unit, factor = next(each for each in (("s", 1), ("ms", 1e3), ("µs", 1e6)) if seconds * each[1] >= 1 or each[0] == "µs")
+    unit, factor = next(
+        each for each in (("s", 1), ("ms", 1e3), ("µs", 1e6)) if seconds * each[1] >= 1 or each[0] == "µs"
+    )
     return f"{seconds * factor:.3g} {unit}"
 
 
@@ -317,7 +321,7 @@ def archive_scale() -> str:
     cost = archive_scaling.read_constants(ARCHIVE)
     kinds = {
         "in a store": archive_scaling.Archive(),
-        "in a store, `--cpus 0.25`": archive_scaling.Archive(actors_per_cpu=4),
+        "in a store, `--cpus 0.5`": archive_scaling.Archive(actors_per_cpu=2),
         "on a shared disk": archive_scaling.Archive(in_store=False),
     }
     rows = [

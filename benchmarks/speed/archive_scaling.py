@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ms_edge.archive.listing import COMPRESSED_BYTES_S, OPENING_S, TASK_S, TASKS_PER_ACTOR
+from ms_edge.archive.listing import COMPRESSED_BYTES_S, OPENING_S, TASK_S, TASK_SHARE
 from ms_edge.archive.stores import BLOCK_BYTES
 
 CPUS = (1, 10, 100, 200, 500, 1000)
@@ -26,29 +26,29 @@ STEPS = ("start", "find", "work", "head", "last task")
 
 @dataclass(frozen=True)
 class Constants:
-    """Seconds of each step. Steps of the head are those of the process that starts the run."""
+    """The seconds of each step. The head is the process that starts the run."""
 
-    #: seconds of the head to find a recording in a directory, with its size and time
+    #: the head finds a recording in a directory, with its size and time
     list_file_s: float
-    #: CPU seconds of the head to find 1,000 recordings in a store
+    #: the head finds 1,000 recordings in a store (CPU time)
     list_page_s: float
-    #: CPU seconds of the head to give a recording to a task
+    #: the head gives a recording to a task (CPU time)
     plan_s: float
-    #: CPU seconds of the head for each task: to schedule it, and to take its rows
+    #: the head schedules a task and takes its rows (CPU time)
     task_s: float
-    #: CPU seconds of the head to write a row, with its segments
+    #: the head writes a row, with its segments (CPU time)
     row_s: float
-    #: CPU seconds of the head to start an actor
+    #: the head starts an actor (CPU time)
     actor_s: float
-    #: seconds from the start of the command until an actor has classified one recording
+    #: the command starts Ray and an actor, and classifies one recording
     start_s: float
-    #: CPU seconds of an actor for a recording, however long it is
+    #: an actor classifies a recording, however short it is (CPU time)
     open_s: float
-    #: CPU seconds of an actor for a second of audio
+    #: an actor classifies a second of audio (CPU time)
     audio_s: float
-    #: CPU seconds of an actor for a recording, more if it is read from a store
+    #: an actor opens a recording in a store (CPU time)
     stored_s: float
-    #: CPU seconds of an actor for a megabyte that is read from a store
+    #: an actor reads a megabyte from a store (CPU time)
     megabyte_s: float
 
 
@@ -78,27 +78,37 @@ class Archive:
 def steps(cost: Constants, archive: Archive, cpus: int) -> dict[str, float]:
     """Return the seconds of each of STEPS. `work` and `head` are at the same time."""
     actors = cpus * archive.actors_per_cpu
-    work_s = OPENING_S + archive.duration_s * archive.bytes_s / COMPRESSED_BYTES_S  # in the unit of TASK_S
-    task_s = min(max(archive.recordings * work_s / (actors * TASKS_PER_ACTOR), TASK_S[0]), TASK_S[1])
-    in_task = max(1.0, task_s // work_s)
-    tasks = math.ceil(archive.recordings / in_task)
+    tasks, last = tasks_of(archive, actors)
     busy_s, waiting_s = cost.open_s + archive.duration_s * cost.audio_s, 0.0
     find_s = archive.recordings * cost.list_file_s
     if archive.in_store:
         size = archive.duration_s * archive.bytes_s
         busy_s += cost.stored_s + size / 1e6 * cost.megabyte_s
-        # The size and the first block are waited for; others are fetched while one is decoded.
+        # The size and the first block are waited for, while the recording before is classified.
         waiting_s = 2 * archive.latency_s + min(size, BLOCK_BYTES) / archive.bytes_per_s
         find_s = math.ceil(archive.recordings / archive.keys) * (archive.latency_s + cost.list_page_s)
     # The actors of a CPU wait at the same time, and work one after the other.
-    one_s = max(busy_s, (busy_s + waiting_s) / archive.actors_per_cpu)
+    one_s = max(busy_s, waiting_s / archive.actors_per_cpu)
     return {
         "start": cost.start_s + actors * cost.actor_s,
         "find": find_s + archive.recordings * cost.plan_s,
         "work": archive.recordings * one_s / cpus,
         "head": tasks * cost.task_s + archive.recordings * cost.row_s,
-        "last task": in_task * (busy_s + waiting_s) * (1 - 1 / actors),
+        "last task": last * (busy_s + waiting_s) * (1 - 1 / actors),
     }
+
+
+def tasks_of(archive: Archive, actors: int) -> tuple[int, float]:
+    """Return the number of tasks, and how many recordings are in the last ones: see `ms_edge.archive.listing.tasks`."""
+    work_s = OPENING_S + archive.duration_s * archive.bytes_s / COMPRESSED_BYTES_S  # in the unit of TASK_S
+    least_s, most_s = (work_s * max(1.0, limit_s // work_s) for limit_s in TASK_S)
+    shares = actors * TASK_SHARE
+    left_s = archive.recordings * work_s
+    large_s = max(0.0, left_s - shares * most_s)  # in tasks of the most work
+    left_s -= large_s
+    shrinking = shares * math.log(left_s / (shares * least_s)) if left_s > shares * least_s else 0.0
+    count = large_s / most_s + shrinking + min(left_s, shares * least_s) / least_s
+    return min(archive.recordings, math.ceil(count)), min(archive.recordings / actors, least_s / work_s)
 
 
 def total_s(cost: Constants, archive: Archive, cpus: int) -> float:
@@ -142,7 +152,7 @@ def plot(cost: Constants, path: Path) -> None:
     for colour, (duration_s, label) in enumerate(((10.0, "10 s"), (180.0, "3 min"), (3600.0, "1 h"))):
         for where, style, one in (
             ("store", "-", Archive(duration_s=duration_s)),
-            ("store, --cpus 0.25", "--", Archive(duration_s=duration_s, actors_per_cpu=4)),
+            ("store, --cpus 0.5", "--", Archive(duration_s=duration_s, actors_per_cpu=2)),
             ("shared disk", ":", Archive(duration_s=duration_s, in_store=False)),
         ):
             pace = [one.audio_s / total_s(cost, one, count) for count in counts]
