@@ -20,7 +20,9 @@ import yaml
 
 import ms_edge
 from ms_edge._version import __version__
-from ms_edge.cli.arguments import parser
+from ms_edge.cli.arguments import INTERRUPTED, UNUSABLE, USAGE, parser
+from ms_edge.live.actions import CLOSING_S
+from ms_edge.live.rules import parse_rule
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -98,6 +100,20 @@ def test_service_has_no_rights_it_does_not_need(name):
     assert service["ProtectSystem"] == ["strict"]
     assert service["CapabilityBoundingSet"] == [""]
     assert service["SystemCallFilter"] == ["@system-service", "~@privileged"]
+
+
+def test_monitor_command_is_valid():
+    service = unit("ms-edge-monitor.service")["Service"]
+    program, *arguments = shlex.split(service["ExecStart"][0])
+    assert Path(program).name in SCRIPTS
+    options = parser().parse_args(arguments)
+    assert options.command == "monitor"
+    assert options.records == f"/var/lib/{service['StateDirectory'][0]}"
+    assert [parse_rule(text, ("speech", "music")).text for text in options.alert] == options.alert
+    assert service["RestartPreventExitStatus"] == [f"{USAGE} {UNUSABLE}"]
+    assert service["SuccessExitStatus"] == [str(INTERRUPTED)]
+    assert service["Type"] == ["notify"]
+    assert float(service["TimeoutStopSec"][0]) > 2 * CLOSING_S  # of commands and of requests
 
 
 def test_monitor_has_few_rights():

@@ -355,6 +355,19 @@ def test_clock_that_is_set_moves_events_only():
     assert play.events[-1].lost_s == pytest.approx(3)  # the outage, and not the two hours
 
 
+def test_channel_that_is_missing_is_waited_for():
+    play = Play(channels=2)
+    play.wait(0.25)
+    play.give(1)
+    assert play.feed.status is None
+    assert "it has no channel 2, but 1" in play.lines[0]
+    play.wait_for_connection()
+    play.connection.items = [np.zeros((3 * RATE, 2), np.float32)]
+    play.feed.ready()
+    play.wait(2)
+    assert play.kinds == ["connected"]
+
+
 def test_lost_and_received_audio_add_up():
     random = np.random.default_rng(5)
     play = connected()

@@ -150,11 +150,10 @@ class Feed:
         now = self._clock.elapsed()
         if items is None:
             self._over(now)
+        elif (lacking := self._lacking(items)) is not None:
+            self._fail(now, lacking)
         elif items:
-            try:
-                self._receive(items, now)
-            except AudioError as error:  # the stream lacks the channel that was chosen
-                self._fail(now, error.message.removeprefix(f"{self.name}: ").rstrip("."))
+            self._receive(items, now)
 
     def check(self) -> None:
         """Do what is due: connect, notice a stall, give up, follow the clock."""
@@ -163,7 +162,10 @@ class Feed:
         if self.status is not None:
             return
         if self._settings.give_up_s is not None and now - self._last_audio >= self._settings.give_up_s:
-            self._end(self._blame, f"given up after {duration(now - self._last_audio)} without audio")
+            self._end(
+                STALLED if self._connection else self._blame,
+                f"given up after {duration(now - self._last_audio)} without audio",
+            )
         elif self._connection is None:
             if now >= self._connect_at:
                 self._connect(now)
@@ -178,6 +180,14 @@ class Feed:
             self._connection = self._source.connect(self._session.sample_rate_hz if self._session else None)
         except AudioError as error:
             self._fail(now, error.message.removeprefix(f"{self.name}: ").rstrip("."))
+
+    def _lacking(self, items: list[Item]) -> str | None:
+        """Return what is wrong if audio does not have the channel that was chosen."""
+        chosen = self._settings.channels
+        for item in items:
+            if not isinstance(item, int) and isinstance(chosen, int) and item.shape[1] < chosen:
+                return f"it has no channel {chosen}, but {item.shape[1]}"
+        return None
 
     def _receive(self, items: list[Item], now: float) -> None:
         """Take in audio that has just arrived."""

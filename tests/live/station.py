@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+import imageio_ffmpeg
 
 CONFIG = """<icecast>
-  <limits><clients>20</clients><sources>5</sources><queue-size>524288</queue-size>
+  <limits><clients>20</clients><sources>5</sources><queue-size>131072</queue-size>
     <burst-on-connect>1</burst-on-connect><burst-size>65535</burst-size><source-timeout>5</source-timeout></limits>
   <authentication><source-password>studio</source-password><admin-user>admin</admin-user>
     <admin-password>admin</admin-password></authentication>
@@ -42,10 +42,9 @@ class Station:
     """An Icecast server at `url`, which tests start, stop, freeze and feed."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = next(port for port in range(8010 + os.getpid() % 9000, 32_768) if _free(port))
         self.url = f"http://127.0.0.1:{self.port}"
+        self._users = folder / "users"
         self._config = folder / "icecast.xml"
         owner = OWNER if os.geteuid() == 0 else ""
         folder.chmod(0o777)
@@ -53,11 +52,17 @@ class Station:
         self._server: subprocess.Popen[bytes] | None = None
         self._studios: list[subprocess.Popen[bytes]] = []
 
+    def admit(self, user: str, password: str) -> None:
+        """Let a listener hear `/private.ogg`."""
+        self._users.write_text(f"{user}:{hashlib.md5(password.encode()).hexdigest()}\n")  # Icecast's own format
+
     def start(self) -> None:
-        self._server = subprocess.Popen(["icecast2", "-c", self._config], stdout=-3, stderr=-3)
         wait_until(self._answers)
 
     def _answers(self) -> bool:
+        """Return whether the server runs. Start it if it does not: just after its end, its port is not yet free."""
+        if self._server is None or self._server.poll() is not None:
+            self._server = subprocess.Popen(["icecast2", "-c", self._config], stdout=-3, stderr=-3)
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/status-json.xsl", timeout=5):
             return True
         return False
@@ -76,11 +81,10 @@ class Station:
 
     def broadcast(self, file: Path, mount: str) -> subprocess.Popen[bytes]:
         """Send a recording again and again, in real time, to `/MOUNT`; its suffix chooses the coding."""
-        encoder = ENCODERS[mount.rpartition(".")[2]]
         target = f"icecast://source:studio@127.0.0.1:{self.port}/{mount}"
-        studio = subprocess.Popen(
-            ["ffmpeg", "-v", "error", "-nostdin", "-re", "-stream_loop", "-1", "-i", file, *encoder, target], stderr=-3
-        )
+        again = ["-v", "error", "-nostdin", "-re", "-stream_loop", "-1"]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), *again, "-i", file, *ENCODERS[mount.rpartition(".")[2]], target]
+        studio = subprocess.Popen(command, stderr=-3)
         self._studios.append(studio)
         wait_until(lambda: f"/{mount}".encode() in self._mounts())
         return studio
@@ -96,6 +100,12 @@ class Station:
         self.stop()
 
 
+def _free(port: int) -> bool:
+    """Return whether a port is free. Those from 32,768 on could be taken by a client while the server restarts."""
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) != 0
+
+
 def wait_until(condition: object, timeout_s: float = 60.0) -> None:
     """Wait until `condition()` is true. Fail if that takes too long."""
     assert callable(condition)
@@ -103,17 +113,3 @@ def wait_until(condition: object, timeout_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "this does not happen"
         time.sleep(0.1)
-
-
-@pytest.fixture
-def station(tmp_path: Path) -> Iterator[Station]:
-    folder = tmp_path / "icecast"
-    folder.mkdir()
-    for parent in folder.parents:  # the server runs as another user
-        with contextlib.suppress(OSError):
-            if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o005:
-                parent.chmod(0o755)
-    made = Station(folder)
-    made.start()
-    yield made
-    made.close()
