@@ -232,7 +232,7 @@ def _level(each: Segment) -> str:
     if each.music_to_speech_db is None or each.music_to_speech_db_interval is None:
         return ""
     low, high = each.music_to_speech_db_interval
-    return f"{each.music_to_speech_db:+.0f} dB ({low:+.0f} to {high:+.0f})"
+    return f"{round(each.music_to_speech_db):+d} dB ({round(low):+d} to {round(high):+d})"
 
 
 def _facts(found: Classification) -> str:
