@@ -28,7 +28,7 @@ FUZZ_SEED ?= $(shell date +%Y%m%d)
 FAULTS ?= 10000
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser report-assets site-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model model-files lock dist clean
+.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser test-live report-assets site-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model model-files lock dist clean
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -95,7 +95,7 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 
 # One worker per core, at most four, since each holds a TensorFlow (up to 2.5 GB). A worker gets whole files, since fixtures are costly.
 test: .venv-dev/installed .venv-oldest/installed build/wheelhouse/filled ## all tests except the slow ones
-	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow and not browser'
+	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow and not browser and not live'
 
 test-slow: .venv-dev/installed ## the tests that take more than ten seconds each (about ten minutes)
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m slow
@@ -190,6 +190,10 @@ test-browser: .venv-dev/installed site-assets ## pages of `ms-edge report`, and 
 	@test -x /usr/bin/chromium || { apt-get -q update && apt-get -q install --yes --no-install-recommends chromium; }
 	.venv-dev/$(BIN)/python -m pytest -m browser tests/browser
 
+test-live: .venv-dev/installed ## ms-edge monitor listens to a real Icecast server (Debian)
+	@test -x /usr/bin/icecast2 || { apt-get -q update && apt-get -q install --yes --no-install-recommends icecast2; }
+	.venv-dev/$(BIN)/python -m pytest -m live tests/live
+
 check: .venv-dev/installed ## lint and types
 	.venv-dev/$(BIN)/ruff check
 	.venv-dev/$(BIN)/ruff format --check
@@ -199,12 +203,15 @@ model: .venv-dev/installed ## rebuild the bundled model from freely licensed aud
 	.venv-dev/$(BIN)/ms-train data fetch open-corpus --to $(DATA)
 	rm -rf build/model
 	.venv-dev/$(BIN)/ms-train fit --recipe mel_residual --data open-corpus:$(DATA) --out build/model
-	$(MAKE) model-files RUN=build/model
+	rm -rf build/level
+	.venv-dev/$(BIN)/ms-train level build/model --data open-corpus:$(DATA) --out build/level
+	$(MAKE) model-files RUN=build/level
 
 model-files: .venv-dev/installed ## write all files of the bundled model from the run folder RUN, with its recordings where it says
 	.venv-dev/$(BIN)/python -m ms_train.training.package $(RUN)
 	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech.onnx --license MIT
 	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech-waveform.onnx --license MIT --input waveform
+	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech-level.onnx --license MIT --level
 
 bench: .venv-dev/installed ## measure the speed of ms-edge and of other systems, into build/bench (BENCH="--quick", "--no-peers", "--against OLD.json")
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed -o build/bench $(BENCH)

@@ -125,7 +125,7 @@ def test_every_command_has_an_example():
     sections = re.split(r"^### ", page, flags=re.M)[1:]
     assert len(sections) >= 17
     for section in sections:
-        assert re.search(r"^examples?: ", section, re.M), section.partition("\n")[0]
+        assert re.search(r"^examples?:\s", section, re.M), section.partition("\n")[0]
 
 
 def test_picture_shows_the_current_timeline():

@@ -67,7 +67,7 @@ def installed(wheel, offline, tmp_path_factory) -> Path:
 
 def test_wheel_holds_model_and_types_without_tests(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    models = {f"ms_edge/models/music-speech{name}.onnx" for name in ("", "-waveform", "-0.1")}
+    models = {f"ms_edge/models/music-speech{name}.onnx" for name in ("", "-waveform", "-level", "-0.1")}
     models |= {f"ms_train/models/music-speech/{path.name}" for path in FOLDER.iterdir()}
     assert models | {"ms_edge/py.typed", "ms_train/datasets/open_corpus.tsv.xz"} <= names
     sources = {

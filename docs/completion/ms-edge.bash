@@ -5,16 +5,17 @@
 #    source ~/.local/share/bash_completion/ms-edge
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_ms_edge_subparsers=(classify stream monitor watch archive report summary cut score info doctor benchmark)
+_shtab_ms_edge_subparsers=(classify stream monitor watch archive report summary cut check-dialogue score info doctor benchmark)
 
 _shtab_ms_edge_classify_option_strings=(-h --help --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --timeline --min-duration --format --tiers -o --output --resume -q --quiet -v --verbose -r --recursive --glob --files-from -0 --null -j --jobs --shard)
 _shtab_ms_edge_stream_option_strings=(-h --help --format --delay --windows -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
-_shtab_ms_edge_monitor_option_strings=(-h --help --stall --give-up --delay --format --raw --track --channels -v --verbose --records --metrics --metrics-port --model --device --hop --min-confidence --threshold --binary)
+_shtab_ms_edge_monitor_option_strings=(-h --help --stall --give-up --delay --format --raw --track --channels -v --verbose --alert --exec --webhook --records --metrics --metrics-port --model --device --hop --min-confidence --threshold --binary)
 _shtab_ms_edge_watch_option_strings=(-h --help -o --output --settle --timeline --min-duration -j --jobs -q --quiet -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary)
 _shtab_ms_edge_archive_option_strings=(-h --help -o --output --segments --resume --address -j --jobs --cpus -q --quiet -v --verbose --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration)
 _shtab_ms_edge_report_option_strings=(-h --help -o --output --embed --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration -r --recursive -j --jobs -q --quiet -v --verbose)
-_shtab_ms_edge_summary_option_strings=(-h --help --by --time-pattern --format -o --output)
+_shtab_ms_edge_summary_option_strings=(-h --help --by --each --time-pattern --format -o --output)
 _shtab_ms_edge_cut_option_strings=(-h --help --keep --drop -o --output --join --pad --fade --list --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration -r --recursive -j --jobs -q --quiet -v --verbose)
+_shtab_ms_edge_check_dialogue_option_strings=(-h --help --max-music --shortest --format --raw --wav-only --decoder --track --channels --model --device --hop --min-confidence --threshold --binary --min-duration -r --recursive -j --jobs -q --quiet -v --verbose)
 _shtab_ms_edge_score_option_strings=(-h --help --reference --tolerance --collar --label --each --format)
 _shtab_ms_edge_info_option_strings=(-h --help --device)
 _shtab_ms_edge_doctor_option_strings=(-h --help --model --device --json)
@@ -35,8 +36,10 @@ _shtab_ms_edge_summary___by_choices=(file folder hour day)
 _shtab_ms_edge_summary___format_choices=(text csv json)
 _shtab_ms_edge_cut___list_choices=(cue m3u edl concat)
 _shtab_ms_edge_cut___decoder_choices=(auto libsndfile ffmpeg)
+_shtab_ms_edge_check_dialogue___format_choices=(text jsonl)
+_shtab_ms_edge_check_dialogue___decoder_choices=(auto libsndfile ffmpeg)
 _shtab_ms_edge_score___format_choices=(text json)
-_shtab_ms_edge_pos_0_choices=(classify stream monitor watch archive report summary cut score info doctor benchmark)
+_shtab_ms_edge_pos_0_choices=(classify stream monitor watch archive report summary cut check-dialogue score info doctor benchmark)
 
 _shtab_ms_edge_classify_pos_0_nargs='*'
 _shtab_ms_edge_classify__h_nargs=0
@@ -102,6 +105,7 @@ _shtab_ms_edge_report___verbose_nargs=0
 _shtab_ms_edge_summary_pos_0_nargs=+
 _shtab_ms_edge_summary__h_nargs=0
 _shtab_ms_edge_summary___help_nargs=0
+_shtab_ms_edge_summary___each_nargs=0
 _shtab_ms_edge_cut_pos_0_nargs=+
 _shtab_ms_edge_cut__h_nargs=0
 _shtab_ms_edge_cut___help_nargs=0
@@ -114,6 +118,17 @@ _shtab_ms_edge_cut__q_nargs=0
 _shtab_ms_edge_cut___quiet_nargs=0
 _shtab_ms_edge_cut__v_nargs=0
 _shtab_ms_edge_cut___verbose_nargs=0
+_shtab_ms_edge_check_dialogue_pos_0_nargs=+
+_shtab_ms_edge_check_dialogue__h_nargs=0
+_shtab_ms_edge_check_dialogue___help_nargs=0
+_shtab_ms_edge_check_dialogue___wav_only_nargs=0
+_shtab_ms_edge_check_dialogue___binary_nargs=0
+_shtab_ms_edge_check_dialogue__r_nargs=0
+_shtab_ms_edge_check_dialogue___recursive_nargs=0
+_shtab_ms_edge_check_dialogue__q_nargs=0
+_shtab_ms_edge_check_dialogue___quiet_nargs=0
+_shtab_ms_edge_check_dialogue__v_nargs=0
+_shtab_ms_edge_check_dialogue___verbose_nargs=0
 _shtab_ms_edge_score__h_nargs=0
 _shtab_ms_edge_score___help_nargs=0
 _shtab_ms_edge_score___each_nargs=0

@@ -12,6 +12,7 @@ _shtab_ms_edge_commands() {
   local _commands=(
     archive:'Classify all recordings of a directory or an object store with Ray, and write a Parquet dataset with one row per recording. A directory is searched to any depth.'
     benchmark:'Time the model on every device whose results are right: the latency of one window and of one streamed hop, and the throughput, on one core with audio in memory. Exit status 3 if a result is wrong.'
+    check-dialogue:'Print the places where the music is louder than --max-music relative to the speech, with its level and the interval that holds the true level in 90 %% of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. Exit status 1 if there are any. Without --model, the model is music-speech-level.'
     classify:'Print the label, probability, duration and path of each file; with --timeline, print its segments.'
     cut:'Copy the parts of recordings that have a label into new files, without loss where the format allows it. No existing file is replaced.'
     doctor:'Show versions, devices and the model, and compare the model'"'"'s results on every device with its reference results. Exit status 3 if a result is wrong.'
@@ -49,7 +50,7 @@ _shtab_ms_edge_archive_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -64,7 +65,7 @@ _shtab_ms_edge_archive_defaults_added=0
 
 _shtab_ms_edge_benchmark_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--seconds[how long to measure, in seconds (default\: 15)]:S:"
   "--json[print JSON]"
@@ -73,6 +74,33 @@ _shtab_ms_edge_benchmark_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_ms_edge_benchmark_defaults_added=0
 
+_shtab_ms_edge_check_dialogue_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--max-music[the highest level of the music relative to the speech, in dB (default\: -20)]:DB:"
+  "--shortest[leave out places of less than S seconds, as the criterion allows (default\: 2)]:S:"
+  "--format[a table (text, default) or JSON Lines (jsonl)]:format:(text jsonl)"
+  "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
+  "--wav-only[refuse formats other than WAV]"
+  "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
+  "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
+  "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
+  "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
+  "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
+  "--binary[always answer speech or music, even for noise]"
+  "--min-duration[the shortest segment, in seconds (default\: 1)\; with 0, every window keeps its own label]:S:"
+  {-r,--recursive}"[search directories inside directories too]"
+  {-j,--jobs}"[files to check at a time (default\: the number of cores)]:N:"
+  {-q,--quiet}"[no messages on stderr about single files, no progress bar]"
+  {-v,--verbose}"[also report the speed and skipped files on stderr]"
+  "(*):an audio file, a directory of audio files, or - for standard input:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_ms_edge_check_dialogue_defaults_added=0
+
 _shtab_ms_edge_classify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"
@@ -80,7 +108,7 @@ _shtab_ms_edge_classify_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -120,7 +148,7 @@ _shtab_ms_edge_cut_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -139,7 +167,7 @@ _shtab_ms_edge_cut_defaults_added=0
 
 _shtab_ms_edge_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--json[print JSON]"
 )
@@ -150,7 +178,7 @@ _shtab_ms_edge_doctor_defaults_added=0
 _shtab_ms_edge_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
-  ":a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one):"
+  ":a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one):"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -166,10 +194,13 @@ _shtab_ms_edge_monitor_options=(
   "--track[the audio track of a stream with several, from 1 (default\: 1)]:N:"
   "--channels[label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
   {-v,--verbose}"[also print what libraries report]"
+  "*--alert[raise an alert when a condition has held for some time, on each source on its own\: \[no\] LABEL DURATION, as in \'no music 60s\', \'silence 10s\', \'speech 5m\' or \'no input 15s\'\; it ends when the opposite has held for a while (repeatable)]:RULE:"
+  "--exec[run a shell command when an alert is raised and when it ends, with MS_EDGE_ALERT, MS_EDGE_SOURCE, MS_EDGE_MESSAGE and others in its environment, and the event as JSON on its standard input]:CMD:"
+  "--webhook[send the event as JSON to URL (POST) when an alert is raised and when it ends]:URL:"
   "--records[add records of what was heard to DIR\/YYYY-MM-DD.jsonl, a file per day (UTC), which summary and report can read meanwhile]:DIR:"
   "--metrics[write metrics for Prometheus to FILE every ten seconds, for the textfile collector of node_exporter]:FILE.prom:"
   "--metrics-port[serve the metrics at http\:\/\/127.0.0.1\:PORT\/metrics]:PORT:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -190,7 +221,7 @@ _shtab_ms_edge_report_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -232,7 +263,7 @@ _shtab_ms_edge_stream_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -247,6 +278,7 @@ _shtab_ms_edge_stream_defaults_added=0
 _shtab_ms_edge_summary_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--by[what to add up\: each file (default), all files of a folder, or what was recorded in an hour or on a day]:by:(file folder hour day)"
+  "--each[with --by hour or day\: add up each file, or live source, on its own]"
   "--time-pattern[where file names state the time of recording, as in radio_\%Y\%m\%d_\%H\%M\%S (default\: recorded_at of the record, else the time of the file)]:PATTERN:"
   "--format[the output format (default\: from the suffix of -o FILE, otherwise text)]:format:(text csv json)"
   {-o,--output}"[write to FILE\: .txt, .csv, .json, .xlsx, or a chart as .png or .svg (default\: -, standard output)]:FILE:"
@@ -270,7 +302,7 @@ _shtab_ms_edge_watch_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -303,6 +335,7 @@ _shtab_ms_edge() {
       case $line[1] in
         archive) _arguments -C -s $_shtab_ms_edge_archive_options ;;
         benchmark) _arguments -C -s $_shtab_ms_edge_benchmark_options ;;
+        check-dialogue) _arguments -C -s $_shtab_ms_edge_check_dialogue_options ;;
         classify) _arguments -C -s $_shtab_ms_edge_classify_options ;;
         cut) _arguments -C -s $_shtab_ms_edge_cut_options ;;
         doctor) _arguments -C -s $_shtab_ms_edge_doctor_options ;;

@@ -14,11 +14,11 @@ session.then(() => postMessage({ ready: true }), (error) => postMessage({ broken
 
 let current = 0; // the number of the recording that is worked on; another number ends that
 
-// A message is {number, file, rules}, with `channels` (arrays of samples at the model's rate) if the page decoded
-// the file, or {number} alone to end what is going on. Answers have the same number.
+// A message is {number, rules} with a WAV `file` at the rate of the model, or with `channels`, arrays of samples at
+// that rate; or it is {number} alone, to end what is going on. Answers have the same number.
 addEventListener("message", async ({ data }) => {
   current = data.number;
-  if (!data.file) return;
+  if (!data.rules) return;
   try {
     await classify(data);
   } catch (error) {
@@ -27,8 +27,7 @@ addEventListener("message", async ({ data }) => {
 });
 
 async function classify({ number, file, channels, rules }) {
-  const audio = channels ? decoded(channels) : await openWav(file, rules.rate);
-  if (!audio) return postMessage({ number, undecoded: true });
+  const audio = channels ? decoded(channels) : await openWav(file);
   const duration = audio.frames / rules.rate;
   if (duration < rules.min_duration_s) return postMessage({ number, short: duration });
   const { clip, hop, labels } = rules, starts = windowStarts(audio.frames, clip, hop);
@@ -58,8 +57,8 @@ async function classify({ number, file, channels, rules }) {
   const means = meanScores(scores, silent, labels), label = vote(parts, means, rules.decision);
   postMessage({
     number, label, probability: probabilityOf(label, means), scores: means, seconds: secondsByLabel(parts),
-    duration: rounded(duration), segments: parts, windows: scores, peaks: peaks.values, cut: Boolean(audio.cut),
-    centres: [0, 1, starts.length - 1].map((i) => Math.min(duration, (starts[Math.min(i, starts.length - 1)] + clip / 2) / rules.rate)),
+    duration: rounded(duration), segments: parts, windows: scores, peaks: peaks.values,
+    centres: [starts[0], starts[1] ?? 0, starts.at(-1)].map((start) => Math.min(duration, (start + clip / 2) / rules.rate)),
   });
 }
 

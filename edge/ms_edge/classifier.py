@@ -22,7 +22,7 @@ from ms_edge.features.frontend import model_input, model_inputs
 from ms_edge.features.spec import BATCH_S, MIN_DURATION_S, MIN_HOP_S
 from ms_edge.features.windows import Batch, batches, owned_samples, silent_windows
 from ms_edge.model.metadata import Decision, Metadata
-from ms_edge.model.session import Model
+from ms_edge.model.session import Answers, Model
 from ms_edge.results import Classification, Segment
 from ms_edge.timeline import (
     SILENCE,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 Source = str | os.PathLike[str] | IO[bytes] | ArrayLike
 
+SPEECH_AND_MUSIC = {"speech", "music"}  # the labels of segments with a level of the music
 MIN_SEGMENT_S = 1.0  # default of `min_segment_s`
 MAX_MIN_SEGMENT_S = 1e6  # largest accepted `min_segment_s`: eleven days, longer than any recording
 
@@ -53,12 +54,15 @@ class WindowScores:
 
     `starts` (windows,) int64 are the windows' first samples, at the model's sample rate;
     `scores` (windows, labels) float32 are probabilities, with the labels in the model's order;
-    `silent` (windows,) bool is true for a window whose level is below -70 dBFS.
+    `silent` (windows,) bool is true for a window whose level is below -70 dBFS. `levels` (windows, 2)
+    float32 are the level of the music relative to the speech and its standard deviation, in dB,
+    whether or not both are there; None if the model does not measure it.
     """
 
     starts: NDArray[np.int64]
     scores: Float32
     silent: NDArray[np.bool_]
+    levels: Float32 | None = None
 
 
 @runtime_checkable
@@ -121,6 +125,7 @@ class Classifier:
         track: int = 1,
     ) -> None:
         self.model: Scorer = model if isinstance(model, Scorer) else Model.load(model, device)
+        self._leveled = self.model if isinstance(self.model, Model) and self.model.metadata.level else None
         self.spec = self.model.metadata.spec
         if hop_s is not None:
             self.spec = replace(self.spec, hop_s=_valid_hop(hop_s, self.spec.clip_s))
@@ -368,7 +373,8 @@ class Classifier:
         label = SILENCE if found.silent[0] else window_label(row, labels, self.decision)
         probability = probability_of(label, scores)
         label = label if probability >= self.min_confidence else UNCERTAIN
-        return Segment(start_s, end_s, label, probability, scores)
+        (part,) = self._with_levels((Segment(start_s, end_s, label, probability, scores),), found, np.zeros(1))
+        return part
 
     def window_scores(self, blocks: Iterable[Float32]) -> WindowScores:
         """Score every window of a stream, in bounded memory.
@@ -391,6 +397,7 @@ class Classifier:
                 np.concatenate([part.starts for part in parts]),
                 np.concatenate([part.scores for part in parts]),
                 np.concatenate([part.silent for part in parts]),
+                _joined([part.levels for part in parts[1:]]),
             )
             for parts in found
         ]
@@ -405,21 +412,54 @@ class Classifier:
 
     def scored(self, batch: Batch) -> WindowScores:
         """Score the windows of a batch of one channel. `features.windows` makes batches."""
-        return WindowScores(batch.starts, self._scores(batch), silent_windows(batch))
+        scores, levels = self._answers(batch)
+        return WindowScores(batch.starts, scores, silent_windows(batch), levels)
 
-    def _scores(self, batch: Batch) -> Float32:
-        """Return the scores of a batch's windows, (windows, labels)."""
+    def _answers(self, batch: Batch) -> Answers:
+        """Return what the model gives for a batch's windows."""
         offsets = batch.offsets
         if self._features is None or len(offsets) == 1:
-            return self.model.scores(self._inputs(batch.samples, offsets))
+            return self._single(batch, offsets)
         # The last window of a stream is aligned to its end, which may lie between two steps. It is
         # then scored on its own.
         shared = offsets if offsets[-1] % self._step == 0 else offsets[:-1]
         run = batch.samples[: int(shared[-1]) + self.spec.clip_samples]
-        scores = self.model.run_scores(self._features(run))[shared // self._step]
+        places, features = shared // self._step, self._features(run)
+        scores, levels = (
+            self._leveled.run_answers(features) if self._leveled else Answers(self.model.run_scores(features), None)
+        )
+        found = Answers(scores[places], None if levels is None else levels[places])
         if len(shared) == len(offsets):
-            return scores
-        return np.concatenate([scores, self.model.scores(self._inputs(batch.samples, offsets[-1:]))])
+            return found
+        last = self._single(batch, offsets[-1:])
+        return Answers(np.concatenate([found.scores, last.scores]), _joined([found.levels, last.levels]))
+
+    def _single(self, batch: Batch, offsets: NDArray[np.int64]) -> Answers:
+        """Return what the model gives for windows that share nothing."""
+        inputs = self._inputs(batch.samples, offsets)
+        return self._leveled.answers(inputs) if self._leveled else Answers(self.model.scores(inputs), None)
+
+    def _with_levels(
+        self, parts: tuple[Segment, ...], found: WindowScores, centres_s: NDArray[np.float64]
+    ) -> tuple[Segment, ...]:
+        """Return the segments, those with speech and music with the level of the music.
+
+        `centres_s` (windows,) are the middles of the stretches that the windows stand for. Silent
+        windows say nothing about a segment.
+        """
+        scale = self.model.metadata.level
+        if scale is None or found.levels is None:
+            return parts
+        leveled = []
+        for part in parts:
+            inside = ~found.silent
+            if len(centres_s) > 1:
+                inside = inside & (centres_s >= part.start_s) & (centres_s < part.end_s)
+            if SPEECH_AND_MUSIC.issubset(part.label.split("+")) and inside.any():
+                level = scale.combined(found.levels[inside], (part.end_s - part.start_s) / self.spec.clip_s)
+                part = replace(part, music_to_speech_db=level.db, music_to_speech_db_interval=level.interval_db)
+            leveled.append(part)
+        return tuple(leveled)
 
     def _classification(
         self, audio: AudioSource, channel: int | None, found: WindowScores, settings: dict[str, Any]
@@ -440,6 +480,7 @@ class Classifier:
         scores = dict(zip(labels, mean.tolist(), strict=True))
         likeliest = vote(parts, scores, decision)
         parts = doubted(parts, self.min_confidence)
+        parts = self._with_levels(parts, found, (borders_s[:-1] + borders_s[1:]) / 2)
         label = vote(parts, scores, decision)
         return Classification(
             path=audio.name,
@@ -462,6 +503,12 @@ class Classifier:
             codec=audio.codec,
             channel=channel,
         )
+
+
+def _joined(parts: list[Float32 | None]) -> Float32 | None:
+    """Return the levels of several batches; None if the model gives none."""
+    there = [part for part in parts if part is not None]
+    return np.concatenate(there) if there else None
 
 
 def too_short(audio: AudioSource) -> AudioError:

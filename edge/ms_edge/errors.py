@@ -106,6 +106,8 @@ ERROR_CODES: dict[str, str] = {
     "no-git": "The program git is not installed.",
     "no-label": "The example of the dataset has no label.",
     "no-live": "The package of the extra `live` (prometheus-client) is not installed.",
+    "no-level": "The model does not measure the level of music under speech.",
+    "no-loudness": "The package pyloudnorm, which measures loudness, is not installed.",
     "no-metadata": "The model file has no metadata of ms-edge.",
     "no-onnxruntime": "ONNX Runtime is not installed or cannot be loaded.",
     "no-package": "The package repository does not have this version of the package.",

@@ -44,15 +44,24 @@ class Segment:
     probability: float
     #: mean probability of each label of the model, over the windows that are not silent
     scores: dict[str, float]
+    #: level of the music relative to the speech, in dB (only where both are, of a model that measures it)
+    music_to_speech_db: float | None = None
+    #: interval that holds the true level in 90 % of cases, in dB
+    music_to_speech_db_interval: tuple[float, float] | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the segment as a dictionary, ready for JSON."""
+        level: dict[str, Any] = {}
+        if self.music_to_speech_db is not None and self.music_to_speech_db_interval is not None:
+            level["music_to_speech_db"] = round(self.music_to_speech_db, 1)
+            level["music_to_speech_db_interval"] = [round(end, 1) for end in self.music_to_speech_db_interval]
         return {
             "start_s": self.start_s,
             "end_s": self.end_s,
             "label": self.label,
             "probability": round(self.probability, 6),
             "scores": _rounded(self.scores),
+            **level,
         }
 
 

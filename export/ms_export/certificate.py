@@ -14,6 +14,7 @@ import numpy as np
 from ms_edge.model.providers import SUFFIX
 from ms_edge.model.session import Model
 from ms_export.cases import cases_digest
+from ms_export.levels import LEVELS
 from ms_export.parity import SERVED, STAGES, Finding, Report, nearness
 from ms_export.steps import RUNS, RUNS_OF_KERAS
 from ms_train.tables import text_table
@@ -30,7 +31,9 @@ def parity_entry(reports: Sequence[Report], data: dict[str, str]) -> dict[str, A
     """
     # Without other precisions and devices, because the same run must give the same bytes also on
     # machines with a GPU.
-    here = [r for r in reports if not r.name.endswith(("float64", SUFFIX)) and r.name not in (RUNS, RUNS_OF_KERAS)]
+    here = [
+        r for r in reports if not r.name.endswith(("float64", SUFFIX)) and r.name not in (RUNS, RUNS_OF_KERAS, LEVELS)
+    ]
     findings = [f for report in here for f in report.findings]
     served = next(report for report in reports if report.name == SERVED)
     return {
@@ -40,6 +43,7 @@ def parity_entry(reports: Sequence[Report], data: dict[str, str]) -> dict[str, A
         **_stages(findings, resampled=False),
         "resampled": _stages(findings, resampled=True),
         **_steps({report.name: report for report in reports}),
+        **_level({report.name: report for report in reports}),
         "versions": {name: version(name) for name in VERSIONS},
     }
 
@@ -59,6 +63,11 @@ def _steps(reports: Mapping[str, Report]) -> dict[str, Any]:
             "keras": _stages(reports[RUNS_OF_KERAS].findings, resampled=False),
         }
     }
+
+
+def _level(reports: Mapping[str, Report]) -> dict[str, Any]:
+    """Return, for a model with levels of the music, how far they are from those of Keras, in dB."""
+    return _stages(reports[LEVELS].findings, resampled=False) if LEVELS in reports else {}
 
 
 def _names(report: Report) -> list[str]:
@@ -111,8 +120,9 @@ def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[st
         *(f"* {name}: {value}" for name, value in facts.items()),
         "",
         "Differences of `samples` and `spectrum` are relative to the largest magnitude, those of `logits` to the largest logit (or 1);"
-        " those of `features` and `scores` are absolute. `label` is the share of windows with another label, without windows near a"
-        " border between labels. *Resampled* cases have another rate than the model: both sides resample with different filters, and"
+        " those of `features` and `scores` are absolute, those of `level` in dB."
+        " `label` is the share of windows with another label, without windows near a border between labels."
+        " *Resampled* cases have another rate than the model: both sides resample with different filters, and"
         " are compared at the frequencies that both let through. *Same features*: for real recordings, the Keras network also got the"
         " features that the implementation computed, so that only the two networks differ.",
         *(
@@ -155,7 +165,8 @@ def draw(reports: Sequence[Report], path: Path, title: str) -> None:
     """Write a PNG with the differences of all cases at each stage, and the tolerances."""
     from matplotlib.figure import Figure  # not pyplot, which has global state and may need a display
 
-    stages = [stage for stage in STAGES if stage != "label"]
+    compared = {finding.stage for report in reports for finding in report.findings}
+    stages = [stage for stage in STAGES if stage != "label" and (stage != "level" or stage in compared)]
     figure = Figure(figsize=(16, 8), layout="constrained")
     axes = figure.subplots(2, len(stages), sharey=True)
     for row, resampled in zip(axes, (False, True), strict=True):

@@ -61,6 +61,7 @@ class ConvertOptions(SourceOptions):
     out: Path
     input: str
     window: float | None
+    level: bool
     license: str
 
 
@@ -129,6 +130,11 @@ def _add_convert(commands: Any) -> None:
         type=float,
         metavar="SECONDS",
         help="length of audio that the network gets at once, if it takes any number of frames (default: the recipe's)",
+    )
+    convert.add_argument(
+        "--level",
+        action="store_true",
+        help="give the model its second output, the level of the music relative to the speech, which ms-train level has trained",
     )
     convert.add_argument("--license", default="unspecified", help="licence of the model, for its metadata")
     convert.set_defaults(command=_convert, options=ConvertOptions)
@@ -217,6 +223,10 @@ def _convert(options: ConvertOptions) -> int:
     from ms_export.convert import convert
 
     run = options.load()
+    if options.level:
+        if options.input != "features":
+            raise UsageError("--level is for models that take features; leave out --input waveform.")
+        run = run.with_level(options.run)
     reports = convert(
         run if options.window is None else run.in_windows_of(options.window),
         options.out,
@@ -240,6 +250,8 @@ def _check(options: CheckOptions) -> int:
     run = options.load()
     model = Model.load(options.model, "cpu")
     run = require_same(model, run)
+    if model.metadata.level:
+        run = run.with_level(options.run)
     recordings = run.held_out(options.data, options.archive)
     reports = compare(run, Path(model.path), recordings, everything=options.all)
     print(certificate.table(reports))

@@ -16,7 +16,7 @@ from ms_edge.errors import MsEdgeError, UsageError, first_line
 from ms_edge.features.spec import FEATURES, WAVEFORM
 from ms_edge.model.session import Model
 from ms_edge.selftest.golden import golden_deviations
-from ms_export import certificate, metadata, steps
+from ms_export import certificate, levels, metadata, steps
 from ms_export.cases import clip_case, grid
 from ms_export.errors import ExportError
 from ms_export.implementations import implementations
@@ -88,7 +88,7 @@ def _graph(run: Run, input: str) -> tuple[onnx.ModelProto, int | None]:
         if stepped:
             graph = to_onnx(stepped.network, (None, run.spec.bins), run.recipe)
         else:
-            graph = to_onnx(run.network, run.spec.feature_shape, run.recipe)
+            graph = to_onnx(run.level.network if run.level else run.network, run.spec.feature_shape, run.recipe)
     except MsEdgeError:
         raise
     except Exception as error:  # TensorFlow, tf2onnx, onnx and onnxruntime raise many types
@@ -123,7 +123,7 @@ def compare(run: Run, path: Path, recordings: dict[str, list[Recording]], *, eve
     reference = Reference(spec, run.network, run.labels, run.decision)
     content = path.read_bytes()
     reports = check(implementations(model, content, everything=everything), reference, cases, spec, reference.network)
-    return [*reports, *steps.check(model, content, run, signals)]
+    return [*reports, *steps.check(model, content, run, signals), *levels.check(model, run, clips)]
 
 
 def require_same(model: Model, run: Run) -> Run:

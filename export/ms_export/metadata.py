@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -18,6 +19,7 @@ from ms_edge.features.spec import canonical_json
 from ms_edge.model.metadata import SCHEMA
 from ms_edge.selftest.golden import band_statistics, golden_signal
 from ms_export.source import Run
+from ms_export.tolerances import LEVEL_TOLERANCE_DB
 from ms_train.frontend import FrontEndLayer
 
 GOLDEN_SEED = 20_260_101
@@ -46,6 +48,7 @@ def entries(
         "golden": canonical_json(_golden(run, tolerances)),
         "license": licence,
         **({"steps": canonical_json({"step_frames": step_frames})} if step_frames else {}),
+        **({"level": canonical_json(asdict(run.level.scale))} if run.level else {}),
     }
     return {f"ms_edge.{key}": text for key, text in texts.items()}
 
@@ -106,6 +109,10 @@ def _golden(run: Run, tolerances: Mapping[str, float]) -> dict[str, Any]:
     features = FrontEndLayer(run.spec)(signal[np.newaxis]).numpy()
     mean, largest = band_statistics(features[0], run.spec.layout)
     _, scores = run.network(features, training=False)
+    own = {}
+    if run.level:
+        level = run.level.network(features, training=False)[-1].numpy()[0]
+        own = {"level": [round(float(value), 4) for value in level], "level_tolerance": LEVEL_TOLERANCE_DB}
     return {
         "seed": GOLDEN_SEED,
         "feature_mean": [round(float(value), 6) for value in mean],
@@ -113,4 +120,5 @@ def _golden(run: Run, tolerances: Mapping[str, float]) -> dict[str, Any]:
         "feature_tolerance": tolerances["features"],
         "scores": [round(float(value), 7) for value in scores.numpy()[0]],
         "score_tolerance": tolerances["scores"],
+        **own,
     }

@@ -16,13 +16,16 @@ import tensorflow as tf
 import tf2onnx  # type: ignore[import-untyped]
 from onnx import helper, numpy_helper
 
+OUTPUTS = ("scores", "level")
 OPSET = 15  # read by onnxruntime 1.10 and later
 IR_VERSION = 8
 
 
 def to_onnx(network: keras.Model, feature_shape: tuple[int | None, ...], name: str) -> onnx.ModelProto:
-    """Convert a network of two outputs, logits and scores, to ONNX: features float32 (batch,
-    *feature_shape) to scores (batch, labels).
+    """Convert a network of logits and scores to ONNX: features float32 (batch, *feature_shape) to
+    scores (batch, labels).
+
+    If the network has a third output, it becomes the graph's second, `level` (batch, 2).
 
     If the first size of `feature_shape` is None, the graph takes any number of frames and gives
     scores (batch, windows, labels). Everything that is the same for each clip is computed here and
@@ -30,9 +33,9 @@ def to_onnx(network: keras.Model, feature_shape: tuple[int | None, ...], name: s
     become constants.
     """
 
-    def answer(features: tf.Tensor) -> tf.Tensor:
-        _, probabilities = network(features, training=False)
-        return tf.identity(probabilities, name="scores")
+    def answer(features: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        _, *outputs = network(features, training=False)
+        return tuple(tf.identity(output, name=name) for output, name in zip(outputs, OUTPUTS, strict=False))
 
     signature = [tf.TensorSpec((None, *feature_shape), tf.float32, name="features")]
     scores = tf.function(answer, input_signature=signature)
@@ -59,11 +62,12 @@ def canonical(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rename(graph: onnx.GraphProto) -> None:
-    """Name nodes and values by their place in the graph, and its input and output `features` and
-    `scores`.
+    """Name nodes and values by their place in the graph, and its input and outputs `features`,
+    `scores` and, if there is one, `level`.
     """
     del graph.value_info[:]
-    names = {graph.input[0].name: "features", graph.output[0].name: "scores"}
+    ends = dict(zip((value.name for value in graph.output), OUTPUTS, strict=False))
+    names = {graph.input[0].name: "features", **ends}
     initializers = {initializer.name: initializer for initializer in graph.initializer}
     for index, node in enumerate(graph.node):
         for kind, values in (("constant", node.input), ("value", node.output)):
@@ -81,7 +85,7 @@ def _rename(graph: onnx.GraphProto) -> None:
     kept = [onnx.TensorProto.FromString(initializer.SerializeToString()) for initializer in ordered]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    for value, name in ((graph.input[0], "features"), (graph.output[0], "scores")):
+    for value, name in zip((graph.input[0], *graph.output), ("features", *OUTPUTS), strict=False):
         value.name = name
         sizes = value.type.tensor_type.shape.dim
         sizes[0].dim_param = "batch"
@@ -90,10 +94,12 @@ def _rename(graph: onnx.GraphProto) -> None:
 
 
 def _put_activation_last(graph: onnx.GraphProto) -> None:
-    """Swap a last transposition with the sigmoid or softmax before it, so that the input of the
-    last node is the logits.
+    """Swap a last transposition of the scores with the sigmoid or softmax before it, so that the
+    input of the last node is the logits.
     """
-    activation, last = graph.node[-2:]
+    made_by = {name: (place, node) for place, node in enumerate(graph.node) for name in node.output}
+    to, last = made_by[graph.output[0].name]
+    at, activation = made_by.get(last.input[0], (to, last))
     if activation.op_type not in ("Sigmoid", "Softmax") or last.op_type != "Transpose":
         return
     perm = list(helper.get_node_attr_value(last, "perm"))
@@ -103,8 +109,8 @@ def _put_activation_last(graph: onnx.GraphProto) -> None:
         axis = next((found.i for found in activation.attribute if found.name == "axis"), -1)
         attributes = {"axis": perm.index(axis % len(perm))}
     answer = helper.make_node(activation.op_type, last.input, last.output, activation.name, **attributes)
-    del graph.node[-2:]
-    graph.node.extend([transposition, answer])
+    graph.node[at].CopyFrom(transposition)
+    graph.node[to].CopyFrom(answer)
 
 
 def _bind_captures(graph: onnx.GraphProto, function: tf.types.experimental.ConcreteFunction) -> None:

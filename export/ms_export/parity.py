@@ -25,7 +25,7 @@ Array = NDArray[Any]
 Stages = dict[str, Array]  # samples (n,) at the spec's rate; every other stage (windows, ...)
 Network = Callable[[Array], tuple[Array, Array]]  # features (n, ...) to logits and scores (n, ...)
 
-STAGES = ("samples", "spectrum", "features", "logits", "scores", "label")
+STAGES = ("samples", "spectrum", "features", "logits", "scores", "level", "label")
 SERVED = "as served"
 
 

@@ -118,6 +118,10 @@ def quantize(
         raise ExportError(
             "bad-graph", f"{model}: takes the waveform; give the model of the same run that takes features."
         )
+    if original.metadata.level:
+        raise ExportError(
+            "bad-graph", f"{model}: has levels of the music, whose variants nothing checks; give the model without."
+        )
     train, val = _recordings(run, data, archive)
     if not train or not val:
         raise ExportError("bad-data", f"{folder}: names no training or no validation recordings; both are needed.")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ms_edge.errors import MsEdgeError, UsageError, first_line
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import windows
+from ms_edge.model.levels import LevelScale
 from ms_export.cases import Real
 from ms_export.errors import ExportError
 from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
@@ -24,6 +25,7 @@ from ms_train.datasets.clips import read_all
 from ms_train.datasets.dataset import Recording
 from ms_train.errors import DataError
 from ms_train.scores.outputs import of_windows, with_logits
+from ms_train.training import level
 from ms_train.training.runs import TrainedRun, decision_of
 
 Item = TypeVar("Item")
@@ -33,8 +35,32 @@ MIN_CLIPS_PER_LABEL = 20
 REAL_S = 60.0  # how much of a recording the grid uses
 
 
+@dataclass(frozen=True)
+class WithLevel:
+    """The network of a run with its third output, the level of the music (batch, 2), and how the
+    levels of windows are combined.
+    """
+
+    network: keras.Model
+    scale: LevelScale
+
+
+@dataclass(frozen=True)
 class Run(TrainedRun):
-    """One trained model, the record of its training, and the recordings to compare its export with."""
+    """One trained model, the record of its training, and the recordings to compare its export with.
+
+    `level` is None if the model file is to have scores only.
+    """
+
+    level: WithLevel | None = None
+
+    def with_level(self, folder: Path) -> Run:
+        """Return the run with the second output that `ms-train level` left in its folder.
+
+        Raises RunError(`bad-run`) if it left none.
+        """
+        branch, scale = level.read(folder)
+        return replace(self, level=WithLevel(level.with_level(self.network, branch), scale))
 
     @classmethod
     def of_keras(cls, path: Path, spec_path: Path, labels: tuple[str, ...], kind: str) -> Run:

@@ -265,12 +265,11 @@ def test_next_recording_replaces_the_one_before(shared, programme, tmp_path):
 
 def test_keyboard_and_drop_choose_a_recording(trial, programme):
     page = trial()
+    page.on("filechooser", lambda chooser: chooser.set_files(programme))
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "choose"
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(programme)
+    page.keyboard.press("Enter")
     page.wait_for_selector("#heading")
     page.evaluate(
         """text => {
@@ -345,6 +344,27 @@ def test_broken_files_get_a_sentence(shared, programme, tmp_path, kind, sentence
     (tmp_path / "broken.wav").write_bytes(broken[kind])
     assert refusal(shared, tmp_path / "broken.wav").startswith(f"broken.wav: {sentence}")
     assert classified(shared, programme)["label"] == "speech"
+
+
+def test_recordings_too_long_to_decode_are_refused(shared, tmp_path):
+    """Before the browser fills its memory. A-law is not read in pieces. The file is sparse: 2.5 hours at 8 kHz."""
+    soundfile.write(tmp_path / "long.wav", np.zeros(8_000), 8_000, subtype="ALAW")
+    start = (tmp_path / "long.wav").read_bytes()
+    at, samples = start.index(b"data") + 4, 9_000 * 8_000
+    with (tmp_path / "long.wav").open("wb") as file:
+        file.write(start[:at] + samples.to_bytes(4, "little"))
+        file.truncate(at + 4 + samples)
+    said = refusal(shared, tmp_path / "long.wav")
+    assert "long.wav: 2:30:00.0 is more than browsers can decode at once; at most 2:00:00.0" in said
+
+
+def test_pieces_of_wav_join_without_a_seam(shared, varied, tmp_path):
+    """Three minutes at 44.1 kHz are three pieces."""
+    samples = np.tile(varied, 6)[: 185 * RATE]
+    soundfile.write(tmp_path / "a.wav", soxr.resample(samples, RATE, 44_100), 44_100)
+    _, windows = Classifier().analyse(tmp_path / "a.wav")
+    found = classified(shared, tmp_path / "a.wav")["windows"]
+    assert found == pytest.approx(windows.scores.ravel().tolist(), abs=0.05)
 
 
 def test_unreachable_model_is_said(opened, site):

@@ -37,5 +37,6 @@ def watched(chromium: Browser) -> Iterator[Any]:
     yield open_page
     for context in contexts:
         context.close()
-    assert problems == []
-    assert [url for url in asked if not url.startswith(tuple(own))] == []
+    assert not problems, problems
+    strange = [url for url in asked if not url.startswith(tuple(own))]
+    assert not strange, strange

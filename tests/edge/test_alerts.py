@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import soxr
+from alert_server import server
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +24,7 @@ from ms_edge.errors import UsageError
 from ms_edge.live.events import Event
 from ms_edge.live.rules import Rule, Rules, parse_rule
 
+posix = pytest.mark.skipif(os.name != "posix", reason="ms-edge monitor runs on Linux and macOS")
 LABELS = ("speech", "music")
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -271,6 +278,56 @@ def test_alerts_of_a_real_programme(samples):
     times = [event.time_s for event in reported]
     np.testing.assert_allclose(times, [time_s for *_, time_s in expected], atol=1.5)
     assert all(event.utc == BEGAN + timedelta(seconds=event.time_s) for event in reported)
+
+
+def monitor(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ms_edge.cli", "monitor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+@posix
+def test_monitor_acts_on_its_alerts(samples, tmp_path):
+    """A programme with dead air: the events, the commands and the requests of a server tell the same alerts."""
+    rate = 16_000
+    music = np.concatenate([sound(path, rate) for path in samples if path.name.startswith("music")])
+    soundfile.write(tmp_path / "a.wav", np.concatenate((music, np.zeros(15 * rate), music)), rate)
+    with server() as (state, url):
+        act = ["--exec", "cat >> commands; echo $MS_EDGE_EVENT >&2", "--webhook", f"{url}/alerts"]
+        rules = ["--alert", "silence 10s", "--alert", "music  12s", "--alert", "no input 5m"]
+        done = monitor("a.wav", *rules, *act, "--format", "jsonl", cwd=tmp_path)
+    assert done.returncode == 0
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    alerts = [event for event in events if event["event"].startswith("alert")]
+    assert [(event["event"], event["rule"]) for event in alerts] == [
+        ("alert", "music 12s"),
+        ("alert", "silence 10s"),
+        ("alert_end", "music 12s"),
+        ("alert_end", "silence 10s"),
+        ("alert", "music 12s"),
+        ("alert_end", "music 12s"),
+    ]
+    assert alerts[-1]["message"].endswith("no longer watched, because the input has ended")
+    assert events.index(alerts[-1]) == len(events) - 1
+    assert [json.loads(line) for line in (tmp_path / "commands").read_text().splitlines()] == alerts
+    assert [json.loads(body) for _, _, body in state.requests] == alerts
+    printed = [line for line in done.stderr.splitlines() if line.startswith("alert")]
+    assert printed == [event["event"] for event in alerts]
+
+
+@posix
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--alert", "no music"], "--alert 'no music' is no rule: a rule is [no] LABEL DURATION"),
+        (["--exec", "true"], "--exec and --webhook act on alerts; give at least one --alert"),
+        (["--alert", "music 5s", "--webhook", "ftp://a/"], "--webhook 'ftp://a/' is no address of HTTP or HTTPS"),
+    ],
+)
+def test_monitor_refuses_bad_options(options, says):
+    done = monitor("-", *options, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"ms-edge: {says}")
+    assert done.stderr.count("\n") == 1
 
 
 def sound(path: Path, rate: int) -> np.ndarray:

@@ -35,7 +35,7 @@ def import_ray() -> Any:
 
 def no_ray(error: ImportError) -> DeviceError:
     """Return the error for a package of the extra `ray` that cannot be imported."""
-    extra = "install the extra `ray` (pip install 'ms-edge[cpu,ray]')"
+    extra = "install the extra ray (in a clone of ms-edge: pip install '.[ray]')"
     return DeviceError("no-ray", f"An archive needs Ray Data, which cannot be imported ({first_line(error)}); {extra}.")
 
 
@@ -59,6 +59,8 @@ def joined(address: str | None, *, verbose: bool) -> Iterator[Any]:
     }
     fresh = not ray.is_initialized()
     if fresh:
+        if not address:
+            os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # saves 20 MB of each actor, which has many threads
         try:
             with _kept_signals():
                 ray.init(

@@ -24,10 +24,10 @@ TOGETHER = 1000  # paths of a list whose facts are asked for at a time
 UNCOMPRESSED = (".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf")
 UNCOMPRESSED_BYTES_S, COMPRESSED_BYTES_S = 100_000, 16_000
 OPENING_S = 20.0  # seconds of audio that are classified in the time that opening a recording takes
-# A task is the work that a crash repeats, and what an actor is given at a time. Larger ones cost
-# less scheduling, and smaller ones let all actors end at about the same time.
-TASKS_PER_ACTOR = 16
-TASK_S = (600.0, 7200.0)  # the least and the most work of a task of several recordings, in seconds of audio
+# A task is what an actor is given at a time, and the work that a crash repeats. Larger ones cost less
+# scheduling. They become smaller towards the end, so that all actors end at about the same time.
+TASK_SHARE = 4  # a task is one part in so many, for each actor, of the work that is left
+TASK_S = (600.0, 7200.0)  # its least and its most work, in seconds of audio; a recording is never divided
 TASKS = pa.schema([("index", pa.int64()), ("path", pa.string()), ("bytes", pa.int64()), ("modified", pa.string())])
 
 
@@ -182,17 +182,18 @@ def tasks(found: Iterable[tuple[int, Recording]], actors: int) -> list[pa.Table]
     `found` are recordings with their numbers. Each task is a table of the schema TASKS.
     """
     ordered = sorted(found, key=lambda each: -each[1].work_s)
-    total_s = sum(recording.work_s for _, recording in ordered)
-    most_s = min(max(total_s / (actors * TASKS_PER_ACTOR), TASK_S[0]), TASK_S[1])
+    left_s = sum(recording.work_s for _, recording in ordered)
     made: list[pa.Table] = []
     task: list[tuple[int, Recording]] = []
-    left_s = most_s
+    task_s = 0.0
     for each in ordered:
-        if task and each[1].work_s > left_s:
+        most_s = min(max(left_s / (actors * TASK_SHARE), TASK_S[0]), TASK_S[1])
+        if task and task_s + each[1].work_s > most_s:
             made.append(_task(task))
-            task, left_s = [], most_s
+            left_s -= task_s
+            task, task_s = [], 0.0
         task.append(each)
-        left_s -= each[1].work_s
+        task_s += each[1].work_s
     return [*made, _task(task)] if task else made
 
 

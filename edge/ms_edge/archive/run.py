@@ -7,13 +7,14 @@ one row, whatever was lost or repeated on the way.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ms_edge.archive.actor import Recordings
+from ms_edge.archive.actor import ModelFile, Recordings
 from ms_edge.archive.cluster import LOST_STARTS, import_ray, joined, node_cpus, require_room
 from ms_edge.archive.listing import Recording, recordings, tasks
 from ms_edge.archive.output import ArchiveOutput, counted
@@ -75,7 +76,7 @@ def _classified(
     )
     found = dataset.map_batches(
         Recordings,
-        fn_constructor_args=(settings, reading, stores),
+        fn_constructor_args=(_shipped(settings), reading, stores),
         batch_size=None,
         batch_format="pyarrow",
         compute=pool,
@@ -88,6 +89,15 @@ def _classified(
     context.execution_no_progress_timeout_s = -1  # actors watch over themselves
     context.max_consecutive_actor_init_deaths = LOST_STARTS
     return found
+
+
+def _shipped(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with the content of the model file, if they name one."""
+    model = settings.get("model")
+    if model is None or not os.path.isfile(model):
+        return settings
+    with open(model, "rb") as file:
+        return {**settings, "model": ModelFile(file.read())}
 
 
 def archive(

@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_summary(commands)
     _add_cut(commands)
+    _add_check_dialogue(commands)
     _add_score(commands)
     _add_info(commands)
     _add_doctor(commands)
@@ -200,7 +201,9 @@ def _add_monitor(commands: Commands) -> None:
         epilog="examples:\n"
         "  ms-edge monitor http://radio.example/live.ogg --format jsonl > events.jsonl\n"
         "  ms-edge monitor alsa:hw:1 udp://239.1.1.1:5004 https://tv.example/live.m3u8\n"
-        "  rtl_fm -f 98.5M -M wbfm -r 48000 | ms-edge monitor - --raw 48000:1:s16le\n\n"
+        "  rtl_fm -f 98.5M -M wbfm -r 48000 | ms-edge monitor - --raw 48000:1:s16le\n"
+        "  ms-edge monitor http://radio.example/live.ogg --alert 'no music 60s' --alert 'no input 15s' \\\n"
+        "    --exec 'logger \"$MS_EDGE_MESSAGE\"'\n\n"
         "exit status: 0 all sources have ended, 1 one could not be read at all, 2 usage, 3 model, device or extra "
         "unusable, 4 one was given up after a stall, 5 one after a lost connection, 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -248,9 +251,31 @@ def _add_monitor(commands: Commands) -> None:
         help="label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)",
     )
     monitor.add_argument("-v", "--verbose", action="store_true", help="also print what libraries report")
+    _add_alerts(monitor.add_argument_group("alerts"))
     _add_accounts(monitor.add_argument_group("records and metrics"))
     monitor.set_defaults(wav_only=False, decoder="auto")
     _add_judging(monitor)
+
+
+def _add_alerts(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--alert",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="raise an alert when a condition has held for some time, on each source on its own: [no] LABEL DURATION, as "
+        "in 'no music 60s', 'silence 10s', 'speech 5m' or 'no input 15s'; it ends when the opposite has held for a "
+        "while (repeatable)",
+    )
+    group.add_argument(
+        "--exec",
+        metavar="CMD",
+        help="run a shell command when an alert is raised and when it ends, with MS_EDGE_ALERT, MS_EDGE_SOURCE, "
+        "MS_EDGE_MESSAGE and others in its environment, and the event as JSON on its standard input",
+    )
+    group.add_argument(
+        "--webhook", metavar="URL", help="send the event as JSON to URL (POST) when an alert is raised and when it ends"
+    )
 
 
 def _add_accounts(group: argparse._ArgumentGroup) -> None:
@@ -419,6 +444,9 @@ def _add_summary(commands: Commands) -> None:
         help="what to add up: each file (default), all files of a folder, or what was recorded in an hour or on a day",
     )
     summary.add_argument(
+        "--each", action="store_true", help="with --by hour or day: add up each file, or live source, on its own"
+    )
+    summary.add_argument(
         "--time-pattern",
         metavar="PATTERN",
         help="where file names state the time of recording, as in radio_%%Y%%m%%d_%%H%%M%%S "
@@ -436,6 +464,41 @@ def _add_summary(commands: Commands) -> None:
         metavar="FILE",
         help="write to FILE: .txt, .csv, .json, .xlsx, or a chart as .png or .svg (default: -, standard output)",
     )
+
+
+def _add_check_dialogue(commands: Commands) -> None:
+    check = commands.add_parser(
+        "check-dialogue",
+        help="find the places where music is too loud under speech",
+        description="Print the places where the music is louder than --max-music relative to the speech, with its level and "
+        "the interval that holds the true level in 90 %% of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. "
+        "Exit status 1 if there are any. Without --model, the model is music-speech-level.",
+        epilog="example: ms-edge check-dialogue episode.wav --max-music -20",
+    )
+    check.add_argument(
+        "paths", nargs="+", metavar="PATH", help="an audio file, a directory of audio files, or - for standard input"
+    )
+    check.add_argument(
+        "--max-music",
+        type=float,
+        default=-20.0,
+        metavar="DB",
+        help="the highest level of the music relative to the speech, in dB (default: -20)",
+    )
+    check.add_argument(
+        "--shortest",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="leave out places of less than S seconds, as the criterion allows (default: 2)",
+    )
+    check.add_argument(
+        "--format", choices=["text", "jsonl"], default="text", help="a table (text, default) or JSON Lines (jsonl)"
+    )
+    _add_reading(check, each=False)
+    _add_judging(check)
+    _add_min_duration(check)
+    _add_many(check, "check")
 
 
 def _add_cut(commands: Commands) -> None:
@@ -572,7 +635,8 @@ def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> 
     command.add_argument(
         name,
         help="a model file made by ms-export, or the name of a model of this package: bundled (default), "
-        "music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)",
+        "music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) "
+        "or music-speech-0.1 (the previous one)",
         **keywords,
     )
     command.add_argument(

@@ -14,6 +14,7 @@ from ms_edge.jobs.classify import classify
 from ms_edge.jobs.inputs import Inputs, parse_shard
 from ms_edge.jobs.limits import keep_freed_memory, workers_for
 from ms_edge.jobs.progress import Progress
+from ms_edge.model.metadata import Metadata
 from ms_edge.model.session import Model
 from ms_edge.output.destination import FileOutput, Output, TreeOutput, is_same_file, place
 from ms_edge.output.formats import FORMATS, format_of
@@ -80,7 +81,7 @@ def run(options: Options) -> int:
     if model.fell_back:
         progress.complain("no CUDA device could be used; running on the CPU.")
     progress.tell(f"{model.metadata.recipe} from {model.path} on {model.provider}.")
-    output = _output(options, names, model.metadata.labels)
+    output = _output(options, names, model.metadata)
     jobs = workers_for(options.jobs, inputs, count, progress)
     return classify(inputs, classifier, output, progress, jobs=jobs, raw=raw, channels=channels)
 
@@ -127,12 +128,14 @@ def _require_no_recording(output: str, inputs: list[str]) -> None:
             raise UsageError(f"{name}: is a recording or an input and is not replaced; give -o another name.")
 
 
-def _output(options: Options, names: list[str], labels: tuple[str, ...]) -> Output | TreeOutput:
+def _output(options: Options, names: list[str], metadata: Metadata) -> Output | TreeOutput:
     """Open the output. Raises UsageError if a file or directory cannot be written."""
 
     def writer(name: str) -> Writer:
         form = FORMATS[name]
-        return form(labels, options.timeline or form.timeline_only, options.channels != "mix", options.tiers)
+        timeline = options.timeline or form.timeline_only
+        levels = metadata.level is not None
+        return form(metadata.labels, timeline, options.channels != "mix", options.tiers, levels)
 
     name = names[0]
     if options.output is None:

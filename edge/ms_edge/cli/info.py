@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from ms_edge.features.spec import FEATURES, WAVEFORM
+from ms_edge.model.levels import LevelScale
 from ms_edge.model.session import Model
 from ms_edge.output.writers import printable
 
@@ -49,6 +50,7 @@ def model_card(model: Model) -> str:
             f"{spec.magnitude}, {mel}, {logarithm}, {spec.feature_shape[0]} x {spec.feature_shape[1]} ({spec.layout})",
         ),
         ("input", _input(model)),
+        *([("level", _level(data.level))] if data.level else []),
         ("frontend", spec.digest),
         ("license", data.license),
     ]
@@ -64,6 +66,12 @@ def _input(model: Model) -> str:
         return f"waveform ({model.metadata.spec.clip_samples} samples): the front end is in the model"
     step = model.metadata.step_frames
     return f"{FEATURES}, any number of frames: a window every {step}" if step else FEATURES
+
+
+def _level(scale: LevelScale) -> str:
+    """Describe the model's second output."""
+    low, high = scale.range_db
+    return f"of the music relative to the speech, {low:g} to {high:g} dB, with intervals of 90 %"
 
 
 def _short(value: object) -> str:

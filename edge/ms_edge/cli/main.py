@@ -72,7 +72,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         hide_stdout_of_libraries()
         if "output" in values:
             values["output"] = path_of_our_copy(values["output"])
-    module = import_module(f"ms_edge.cli.{values.pop('command')}")
+    module = import_module(f"ms_edge.cli.{values.pop('command').replace('-', '_')}")
     code: int = module.run(module.Options(**values))
     return code
 

@@ -135,9 +135,11 @@ def _window_values(graph: GraphProto, entries: dict[str, str]) -> int:
     windows = max(0, spec.frames(round(BATCH_S * spec.sample_rate_hz)) - clip) // step + 1
     single = _GraphSizes(graph, clip, "one window")
     run = _GraphSizes(graph, clip + (windows - 1) * step, f"{windows} windows")
-    labels = len(metadata.labels)
-    expected = (Shape((1, 1, labels), 0), Shape((1, windows, labels), 0))
-    if any((single.shapes[output.name], run.shapes[output.name]) != expected for output in graph.output):
+    for output in graph.output:
+        values = 2 if metadata.level and output.name == "level" else len(metadata.labels)
+        expected = (Shape((1, 1, values), 0), Shape((1, windows, values), 0))
+        if (single.shapes[output.name], run.shapes[output.name]) == expected:
+            continue
         raise ModelError(
             "bad-shape", f"The model's graph does not give scores every {step} frames, as its metadata says."
         )

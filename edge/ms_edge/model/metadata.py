@@ -12,6 +12,7 @@ from typing import Any
 
 from ms_edge.errors import ModelError
 from ms_edge.features.spec import MIN_HOP_S, FrontEndSpec
+from ms_edge.model.levels import LevelScale
 
 SCHEMA_MAJOR = 1
 SCHEMA = f"{SCHEMA_MAJOR}.0"
@@ -20,7 +21,8 @@ MAX_LABELS = 1000
 MAX_LABEL = 100
 # A golden vector whose tolerances allow any result would prove nothing. The widest tolerances that
 # ms-export writes are 5e-2 (scores of int8) and 1e-3 (features).
-MAX_SCORE_TOLERANCE, MAX_FEATURE_TOLERANCE = 0.1, 0.01
+MAX_SCORE_TOLERANCE, MAX_FEATURE_TOLERANCE, MAX_LEVEL_TOLERANCE = 0.1, 0.01, 1.0
+MAX_LEVEL_DB = 100.0
 RESERVED_LABELS = ("silence", "other", "uncertain", "error")  # labels that the runtime itself gives
 LABEL_RULE = (
     f"a label must be printable, without +, at most {MAX_LABEL} characters, and none of {', '.join(RESERVED_LABELS)}"
@@ -50,7 +52,8 @@ class Golden:
     """The results of the model for a reproducible signal, as computed during the export.
 
     The signal is one clip of `golden_signal(seed)`. `feature_mean` and `feature_max` (bins,) are
-    taken over its frames; `scores` are in the order of the labels. Each tolerance is the largest
+    taken over its frames; `scores` are in the order of the labels. `level` are the level of the
+    music and its deviation, empty if the model has no such output. Each tolerance is the largest
     allowed absolute difference.
     """
 
@@ -60,6 +63,8 @@ class Golden:
     feature_tolerance: float
     scores: tuple[float, ...]
     score_tolerance: float
+    level: tuple[float, ...] = ()
+    level_tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,10 @@ class Metadata:
     of overlapping windows, one every `step_frames` frames: features (runs, frames, bins) to scores
     (runs, windows, labels). A run of n windows has spec.frames(spec.clip_samples) + (n - 1) *
     step_frames frames.
+
+    `level` is None if the graph has only the output `scores`. Otherwise it has a second one,
+    `level`, of the same shape with 2 in place of labels: for each window the level of the music
+    relative to the speech, and its standard deviation, in dB.
     """
 
     spec: FrontEndSpec
@@ -82,6 +91,7 @@ class Metadata:
     parity: Mapping[str, Any]
     golden: Golden
     step_frames: int | None = None
+    level: LevelScale | None = None
 
     @classmethod
     def parse(cls, entries: Mapping[str, str]) -> Metadata:
@@ -114,6 +124,7 @@ class Metadata:
                 )
         if len(set(labels)) != len(labels):
             raise ModelError("bad-metadata", "The model's labels must all be different.")
+        level = _level_scale(_object(entries, "level"), labels) if "ms_edge.level" in entries else None
         return cls(
             spec=spec,
             labels=tuple(labels),
@@ -122,8 +133,9 @@ class Metadata:
             license=_text(entries, "license"),
             training=_object(entries, "training"),
             parity=_object(entries, "parity"),
-            golden=_golden(_object(entries, "golden"), len(labels), spec.bins),
+            golden=_golden(_object(entries, "golden"), len(labels), spec.bins, level is not None),
             step_frames=_step_frames(_object(entries, "steps"), spec) if "ms_edge.steps" in entries else None,
+            level=level,
         )
 
 
@@ -148,7 +160,23 @@ def _step_frames(value: Mapping[str, Any], spec: FrontEndSpec) -> int:
     return frames
 
 
-def _golden(value: Mapping[str, Any], labels: int, bins: int) -> Golden:
+def _level_scale(value: Mapping[str, Any], labels: list[str]) -> LevelScale:
+    if not {"speech", "music"}.issubset(labels):
+        raise ModelError("bad-metadata", "Only a model with the labels speech and music can have levels of music.")
+    low, high = _numbers(value, "range_db", 2)
+    if not -MAX_LEVEL_DB <= low < high <= MAX_LEVEL_DB:
+        raise ModelError(
+            "bad-metadata", f"The model's range_db must rise, within -{MAX_LEVEL_DB:g} to {MAX_LEVEL_DB:g} dB."
+        )
+    correlation, width = _numbers({"of": [value.get("correlation"), value.get("width")]}, "of", 2)
+    if not (0 <= correlation <= 1 and 0 < width <= 100):
+        raise ModelError(
+            "bad-metadata", "The correlation of the model's levels must be 0 to 1, and their width over 0, at most 100."
+        )
+    return LevelScale((low, high), correlation, width)
+
+
+def _golden(value: Mapping[str, Any], labels: int, bins: int, with_level: bool) -> Golden:
     seed = value.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
         raise ModelError("bad-metadata", "The model's golden seed must be a whole number from 0 to 2^32 - 1.")
@@ -164,6 +192,15 @@ def _golden(value: Mapping[str, Any], labels: int, bins: int) -> Golden:
     scores = _numbers(value, "scores", labels)
     if not all(0 <= score <= 1 for score in scores):
         raise ModelError("bad-metadata", "The model's golden scores must lie between 0 and 1.")
+    (level_tolerance,) = (
+        _numbers({"tolerances": [value.get("level_tolerance")]}, "tolerances", 1) if with_level else (0,)
+    )
+    if with_level and not 0 < level_tolerance <= MAX_LEVEL_TOLERANCE:
+        raise ModelError(
+            "bad-metadata",
+            f"The model's golden level_tolerance must be over 0 and at most {MAX_LEVEL_TOLERANCE:g} dB, "
+            f"not {level_tolerance:g}.",
+        )
     return Golden(
         seed=seed,
         feature_mean=_numbers(value, "feature_mean", bins),
@@ -171,6 +208,8 @@ def _golden(value: Mapping[str, Any], labels: int, bins: int) -> Golden:
         feature_tolerance=feature_tolerance,
         scores=scores,
         score_tolerance=score_tolerance,
+        level=_numbers(value, "level", 2) if with_level else (),
+        level_tolerance=level_tolerance,
     )
 
 

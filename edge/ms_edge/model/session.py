@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -38,12 +38,26 @@ _BUNDLED = os.path.join(_MODELS, "music-speech.onnx")
 # Names that a user may give instead of a path. The previous bundled model stays for one release.
 BUNDLED_NAME = "bundled"
 WAVEFORM_NAME = "music-speech-waveform"  # the bundled model with its front end in the graph
+LEVEL_NAME = "music-speech-level"  # the bundled model with a second output, the level of the music
 BEFORE = "music-speech-0.1"
-_NAMED = {BUNDLED_NAME: _BUNDLED} | {name: os.path.join(_MODELS, f"{name}.onnx") for name in (WAVEFORM_NAME, BEFORE)}
+_NAMED = {BUNDLED_NAME: _BUNDLED} | {
+    name: os.path.join(_MODELS, f"{name}.onnx") for name in (WAVEFORM_NAME, LEVEL_NAME, BEFORE)
+}
 MAX_BYTES = 64 << 20
 # The sigmoid and softmax of onnxruntime may exceed 0 to 1 by this much in float32: real audio has
 # given 1.0000001.
 SCORE_ROUNDING = 1e-5
+
+
+class Answers(NamedTuple):
+    """What a network gives for windows: `scores` (windows, labels) float32 are probabilities.
+
+    `levels` (windows, 2) float32 are the level of the music relative to the speech and its standard
+    deviation, in dB; None if the model has no such output.
+    """
+
+    scores: Float32
+    levels: Float32 | None
 
 
 class Model:
@@ -99,9 +113,10 @@ class Model:
         """Load a model file onto a device.
 
         `path` is a model file, or the name of a model of this package: `bundled` (the default),
-        `music-speech-waveform` (the same with the front end in the graph) or `music-speech-0.1` (the
-        previous bundled model). `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name
-        of an onnxruntime provider. Raises ModelError if the file cannot be read, trusted or run;
+        `music-speech-waveform` (the same with the front end in the graph), `music-speech-level` (the
+        same with the level of the music as a second output) or `music-speech-0.1` (the previous
+        bundled model). `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name of an onnxruntime
+        provider. Raises ModelError if the file cannot be read, trusted or run;
         DeviceError if onnxruntime or the device is not available; UsageError for an argument of the
         wrong type.
         """
@@ -131,7 +146,11 @@ class Model:
         either from samples. Raises ModelError if onnxruntime fails (`model-failed`) or the results
         are not probabilities (`bad-scores`).
         """
-        return self._probabilities(inputs, len(inputs))
+        return self.answers(inputs).scores
+
+    def answers(self, inputs: Float32) -> Answers:
+        """Compute all outputs for each window. Arguments and errors are those of `scores`."""
+        return self._answers(inputs, len(inputs))
 
     def run_scores(self, features: Float32) -> Float32:
         """Compute the probabilities of overlapping windows, (windows, labels) float32.
@@ -141,6 +160,10 @@ class Model:
         only once. Raises ValueError for a model without `step_frames`, and ModelError as `scores`
         does.
         """
+        return self.run_answers(features).scores
+
+    def run_answers(self, features: Float32) -> Answers:
+        """Compute all outputs for overlapping windows. Arguments and errors are those of `run_scores`."""
         spec, step = self.metadata.spec, self.metadata.step_frames
         if step is None:
             raise ValueError("the model has no step_frames")
@@ -148,19 +171,21 @@ class Model:
         windows = (len(features) - clip) // step + 1
         # A network need not see all frames of a clip. Given the frames after the last window, it
         # could add a window.
-        return self._probabilities(features[np.newaxis, : clip + (windows - 1) * step], windows)
+        return self._answers(features[np.newaxis, : clip + (windows - 1) * step], windows)
 
-    def _probabilities(self, inputs: Float32, windows: int) -> Float32:
+    def _answers(self, inputs: Float32, windows: int) -> Answers:
+        names = ["scores"] if self.metadata.level is None else ["scores", "level"]
         try:
-            scores = np.asarray(self._session.run(["scores"], {self.input: inputs})[0], np.float32)
+            outputs = self._session.run(names, {self.input: inputs})
         except MemoryError:
             raise
         except Exception as error:  # onnxruntime's own exceptions have no common ancestor
             raise ModelError(
                 "model-failed", f"{self.path}: onnxruntime could not run the model: {first_line(error)}."
             ) from None
+        scores, *levels = (np.asarray(output, np.float32) for output in outputs)
         if self.metadata.step_frames and scores.ndim == 3:  # (runs, windows, labels)
-            scores = scores.reshape(-1, scores.shape[-1])
+            scores, *levels = (each.reshape(-1, each.shape[-1]) for each in (scores, *levels))
         if not (
             scores.shape == (windows, len(self.metadata.labels))
             and (scores >= -SCORE_ROUNDING).all()
@@ -169,7 +194,10 @@ class Model:
             raise ModelError(
                 "bad-scores", f"{self.path}: the model's scores are not probabilities (NaN, or outside 0 to 1)."
             )
-        return scores.clip(0, 1)
+        for each in levels:
+            if each.shape != (windows, 2) or not np.isfinite(each).all():
+                raise ModelError("bad-scores", f"{self.path}: the model's levels of the music are not numbers.")
+        return Answers(scores.clip(0, 1), levels[0] if levels else None)
 
     def __repr__(self) -> str:
         spec = self.metadata.spec
@@ -292,14 +320,14 @@ def _check_shapes(session: onnxruntime.InferenceSession, metadata: Metadata) -> 
     ]
     name = WAVEFORM if WAVEFORM in (value.name for value in session.get_inputs()) else FEATURES
     given, answered = list(input_shape(metadata.spec, name)), [len(metadata.labels)]
+    outputs = {"scores": answered, **({"level": [2]} if metadata.level else {})}
     expected: list[tuple[str, str, list[int | None]]]
     if metadata.step_frames:
-        expected = [
-            (FEATURES, "tensor(float)", [None, metadata.spec.bins]),
-            ("scores", "tensor(float)", [None, *answered]),
-        ]
+        expected = [(FEATURES, "tensor(float)", [None, metadata.spec.bins])]
+        expected += [(output, "tensor(float)", [None, *sizes]) for output, sizes in outputs.items()]
     else:
-        expected = [(name, "tensor(float)", [*given]), ("scores", "tensor(float)", [*answered])]
+        expected = [(name, "tensor(float)", [*given])]
+        expected += [(output, "tensor(float)", [*sizes]) for output, sizes in outputs.items()]
     for value in (*session.get_inputs(), *session.get_outputs()):
         if value.shape and isinstance(value.shape[0], int):
             raise ModelError(

@@ -263,7 +263,18 @@ def _segment(part: object) -> Segment:
         label=_field(part, "label", _is_text),
         probability=_field(part, "probability", _is_number),
         scores=_field(part, "scores", _is_numbers, {}),
+        music_to_speech_db=_field(part, "music_to_speech_db", _is_number, None),
+        music_to_speech_db_interval=_interval(part),
     )
+
+
+def _interval(part: dict[str, Any]) -> tuple[float, float] | None:
+    ends = _field(part, "music_to_speech_db_interval", _is_list, None)
+    if ends is None:
+        return None
+    if len(ends) != 2 or not all(map(_is_number, ends)):
+        raise ValueError("its field music_to_speech_db_interval is wrong")
+    return float(ends[0]), float(ends[1])
 
 
 def _seconds(segments: tuple[Segment, ...]) -> dict[str, float]:

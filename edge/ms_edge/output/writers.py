@@ -20,6 +20,7 @@ Result = Classification | Failure
 Results = tuple[Classification, ...] | Failure  # of one input: several if each channel is classified
 SEGMENT_HEADER = f"{'START':>11}  {'END':>11}  {'LABEL':<13}{'PROBABILITY':>11}"
 CHECKSUM = ', "checksum": "'  # the text before the checksum of a JSON Lines record
+LEVEL_ENDS = ("music_to_speech_db_low", "music_to_speech_db_high")  # of the interval, as columns of tables
 COLOURS = {"speech": "36", "music": "33", "speech+music": "35", "error": "31"}  # SGR codes
 
 # Spreadsheets run text as a formula if it begins with one of these characters (OWASP, CSV
@@ -40,7 +41,7 @@ class Writer:
 
     `labels` are the model's labels; `timeline` asks for segments; `by_channel` is true if results
     are about single channels. `tiers` asks for segments of each label on its own, if the format
-    overlaps.
+    overlaps. `levels` is true if the model measures the level of the music.
     """
 
     suffix: ClassVar[str]
@@ -50,8 +51,16 @@ class Writer:
     overlaps: ClassVar[bool] = False
     binary: ClassVar[bool] = False
 
-    def __init__(self, labels: Sequence[str], timeline: bool, by_channel: bool = False, tiers: bool = False) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        timeline: bool,
+        by_channel: bool = False,
+        tiers: bool = False,
+        levels: bool = False,
+    ) -> None:
         self.labels, self.timeline, self.by_channel, self.tiers = labels, timeline, by_channel, tiers
+        self.levels = levels
 
     def begin(self) -> str:
         """Return the text before the first record."""
@@ -157,7 +166,8 @@ class Table(Writer):
         channel = ["channel"] if self.by_channel else []
         if self.timeline:
             facts = ["error", "message", "warnings", "recorded_at"]
-            return ["path", "start_s", "end_s", "label", "probability", *scores, *facts, *channel]
+            level = ["music_to_speech_db", *LEVEL_ENDS] if self.levels else []
+            return ["path", "start_s", "end_s", "label", "probability", *scores, *facts, *level, *channel]
         facts = ["duration_s", "sample_rate_hz", "channels", "warnings", "error", "message", "model", "provider"]
         last = ["recorded_at", "decoder", "container", "codec", *channel]
         return ["path", "label", "probability", *scores, *facts, *self._seconds({}), *last]
@@ -171,6 +181,7 @@ class Table(Writer):
             row = {**part, "path": result.path, "warnings": " ".join(result.warnings)}
             row |= {"recorded_at": result.recorded_at, "channel": result.channel}
             row |= {f"score_{label}": score for label, score in part["scores"].items()}
+            row |= dict(zip(LEVEL_ENDS, part.get("music_to_speech_db_interval", ()), strict=False))
             if not self.timeline:
                 row |= self._seconds(result.seconds)
             rows.append(row)

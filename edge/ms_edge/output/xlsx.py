@@ -51,8 +51,15 @@ class Xlsx(Table):
     suffix = "xlsx"
     binary = True
 
-    def __init__(self, labels: Sequence[str], timeline: bool, by_channel: bool = False, tiers: bool = False) -> None:
-        super().__init__(labels, timeline, by_channel, tiers)
+    def __init__(
+        self,
+        labels: Sequence[str],
+        timeline: bool,
+        by_channel: bool = False,
+        tiers: bool = False,
+        levels: bool = False,
+    ) -> None:
+        super().__init__(labels, timeline, by_channel, tiers, levels)
         self._new = workbook_class()
 
     def begin(self) -> str:

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ms_edge.output.writers import clock
-from ms_edge.report.sound import Sound
+from ms_edge.report.sound import LEVELS_DB, Sound
 from ms_edge.results import Classification, Segment
 
 COLUMNS = 800  # points of the waveform and of a curve
-WAVE, TIER, SCORES, AXIS = 72, 22, 64, 20  # heights, in px
+WAVE, TIER, SCORES, LEVELS, AXIS = 72, 22, 64, 56, 20  # heights, in px
+WCAG_DB = -20.0  # the highest level of the music that criterion 1.4.7 allows
 GAP = 4
 TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 MOST_TICKS = 6
@@ -64,6 +65,10 @@ def timeline(found: Classification, sound: Sound | None = None) -> str:
         parts.append(f'<rect class="ground" y="{y}" width="100%" height="{SCORES}"/>')
         parts.append(_nested(y, SCORES, "".join(lines)))
         y += SCORES + GAP
+    if sound and sound.levels is not None:
+        parts.append(f'<rect class="ground" y="{y}" width="100%" height="{LEVELS}"/>')
+        parts.append(_nested(y, LEVELS, _levels(COLUMNS * sound.centres_s / duration_s, sound.levels)))
+        y += LEVELS + GAP
     parts += _axis(duration_s, y)
     told = "; ".join(
         f"{each.label} {clock(each.start_s)} to {clock(each.end_s)}" for each in found.segments[:MOST_TOLD]
@@ -127,6 +132,18 @@ def _curve(x: NDArray[np.float64], scores: NDArray[np.uint8]) -> str:
     sizes = np.diff([*starts, len(scores)])
     points = zip(np.add.reduceat(x, starts) / sizes, np.add.reduceat(scores.astype(float), starts) / sizes, strict=True)
     return " ".join(f"{at:.1f},{255 - mean:.0f}" for at, mean in points)
+
+
+def _levels(x: NDArray[np.float64], levels: NDArray[np.uint8]) -> str:
+    """Return the curve of the level of the music, with gaps where there is none, and a line at WCAG_DB."""
+    low, high = LEVELS_DB
+    at = 255 - 255 * (WCAG_DB - low) / (high - low)
+    parts = [f'<line class="limit" x1="0" x2="{COLUMNS}" y1="{at:.0f}" y2="{at:.0f}"/>']
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], (levels > 0).astype(np.int8), [0]))))
+    for first, last in edges.reshape(-1, 2):
+        if last - first > 1:
+            parts.append(f'<polyline class="curve level" points="{_curve(x[first:last], levels[first:last])}"/>')
+    return "".join(parts)
 
 
 def _axis(duration_s: float, y: int) -> list[str]:

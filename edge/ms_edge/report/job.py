@@ -19,9 +19,10 @@ from ms_edge.errors import AudioError, MsEdgeError, UsageError, reason
 from ms_edge.jobs.inputs import Inputs
 from ms_edge.output.destination import is_answer, mirrored, replacing
 from ms_edge.output.records import are_records, is_live, read_records
+from ms_edge.report.dialogue import curve
 from ms_edge.report.index import Row, index_page
 from ms_edge.report.page import data_address, page, relative_address
-from ms_edge.report.sound import Peaks, Sound, eight_bits
+from ms_edge.report.sound import Peaks, Sound, eight_bits, level_bytes
 from ms_edge.results import Classification, Failure
 
 MOST_EMBEDDED = 32 << 20  # bytes of the longest recording that a page holds: three minutes of CD audio
@@ -181,7 +182,9 @@ def analysed(
     peaks = Peaks(spec.sample_rate_hz)
     found, windows = classifier.analyse(path, channel=channel, raw=raw, on_audio=on_audio, on_samples=peaks.add)
     centres_s = np.minimum((windows.starts + spec.clip_samples / 2) / spec.sample_rate_hz, found.duration_s)
-    return found, Sound(peaks.values(), eight_bits(windows.scores), centres_s)
+    scale = classifier.model.metadata.level
+    levels = level_bytes(curve(found.segments, windows, spec, scale)) if scale else None
+    return found, Sound(peaks.values(), eight_bits(windows.scores), centres_s, levels)
 
 
 def with_settings(classifier: Classifier, record: Classification) -> Classifier:

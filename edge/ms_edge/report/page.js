@@ -10,14 +10,15 @@ function showRecording(data) {
   const SHORTEST_S = 0.01; // a segment that is cut to less disappears
   const MOST_PX_S = 300; // the closest zoom
   const TICKS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200];
-  const TIER = 22, GAP = 4, SCORES = 64, AXIS = 20; // px, as in drawing.py
+  const TIER = 22, GAP = 4, SCORES = 64, LEVELS = 56, AXIS = 20; // px, as in drawing.py
   const MOST_UNDO = 200;
 
   // ---- Segments -----------------------------------------------------------------------------------
   // They cover the recording without gaps. `p` is the probability of the model, null if a person made
   // the segment. `reviewed` segments were corrected or confirmed. Segments are replaced, never changed.
 
-  const found = data.segments.map(([start, end, label, p]) => ({ start, end, label, p, reviewed: false }));
+  const found = data.segments.map(([start, end, label, p, level]) => ({ start, end, label, p, level, reviewed: false }));
+  const leveled = found.some((each) => each.level); // the table has a column for the level of the music
   let segments = found;
   let chosen = null; // what is selected: {start, end, index}; index is null for a stretch of time
   const before = []; // earlier versions of `segments`, for undo
@@ -137,7 +138,7 @@ function showRecording(data) {
       if (each.reviewed) label.append(element("small", {}, was === each.label ? " ✓" : ` ✓ was ${was}`));
       rows.append(element("tr", { "data-index": index },
         element("td", {}, element("button", { type: "button", class: "plain" }, clock(each.start))),
-        element("td", {}, clock(each.end)), label, element("td", {}, each.p === null ? "by hand" : percent(each.p, 1))));
+        element("td", {}, clock(each.end)), label, element("td", {}, each.p === null ? "by hand" : percent(each.p, 1)), ...(leveled ? [element("td", {}, each.level ?? "")] : [])));
     });
     body.replaceChildren(rows);
     here = -1;
@@ -242,6 +243,7 @@ function showRecording(data) {
   /** Return bytes, which a page holds as base64. */
   const bytes = (given) => (typeof given === "string" ? Uint8Array.from(atob(given), (each) => each.charCodeAt(0)) : given);
   const scores = data.scores && bytes(data.scores);
+  const levels = data.levels && bytes(data.levels); // of the music, 1 for -30 dB to 255 for 20 dB; 0 for none
   const canvas = $("canvas");
   let wave = null, regions = null, region = null, adding = false;
   let asked = false; // a drawing is due
@@ -275,7 +277,7 @@ function showRecording(data) {
 
   function drawNow() {
     const { width, pxS, start } = view(), ratio = devicePixelRatio || 1;
-    const tiers = data.rows.length * (TIER + GAP), height = tiers + SCORES + GAP + AXIS;
+    const tiers = data.rows.length * (TIER + GAP), curves = SCORES + GAP + (levels ? LEVELS + GAP : 0), height = tiers + curves + AXIS;
     canvas.width = width * ratio;
     canvas.height = height * ratio;
     const pen = canvas.getContext("2d");
@@ -287,14 +289,15 @@ function showRecording(data) {
     pen.fillStyle = colour.panel;
     pen.fillRect(0, tiers, width, SCORES);
     data.rows.forEach((row, number) => drawScores(pen, row, number, x, start, end, tiers));
-    drawAxis(pen, x, start, end, pxS, tiers + SCORES + GAP);
+    if (levels) drawLevels(pen, x, start, end, tiers + SCORES + GAP);
+    drawAxis(pen, x, start, end, pxS, tiers + curves);
     if (chosen) {
       pen.strokeStyle = colour.link;
       pen.lineWidth = 2;
       pen.strokeRect(x(chosen.start) + 1, 1, Math.max(2, (chosen.end - chosen.start) * pxS - 2), tiers - GAP - 2);
     }
     pen.fillStyle = colour.cursor;
-    pen.fillRect(x(now()) - 0.75, 0, 1.5, tiers + SCORES);
+    pen.fillRect(x(now()) - 0.75, 0, 1.5, tiers + curves - GAP);
   }
 
   function drawSegment(pen, each, x) {
@@ -331,14 +334,19 @@ function showRecording(data) {
     }
   }
 
-  /** Draw the curve of a row: the mean of the windows of each pixel, or every window. */
-  function drawScores(pen, row, number, x, start, end, top) {
+  /** Return the windows of a stretch of time: the first, the last, how many share a pixel, and their times. */
+  function windowsOf(start, end) {
     const [first, second, last] = data.centres, count = scores.length / data.rows.length;
     const hop = Math.max(second - first, 1e-3);
     const time = (index) => (index === count - 1 ? last : first + index * hop);
     const from = Math.max(0, Math.floor((start - first) / hop) - 1);
     const to = Math.min(count - 1, Math.ceil((end - first) / hop) + 1);
-    const step = Math.max(1, Math.floor((to - from) / canvas.clientWidth));
+    return { from, to, step: Math.max(1, Math.floor((to - from) / canvas.clientWidth)), time, count };
+  }
+
+  /** Draw the curve of a row: the mean of the windows of each pixel, or every window. */
+  function drawScores(pen, row, number, x, start, end, top) {
+    const { from, to, step, time, count } = windowsOf(start, end);
     pen.strokeStyle = colour.of(row);
     pen.lineWidth = 1.5;
     pen.setLineDash(row === "music" ? [5, 2] : []);
@@ -351,6 +359,33 @@ function showRecording(data) {
     }
     pen.stroke();
     pen.setLineDash([]);
+  }
+
+  /** Draw the level of the music relative to the speech where both are, and a line at -20 dB. */
+  function drawLevels(pen, x, start, end, top) {
+    const { from, to, step, time } = windowsOf(start, end);
+    pen.fillStyle = colour.panel;
+    pen.fillRect(0, top, canvas.clientWidth, LEVELS);
+    pen.strokeStyle = colour.soft;
+    pen.lineWidth = 1;
+    pen.setLineDash([2, 3]);
+    pen.beginPath();
+    pen.moveTo(0, top + LEVELS * 0.8);
+    pen.lineTo(canvas.clientWidth, top + LEVELS * 0.8);
+    pen.stroke();
+    pen.setLineDash([]);
+    pen.strokeStyle = colour.ink;
+    pen.lineWidth = 1.5;
+    pen.beginPath();
+    let drawing = false;
+    for (let index = from; index <= to; index += step) {
+      if (levels[index]) {
+        const y = top + 1 + (LEVELS - 2) * (1 - (levels[index] - 1) / 254);
+        if (drawing) pen.lineTo(x(time(index)), y); else pen.moveTo(x(time(index)), y);
+      }
+      drawing = levels[index] > 0;
+    }
+    pen.stroke();
   }
 
   function drawAxis(pen, x, start, end, pxS, top) {

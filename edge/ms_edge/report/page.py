@@ -18,6 +18,10 @@ from ms_edge.results import WARNINGS, Classification, Segment
 from ms_edge.timeline import OTHER, SILENCE, UNCERTAIN
 
 FIRST_TO_REVIEW = 12  # segments that the list of the least sure ones shows at first
+LEVEL_COLUMN = (
+    '<th scope="col" title="loudness of the music relative to the speech, and the interval that holds it in 90 % of '
+    'cases">Music level</th>'
+)
 SIGNS = {SILENCE: "\u2013", UNCERTAIN: "?", "error": "!"}
 # The types of what browsers play, by the container that a record names.
 PLAYED = {
@@ -47,6 +51,7 @@ def page(
     name = printable(os.path.basename(found.path.rstrip("/\\")) or found.path)
     rows = tuple(found.scores)
     labels = choices(rows, found.segments)
+    with_levels = any(map(_level, found.segments))
     data = {
         "path": found.path,
         "name": name,
@@ -57,7 +62,10 @@ def page(
         "duration": found.duration_s,
         "rows": rows,
         "labels": labels,
-        "segments": [[each.start_s, each.end_s, each.label, round(each.probability, 4)] for each in found.segments],
+        "segments": [
+            [each.start_s, each.end_s, each.label, round(each.probability, 4), *filter(None, [_level(each)])]
+            for each in found.segments
+        ],
         **(_sound_data(sound) if sound else {}),
     }
     return document(
@@ -74,10 +82,11 @@ def page(
             rows,
             labels,
             with_sound=sound is not None,
+            with_levels=with_levels,
             picture=timeline(found, sound),
             audio=_audio(audio),
             review="".join(map(_review_item, least_sure(found)[:FIRST_TO_REVIEW])),
-            segments="".join(map(_row, found.segments)),
+            segments="".join(_row(each, with_levels) for each in found.segments),
             facts=_facts(found),
         ),
         data=json_of(data),
@@ -94,6 +103,7 @@ def recording(
     choices: Sequence[str],
     *,
     with_sound: bool,
+    with_levels: bool = False,
     picture: str = "",
     audio: str = "",
     review: str = "",
@@ -102,10 +112,12 @@ def recording(
 ) -> str:
     """Return the main part of the page; without the keywords from `picture` on, scripts have to fill it.
 
-    `rows` are the labels of the model, `choices` those that a segment can be given.
+    `rows` are the labels of the model, `choices` those that a segment can be given. `with_levels` is
+    true if the level of the music is known in any segment.
     """
     return Template(text("recording.html")).substitute(
-        names=_names(rows, with_sound),
+        names=_names(rows, with_sound, with_sound and with_levels),
+        level=LEVEL_COLUMN if with_levels else "",
         timeline=picture,
         audio=audio,
         choices="".join(
@@ -157,6 +169,7 @@ def _sound_data(sound: Sound) -> dict[str, Any]:
     return {
         "peaks": base64.b64encode(sound.peaks.tobytes()).decode("ascii"),
         "scores": base64.b64encode(sound.scores.tobytes()).decode("ascii"),
+        **({} if sound.levels is None else {"levels": base64.b64encode(sound.levels.tobytes()).decode("ascii")}),
         "centres": [round(each, 4) for each in sound.centres_s[[0, 1, -1] if len(sound.centres_s) > 1 else [0, 0, 0]]],
     }
 
@@ -173,10 +186,11 @@ def least_sure(found: Classification) -> list[Segment]:
     return sorted((each for each in found.segments if each.label != SILENCE), key=lambda each: each.probability)
 
 
-def _names(rows: Sequence[str], with_sound: bool) -> str:
+def _names(rows: Sequence[str], with_sound: bool, with_levels: bool) -> str:
     names = [("wave", "sound")] if with_sound else []
     names += [("tier", row) for row in rows]
     names += [("scores", "scores")] if with_sound else []
+    names += [("levels", "music level")] if with_levels else []
     return "".join(f'<span class="{kind}">{escape(name)}</span>' for kind, name in names)
 
 
@@ -205,11 +219,20 @@ def _review_item(each: Segment) -> str:
     )
 
 
-def _row(each: Segment) -> str:
+def _row(each: Segment, with_levels: bool) -> str:
+    level = f"<td>{escape(_level(each))}</td>" if with_levels else ""
     return (
         f"<tr><td>{clock(each.start_s)}</td><td>{clock(each.end_s)}</td>"
-        f"<td>{swatch(each.label)}{escape(each.label)}</td><td>{each.probability:.1%}</td></tr>"
+        f"<td>{swatch(each.label)}{escape(each.label)}</td><td>{each.probability:.1%}</td>{level}</tr>"
     )
+
+
+def _level(each: Segment) -> str:
+    """Return the level of the music relative to the speech in a segment, and its interval; "" if it has none."""
+    if each.music_to_speech_db is None or each.music_to_speech_db_interval is None:
+        return ""
+    low, high = each.music_to_speech_db_interval
+    return f"{round(each.music_to_speech_db):+d} dB ({round(low):+d} to {round(high):+d})"
 
 
 def _facts(found: Classification) -> str:

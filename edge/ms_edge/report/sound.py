@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ms_edge.arrays import Float32
 
+LEVELS_DB = (-30.0, 20.0)  # what the curve of levels shows
 BIN_S = 0.02  # time that a peak stands for at first, in seconds
 MAX_BINS = 1 << 18  # 1.5 hours of such peaks; longer recordings have coarser ones
 
@@ -18,12 +19,15 @@ class Sound:
     """What was read from a recording: for each value, 255 is full scale.
 
     `peaks` (bins,) uint8 are the largest magnitudes of equal stretches of time. `scores` (windows, labels)
-    uint8 are the probabilities of the windows whose middles are at `centres_s` (windows,).
+    uint8 are the probabilities of the windows whose middles are at `centres_s` (windows,). `levels`
+    (windows,) uint8 are the levels of the music relative to the speech, 1 for -30 dB or less and 255
+    for 20 dB or more, 0 where there is none; None if there is none at all.
     """
 
     peaks: NDArray[np.uint8]
     scores: NDArray[np.uint8]
     centres_s: NDArray[np.float64]
+    levels: NDArray[np.uint8] | None = None
 
 
 class Peaks:
@@ -72,6 +76,15 @@ class Peaks:
         rest = [np.abs(self._rest).max()] if len(self._rest) else []
         every = np.concatenate((self._found[: self._count], np.array(rest, np.float32)))
         return eight_bits(every)
+
+
+def level_bytes(levels_db: NDArray[np.float64]) -> NDArray[np.uint8] | None:
+    """Return levels (windows,) in dB, NaN where there is none, as `Sound.levels` holds them."""
+    if np.isnan(levels_db).all():
+        return None
+    low, high = LEVELS_DB
+    steps = np.round(1 + 254 * np.clip((levels_db - low) / (high - low), 0, 1))
+    return np.nan_to_num(steps, nan=0.0).astype(np.uint8)
 
 
 def eight_bits(values: Float32) -> NDArray[np.uint8]:

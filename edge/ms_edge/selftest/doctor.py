@@ -53,7 +53,8 @@ class ModelFacts:
 class Checked:
     """A device that ran the model: how far it is from the golden vector, and how fast.
 
-    `feature_error` is None for a model that takes the waveform, whose features cannot be compared.
+    `feature_error` is None for a model that takes the waveform, whose features cannot be compared,
+    and `level_error`, in dB, for one without levels of the music.
     `clip_latency_ms` is the median time from the samples of one window to its scores.
     """
 
@@ -65,6 +66,8 @@ class Checked:
     score_error: float
     score_tolerance: float
     clip_latency_ms: float
+    level_error: float | None = None
+    level_tolerance: float | None = None
 
     def line(self) -> str:
         """Describe the result in one line, without the device's name."""
@@ -77,6 +80,9 @@ class Checked:
                 f"{features.shown} (features, at most {features.allowed}) and "
                 f"{scores.shown} (scores, at most {scores.allowed})"
             )
+        if self.level_error is not None and self.level_tolerance is not None:
+            level = Deviation(self.level_error, self.level_tolerance)
+            within += f" and {level.shown} dB (level, at most {level.allowed})"
         return (
             f"{'right' if self.ok else 'WRONG'}: golden vector within {within}; "
             f"one clip in {self.clip_latency_ms:.2f} ms on {self.provider}"
@@ -221,6 +227,8 @@ def _check(path: str | None, device: str) -> tuple[Checked | Unusable, ModelFact
         score_error=found.scores.largest,
         score_tolerance=golden.score_tolerance,
         clip_latency_ms=round(latency_s * 1000, 3),
+        level_error=found.level.largest if found.level else None,
+        level_tolerance=golden.level_tolerance if found.level else None,
     )
     return checked, ModelFacts.of(model)
 

@@ -18,17 +18,20 @@ from ms_edge.selftest.deviation import Deviation, deviation
 class GoldenDeviations:
     """How far a model's results on this machine are from its golden vector.
 
+    `level` is None for a model without levels of the music.
+
     `features` is None for a model that takes the waveform: it computes the features inside, and only
     its scores can be compared.
     """
 
     features: Deviation | None
     scores: Deviation
+    level: Deviation | None = None
 
     @property
     def failed(self) -> dict[str, Deviation]:
-        """The deviations beyond their tolerance, by name: `features`, `scores`."""
-        stages = {"features": self.features, "scores": self.scores}
+        """The deviations beyond their tolerance, by name: `features`, `scores`, `level`."""
+        stages = {"features": self.features, "scores": self.scores, "level": self.level}
         return {name: stage for name, stage in stages.items() if stage is not None and not stage.passed}
 
 
@@ -58,12 +61,14 @@ def golden_deviations(model: Model) -> GoldenDeviations:
     """
     golden, spec = model.metadata.golden, model.metadata.spec
     inputs = model_input(spec, model.input)(golden_signal(golden.seed, spec.clip_samples))
-    scores = deviation(model.scores(inputs[np.newaxis])[0], golden.scores, golden.score_tolerance)
+    answers = model.answers(inputs[np.newaxis])
+    scores = deviation(answers.scores[0], golden.scores, golden.score_tolerance)
+    level = None if answers.levels is None else deviation(answers.levels[0], golden.level, golden.level_tolerance)
     if model.input != FEATURES:
-        return GoldenDeviations(None, scores)
+        return GoldenDeviations(None, scores, level)
     found = np.concatenate(band_statistics(inputs, spec.layout))
     expected = np.concatenate([golden.feature_mean, golden.feature_max])
-    return GoldenDeviations(deviation(found, expected, golden.feature_tolerance), scores)
+    return GoldenDeviations(deviation(found, expected, golden.feature_tolerance), scores, level)
 
 
 def band_statistics(features: Float32, layout: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -21,19 +21,34 @@ def channel(samples: Float32, rng: Rng, sample_rate_hz: int) -> Float32:
     """
     length = len(samples)
     spectrum = rfft(samples)
-    hz = np.linspace(0, sample_rate_hz / 2, len(spectrum), dtype=np.float32)
+    spectrum *= response(len(spectrum), rng, sample_rate_hz)
+    return converter(irfft(spectrum.astype(np.complex64), length), rng)
+
+
+def response(bins: int, rng: Rng, sample_rate_hz: int) -> Float32:
+    """Return the gains (bins,) of a random line from 0 Hz to half the sample rate: a tilt and waves
+    in half of the lines, and a band limit in three fifths of them, a third of these a telephone's.
+    """
+    gains = np.ones(bins, np.float32)
+    hz = np.linspace(0, sample_rate_hz / 2, bins, dtype=np.float32)
     if rng.random() < 0.5:
         octaves = np.log2(np.maximum(hz, 50) / 50)
         waves = rng.uniform(-4, 4) * np.sin(rng.uniform(0.2, 1.0) * octaves * np.pi + rng.uniform(0, 2 * np.pi))
-        spectrum *= 10 ** ((rng.uniform(-2, 2) * (octaves - 4) + waves) / 20)
+        gains = np.asarray(10 ** ((rng.uniform(-2, 2) * (octaves - 4) + waves) / 20), np.float32)
     kind = rng.random()
     if kind < 0.2:
-        spectrum[(hz < 300) | (hz > 3400)] = 0
+        gains[(hz < 300) | (hz > 3400)] = 0
     elif kind < 0.6:
-        spectrum[hz > sample_rate_hz / 2 * 2 ** -rng.uniform(0, 1.5)] = 0
+        gains[hz > sample_rate_hz / 2 * 2 ** -rng.uniform(0, 1.5)] = 0
         if rng.random() < 0.3:
-            spectrum[hz < rng.uniform(20, 250)] = 0
-    samples = irfft(spectrum.astype(np.complex64), length)
+            gains[hz < rng.uniform(20, 250)] = 0
+    return gains
+
+
+def converter(samples: Float32, rng: Rng) -> Float32:
+    """Bring samples (n,) to a random level, some with an offset or in 8 bits; return (n,) float32 in
+    [-1, 1].
+    """
     samples = samples * np.float32(10 ** (rng.uniform(*LEVEL_DB) / 20) / rms(samples))
     if rng.random() < 0.1:
         samples = samples + np.float32(rng.uniform(-0.05, 0.05))

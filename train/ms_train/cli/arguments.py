@@ -13,12 +13,15 @@ from ms_train.cli.options import (
     FetchOptions,
     FinetuneOptions,
     FitOptions,
+    LevelOptions,
     ListOptions,
     ShowOptions,
     TuneOptions,
 )
 from ms_train.console import add_data_arguments, whole_number
 from ms_train.recipes.by_name import NAMES
+
+MIXTURES = 240_000  # of `ms-train level`
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -33,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_tune(commands)
     _add_finetune(commands)
+    _add_level(commands)
     _add_evaluate(commands)
     _add_compare(commands)
     _add_show(commands)
@@ -114,6 +118,35 @@ def _add_tune(commands: Commands) -> None:
     _add_seed(tune, "seed of the search, and of each trial's split, weights and batches")
     _add_resume(tune, "continue the search in OUT; with a larger --trials, add trials to it")
     tune.add_argument("--cache", type=Path, metavar="DIR", help="as for fit")
+
+
+def _add_level(commands: Commands) -> None:
+    level = commands.add_parser(
+        "level",
+        help="train a second output of a run's network: the level of the music under speech",
+        description="Train a second output of a network of mel_residual on mixtures of its recordings at known levels; its first"
+        " output stays as it is. OUT gets the files of the run folder, and the new output. ms-export convert OUT --level makes the"
+        " model file.",
+        epilog="example: ms-train level bundled --data open-corpus:data/open-corpus --out runs/level",
+    )
+    level.set_defaults(options=LevelOptions)
+    level.add_argument("run", type=Path, metavar="RUN", help="a run folder of ms-train fit, or bundled")
+    add_data_arguments(level, required=True)
+    level.add_argument("--out", required=True, type=Path, help="the new run folder")
+    level.add_argument(
+        "--mixtures",
+        type=whole_number(1, 100_000_000),
+        default=MIXTURES,
+        metavar="N",
+        help=f"number of mixtures to train on (default {MIXTURES:,})",
+    )
+    _add_seed(level, "seed of the mixtures and the weights")
+    level.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder for decoded audio and rooms (default: ms-edge in the user's cache folder); none: keep nothing",
+    )
 
 
 def _add_finetune(commands: Commands) -> None:

@@ -18,6 +18,7 @@ from ms_train.cli.options import (
     FetchOptions,
     FinetuneOptions,
     FitOptions,
+    LevelOptions,
     ListOptions,
     ShowOptions,
     TrainingOptions,
@@ -212,6 +213,24 @@ def _tune(options: TuneOptions) -> int:
     return 0
 
 
+def _level(options: LevelOptions) -> int:
+    from ms_train.datasets.by_name import dataset_by_name
+    from ms_train.datasets.cache import Cache
+    from ms_train.training.bundled import run_folder
+    from ms_train.training.level import fit
+    from ms_train.training.runs import TrainedRun
+
+    run, dataset = TrainedRun.load(options.run), dataset_by_name(options.data, options.archive)
+    cache = Cache(_cache_folder(options.cache))
+    found = fit(run, run_folder(options.run), dataset, options.out, cache, mixtures=options.mixtures, seed=options.seed)
+    for windows, of in found["val"].items():
+        print(
+            f"val, {windows}: error {of['error_db']:.2f} dB, interval {of['interval_db']:.1f} dB, holds {of['covered']:.1%}"
+        )
+    print(f"{options.out}: {found['mixtures']:,} mixtures")
+    return 0
+
+
 def _evaluate(options: EvaluateOptions) -> int:
     from ms_train.evaluation.evaluate import evaluate
     from ms_train.evaluation.markdown import table
@@ -299,6 +318,7 @@ COMMANDS: dict[str, Callable[[Any], int]] = {
     "fit": _fit,
     "tune": _tune,
     "finetune": _finetune,
+    "level": _level,
     "evaluate": _evaluate,
     "compare": _compare,
     "show": _show,

@@ -50,6 +50,19 @@ class FinetuneOptions(TrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LevelOptions:
+    """`ms-train level`."""
+
+    run: Path
+    data: str
+    archive: Path | None
+    out: Path
+    mixtures: int
+    seed: int
+    cache: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
     """`ms-train evaluate`."""
 

@@ -3,7 +3,8 @@
     python -m ms_train.training.package build/model
 
 The network is without the state of its optimizer, `recordings.tsv.xz` replaces the three files that
-list the recordings, and `replay.npz` holds what a network that learns from corrections replays.
+list the recordings, and `replay.npz` holds what a network that learns from corrections replays. The
+run must have levels of the music (`ms-train level`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import keras
 
 from ms_train.datasets.by_name import dataset_of_run
 from ms_train.datasets.cache import Cache, default_folder
-from ms_train.training import replay
+from ms_train.training import level, replay
 from ms_train.training.bundled import FOLDER, RECORDINGS, recordings_of
 from ms_train.training.runs import TrainedRun
 
@@ -38,7 +39,7 @@ def package(run: Path, folder: Path = FOLDER) -> None:
         raise ValueError(f"{run}: has excerpts of files; {RECORDINGS} has no place for them")
     facts = json.loads((run / "run.json").read_text("utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
-    for name in COPIED:
+    for name in (*COPIED, level.NETWORK, level.SCALE):
         shutil.copyfile(run / name, folder / name)
     values = replay.replay(TrainedRun.load(run), run, dataset_of_run(facts["data"]), Cache(default_folder()))
     replay.write(values, folder)

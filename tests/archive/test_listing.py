@@ -1,0 +1,70 @@
+"""What SOURCE names, and how recordings are divided into tasks."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from ms_edge.archive.listing import TASK_S, Recording, recordings, tasks
+from ms_edge.archive.stores import Stores
+from ms_edge.errors import DeviceError, UsageError
+
+
+def listed(source: object, told: list[str] | None = None) -> list[Recording]:
+    return recordings(str(source), Stores(), [].append if told is None else told.append)
+
+
+def test_list_names_each_recording_once(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    names = tmp_path / "names.txt"
+    names.write_text(f"{tmp_path}/a.wav\n\n{tmp_path}/gone.wav\n{tmp_path}/a.wav\n", "utf-8")
+    told: list[str] = []
+    found = listed(names, told)
+    assert [(each.path, each.bytes) for each in found] == [(f"{tmp_path}/a.wav", 4), (f"{tmp_path}/gone.wav", None)]
+    assert "1 names are not the first" in told[0]
+
+
+def test_url_of_a_folder_gives_its_paths(tmp_path):
+    (tmp_path / "x y%20?#").mkdir()
+    (tmp_path / "x y%20?#" / "ä.flac").write_bytes(b"fLaC")
+    assert [each.path for each in listed(f"file://{tmp_path}")] == [f"{tmp_path}/x y%20?#/ä.flac"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes exist on Linux alone")
+def test_name_without_unicode_is_an_error_row(tmp_path):
+    with open(os.fsencode(tmp_path) + b"/\xff.wav", "wb") as file:
+        file.write(b"RIFF")
+    (found,) = listed(tmp_path)
+    assert found.failure
+    assert found.failure.code == "cannot-open"
+    assert found.path.endswith("\\xff.wav")
+
+
+def test_sources_that_cannot_be_read_are_sentences(tmp_path):
+    (tmp_path / "noise.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "empty").mkdir()
+    for source, sentence in {
+        tmp_path / "gone": "there is no such directory",
+        tmp_path / "noise.txt": "neither a recording nor a list",
+    }.items():
+        with pytest.raises(UsageError, match=sentence):
+            listed(source)
+    with pytest.raises(UsageError, match="no store can be opened"):
+        listed("nonsense://bucket/")
+    with pytest.raises(DeviceError, match="needs adlfs"):
+        listed("az://container/folder")
+
+
+def test_longest_come_first_and_tasks_become_smaller():
+    found = [Recording(f"{number}.mp3", 16_000 * 60) for number in range(3000)]
+    found.insert(1500, Recording("ten hours.mp3", 16_000 * 36_000))
+    found.append(Recording("ten hours.wav", 100_000 * 36_001))
+    divided = tasks(enumerate(found), 4)
+    assert [task["path"].to_pylist() for task in divided[:2]] == [["ten hours.wav"], ["ten hours.mp3"]]
+    assert sorted(index for task in divided for index in task["index"].to_pylist()) == list(range(3002))
+    sizes = [len(task) for task in divided[2:]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] * 80 <= TASK_S[1]
+    assert sizes[-4] * 80 <= TASK_S[0]
