@@ -217,3 +217,22 @@ def test_platforms_refuse_another_result(platforms, samples, change, refusal):
     change(found[1])
     with pytest.raises(SystemExit, match=refusal):
         platforms.compared(expected, found)
+
+
+def test_ray_job_runs_a_valid_command_on_one_image():
+    (job,) = yaml.safe_load_all((DEPLOY / "rayjob.yaml").read_text("utf-8"))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    program, *arguments = shlex.split(job["spec"]["entrypoint"])
+    assert program in SCRIPTS
+    options = parser().parse_args(arguments)
+    assert (options.command, options.address, options.resume) == ("archive", "auto", True)
+    cluster = job["spec"]["rayClusterSpec"]
+    (locked,) = re.findall(r"^ray==([\d.]+)", (ROOT / "requirements-dev.lock").read_text("utf-8"), re.M)
+    assert cluster["rayVersion"] == locked
+    assert f"rayproject/ray:{locked}-" in (ROOT / "docs" / "archive.md").read_text("utf-8")
+    head, workers = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    assert head["rayStartParams"] == {"num-cpus": "0"}  # a full head would be slow to hand out tasks
+    for group in (head, *workers):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["image"] == f"ms-edge-ray:{__version__}"
+        assert container["resources"]["requests"] == container["resources"]["limits"]

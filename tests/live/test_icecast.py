@@ -172,7 +172,7 @@ def throttled(port: int, slow: threading.Event) -> int:
     relay = socket.create_server(("127.0.0.1", 0))
 
     def pass_on(source: socket.socket, sink: socket.socket, *, answers: bool) -> None:
-        with source, sink:
+        with source, sink, contextlib.suppress(OSError):
             while data := source.recv(1024):
                 sink.sendall(data)
                 if answers and slow.is_set():
@@ -192,16 +192,17 @@ def throttled(port: int, slow: threading.Event) -> int:
 
 
 def test_slow_network_costs_audio_but_no_time(station: Station, monitor, programme):
-    """Icecast disconnects a listener that is too slow. The audio in between is lost."""
+    """Icecast disconnects a listener that is too slow, or the monitor gives up late audio, which is then lost."""
     station.broadcast(programme, "live.mp3")
     slow = threading.Event()
     listening = monitor(f"http://127.0.0.1:{throttled(station.port, slow)}/live.mp3", "--stall", "5s")
     listening.wait_for("segment_start", count=4)
     before = phases(listening, "music", "")[-1]
     slow.set()
-    lost = listening.wait_for("lost")
+    wait_until(lambda: listening.of("lost") or listening.of("stall"), timeout_s=150)
     slow.clear()
-    back = listening.wait_for("reconnected")
+    wait_until(lambda: listening.of("reconnected") or listening.of("resumed"))
+    lost, back = (each for each in listening.events if each["event"] in ("lost", "stall", "reconnected", "resumed"))
     listening.wait_for("segment_start", count=len(listening.of("segment_start")) + 4)
     assert listening.stop() == 130
     assert back["lost_s"] == pytest.approx(back["time_s"] - lost["time_s"], abs=2e-3)

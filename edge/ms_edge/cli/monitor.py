@@ -17,6 +17,7 @@ from ms_edge.live.monitor import Clock, Consumer, Feed, Settings, monitor
 from ms_edge.live.printing import Printer, log
 from ms_edge.live.records import Records
 from ms_edge.live.rules import Rules, parse_rule
+from ms_edge.live.session import plan
 from ms_edge.live.sources import parsed
 from ms_edge.live.systemd import Notifier
 from ms_edge.model.session import Model
@@ -49,6 +50,7 @@ def run(options: Options) -> int:
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"{repeated} is given more than once; events could not tell one from the other.")
     classifier = options.classifier(Model.load(options.model, options.device))
+    plan(classifier, options.delay)  # raises UsageError
     settings = Settings(options.stall, options.give_up, options.chosen_channels(), options.delay)
     clock = Clock()
     consumers: list[Consumer] = []

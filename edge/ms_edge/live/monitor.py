@@ -35,6 +35,7 @@ CONNECT_S = 30.0  # how long a connection may take to give its first audio, unle
 SETTLE_S, SETTLE_AUDIO_S = 1.0, 60.0
 SETTLE_SAMPLES = 1 << 22
 TOGETHER_S = 1.0  # audio that arrives within this time may have been sent at once
+EARLY_S = 0.5  # samples may seem to arrive so much before they were sent: times are not exact
 LATE_S = 60.0  # audio that arrives later than this after its time has no use for a monitor
 # Seconds to wait before connecting again: doubled each time, and shortened at random by up to a half,
 # so that many monitors do not ask a server that comes back at the same moment.
@@ -119,6 +120,7 @@ class Feed:
         self._blame = LOST  # the exit status if the source is given up now
         self._live = False  # the source has been a broadcast
         self._skip = 0  # frames that are still to be left out, because they came before
+        self._refund = 0  # frames that were counted as lost before this connection, and may not have been
         self._lost = self._gaps = self._regained = 0  # frames, and how often
         self._last_audio = now
         self._warned = 0
@@ -204,14 +206,34 @@ class Feed:
         if self._held is None:
             for item in items:
                 self._push(item)
-            assert self._session
-            self._least_late_s = min(self._least_late_s, now - self._anchor - self._session.received_s)
+            self._least_late_s = min(self._least_late_s, self._correct_early(now))
             return
         self._held += items
         held = sum(item if isinstance(item, int) else item.size for item in self._held)
         long = self._held_frames() >= SETTLE_AUDIO_S * self._connection.rate_hz
         if now >= self._began + SETTLE_S or long or held >= SETTLE_SAMPLES:
             self._settle()
+
+    def _correct_early(self, now: float) -> float:
+        """Return how late the last sample is, in seconds.
+
+        No sample can arrive before it was sent. If it seems so, the first samples of the connection
+        were late, and more was counted as lost than was: as much is left out now. The rest moves the
+        time of the source.
+        """
+        assert self._session
+        assert self._connection
+        rate = self._session.sample_rate_hz
+        late_s = now - self._anchor - self._session.received_s + self._skip / rate
+        if late_s >= -EARLY_S or self._connection.finite:
+            return late_s
+        early = round(-late_s * rate)
+        left_out = min(early, self._refund)
+        self._refund -= left_out
+        self._skip += left_out
+        self._anchor -= (early - left_out) / rate
+        self._session.started_at = self._utc(self._anchor)
+        return 0.0
 
     def _held_frames(self) -> int:
         return sum(item if isinstance(item, int) else len(item) for item in self._held or ())
@@ -224,7 +246,7 @@ class Feed:
         assert self._arrived is not None
         begins = self._arrived - self._held_frames() / connection.rate_hz
         held, self._held = self._held, None
-        self._skip = 0
+        self._skip = self._refund = 0
         if session is None:
             self._anchor = begins
             self._session = self._classifier.session(
@@ -245,7 +267,8 @@ class Feed:
             self._regained += 1
             lost_s = begins - self._anchor - session.received_s
             if lost_s >= 0:
-                self._lose(round(lost_s * session.sample_rate_hz), kind)
+                self._refund = round(lost_s * session.sample_rate_hz)
+                self._lose(self._refund, kind)
             else:
                 self._skip = round(-lost_s * session.sample_rate_hz) if self._source.regained else 0
                 self._say(kind, lost_s=0.0)
@@ -430,6 +453,6 @@ def monitor(
             registered[descriptor].ready()
     for feed in feeds:
         feed.stop()
-    for consumer in consumers:
+    for consumer in reversed(consumers):  # rules are the last, and their alerts end
         consumer.close()
     return max(feed.status or DONE for feed in feeds)
