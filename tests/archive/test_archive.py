@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
-from breaking import BreakingFileSystem
+import soundfile
+from breaking import BreakingFileSystem, Idle, Measured
+from fsspec.implementations.local import LocalFileSystem
 
 from ms_edge import archive
+from ms_edge.archive.output import ArchiveOutput
+from ms_edge.archive.stores import Stores
+from ms_edge.classifier import Classifier
 from ms_edge.cli.main import main
 from ms_edge.errors import UsageError
-from ms_edge.output.parquet import record_of_row
+from ms_edge.output.parquet import record_of_row, recordings_table, row_of, segments_table
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -55,6 +62,19 @@ def test_rows_hold_the_records_of_classify(source, tmp_path, capsys):
         for record in sorted(records, key=lambda record: record["path"])
         for part in record.get("segments", ())
     ]
+
+
+def test_rows_hold_levels_of_the_music():
+    (speech, rate_hz), (music, _) = (
+        soundfile.read(DATA / f"{name}.wav") for name in ("speech_italian_man", "music_zaz")
+    )
+    samples = speech[: len(music)] + 0.7 * music[: len(speech)]
+    found = Classifier("music-speech-level", "cpu").classify(samples, rate_hz)
+    table = recordings_table([row_of(found), row_of(replace(found, path="b"))])
+    assert [record_of_row(row)["segments"] for row in table.to_pylist()] == [found.record(True)["segments"]] * 2
+    (first, *_) = segments_table(table).to_pylist()
+    assert first["music_to_speech_db"] == round(found.segments[0].music_to_speech_db, 1)
+    assert len(first["music_to_speech_db_interval"]) == 2
 
 
 def test_resume_reads_only_what_is_new_or_changed(source, tmp_path, capsys):
@@ -106,3 +126,41 @@ def test_actors_leave_a_cpu_to_readers(tmp_path):
         archive.classify(dataset, actors=(cpus, cpus))
     with pytest.raises(UsageError, match="no node of the cluster has more than"):
         archive.classify(dataset, num_cpus=cpus + 1)
+
+
+def test_interrupt_keeps_rows_and_resume_adds_the_rest(source, tmp_path, monkeypatch, capsys):
+    def interrupted(self, rows):
+        add(self, rows)
+        if len(rows):
+            raise KeyboardInterrupt
+
+    add = ArchiveOutput.add
+    monkeypatch.setattr(ArchiveOutput, "add", interrupted)
+    monkeypatch.setattr("ms_edge.archive.listing.TASK_S", (1.0, 1.0))
+    arguments = ["archive", str(source), "-o", str(tmp_path / "out"), "--resume", "-j", "1"]
+    assert main(arguments) == 130
+    assert "the same command with --resume does the rest" in capsys.readouterr().err
+    assert len(rows(tmp_path / "out")) == 1
+    monkeypatch.setattr(ArchiveOutput, "add", add)
+    assert main(arguments) == 1
+    assert len(rows(tmp_path / "out")) == 3
+
+
+@pytest.mark.native
+def test_actor_needs_bounded_memory_for_any_input(tmp_path):
+    """At most 150 MB more than an actor of Ray Data that does nothing."""
+    clip, _ = soundfile.read(DATA / "music_zaz.wav", dtype="float32")
+    for name in ("long.wav", "long.mp3"):  # a quarter of an hour of stereo: 58 MB of WAV
+        with soundfile.SoundFile(tmp_path / name, "w", 16_000, 2) as file:
+            for _ in range(150):
+                file.write(np.stack([clip, clip], axis=1))
+    shutil.copy(DATA / "music_crossroads_stereo.wav", tmp_path / "short.wav")
+    paths = pa.table({"path": sorted(str(path) for path in tmp_path.iterdir())})
+    dataset = ray.data.from_arrow(paths)
+    pool = {"batch_size": None, "batch_format": "pyarrow"}
+    one = ray.data.ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=1, enable_true_multi_threading=True)
+    idle = dataset.map_batches(Idle, compute=one, **pool).take_all()[0]["peak_mb"]
+    stores = Stores(filesystem=LocalFileSystem())  # by ranges, as from a store
+    found = dataset.map_batches(Measured, fn_constructor_args=({}, {}, stores), compute=one, **pool).take_all()
+    assert [row["label"] for row in found] == ["music"] * 3
+    assert found[0]["peak_mb"] - idle < 150

@@ -186,6 +186,35 @@ def test_stored_audio_at_the_start_is_older():
     assert play.events[0].utc == play.clock.utc() - timedelta(seconds=16)
 
 
+def test_audio_that_was_only_late_is_not_lost():
+    play = connected()
+    play.connection.end("the connection was closed")
+    play.wait(2)
+    play.air(10, step_s=1.25)  # a slow network, then it catches up
+    for _ in range(8):
+        play.clock.now += 0.5
+        play.give(0.1)
+    play.give(3.4)
+    play.air(20)
+    assert play.events[-1].kind == "reconnected"
+    assert play.late_s() == pytest.approx(0, abs=0.6)
+    lost = sum(event.lost_s for event in play.events if event.lost_s)
+    assert play.session.received_s == pytest.approx(play.clock.now - 5000.25, abs=0.6)
+    assert lost == pytest.approx(2, abs=1.3)
+
+
+def test_first_audio_that_was_late_moves_the_time():
+    play = Play()
+    play.wait(0.25)
+    for _ in range(8):
+        play.clock.now += 0.5
+        play.give(0.1)
+    play.give(6.0)
+    play.air(20)
+    assert play.session.received_s == pytest.approx(26.8)  # nothing is left out
+    assert play.late_s() == pytest.approx(0, abs=0.5)
+
+
 def test_gaps_inside_a_connection_are_counted():
     play = connected()
     play.connection.items = [300, np.zeros((250, 1), np.float32)]
@@ -353,6 +382,19 @@ def test_clock_that_is_set_moves_events_only():
     play.wait(3)
     play.air(5)
     assert play.events[-1].lost_s == pytest.approx(3)  # the outage, and not the two hours
+
+
+def test_channel_that_is_missing_is_waited_for():
+    play = Play(channels=2)
+    play.wait(0.25)
+    play.give(1)
+    assert play.feed.status is None
+    assert "it has no channel 2, but 1" in play.lines[0]
+    play.wait_for_connection()
+    play.connection.items = [np.zeros((3 * RATE, 2), np.float32)]
+    play.feed.ready()
+    play.wait(2)
+    assert play.kinds == ["connected"]
 
 
 def test_lost_and_received_audio_add_up():

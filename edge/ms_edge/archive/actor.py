@@ -15,13 +15,15 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from ms_edge.archive.stores import Stores
+from ms_edge.archive.stores import RemoteFile, Stores
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, DeviceError, ModelError, UsageError, first_line, reason
 from ms_edge.model.session import Model
@@ -77,7 +79,7 @@ class Recordings:
         recordings = table.to_pylist()
         attempt = _attempt()
         if attempt == 0:
-            return [self._worker.result(each) for each in recordings]
+            return self._worker.results(recordings)
         if attempt < MOST_ATTEMPTS:
             with Apart(*self._arguments) as apart:
                 return [apart.result(each) for each in recordings]
@@ -86,12 +88,19 @@ class Recordings:
 
 
 def _attempt() -> int:
-    """Return how often Ray has started the present task before."""
+    """Return how often the present task has begun before, at least; 0 if this is its first try."""
     import ray
+    from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
     # Ray states it in its records of tasks, which come late; the public context of a task lacks it.
     worker = ray._private.worker.global_worker
-    return int(worker.core_worker.get_current_task_attempt_number()) if worker.connected else 0
+    if not worker.connected or not worker.core_worker.get_current_task_attempt_number():
+        return 0
+    # Ray also counts each try to reach the actor of a lost node, so the tries that began are counted here.
+    key = f"ms-edge-{ray.get_runtime_context().get_task_id()}".encode()
+    begun = int(_internal_kv_get(key) or 0) + 1
+    _internal_kv_put(key, str(begun).encode())
+    return begun
 
 
 class Worker:
@@ -103,7 +112,7 @@ class Worker:
             settings = {**settings, "model": model.load(settings.get("device", "auto"))}
         self._classifier = Classifier(**settings)
         self._reading, self._stores = reading, stores
-        self._deadline = float("inf")
+        self._allowed_s, self._deadline = SILENT_S, float("inf")
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
@@ -111,11 +120,38 @@ class Worker:
             time.sleep(WATCH_S)
         os._exit(TOO_LONG)  # nothing else ends a decoder
 
-    def result(self, recording: dict[str, Any]) -> Result:
-        """Return the result of a row of the table. Raises ModelError or DeviceError."""
+    def results(self, recordings: list[dict[str, Any]]) -> list[Result]:
+        """Return the results of rows of the table. Raises ModelError or DeviceError.
+
+        The start of the next recording is fetched while one is classified: a store answers late.
+        """
+        with ThreadPoolExecutor(1) as ahead:
+            found: list[Result] = []
+            opening = [ahead.submit(self._opened, each) for each in recordings[:1]]
+            for number, recording in enumerate(recordings):
+                opened = opening.pop()
+                opening += [ahead.submit(self._opened, each) for each in recordings[number + 1 : number + 2]]
+                found.append(self.result(recording, opened.result))
+            return found
+
+    def _opened(self, recording: dict[str, Any]) -> RemoteFile | None:
+        """Open a recording and fetch its start. Return None for a file of this machine. Raises OSError."""
+        if self._stores.is_local(recording["path"]):
+            return None
+        file = self._stores.open(recording["path"])
+        file.fetch_start()
+        return file
+
+    def result(self, recording: dict[str, Any], opened: Callable[[], RemoteFile | None] | None = None) -> Result:
+        """Return the result of a row of the table. Raises ModelError or DeviceError.
+
+        `opened` waits for what `_opened` returns or raises, if it has been called already.
+        """
         path = recording["path"]
+        self._allowed_s = SILENT_S + (recording.get("bytes") or 0) / SILENT_BYTES_S
+        self._on_audio(0.0)
         try:
-            return self._classified(path, recording)
+            return self._classified(recording, opened() if opened else self._opened(recording))
         except (AudioError, UsageError) as error:
             return Failure(path, error.code, error.message)
         except (ModelError, DeviceError):
@@ -132,18 +168,16 @@ class Worker:
         finally:
             self._deadline = float("inf")
 
-    def _classified(self, path: str, recording: dict[str, Any]) -> Classification:
-        allowed_s = SILENT_S + (recording.get("bytes") or 0) / SILENT_BYTES_S
+    def _on_audio(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + self._allowed_s
 
-        def on_audio(seconds: float) -> None:
-            self._deadline = time.monotonic() + allowed_s
-
-        on_audio(0.0)
-        if self._stores.is_local(path):
-            found = self._classifier.classify(self._stores.at(path)[1], on_audio=on_audio, **self._reading)
-            return replace(found, path=path)
-        with self._stores.open(path) as file:
-            found = self._classifier.classify(file, on_audio=on_audio, **self._reading)  # type: ignore[arg-type]
+    def _classified(self, recording: dict[str, Any], file: RemoteFile | None) -> Classification:
+        if file is None:
+            path = self._stores.at(recording["path"])[1]
+            found = self._classifier.classify(path, on_audio=self._on_audio, **self._reading)
+            return replace(found, path=recording["path"])
+        with file:
+            found = self._classifier.classify(file, on_audio=self._on_audio, **self._reading)  # type: ignore[arg-type]
         facts = {"bytes": recording.get("bytes"), "modified": recording.get("modified")}
         return replace(found, file={name: value for name, value in facts.items() if value is not None} or None)
 

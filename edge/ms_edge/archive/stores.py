@@ -126,6 +126,11 @@ class RemoteFile(io.RawIOBase):
             raise OSError(f"the store gave {len(found):,} bytes of {end - start:,}")
         return bytes(found)
 
+    def fetch_start(self) -> None:
+        """Fetch the first block, unless the file is empty. Raises OSError."""
+        if self._size:
+            self._cache._fetch(0, 1)
+
     def readable(self) -> bool:
         """Return True."""
         return True

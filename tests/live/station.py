@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import os
 import signal
 import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+import imageio_ffmpeg
 
 CONFIG = """<icecast>
-  <limits><clients>20</clients><sources>5</sources><queue-size>524288</queue-size>
-    <burst-on-connect>1</burst-on-connect><burst-size>65535</burst-size><source-timeout>5</source-timeout></limits>
+  <limits><clients>20</clients><sources>5</sources><queue-size>131072</queue-size>
+    <burst-on-connect>1</burst-on-connect><burst-size>65535</burst-size><source-timeout>60</source-timeout></limits>
   <authentication><source-password>studio</source-password><admin-user>admin</admin-user>
     <admin-password>admin</admin-password></authentication>
   <hostname>localhost</hostname>
@@ -34,7 +33,7 @@ CONFIG = """<icecast>
 OWNER = "<changeowner><user>icecast2</user><group>icecast</group></changeowner>"
 ENCODERS = {
     "ogg": ["-c:a", "libopus", "-b:a", "96k", "-content_type", "application/ogg", "-f", "ogg"],
-    "mp3": ["-c:a", "libmp3lame", "-b:a", "128k", "-content_type", "audio/mpeg", "-f", "mp3"],
+    "mp3": ["-c:a", "libmp3lame", "-ar", "44100", "-b:a", "320k", "-content_type", "audio/mpeg", "-f", "mp3"],
 }
 
 
@@ -42,10 +41,10 @@ class Station:
     """An Icecast server at `url`, which tests start, stop, freeze and feed."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = next(port for port in range(8010 + os.getpid() % 9000, 32_768) if _free(port))
         self.url = f"http://127.0.0.1:{self.port}"
+        self._users = folder / "users"
+        self._status = ""
         self._config = folder / "icecast.xml"
         owner = OWNER if os.geteuid() == 0 else ""
         folder.chmod(0o777)
@@ -53,14 +52,28 @@ class Station:
         self._server: subprocess.Popen[bytes] | None = None
         self._studios: list[subprocess.Popen[bytes]] = []
 
+    def admit(self, user: str, password: str) -> None:
+        """Let a listener hear `/private.ogg`."""
+        self._users.write_text(f"{user}:{hashlib.md5(password.encode()).hexdigest()}\n")  # Icecast's own format
+
     def start(self) -> None:
-        self._server = subprocess.Popen(["icecast2", "-c", self._config], stdout=-3, stderr=-3)
         wait_until(self._answers)
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/status-json.xsl", timeout=5):
-            return True
-        return False
+        """Return whether the server runs. Start it if it does not.
+
+        Its port is not free at once after its end, and on a busy machine it sometimes hangs or ends at its start.
+        """
+        if self._server is None or self._server.poll() is not None:
+            self._server = subprocess.Popen(["icecast2", "-c", self._config], stdout=-3, stderr=-3)
+        try:
+            with urllib.request.urlopen(f"{self.url}/status-json.xsl", timeout=5) as answer:
+                self._status = answer.read().decode()
+        except TimeoutError:
+            self.stop()
+        except OSError:
+            return False
+        return self._server is not None
 
     def stop(self) -> None:
         if self._server:
@@ -76,24 +89,32 @@ class Station:
 
     def broadcast(self, file: Path, mount: str) -> subprocess.Popen[bytes]:
         """Send a recording again and again, in real time, to `/MOUNT`; its suffix chooses the coding."""
-        encoder = ENCODERS[mount.rpartition(".")[2]]
         target = f"icecast://source:studio@127.0.0.1:{self.port}/{mount}"
-        studio = subprocess.Popen(
-            ["ffmpeg", "-v", "error", "-nostdin", "-re", "-stream_loop", "-1", "-i", file, *encoder, target], stderr=-3
-        )
-        self._studios.append(studio)
-        wait_until(lambda: f"/{mount}".encode() in self._mounts())
-        return studio
+        again = ["-v", "error", "-nostdin", "-re", "-stream_loop", "-1"]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), *again, "-i", file, *ENCODERS[mount.rpartition(".")[2]], target]
+        studios = [subprocess.Popen(command, stderr=-3)]
+        self._studios += studios
 
-    def _mounts(self) -> bytes:
-        with urllib.request.urlopen(f"{self.url}/status-json.xsl", timeout=5) as answer:
-            return bytes(answer.read())
+        def on_air() -> bool:
+            if studios[-1].poll() is not None:
+                studios.append(subprocess.Popen(command, stderr=-3))
+                self._studios.append(studios[-1])
+            return self._answers() and f"/{mount}" in self._status
+
+        wait_until(on_air)
+        return studios[-1]
 
     def close(self) -> None:
         for studio in self._studios:
             studio.kill()
             studio.wait()
         self.stop()
+
+
+def _free(port: int) -> bool:
+    """Return whether a port is free. Those from 32,768 on could be taken by a client while the server restarts."""
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) != 0
 
 
 def wait_until(condition: object, timeout_s: float = 60.0) -> None:
@@ -103,17 +124,3 @@ def wait_until(condition: object, timeout_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "this does not happen"
         time.sleep(0.1)
-
-
-@pytest.fixture
-def station(tmp_path: Path) -> Iterator[Station]:
-    folder = tmp_path / "icecast"
-    folder.mkdir()
-    for parent in folder.parents:  # the server runs as another user
-        with contextlib.suppress(OSError):
-            if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o005:
-                parent.chmod(0o755)
-    made = Station(folder)
-    made.start()
-    yield made
-    made.close()
