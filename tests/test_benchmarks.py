@@ -45,6 +45,7 @@ def _benchmarks(monkeypatch):
                 "cleaning",
                 "conditions",
                 "learning",
+                "levels",
                 "programmes",
                 "segment_prior",
                 "selection",
@@ -1142,3 +1143,20 @@ def test_learning_curve_is_written_as_measured(tmp_path):
     assert "| acted, rock | 90.1 | 99.3 | 95.2 | 99.4 |" in text
     learning.plot(found, tmp_path / "learning.png")
     assert (tmp_path / "learning.png").stat().st_size > 10_000
+
+
+def test_levels_are_averaged_where_they_are_judged(tmp_path):
+    from benchmarks.quality import levels
+
+    rows = [
+        levels.Row("dry", seconds, "s", music, true_db, true_db + error, true_db - 1, true_db + 1, "speech+music")
+        for seconds in levels.SECONDS
+        for music, error in (("piano", 2.0), ("drums", -4.0))
+        for true_db in (-29.0, -19.0, 9.0, 19.0)
+    ]
+    text = levels.tables(rows)
+    assert re.search(r"\| dry \| 10 \| 4 \| 3.00 \| -1.00 \| 2.0 \| 100% \| 100% \|", text)
+    assert re.search(r"\| drums \| 10 \| 2 \| 4.00 \| -4.00 \|", text)
+    assert "| -30 to -25 dB | 1 | 2 | 3.00 |" in text
+    levels.draw(rows, tmp_path / "levels.png")
+    assert (tmp_path / "levels.png").read_bytes().startswith(b"\x89PNG")

@@ -20,7 +20,9 @@ import yaml
 
 import ms_edge
 from ms_edge._version import __version__
-from ms_edge.cli.arguments import parser
+from ms_edge.cli.arguments import INTERRUPTED, UNUSABLE, USAGE, parser
+from ms_edge.live.actions import CLOSING_S
+from ms_edge.live.rules import parse_rule
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -98,6 +100,20 @@ def test_service_has_no_rights_it_does_not_need(name):
     assert service["ProtectSystem"] == ["strict"]
     assert service["CapabilityBoundingSet"] == [""]
     assert service["SystemCallFilter"] == ["@system-service", "~@privileged"]
+
+
+def test_monitor_command_is_valid():
+    service = unit("ms-edge-monitor.service")["Service"]
+    program, *arguments = shlex.split(service["ExecStart"][0])
+    assert Path(program).name in SCRIPTS
+    options = parser().parse_args(arguments)
+    assert options.command == "monitor"
+    assert options.records == f"/var/lib/{service['StateDirectory'][0]}"
+    assert [parse_rule(text, ("speech", "music")).text for text in options.alert] == options.alert
+    assert service["RestartPreventExitStatus"] == [f"{USAGE} {UNUSABLE}"]
+    assert service["SuccessExitStatus"] == [str(INTERRUPTED)]
+    assert service["Type"] == ["notify"]
+    assert float(service["TimeoutStopSec"][0]) > 2 * CLOSING_S  # of commands and of requests
 
 
 def test_monitor_has_few_rights():
@@ -201,3 +217,22 @@ def test_platforms_refuse_another_result(platforms, samples, change, refusal):
     change(found[1])
     with pytest.raises(SystemExit, match=refusal):
         platforms.compared(expected, found)
+
+
+def test_ray_job_runs_a_valid_command_on_one_image():
+    (job,) = yaml.safe_load_all((DEPLOY / "rayjob.yaml").read_text("utf-8"))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    program, *arguments = shlex.split(job["spec"]["entrypoint"])
+    assert program in SCRIPTS
+    options = parser().parse_args(arguments)
+    assert (options.command, options.address, options.resume) == ("archive", "auto", True)
+    cluster = job["spec"]["rayClusterSpec"]
+    (locked,) = re.findall(r"^ray==([\d.]+)", (ROOT / "requirements-dev.lock").read_text("utf-8"), re.M)
+    assert cluster["rayVersion"] == locked
+    assert f"rayproject/ray:{locked}-" in (ROOT / "docs" / "archive.md").read_text("utf-8")
+    head, workers = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    assert head["rayStartParams"] == {"num-cpus": "0"}  # a full head would be slow to hand out tasks
+    for group in (head, *workers):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["image"] == f"ms-edge-ray:{__version__}"
+        assert container["resources"]["requests"] == container["resources"]["limits"]

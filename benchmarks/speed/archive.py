@@ -1,10 +1,13 @@
 """Measure what `ms-edge archive` costs beside `ms-edge classify`, on the same recordings.
 
-    python -m benchmarks.speed.archive AUDIO -o DIR [--recordings 2000] [--rounds 3]
+    python -m benchmarks.speed.archive AUDIO -o DIR [--recordings 2000] [--rounds 3] [--docs]
 
 AUDIO is a folder of any audio. Recordings of 3 to 120 seconds (log-uniform, 16 kHz mono FLAC) are
 made of it once, and kept in DIR. `classify -j N` and `archive` with N actors take turns. The answers
 are compared before any times are: rows and records must be equal, one for each recording.
+
+Then the constants of `benchmarks.speed.archive_scaling` are measured. `--docs` writes the figures and the
+plot of the model into docs/benchmarks; `make docs` takes the tables from there.
 
 *wall*: from the start of the command to its end. *start*: the same with a single recording, which
 is what starting costs. *CPU*: seconds of all processes of the command, by what they do; the
@@ -25,17 +28,21 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from benchmarks.speed.archive_constants import constants
+from benchmarks.speed.archive_scaling import Archive, plot, total_s
 from benchmarks.speed.timing import BrokenError, environment, machine
 from ms_edge.audio.file import read_mono
 from ms_edge.errors import AudioError
 
 ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs" / "benchmarks"
 RATE_HZ = 16_000
 SHORTEST_S, LONGEST_S = 3.0, 120.0
 CPUS = 0.5  # of an actor: a fraction leaves CPUs to others
@@ -58,6 +65,7 @@ def main() -> int:
     parser.add_argument("--recordings", type=int, default=2000, help="how many (default: 2000)")
     parser.add_argument("--rounds", type=int, default=3, help="turns (default: 3)")
     parser.add_argument("-j", "--jobs", type=int, default=2, help="workers, or actors (default: 2)")
+    parser.add_argument("--docs", action="store_true", help="write docs/benchmarks/archive.json and archive.png, too")
     args = parser.parse_args()
     recordings = made(args.audio, args.out / f"recordings-{args.recordings}", args.recordings)
     try:
@@ -65,8 +73,17 @@ def main() -> int:
     except BrokenError as error:
         print(f"archive: {error}", file=sys.stderr)
         return 1
-    (args.out / "archive.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    print(table(found))
+    print(table(found), flush=True)
+    print("archive: constants", file=sys.stderr, flush=True)
+    start_s = statistics.median(found["systems"]["archive"]["start_s"])
+    cost = constants(recordings, start_s)
+    found["constants"] = asdict(cost)
+    of_run = Archive(len(recordings), found["audio_s"] / len(recordings), in_store=False)
+    found["model_s"] = total_s(cost, of_run, args.jobs)
+    print(f"the model of this run takes {found['model_s']:.1f} s")
+    for folder in (args.out, *([DOCS] if args.docs else [])):
+        (folder / "archive.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        plot(cost, folder / "archive.png")
     return 0 if found["overhead"] <= BAR else 1
 
 

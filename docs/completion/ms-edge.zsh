@@ -194,6 +194,9 @@ _shtab_ms_edge_monitor_options=(
   "--track[the audio track of a stream with several, from 1 (default\: 1)]:N:"
   "--channels[label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
   {-v,--verbose}"[also print what libraries report]"
+  "*--alert[raise an alert when a condition has held for some time, on each source on its own\: \[no\] LABEL DURATION, as in \'no music 60s\', \'silence 10s\', \'speech 5m\' or \'no input 15s\'\; it ends when the opposite has held for a while (repeatable)]:RULE:"
+  "--exec[run a shell command when an alert is raised and when it ends, with MS_EDGE_ALERT, MS_EDGE_SOURCE, MS_EDGE_MESSAGE and others in its environment, and the event as JSON on its standard input]:CMD:"
+  "--webhook[send the event as JSON to URL (POST) when an alert is raised and when it ends]:URL:"
   "--records[add records of what was heard to DIR\/YYYY-MM-DD.jsonl, a file per day (UTC), which summary and report can read meanwhile]:DIR:"
   "--metrics[write metrics for Prometheus to FILE every ten seconds, for the textfile collector of node_exporter]:FILE.prom:"
   "--metrics-port[serve the metrics at http\:\/\/127.0.0.1\:PORT\/metrics]:PORT:"
@@ -275,6 +278,7 @@ _shtab_ms_edge_stream_defaults_added=0
 _shtab_ms_edge_summary_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--by[what to add up\: each file (default), all files of a folder, or what was recorded in an hour or on a day]:by:(file folder hour day)"
+  "--each[with --by hour or day\: add up each file, or live source, on its own]"
   "--time-pattern[where file names state the time of recording, as in radio_\%Y\%m\%d_\%H\%M\%S (default\: recorded_at of the record, else the time of the file)]:PATTERN:"
   "--format[the output format (default\: from the suffix of -o FILE, otherwise text)]:format:(text csv json)"
   {-o,--output}"[write to FILE\: .txt, .csv, .json, .xlsx, or a chart as .png or .svg (default\: -, standard output)]:FILE:"

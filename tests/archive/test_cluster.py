@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,10 @@ import soundfile
 from ray.cluster_utils import Cluster
 
 import ms_edge
+from ms_edge.archive import classify
 from ms_edge.archive.output import ArchiveOutput
 from ms_edge.cli.main import main
+from ms_edge.errors import UsageError
 
 DATA = Path(__file__).parent.parent / "data"
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
@@ -61,26 +62,32 @@ def actors_of(node):
 
 @pytest.mark.slow
 def test_lost_node_loses_and_repeats_nothing(source, tmp_path, monkeypatch, capsys):
-    killed, batches = [], Counter()
+    killed, late = [], []  # actors that were killed, and tables that came afterwards
 
     def add(self, rows):
-        batches["all"] += 1
-        if not killed:
-            killed.extend(actors_of(doomed))
-            cluster.remove_node(doomed, allow_graceful=False)
+        if killed:
+            late.append(rows)
+        for node in workers if not killed else ():
+            if actors := actors_of(node):
+                killed.extend(actors)
+                cluster.remove_node(node, allow_graceful=False)
+                break
         written(self, rows)
 
     written = ArchiveOutput.add
     monkeypatch.setattr(ArchiveOutput, "add", add)
     output = tmp_path / "out"
     with cluster_of(3) as cluster:
-        doomed = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
-        arguments = ["archive", str(source), "-o", str(output), "--segments", "--address", cluster.address]
-        assert main([*arguments, "--cpus", "0.5"]) == 0
+        ray.init(address=cluster.address, log_to_driver=False)
+        workers = [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
+        status = main(["archive", str(source), "-o", str(output), "--segments", "--address", cluster.address])
         assert len([node for node in ray.nodes() if node["Alive"]]) == 2
-    assert killed  # an actor worked on the node
-    assert batches["all"] > 5  # and it died in the middle
+    assert killed
+    assert len(late) > 3  # it was in the middle
+    assert not capsys.readouterr().out
     rows = pq.read_table(output / "recordings").to_pylist()
+    assert [row["error"] for row in rows if row["error"]] == []
+    assert status == 0
     assert sorted(row["path"] for row in rows) == sorted(map(str, source.iterdir()))
     expected = ms_edge.classify(tmp_path / "long.wav")
     parts = [(part.start_s, part.end_s, part.label) for part in expected.segments]
@@ -89,3 +96,29 @@ def test_lost_node_loses_and_repeats_nothing(source, tmp_path, monkeypatch, caps
         assert row["error"] is None
         assert [(part["start_s"], part["end_s"], part["label"]) for part in row["segments"]] == parts
     assert pq.read_table(output / "segments").num_rows == 40 * len(parts)
+
+
+@pytest.fixture
+def two_cpus():
+    """A cluster of one node with two CPUs."""
+    with cluster_of(1, num_cpus=2) as cluster:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster
+
+
+@pytest.mark.slow
+def test_actors_that_take_every_cpu_are_refused(two_cpus, tmp_path, capsys):
+    """They would wait for ever for rows that no CPU is left to read; half a CPU each leaves one."""
+    names = tmp_path / "names.csv"
+    names.write_text("path\n" + "".join(f"{path}\n" for path in sorted(DATA.glob("*.wav"))))
+    with pytest.raises(UsageError, match="2 actors of 1 CPU could leave no whole CPU"):
+        classify(ray.data.read_csv(str(names)), actors=(2, 2))
+    found = classify(ray.data.read_csv(str(names)), actors=(2, 2), num_cpus=0.5).take_all()
+    assert sorted(row["path"] for row in found) == sorted(map(str, DATA.glob("*.wav")))
+    assert {row["label"] for row in found} == {"speech", "music"}
+    one = tmp_path / "one.txt"
+    one.write_text(f"{DATA / 'music_zaz.wav'}\n")
+    output = str(tmp_path / "out")
+    assert main(["archive", str(one), "-o", output, "--address", two_cpus.address, "--cpus", "4"]) == 2
+    assert "no node of the cluster has more than 2" in capsys.readouterr().err
+    assert main(["archive", str(one), "-o", output, "--address", two_cpus.address, "-j", "2", "--cpus", "1"]) == 0

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -44,7 +45,9 @@ def programme(station, start, *parts):
         at_s += 60 * minutes
     seconds = {label: sum(part.end_s - part.start_s for part in segments if part.label == label) for label, _ in parts}
     path = f"s3://radio/{station}/{start.replace(':', '').replace('T', '_')}.flac"
-    return replace(LONG, path=path, segments=tuple(segments), seconds=seconds, duration_s=at_s, recorded_at=start)
+    return replace(
+        LONG, path=path, probability=0.9, segments=tuple(segments), seconds=seconds, duration_s=at_s, recorded_at=start
+    )
 
 
 @pytest.fixture
@@ -125,3 +128,33 @@ def test_report_has_a_page_for_each_row(radio, samples, tmp_path):
     assert "opus/2026-11-28_120000.flac" in index
     assert samples[0].name in index
     assert len(list((tmp_path / "pages").rglob("*.html"))) == 1 + 2
+
+
+@pytest.fixture
+def archive(radio, monkeypatch):
+    """The page's dataset: the one of two stations with the name that the queries use."""
+    radio.rename(radio.with_name("archive"))
+    monkeypatch.chdir(radio.parent)
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+
+
+def test_queries_of_the_page_give_what_it_shows(archive):
+    music, errors, doubtful = (duckdb.sql(query).fetchall() for query in blocks("sql"))
+    shown = [line.split() for line in blocks("text")[0].splitlines()]
+    assert [[str(value) for value in row] for row in music] == shown
+    assert errors == [("not-audio", 1, FAILURE.path)]
+    assert [row[0] for row in doubtful][:2] == [
+        "s3://radio/kl1/2026-11-27_235000.flac",
+        "s3://radio/kl1/2026-11-28_120000.flac",
+    ]
+
+
+def test_pandas_gives_the_minutes_of_the_query(archive, capsys):
+    (program,) = (block for block in blocks("python") if "pandas" in block)
+    exec(compile(program, str(PAGE), "exec"), found := {})
+    minutes = found["music"].groupby(["day", "station"]).minutes.sum()
+    assert [(*key, value) for key, value in minutes.items()] == duckdb.sql(blocks("sql")[0]).fetchall()
+    assert "opus" in capsys.readouterr().out

@@ -29,9 +29,8 @@ def store():
             patch.setenv(name, value)
         for bucket in ("radio", "results"):
             found.client().create_bucket(Bucket=bucket)
-        ray = joined(None, verbose=False)
-        yield found
-        ray.shutdown()
+        with joined(None, verbose=False):
+            yield found
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,9 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from ms_edge.cli.main import main
 from ms_edge.report import page as page_module
@@ -82,6 +84,22 @@ def test_works_without_wavesurfer(opened, programme, tmp_path, monkeypatch):
         page.keyboard.press(key)
     assert time_of(page) == pytest.approx(7, abs=0.3)
     assert [row[2] for row in rows(page)] == ["speech", "speech ✓ was music", "speech"]
+    assert page.locator("svg.timeline .l-music.bar").count() == 0
+
+
+def test_print_shows_the_corrections(opened, report):
+    page = opened(report)
+    picture = page.locator("svg.timeline")
+    shown = picture.evaluate("picture => [...picture.querySelectorAll('.bar')].map(bar => bar.outerHTML)")
+    page.locator("#segments tbody tr").nth(1).click()
+    page.keyboard.press("3")
+    page.emulate_media(media="print")
+    assert picture.is_visible()
+    assert picture.locator(".bar.l-speech-music").count() == 2  # a bar in each row
+    assert picture.locator(".bar.l-music").count() == 0
+    page.keyboard.press("z")
+    again = picture.evaluate("picture => [...picture.querySelectorAll('.bar')].map(bar => bar.outerHTML)")
+    assert sorted(again) == sorted(shown)
 
 
 def test_focus_stays_in_the_table(opened, report):
@@ -278,3 +296,21 @@ def test_formulas_get_an_apostrophe_in_csv(opened, programme, tmp_path, monkeypa
         page.click("#csv")
     download.value.save_as("got.csv")
     assert Path("got.csv").read_text("utf-8").splitlines()[1].startswith('"\'=1+1,2.wav",')
+
+
+def test_level_of_the_music_has_a_curve_and_a_column(opened, programme, tmp_path):
+    samples, rate_hz = soundfile.read(programme)
+    both = samples[: 6 * rate_hz] + 0.5 * samples[6 * rate_hz : 12 * rate_hz]
+    soundfile.write(tmp_path / "both.wav", np.concatenate([samples[: 6 * rate_hz], both]), rate_hz)
+    path = tmp_path / "both.html"
+    assert main(["report", "--model", "music-speech-level", str(tmp_path / "both.wav"), "-o", str(path)]) == 0
+    page = opened(path)
+    (*_, (_, _, label, _, level)) = rows(page)
+    assert label == "speech+music"
+    assert re.fullmatch(r"[+-]\d+ dB \([+-]\d+ to [+-]\d+\)", level)
+    assert page.locator(".names .levels").inner_text() == "music level"
+    height = "document.getElementById('canvas').clientHeight"
+    assert page.evaluate(height) == 2 * (22 + 4) + (64 + 4) + (56 + 4) + 20
+    page.locator("#segments tbody tr").last.click()
+    page.keyboard.press("1")  # another label has no level
+    assert rows(page)[-1][2:] == ["speech ✓ was speech+music", "by hand", ""]

@@ -8,13 +8,16 @@ import json
 import re
 
 import numpy as np
+import onnxruntime
 import pytest
 import soundfile
 
 from ms_edge.audio.file import read_mono
 from ms_edge.classifier import Classifier
 from ms_edge.cli.main import main
+from ms_edge.errors import ModelError
 from ms_edge.model.levels import LevelScale
+from ms_edge.model.metadata import Metadata
 from ms_edge.model.session import LEVEL_NAME, Model
 from ms_edge.output.records import read_records
 
@@ -196,3 +199,84 @@ def test_golden_vector_checks_the_level(tmp_path, capsys):
     assert len(golden.level) == 2
     assert main(["doctor", "--model", LEVEL_NAME]) == 0
     assert "(level" in capsys.readouterr().out
+
+
+@pytest.fixture
+def entries() -> dict[str, str]:
+    options = onnxruntime.SessionOptions()
+    session = onnxruntime.InferenceSession(Model.load(LEVEL_NAME).path, options, providers=["CPUExecutionProvider"])
+    return dict(session.get_modelmeta().custom_metadata_map)
+
+
+@pytest.mark.parametrize(
+    ("key", "lie"),
+    [
+        ("level", {"range_db": [20, -30]}),
+        ("level", {"range_db": [-1e9, 1e9]}),
+        ("level", {"range_db": "wide"}),
+        ("level", {"correlation": 1.5}),
+        ("level", {"width": 0}),
+        ("level", {"width": None}),
+        ("golden", {"level": [1.0]}),
+        ("golden", {"level": None}),
+        ("golden", {"level_tolerance": 0}),
+        ("golden", {"level_tolerance": 100}),
+    ],
+)
+def test_wrong_metadata_of_levels_is_refused(entries, key, lie):
+    assert Metadata.parse(entries).level is not None
+    entries[f"ms_edge.{key}"] = json.dumps({**json.loads(entries[f"ms_edge.{key}"]), **lie})
+    with pytest.raises(ModelError) as caught:
+        Metadata.parse(entries)
+    assert caught.value.code == "bad-metadata"
+
+
+def test_levels_need_speech_and_music(entries):
+    entries["ms_edge.labels"] = '["voice", "song"]'
+    with pytest.raises(ModelError, match="Only a model with the labels speech and music"):
+        Metadata.parse(entries)
+
+
+def test_output_that_metadata_does_not_state_is_refused(tmp_path, monkeypatch):
+    """The file of the level, read by a program that does not know its entry: the second output is no surprise."""
+    real = Metadata.parse.__func__
+
+    def without(cls, entries):
+        return real(cls, {key: text for key, text in entries.items() if key != "ms_edge.level"})
+
+    monkeypatch.setattr(Metadata, "parse", classmethod(without))
+    with pytest.raises(ModelError) as caught:
+        Model.load(LEVEL_NAME, "cpu")
+    assert caught.value.code == "bad-shape"
+
+
+def test_level_that_is_no_number_is_an_error(monkeypatch):
+    model = Model.load(LEVEL_NAME, "cpu")
+
+    class Session:
+        def run(self, names, inputs):
+            return [np.full((1, 1, 2), 0.5, np.float32), np.full((1, 1, 2), np.nan, np.float32)]
+
+    monkeypatch.setattr(model, "_session", Session())
+    with pytest.raises(ModelError, match="levels of the music are not numbers"):
+        model.answers(np.zeros((1, 49, 48), np.float32))
+
+
+def test_voice_that_music_hides_is_found(mixed, samples, capsys):
+    path, never = mixed(3.0), 0.999999
+    assert Classifier(LEVEL_NAME, device="cpu", thresholds={"speech": never}).classify(path).label == "music"
+    status, (found,) = check(capsys, path, "--threshold", f"speech={never}")
+    assert status == 1
+    assert found["places"]
+    music = [str(path) for path in samples if path.name.startswith("music")]
+    assert check(capsys, *music)[0] == 0
+
+
+def test_page_of_a_record_names_no_missing_curve(mixed, tmp_path, capsys):
+    """The record has levels; the model that reads the recording again has none."""
+    assert main(["classify", "--model", LEVEL_NAME, "--timeline", mixed(-5.0), "-o", str(tmp_path / "a.jsonl")]) == 0
+    assert main(["report", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "a.html")]) == 0
+    page = (tmp_path / "a.html").read_text()
+    assert "Music level</th>" in page
+    assert "music level</span>" not in page
+    assert 'class="curve level"' not in page

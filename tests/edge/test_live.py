@@ -11,6 +11,7 @@ import soundfile
 import soxr
 
 from ms_edge import AudioError, Classifier, UsageError
+from ms_edge.live.stream import BLOCK_S, Pace
 
 RATE = 16_000
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -168,3 +169,47 @@ def test_asynchronous_blocks_give_events(classifier, programme):
         return [event async for event in classifier.events(blocks(), RATE, started_at=NOON)]
 
     assert asyncio.run(collected()) == events_of(classifier.session(RATE, started_at=NOON), programme)
+
+
+def test_session_warns_of_odd_samples(classifier):
+    session = classifier.session(RATE, channels="each")
+    block = np.zeros((RATE * 2, 2), np.float32)
+    block[5_000, 1] = np.nan
+    session.push(block)
+    assert session.warnings == ["non-finite"]
+
+
+class Time:
+    """A clock that only sleeping and reading move."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("speed", "waits"), [(1.0, True), (1.2, False), (50.0, False)])
+def test_only_live_sources_are_waited_for(speed, waits):
+    time = Time()
+    pace, slept, audio_s = Pace(lambda: time.now, time.sleep), 0.0, 0.0
+    while audio_s < 120:
+        audio_s += BLOCK_S
+        time.now = max(time.now, audio_s / speed)  # a read ends when its last sample has come
+        pace.read(audio_s)
+        before = time.now
+        pace.wait(audio_s, 2 * BLOCK_S if round(audio_s / BLOCK_S) % 2 == 0 else 0.0)
+        slept += time.now - before
+    assert (slept > 40) == waits
+    assert time.now < 120 / speed + 4
+
+
+def test_stream_that_becomes_faster_is_no_more_waited_for():
+    time, audio_s = Time(), 0.0
+    pace = Pace(lambda: time.now, time.sleep)
+    while audio_s < 60:
+        audio_s += BLOCK_S
+        time.now = max(time.now, audio_s if audio_s < 30 else 0.0)  # then all comes at once
+        pace.read(audio_s)
+        pace.wait(audio_s, 2 * BLOCK_S if round(audio_s / BLOCK_S) % 2 == 0 else 0.0)
+    assert time.now < 40

@@ -266,20 +266,19 @@ RAW = ["monitor", "-", "--raw", "16000:1:s16le", "--records", "days"]
 def test_monitor_keeps_records_and_metrics(programme, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     sound = (programme[: RATE * 100] * 32767).astype("<i2").tobytes()
-    with started(*RAW, "--metrics", "m.prom", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    options = ["--format", "jsonl", "--metrics", "m.prom"]
+    with started(*RAW, *options, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         out, said = process.communicate(sound, timeout=120)
         assert process.returncode == 0, said
-    ended = [line.split(b"  ")[1] for line in out.splitlines() if b" ends after " in line]
-    found = [*read_records(str(next(Path("days").iterdir())))]
-    segments = [part for each in found for part in each.segments]
-    assert [part.label for part in segments] == [line.decode().split()[0] for line in ended] or len(
-        found
-    ) > 1  # midnight
-    assert sum(each.duration_s for each in found) == 100.0 or len(os.listdir("days")) > 1
+    heard: dict[str, float] = {}
+    for event in map(json.loads, out.splitlines()):
+        if event["event"] == "segment_end":
+            heard[event["label"]] = heard.get(event["label"], 0.0) + event["end_s"] - event["start_s"]
+    assert sum(heard.values()) == pytest.approx(100.0)
+    total = summary(capsys, *Path("days").iterdir())["total"]
+    assert total["seconds"] == pytest.approx(heard)
     counted = parsed(Path("m.prom").read_text())["ms_edge_audio_seconds_total"]
-    assert {key[1]: round(value, 3) for key, value in counted.items()} == summary(capsys, *Path("days").iterdir())[
-        "total"
-    ]["seconds"]
+    assert {label: seconds for (_, label), seconds in counted.items()} == pytest.approx(heard)
 
 
 @pytest.mark.slow

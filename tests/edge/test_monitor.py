@@ -186,6 +186,35 @@ def test_stored_audio_at_the_start_is_older():
     assert play.events[0].utc == play.clock.utc() - timedelta(seconds=16)
 
 
+def test_audio_that_was_only_late_is_not_lost():
+    play = connected()
+    play.connection.end("the connection was closed")
+    play.wait(2)
+    play.air(10, step_s=1.25)  # a slow network, then it catches up
+    for _ in range(8):
+        play.clock.now += 0.5
+        play.give(0.1)
+    play.give(3.4)
+    play.air(20)
+    assert play.events[-1].kind == "reconnected"
+    assert play.late_s() == pytest.approx(0, abs=0.6)
+    lost = sum(event.lost_s for event in play.events if event.lost_s)
+    assert play.session.received_s == pytest.approx(play.clock.now - 5000.25, abs=0.6)
+    assert lost == pytest.approx(2, abs=1.3)
+
+
+def test_first_audio_that_was_late_moves_the_time():
+    play = Play()
+    play.wait(0.25)
+    for _ in range(8):
+        play.clock.now += 0.5
+        play.give(0.1)
+    play.give(6.0)
+    play.air(20)
+    assert play.session.received_s == pytest.approx(26.8)  # nothing is left out
+    assert play.late_s() == pytest.approx(0, abs=0.5)
+
+
 def test_gaps_inside_a_connection_are_counted():
     play = connected()
     play.connection.items = [300, np.zeros((250, 1), np.float32)]

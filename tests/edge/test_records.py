@@ -123,3 +123,12 @@ def test_record_fields_are_those_of_results():
     """A field that is added to `Classification` must be read, too."""
     full = replace(LONG, channel=1, decoder="ffmpeg", container="mp4", codec="aac")
     assert result_of(json.loads(json_line(full, True))) == full
+
+
+@pytest.mark.parametrize("at", [1, 100, 300])
+def test_lines_that_become_blank_are_left_out(tmp_path, at):
+    """`ms-edge watch` replaces a record while another command reads it."""
+    line, path = json_line(LONG, True), tmp_path / "r.jsonl"
+    blank = " " * (len(line) - 1) + "\n"
+    path.write_text(line + line[:at] + blank[at:] + blank[: -1 - at] + line[-1 - at :] + line)
+    assert list(read_records(str(path))) == [LONG, LONG]

@@ -25,7 +25,8 @@ import pytest
 import soundfile
 
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
-from ms_edge.errors import MsEdgeError
+from ms_edge.errors import DeviceError, MsEdgeError
+from ms_edge.live import sources
 from ms_edge.live.sources import decoder_of, hidden, parsed
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ms-edge monitor needs pipes that poll() knows")
@@ -120,7 +121,7 @@ def serve():
         server.server_close()
 
 
-def monitored(*arguments: str, timeout: float = 60, **options) -> tuple[int, list[dict], str]:
+def monitored(*arguments: str, timeout: float = 300, **options) -> tuple[int, list[dict], str]:
     """Run `ms-edge monitor`, and return its exit status, events and log."""
     done = subprocess.run(
         [*PROGRAM, "monitor", "--format", "jsonl", *arguments],
@@ -138,6 +139,7 @@ def kinds(events: list[dict]) -> list[str]:
     return [event["event"] for event in events if "label" not in event]
 
 
+@pytest.mark.native
 @pytest.mark.slow
 def test_server_that_closes_is_asked_again(serve, mp3):
     began = time.monotonic()
@@ -162,6 +164,7 @@ def test_server_that_closes_is_asked_again(serve, mp3):
     assert server.requests[0][1]["User-Agent"].startswith("ms-edge/")
 
 
+@pytest.mark.native
 def test_silent_server_is_left_after_a_stall(serve, mp3):
     def answer(request):
         request.begin()
@@ -177,6 +180,7 @@ def test_silent_server_is_left_after_a_stall(serve, mp3):
     assert len(server.requests) >= 2
 
 
+@pytest.mark.native
 def test_garbage_is_refused_and_asked_again(serve, mp3):
     def answer(request):
         if len(request.server.requests) < 3:
@@ -192,6 +196,7 @@ def test_garbage_is_refused_and_asked_again(serve, mp3):
     assert log.count("not connected: ") == 2
 
 
+@pytest.mark.native
 def test_redirected_recording_is_read_to_its_end(serve, mp3):
     def answer(request):
         if request.path == "/old":
@@ -209,6 +214,7 @@ def test_redirected_recording_is_read_to_its_end(serve, mp3):
     assert {event["label"] for event in events if "label" in event} >= {"speech", "music"}
 
 
+@pytest.mark.native
 def test_recording_cut_by_the_network_is_an_error(serve, mp3):
     def answer(request):
         request.begin(content_length=len(mp3))
@@ -220,6 +226,7 @@ def test_recording_cut_by_the_network_is_an_error(serve, mp3):
     assert events[-1]["message"].startswith("the recording is incomplete")
 
 
+@pytest.mark.native
 def test_passwords_are_never_printed(serve, mp3):
     def answer(request):
         if "Authorization" in request.headers and len(request.server.requests) > 4:
@@ -241,6 +248,7 @@ def test_passwords_are_never_printed(serve, mp3):
     assert server.requests[-1][1]["Authorization"].startswith("Basic ")
 
 
+@pytest.mark.native
 def test_one_source_that_fails_ends_no_other(serve, mp3):
     def answer(request):
         if request.path == "/gone":
@@ -260,6 +268,7 @@ def test_one_source_that_fails_ends_no_other(serve, mp3):
     assert status == 5
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_signal_ends_the_monitor_cleanly(serve, mp3, name):
     def answer(request):
@@ -296,6 +305,7 @@ def encoded(file: str, samples: np.ndarray, speed: float | None = None, **option
         container.mux(stream.encode(None))
 
 
+@pytest.mark.native
 @pytest.mark.slow
 def test_packets_lost_by_a_network_are_counted():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as network, socket.socket(type=socket.SOCK_DGRAM) as free:
@@ -325,6 +335,7 @@ def test_packets_lost_by_a_network_are_counted():
     assert status == 4
 
 
+@pytest.mark.native
 @pytest.mark.slow
 def test_live_playlist_is_followed_to_its_end(serve, tmp_path):
     playlist = tmp_path / "all.m3u8"
@@ -455,3 +466,14 @@ def test_secrets_of_addresses_are_hidden(text, shown):
 def test_sources_that_cannot_be_are_refused(text, message):
     with pytest.raises(MsEdgeError, match=message):
         parsed(text)
+
+
+def test_missing_programs_are_named(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DeviceError, match="arecord is not installed") as recorder:
+        parsed("alsa:default")
+    monkeypatch.setattr(sources, "pyav", lambda: None)
+    with pytest.raises(DeviceError, match="needs PyAV") as library:
+        parsed("http://me:secret@radio/live")
+    assert (recorder.value.code, library.value.code) == ("no-recorder", "no-ffmpeg")
+    assert "secret" not in library.value.message

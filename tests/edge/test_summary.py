@@ -263,3 +263,21 @@ def test_outputs_that_make_no_sense_are_refused(tmp_path, capsys):
 
 def test_a_terminal_without_blocks_gets_ascii(tmp_path):
     assert summary_tables.text(summary_of("day", recording(), FAILED), ascii_only=True).isascii()
+
+
+def test_each_file_has_hours_of_its_own(tmp_path, capsys):
+    records = tmp_path / "r.jsonl"
+    first, second = recording("a.wav"), recording("b.wav")
+    records.write_text("".join(json_line(found, True) for found in (first, second, FAILED)))
+    command = ["summary", str(records), "--by", "day", "--each", "--format"]
+    assert cli.main([*command, "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [group["path"] for group in found["groups"]] == ["a.wav", "b.wav", FAILED.path]
+    assert sum(group["duration_s"] for group in found["groups"]) == found["total"]["duration_s"]
+    assert cli.main([*command, "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["path"] for row in rows] == ["a.wav", "b.wav", FAILED.path]
+    assert list(rows[0])[-1] == "path"
+    assert [row["day"] for row in rows][-1] == NO_TIME
+    assert cli.main([*command, "text"]) == 0
+    assert f"{rows[0]['day']}  a.wav" in capsys.readouterr().out

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
 import socket
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+import soxr
 
 from ms_edge.live.events import Event
 from ms_edge.live.systemd import Notifier
@@ -139,3 +149,109 @@ def test_readiness_is_told_again_to_a_busy_systemd(tmp_path):
         notifier.take(event("lost", "0"))
         notifier.tick(NOW, {})
         assert received(receiver) == ["STATUS=1999 of 2000 inputs connected"]
+
+
+one_socket = pytest.mark.parametrize("systemd", ["path"], indirect=True)
+
+
+class Running:
+    """`ms-edge monitor -` with audio that the test writes, under the watch of a test that plays systemd."""
+
+    def __init__(self, name: str) -> None:
+        environment = {**os.environ, "NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1500000"}
+        rules = ["--alert", "speech 2s", "--alert", "no input 5s"]
+        command = [sys.executable, "-m", "ms_edge.cli", "monitor", "-", "--raw", "16000:1:f32le", *rules]
+        self.process = subprocess.Popen(
+            [*command, "--format", "jsonl", "--stall", "1h"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def write(self, samples: np.ndarray) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the test has ended
+            self.process.stdin.write(samples.tobytes())
+            self.process.stdin.flush()
+
+    def read_until(self, kind: str, rule: str) -> dict[str, Any]:
+        """Read events until an alert comes."""
+        for line in self.process.stdout:
+            event = json.loads(line)
+            if event["event"] == kind and event.get("rule") == rule:
+                return event
+        raise AssertionError
+
+
+@pytest.fixture
+def running(systemd) -> Iterator[Running]:
+    found = Running(systemd[1])
+    yield found
+    found.process.kill()
+    found.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def speech(samples) -> np.ndarray:
+    """Half a minute of speech, mono float32 at 16 kHz."""
+    found = []
+    for path in samples:
+        if path.name.startswith("speech"):
+            sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            found.append(soxr.resample(sound.mean(axis=1), rate, 16_000))
+    return np.concatenate(found)
+
+
+def wait_for(receiver: socket.socket, line: str) -> list[str]:
+    """Wait until the monitor sends a line that begins so, and return all lines until then."""
+    receiver.settimeout(120)
+    lines: list[str] = []
+    while not any(each.startswith(line) for each in lines):
+        lines += receiver.recv(4096).decode().split("\n")
+    receiver.setblocking(False)
+    return lines
+
+
+@one_socket
+def test_monitor_tells_systemd_what_it_does(systemd, running, speech):
+    receiver, _ = systemd
+    assert wait_for(receiver, "READY=1") == ["READY=1", "STATUS=0 of 1 inputs connected", "WATCHDOG=1"]
+    running.write(speech)
+    assert running.read_until("alert", "speech 2s")["time_s"] == pytest.approx(2, abs=1)
+    wait_for(receiver, "STATUS=1 of 1 inputs connected; alerts: speech 2s (-)")
+    raised = running.read_until("alert", "no input 5s")  # nothing happens: the clock alone says so
+    assert raised["for_s"] == 5
+    wait_for(receiver, "STATUS=1 of 1 inputs connected; alerts: speech 2s (-), no input 5s (-)")
+    running.process.send_signal(signal.SIGTERM)
+    running.read_until("alert_end", "no input 5s")
+    assert wait_for(receiver, "STOPPING=1")[-1] == "STOPPING=1"
+    assert running.process.wait(60) == 130
+
+
+@one_socket
+@pytest.mark.skipif(sys.platform != "linux", reason="makes a pipe smaller as Linux can")
+def test_a_hung_monitor_has_no_heartbeat(systemd, running, speech):
+    """Nobody reads the events: the pipe is full, and the loop hangs in a write until somebody does."""
+    import fcntl
+
+    receiver, _ = systemd
+    fcntl.fcntl(running.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+    wait_for(receiver, "READY=1")
+    programme = np.concatenate([speech, np.zeros_like(speech)] * 8)
+    writer = threading.Thread(target=running.write, args=(programme,), daemon=True)
+    writer.start()
+    assert not beats_on(receiver)
+    threading.Thread(target=running.process.stdout.read, daemon=True).start()
+    wait_for(receiver, "WATCHDOG=1")
+
+
+def beats_on(receiver: socket.socket) -> bool:
+    """Return whether messages still come after three minutes; False once none has come for 4 s."""
+    receiver.settimeout(4)  # twice what a heartbeat needs
+    give_up = time.monotonic() + 180
+    try:
+        while time.monotonic() < give_up:
+            receiver.recv(4096)
+    except TimeoutError:
+        return False
+    return True

@@ -14,12 +14,13 @@ import pytest
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as edge_cli
-from ms_edge.model.session import BUNDLED, BUNDLED_NAME, WAVEFORM_NAME, Model
+from ms_edge.model.session import BUNDLED, BUNDLED_NAME, LEVEL_NAME, WAVEFORM_NAME, Model
 from ms_edge.selftest.golden import golden_deviations
 from ms_export import cli, quantize
 from ms_export.source import Run
 from ms_train.cli import main as train_cli
 from ms_train.scores import metrics
+from ms_train.training import level
 from ms_train.training.bundled import FOLDER, recordings_of
 
 
@@ -64,15 +65,54 @@ def test_waveform_form_answers_as_the_bundled_model(samples):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["features", "waveform"])
-def test_convert_makes_the_shipped_network_again(form, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [([], BUNDLED_NAME), (["--input", "waveform"], WAVEFORM_NAME), (["--level"], LEVEL_NAME)],
+)
+def test_convert_makes_the_shipped_network_again(options, name, tmp_path, capsys):
     out = tmp_path / "a.onnx"
-    assert cli.main(["convert", "bundled", "--input", form, "-o", str(out)]) == 0
+    assert cli.main(["convert", "bundled", *options, "-o", str(out)]) == 0
     assert "note: open-corpus:data/open-corpus is not here" in capsys.readouterr().err
-    made, shipped = onnx.load(out), onnx.load(Model.load(BUNDLED_NAME if form == "features" else WAVEFORM_NAME).path)
+    made, shipped = onnx.load(out), onnx.load(Model.load(name).path)
+    assert [output.name for output in made.graph.output] == [output.name for output in shipped.graph.output]
     assert [node.op_type for node in made.graph.node] == [node.op_type for node in shipped.graph.node]
     for one, other in zip(made.graph.initializer, shipped.graph.initializer, strict=True):
         np.testing.assert_allclose(onnx.numpy_helper.to_array(one), onnx.numpy_helper.to_array(other), atol=1e-6)
+
+
+def test_level_form_has_the_weights_of_the_bundled_model():
+    """The trunk is frozen: every constant of the bundled model is in the file with levels, bit by bit."""
+    plain, leveled = (onnx.load(Model.load(name).path).graph for name in (BUNDLED_NAME, LEVEL_NAME))
+    there = {each.raw_data for each in leveled.initializer}
+    assert all(each.raw_data in there for each in plain.initializer)
+    assert [output.name for output in leveled.output] == ["scores", "level"]
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        (["convert", "bundled", "--level", "--input", "waveform", "-o", "a.onnx"], 2, "leave out --input waveform"),
+        (["quantize", LEVEL_NAME, "--against", "bundled", "-o", "small"], 1, "has levels of the music"),
+    ],
+)
+def test_levels_are_for_plain_models(command, status, said, capsys):
+    assert cli.main(command) == status
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_broken_level_is_found(thin_grid, monkeypatch, capsys, tmp_path):
+    """A branch with other weights than those of the file."""
+    read = level.read
+
+    def changed(folder):
+        branch, scale = read(folder)
+        branch.set_weights([weights + 1e-3 for weights in branch.get_weights()])
+        return branch, scale
+
+    monkeypatch.setattr(level, "read", changed)
+    assert cli.main(["check", LEVEL_NAME, "--against", "bundled"]) == 1
+    assert "level of the music differs from TensorFlow: level" in capsys.readouterr().err
 
 
 def test_quantize_takes_other_recordings_of_the_labels(data, tmp_path, monkeypatch, capsys):

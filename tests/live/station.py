@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import signal
@@ -16,7 +15,7 @@ import imageio_ffmpeg
 
 CONFIG = """<icecast>
   <limits><clients>20</clients><sources>5</sources><queue-size>131072</queue-size>
-    <burst-on-connect>1</burst-on-connect><burst-size>65535</burst-size><source-timeout>5</source-timeout></limits>
+    <burst-on-connect>1</burst-on-connect><burst-size>65535</burst-size><source-timeout>60</source-timeout></limits>
   <authentication><source-password>studio</source-password><admin-user>admin</admin-user>
     <admin-password>admin</admin-password></authentication>
   <hostname>localhost</hostname>
@@ -34,7 +33,7 @@ CONFIG = """<icecast>
 OWNER = "<changeowner><user>icecast2</user><group>icecast</group></changeowner>"
 ENCODERS = {
     "ogg": ["-c:a", "libopus", "-b:a", "96k", "-content_type", "application/ogg", "-f", "ogg"],
-    "mp3": ["-c:a", "libmp3lame", "-b:a", "128k", "-content_type", "audio/mpeg", "-f", "mp3"],
+    "mp3": ["-c:a", "libmp3lame", "-ar", "44100", "-b:a", "320k", "-content_type", "audio/mpeg", "-f", "mp3"],
 }
 
 
@@ -45,6 +44,7 @@ class Station:
         self.port = next(port for port in range(8010 + os.getpid() % 9000, 32_768) if _free(port))
         self.url = f"http://127.0.0.1:{self.port}"
         self._users = folder / "users"
+        self._status = ""
         self._config = folder / "icecast.xml"
         owner = OWNER if os.geteuid() == 0 else ""
         folder.chmod(0o777)
@@ -60,12 +60,20 @@ class Station:
         wait_until(self._answers)
 
     def _answers(self) -> bool:
-        """Return whether the server runs. Start it if it does not: just after its end, its port is not yet free."""
+        """Return whether the server runs. Start it if it does not.
+
+        Its port is not free at once after its end, and on a busy machine it sometimes hangs or ends at its start.
+        """
         if self._server is None or self._server.poll() is not None:
             self._server = subprocess.Popen(["icecast2", "-c", self._config], stdout=-3, stderr=-3)
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/status-json.xsl", timeout=5):
-            return True
-        return False
+        try:
+            with urllib.request.urlopen(f"{self.url}/status-json.xsl", timeout=5) as answer:
+                self._status = answer.read().decode()
+        except TimeoutError:
+            self.stop()
+        except OSError:
+            return False
+        return self._server is not None
 
     def stop(self) -> None:
         if self._server:
@@ -84,14 +92,17 @@ class Station:
         target = f"icecast://source:studio@127.0.0.1:{self.port}/{mount}"
         again = ["-v", "error", "-nostdin", "-re", "-stream_loop", "-1"]
         command = [imageio_ffmpeg.get_ffmpeg_exe(), *again, "-i", file, *ENCODERS[mount.rpartition(".")[2]], target]
-        studio = subprocess.Popen(command, stderr=-3)
-        self._studios.append(studio)
-        wait_until(lambda: f"/{mount}".encode() in self._mounts())
-        return studio
+        studios = [subprocess.Popen(command, stderr=-3)]
+        self._studios += studios
 
-    def _mounts(self) -> bytes:
-        with urllib.request.urlopen(f"{self.url}/status-json.xsl", timeout=5) as answer:
-            return bytes(answer.read())
+        def on_air() -> bool:
+            if studios[-1].poll() is not None:
+                studios.append(subprocess.Popen(command, stderr=-3))
+                self._studios.append(studios[-1])
+            return self._answers() and f"/{mount}" in self._status
+
+        wait_until(on_air)
+        return studios[-1]
 
     def close(self) -> None:
         for studio in self._studios:

@@ -111,13 +111,16 @@ def apart(first: float, second: float) -> float:
 
 
 def adds_up(events: list[dict], source: str) -> None:
-    """Require that received and lost audio are the stream time, and that UTC keeps step with it."""
+    """Require that all lost audio is counted, and that UTC keeps step with stream time.
+
+    The first second of a connection tells its time. On a busy machine that is not exact.
+    """
     mine = [each for each in events if each["source"] == source]
     lost = sum(each.get("lost_s", 0) for each in mine if each["event"] != "end")
     assert mine[-1]["event"] == "end"
     assert mine[-1]["lost_s"] == pytest.approx(lost, abs=1e-3)
     begun, ended = (datetime.fromisoformat(each["utc"]).timestamp() for each in (mine[0], mine[-1]))
-    assert mine[-1]["time_s"] == pytest.approx(ended - begun, abs=0.1)
+    assert mine[-1]["time_s"] == pytest.approx(ended - begun, abs=1.5)
     times = [each["time_s"] for each in mine if "label" not in each]
     assert times == sorted(times)
 
@@ -172,7 +175,7 @@ def throttled(port: int, slow: threading.Event) -> int:
     relay = socket.create_server(("127.0.0.1", 0))
 
     def pass_on(source: socket.socket, sink: socket.socket, *, answers: bool) -> None:
-        with source, sink:
+        with source, sink, contextlib.suppress(OSError):
             while data := source.recv(1024):
                 sink.sendall(data)
                 if answers and slow.is_set():
@@ -192,16 +195,17 @@ def throttled(port: int, slow: threading.Event) -> int:
 
 
 def test_slow_network_costs_audio_but_no_time(station: Station, monitor, programme):
-    """Icecast disconnects a listener that is too slow. The audio in between is lost."""
+    """Icecast disconnects a listener that is too slow, or the monitor gives up late audio, which is then lost."""
     station.broadcast(programme, "live.mp3")
     slow = threading.Event()
     listening = monitor(f"http://127.0.0.1:{throttled(station.port, slow)}/live.mp3", "--stall", "5s")
     listening.wait_for("segment_start", count=4)
     before = phases(listening, "music", "")[-1]
     slow.set()
-    lost = listening.wait_for("lost")
+    wait_until(lambda: listening.of("lost") or listening.of("stall"), timeout_s=150)
     slow.clear()
-    back = listening.wait_for("reconnected")
+    wait_until(lambda: listening.of("reconnected") or listening.of("resumed"))
+    lost, back = (each for each in listening.events if each["event"] in ("lost", "stall", "reconnected", "resumed"))
     listening.wait_for("segment_start", count=len(listening.of("segment_start")) + 4)
     assert listening.stop() == 130
     assert back["lost_s"] == pytest.approx(back["time_s"] - lost["time_s"], abs=2e-3)
@@ -219,3 +223,26 @@ def test_listener_needs_the_password(station: Station, monitor, programme):
     assert heard.wait_for("segment_start")["source"] == f"http://listener:***@127.0.0.1:{station.port}/private.ogg"
     assert heard.stop() == 130
     assert "sesame" not in heard.log + str(heard.events)
+
+
+def test_alert_lasts_while_the_station_is_silent(station: Station, monitor, programme, tmp_path: Path):
+    station.admit("listener", "sesame")
+    station.broadcast(programme, "private.ogg")
+    act = ["--alert", "no input 5s", "--exec", f"env >> {tmp_path}/env"]
+    heard = monitor(f"http://listener:sesame@127.0.0.1:{station.port}/private.ogg", "--stall", "3s", *act)
+    heard.wait_for("segment_start")
+    assert not heard.of("alert")
+    station.freeze(frozen=True)
+    raised = heard.wait_for("alert")
+    station.freeze(frozen=False)
+    ended = heard.wait_for("alert_end")
+    assert (raised["rule"], raised["for_s"]) == ("no input 5s", 5)
+    assert ended["since"] == raised["since"]
+    assert ended["for_s"] >= 5
+    (stalled,), (resumed, *_) = heard.of("stall")[:1], heard.of("resumed")
+    assert heard.events.index(stalled) < heard.events.index(raised) < heard.events.index(resumed)
+    assert heard.stop() == 130
+    assert len(heard.of("alert")) == len(heard.of("alert_end")) == 1
+    told = (tmp_path / "env").read_text()
+    assert f"MS_EDGE_SOURCE=http://listener:***@127.0.0.1:{station.port}/private.ogg" in told
+    assert "sesame" not in told

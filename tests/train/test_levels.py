@@ -94,6 +94,7 @@ def test_branch_leaves_the_scores_as_they_are():
     assert scale.range_db == LEVELS_DB
 
 
+@pytest.mark.slow
 def test_branch_learns_levels(pool):
     run = TrainedRun.load(Path("bundled"))
     rng = np.random.default_rng(0)

@@ -88,12 +88,19 @@ class Recordings:
 
 
 def _attempt() -> int:
-    """Return how often Ray has started the present task before."""
+    """Return how often the present task has begun before, at least; 0 if this is its first try."""
     import ray
+    from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
     # Ray states it in its records of tasks, which come late; the public context of a task lacks it.
     worker = ray._private.worker.global_worker
-    return int(worker.core_worker.get_current_task_attempt_number()) if worker.connected else 0
+    if not worker.connected or not worker.core_worker.get_current_task_attempt_number():
+        return 0
+    # Ray also counts each try to reach the actor of a lost node, so the tries that began are counted here.
+    key = f"ms-edge-{ray.get_runtime_context().get_task_id()}".encode()
+    begun = int(_internal_kv_get(key) or 0) + 1
+    _internal_kv_put(key, str(begun).encode())
+    return begun
 
 
 class Worker:

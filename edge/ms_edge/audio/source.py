@@ -83,13 +83,21 @@ class AudioSource:
                 soxr.ResampleStream(self.sample_rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ")
                 for _ in numbers
             ]
-        for decoded in self._decoded():
-            self.frames += len(decoded)
+        for decoded in self.unmixed():
             block = self._mixed(decoded) if channels is None else self._separated(decoded, channels)
             yield _resampled(resamplers, block) if resamplers else block
         if resamplers:
             none = np.empty(0 if channels is None else (len(numbers), 0), np.float32)
             yield _resampled(resamplers, none, last=True)
+
+    def unmixed(self) -> Iterator[Samples]:
+        """Yield the source once as it is decoded: blocks (n, channels), all float32 or all int16.
+
+        The next block may overwrite the one before.
+        """
+        for decoded in self._decoded():
+            self.frames += len(decoded)
+            yield decoded
 
     def _mixed(self, samples: Samples) -> Float32:
         """Return the mean (n,) of all channels of samples (n, channels)."""

@@ -201,7 +201,9 @@ def _add_monitor(commands: Commands) -> None:
         epilog="examples:\n"
         "  ms-edge monitor http://radio.example/live.ogg --format jsonl > events.jsonl\n"
         "  ms-edge monitor alsa:hw:1 udp://239.1.1.1:5004 https://tv.example/live.m3u8\n"
-        "  rtl_fm -f 98.5M -M wbfm -r 48000 | ms-edge monitor - --raw 48000:1:s16le\n\n"
+        "  rtl_fm -f 98.5M -M wbfm -r 48000 | ms-edge monitor - --raw 48000:1:s16le\n"
+        "  ms-edge monitor http://radio.example/live.ogg --alert 'no music 60s' --alert 'no input 15s' \\\n"
+        "    --exec 'logger \"$MS_EDGE_MESSAGE\"'\n\n"
         "exit status: 0 all sources have ended, 1 one could not be read at all, 2 usage, 3 model, device or extra "
         "unusable, 4 one was given up after a stall, 5 one after a lost connection, 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -249,9 +251,31 @@ def _add_monitor(commands: Commands) -> None:
         help="label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)",
     )
     monitor.add_argument("-v", "--verbose", action="store_true", help="also print what libraries report")
+    _add_alerts(monitor.add_argument_group("alerts"))
     _add_accounts(monitor.add_argument_group("records and metrics"))
     monitor.set_defaults(wav_only=False, decoder="auto")
     _add_judging(monitor)
+
+
+def _add_alerts(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--alert",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="raise an alert when a condition has held for some time, on each source on its own: [no] LABEL DURATION, as "
+        "in 'no music 60s', 'silence 10s', 'speech 5m' or 'no input 15s'; it ends when the opposite has held for a "
+        "while (repeatable)",
+    )
+    group.add_argument(
+        "--exec",
+        metavar="CMD",
+        help="run a shell command when an alert is raised and when it ends, with MS_EDGE_ALERT, MS_EDGE_SOURCE, "
+        "MS_EDGE_MESSAGE and others in its environment, and the event as JSON on its standard input",
+    )
+    group.add_argument(
+        "--webhook", metavar="URL", help="send the event as JSON to URL (POST) when an alert is raised and when it ends"
+    )
 
 
 def _add_accounts(group: argparse._ArgumentGroup) -> None:
@@ -418,6 +442,9 @@ def _add_summary(commands: Commands) -> None:
         choices=["file", "folder", "hour", "day"],
         default="file",
         help="what to add up: each file (default), all files of a folder, or what was recorded in an hour or on a day",
+    )
+    summary.add_argument(
+        "--each", action="store_true", help="with --by hour or day: add up each file, or live source, on its own"
     )
     summary.add_argument(
         "--time-pattern",

@@ -24,6 +24,7 @@ class Options:
 
     records: list[str]
     by: str
+    each: bool
     time_pattern: str | None
     format: str | None
     output: str | None
@@ -32,7 +33,7 @@ class Options:
 def run(options: Options) -> int:
     """Add up the records, write the totals, and return the exit status."""
     name = _format(options)
-    summary = Summary(options.by, options.time_pattern)
+    summary = Summary(options.by, options.time_pattern, each=options.each)
     for path in options.records:
         for result in read_records(path, _complain):
             summary.add(result)
@@ -57,6 +58,8 @@ def _format(options: Options) -> str:
         raise UsageError("Standard input can be read only once.")
     if options.time_pattern is not None and options.by not in WIDTH_S:
         raise UsageError(f"--time-pattern needs --by {' or '.join(WIDTH_S)}.")
+    if options.each and options.by not in WIDTH_S:
+        raise UsageError(f"--each needs --by {' or '.join(WIDTH_S)}.")
     if options.output is None:
         return options.format or "text"
     for path in options.records:
@@ -70,6 +73,8 @@ def _format(options: Options) -> str:
         raise UsageError(
             f"{options.output}: a summary has one of the suffixes {known}, not {suffix} (or give --format)."
         )
+    if options.each and FORMATS[suffix or ".txt"] in ("png", "svg"):
+        raise UsageError("A chart shows all files together; leave out --each, or write a table.")
     return FORMATS[suffix or ".txt"]
 
 

@@ -12,6 +12,7 @@ from ms_edge.arrays import Float32
 from ms_edge.features.spec import FrontEndSpec
 
 SILENCE_DBFS = -70.0  # a window with a lower RMS is silent
+FEW = 16  # windows that are tested one by one in less time than together
 SILENT_MEAN_SQUARE = 10 ** (SILENCE_DBFS / 10)
 
 
@@ -129,6 +130,8 @@ def silent_windows(batch: Batch) -> NDArray[np.bool_]:
     """Return which windows of a batch are silent, (windows,)."""
     offsets = batch.offsets
     clip = len(batch.samples) - int(offsets[-1])
+    if len(offsets) < FEW:
+        return np.array([is_silent(batch.samples[offset:][:clip]) for offset in offsets.tolist()])
     # In most windows the first few samples have more energy than a whole silent window may have.
     few = np.lib.stride_tricks.sliding_window_view(batch.samples, -(-clip // 16))[offsets]
     found: NDArray[np.bool_] = np.vecdot(few, few) < clip * SILENT_MEAN_SQUARE

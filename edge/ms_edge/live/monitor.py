@@ -28,6 +28,7 @@ from ms_edge.output.writers import duration
 
 DONE, FAILED, STALLED, LOST = 0, 1, 4, 5  # exit statuses
 TICK_S = 1.0
+REST_S = 0.1  # between two reads: recorders write every few ms, and each read costs processor time
 STALL_S = 10.0
 CONNECT_S = 30.0  # how long a connection may take to give its first audio, unless a stall may take longer
 # Servers begin with audio that they have stored. The time of a connection is that of the last sample
@@ -35,6 +36,7 @@ CONNECT_S = 30.0  # how long a connection may take to give its first audio, unle
 SETTLE_S, SETTLE_AUDIO_S = 1.0, 60.0
 SETTLE_SAMPLES = 1 << 22
 TOGETHER_S = 1.0  # audio that arrives within this time may have been sent at once
+EARLY_S = 0.5  # samples may seem to arrive so much before they were sent: times are not exact
 LATE_S = 60.0  # audio that arrives later than this after its time has no use for a monitor
 # Seconds to wait before connecting again: doubled each time, and shortened at random by up to a half,
 # so that many monitors do not ask a server that comes back at the same moment.
@@ -119,6 +121,7 @@ class Feed:
         self._blame = LOST  # the exit status if the source is given up now
         self._live = False  # the source has been a broadcast
         self._skip = 0  # frames that are still to be left out, because they came before
+        self._refund = 0  # frames that were counted as lost before this connection, and may not have been
         self._lost = self._gaps = self._regained = 0  # frames, and how often
         self._last_audio = now
         self._warned = 0
@@ -142,6 +145,16 @@ class Feed:
     def decided_s(self) -> float:
         """Stream time up to which labels are final."""
         return self._session.decided_s if self._session else 0.0
+
+    @property
+    def ahead(self) -> bool:
+        """Return whether audio comes faster than real time, as from a file."""
+        return self._session is not None and self._late_s(self._clock.elapsed()) < -2 * EARLY_S
+
+    def _late_s(self, now: float) -> float:
+        """Return how much later the last sample has arrived than its time says, in seconds."""
+        assert self._session
+        return now - self._anchor - self._session.received_s + self._skip / self._session.sample_rate_hz
 
     def ready(self) -> None:
         """Read what has arrived."""
@@ -204,14 +217,34 @@ class Feed:
         if self._held is None:
             for item in items:
                 self._push(item)
-            assert self._session
-            self._least_late_s = min(self._least_late_s, now - self._anchor - self._session.received_s)
+            self._least_late_s = min(self._least_late_s, self._correct_early(now))
             return
         self._held += items
         held = sum(item if isinstance(item, int) else item.size for item in self._held)
         long = self._held_frames() >= SETTLE_AUDIO_S * self._connection.rate_hz
         if now >= self._began + SETTLE_S or long or held >= SETTLE_SAMPLES:
             self._settle()
+
+    def _correct_early(self, now: float) -> float:
+        """Return how late the last sample is, in seconds.
+
+        No sample can arrive before it was sent. If it seems so, the first samples of the connection
+        were late, and more was counted as lost than was: as much is left out now. The rest moves the
+        time of the source.
+        """
+        assert self._session
+        assert self._connection
+        rate = self._session.sample_rate_hz
+        late_s = self._late_s(now)
+        if late_s >= -EARLY_S or self._connection.finite:
+            return late_s
+        early = round(-late_s * rate)
+        left_out = min(early, self._refund)
+        self._refund -= left_out
+        self._skip += left_out
+        self._anchor -= (early - left_out) / rate
+        self._session.started_at = self._utc(self._anchor)
+        return 0.0
 
     def _held_frames(self) -> int:
         return sum(item if isinstance(item, int) else len(item) for item in self._held or ())
@@ -224,7 +257,7 @@ class Feed:
         assert self._arrived is not None
         begins = self._arrived - self._held_frames() / connection.rate_hz
         held, self._held = self._held, None
-        self._skip = 0
+        self._skip = self._refund = 0
         if session is None:
             self._anchor = begins
             self._session = self._classifier.session(
@@ -245,7 +278,8 @@ class Feed:
             self._regained += 1
             lost_s = begins - self._anchor - session.received_s
             if lost_s >= 0:
-                self._lose(round(lost_s * session.sample_rate_hz), kind)
+                self._refund = round(lost_s * session.sample_rate_hz)
+                self._lose(self._refund, kind)
             else:
                 self._skip = round(-lost_s * session.sample_rate_hz) if self._source.regained else 0
                 self._say(kind, lost_s=0.0)
@@ -287,7 +321,7 @@ class Feed:
         if now - due >= self._settings.stall_s:
             self._stall(now, f"no audio for {now - self._arrived:.0f} s")
         elif self._source.regained and self._session and self._held is None:
-            late_s = now - self._anchor - self._session.received_s
+            late_s = self._late_s(now)
             if late_s > LATE_S + self._settings.stall_s:
                 self._stall(now, f"the audio comes too slowly: it is {late_s:.0f} s late")
 
@@ -426,10 +460,13 @@ def monitor(
         for descriptor in wanted.keys() - registered.keys():
             poll.register(descriptor, select.POLLIN)
         registered = wanted
-        for descriptor, _ in poll.poll(1000 * max(0.0, tick_at - clock.elapsed())):
+        ready = poll.poll(1000 * max(0.0, tick_at - clock.elapsed()))
+        for descriptor, _ in ready:
             registered[descriptor].ready()
+        if ready and not any(feed.ahead for feed in feeds):
+            time.sleep(REST_S)
     for feed in feeds:
         feed.stop()
-    for consumer in consumers:
+    for consumer in reversed(consumers):  # rules are the last, and their alerts end
         consumer.close()
     return max(feed.status or DONE for feed in feeds)

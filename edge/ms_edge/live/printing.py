@@ -68,4 +68,4 @@ def text_of(event: Event) -> str:
         return f"{channel}{event.label} {'begins' if event.kind == 'segment_start' else 'goes on'}"
     lost = "" if event.lost_s is None or event.kind == "end" else f", {event.lost_s:.3f} s lost"
     said = "" if event.message is None else f": {event.message}"
-    return f"{channel}{event.kind}{lost}{said}"
+    return f"{channel}{event.kind.replace('_', ' ')}{lost}{said}"

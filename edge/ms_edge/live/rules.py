@@ -257,7 +257,7 @@ class _Labels(_Watched):
         if label is not None and self._label is None:
             for _, alert in self._alerts:
                 alert.lose(max(0.0, event.time_s - self._last))
-            self._last = event.time_s
+            self._last = max(self._last, event.time_s)
         self._label = label
 
     def decide(self, until_s: float) -> None:

@@ -86,6 +86,11 @@ class Session:
         """Stream time up to which every label is final, in seconds."""
         return self._stretch.decided_ms / 1000 if self._stretch else self.received_s
 
+    @property
+    def wanted_s(self) -> float:
+        """Seconds of audio that are still to be pushed before more can be decided."""
+        return self._stretch.wanted_s if self._stretch else 0.0
+
     def push(self, block: ArrayLike) -> list[Event]:
         """Add samples (n,) or (n, channels), and return what is decided with them.
 
@@ -184,6 +189,12 @@ class _Stretch:
         """Stream time up to which the labels of all channels are final, in ms."""
         return min(online.decided_ms for online in self._online)
 
+    @property
+    def wanted_s(self) -> float:
+        """Seconds of audio that the next windows need."""
+        have_s = (self._pushed.frames + self._kept_frames) / self._pushed.sample_rate_hz
+        return max(0.0, self._cutter.needed / self._classifier.spec.sample_rate_hz - have_s)
+
     def push(self, samples: Samples) -> Iterator[Decided]:
         """Add samples (n, channels), and yield what is decided with them.
 
@@ -199,8 +210,7 @@ class _Stretch:
             yield from self._release()
         self._kept.append(samples.copy())  # the caller may use the memory of a block again
         self._kept_frames += len(samples)
-        rate, model_rate = self._pushed.sample_rate_hz, self._classifier.spec.sample_rate_hz
-        if (self._pushed.frames + self._kept_frames) * model_rate >= self._cutter.needed * rate:
+        if not self.wanted_s:
             yield from self._release()
 
     def close(self) -> Iterator[Decided]:
@@ -279,6 +289,9 @@ class _Pushed(AudioSource):
         while self.block is not None:
             yield self.block
 
+    def _warn(self, code: str, channel: int | None = None) -> None:
+        super()._warn(code)  # of whatever channel
+
 
 def _numbers(block: ArrayLike) -> Samples:
     """Return samples (n,) or (n, channels) as (n, channels): integers of 16 bits as they are, others as float32."""
@@ -303,6 +316,6 @@ def plan(classifier: Classifier, delay_s: float) -> tuple[int, int]:
             f"and at most {MAX_DELAY_S:g} s, not {delay_s:g} s."
         )
     hops = int((delay_s - fixed_s) / hop_s + 1e-9)
-    together = min(hops // 3 + 1, classifier.windows_at_a_time)
+    together = min(hops // 2, classifier.windows_at_a_time)
     # A millisecond less, because the times of windows are rounded.
     return together, int(1000 * hop_s * (hops - together)) - 1

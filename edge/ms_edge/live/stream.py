@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable
+from math import inf
 
 from ms_edge.audio.file import open_file
 from ms_edge.audio.raw import RawFormat
@@ -20,7 +21,9 @@ from ms_edge.live.printing import line
 from ms_edge.output.writers import live_header, live_line
 from ms_edge.results import SCHEMA, Segment
 
-BLOCK_S = 0.05  # audio read at a time for events
+BLOCK_S = 0.32  # audio read at a time for events
+EXAMINED_S = 3.0  # after so much audio, the source is found to be live or not
+DRIFT = 1e-3  # by which a source may be slower than our clock
 PER_HOP = 10  # blocks per hop for windows, each of which is printed at once
 
 
@@ -73,23 +76,56 @@ def _print_events(
     audio: AudioSource, classifier: Classifier, channels: Channels, json_lines: bool, delay_s: float
 ) -> bool:
     """Print a line for each event, and return whether there was one."""
-    rate, numbers = classifier.spec.sample_rate_hz, audio.selected(channels)
-    chosen: Channels = None if channels is None else "each"
-    session = classifier.session(rate, channels=chosen, source=audio.name, delay_s=delay_s)
+    session = classifier.session(audio.sample_rate_hz, channels=channels, source=audio.name, delay_s=delay_s)
     printed = False
 
     def show(events: Iterable[Event]) -> None:
         nonlocal printed
         for event in events:
-            if event.channel is not None:
-                event = replace(event, channel=numbers[event.channel - 1])
             _print(line(event, json_lines=json_lines, several=False))
             printed = True
 
-    for block in audio.blocks(rate, channels):
-        show(session.push(block.T))
+    pace = Pace()
+    for block in audio.unmixed():
+        show(session.push(block))
+        pace.read(session.received_s)
+        pace.wait(session.received_s, session.wanted_s)
     show(session.close())
+    audio.warnings += session.warnings
     return printed
+
+
+class Pace:
+    """Lets a live source fill its pipe until more can be decided.
+
+    A program that waits in a read wakes up for each packet, 50 times a second, which costs more
+    processor time than the labels do. A source is live if its audio comes at the pace of real time.
+    Any other is never waited for, nor is audio that has come already.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._clock, self._sleep = clock, sleep
+        self._live = False
+        self._then = clock(), 0.0  # time and audio when it was last examined whether the source is live
+        self._ahead = inf  # the least time that was seen minus audio; it rises with the drift of clocks
+
+    def read(self, audio_s: float) -> None:
+        """Note that so many seconds of audio have been read, all together."""
+        now = self._clock()
+        self._ahead = min(self._ahead + DRIFT * BLOCK_S, now - audio_s)
+        if audio_s - self._then[1] >= EXAMINED_S:
+            self._live = audio_s - self._then[1] < 1.05 * (now - self._then[0])
+            self._then = now, audio_s
+
+    def wait(self, audio_s: float, wanted_s: float) -> None:
+        """Wait until most of `wanted_s` more seconds have come, if the source is live.
+
+        The rest is waited for in the read. A source that has become faster is noticed by that.
+        """
+        if self._live and wanted_s > BLOCK_S:
+            self._sleep(max(0.0, self._ahead + audio_s + 0.9 * wanted_s - self._clock()))
 
 
 def _print_windows(audio: AudioSource, classifier: Classifier, channels: Channels, json_lines: bool) -> bool:

@@ -57,7 +57,10 @@ class GrowingFile:
         return offset
 
     def blank(self, lines: dict[int, str]) -> None:
-        """Overwrite lines, given by their offsets, with spaces: readers of JSON Lines skip empty lines."""
+        """Overwrite lines, given by their offsets, with spaces: readers of JSON Lines skip empty lines.
+
+        Who reads a long line meanwhile may see the beginning of it and spaces, or the reverse.
+        """
         for offset, line in lines.items():
             self._write(offset, b" " * (len(line) - 1) + b"\n")
 
@@ -188,7 +191,7 @@ class GrowingOutput:
     def abandon(self) -> str:
         """Close the file, and return a clause that names it."""
         self.finish()
-        return f"{self._file.path} holds the results so far, and the same command goes on"
+        return f"{self._file.path} holds the results so far, and the same command goes on from there"
 
     def _release(self) -> None:
         with contextlib.suppress(OSError):

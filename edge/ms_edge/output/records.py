@@ -64,6 +64,8 @@ def _read_lines(path: str, complain: Callable[[str], None] | None) -> Iterator[C
                 try:
                     yield result_of(record_of(line))
                 except ValueError as error:
+                    if line.startswith(b"  ") or line.endswith(b"  \n"):  # it is just being made blank
+                        continue
                     why = str(error)
                     if line.startswith(b"{") and not line.endswith(b"\n") and complain:
                         complain(

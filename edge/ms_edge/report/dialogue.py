@@ -2,8 +2,13 @@
 
 WCAG 2.2, success criterion 1.4.7, wants background sounds to be at least 20 dB below speech, except
 occasional ones of a second or two. The level at a time is that of the windows within 1.5 s of it: EBU
-R 128 measures short-term loudness over 3 s as well. All segments with speech are looked at: music 15
-dB below speech is often too quiet for the label, and where there is none the level is below -20 dB.
+R 128 measures short-term loudness over 3 s as well.
+
+All segments with speech are looked at: music 15 dB below speech is often too quiet for the label, and
+where there is none the level is below -20 dB. Segments of music are looked at too, because loud music
+hides speech from the label. There the level counts only where its interval ends ALONE_DB below the
+top of the range. In music alone it seldom does: of the time of 125 recordings of `val`, 2.4 % are
+reported, nearly all of them in segments that have the label speech.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from ms_edge.features.spec import FrontEndSpec
 from ms_edge.model.levels import Level, LevelScale
 from ms_edge.results import Segment
 
+ALONE_DB = 7.0  # where the interval of the level ends further below the top of the range, there must be speech
 AROUND_S = 1.5  # windows at most so far from a time say what the level is then
 
 
@@ -74,7 +80,7 @@ def loud_music(
     found, windows = classifier.analyse(path, channel=channel, raw=raw, on_audio=on_audio)
     places: list[Place] = []
     for part in found.segments:
-        if "speech" in part.label.split("+"):
+        if {"speech", "music"}.intersection(part.label.split("+")):
             places += _in_segment(part, windows, classifier.spec, scale, max_db)
     return [place for place in places if place.end_s - place.start_s >= shortest_s]
 
@@ -85,7 +91,11 @@ def _in_segment(
     inside, times_s = _inside(part, windows, spec)
     if windows.levels is None or not len(inside):
         return []
-    loud = short_term_db(times_s, windows.levels[inside], spec, scale) > max_db
+    levels = _short_term(times_s, windows.levels[inside], spec, scale)
+    surely_speech = "speech" in part.label.split("+")
+    loud = np.array(
+        [each.db > max_db and (surely_speech or each.interval_db[1] < scale.range_db[1] - ALONE_DB) for each in levels]
+    )
     edges_s = np.concatenate(([part.start_s], (times_s[1:] + times_s[:-1]) / 2, [part.end_s]))
     found = []
     for first, last in _runs(loud):
@@ -103,23 +113,19 @@ def curve(
     for part in segments:
         inside, times_s = _inside(part, windows, spec)
         if windows.levels is not None and part.music_to_speech_db is not None and len(inside):
-            found[inside] = short_term_db(times_s, windows.levels[inside], spec, scale)
+            found[inside] = [each.db for each in _short_term(times_s, windows.levels[inside], spec, scale)]
     return found
 
 
-def short_term_db(
-    times_s: NDArray[np.float64], levels: Float32, spec: FrontEndSpec, scale: LevelScale
-) -> NDArray[np.float64]:
-    """Return the level (n,) in dB at each window, from those within AROUND_S of it; `times_s` (n,)
-    are their middles, and `levels` (n, 2) what the network gave for them.
+def _short_term(times_s: NDArray[np.float64], levels: Float32, spec: FrontEndSpec, scale: LevelScale) -> list[Level]:
+    """Return the level at each of n windows, from those within AROUND_S of it; `times_s` (n,) are
+    their middles, and `levels` (n, 2) what the network gave for them.
     """
     near = np.searchsorted(times_s, [times_s - AROUND_S, times_s + AROUND_S], "right").T
-    return np.array(
-        [
-            scale.combined(levels[first:last], (times_s[last - 1] - times_s[first] + spec.hop_s) / spec.clip_s).db
-            for first, last in near
-        ]
-    )
+    return [
+        scale.combined(levels[first:last], (times_s[last - 1] - times_s[first] + spec.hop_s) / spec.clip_s)
+        for first, last in near
+    ]
 
 
 def _inside(part: Segment, windows: WindowScores, spec: FrontEndSpec) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

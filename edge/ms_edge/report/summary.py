@@ -26,8 +26,14 @@ DIRECTIVES = {"%Y": r"\d{4}", "%j": r"\d{3}", "%f": r"\d{1,6}"} | dict.fromkeys(
 
 @dataclass
 class Group:
-    """What is in the recordings of one group: `seconds` by label, failures and warnings by code."""
+    """What is in the recordings of one group: `seconds` by label, failures and warnings by code.
 
+    `name` is that of the file, folder, hour or day; `path` is that of the file if each file has
+    groups of its own.
+    """
+
+    name: str = ""
+    path: str = ""
     recordings: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
@@ -61,13 +67,14 @@ class Began:
 class Summary:
     """Add results, then look at `groups` (in order) and `total`.
 
-    `by` is one of BY. `time_pattern` finds the time at which a recording began in its path; without
-    it, or where it does not match, `recorded_at` counts, and else the time of the file minus the
-    duration, since a recorder writes to the end. Raises UsageError for a pattern that cannot be used.
+    `by` is one of BY. With `each`, every file has hours (days) of its own. `time_pattern` finds the
+    time at which a recording began in its path; without it, or where it does not match,
+    `recorded_at` counts, and else the time of the file minus the duration, since a recorder writes
+    to the end. Raises UsageError for a pattern that cannot be used.
     """
 
-    def __init__(self, by: str, time_pattern: str | None = None) -> None:
-        self.by, self.total = by, Group()
+    def __init__(self, by: str, time_pattern: str | None = None, *, each: bool = False) -> None:
+        self.by, self.each, self.total = by, each, Group()
         #: recordings that last into another hour (day), without segments that say what is where
         self.undivided = 0
         #: records that are about one channel of a recording
@@ -81,8 +88,8 @@ class Summary:
     def groups(self) -> dict[str, Group]:
         """The groups in order: those of time and folders sorted, files as they were added."""
         names = list(self._groups) if self.by == "file" else sorted(self._groups)
-        if self.by in WIDTH_S and NO_TIME in self._groups:
-            names.append(names.pop(names.index(NO_TIME)))
+        if self.by in WIDTH_S:
+            names.sort(key=lambda name: self._groups[name].name == NO_TIME)
         return {name: self._groups[name] for name in names}
 
     @property
@@ -99,7 +106,7 @@ class Summary:
         began = self._began(result) if self.by in WIDTH_S else None
         if isinstance(result, Failure):
             name = _hour_or_day(began.moment, self.by) if began else self._name(result.path)
-            for group in (self._group(name), self.total):
+            for group in (self._group(name, result.path), self.total):
                 group.errors[result.code] += 1
                 _note_time(group, began, self.by)
             return
@@ -108,7 +115,7 @@ class Summary:
         self.single_channels += result.channel is not None
         pieces = self._pieces(result, began)
         for number, (name, seconds) in enumerate(pieces.items()):
-            group = self._group(name)
+            group = self._group(name, result.path)
             group.recordings += 1
             group.add_seconds(seconds)
             _note_time(group, began, self.by)
@@ -119,8 +126,10 @@ class Summary:
         self.total.warnings.update(result.warnings)
         _note_time(self.total, began, self.by)
 
-    def _group(self, name: str) -> Group:
-        return self._groups.setdefault(name, Group())
+    def _group(self, name: str, path: str) -> Group:
+        if self.each:
+            return self._groups.setdefault(f"{name}  {path}", Group(name, path))
+        return self._groups.setdefault(name, Group(name))
 
     def _name(self, path: str) -> str:
         if self.by in WIDTH_S:

@@ -105,28 +105,33 @@ def columns(summary: Summary) -> list[str]:
     minutes = [f"minutes_{label}" for label in summary.labels]
     shares = [f"share_{label}" for label in summary.labels]
     codes = ["error_codes", "warning_codes", *(["times"] if summary.by in WIDTH_S else [])]
+    codes += ["path"] if summary.each else []
     return [summary.by, "recordings", "errors", "warnings", "minutes", *minutes, *shares, *codes]
 
 
-def row(summary: Summary, name: str, group: Group) -> list[str | int | float]:
+def row(summary: Summary, group: Group, name: str | None = None) -> list[str | int | float]:
     """Return the cells of a group, as `columns` names them. Shares are from 0 to 1."""
     minutes = [round(group.seconds.get(label, 0.0) / 60, 4) for label in summary.labels]
     shares = [round(group.share(label), 4) for label in summary.labels]
     codes = [group.errors, group.warnings, *([group.times] if summary.by in WIDTH_S else [])]
     counts = [group.recordings, group.errors.total(), group.warnings.total()]
     listed = [" ".join(f"{code}:{count}" for code, count in sorted(each.items())) for each in codes]
-    return [name, *counts, round(group.duration_s / 60, 4), *minutes, *shares, *listed]
+    listed += [group.path] if summary.each else []
+    return [name or group.name, *counts, round(group.duration_s / 60, 4), *minutes, *shares, *listed]
 
 
 def csv_text(summary: Summary) -> str:
     """Return comma-separated values with a header row and one row per group."""
-    rows = (row(summary, name, group) for name, group in summary.groups.items())
+    rows = (row(summary, group) for group in summary.groups.values())
     return csv_line(columns(summary)) + "".join(map(csv_line, rows))
 
 
 def json_text(summary: Summary) -> str:
     """Return a JSON object: `by`, a list of the `groups`, and the `total` of all. Times are in seconds."""
-    groups = [{summary.by: name} | _facts(summary, group) for name, group in summary.groups.items()]
+    groups = [
+        {summary.by: group.name, **({"path": group.path} if summary.each else {}), **_facts(summary, group)}
+        for group in summary.groups.values()
+    ]
     facts = {"by": summary.by, "groups": groups, "total": _facts(summary, summary.total), "notes": notes(summary)}
     return json.dumps(facts, indent=2) + "\n"
 
@@ -157,9 +162,9 @@ def xlsx(summary: Summary, file: BinaryIO) -> None:
     sheet.title = "summary"
     names = columns(summary)
     _append(sheet, names)
-    for name, group in summary.groups.items():
-        _append(sheet, row(summary, name, group))
-    _append(sheet, row(summary, "total", summary.total))
+    for group in summary.groups.values():
+        _append(sheet, row(summary, group))
+    _append(sheet, row(summary, summary.total, "total"))
     for cell in (*sheet[1], *sheet[sheet.max_row]):
         cell.font = Font(bold=True)
     for number, name in enumerate(names, 1):

@@ -1,9 +1,9 @@
 """Train a second output of a network: the level of the music relative to the speech.
 
-The trunk is the network of a run of `mel_residual`, and stays as it is, so that its first output
-does. A small branch reads four of its layers: the normalised bands, the convolutions before and after the one over all
-bands, and the mean and maximum that the scores are computed from. The level needs what the last layers have lost.
-It gives two values a window: the level and its standard deviation, in dB.
+The trunk is the network of a run of `mel_residual`. It stays as it is, and so do its scores. A small
+branch reads four of its layers, since the last ones have lost what the level needs: the normalised
+bands, the input and the output of the convolution over all bands, and the mean and maximum that the
+scores are computed from. It gives two values a window: the level and its standard deviation, in dB.
 
 The branch is trained on mixtures whose levels are known (`ms_train.augment.levels`), with the
 pinball loss (Koenker and Bassett 1978) of the 5 %, 50 % and 95 % quantiles of a normal distribution.
