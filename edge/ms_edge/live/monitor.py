@@ -179,10 +179,9 @@ class Feed:
         if self.status is not None:
             return
         if self._settings.give_up_s is not None and now - self._last_audio >= self._settings.give_up_s:
-            self._end(
-                STALLED if self._connection else self._blame,
-                f"given up after {duration(now - self._last_audio)} without audio",
-            )
+            silent = self._connection is not None and now - self._began >= self._settings.stall_s
+            why = f"given up after {duration(now - self._last_audio)} without audio"
+            self._end(STALLED if silent else self._blame, why)
         elif self._connection is None:
             if now >= self._connect_at:
                 self._connect(now)
@@ -214,7 +213,7 @@ class Feed:
         if self._arrived is None:
             self._began = now
         self._arrived = self._last_audio = now
-        frames = sum(item if isinstance(item, int) else len(item) for item in items)
+        frames = sum(len(item) for item in items if not isinstance(item, int))
         if now - self._burst_at > TOGETHER_S:
             self._burst_at, self._burst_s = now, 0.0
         self._burst_s += frames / self._connection.rate_hz
