@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from fsspec.implementations.local import LocalFileSystem
 from ms_edge import archive
 from ms_edge.archive.output import ArchiveOutput
 from ms_edge.archive.stores import Stores
+from ms_edge.classifier import Classifier
 from ms_edge.cli.main import main
 from ms_edge.errors import UsageError
-from ms_edge.output.parquet import record_of_row
+from ms_edge.output.parquet import record_of_row, recordings_table, row_of, segments_table
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -60,6 +62,19 @@ def test_rows_hold_the_records_of_classify(source, tmp_path, capsys):
         for record in sorted(records, key=lambda record: record["path"])
         for part in record.get("segments", ())
     ]
+
+
+def test_rows_hold_levels_of_the_music():
+    (speech, rate_hz), (music, _) = (
+        soundfile.read(DATA / f"{name}.wav") for name in ("speech_italian_man", "music_zaz")
+    )
+    samples = speech[: len(music)] + 0.7 * music[: len(speech)]
+    found = Classifier("music-speech-level", "cpu").classify(samples, rate_hz)
+    table = recordings_table([row_of(found), row_of(replace(found, path="b"))])
+    assert [record_of_row(row)["segments"] for row in table.to_pylist()] == [found.record(True)["segments"]] * 2
+    (first, *_) = segments_table(table).to_pylist()
+    assert first["music_to_speech_db"] == round(found.segments[0].music_to_speech_db, 1)
+    assert len(first["music_to_speech_db_interval"]) == 2
 
 
 def test_resume_reads_only_what_is_new_or_changed(source, tmp_path, capsys):

@@ -270,3 +270,13 @@ def test_voice_that_music_hides_is_found(mixed, samples, capsys):
     assert found["places"]
     music = [str(path) for path in samples if path.name.startswith("music")]
     assert check(capsys, *music)[0] == 0
+
+
+def test_page_of_a_record_names_no_missing_curve(mixed, tmp_path, capsys):
+    """The record has levels; the model that reads the recording again has none."""
+    assert main(["classify", "--model", LEVEL_NAME, "--timeline", mixed(-5.0), "-o", str(tmp_path / "a.jsonl")]) == 0
+    assert main(["report", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "a.html")]) == 0
+    page = (tmp_path / "a.html").read_text()
+    assert "Music level</th>" in page
+    assert "music level</span>" not in page
+    assert 'class="curve level"' not in page

@@ -23,6 +23,8 @@ _SEGMENT = (
     pa.field("label", pa.string()),
     pa.field("probability", pa.float64()),
     pa.field("scores", _BY_LABEL),
+    pa.field("music_to_speech_db", pa.float64()),
+    pa.field("music_to_speech_db_interval", pa.list_(pa.float64())),
 )
 RECORDINGS = pa.schema(
     [
@@ -93,7 +95,10 @@ def record_of_row(row: dict[str, Any]) -> dict[str, Any]:
     record = {name: value for name, value in row.items() if name != "error" and (name != "channel" or value)}
     for name in _MAPS:
         record[name] = dict(row[name] or ())
-    record["segments"] = [{**part, "scores": dict(part["scores"] or ())} for part in row["segments"] or ()]
+    record["segments"] = [
+        {name: value for name, value in part.items() if value is not None} | {"scores": dict(part["scores"] or ())}
+        for part in row["segments"] or ()
+    ]
     record["settings"] = json.loads(row["settings"] or "{}")
     if record["file"]:
         record["file"] = {name: value for name, value in record["file"].items() if value is not None}

@@ -83,6 +83,7 @@ def page(
             labels,
             with_sound=sound is not None,
             with_levels=with_levels,
+            with_curve=sound is not None and sound.levels is not None,
             picture=timeline(found, sound),
             audio=_audio(audio),
             review="".join(map(_review_item, least_sure(found)[:FIRST_TO_REVIEW])),
@@ -104,6 +105,7 @@ def recording(
     *,
     with_sound: bool,
     with_levels: bool = False,
+    with_curve: bool = False,
     picture: str = "",
     audio: str = "",
     review: str = "",
@@ -113,10 +115,10 @@ def recording(
     """Return the main part of the page; without the keywords from `picture` on, scripts have to fill it.
 
     `rows` are the labels of the model, `choices` those that a segment can be given. `with_levels` is
-    true if the level of the music is known in any segment.
+    true if the level of the music is known in any segment, `with_curve` if it is drawn.
     """
     return Template(text("recording.html")).substitute(
-        names=_names(rows, with_sound, with_sound and with_levels),
+        names=_names(rows, with_sound, with_curve),
         level=LEVEL_COLUMN if with_levels else "",
         timeline=picture,
         audio=audio,
@@ -186,11 +188,11 @@ def least_sure(found: Classification) -> list[Segment]:
     return sorted((each for each in found.segments if each.label != SILENCE), key=lambda each: each.probability)
 
 
-def _names(rows: Sequence[str], with_sound: bool, with_levels: bool) -> str:
+def _names(rows: Sequence[str], with_sound: bool, with_curve: bool) -> str:
     names = [("wave", "sound")] if with_sound else []
     names += [("tier", row) for row in rows]
     names += [("scores", "scores")] if with_sound else []
-    names += [("levels", "music level")] if with_levels else []
+    names += [("levels", "music level")] if with_curve else []
     return "".join(f'<span class="{kind}">{escape(name)}</span>' for kind, name in names)
 
 
