@@ -84,6 +84,22 @@ def test_works_without_wavesurfer(opened, programme, tmp_path, monkeypatch):
         page.keyboard.press(key)
     assert time_of(page) == pytest.approx(7, abs=0.3)
     assert [row[2] for row in rows(page)] == ["speech", "speech ✓ was music", "speech"]
+    assert page.locator("svg.timeline .l-music.bar").count() == 0
+
+
+def test_print_shows_the_corrections(opened, report):
+    page = opened(report)
+    picture = page.locator("svg.timeline")
+    shown = picture.evaluate("picture => [...picture.querySelectorAll('.bar')].map(bar => bar.outerHTML)")
+    page.locator("#segments tbody tr").nth(1).click()
+    page.keyboard.press("3")
+    page.emulate_media(media="print")
+    assert picture.is_visible()
+    assert picture.locator(".bar.l-speech-music").count() == 2  # a bar in each row
+    assert picture.locator(".bar.l-music").count() == 0
+    page.keyboard.press("z")
+    again = picture.evaluate("picture => [...picture.querySelectorAll('.bar')].map(bar => bar.outerHTML)")
+    assert sorted(again) == sorted(shown)
 
 
 def test_focus_stays_in_the_table(opened, report):

@@ -212,6 +212,25 @@ def test_incomplete_last_line_is_left_out_with_a_word(classifier, programme, fac
     )
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"segments": []}, {"recorded_at": None}, {"recorded_at": "9999"}, {"duration_s": 1e299}, {"segments": None}],
+)
+def test_live_records_from_elsewhere_may_be_odd(classifier, facts, tmp_path, changes):
+    session = classifier.session(RATE, source=SOURCE, started_at=EVENING)
+    records, path = Records(str(tmp_path), facts, pytest.fail), tmp_path / "2026-11-28.jsonl"
+    for event in [*session.push(np.zeros(RATE * 10, np.float32)), *session.close()]:
+        records.take(event)
+    records.close()
+    (record,) = lines(path)
+    odd = {**record, **changes}
+    empty = {**record, "segments": [{**record["segments"][0], "end_s": 0.0}]}
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in (record, odd, empty, odd, record)))
+    assert len(list(read_records(str(path)))) >= 4
+    for by in ("file", "hour"):
+        assert cli.main(["summary", str(path), "--by", by]) == 0
+
+
 def test_full_disk_delays_records(classifier, programme, facts, tmp_path, monkeypatch):
     session, said = classifier.session(RATE, source=SOURCE, started_at=EVENING), []
     records = Records(str(tmp_path), facts, said.append)
@@ -283,11 +302,11 @@ def test_monitor_keeps_records_and_metrics(programme, tmp_path, monkeypatch, cap
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="monitor needs Linux or macOS")
-def test_twenty_kills_lose_a_minute_each_at_most(programme, tmp_path, monkeypatch, capsys):
+def test_kills_lose_a_minute_each_at_most(programme, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     sound = (programme[: RATE * 150] * 32767).astype("<i2").tobytes()
     least_s = 0.0
-    for number in range(20):
+    for number in range(0, 20, 3):
         with started(*RAW, "--format", "jsonl", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdin
             assert process.stdout

@@ -126,6 +126,8 @@ MODES = {
     "directory": Mode((*CLASSIFY, "-j", "1", "-o", "out/"), output="out/"),
     "directory-j2": Mode((*CLASSIFY, "-j", "2", "-o", "out/"), output="out/"),
     "tracks": Mode(("classify", "--format", "audacity", "-j", "2", "-o", "out/"), form="tracks", output="out/"),
+    "report": Mode(("report", "-j", "1", "-o", "out/"), form="pages", output="out/"),
+    "report-j2": Mode(("report", "-j", "2", "-o", "out/"), form="pages", output="out/"),
     "list": Mode((*CLASSIFY, "-j", "1", "--files-from", "list")),
     "list-j2": Mode((*CLASSIFY, "-j", "2", "--files-from", "list")),
     "walk": Mode((*CLASSIFY, "-j", "1", "-r", "in")),
@@ -402,7 +404,9 @@ def _compared(mode: Mode, found: bytes | None, good: bytes, stderr: str) -> str:
     if found == good:
         return "good"
     if found is None:
-        return "errors" if mode.form == "tracks" and stderr else "a document is missing"
+        return "errors" if mode.form in ("tracks", "pages") and stderr else "a document is missing"
+    if mode.form == "pages":
+        return _compared_rows(found.decode(), good.decode(), stderr)
     ours, theirs = found.decode().splitlines(), good.decode().splitlines()
     if mode.form in ("tracks", "lines") or len(ours) != len(theirs):
         return f"{len(ours)} lines in place of {len(theirs)}"
@@ -416,6 +420,20 @@ def _compared(mode: Mode, found: bytes | None, good: bytes, stderr: str) -> str:
             if f"ms-edge: {path}: " not in stderr:
                 return f"no sentence about {path}"
     return kind
+
+
+def _compared_rows(found: str, good: str, stderr: str) -> str:
+    """Compare two pages: only the index may differ, in rows of errors."""
+    ours, theirs = ((re.findall(r'id="data">(.*)</script>', each) or ["{}"])[0] for each in (found, good))
+    rows, expected = (json.loads(each).get("rows", []) for each in (ours, theirs))
+    if len(rows) != len(expected) or not all(isinstance(row, list) for row in rows):
+        return f"{len(rows)} rows in place of {len(expected)}"
+    for row, right in zip(rows, expected, strict=True):
+        # Names in the index are without the folder that all pages share; that of a failed recording is not.
+        name = row[0].rpartition("/")[2]
+        if row != right and not (row[2] == "error" and name == right[0].rpartition("/")[2] and f"/{name}: " in stderr):
+            return f"other: {row} in place of {right}"
+    return "errors" if rows else "another page"
 
 
 def _error_of(form: str, line: str, right: str, head: str) -> str | None:

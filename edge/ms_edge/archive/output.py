@@ -60,7 +60,7 @@ class ArchiveOutput:
         numbers = {recording.path: number for number, recording in enumerate(recordings)}
         found: set[int] = set()
         for name in self._earlier:
-            table = repeated(lambda name=name: pq.read_table(f"{self._recordings_at}/{name}", filesystem=self._store))  # type: ignore[misc]
+            table = self._read(name)
             keep = []
             for row in table.select(["path", "file", "model", "settings", "error"]).to_pylist():
                 number = numbers.get(row["path"])
@@ -80,6 +80,14 @@ class ArchiveOutput:
                 keep.append(valid)
             self._keep(name, table, keep)
         return found
+
+    def _read(self, name: str) -> pa.Table:
+        """Read a file of recordings. Raises UsageError."""
+        try:
+            return repeated(lambda: pq.read_table(f"{self._recordings_at}/{name}", filesystem=self._store))
+        except OSError as error:
+            where = f"{self.place}/{RECORDINGS_FOLDER}/{name}"
+            raise UsageError(f"{where}: cannot be read ({first_line(error)}); without it, --resume goes on.") from None
 
     def _keep(self, name: str, table: pa.Table, keep: list[bool]) -> None:
         """Leave only some rows in a file, and give it its file of segments."""

@@ -81,7 +81,6 @@ def _classified(
         batch_format="pyarrow",
         compute=pool,
         num_cpus=num_cpus,
-        num_gpus=1 if str(settings.get("device", "")).startswith("cuda") else None,
         udf_modifying_row_count=False,
     )
     context = found.context
@@ -120,7 +119,7 @@ def archive(
     `classify`, and `ArchiveOutput` for `output`, `segments` and `resume`. Raises MsEdgeError.
     """
     settings, reading = settings or {}, reading or {}
-    classifier = Classifier(**{**settings, "device": "cpu"})
+    classifier = Classifier(**settings)
     of_run = settings_text(classifier.settings(reading.get("raw"), reading.get("channel")))
     source, options = split_query(source)
     stores = Stores(options)

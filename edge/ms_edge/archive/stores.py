@@ -23,6 +23,7 @@ from ms_edge.errors import DeviceError, UsageError, first_line
 # blocks that a recording keeps, and so one of up to 16 MB, are fetched once.
 BLOCK_BYTES, KEPT_BLOCKS = 4 << 20, 4
 ATTEMPTS, WAIT_S = 4, 0.5  # for one request; the wait doubles each time
+GOOGLE_S = 30  # for all attempts that pyarrow makes for one request to Google
 PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")  # schemes that pyarrow reads itself
 FSSPEC = {"az": "adlfs", "adl": "adlfs", "abfs": "adlfs", "s3": "s3fs", "gs": "gcsfs"}  # packages of schemes
 LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -171,6 +172,8 @@ def _open(scheme: str, bucket: str, query: str) -> tuple[fs.FileSystem, str]:
     """Open the file system of a bucket. Return it with the bucket's path there."""
     if not scheme or scheme == "file":
         return fs.LocalFileSystem(), bucket
+    if scheme in ("gs", "gcs") and "retry_limit_seconds" not in query:  # pyarrow's own limit is a quarter of an hour
+        query = "&".join(filter(None, [query, f"retry_limit_seconds={GOOGLE_S}"]))
     url = f"{scheme}://{bucket}{'?' if query else ''}{query}"
     try:
         if scheme in PYARROW:

@@ -36,10 +36,14 @@ def run(options: Options) -> int:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
     if not options.cpus > 0:
         raise UsageError(f"--cpus must be more than 0, not {options.cpus:g}.")
+    if options.device not in ("auto", "cpu"):
+        raise UsageError(
+            f"An archive is classified on the CPUs of a cluster, so --device must be cpu, not {options.device}."
+        )
     raw, channel = options.raw_format(), options.chosen_channels()
     settings: dict[str, Any] = {
         "model": options.model,
-        "device": options.device,
+        "device": "cpu",
         "hop_s": options.hop,
         "min_segment_s": MIN_SEGMENT_S if options.min_duration is None else options.min_duration,
         "min_confidence": options.min_confidence,

@@ -28,6 +28,7 @@ from ms_edge.output.writers import duration
 
 DONE, FAILED, STALLED, LOST = 0, 1, 4, 5  # exit statuses
 TICK_S = 1.0
+REST_S = 0.1  # between two reads: recorders write every few ms, and each read costs processor time
 STALL_S = 10.0
 CONNECT_S = 30.0  # how long a connection may take to give its first audio, unless a stall may take longer
 # Servers begin with audio that they have stored. The time of a connection is that of the last sample
@@ -40,7 +41,7 @@ LATE_S = 60.0  # audio that arrives later than this after its time has no use fo
 # Seconds to wait before connecting again: doubled each time, and shortened at random by up to a half,
 # so that many monitors do not ask a server that comes back at the same moment.
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
-STEADY_S = 60.0  # a connection that has lasted so long was a good one: the next wait is short again
+STEADY_S = 10.0  # a connection that has lasted so long was a good one: the next wait is short again
 SAY_AGAIN_S = 3600.0  # a failure that repeats itself is logged this often
 # Quartz clocks are more exact than this. Events follow the clock of this machine at most so fast.
 SLEW, SLEW_S = 100e-6, 60.0
@@ -145,6 +146,16 @@ class Feed:
         """Stream time up to which labels are final."""
         return self._session.decided_s if self._session else 0.0
 
+    @property
+    def ahead(self) -> bool:
+        """Return whether audio comes faster than real time, as from a file."""
+        return self._session is not None and self._late_s(self._clock.elapsed()) < -2 * EARLY_S
+
+    def _late_s(self, now: float) -> float:
+        """Return how much later the last sample has arrived than its time says, in seconds."""
+        assert self._session
+        return now - self._anchor - self._session.received_s + self._skip / self._session.sample_rate_hz
+
     def ready(self) -> None:
         """Read what has arrived."""
         assert self._connection
@@ -224,7 +235,7 @@ class Feed:
         assert self._session
         assert self._connection
         rate = self._session.sample_rate_hz
-        late_s = now - self._anchor - self._session.received_s + self._skip / rate
+        late_s = self._late_s(now)
         if late_s >= -EARLY_S or self._connection.finite:
             return late_s
         early = round(-late_s * rate)
@@ -310,7 +321,7 @@ class Feed:
         if now - due >= self._settings.stall_s:
             self._stall(now, f"no audio for {now - self._arrived:.0f} s")
         elif self._source.regained and self._session and self._held is None:
-            late_s = now - self._anchor - self._session.received_s
+            late_s = self._late_s(now)
             if late_s > LATE_S + self._settings.stall_s:
                 self._stall(now, f"the audio comes too slowly: it is {late_s:.0f} s late")
 
@@ -351,9 +362,9 @@ class Feed:
             self._settle()
         good = self._arrived is not None and now - self._began >= STEADY_S
         self._disconnect()
-        self._failures = 0 if good else self._failures + 1
-        wait_s = min(FIRST_WAIT_S * 2.0 ** min(max(0, self._failures - 1), 30), LONGEST_WAIT_S)
-        wait_s *= random.uniform(0.5, 1.0)
+        self._failures = 0 if good else self._failures
+        wait_s = min(FIRST_WAIT_S * 2.0 ** min(self._failures, 30), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+        self._failures += 1
         self._connect_at = now + wait_s
         if self._session and self._trouble is None:
             self._interrupted(kind, why)
@@ -449,8 +460,11 @@ def monitor(
         for descriptor in wanted.keys() - registered.keys():
             poll.register(descriptor, select.POLLIN)
         registered = wanted
-        for descriptor, _ in poll.poll(1000 * max(0.0, tick_at - clock.elapsed())):
+        ready = poll.poll(1000 * max(0.0, tick_at - clock.elapsed()))
+        for descriptor, _ in ready:
             registered[descriptor].ready()
+        if ready and not any(feed.ahead for feed in feeds):
+            time.sleep(REST_S)
     for feed in feeds:
         feed.stop()
     for consumer in reversed(consumers):  # rules are the last, and their alerts end

@@ -93,8 +93,11 @@ def _joined(results: Iterable[Classification | Failure]) -> Iterator[Classificat
     """Yield the results, with those of a live source that follow each other on one day as one."""
     stretches: dict[tuple[str, int | None], _Stretch] = {}
     for result in results:
-        began = _moment(result.recorded_at) if isinstance(result, Classification) and is_live(result) else None
-        if isinstance(result, Failure) or began is None:
+        began = None
+        if isinstance(result, Classification) and is_live(result) and result.segments:
+            whole = all(part.start_s < part.end_s for part in result.segments)
+            began = _moment(result.recorded_at) if whole else None
+        if isinstance(result, Failure) or began is None:  # a record from elsewhere may lack anything
             yield result
             continue
         key = result.path, result.channel

@@ -10,8 +10,9 @@ function showRecording(data) {
   const SHORTEST_S = 0.01; // a segment that is cut to less disappears
   const MOST_PX_S = 300; // the closest zoom
   const TICKS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200];
-  const TIER = 22, GAP = 4, SCORES = 64, LEVELS = 56, AXIS = 20; // px, as in drawing.py
+  const WAVE = 72, TIER = 22, GAP = 4, SCORES = 64, LEVELS = 56, AXIS = 20; // px, as in drawing.py
   const MOST_UNDO = 200;
+  const MOST_TOLD = 100; // segments that the picture names for readers of the screen, as in drawing.py
 
   // ---- Segments -----------------------------------------------------------------------------------
   // They cover the recording without gaps. `p` is the probability of the model, null if a person made
@@ -146,6 +147,35 @@ function showRecording(data) {
     follow(false);
     $("undo").disabled = !before.length;
     draw();
+    correctPicture();
+  }
+
+  let pictured = found; // the segments in the picture
+
+  /** Draw the segments in the picture, too, which is printed, and shown if there is no wavesurfer.js. */
+  function correctPicture() {
+    const picture = document.querySelector("svg.timeline");
+    if (!picture || pictured === segments) return;
+    pictured = segments;
+    for (const bar of picture.querySelectorAll(".bar, rect[fill^='url']")) bar.remove();
+    for (const { start, end, label } of segments) {
+      for (const row of rowsOf(label)) {
+        const place = {
+          x: percent(start / data.duration, 3), y: (data.peaks ? WAVE + GAP : 0) + row * (TIER + GAP),
+          width: percent((end - start) / data.duration, 3), height: TIER,
+        };
+        picture.append(drawn("rect", { class: `bar ${cssClass(label)}`, ...place }));
+        if (PATTERNS[label]) picture.append(drawn("rect", { fill: `url(#${PATTERNS[label]})`, ...place }));
+      }
+    }
+    const told = segments.slice(0, MOST_TOLD).map(({ start, end, label }) => `${label} ${clock(start)} to ${clock(end)}`);
+    picture.querySelector("title").textContent = `Timeline: ${told.join("; ")}`;
+  }
+
+  /** Return the rows of a label: those of the sounds that it names, or all of them if it names none. */
+  function rowsOf(label) {
+    const every = [...data.rows.keys()], named = every.filter((number) => label.split("+").includes(data.rows[number]));
+    return named.length ? named : every;
   }
 
   function showReview() {
@@ -302,8 +332,7 @@ function showRecording(data) {
 
   function drawSegment(pen, each, x) {
     const left = x(each.start), width = Math.max(1, x(each.end) - left - 1);
-    const named = data.rows.map((_, number) => number).filter((number) => each.label.split("+").includes(data.rows[number]));
-    for (const number of named.length ? named : data.rows.keys()) {
+    for (const number of rowsOf(each.label)) {
       const top = number * (TIER + GAP);
       pen.fillStyle = colour.of(each.label);
       pen.fillRect(left, top, width, TIER);
@@ -449,7 +478,7 @@ function showRecording(data) {
     const nonce = document.querySelector("style").nonce;
     regions = WaveSurfer.Regions.create();
     wave = WaveSurfer.create({
-      container: $("wave"), height: 72, waveColor: colour.wave, progressColor: colour.wave, cursorColor: colour.cursor,
+      container: $("wave"), height: WAVE, waveColor: colour.wave, progressColor: colour.wave, cursorColor: colour.cursor,
       cursorWidth: 1.5, peaks: [peaks], duration: data.duration, cspNonce: nonce, plugins: [regions], normalize: false,
       autoScroll: true, autoCenter: false, ...(audio ? { media: audio } : {}),
     });
