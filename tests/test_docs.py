@@ -179,6 +179,17 @@ def test_nothing_asks_to_install_an_unpublished_package():
             assert not re.search(r"install .*ms-edge(\[|$)", line) or "--find-links" in line, f"{path}: {line}"
 
 
+def test_templates_of_the_site_replace_none_of_the_theme():
+    """A file with the name of one would be shown instead of every page."""
+    themes = (
+        Path(find_spec("furo").origin).parent / "theme",
+        Path(find_spec("sphinx").origin).parent / "themes" / "basic",
+    )
+    taken = {path.name for theme in themes for path in theme.rglob("*.html")}
+    assert "page.html" in taken
+    assert not taken & {path.name for path in (DOCS / "try").iterdir()}
+
+
 @pytest.mark.parametrize("fetched", [True, False])
 def test_site_says_if_it_cannot_classify(tmp_path, monkeypatch, fetched):
     for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"):
