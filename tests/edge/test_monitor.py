@@ -403,7 +403,7 @@ def test_lost_and_received_audio_add_up():
     given = 30.0
     for _ in range(200):
         play.connection.end("the connection was closed")
-        play.wait(float(random.integers(5, 40)))
+        play.wait(float(random.integers(5, 25)))
         play.wait_for_connection()
         seconds = float(random.integers(2, 20))
         play.air(seconds)

@@ -113,14 +113,15 @@ def apart(first: float, second: float) -> float:
 def adds_up(events: list[dict], source: str) -> None:
     """Require that all lost audio is counted, and that UTC keeps step with stream time.
 
-    The first second of a connection tells its time. On a busy machine that is not exact.
+    The first second of the first connection tells the time. On a busy machine it comes late, and UTC is
+    corrected later.
     """
     mine = [each for each in events if each["source"] == source]
     lost = sum(each.get("lost_s", 0) for each in mine if each["event"] != "end")
     assert mine[-1]["event"] == "end"
     assert mine[-1]["lost_s"] == pytest.approx(lost, abs=1e-3)
     begun, ended = (datetime.fromisoformat(each["utc"]).timestamp() for each in (mine[0], mine[-1]))
-    assert mine[-1]["time_s"] == pytest.approx(ended - begun, abs=1.5)
+    assert mine[-1]["time_s"] == pytest.approx(ended - begun, abs=5)
     times = [each["time_s"] for each in mine if "label" not in each]
     assert times == sorted(times)
 

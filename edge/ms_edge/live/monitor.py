@@ -41,7 +41,7 @@ LATE_S = 60.0  # audio that arrives later than this after its time has no use fo
 # Seconds to wait before connecting again: doubled each time, and shortened at random by up to a half,
 # so that many monitors do not ask a server that comes back at the same moment.
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
-STEADY_S = 60.0  # a connection that has lasted so long was a good one: the next wait is short again
+STEADY_S = 10.0  # a connection that has lasted so long was a good one: the next wait is short again
 SAY_AGAIN_S = 3600.0  # a failure that repeats itself is logged this often
 # Quartz clocks are more exact than this. Events follow the clock of this machine at most so fast.
 SLEW, SLEW_S = 100e-6, 60.0
@@ -362,9 +362,9 @@ class Feed:
             self._settle()
         good = self._arrived is not None and now - self._began >= STEADY_S
         self._disconnect()
-        self._failures = 0 if good else self._failures + 1
-        wait_s = min(FIRST_WAIT_S * 2.0 ** min(max(0, self._failures - 1), 30), LONGEST_WAIT_S)
-        wait_s *= random.uniform(0.5, 1.0)
+        self._failures = 0 if good else self._failures
+        wait_s = min(FIRST_WAIT_S * 2.0 ** min(self._failures, 30), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+        self._failures += 1
         self._connect_at = now + wait_s
         if self._session and self._trouble is None:
             self._interrupted(kind, why)
