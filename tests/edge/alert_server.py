@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class Server:
-    """A server on loopback that answers each request as `answers` says, then 200."""
+    """A server on loopback that answers each request as `answers` says, then 200.
+
+    An answer is a status, the target of a redirect, or a function: what it returns is the status, and no
+    answer if it is no number.
+    """
 
     def __init__(self) -> None:
-        self.answers: list[int | str | Callable[[], object]] = []
+        self.answers: list[Any] = []
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
 
     def received(self) -> list[float]:
@@ -30,8 +35,9 @@ def server(port: int = 0) -> Iterator[tuple[Server, str]]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             answer = state.answers.pop(0) if state.answers else 200
             if callable(answer):
-                answer()
-                return
+                answer = answer()
+                if type(answer) is not int:
+                    return
             if answer == 200:
                 state.requests.append((self.path, dict(self.headers), body))
             if isinstance(answer, str):

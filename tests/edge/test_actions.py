@@ -319,6 +319,22 @@ def test_webhook_drops_the_oldest(monkeypatch, impatient):
     ]
 
 
+def test_webhook_drops_only_the_oldest(impatient, monkeypatch):
+    """An alert that is dropped while it is sent takes no other alert with it."""
+    monkeypatch.setattr(actions, "ANSWER_S", 30.0)
+    dropped = threading.Event()
+    with server() as (state, url):
+        state.answers = [lambda: 200 * dropped.wait(30)]
+        webhook = Webhook(url, [].append)
+        webhook.take(replace(ALERT, for_s=0.0))
+        until(lambda: not state.answers)
+        for number in range(1, actions.WAITING + 1):
+            webhook.take(replace(ALERT, for_s=float(number)))
+        dropped.set()
+        webhook.close()
+    assert state.received() == list(range(actions.WAITING + 1))
+
+
 def test_webhook_that_hangs_does_not_hold_the_end(monkeypatch):
     monkeypatch.setattr(actions, "CLOSING_S", 0.3)
     log: list[str] = []

@@ -204,6 +204,13 @@ def test_one_block_is_no_regained_input():
     assert [event.kind for event in programme.reported] == ["alert"]
 
 
+def test_an_ended_input_is_not_missing():
+    programme = Programme("no input 15s")
+    programme.event("end")
+    programme.wait(60)
+    assert programme.reported == []
+
+
 @pytest.mark.parametrize("jump_s", [3600, -3600])
 def test_a_clock_that_is_set_raises_nothing(jump_s):
     programme = Programme("no input 15s")

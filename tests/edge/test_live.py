@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,6 +182,59 @@ def test_session_warns_of_odd_samples(classifier):
     block[5_000, 1] = np.nan
     session.push(block)
     assert session.warnings == ["non-finite"]
+
+
+FAKE_SOUNDDEVICE = """
+import os, threading, types
+import numpy as np
+
+class InputStream:
+    def __init__(self, *, samplerate, channels, dtype, callback):
+        assert (samplerate, channels, dtype) == (48_000, 1, "int16")
+        self._callback = callback
+
+    def __enter__(self):
+        threading.Thread(target=self._record).start()
+
+    def __exit__(self, *_):
+        pass
+
+    def _record(self):
+        buffer = np.empty((4_800, 1), np.int16)  # used again for each block, as PortAudio does
+        samples = np.load(os.environ["RECORDING"])
+        for number in range(len(samples) // 4_800):
+            buffer[:, 0] = samples[number * 4_800 :][:4_800]
+            lost_s = 2.5 if number >= 30 else 0.0
+            self._callback(buffer, 4_800, types.SimpleNamespace(inputBufferAdcTime=7 + 0.1 * number + lost_s), None)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows sends no signal to one process")
+def test_microphone_example_prints_events_and_counts_losses(programme, tmp_path):
+    (tmp_path / "sounddevice.py").write_text(FAKE_SOUNDDEVICE, encoding="utf-8")
+    np.save(
+        tmp_path / "speech.npy",
+        (32_767 * soxr.resample(np.tile(programme[: 5 * RATE], 2), RATE, 48_000)).astype(np.int16),
+    )
+    environment = {**os.environ, "RECORDING": str(tmp_path / "speech.npy")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment.get("PYTHONPATH", "")])
+    script = Path(__file__).parents[2] / "docs" / "examples" / "microphone.py"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores it
+    try:
+        process = subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        lines = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        lines += process.stdout.readlines()
+    assert process.returncode == 0
+    assert [line.split()[1:] for line in lines[:3]] == [
+        ["0.000", "segment_start", "speech"],
+        ["3.000", "segment_end", "speech"],
+        ["5.500", "segment_start", "speech"],
+    ]
+    assert lines[-1].split()[2:] == ["segment_end", "speech"]
 
 
 class Time:
