@@ -83,7 +83,7 @@ def _run_example(text: str) -> None:
     assert printed.getvalue().splitlines() == re.findall(r"  # (.*)$", example, re.M)
 
 
-@pytest.mark.parametrize("page", ["python.md", "cut.md", "augmentation.md"])
+@pytest.mark.parametrize("page", ["python.md", "cut.md", "augmentation.md", "live.md"])
 def test_python_sessions_run(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     failed, tried = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=doctest.ELLIPSIS)
