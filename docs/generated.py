@@ -27,6 +27,8 @@ from benchmarks.speed import archive_scaling  # noqa: E402
 from ms_edge import Classifier, errors, results  # noqa: E402
 from ms_edge.audio.containers import AMBIGUOUS, CONTAINERS  # noqa: E402
 from ms_edge.cli import arguments as edge_arguments  # noqa: E402
+from ms_edge.live.events import KINDS  # noqa: E402
+from ms_edge.live.events import SCHEMA as EVENT_SCHEMA  # noqa: E402
 from ms_edge.model import onnx_messages, operators, protobuf  # noqa: E402
 from ms_train.tables import markdown_table  # noqa: E402
 
@@ -176,6 +178,21 @@ def fields() -> str:
             rows += [(f"`segments[].{each}`", comments["Segment", each]) for each in (*record["segments"][0], *levels)]
     rows.append(("`checksum`", "of the line, in JSON Lines only ([below](#checksums))"))
     return table(("field", "meaning"), rows)
+
+
+def events() -> str:
+    """Return the table of events."""
+    return table(("event", "meaning"), ((f"`{kind}`", meaning) for kind, meaning in KINDS.items()))
+
+
+def event_fields() -> str:
+    """Return the table of the fields of an event, each with the comment of its class."""
+    from sphinx.pycode import ModuleAnalyzer
+
+    found = ModuleAnalyzer.for_module("ms_edge.live.events").find_attr_docs()
+    comments = {name: " ".join(lines).strip() for (_, name), lines in found.items()}
+    rows = [("`schema`", f"`{EVENT_SCHEMA}`"), ("`event`", comments.pop("kind"))]
+    return table(("field", "meaning"), rows + [(f"`{name}`", meaning) for name, meaning in comments.items()])
 
 
 def error_codes() -> str:
@@ -396,6 +413,7 @@ def _timeline_errors(card: str) -> list[str]:
 PARTS = {
     "README.md": {"comparison": comparison},
     "docs/records.md": {"fields": fields},
+    "docs/live.md": {"events": events, "event fields": event_fields},
     "docs/errors.md": {"codes": error_codes, "warnings": warning_codes},
     "docs/architecture.md": {"packages": packages, "layers": layers},
     "docs/robustness.md": {

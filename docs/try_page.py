@@ -60,7 +60,7 @@ def _fill(app: Sphinx, page: str, template: str, context: dict[str, Any], doctre
     model = Model.load(WAVEFORM_NAME)
     labels = model.metadata.labels
     context["try_page"] = document(
-        (HERE / "page.html").read_text("utf-8"),
+        (HERE / "try.html").read_text("utf-8"),
         [*scripts(), (HERE / "try.js").read_text("utf-8")],
         style=(HERE / "try.css").read_text("utf-8"),
         allowed="media-src blob:; connect-src 'self'; worker-src 'self' blob:",

@@ -83,7 +83,7 @@ def _run_example(text: str) -> None:
     assert printed.getvalue().splitlines() == re.findall(r"  # (.*)$", example, re.M)
 
 
-@pytest.mark.parametrize("page", ["python.md", "cut.md", "augmentation.md"])
+@pytest.mark.parametrize("page", ["python.md", "cut.md", "augmentation.md", "live.md"])
 def test_python_sessions_run(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     failed, tried = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=doctest.ELLIPSIS)
@@ -177,6 +177,17 @@ def test_nothing_asks_to_install_an_unpublished_package():
     for path in (*PAGES, *DOCS.rglob("*.md"), *sources):
         for line in path.read_text("utf-8").splitlines():
             assert not re.search(r"install .*ms-edge(\[|$)", line) or "--find-links" in line, f"{path}: {line}"
+
+
+def test_templates_of_the_site_replace_none_of_the_theme():
+    """A file with the name of one would be shown instead of every page."""
+    themes = (
+        Path(find_spec("furo").origin).parent / "theme",
+        Path(find_spec("sphinx").origin).parent / "themes" / "basic",
+    )
+    taken = {path.name for theme in themes for path in theme.rglob("*.html")}
+    assert "page.html" in taken
+    assert not taken & {path.name for path in (DOCS / "try").iterdir()}
 
 
 @pytest.mark.parametrize("fetched", [True, False])

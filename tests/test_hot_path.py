@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def test_work_done_twice_is_a_regression(baseline, monkeypatch):
     once = FrontEnd._frames
     monkeypatch.setattr(FrontEnd, "_frames", lambda self, samples: once(self, samples) + 0 * once(self, samples))
     assert any(sentence.startswith("calls: ") for sentence in grown(counts(), baseline))
+
+
+def test_classify_imports_nothing_of_ray():
+    program = (
+        "import sys; from ms_edge.cli.main import main; main(['classify', 'tests/data/music_zaz.wav']); "
+        "print(sorted({'fsspec', 'pandas', 'pyarrow', 'ray'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
 def test_growth_and_missing_baselines_are_reported():

@@ -17,6 +17,7 @@ from ms_edge.archive import stores
 from ms_edge.archive.actor import Recordings
 from ms_edge.archive.cluster import joined
 from ms_edge.cli.main import main
+from ms_edge.output.parquet import record_of_row
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -78,7 +79,7 @@ def test_faults_of_a_store_change_no_row(store, recordings, monkeypatch, capsys)
             assert row["error"]["code"] == record["error"]["code"]
             continue
         assert row["error"] is None
-        parts = [{**part, "scores": dict(part["scores"])} for part in row["segments"]]
+        parts = record_of_row(row)["segments"]
         assert (row["label"], row["duration_s"], parts) == (record["label"], record["duration_s"], record["segments"])
         assert (row["container"], row["decoder"]) == (record["container"], record["decoder"])
         assert row["file"]["bytes"] == record["file"]["bytes"]

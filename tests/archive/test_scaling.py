@@ -39,7 +39,7 @@ def test_model_counts_the_tasks_of_the_command(recordings, duration_s, actors):
     found = [Recording(f"{number}.mp3", duration_s * 16_000) for number in range(recordings)]
     count, last = tasks_of(Archive(recordings, duration_s), actors)
     made = tasks(enumerate(found), actors)
-    assert count == pytest.approx(len(made), rel=0.05)
+    assert count == pytest.approx(len(made), rel=0.1)
     assert len(made[-1]) <= last
 
 

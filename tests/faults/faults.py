@@ -132,7 +132,7 @@ MODES = {
     "list-j2": Mode((*CLASSIFY, "-j", "2", "--files-from", "list")),
     "walk": Mode((*CLASSIFY, "-j", "1", "-r", "in")),
     "stdin": Mode((*CLASSIFY, "-"), ("-",), stdin="wav_pcm_16.wav"),
-    "stream": Mode(("stream", "--format", "jsonl", "-"), (), "lines", stdin="wav_pcm_16.wav"),
+    "stream": Mode(("stream", "--windows", "--format", "jsonl", "-"), (), "lines", stdin="wav_pcm_16.wav"),
     "media": Mode((*CLASSIFY, "-j", "1"), MEDIA),
     "media-j2": Mode((*CLASSIFY, "-j", "2"), MEDIA),
 }

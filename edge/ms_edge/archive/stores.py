@@ -23,7 +23,7 @@ from ms_edge.errors import DeviceError, UsageError, first_line
 # blocks that a recording keeps, and so one of up to 16 MB, are fetched once.
 BLOCK_BYTES, KEPT_BLOCKS = 4 << 20, 4
 ATTEMPTS, WAIT_S = 4, 0.5  # for one request; the wait doubles each time
-GOOGLE_S = 30  # for all attempts that pyarrow makes for one request to Google
+GOOGLE_S = 10  # for all attempts that pyarrow makes for one request to Google
 PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")  # schemes that pyarrow reads itself
 FSSPEC = {"az": "adlfs", "adl": "adlfs", "abfs": "adlfs", "s3": "s3fs", "gs": "gcsfs"}  # packages of schemes
 LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -97,6 +97,8 @@ def repeated(request: Callable[[], T]) -> T:
             return request()
         except LASTING:
             raise
+        except pa.ArrowInvalid as error:  # the content is wrong
+            raise OSError(first_line(error)) from None
         except (OSError, pa.ArrowException) as error:
             if not left:
                 raise error if isinstance(error, OSError) else OSError(first_line(error)) from None

@@ -10,7 +10,7 @@ SCHEMA = "ms-edge-event/1"
 # Kind of event, and what it says.
 KINDS = {
     "segment_start": "A segment begins.",
-    "label": "The label of the segment that is on: every full minute, and whenever min_confidence changes it.",
+    "label": "What is on, stated again: each full minute of audio, and when `--min-confidence` changes the label.",
     "segment_end": "A segment has ended. Its label, times and probability are final.",
     "connected": "The first sample of the source has arrived.",
     "lost": "The connection was lost.",
@@ -18,9 +18,9 @@ KINDS = {
     "stall": "The source is connected, but no audio arrives.",
     "resumed": "Audio arrives again after a stall.",
     "gap": "Audio was lost while the source was connected.",
-    "end": "The source has ended, or is given up.",
-    "alert": "The condition of a rule is met.",
-    "alert_end": "The condition of a rule is no longer met.",
+    "end": "The source has ended, or was given up; `lost_s` is the sum of what was lost.",
+    "alert": "The condition of a [rule](#alerts) has held for long enough.",
+    "alert_end": "The condition of the rule no longer holds.",
 }
 
 
@@ -28,7 +28,7 @@ KINDS = {
 class Event:
     """Something that happened on one source at one moment of its audio."""
 
-    #: what happened, one of `KINDS`
+    #: what happened: one of the events above
     kind: str
     #: the source as given, without passwords; `-` is standard input
     source: str

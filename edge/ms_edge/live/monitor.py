@@ -31,9 +31,11 @@ TICK_S = 1.0
 REST_S = 0.1  # between two reads: recorders write every few ms, and each read costs processor time
 STALL_S = 10.0
 CONNECT_S = 30.0  # how long a connection may take to give its first audio, unless a stall may take longer
-# Servers begin with audio that they have stored. The time of a connection is that of the last sample
-# within its first second, or within so many seconds of audio.
-SETTLE_S, SETTLE_AUDIO_S = 1.0, 60.0
+# Servers begin with audio that they have stored. The beginning of a connection is known when no audio
+# has come faster than real time for SETTLE_S seconds; at the latest after SETTLE_MOST_S seconds, or
+# after so many seconds of audio.
+SETTLE_S, SETTLE_MOST_S, SETTLE_AUDIO_S = 1.0, 5.0, 60.0
+SETTLE_NOISE_S = 0.05
 SETTLE_SAMPLES = 1 << 22
 TOGETHER_S = 1.0  # audio that arrives within this time may have been sent at once
 EARLY_S = 0.5  # samples may seem to arrive so much before they were sent: times are not exact
@@ -134,6 +136,8 @@ class Feed:
         self._held: list[Item] | None = []  # audio of the first moments; None afterwards
         self._began = now
         self._arrived: float | None = None  # when audio arrived last
+        self._first_sample = math.inf  # when the first sample was sent, as far as is known
+        self._settled_at = math.inf  # when that will be known well enough
         self._burst_at, self._burst_s = now, 0.0  # audio that arrived together
 
     @property
@@ -175,14 +179,13 @@ class Feed:
         if self.status is not None:
             return
         if self._settings.give_up_s is not None and now - self._last_audio >= self._settings.give_up_s:
-            self._end(
-                STALLED if self._connection else self._blame,
-                f"given up after {duration(now - self._last_audio)} without audio",
-            )
+            silent = self._connection is not None and now - self._began >= self._settings.stall_s
+            why = f"given up after {duration(now - self._last_audio)} without audio"
+            self._end(STALLED if silent else self._blame, why)
         elif self._connection is None:
             if now >= self._connect_at:
                 self._connect(now)
-        elif self._held and self._arrived is not None and now >= self._began + SETTLE_S:
+        elif self._held and now >= self._settled_at:
             self._settle()
         elif self._trouble != "stall" or self._source.regained:
             self._look_for_stall(now)
@@ -210,7 +213,7 @@ class Feed:
         if self._arrived is None:
             self._began = now
         self._arrived = self._last_audio = now
-        frames = sum(item if isinstance(item, int) else len(item) for item in items)
+        frames = sum(len(item) for item in items if not isinstance(item, int))
         if now - self._burst_at > TOGETHER_S:
             self._burst_at, self._burst_s = now, 0.0
         self._burst_s += frames / self._connection.rate_hz
@@ -221,8 +224,11 @@ class Feed:
             return
         self._held += items
         held = sum(item if isinstance(item, int) else item.size for item in self._held)
-        long = self._held_frames() >= SETTLE_AUDIO_S * self._connection.rate_hz
-        if now >= self._began + SETTLE_S or long or held >= SETTLE_SAMPLES:
+        held_s = self._held_frames() / self._connection.rate_hz
+        if now - held_s < self._first_sample - SETTLE_NOISE_S:
+            self._settled_at = min(now + SETTLE_S, self._began + SETTLE_MOST_S)
+        self._first_sample = min(self._first_sample, now - held_s)
+        if now >= self._settled_at or held_s >= SETTLE_AUDIO_S or held >= SETTLE_SAMPLES:
             self._settle()
 
     def _correct_early(self, now: float) -> float:
@@ -254,8 +260,7 @@ class Feed:
         connection, session = self._connection, self._session
         assert connection
         assert self._held
-        assert self._arrived is not None
-        begins = self._arrived - self._held_frames() / connection.rate_hz
+        begins = self._first_sample
         held, self._held = self._held, None
         self._skip = self._refund = 0
         if session is None:
@@ -358,7 +363,7 @@ class Feed:
 
     def _drop(self, now: float, kind: str, why: str) -> None:
         """End the connection, and plan the next one."""
-        if self._held and self._connection and self._arrived is not None:
+        if self._held and self._connection:
             self._settle()
         good = self._arrived is not None and now - self._began >= STEADY_S
         self._disconnect()
