@@ -40,7 +40,7 @@ _shtab_ms_edge_archive_options=(
   {-o,--output}"[the directory, or a URL of one, for the Parquet files\: OUT\/recordings\/ and, with --segments, OUT\/segments\/]:OUT:"
   "--segments[also write a table with one row per segment]"
   "--resume[classify only what earlier runs did not finish\: recordings without a row, or with an error, and those that have changed\; a row is also replaced if the model or a setting is another one]"
-  "--address[the Ray cluster to join, as in auto or ray\:\/\/head\:10001 (default\: a new one of the cores of this machine)]:ADDRESS:"
+  "--address[the Ray cluster to join, as in auto or HOST\:6379 (default\: a new one of the cores of this machine)]:ADDRESS:"
   {-j,--jobs}"[recordings to classify at a time (default\: one for each CPU)]:N:"
   "--cpus[CPUs that one of them takes, as in 0.5 (default\: 1)]:F:"
   {-q,--quiet}"[no messages and no progress on stderr]"

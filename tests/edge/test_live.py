@@ -8,15 +8,21 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ms_edge import AudioError, Classifier, UsageError
+from ms_edge.live.online import Online, Window
 from ms_edge.live.stream import BLOCK_S, Pace
+from ms_edge.model.metadata import Decision
+from ms_edge.timeline import SILENCE, segments, window_label
 
 RATE = 16_000
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -59,6 +65,49 @@ def test_with_enough_delay_equals_offline_timeline(classifier, programme):
     for part, event in zip(offline, [each for each in events if each.kind == "segment_end"], strict=True):
         if part.label != "silence":
             assert event.probability == pytest.approx(part.probability, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"hop_s": 0.1}, {"hop_s": 1.0}, {"hop_s": 0.0701}, {"min_segment_s": 3.0}, {"binary": True}], ids=str
+)
+def test_settings_change_live_segments_as_they_change_timeline(programme, chosen):
+    other = Classifier(device="cpu", **chosen)
+    offline = [(part.start_s, part.end_s, part.label) for part in other.timeline(programme, RATE)]
+    assert ends(events_of(other.session(RATE, delay_s=300), programme)) == offline
+
+
+@settings(max_examples=200)
+@given(
+    seed=st.integers(0, 10_000),
+    windows=st.integers(1, 120),
+    together=st.integers(1, 9),
+    spread=st.sampled_from([0.5, 2.0, 6.0]),
+    lag_ms=st.sampled_from([0, 300, 1_000, 10**6]),
+)
+def test_online_segments_are_valid_and_with_lag_optimal(seed, windows, together, spread, lag_ms):
+    """Compare the recursion with that of the whole recording, on scores that nobody has seen before."""
+    random = np.random.default_rng(seed)
+    walk = np.cumsum(random.normal(0, spread / 3, (windows, 2)), axis=0) + random.normal(0, spread, (windows, 2))
+    scores = (1 / (1 + np.exp(-np.clip(walk, -30, 30)))).astype(np.float32)
+    silent = np.repeat(random.random(windows // 8 + 1) < 0.2, 8)[:windows]
+    times = [0, *range(580, 580 + 160 * (windows - 1), 160), 580 + 160 * windows + 33]
+    decision, labels = Decision("independent", (0.5, 0.4)), ("speech", "music")
+    given_windows = [
+        Window(start, end, row, bool(quiet), SILENCE if quiet else window_label(row, labels, decision))
+        for (start, end), row, quiet in zip(pairwise(times), scores, silent, strict=True)
+    ]
+    online, ready, changes = Online(labels, decision, 1_000, 0.0, lag_ms), (windows - 1) // together * together, []
+    for first in range(0, ready, together):
+        changes += online.push(given_windows[first : first + together])
+    changes += online.close(given_windows[ready:], times[-1])
+    found = [(each.start_ms, each.at_ms, each.label) for each in changes if each.kind == "segment_end"]
+    assert [end for _, end, _ in found] == [start for start, _, _ in found[1:]] + [times[-1]]
+    assert all(one[2] != other[2] for one, other in pairwise(found))
+    assert all(end - start >= 1_000 for start, end, _ in found[:-1])
+    assert [each.at_ms for each in changes] == sorted(each.at_ms for each in changes)
+    if lag_ms == 10**6:
+        offline = segments(scores, silent, np.array(times) / 1000, labels, decision, 1.0)
+        assert found == [(round(1000 * part.start_s), round(1000 * part.end_s), part.label) for part in offline]
 
 
 def test_events_do_not_depend_on_blocks(classifier, programme):
@@ -152,6 +201,8 @@ def test_less_than_quarter_second_has_no_segment(classifier):
 def test_errors_say_what_to_do(classifier):
     with pytest.raises(UsageError, match=r"at least 0.99 s .*, not 0.5 s"):
         classifier.session(RATE, delay_s=0.5)
+    with pytest.raises(UsageError, match="at most 600 s in a live stream"):
+        Classifier(device="cpu", min_segment_s=1e6).session(RATE)
     with pytest.raises(AudioError, match="sample rate"):
         classifier.session(1)
     session = classifier.session(RATE)

@@ -24,6 +24,9 @@ class Numbers:
         self._quiet = quiet
         self._terminal = sys.stderr.isatty()
         self._began = self._shown = time.monotonic()
+        self._first: tuple[float, float] | None = None  # when the first results came, and the work for them
+        if self._terminal:
+            self._print(self._state(self._began), end="")
 
     def add(self, recordings: int, errors: int, audio_s: float, work: float) -> None:
         """Count recordings that are done, and the work that was done for them."""
@@ -32,6 +35,7 @@ class Numbers:
         self.audio_s += audio_s
         self._worked += work
         now = time.monotonic()
+        self._first = self._first or (now, self._worked)
         if now - self._shown >= (SHOWN_S if self._terminal else LOGGED_S):
             self._shown = now
             self._print(self._state(now), end="" if self._terminal else "\n")
@@ -50,8 +54,9 @@ class Numbers:
         before = f" ({self._earlier:,} done before)" if self._earlier and ended else ""
         pace = f"{self.audio_s / 3600:,.1f} h of audio in {duration(took_s)}, {self.audio_s / took_s:,.0f} x real time"
         left = ""
-        if not ended and self._worked:
-            left = f", {duration(took_s * (self._work / self._worked - 1))} left"
+        if not ended and self._first and self._worked > self._first[1]:  # Ray's start counts for the speed alone
+            pace_s = (now - self._first[0]) / (self._worked - self._first[1])
+            left = f", {duration(pace_s * (self._work - self._worked))} left"
         return f"{counted}{before}, {pace}{left}"
 
     def _print(self, text: str, end: str = "\n") -> None:

@@ -374,7 +374,7 @@ def _add_archive(commands: Commands) -> None:
     archive.add_argument(
         "--address",
         metavar="ADDRESS",
-        help="the Ray cluster to join, as in auto or ray://head:10001 (default: a new one of the cores of this machine)",
+        help="the Ray cluster to join, as in auto or HOST:6379 (default: a new one of the cores of this machine)",
     )
     archive.add_argument(
         "-j", "--jobs", type=int, metavar="N", help="recordings to classify at a time (default: one for each CPU)"

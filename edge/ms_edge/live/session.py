@@ -72,6 +72,11 @@ class Session:
         self.channels = channels if channels is None or channels == "each" else channel_number(channels)
         self.delay_s = delay_s
         plan(classifier, delay_s)  # checks it
+        if classifier.min_segment_s > MAX_DELAY_S:
+            raise UsageError(
+                f"The minimum duration must be at most {MAX_DELAY_S:g} s in a live stream, not "
+                f"{classifier.min_segment_s:g} s."
+            )
         self._classifier = classifier
         self._stretch: _Stretch | None = None
         self._closed = False
