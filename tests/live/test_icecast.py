@@ -66,7 +66,10 @@ class Monitor:
         return [each for each in self.events if each["event"] == kind and each["source"].endswith(mount)]
 
     def wait_for(self, kind: str, mount: str = "", count: int = 1) -> dict:
-        wait_until(lambda: len(self.of(kind, mount)) >= count or self.process.poll() is not None)
+        try:
+            wait_until(lambda: len(self.of(kind, mount)) >= count or self.process.poll() is not None)
+        except AssertionError:
+            pytest.fail(f"no {kind} of {mount}: {self.log}")
         return self.of(kind, mount)[count - 1]
 
     def stop(self) -> int:
