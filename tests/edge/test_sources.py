@@ -149,17 +149,17 @@ def test_server_that_closes_is_asked_again(serve, mp3):
             request.play(mp3, 0, 3)
         else:  # some seconds later: the audio in between is lost
             time.sleep(2)
-            request.play(mp3, time.monotonic() - began, 3)
+            request.play(mp3, time.monotonic() - began, 6)
             request.server.socket.close()  # from now on, connections are refused
 
     server = serve(answer)
-    status, events, log = monitored(server.url + "/live", "--give-up", "6s")
+    status, events, log = monitored(server.url + "/live", "--give-up", "14s")
     assert status == 5
     assert kinds(events)[:3] == ["connected", "lost", "reconnected"]
     lost_s = events[[event["event"] for event in events].index("reconnected")]["lost_s"]
-    assert 2 < lost_s < 10
+    assert 2 < lost_s < 14
     assert kinds(events)[-1] == "end"
-    assert re.search(r"lost: the connection was closed\.\n.*reconnected, \d\.\d{3} s lost\.\n", log)
+    assert re.search(r"lost: the connection was closed\.\n.*reconnected, \d+\.\d{3} s lost\.\n", log)
     assert server.requests[0][1]["User-Agent"].startswith("ms-edge/")
 
 
