@@ -471,7 +471,7 @@ def _add_check_dialogue(commands: Commands) -> None:
         "check-dialogue",
         help="find the places where music is too loud under speech",
         description="Print the places where the music is louder than --max-music relative to the speech, with its level and "
-        "the interval that holds the true level in 90 %% of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. "
+        "the interval that holds the true level in 90 % of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. "
         "Exit status 1 if there are any. Without --model, the model is music-speech-level.",
         epilog="example: ms-edge check-dialogue episode.wav --max-music -20",
     )
