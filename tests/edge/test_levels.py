@@ -161,6 +161,12 @@ def test_quiet_music_passes(mixed, samples, capsys):
     assert check(capsys, mixed(-5.0), "--max-music", "10")[0] == 0
 
 
+@pytest.mark.parametrize("limit", ["20", "50", "-31"])
+def test_limit_no_level_can_pass_is_refused(limit, mixed, capsys):
+    assert main(["check-dialogue", "--max-music", limit, mixed(0.0)]) == 2
+    assert "from -30 to below 20" in capsys.readouterr().err
+
+
 def test_occasional_sounds_are_allowed(mixed, tmp_path, capsys):
     samples, quiet = (read_mono(mixed(db), RATE_HZ) for db in (0.0, -40.0))
     for seconds, places in ((1.0, 0), (6.0, 1)):

@@ -91,7 +91,12 @@ def run(options: Options) -> int:
     inputs = Inputs(options.paths, recursive=options.recursive)
     model = Model.load(options.model or LEVEL_NAME, options.device)
     classifier = options.classifier(model, options.min_duration)
-    require_levels(classifier)
+    low, high = require_levels(classifier).range_db
+    if not low <= options.max_music < high:
+        raise UsageError(
+            f"The model's levels lie between {low:g} and {high:g} dB, so --max-music must be from {low:g} to below "
+            f"{high:g}, not {options.max_music:g}."
+        )
     count = None if options.recursive else len(options.paths)
     progress = Progress(count, quiet=options.quiet, verbose=options.verbose)
     inputs.tell = progress.tell
