@@ -56,6 +56,15 @@ def test_resume_repairs_what_an_interrupted_run_left(row, tmp_path):
     assert second.exists()
 
 
+def test_table_of_segments_stays_complete(row, tmp_path):
+    for segments in (True, False):
+        output = opened(tmp_path, segments=segments)
+        assert output.done([Recording(PATH)], row["model"], "other settings") == set()
+        output.add(recordings_table([row]))
+        output.flush()
+    assert pq.read_table(tmp_path / "segments").num_rows == len(row["segments"])
+
+
 @pytest.mark.parametrize("other", ["model", "settings", "bytes", "modified"])
 def test_row_of_anything_else_is_not_valid(other, row, tmp_path):
     output = opened(tmp_path)

@@ -28,7 +28,7 @@ FILE_S = 60.0  # seconds after which results are written, however few they are
 
 
 class ArchiveOutput:
-    """A Parquet dataset in a directory or a store: `recordings/`, and `segments/` if they are wanted.
+    """A Parquet dataset in a directory or a store: `recordings/`, and `segments/` if they are wanted or there already.
 
     Raises UsageError if it cannot be written, or if it has results and `resume` is not set.
     """
@@ -36,7 +36,6 @@ class ArchiveOutput:
     def __init__(self, place: str, stores: Stores, *, segments: bool, resume: bool) -> None:
         self.place = place.rstrip("/")
         self._store, root = stores.at(self.place)
-        self._segments = segments
         self._recordings_at, self._segments_at = f"{root}/{RECORDINGS_FOLDER}", f"{root}/{SEGMENTS_FOLDER}"
         self._run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
         self._files = 0
@@ -46,6 +45,7 @@ class ArchiveOutput:
             for folder in (self._recordings_at, *([self._segments_at] if segments else [])):
                 repeated(lambda folder=folder: self._store.create_dir(folder, recursive=True))  # type: ignore[misc]
             self._earlier = self._names(self._recordings_at)
+            self._segments = segments or bool(self._names(self._segments_at))  # a table stays complete
         except OSError as error:
             raise UsageError(f"{place}: cannot be written ({first_line(error)}).") from None
         if self._earlier and not resume:
