@@ -6,9 +6,11 @@ import os
 import sys
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from ms_edge.archive.listing import TASK_S, Recording, recordings, tasks
 from ms_edge.archive.stores import Stores
+from ms_edge.cli.main import main
 from ms_edge.errors import DeviceError, UsageError
 
 
@@ -24,6 +26,23 @@ def test_list_names_each_recording_once(tmp_path):
     found = listed(names, told)
     assert [(each.path, each.bytes) for each in found] == [(f"{tmp_path}/a.wav", 4), (f"{tmp_path}/gone.wav", None)]
     assert "1 names are not the first" in told[0]
+
+
+def test_list_may_begin_with_a_mark(tmp_path):
+    (tmp_path / "names.txt").write_text("a.wav\r\n", "utf-8-sig", newline="")
+    assert [each.path for each in listed(tmp_path / "names.txt")] == ["a.wav"]
+
+
+def test_store_that_fails_loses_no_recordings(tmp_path):
+    class Refusing(LocalFileSystem):
+        def info(self, path, **options):
+            if path.endswith(".wav"):
+                raise PermissionError("403")
+            return super().info(path, **options)
+
+    (tmp_path / "names.txt").write_text("b.wav\na.wav\n", "utf-8")
+    found = recordings(f"{tmp_path}/names.txt", Stores(filesystem=Refusing()), [].append)
+    assert found == [Recording("b.wav"), Recording("a.wav")]
 
 
 def test_url_of_a_folder_gives_its_paths(tmp_path):
@@ -47,6 +66,7 @@ def test_sources_that_cannot_be_read_are_sentences(tmp_path):
     (tmp_path / "empty").mkdir()
     for source, sentence in {
         tmp_path / "gone": "there is no such directory",
+        tmp_path / "empty": "holds no audio files",
         tmp_path / "noise.txt": "neither a recording nor a list",
     }.items():
         with pytest.raises(UsageError, match=sentence):
@@ -68,3 +88,8 @@ def test_longest_come_first_and_tasks_become_smaller():
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] * 80 <= TASK_S[1]
     assert sizes[-4] * 80 <= TASK_S[0]
+
+
+def test_fewer_cpus_than_ray_counts_are_refused(tmp_path, capsys):
+    assert main(["archive", "tests/data", "-o", str(tmp_path), "--cpus", "0.00001"]) == 2
+    assert "0.0001 or more" in capsys.readouterr().err

@@ -87,6 +87,8 @@ def recordings(source: str, stores: Stores, tell: Callable[[str], None]) -> list
 def _local(directory: str, tell: Callable[[str], None]) -> Iterator[Recording]:
     inputs = Inputs([_without_scheme(directory)], recursive=True)
     for found in inputs:
+        if isinstance(found, Failure) and found.code == "no-audio":
+            raise UsageError(found.message)
         if isinstance(found, Failure):
             yield Recording(_text(found.path), failure=Failure(_text(found.path), found.code, _text(found.message)))
         elif found is not None:
@@ -153,7 +155,11 @@ def _facts(paths: Iterable[str], stores: Stores) -> Iterator[Recording]:
         for remote in by_store.values():
             store = stores.at(remote[0])[0]
             keys = [stores.at(path)[1] for path in remote]
-            infos = repeated(lambda store=store, keys=keys: store.get_file_info(keys))  # type: ignore[misc]
+            try:
+                infos = repeated(lambda store=store, keys=keys: store.get_file_info(keys))  # type: ignore[misc]
+            except OSError:  # reading them gives the errors
+                known.update((path, Recording(path)) for path in remote)
+                continue
             known.update((path, _remote_facts(path, info)) for path, info in zip(remote, infos, strict=True))
         yield from (known[path] for path in some)
 
@@ -161,7 +167,7 @@ def _facts(paths: Iterable[str], stores: Stores) -> Iterator[Recording]:
 def _lines(source: str, store: fs.FileSystem, path: str) -> list[str]:
     try:
         with repeated(lambda: store.open_input_stream(path)) as file:
-            text = file.read().decode("utf-8")
+            text = file.read().decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{source}: the list cannot be read ({reason(error)}).") from None
     except UnicodeDecodeError:

@@ -13,6 +13,8 @@ from ms_edge.classifier import MIN_SEGMENT_S
 from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError
 
+LEAST_CPUS = 0.0001  # Ray counts CPUs in ten-thousandths
+
 
 @dataclass(kw_only=True, eq=False, repr=False)  # see ClassifierOptions
 class Options(ClassifierOptions):
@@ -34,8 +36,8 @@ def run(options: Options) -> int:
     """Classify the archive, write the rows, and return the exit status."""
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
-    if not options.cpus > 0:
-        raise UsageError(f"--cpus must be more than 0, not {options.cpus:g}.")
+    if not options.cpus >= LEAST_CPUS:
+        raise UsageError(f"--cpus must be {LEAST_CPUS:g} or more, not {options.cpus:g}.")
     if options.device not in ("auto", "cpu"):
         raise UsageError(
             f"An archive is classified on the CPUs of a cluster, so --device must be cpu, not {options.device}."
