@@ -118,6 +118,7 @@ def test_generated_part_is_current(page, part):
 
 def test_commands_page_is_current():
     assert (DOCS / "commands.md").read_text("utf-8") == generated.commands_page()
+    assert "%%" not in generated.commands_page()  # argparse leaves it in a description
 
 
 def test_every_command_has_an_example():

@@ -12,7 +12,7 @@ _shtab_ms_edge_commands() {
   local _commands=(
     archive:'Classify all recordings of a directory or an object store with Ray, and write a Parquet dataset with one row per recording. A directory is searched to any depth.'
     benchmark:'Time the model on every device whose results are right: the latency of one window and of one streamed hop, and the throughput, on one core with audio in memory. Exit status 3 if a result is wrong.'
-    check-dialogue:'Print the places where the music is louder than --max-music relative to the speech, with its level and the interval that holds the true level in 90 %% of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. Exit status 1 if there are any. Without --model, the model is music-speech-level.'
+    check-dialogue:'Print the places where the music is louder than --max-music relative to the speech, with its level and the interval that holds the true level in 90 % of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. Exit status 1 if there are any. Without --model, the model is music-speech-level.'
     classify:'Print the label, probability, duration and path of each file; with --timeline, print its segments.'
     cut:'Copy the parts of recordings that have a label into new files, without loss where the format allows it. No existing file is replaced.'
     doctor:'Show versions, devices and the model, and compare the model'"'"'s results on every device with its reference results. Exit status 3 if a result is wrong.'
