@@ -26,7 +26,7 @@ smartquotes = False  # `--option` is no dash
 nitpicky = True
 nitpick_ignore_regex = [
     # The site links to no other site's index, since a build needs no network.
-    (r"py:.*", r"(numpy|np|onnxruntime|collections|os|pathlib|typing|dataclasses|IO)\b.*"),
+    (r"py:.*", r"(numpy|np|onnxruntime|collections|datetime|os|pathlib|typing|dataclasses|IO)\b.*"),
     (r"py:.*", r"(NDArray|ArrayLike|float32|Float32|Any|Exception|Source)"),
 ]
 default_role = "code"  # docstrings mark code with single backticks

@@ -40,6 +40,7 @@ from benchmarks.speed.archive_scaling import Archive, plot, total_s
 from benchmarks.speed.timing import BrokenError, environment, machine
 from ms_edge.audio.file import read_mono
 from ms_edge.errors import AudioError
+from ms_edge.output.records import read_records
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs" / "benchmarks"
@@ -231,19 +232,13 @@ def _kind(pid: int, root: int, cpu_s: dict[int, tuple[str, float]]) -> str:
 
 def _compare(results: dict[str, Path], paths: Sequence[str]) -> None:
     """Raise BrokenError unless both commands gave the same record of each recording, once."""
-    import pyarrow.parquet as pq
-
-    with open(f"{results['classify']}.jsonl", encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
-    table = pq.read_table(results["archive"] / "recordings").to_pylist()
-    if sorted(row["path"] for row in table) != sorted(paths) or [line["path"] for line in lines] != list(paths):
-        raise BrokenError(f"{len(lines):,} records and {len(table):,} rows of {len(paths):,} recordings")
-    rows = {row["path"]: row for row in table}
-    for line in lines:
-        row = rows[line["path"]]
-        segments = [{**part, "scores": dict(part["scores"])} for part in row["segments"] or ()]
-        if (row["label"], row["duration_s"], segments) != (line["label"], line["duration_s"], line["segments"]):
-            raise BrokenError(f"{line['path']}: {row} is not {line}")
+    expected = list(read_records(f"{results['classify']}.jsonl"))
+    found = sorted(read_records(str(results["archive"])), key=lambda result: result.path)
+    if [result.path for result in found] != list(paths) or len(expected) != len(paths):
+        raise BrokenError(f"{len(expected):,} records and {len(found):,} rows of {len(paths):,} recordings")
+    for one, other in zip(expected, found, strict=True):
+        if one != other:
+            raise BrokenError(f"{one.path}: {other} is not {one}")
 
 
 def table(found: dict[str, Any]) -> str:

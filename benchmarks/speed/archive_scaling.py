@@ -164,7 +164,7 @@ def plot(cost: Constants, path: Path) -> None:
     for axis in (left, right):
         axis.set_xscale("log")
         for part in (axis.xaxis, axis.yaxis):
-            part.set_major_formatter(lambda value, _: f"{value:,g}")
+            part.set_major_formatter(lambda value, _: f"{value:,.9g}")
         axis.set_xlabel("CPUs that classify")
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

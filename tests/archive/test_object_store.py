@@ -79,10 +79,10 @@ def test_faults_of_a_store_change_no_row(store, recordings, monkeypatch, capsys)
             assert row["error"]["code"] == record["error"]["code"]
             continue
         assert row["error"] is None
-        parts = record_of_row(row)["segments"]
-        assert (row["label"], row["duration_s"], parts) == (record["label"], record["duration_s"], record["segments"])
-        assert (row["container"], row["decoder"]) == (record["container"], record["decoder"])
         assert row["file"]["bytes"] == record["file"]["bytes"]
+        found = record_of_row(row)
+        del record["checksum"]  # of the line
+        assert found == {**record, "path": row["path"], "file": found["file"]}
 
 
 def test_store_without_answers_gives_error_rows(store, recordings, monkeypatch):

@@ -322,3 +322,11 @@ def test_stream_that_becomes_faster_is_no_more_waited_for():
         pace.read(audio_s)
         pace.wait(audio_s, 2 * BLOCK_S if round(audio_s / BLOCK_S) % 2 == 0 else 0.0)
     assert time.now < 40
+
+
+@pytest.mark.parametrize("duration_s", [-1, float("nan"), float("inf")])
+def test_lost_audio_never_turns_time_back(classifier, duration_s):
+    session = classifier.session(16_000)
+    with pytest.raises(UsageError, match="must be 0 s or more, not"):
+        session.lose(duration_s)
+    assert session.received_s == 0

@@ -21,6 +21,7 @@ from test_interrupts import started
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.errors import DeviceError, UsageError
+from ms_edge.live import records as live_records
 from ms_edge.live.events import Event
 from ms_edge.live.metrics import Metrics
 from ms_edge.live.records import Records
@@ -254,6 +255,32 @@ def test_full_disk_delays_records(classifier, programme, facts, tmp_path, monkey
     ]
     (found,) = read_records(str(tmp_path / "2026-11-28.jsonl"))
     assert found.duration_s == max(event.end_s or 0 for event in events)
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_records_lost_to_full_disk_are_counted(classifier, programme, facts, tmp_path, monkeypatch, recovers):
+    session, said = classifier.session(RATE, source=SOURCE, started_at=EVENING), []
+    monkeypatch.setattr(live_records, "MOST_WAITING", 2)
+    records = Records(str(tmp_path), facts, said.append)
+    ends = [event for event in push(session, programme[: RATE * 40]) if event.kind == "segment_end"]
+    assert len(ends) > 3
+
+    def full(descriptor, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(growing.os, "write", full)
+        for event in ends:
+            records.take(event)
+        if not recovers:
+            records.close()
+    if recovers:
+        records.close()
+    why = f"{tmp_path}: records cannot be written and wait in memory (no space left on device)."
+    again = f"{tmp_path}: records are written again; the {len(ends) - 2} oldest were dropped."
+    never = f"{tmp_path}: {len(ends)} records are lost, because the monitor ends."
+    assert said == [why, again if recovers else never]
+    assert len((tmp_path / "2026-11-28.jsonl").read_text().splitlines()) == (2 if recovers else 0)
 
 
 def test_removed_file_is_begun_again(classifier, programme, facts, tmp_path):

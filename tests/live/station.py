@@ -58,6 +58,7 @@ class Station:
 
     def start(self) -> None:
         wait_until(self._answers)
+        time.sleep(3)  # its threads start one after the other, and some not if a studio connects meanwhile
 
     def _answers(self) -> bool:
         """Return whether the server runs. Start it if it does not.

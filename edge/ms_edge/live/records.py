@@ -92,6 +92,7 @@ class Records:
         self._pieces = Pieces()
         self._waiting: deque[tuple[date, bytes]] = deque(maxlen=MOST_WAITING)
         self._failing = False
+        self._dropped = 0  # lines for which there was no place to wait
         self._day: date | None = None
         self._file: GrowingFile | None = None
         try:
@@ -105,6 +106,7 @@ class Records:
         for piece in self._pieces.of(event):
             for utc, start_s, end_s in _by_day(piece):
                 record = self._record(piece, utc, end_s - start_s)
+                self._dropped += len(self._waiting) == MOST_WAITING  # the oldest makes room
                 self._waiting.append((utc.date(), line_of(record).encode("ascii")))
         if self._waiting:
             self._write()
@@ -147,8 +149,9 @@ class Records:
                 self._close()
         else:
             if self._failing:
-                self._log(f"{self._directory}: records are written again.")
-            self._failing = False
+                lost = f"; the {self._dropped:,} oldest were dropped" if self._dropped else ""
+                self._log(f"{self._directory}: records are written again{lost}.")
+            self._failing, self._dropped = False, 0
 
     def _append(self) -> None:
         while self._waiting:
@@ -170,8 +173,10 @@ class Records:
             file.close()
 
     def close(self) -> None:
-        """Write everything to disk."""
+        """Write everything to disk. Say how many records are lost if that is impossible."""
         self._write()
+        if lost := len(self._waiting) + self._dropped:
+            self._log(f"{self._directory}: {lost:,} records are lost, because the monitor ends.")
         with contextlib.suppress(OSError):
             self._close()
 

@@ -118,9 +118,12 @@ class Session:
     def lose(self, duration_s: float) -> list[Event]:
         """Count audio that never came, in seconds, and return the end of the segment that was on.
 
-        Windows begin anew with the next block, which may have another number of channels.
+        Windows begin anew with the next block, which may have another number of channels. Raises
+        UsageError for a duration that is no number of at least 0, and after `close`.
         """
         self._require_open()
+        if not 0 <= duration_s < math.inf:
+            raise UsageError(f"The duration of lost audio must be 0 s or more, not {duration_s:g} s.")
         changes = self._end_stretch()
         if self.started_at is None:
             self.started_at = datetime.now(UTC) - timedelta(seconds=duration_s)

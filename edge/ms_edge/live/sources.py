@@ -75,7 +75,7 @@ Item = Float32 | int
 class Source:
     """A live source as the user named it, and how to receive it.
 
-    `name` is the text with its secrets hidden. `kind` is `stdin`, `alsa`, `pulse`, `url` or `file`,
+    `name` is the text with its secrets hidden, and bytes that are not UTF-8 escaped. `kind` is `stdin`, `alsa`, `pulse`, `url` or `file`,
     and `address` what its program needs. `raw` is the format of standard input and of sound cards,
     `track` the audio track of the others.
     """
@@ -128,7 +128,12 @@ def parsed(text: str, raw: RawFormat | None = None, track: int = 1) -> Source:
     """
     kind, _, address = text.partition(":")
     if text == STDIN:
+        if sys.stdin is None:
+            raise AudioError("cannot-open", f"{text}: standard input is closed.")
         return Source(text, "stdin", text, raw)
+    is_url = URL.match(text) is not None
+    # JSON and metrics are UTF-8, and a file name need not be.
+    name = (hidden(text) if is_url else text).encode("utf-8", "backslashreplace").decode()
     if kind in RECORDERS:
         program, package, _ = RECORDERS[kind]
         if not address:
@@ -136,15 +141,19 @@ def parsed(text: str, raw: RawFormat | None = None, track: int = 1) -> Source:
         if not shutil.which(program):
             raise DeviceError("no-recorder", f"{text}: the program {program} is not installed (Debian: {package}).")
         _recorder(kind, address, raw or CARD)  # raises UsageError
-        return Source(text, kind, address, raw)
-    is_url = URL.match(text) is not None
-    if not is_url:
+        return Source(name, kind, address, raw)
+    if is_url:
+        try:
+            urlsplit(text)
+        except ValueError:
+            raise UsageError(f"{name}: is no valid URL; an IPv6 address stands in brackets.") from None
+    else:
         _require_file(text)
     if not pyav():
-        raise DeviceError("no-ffmpeg", f"{hidden(text)}: receiving it needs PyAV; {INSTALL}.")
+        raise DeviceError("no-ffmpeg", f"{name}: receiving it needs PyAV; {INSTALL}.")
     if is_url:
-        return Source(hidden(text), "url", text, None, track)
-    return Source(text, "url" if text.endswith(SDP) else "file", f"file:{text}", None, track)
+        return Source(name, "url", text, None, track)
+    return Source(name, "url" if text.endswith(SDP) else "file", f"file:{text}", None, track)
 
 
 def hidden(text: str) -> str:
