@@ -195,7 +195,7 @@ test-browser: .venv-dev/installed site-assets ## pages of `ms-edge report`, and 
 
 test-live: .venv-dev/installed ## ms-edge monitor listens to a real Icecast server (Debian)
 	@test -x /usr/bin/icecast2 || { apt-get -q update && apt-get -q install --yes --no-install-recommends icecast2; }
-	.venv-dev/$(BIN)/python -m pytest -m live tests/live
+	.venv-dev/$(BIN)/python -m pytest --numprocesses 4 -m live tests/live
 
 check: .venv-dev/installed ## lint and types
 	.venv-dev/$(BIN)/ruff check

@@ -368,7 +368,7 @@ def test_stream_length_has_no_limit(monkeypatch):
 
 
 def test_first_answer_needs_no_large_block():
-    with start_stream("--raw", "8000:1:mulaw", "--hop", "0.25", "-") as process:
+    with start_stream("--windows", "--raw", "8000:1:mulaw", "--hop", "0.25", "-") as process:
         process.stdin.write(b"\xff" * 10_000)
         process.stdin.flush()
         began = time.monotonic()
