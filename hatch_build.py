@@ -18,7 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 LOCKED = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^\\]+))?")
 MODELS = Path("edge/ms_edge/models")
-KERAS = Path("train/ms_train/models/music-speech/model.keras")  # the network that music-speech.onnx was made from
+RUN = Path("train/ms_train/models/music-speech")  # the networks that the ONNX files were made from
 ASSETS = Path("edge/ms_edge/report/assets")  # what `make report-assets` fetches
 
 
@@ -43,7 +43,8 @@ def bill(root: Path, version: str) -> dict[str, Any]:
     lines = (root / "requirements.lock").read_text("utf-8").splitlines()
     packages = [package(found) for line in lines if (found := LOCKED.match(line))]
     models = [model(path, path.name) for path in sorted((root / MODELS).glob("*.onnx"))]
-    models.append(model(root / KERAS, "music-speech.keras"))
+    models += [model(root / RUN / "model.keras", "music-speech.keras")]
+    models += [model(root / RUN / "level.keras", "music-speech-level.keras")]
     ms_edge = component("library", "ms-edge", version, licenses=[{"license": {"id": "MIT"}}])
     return {
         "bomFormat": "CycloneDX",
