@@ -35,7 +35,7 @@ class FakeSession:
 
     def __init__(self, rate, started_at, **_):
         self.sample_rate_hz, self.started_at, self.frames, self.warnings = rate, started_at, 0, []
-        self.decided_s = 0.0
+        self.decided_s = self.wanted_s = 0.0
 
     received_s = property(lambda self: self.frames / self.sample_rate_hz)
 

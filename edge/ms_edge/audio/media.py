@@ -293,10 +293,7 @@ class _Child:
         assert self._process.stdout
         assert self._process.stderr
         self._pipe, self._messages = self._process.stdout, self._process.stderr
-        with contextlib.suppress(ImportError, AttributeError, OSError):  # Linux has it
-            import fcntl
-
-            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        enlarge_pipe(self._pipe.fileno())
         self._begun = b""  # what was read with the header
         self._first, self._last = b"", b""  # messages
         self._unheard: OSError | None = None  # why there are no further messages
@@ -513,6 +510,14 @@ def limits(cpu_s: float | None) -> Callable[[], None] | None:
                 resource.setrlimit(name, (value, value))
 
     return limit
+
+
+def enlarge_pipe(descriptor: int) -> None:
+    """Let a pipe hold a megabyte, so that who writes to it waits less. Only Linux can; others ignore it."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _above_standard(descriptor: int) -> int:

@@ -28,7 +28,9 @@ from ms_edge.output.writers import duration
 
 DONE, FAILED, STALLED, LOST = 0, 1, 4, 5  # exit statuses
 TICK_S = 1.0
-REST_S = 0.1  # between two reads: recorders write every few ms, and each read costs processor time
+# Between two reads: recorders write every few ms, and each read costs processor time. A pipe holds more.
+REST_S, REST_MOST_S = 0.1, 1.0
+PACKET_S = 0.05  # audio comes in packets of this duration or less
 STALL_S = 10.0
 CONNECT_S = 30.0  # how long a connection may take to give its first audio, unless a stall may take longer
 # Servers begin with audio that they have stored. The beginning of a connection is known when no audio
@@ -95,7 +97,8 @@ class Settings:
 class Feed:
     """One source: its connection, its session, and where both are in time.
 
-    `check` must be called at least once a second, and `ready` when `descriptor` can be read.
+    `check` must be called at least once a second, and `ready` when `descriptor` can be read, best from
+    `read_at` on.
     `status` is the exit status, None while the source is followed.
     """
 
@@ -110,6 +113,7 @@ class Feed:
     ) -> None:
         self.name = source.name
         self.status: int | None = None
+        self.read_at = 0.0  # elapsed time before which there is no use in reading
         self._source, self._classifier, self._settings = source, classifier, settings
         self._emit, self._log, self._clock = emit, log, clock
         self._connection: Connection | None = None
@@ -150,10 +154,15 @@ class Feed:
         """Stream time up to which labels are final."""
         return self._session.decided_s if self._session else 0.0
 
-    @property
-    def ahead(self) -> bool:
-        """Return whether audio comes faster than real time, as from a file."""
-        return self._session is not None and self._late_s(self._clock.elapsed()) < -2 * EARLY_S
+    def _rest_s(self, now: float) -> float:
+        """Return for how many seconds reading would decide nothing; 0 if audio comes faster than real
+        time, as from a file.
+        """
+        if self._session is None:
+            return REST_S
+        if self._late_s(now) < -2 * EARLY_S:
+            return 0.0
+        return REST_S if self._held is not None else min(max(REST_S, self._session.wanted_s + PACKET_S), REST_MOST_S)
 
     def _late_s(self, now: float) -> float:
         """Return how much later the last sample has arrived than its time says, in seconds."""
@@ -171,6 +180,7 @@ class Feed:
             self._fail(now, lacking)
         elif items:
             self._receive(items, now)
+        self.read_at = now + self._rest_s(now)
 
     def check(self) -> None:
         """Do what is due: connect, notice a stall, give up, follow the clock."""
@@ -459,17 +469,16 @@ def monitor(
                 consumer.tick(utc, progress)
         if stopped() or all(feed.status is not None for feed in feeds):
             break
-        wanted = {feed.descriptor: feed for feed in feeds if feed.descriptor is not None}
+        connected = [feed for feed in feeds if feed.descriptor is not None]
+        wanted = {feed.descriptor: feed for feed in connected if feed.descriptor is not None and feed.read_at <= now}
         for descriptor in registered.keys() - wanted.keys():
             poll.unregister(descriptor)
         for descriptor in wanted.keys() - registered.keys():
             poll.register(descriptor, select.POLLIN)
         registered = wanted
-        ready = poll.poll(1000 * max(0.0, tick_at - clock.elapsed()))
-        for descriptor, _ in ready:
+        until = min([tick_at, *(feed.read_at for feed in connected if feed.read_at > now)])
+        for descriptor, _ in poll.poll(1000 * max(0.0, until - clock.elapsed())):
             registered[descriptor].ready()
-        if ready and not any(feed.ahead for feed in feeds):
-            time.sleep(REST_S)
     for feed in feeds:
         feed.stop()
     for consumer in reversed(consumers):  # rules are the last, and their alerts end

@@ -25,7 +25,7 @@ import numpy as np
 
 from ms_edge._version import __version__
 from ms_edge.arrays import Float32
-from ms_edge.audio.media import PYAV_ERROR, limits, pyav
+from ms_edge.audio.media import PYAV_ERROR, enlarge_pipe, limits, pyav
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import Header, read_header
 from ms_edge.audio.source import require_plausible
@@ -55,7 +55,7 @@ INSTALL = (
     "install it (in a clone of ms-edge: pip install '.[media]'), or let the program ffmpeg write to standard input "
     "(ffmpeg -i URL -f wav - | ms-edge monitor -)"
 )
-READ_BYTES = 1 << 16
+READ_BYTES = 1 << 19
 MOST_HEADER = 1 << 20  # bytes before the samples of a WAV stream
 MESSAGE_BYTES = 1 << 12  # kept of the last messages of a process
 END_S = 2.0  # how long a process that was killed may take to end
@@ -214,6 +214,7 @@ class Connection:
     """
 
     def __init__(self, source: Source, descriptor: int, process: subprocess.Popen[bytes] | None, form: _Form) -> None:
+        enlarge_pipe(descriptor)  # so that what sends the audio never waits for this process
         self.descriptor = descriptor
         self.failure: str | None = None
         self._source, self._process, self._form = source, process, form

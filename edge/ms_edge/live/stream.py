@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 
 from ms_edge.audio.file import open_file
+from ms_edge.audio.media import enlarge_pipe
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioSource, Channels
 from ms_edge.classifier import Classifier, too_short
@@ -21,6 +22,7 @@ from ms_edge.live.printing import line
 from ms_edge.output.writers import live_header, live_line
 from ms_edge.results import SCHEMA, Segment
 
+STDIN = 0  # the descriptor
 BLOCK_S = 0.32  # audio read at a time for events
 EXAMINED_S = 3.0  # after so much audio, the source is found to be live or not
 DRIFT = 1e-3  # by which a source may be slower than our clock
@@ -77,6 +79,7 @@ def _print_events(
 ) -> bool:
     """Print a line for each event, and return whether there was one."""
     session = classifier.session(audio.sample_rate_hz, channels=channels, source=audio.name, delay_s=delay_s)
+    enlarge_pipe(STDIN)  # which fills while `Pace` waits
     printed = False
 
     def show(events: Iterable[Event]) -> None:
