@@ -206,7 +206,9 @@ def wait_for(receiver: socket.socket, line: str) -> list[str]:
     """Wait until the monitor sends a line that begins so, and return all lines until then."""
     receiver.settimeout(120)
     lines: list[str] = []
+    give_up = time.monotonic() + 120
     while not any(each.startswith(line) for each in lines):
+        assert time.monotonic() < give_up, (line, lines)  # heartbeats go on for ever
         lines += receiver.recv(4096).decode().split("\n")
     receiver.setblocking(False)
     return lines
