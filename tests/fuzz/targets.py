@@ -115,7 +115,7 @@ def texts(data: bytes) -> None:
         assert 1 <= index <= count
     with contextlib.suppress(UsageError):
         given = Options(**{**OPTIONS, "threshold": [text]})
-        assert all(given._thresholds())
+        assert all(given.thresholds())
 
 
 def names(data: bytes) -> None:
