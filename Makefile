@@ -150,7 +150,7 @@ build/examples/installed: .venv-dev/installed docs/examples/package.json docs/ex
 	@touch $@
 
 test-examples: .venv-dev/installed build/examples/installed ## a waveform model in JavaScript and C (needs node 20 or newer, npm, cc, apt-get)
-	.venv-dev/$(BIN)/python -m pytest docs/examples
+	.venv-dev/$(BIN)/python -m pytest docs/examples/test_examples.py
 
 # npm_package NAME VERSION SHA512: fetch a package of npm into build/NAME-VERSION/package. The digest is
 # that of its `integrity` there, in hexadecimal. Nothing of the package runs.
