@@ -27,7 +27,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     # The site links to no other site's index, since a build needs no network.
     (r"py:.*", r"(numpy|np|onnxruntime|collections|datetime|os|pathlib|typing|dataclasses|IO)\b.*"),
-    (r"py:.*", r"(NDArray|ArrayLike|float32|Float32|Any|Exception|Source)"),
+    (r"py:.*", r"(NDArray|ArrayLike|float32|Float32|Any|Channels|Exception|Source)"),
 ]
 default_role = "code"  # docstrings mark code with single backticks
 autodoc_typehints = "signature"
