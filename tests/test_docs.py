@@ -50,6 +50,11 @@ def test_commands_print_what_the_page_shows(page, folder):
         assert console.matches(each.shown, printed), f"{each.line}\n{printed}"
 
 
+def test_no_line_is_a_comment_by_mistake():
+    """MyST leaves out a line that begins with a percent sign."""
+    assert not [page.name for page in PAGES if re.search("^%", page.read_text("utf-8"), re.M)]
+
+
 @pytest.mark.slow
 def test_draw_commands_print_what_is_shown(folder):
     for each in console.shown_commands((DOCS / "augmentation.md").read_text("utf-8")):

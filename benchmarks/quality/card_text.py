@@ -73,8 +73,8 @@ per label), and three systems that cannot answer "neither": the analysis in the 
 pyAudioAnalysis, and Silero, which only detects speech. Each is asked only what it can answer.
 
 *Binary*: the answer is the label with the larger probability; audio that is neither is right if both
-are under 0.5. *As shipped*: the label by the thresholds above, for other systems by 0.5. Values are in
-%, with 95 % intervals by bootstrap over recordings in brackets. Clips of files that could not be
+are under 0.5. *As shipped*: the label by the thresholds above, for other systems by 0.5. Values are
+in %, with 95 % intervals by bootstrap over recordings in brackets. Clips of files that could not be
 decoded (tracker modules) are left out. The corpus calls some clips neither that are not: the lines of
 merchants in `flare-game` count as speech, two tunes of `btanks-data` as music
 ([why](../benchmarks/quality/test_a_corrected.tsv)).
