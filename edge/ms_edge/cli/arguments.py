@@ -52,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
         prog="ms-edge",
         description="Tell speech from music in audio files and streams.",
         epilog="example: ms-edge classify *.wav\n\n"
-        "exit status: 0 all classified, 1 some inputs failed, 2 usage, 3 model, device or extra unusable, 130 interrupted",
+        "exit status: 0 all classified, 1 some inputs failed (check-dialogue: or music is too loud), 2 usage, "
+        "3 model, device or extra unusable, 4 or 5 a live source was given up (monitor), 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"ms-edge {__version__}")
