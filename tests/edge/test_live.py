@@ -301,7 +301,7 @@ class Time:
 @pytest.mark.parametrize(("speed", "waits"), [(1.0, True), (1.2, False), (50.0, False)])
 def test_only_live_sources_are_waited_for(speed, waits):
     time = Time()
-    pace, slept, audio_s = Pace(lambda: time.now, time.sleep), 0.0, 0.0
+    pace, slept, audio_s = Pace(1.0, lambda: time.now, time.sleep), 0.0, 0.0
     while audio_s < 120:
         audio_s += BLOCK_S
         time.now = max(time.now, audio_s / speed)  # a read ends when its last sample has come
@@ -313,9 +313,23 @@ def test_only_live_sources_are_waited_for(speed, waits):
     assert time.now < 120 / speed + 4
 
 
+def test_no_wait_is_longer_than_the_pipe_lasts():
+    time, audio_s = Time(), 0.0
+    pace = Pace(0.2, lambda: time.now, time.sleep)
+    waits = []
+    for _ in range(100):
+        audio_s += BLOCK_S
+        time.now = max(time.now, audio_s)
+        pace.read(audio_s)
+        before = time.now
+        pace.wait(audio_s, 5.0)
+        waits.append(time.now - before)
+    assert max(waits) == pytest.approx(0.2)
+
+
 def test_stream_that_becomes_faster_is_no_more_waited_for():
     time, audio_s = Time(), 0.0
-    pace = Pace(lambda: time.now, time.sleep)
+    pace = Pace(1.0, lambda: time.now, time.sleep)
     while audio_s < 60:
         audio_s += BLOCK_S
         time.now = max(time.now, audio_s if audio_s < 30 else 0.0)  # then all comes at once

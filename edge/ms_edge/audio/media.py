@@ -36,6 +36,8 @@ from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource, Channels
 from ms_edge.errors import AudioError, DeviceError, first_line, reason
 
 PIPE_BYTES = 1 << 20
+# How much of a pipe may fill while nothing is read: small writes fill its pages by half, and a reader may be late.
+PIPE_SHARE = 0.25
 SMALLEST_PIPE_BYTES = 1 << 14  # of macOS, which does not tell
 LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from ms_edge.audio.media import PIPE_SHARE
 from ms_edge.audio.source import Channels
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError
@@ -30,7 +31,6 @@ DONE, FAILED, STALLED, LOST = 0, 1, 4, 5  # exit statuses
 TICK_S = 1.0
 # Between two reads: recorders write every few ms, and each read costs processor time. The pipe holds more.
 REST_S, REST_MOST_S = 0.1, 1.0
-REST_PIPE = 0.25  # of what the pipe holds: small writes fill its pages by half, and the process may be late
 PACKET_S = 0.05  # audio comes in packets of this duration or less
 STALL_S = 10.0
 CONNECT_S = 30.0  # how long a connection may take to give its first audio, unless a stall may take longer
@@ -169,7 +169,7 @@ class Feed:
             late_s, wanted_s = self._late_s(now), self._session.wanted_s + PACKET_S
         if late_s < -2 * EARLY_S:
             return 0.0
-        return min(max(REST_S, wanted_s), REST_MOST_S, REST_PIPE * self._connection.pipe_s)
+        return min(max(REST_S, wanted_s), REST_MOST_S, PIPE_SHARE * self._connection.pipe_s)
 
     def _late_s(self, now: float) -> float:
         """Return how much later the last sample has arrived than its time says, in seconds."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 
 from ms_edge.audio.file import open_file
-from ms_edge.audio.media import enlarge_pipe
+from ms_edge.audio.media import PIPE_SHARE, enlarge_pipe
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioSource, Channels
 from ms_edge.classifier import Classifier, too_short
@@ -26,6 +26,7 @@ STDIN = 0  # the descriptor
 BLOCK_S = 0.32  # audio read at a time for events
 EXAMINED_S = 3.0  # after so much audio, the source is found to be live or not
 DRIFT = 1e-3  # by which a source may be slower than our clock
+SAMPLE_BYTES = 4  # of one channel, or less in most streams
 PER_HOP = 10  # blocks per hop for windows, each of which is printed at once
 
 
@@ -79,7 +80,7 @@ def _print_events(
 ) -> bool:
     """Print a line for each event, and return whether there was one."""
     session = classifier.session(audio.sample_rate_hz, channels=channels, source=audio.name, delay_s=delay_s)
-    enlarge_pipe(STDIN)  # which fills while `Pace` waits
+    pipe_s = enlarge_pipe(STDIN) / (SAMPLE_BYTES * audio.channels * audio.sample_rate_hz)
     printed = False
 
     def show(events: Iterable[Event]) -> None:
@@ -88,7 +89,7 @@ def _print_events(
             _print(line(event, json_lines=json_lines, several=False))
             printed = True
 
-    pace = Pace()
+    pace = Pace(PIPE_SHARE * pipe_s)
     for block in audio.unmixed():
         show(session.push(block))
         pace.read(session.received_s)
@@ -103,13 +104,14 @@ class Pace:
 
     A program that waits in a read wakes up for each packet, 50 times a second, which costs more
     processor time than the labels do. A source is live if its audio comes at the pace of real time.
-    Any other is never waited for, nor is audio that has come already.
+    Any other is never waited for, nor is audio that has come already. No wait is longer than `most_s`
+    seconds, so that the pipe does not fill: a sound card would lose what it cannot write.
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+        self, most_s: float, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._clock, self._sleep = clock, sleep
+        self._most_s, self._clock, self._sleep = most_s, clock, sleep
         self._live = False
         self._then = clock(), 0.0  # time and audio when it was last examined whether the source is live
         self._ahead = inf  # the least time that was seen minus audio; it rises with the drift of clocks
@@ -128,7 +130,8 @@ class Pace:
         The rest is waited for in the read. A source that has become faster is noticed by that.
         """
         if self._live and wanted_s > BLOCK_S:
-            self._sleep(max(0.0, self._ahead + audio_s + 0.9 * wanted_s - self._clock()))
+            wait_s = self._ahead + audio_s + 0.9 * wanted_s - self._clock()
+            self._sleep(max(0.0, min(wait_s, self._most_s)))
 
 
 def _print_windows(audio: AudioSource, classifier: Classifier, channels: Channels, json_lines: bool) -> bool:
