@@ -177,6 +177,19 @@ def test_occasional_sounds_are_allowed(mixed, tmp_path, capsys):
     assert main(["check-dialogue", "--shortest", "-1", "a.wav"]) == 2
 
 
+def test_place_goes_on_in_the_next_segment(mixed, capsys):
+    """The label changes from speech+music to music, and each segment is shorter than --shortest."""
+    path, threshold = mixed(-10.0, 6.0), 0.95
+    parts = Classifier(LEVEL_NAME, device="cpu", thresholds={"speech": threshold}).classify(path).segments
+    assert [part.label for part in parts] == ["speech+music", "music"]
+    status, (found,) = check(capsys, path, "--shortest", "20", "--threshold", f"speech={threshold}")
+    assert status == 1
+    (place,) = found["places"]
+    assert (place["start_s"], place["end_s"]) == (0, 24)
+    low, high = place["music_to_speech_db_interval"]
+    assert low < place["music_to_speech_db"] < high
+
+
 def test_failed_file_is_a_record(mixed, capsys):
     status, (failed, found) = check(capsys, "README.md", mixed(0.0))
     assert status == 1
