@@ -143,6 +143,26 @@ def test_scores_of_16_khz_wav_equal_ms_edge(shared, varied, tmp_path, kind):
         assert mine["probability"] == pytest.approx(theirs.probability, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["odd chunk", "size 0", "size of a pipe", "NaN"])
+def test_unusual_wav_is_read_as_by_ms_edge(shared, varied, tmp_path, kind):
+    samples, path = varied[: 9 * RATE + 1].copy(), tmp_path / "a.wav"
+    if kind == "NaN":
+        samples[1_000 : 2 * RATE] = np.nan
+        samples[5 * RATE] = np.inf
+    soundfile.write(path, samples, RATE, subtype="FLOAT" if kind == "NaN" else "PCM_16")
+    wav = path.read_bytes()
+    at = wav.index(b"data")
+    chunk = b"LIST" + (3).to_bytes(4, "little") + b"abc\0"  # a byte that its size does not count follows
+    size = {"size 0": bytes(4), "size of a pipe": b"\xff" * 4}.get(kind, wav[at + 4 : at + 8])
+    path.write_bytes(wav[:at] + chunk * (kind == "odd chunk") + b"data" + size + wav[at + 8 :])
+    expected, windows = Classifier().analyse(path)
+    found = classified(shared, path)
+    assert found["windows"] == pytest.approx(windows.scores.ravel().tolist(), abs=1e-4)
+    assert found["duration"] == expected.duration_s == pytest.approx(9, abs=0.001)
+    assert "by this page" in shared.locator("dl").text_content()
+    assert shared.locator("#cut").is_hidden()
+
+
 @pytest.mark.parametrize("kind", ["44100.wav", "48000.wav", "44100.mp3", "48000.ogg", "44100.flac"])
 def test_browser_decodes_to_the_same_labels(shared, varied, tmp_path, kind):
     rate, path = int(kind.partition(".")[0]), tmp_path / kind
