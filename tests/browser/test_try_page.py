@@ -163,6 +163,21 @@ def test_unusual_wav_is_read_as_by_ms_edge(shared, varied, tmp_path, kind):
     assert shared.locator("#cut").is_hidden()
 
 
+@pytest.mark.parametrize(("rate", "taken"), [(3_999, False), (4_000, True), (384_000, True), (384_001, False)])
+def test_page_reads_wav_at_plausible_rates_only(shared, site, programme, rate, taken):
+    """One sample at 1 Hz would become 16,000 at the rate of the model."""
+    wav = bytearray(programme.read_bytes()[:1_000])
+    wav[24:28] = rate.to_bytes(4, "little")
+    found = shared.evaluate(
+        """async ([address, bytes]) => {
+            const { openWav } = await import(address);
+            return (await openWav(new Blob([Uint8Array.from(bytes)])))?.rate ?? null;
+        }""",
+        [f"{site}/_static/try/wav.mjs", list(wav)],
+    )
+    assert found == (rate if taken else None)
+
+
 @pytest.mark.parametrize("kind", ["44100.wav", "48000.wav", "44100.mp3", "48000.ogg", "44100.flac"])
 def test_browser_decodes_to_the_same_labels(shared, varied, tmp_path, kind):
     rate, path = int(kind.partition(".")[0]), tmp_path / kind
