@@ -25,6 +25,7 @@ from watched import watched
 from ms_edge.classifier import Classifier
 from ms_edge.model.metadata import Decision
 from ms_edge.model.session import WAVEFORM_NAME, Model
+from ms_edge.report.sound import Peaks
 from ms_edge.timeline import segments
 
 pytestmark = pytest.mark.browser
@@ -42,7 +43,7 @@ LISTEN = """{
 }"""
 FOUND = """() => {
     const found = told.findLast((each) => each.label);
-    return found && { ...found, windows: [...found.windows], peaks: found.peaks.length };
+    return found && { ...found, windows: [...found.windows], peaks: [...found.peaks] };
 }"""
 
 
@@ -128,9 +129,11 @@ def test_scores_of_16_khz_wav_equal_ms_edge(shared, varied, tmp_path, kind):
     path = tmp_path / "a.wav"
     options = {"subtype": kind} if "_" in kind or kind in ("FLOAT", "DOUBLE") else {"subtype": "PCM_16"}
     soundfile.write(path, changed.get(kind, varied), RATE, format="WAVEX" if kind == "WAVEX" else "WAV", **options)
-    expected, windows = Classifier().analyse(path)
+    peaks = Peaks(RATE)
+    expected, windows = Classifier().analyse(path, on_samples=peaks.add)
     found = classified(shared, path)
     assert found["windows"] == pytest.approx(windows.scores.ravel().tolist(), abs=1e-4)
+    assert found["peaks"] == pytest.approx(peaks.values().tolist(), abs=1)
     assert found["scores"] == pytest.approx(expected.scores, abs=1e-4)
     assert found["label"] == expected.label
     assert found["seconds"] == expected.seconds
