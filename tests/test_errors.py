@@ -38,6 +38,10 @@ def test_table_holds_exactly_the_raised_codes():
     assert {*_named_codes(), "usage"} == set(ERROR_CODES)
 
 
+def test_codes_are_in_alphabetical_order():
+    assert list(ERROR_CODES) == sorted(ERROR_CODES)
+
+
 def test_each_code_has_one_sentence():
     for code, meaning in ERROR_CODES.items():
         assert re.fullmatch(r"[A-Z][^\n]+\.", meaning), code

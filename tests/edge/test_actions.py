@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
+import socket
 import sys
 import threading
 import time
@@ -347,6 +349,40 @@ def test_webhook_that_hangs_does_not_hold_the_end(monkeypatch):
         webhook.close()
         hang.set()
     assert log == [f"--webhook {url}: 1 alert not sent, because the monitor ends."]
+
+
+@pytest.mark.parametrize("begins", [b"", b"HTTP/1.1 200 OK\r\nX: "])
+def test_webhook_leaves_a_server_that_drips(monkeypatch, impatient, begins):
+    monkeypatch.setattr(actions, "ANSWER_S", 0.5)
+    log: list[str] = []
+    listener, left = socket.create_server(("127.0.0.1", 0)), threading.Event()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    def answer() -> None:
+        dripping, _ = listener.accept()
+        with dripping, contextlib.suppress(OSError):
+            dripping.sendall(begins)
+            while True:
+                dripping.sendall(b"H")
+                time.sleep(0.05)
+        other, _ = listener.accept()
+        with other:
+            received = b""
+            while not received.endswith(b"}"):
+                received += other.recv(1 << 16)
+            other.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            left.set()
+
+    with listener:
+        threading.Thread(target=answer, daemon=True).start()
+        webhook = Webhook(url, log.append)
+        webhook.take(ALERT)
+        until(left.is_set)
+        webhook.close()
+    assert log == [
+        f"--webhook {url}: no success (timed out); it is tried again.",
+        f"--webhook {url}: success after 1 failure.",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ A clock that the tests set, and sources that they play, stand for the network.
 from __future__ import annotations
 
 import math
+import os
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from ms_edge.live import monitor as module
-from ms_edge.live.monitor import Feed, Settings
+from ms_edge.live.monitor import Clock, Feed, Settings, monitor
 
 RATE = 1000
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -69,7 +70,7 @@ class FakeSource:
 
 
 class FakeConnection:
-    descriptor = 0
+    descriptor, pipe_s = 0, 8.0
 
     def __init__(self, rate_hz, up, finite):
         self.rate_hz, self.finite = rate_hz, finite
@@ -415,3 +416,90 @@ def test_lost_and_received_audio_add_up():
     play.feed.stop()
     assert play.events[-1].lost_s == pytest.approx(lost)
     assert math.isclose(play.feed._clock.now - 5000.25, play.session.received_s, abs_tol=0.01)
+
+
+@pytest.mark.parametrize(("wanted_s", "rest_s"), [(0.0, 0.1), (0.6, 0.65), (30.0, 1.0)])
+def test_live_source_rests_until_more_is_decided(wanted_s, rest_s):
+    play = connected()
+    play.session.wanted_s = wanted_s
+    play.air(0.25)
+    assert play.feed.read_at - play.clock.now == pytest.approx(rest_s)
+
+
+def test_new_connection_is_read_often():
+    play = Play()
+    play.wait(0.25)
+    play.connection.items = []
+    play.feed.ready()  # bytes without audio, such as a header
+    for _ in range(4):
+        assert play.feed.read_at - play.clock.now == pytest.approx(0.1)
+        play.air(0.1, step_s=0.1)
+    assert play.kinds == []
+
+
+def test_rest_never_fills_the_pipe():
+    play = connected()
+    play.session.wanted_s, play.connection.pipe_s = 30.0, 0.2
+    play.air(0.25)
+    assert play.feed.read_at - play.clock.now == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_source_faster_than_real_time_never_rests(finite):
+    play = Play(FakeSource(regained=False))
+    play.source.finite = finite
+    play.wait(0.25)
+    for _ in range(100):
+        play.clock.now += 0.01
+        play.give(2)
+        if play.session:
+            play.session.wanted_s = 0.6
+        if not play.session or (finite and play.session.received_s > 60):
+            assert play.feed.read_at == play.clock.now
+    assert play.session.received_s == 200
+
+
+def test_stored_audio_is_read_without_rests():
+    play = connected()
+    play.session.wanted_s = 0.6
+    play.connection.end("the connection was closed")
+    play.wait(2)
+    play.give(6)  # the server sends what it has stored, then goes on in real time
+    assert play.feed.read_at == play.clock.now
+    play.air(10)
+    assert play.kinds == ["connected", "lost", "reconnected"]
+    assert play.feed.read_at - play.clock.now == pytest.approx(0.65)
+
+
+def test_monitor_reads_no_source_that_rests():
+    clock, reads = Clock(), []
+
+    class Resting:
+        """Has bytes to read at once, and rests."""
+
+        name, status, decided_s = "radio", None, 0.0
+        read_at = clock.elapsed() + 0.3
+
+        def __init__(self, descriptor):
+            self.descriptor = descriptor
+
+        def check(self):
+            pass
+
+        def ready(self):
+            reads.append(clock.elapsed())
+            self.status = 0
+
+        def stop(self):
+            pass
+
+    read_end, write_end = os.pipe()
+    try:
+        os.write(write_end, b"audio")
+        feed = Resting(read_end)
+        assert monitor([feed], [], clock) == 0
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert len(reads) == 1
+    assert reads[0] >= feed.read_at

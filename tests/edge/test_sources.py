@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import http.server
 import json
+import math
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -26,7 +28,7 @@ import soundfile
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.errors import DeviceError, MsEdgeError
 from ms_edge.live import sources
-from ms_edge.live.sources import decoder_of, hidden, parsed
+from ms_edge.live.sources import Connection, _Messages, decoder_of, hidden, parsed
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ms-edge monitor needs pipes that poll() knows")
 PROGRAM = [sys.executable, "-m", "ms_edge.cli"]
@@ -438,6 +440,22 @@ def test_sound_card_is_recorded_by_arecord(tmp_path, monkeypatch):
     assert events[-1]["source"] == "alsa:hw:1"
     assert "lost: unplugged" in log
     assert status == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can enlarge pipes")
+def test_pipes_hold_a_megabyte_of_audio():
+    read_end, write_end = os.pipe()
+    try:
+        connection = Connection(parsed("-"), read_end, None, _Messages("-"))
+        assert connection.pipe_s == math.inf
+        os.write(write_end, struct.pack("<cQcQ", b"R", 48_000, b"C", 2))
+        assert connection.read() == []
+        assert connection.pipe_s == 2**20 / (48_000 * 2 * 4)
+        os.set_blocking(write_end, False)
+        assert os.write(write_end, bytes(1 << 20)) == 1 << 20
+    finally:
+        os.close(read_end)
+        os.close(write_end)
 
 
 @pytest.mark.parametrize("name", RAW_FORMATS)

@@ -36,6 +36,7 @@ from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource, Channels
 from ms_edge.errors import AudioError, DeviceError, first_line, reason
 
 PIPE_BYTES = 1 << 20
+SMALLEST_PIPE_BYTES = 1 << 14  # of macOS, which does not tell
 LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
 PACKAGES = 4  # which of its arguments tells `pyav_child` the folder of PyAV
@@ -512,12 +513,18 @@ def limits(cpu_s: float | None) -> Callable[[], None] | None:
     return limit
 
 
-def enlarge_pipe(descriptor: int) -> None:
-    """Let a pipe hold a megabyte, so that who writes to it waits less. Only Linux can; others ignore it."""
+def enlarge_pipe(descriptor: int) -> int:
+    """Let a pipe hold a megabyte, so that what writes to it waits less. Return how many bytes it holds.
+
+    Only Linux can do so, and only for the first pipes of a user (pipe(7)).
+    """
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
 
-        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        with contextlib.suppress(OSError):
+            return fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+    return SMALLEST_PIPE_BYTES
 
 
 def _above_standard(descriptor: int) -> int:

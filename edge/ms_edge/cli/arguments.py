@@ -52,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
         prog="ms-edge",
         description="Tell speech from music in audio files and streams.",
         epilog="example: ms-edge classify *.wav\n\n"
-        "exit status: 0 all classified, 1 some inputs failed, 2 usage, 3 model, device or extra unusable, 130 interrupted",
+        "exit status: 0 all classified, 1 some inputs failed (check-dialogue: or music is too loud), 2 usage, "
+        "3 model, device or extra unusable, 4 or 5 a live source was given up (monitor), 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"ms-edge {__version__}")
@@ -313,13 +314,8 @@ def _add_watch(commands: Commands) -> None:
     )
     watch.set_defaults(recursive=True)
     watch.add_argument("paths", nargs="+", metavar="DIR", help="a folder of recordings")
-    watch.add_argument(
-        "-o",
-        "--output",
-        type=_named,
-        required=True,
-        metavar="FILE.jsonl",
-        help="add the records to FILE, as JSON Lines, which summary and report can read meanwhile",
+    _add_named_output(
+        watch, "FILE.jsonl", "add the records to FILE, as JSON Lines, which summary and report can read meanwhile"
     )
     watch.add_argument(
         "--settle",
@@ -356,13 +352,10 @@ def _add_archive(commands: Commands) -> None:
         metavar="SOURCE",
         help="a directory, a URL of one (s3://, gs://, az://, file://), or a text file with a path or URL per line",
     )
-    archive.add_argument(
-        "-o",
-        "--output",
-        type=_named,
-        required=True,
-        metavar="OUT",
-        help="the directory, or a URL of one, for the Parquet files: OUT/recordings/ and, with --segments, OUT/segments/",
+    _add_named_output(
+        archive,
+        "OUT",
+        "the directory, or a URL of one, for the Parquet files: OUT/recordings/ and, with --segments, OUT/segments/",
     )
     archive.add_argument("--segments", action="store_true", help="also write a table with one row per segment")
     archive.add_argument(
@@ -404,14 +397,7 @@ def _add_report(commands: Commands) -> None:
         help="an audio file, a directory of audio files, or records (FILE.jsonl of classify, a directory of archive), "
         "whose recordings are read again with the settings of the records",
     )
-    report.add_argument(
-        "-o",
-        "--output",
-        type=_named,
-        required=True,
-        metavar="FILE.html|DIR/",
-        help="the page of one recording, or a directory",
-    )
+    _add_named_output(report, "FILE.html|DIR/", "the page of one recording, or a directory")
     report.add_argument(
         "--embed",
         action="store_true",
@@ -523,14 +509,7 @@ def _add_cut(commands: Commands) -> None:
         help="labels to keep, separated by commas; speech also keeps speech over music (speech+music)",
     )
     what.add_argument("--drop", metavar="LABELS", help="keep what --keep LABELS would leave out")
-    cut.add_argument(
-        "-o",
-        "--output",
-        type=_named,
-        required=True,
-        metavar="DIR",
-        help="write DIR/INPUT/TIME.SUFFIX, or DIR/INPUT with --join",
-    )
+    _add_named_output(cut, "DIR", "write DIR/INPUT/TIME.SUFFIX, or DIR/INPUT with --join")
     cut.add_argument("--join", action="store_true", help="one file per recording (default: one for each part)")
     cut.add_argument(
         "--pad", type=float, default=0.0, metavar="S", help="seconds to keep before and after each part (default: 0)"
@@ -645,6 +624,11 @@ def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> 
         help="auto (default), cpu, cuda, cuda:N or the name of an onnxruntime provider; "
         "if a device you name is unavailable, the command fails",
     )
+
+
+def _add_named_output(command: argparse.ArgumentParser, metavar: str, what: str) -> None:
+    """Add the option -o of a command that writes files, and needs a name for them."""
+    command.add_argument("-o", "--output", type=_named, required=True, metavar=metavar, help=what)
 
 
 def _add_many(command: argparse.ArgumentParser, verb: str) -> None:

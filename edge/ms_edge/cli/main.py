@@ -40,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ms-edge` and return its exit code.
 
     0: all inputs classified. 1: some inputs failed. 2: usage error. 3: the model, the device or an
-    optional feature cannot be used. 130: interrupted. Without `arguments`, those of the process are
-    used, and its standard output and error are kept free of what C libraries print.
+    optional feature cannot be used. 130: interrupted. docs/errors.md has those of single commands.
+    Without `arguments`, those of the process are used, and its standard output and error are kept
+    free of what C libraries print.
     """
     try:
         if arguments is None:

@@ -15,6 +15,7 @@ import os
 import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -187,7 +188,7 @@ class Webhook:
         self._dropped = 0
         self._changed = threading.Condition()
         self._closing = False
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = urllib.request.build_opener(_NoRedirect, _Bounded)
         self._thread = threading.Thread(target=self._work, name="webhook", daemon=True)
         self._thread.start()
 
@@ -246,7 +247,7 @@ class Webhook:
                 failures += 1
                 continue
             elif failures:
-                self._say(f"success after {failures} failures.")
+                self._say(f"success after {failures} failure{'s' * (failures > 1)}.")
             failures = 0
 
     def _pause(self, seconds: float) -> None:
@@ -279,6 +280,52 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> None:
         """Follow no redirect."""
+
+
+class _Bounded(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+    """Connect to HTTP and HTTPS servers whose answer must be complete in time."""
+
+    def do_open(self, http_class: Any, req: urllib.request.Request, **arguments: Any) -> http.client.HTTPResponse:
+        """Send a request, and return the answer."""
+
+        def connection(*given: Any, **options: Any) -> http.client.HTTPConnection:
+            made: http.client.HTTPConnection = http_class(*given, **options)
+            made.response_class = _Answer
+            return made
+
+        return super().do_open(connection, req, **arguments)
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer whose status and headers must arrive within ANSWER_S seconds.
+
+    The timeout of a socket is that of each read, so a server that sends a byte a second never reaches it.
+    """
+
+    def __init__(self, sock: socket.socket, *given: Any, **options: Any) -> None:
+        super().__init__(sock, *given, **options)
+        self._sock, self._late = sock, False
+
+    def begin(self) -> None:
+        """Read the status and the headers. Raises TimeoutError."""
+        timer = threading.Timer(ANSWER_S, self._end)
+        timer.daemon = True
+        timer.start()
+        try:
+            super().begin()
+        except (OSError, http.client.HTTPException, ValueError):
+            if not self._late:
+                raise
+        finally:
+            timer.cancel()
+        if self._late:
+            raise TimeoutError("timed out")
+
+    def _end(self) -> None:
+        """End the read that waits."""
+        self._late = True
+        with contextlib.suppress(OSError):  # the server has closed the connection
+            self._sock.shutdown(socket.SHUT_RDWR)
 
 
 def _checked(url: str) -> tuple[str, dict[str, str], str]:

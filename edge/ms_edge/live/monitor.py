@@ -28,8 +28,9 @@ from ms_edge.output.writers import duration
 
 DONE, FAILED, STALLED, LOST = 0, 1, 4, 5  # exit statuses
 TICK_S = 1.0
-# Between two reads: recorders write every few ms, and each read costs processor time. A pipe holds more.
+# Between two reads: recorders write every few ms, and each read costs processor time. The pipe holds more.
 REST_S, REST_MOST_S = 0.1, 1.0
+REST_PIPE = 0.25  # of what the pipe holds: small writes fill its pages by half, and the process may be late
 PACKET_S = 0.05  # audio comes in packets of this duration or less
 STALL_S = 10.0
 CONNECT_S = 30.0  # how long a connection may take to give its first audio, unless a stall may take longer
@@ -155,14 +156,20 @@ class Feed:
         return self._session.decided_s if self._session else 0.0
 
     def _rest_s(self, now: float) -> float:
-        """Return for how many seconds reading would decide nothing; 0 if audio comes faster than real
-        time, as from a file.
+        """Return for how many seconds reading would decide nothing.
+
+        It is 0 if audio comes faster than real time, as from a file, and never so long that the pipe
+        fills: what sends the audio would wait, and a sound card would lose some.
         """
-        if self._session is None:
-            return REST_S
-        if self._late_s(now) < -2 * EARLY_S:
+        assert self._connection
+        if self._held is not None:
+            late_s, wanted_s = now - self._began - self._held_s(), 0.0
+        else:
+            assert self._session
+            late_s, wanted_s = self._late_s(now), self._session.wanted_s + PACKET_S
+        if late_s < -2 * EARLY_S:
             return 0.0
-        return REST_S if self._held is not None else min(max(REST_S, self._session.wanted_s + PACKET_S), REST_MOST_S)
+        return min(max(REST_S, wanted_s), REST_MOST_S, REST_PIPE * self._connection.pipe_s)
 
     def _late_s(self, now: float) -> float:
         """Return how much later the last sample has arrived than its time says, in seconds."""
@@ -180,7 +187,8 @@ class Feed:
             self._fail(now, lacking)
         elif items:
             self._receive(items, now)
-        self.read_at = now + self._rest_s(now)
+        if self._connection:
+            self.read_at = now + self._rest_s(now)
 
     def check(self) -> None:
         """Do what is due: connect, notice a stall, give up, follow the clock."""
@@ -234,7 +242,7 @@ class Feed:
             return
         self._held += items
         held = sum(item if isinstance(item, int) else item.size for item in self._held)
-        held_s = self._held_frames() / self._connection.rate_hz
+        held_s = self._held_s()
         if now - held_s < self._first_sample - SETTLE_NOISE_S:
             self._settled_at = min(now + SETTLE_S, self._began + SETTLE_MOST_S)
         self._first_sample = min(self._first_sample, now - held_s)
@@ -262,8 +270,12 @@ class Feed:
         self._session.started_at = self._utc(self._anchor)
         return 0.0
 
-    def _held_frames(self) -> int:
-        return sum(item if isinstance(item, int) else len(item) for item in self._held or ())
+    def _held_s(self) -> float:
+        """Return the duration of the audio that is held."""
+        if not self._held:
+            return 0.0
+        assert self._connection
+        return sum(item if isinstance(item, int) else len(item) for item in self._held) / self._connection.rate_hz
 
     def _settle(self) -> None:
         """Find out when the audio that is held began, and so what was lost before it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -214,8 +216,8 @@ class Connection:
     """
 
     def __init__(self, source: Source, descriptor: int, process: subprocess.Popen[bytes] | None, form: _Form) -> None:
-        enlarge_pipe(descriptor)  # so that what sends the audio never waits for this process
         self.descriptor = descriptor
+        self._pipe_bytes = enlarge_pipe(descriptor)
         self.failure: str | None = None
         self._source, self._process, self._form = source, process, form
         self._messages = b""
@@ -229,6 +231,12 @@ class Connection:
     def finite(self) -> bool:
         """Whether the source has an end that was known when the connection began."""
         return self._form.finite
+
+    @property
+    def pipe_s(self) -> float:
+        """Seconds of audio that the pipe holds, infinite until the format of the samples is known."""
+        bytes_s = self._form.rate_hz * self._form.frame_bytes
+        return self._pipe_bytes / bytes_s if bytes_s else math.inf
 
     def read(self) -> list[Item] | None:
         """Read what has arrived, once. Return None at the end."""
@@ -307,25 +315,29 @@ def _started(source: Source, command: list[str], form: _Form) -> Connection:
     return Connection(source, process.stdout.fileno(), process, form)
 
 
-class _Form:
+class _Form(Protocol):
     """What turns the bytes of a connection into items."""
 
-    rate_hz = 0
-    finite = False
-    unfinished: str | None = None  # what is wrong if the bytes end now
+    rate_hz: int  # 0 until it is known
+    frame_bytes: int  # of one sample of all channels
+    finite: bool
+    unfinished: str | None  # what is wrong if the bytes end now
 
     def take(self, data: bytes) -> list[Item] | None:
         """Return the items that are complete with these bytes; None after the end. Raises AudioError."""
-        raise NotImplementedError
 
 
-class _Messages(_Form):
+class _Messages:
     """The messages of `pyav_live`."""
 
+    unfinished: str | None = None  # its exit status says that
+
     def __init__(self, name: str) -> None:
+        self.rate_hz, self.frame_bytes, self.finite = 0, 0, False
         self._name, self._held, self._channels = name, b"", 0
 
     def take(self, data: bytes) -> list[Item]:
+        """Return the items of the messages that are complete with these bytes. Raises AudioError."""
         self._held += data
         found: list[Item] = []
         while len(self._held) >= 9:
@@ -342,30 +354,30 @@ class _Messages(_Form):
             elif kind == b"R":
                 self.rate_hz = number
             elif kind == b"C":
-                self._channels = number
+                self._channels, self.frame_bytes = number, 4 * number
                 require_plausible(self._name, self.rate_hz, self._channels)
             self._held = self._held[end:]
         return found
 
 
-class _Pcm(_Form):
+class _Pcm:
     """WAV, or headerless samples of a known format."""
 
     def __init__(self, name: str, raw: RawFormat | None, *, finite: bool) -> None:
-        self.finite = finite
+        self.rate_hz, self.frame_bytes, self.finite = 0, 1, finite
         self._name, self._held = name, b""
         self._left: int | None = None  # bytes of samples that are still to come, if that is known
         self._samples: Callable[[bytes], Float32] | None = None
-        self._frame_bytes = 1
-        self.unfinished = "it ended before its first sample"
+        self.unfinished: str | None = "it ended before its first sample"
         if raw:
             self._begin(raw)
 
     def _begin(self, raw: RawFormat) -> None:
         require_plausible(self._name, raw.sample_rate_hz, raw.channels)
-        self.rate_hz, self._frame_bytes, self._samples = raw.sample_rate_hz, raw.frame_bytes, decoder_of(raw)
+        self.rate_hz, self.frame_bytes, self._samples = raw.sample_rate_hz, raw.frame_bytes, decoder_of(raw)
 
     def take(self, data: bytes) -> list[Item] | None:
+        """Return the samples that are complete with these bytes; None after the end. Raises AudioError."""
         self._held += data
         if self._samples is None and not self._read_header():
             return []
@@ -373,7 +385,7 @@ class _Pcm(_Form):
         if self._left == 0:
             return None
         size = len(self._held) if self._left is None else min(self._left, len(self._held))
-        size -= size % self._frame_bytes
+        size -= size % self.frame_bytes
         piece, self._held = self._held[:size], self._held[size:]
         if self._left is not None:
             self._left -= size
@@ -405,7 +417,7 @@ class _Pcm(_Form):
             )
         self._begin(_format(self._name, self._held, header))
         self._held = self._held[header.data_offset :]
-        self._left = None if header.open_ended else header.data_bytes - header.data_bytes % self._frame_bytes
+        self._left = None if header.open_ended else header.data_bytes - header.data_bytes % self.frame_bytes
         return True
 
 

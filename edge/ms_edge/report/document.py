@@ -17,27 +17,35 @@ MEDIA = "media-src 'self' file: data: blob:"
 
 
 def document(
-    template: str, scripts: Sequence[str], *, style: str = "", allowed: str = MEDIA, sources: str = "", **values: str
+    template: str,
+    scripts: Sequence[str],
+    *,
+    title: str,
+    style: str = "",
+    allowed: str = MEDIA,
+    sources: str = "",
+    **values: str,
 ) -> str:
-    """Return a template of HTML with values, its scripts, and the style sheet of all pages.
+    """Return a template of HTML with its head, scripts and values, and the style sheet of all pages.
 
     The document's Content-Security-Policy allows the `scripts` (JavaScript), the style sheet, to
     which `style` is added, and what the directives in `allowed` name. No other script runs,
     whatever a file name contains, and nothing is fetched from a network. `sources` are further
-    sources of scripts.
+    sources of scripts. `title` is HTML, as the `values` are.
     """
     hashes = " ".join(f"'sha256-{_digest(each)}'" for each in scripts)
-    nonce = _digest("".join(values.values()))
+    nonce = _digest("".join([title, *values.values()]))
     policy = (
         f"default-src 'none'; script-src {hashes}{sources and f' {sources}'}; style-src 'nonce-{nonce}'; "
         f"img-src data:; {allowed}; base-uri 'none'; form-action 'none'"
     )
+    head = Template(text("head.html")).substitute(
+        policy=policy, title=title, nonce=nonce, style=text("report.css") + style
+    )
     return Template(template).substitute(
         values,
-        policy=policy,
-        nonce=nonce,
+        head=head,
         patterns=PATTERNS,
-        style=text("report.css") + style,
         scripts="".join(f"<script>{each}</script>\n" for each in scripts),
     )
 

@@ -13,7 +13,7 @@ from ms_edge.report.drawing import share_bar
 from ms_edge.report.page import SIGNS, least_sure, swatch, totals
 from ms_edge.results import Classification, Failure
 
-HEAD = (
+COLUMNS = (
     "<thead><tr>"
     + "".join(
         f'<th scope="col">{name}</th>'
@@ -68,7 +68,7 @@ def index_page(rows: Sequence[Row]) -> str:
         summary=escape(duration(total_s)) + (f" · {failed:,} could not be classified" if failed else ""),
         totals=totals(seconds, total_s),
         labels="".join(f"<option>{escape(label)}</option>" for label in sorted({row.label for row in rows})),
-        head=HEAD,
+        columns=COLUMNS,
         folder=escape(printable(folder)),
         rows="".join(map(_row, rows, names)),  # for browsers without JavaScript; with it, they are mere text
         data=json_of(
