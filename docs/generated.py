@@ -308,10 +308,12 @@ def archive_speed() -> str:
         f"{abs(found[name]):.0%} {'longer' if found[name] > 0 else 'less'}"
         for name in ("overhead", "overhead_beyond_start")
     )
+    rounds = len(found["systems"]["classify"]["wall_s"])
+    turns = f"medians of {rounds} runs in turns" if rounds > 1 else "one run of each"
     text = (
         f"{found['recordings']:,} recordings of 3 to 120 s, {found['audio_s'] / 3600:.1f} hours of FLAC, on a machine of "
-        f"{found['machine']['cores']} cores, with {found['jobs']} workers or actors; medians of "
-        f"{len(found['systems']['classify']['wall_s'])} runs in turns. The answers were equal. `archive` took {more}; without "
+        f"{found['machine']['cores']} cores, with {found['jobs']} workers or actors; {turns}. "
+        f"The answers were equal. `archive` took {more}; without "
         f"the start, which is what a single recording takes, {beyond}. The model below gives {found['model_s']:.0f} s "
         "for the run of `archive`."
     )

@@ -31,7 +31,7 @@ from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import LEVEL_NAME
 from ms_edge.report.dialogue import curve, require_levels
 from ms_train.augment import rooms
-from ms_train.augment.levels import CONDITIONS, MUSIC, SPEECH, Mixtures
+from ms_train.augment.levels import CONDITIONS, JUDGED_DB, MUSIC, SPEECH, Mixtures
 from ms_train.augment.pool import Pool
 from ms_train.datasets.cache import Cache, default_folder
 from ms_train.datasets.clips import read_all
@@ -40,7 +40,6 @@ from ms_train.plots import _figure, _save
 
 SECONDS = (1.0, 10.0)
 MEASURED = ("dry", "rooms", "telephone", "codecs", "compressed", "noise")
-JUDGED_DB = (-20.0, 10.0)
 BANDS_DB = tuple(range(-30, 20, 5))
 LEAST_S = 20.0  # active sound of a source that is mixed
 

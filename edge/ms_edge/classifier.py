@@ -373,7 +373,8 @@ class Classifier:
         label = SILENCE if found.silent[0] else window_label(row, labels, self.decision)
         probability = probability_of(label, scores)
         label = label if probability >= self.min_confidence else UNCERTAIN
-        (part,) = self._with_levels((Segment(start_s, end_s, label, probability, scores),), found, np.zeros(1))
+        part = Segment(start_s, end_s, label, probability, scores)
+        (part,) = self._with_levels((part,), found, np.array([(start_s + end_s) / 2]))
         return part
 
     def window_scores(self, blocks: Iterable[Float32]) -> WindowScores:
@@ -452,9 +453,7 @@ class Classifier:
             return parts
         leveled = []
         for part in parts:
-            inside = ~found.silent
-            if len(centres_s) > 1:
-                inside = inside & (centres_s >= part.start_s) & (centres_s < part.end_s)
+            inside = ~found.silent & (centres_s >= part.start_s) & (centres_s < part.end_s)
             if SPEECH_AND_MUSIC.issubset(part.label.split("+")) and inside.any():
                 level = scale.combined(found.levels[inside], (part.end_s - part.start_s) / self.spec.clip_s)
                 part = replace(part, music_to_speech_db=level.db, music_to_speech_db_interval=level.interval_db)

@@ -25,6 +25,7 @@ from watched import watched
 from ms_edge.classifier import Classifier
 from ms_edge.model.metadata import Decision
 from ms_edge.model.session import WAVEFORM_NAME, Model
+from ms_edge.report.sound import Peaks
 from ms_edge.timeline import segments
 
 pytestmark = pytest.mark.browser
@@ -42,7 +43,7 @@ LISTEN = """{
 }"""
 FOUND = """() => {
     const found = told.findLast((each) => each.label);
-    return found && { ...found, windows: [...found.windows], peaks: found.peaks.length };
+    return found && { ...found, windows: [...found.windows], peaks: [...found.peaks] };
 }"""
 
 
@@ -128,9 +129,11 @@ def test_scores_of_16_khz_wav_equal_ms_edge(shared, varied, tmp_path, kind):
     path = tmp_path / "a.wav"
     options = {"subtype": kind} if "_" in kind or kind in ("FLOAT", "DOUBLE") else {"subtype": "PCM_16"}
     soundfile.write(path, changed.get(kind, varied), RATE, format="WAVEX" if kind == "WAVEX" else "WAV", **options)
-    expected, windows = Classifier().analyse(path)
+    peaks = Peaks(RATE)
+    expected, windows = Classifier().analyse(path, on_samples=peaks.add)
     found = classified(shared, path)
     assert found["windows"] == pytest.approx(windows.scores.ravel().tolist(), abs=1e-4)
+    assert found["peaks"] == pytest.approx(peaks.values().tolist(), abs=1)
     assert found["scores"] == pytest.approx(expected.scores, abs=1e-4)
     assert found["label"] == expected.label
     assert found["seconds"] == expected.seconds
@@ -141,6 +144,41 @@ def test_scores_of_16_khz_wav_equal_ms_edge(shared, varied, tmp_path, kind):
     for mine, theirs in zip(found["segments"], expected.segments, strict=True):
         assert mine["scores"] == pytest.approx(theirs.scores, abs=1e-4)
         assert mine["probability"] == pytest.approx(theirs.probability, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["odd chunk", "size 0", "size of a pipe", "NaN"])
+def test_unusual_wav_is_read_as_by_ms_edge(shared, varied, tmp_path, kind):
+    samples, path = varied[: 9 * RATE + 1].copy(), tmp_path / "a.wav"
+    if kind == "NaN":
+        samples[1_000 : 2 * RATE] = np.nan
+        samples[5 * RATE] = np.inf
+    soundfile.write(path, samples, RATE, subtype="FLOAT" if kind == "NaN" else "PCM_16")
+    wav = path.read_bytes()
+    at = wav.index(b"data")
+    chunk = b"LIST" + (3).to_bytes(4, "little") + b"abc\0"  # a byte that its size does not count follows
+    size = {"size 0": bytes(4), "size of a pipe": b"\xff" * 4}.get(kind, wav[at + 4 : at + 8])
+    path.write_bytes(wav[:at] + chunk * (kind == "odd chunk") + b"data" + size + wav[at + 8 :])
+    expected, windows = Classifier().analyse(path)
+    found = classified(shared, path)
+    assert found["windows"] == pytest.approx(windows.scores.ravel().tolist(), abs=1e-4)
+    assert found["duration"] == expected.duration_s == pytest.approx(9, abs=0.001)
+    assert "by this page" in shared.locator("dl").text_content()
+    assert shared.locator("#cut").is_hidden()
+
+
+@pytest.mark.parametrize(("rate", "taken"), [(3_999, False), (4_000, True), (384_000, True), (384_001, False)])
+def test_page_reads_wav_at_plausible_rates_only(shared, site, programme, rate, taken):
+    """One sample at 1 Hz would become 16,000 at the rate of the model."""
+    wav = bytearray(programme.read_bytes()[:1_000])
+    wav[24:28] = rate.to_bytes(4, "little")
+    found = shared.evaluate(
+        """async ([address, bytes]) => {
+            const { openWav } = await import(address);
+            return (await openWav(new Blob([Uint8Array.from(bytes)])))?.rate ?? null;
+        }""",
+        [f"{site}/_static/try/wav.mjs", list(wav)],
+    )
+    assert found == (rate if taken else None)
 
 
 @pytest.mark.parametrize("kind", ["44100.wav", "48000.wav", "44100.mp3", "48000.ogg", "44100.flac"])

@@ -20,6 +20,7 @@ from ms_edge.model.levels import LevelScale
 from ms_edge.model.metadata import Metadata
 from ms_edge.model.session import LEVEL_NAME, Model
 from ms_edge.output.records import read_records
+from ms_edge.report.dialogue import loud_music
 
 RATE_HZ = 16_000
 SCALE = LevelScale((-30.0, 20.0), 0.1, 2.0)
@@ -74,6 +75,26 @@ def test_windows_of_runs_equal_single_windows(mixed):
     for start, level in zip(whole.starts, whole.levels, strict=True):
         _, alone = classifier.analyse(samples[start : start + spec.clip_samples], RATE_HZ)
         np.testing.assert_allclose(alone.levels[0], level, atol=1e-3)
+
+
+def test_each_segment_has_its_own_level(mixed):
+    parts = Classifier(LEVEL_NAME, device="cpu").classify(mixed(-5.0, -40.0, 3.0)).segments
+    assert [part.label for part in parts] == ["speech+music", "speech", "speech+music"]
+    assert parts[2].music_to_speech_db - parts[0].music_to_speech_db == pytest.approx(8, abs=2.5)
+
+
+def test_silence_inside_a_segment_changes_no_level(mixed, tmp_path):
+    """Three seconds of digital silence, which are too short for a segment of their own."""
+    classifier = Classifier(LEVEL_NAME, device="cpu", min_segment_s=6.0)
+    whole = mixed(0.0)
+    first, last = np.split(read_mono(whole, RATE_HZ), 2)
+    paused = str(tmp_path / "paused.wav")
+    soundfile.write(paused, np.concatenate([first, np.zeros(3 * RATE_HZ), last]), RATE_HZ)
+    segments = [classifier.classify(path).segments[0] for path in (whole, paused)]
+    places = [loud_music(classifier, path, -20.0, 2.0)[0] for path in (whole, paused)]
+    assert [part.end_s for part in segments] == [place.end_s for place in places] == [12, 15]
+    assert segments[1].music_to_speech_db == pytest.approx(segments[0].music_to_speech_db, abs=0.1)
+    assert places[1].level.db == pytest.approx(places[0].level.db, abs=0.1)
 
 
 @pytest.mark.parametrize("samples", ["speech_french_woman.wav", "music_zaz.wav"])
@@ -175,6 +196,19 @@ def test_occasional_sounds_are_allowed(mixed, tmp_path, capsys):
         _, (found,) = check(capsys, str(tmp_path / "a.wav"), "--max-music", "-10", "--shortest", "4")
         assert len(found["places"]) == places
     assert main(["check-dialogue", "--shortest", "-1", "a.wav"]) == 2
+
+
+def test_place_goes_on_in_the_next_segment(mixed, capsys):
+    """The label changes from speech+music to music, and each segment is shorter than --shortest."""
+    path, threshold = mixed(-10.0, 6.0), 0.95
+    parts = Classifier(LEVEL_NAME, device="cpu", thresholds={"speech": threshold}).classify(path).segments
+    assert [part.label for part in parts] == ["speech+music", "music"]
+    status, (found,) = check(capsys, path, "--shortest", "20", "--threshold", f"speech={threshold}")
+    assert status == 1
+    (place,) = found["places"]
+    assert (place["start_s"], place["end_s"]) == (0, 24)
+    low, high = place["music_to_speech_db_interval"]
+    assert low < place["music_to_speech_db"] < high
 
 
 def test_failed_file_is_a_record(mixed, capsys):

@@ -129,16 +129,16 @@ def test_twenty_kills_lose_and_double_nothing():
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no signal to one process")
 def test_next_start_finds_what_is_missing(monkeypatch):
-    for name in ("kept", "changed", "removed", "mended"):
+    for name in ("kept", "changed", "removed", "repaired"):
         recording(f"in/{name}.wav")
-    Path("in/mended.wav").write_text("no audio")
+    Path("in/repaired.wav").write_text("no audio")
     Path("in/bad.wav").write_text("no audio")
     with watching() as process:
         wait_until(lambda: len(records()) >= 5, process)
     before = {record["path"]: record for record in records()}
     lines = Path("r.jsonl").read_bytes().splitlines(keepends=True)
     recording("in/changed.wav", 3)
-    recording("in/mended.wav", 1)
+    recording("in/repaired.wav", 1)
     recording("in/new.wav")
     Path("in/removed.wav").unlink()
     with watching("-v") as process:
@@ -148,7 +148,7 @@ def test_next_start_finds_what_is_missing(monkeypatch):
     assert counts() == dict.fromkeys([*before, "in/new.wav"], 1)
     assert {path for path in before if found[path] == before[path]} == {"in/kept.wav", "in/removed.wav", "in/bad.wav"}
     assert found["in/changed.wav"]["duration_s"] == 3
-    assert found["in/mended.wav"]["duration_s"] == 1
+    assert found["in/repaired.wav"]["duration_s"] == 1
     # Blank lines are where the two outdated records were; the others did not move.
     now = Path("r.jsonl").read_bytes().splitlines(keepends=True)
     assert len(now) == 8

@@ -21,7 +21,8 @@ from pyarrow import fs
 from ms_edge.archive.listing import Recording
 from ms_edge.archive.stores import Stores, repeated
 from ms_edge.errors import UsageError, first_line
-from ms_edge.output.parquet import RECORDINGS, RECORDINGS_FOLDER, SEGMENTS_FOLDER, segments_table
+from ms_edge.output.parquet import RECORDINGS, segments_table
+from ms_edge.output.records import PARQUET, RECORDINGS_FOLDER, SEGMENTS_FOLDER
 
 FILE_ROWS = 20_000  # rows of one file of recordings, at most
 FILE_S = 60.0  # seconds after which results are written, however few they are
@@ -115,7 +116,7 @@ class ArchiveOutput:
         self._waiting = []
         if not table:
             return
-        name = f"{self._run}-{self._files:05}.parquet"
+        name = f"{self._run}-{self._files:05}{PARQUET}"
         self._files += 1
         self._write(f"{self._recordings_at}/{name}", table)
         if self._segments:
@@ -150,9 +151,9 @@ class ArchiveOutput:
         selector = fs.FileSelector(folder, allow_not_found=True)
         infos = repeated(lambda: self._store.get_file_info(selector))
         names = [info.base_name for info in infos]
-        return sorted((name for name in names if name.endswith(".parquet") and name[0] not in "._"), reverse=True)
+        return sorted((name for name in names if name.endswith(PARQUET) and name[0] not in "._"), reverse=True)
 
 
 def counted(rows: pa.Table) -> tuple[int, float]:
-    """Return how many rows have an error, and the hours of audio of the others."""
-    return pc.sum(pc.is_valid(rows["error"])).as_py() or 0, (pc.sum(rows["duration_s"]).as_py() or 0.0) / 3600
+    """Return how many rows have an error, and the seconds of audio of the others."""
+    return pc.sum(pc.is_valid(rows["error"])).as_py() or 0, pc.sum(rows["duration_s"]).as_py() or 0.0

@@ -185,8 +185,8 @@ def _take(rows: pa.Table, listed: list[Recording], missing: Missing, results: Ar
         missing[number] = False
     fresh = rows.filter(pa.array(keep, pa.bool_()))
     results.add(fresh)
-    errors, hours = counted(fresh)
-    numbers.add(len(fresh), errors, 3600 * hours, sum(listed[n].work_s for n in fresh["index"].to_pylist()))
+    errors, audio_s = counted(fresh)
+    numbers.add(len(fresh), errors, audio_s, sum(listed[n].work_s for n in fresh["index"].to_pylist()))
 
 
 def _explained(error: Exception) -> Exception:

@@ -85,9 +85,8 @@ def run(options: Options) -> int:
     options.require_jobs()
     if options.paths.count(STDIN) > 1:
         raise UsageError("Standard input can be read only once.")
-    for name, value in (("--max-music", options.max_music), ("--shortest", options.shortest)):
-        if not math.isfinite(value) or (name == "--shortest" and value < 0):
-            raise UsageError(f"{name} must be a number{' of seconds' * (name == '--shortest')}, not {value:g}.")
+    if not 0 <= options.shortest < math.inf:
+        raise UsageError(f"--shortest must be a number of seconds, 0 or more, not {options.shortest:g}.")
     inputs = Inputs(options.paths, recursive=options.recursive)
     model = Model.load(options.model or LEVEL_NAME, options.device)
     classifier = options.classifier(model, options.min_duration)

@@ -168,7 +168,9 @@ def _level_scale(value: Mapping[str, Any], labels: list[str]) -> LevelScale:
         raise ModelError(
             "bad-metadata", f"The model's range_db must rise, within -{MAX_LEVEL_DB:g} to {MAX_LEVEL_DB:g} dB."
         )
-    correlation, width = _numbers({"of": [value.get("correlation"), value.get("width")]}, "of", 2)
+    correlation, width = _numbers(
+        {"correlation and width": [value.get("correlation"), value.get("width")]}, "correlation and width", 2
+    )
     if not (0 <= correlation <= 1 and 0 < width <= 100):
         raise ModelError(
             "bad-metadata", "The correlation of the model's levels must be 0 to 1, and their width over 0, at most 100."
@@ -193,7 +195,7 @@ def _golden(value: Mapping[str, Any], labels: int, bins: int, with_level: bool) 
     if not all(0 <= score <= 1 for score in scores):
         raise ModelError("bad-metadata", "The model's golden scores must lie between 0 and 1.")
     (level_tolerance,) = (
-        _numbers({"tolerances": [value.get("level_tolerance")]}, "tolerances", 1) if with_level else (0,)
+        _numbers({"level_tolerance": [value.get("level_tolerance")]}, "level_tolerance", 1) if with_level else (0,)
     )
     if with_level and not 0 < level_tolerance <= MAX_LEVEL_TOLERANCE:
         raise ModelError(

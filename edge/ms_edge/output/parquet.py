@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from ms_edge.results import SCHEMA, Classification, Failure
 
-RECORDINGS_FOLDER, SEGMENTS_FOLDER = "recordings", "segments"  # of a dataset
 _BY_LABEL = pa.map_(pa.string(), pa.float64())
 _SEGMENT = (
     pa.field("start_s", pa.float64()),

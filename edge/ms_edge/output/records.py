@@ -17,8 +17,8 @@ HUGE = 1e300
 APART_S = 0.05  # the time of a live source follows a clock, which is corrected by milliseconds
 MAX_LINE = 1 << 28  # bytes; a hundred hours with a segment for every window take half of it
 JSON_LINES = ".jsonl"
-# The files of a dataset with a row per recording; ms_edge.output.parquet, which needs pyarrow, names the folder too.
-RECORDINGS, PARQUET = "recordings", ".parquet"
+# A dataset has files of Parquet in these folders: rows of recordings, and rows of segments.
+RECORDINGS_FOLDER, SEGMENTS_FOLDER, PARQUET = "recordings", "segments", ".parquet"
 ROWS = 256  # that are held at a time; a row may have thousands of segments
 
 
@@ -167,7 +167,7 @@ def _moment(text: str | None) -> datetime | None:
 
 def _parquet_files(directory: str) -> list[str]:
     """Return the files of a dataset in the order of their names; none if the directory holds no dataset."""
-    folder = os.path.join(directory, RECORDINGS)
+    folder = os.path.join(directory, RECORDINGS_FOLDER)
     try:
         names = sorted(os.listdir(folder))
     except (OSError, ValueError):
@@ -178,7 +178,7 @@ def _parquet_files(directory: str) -> list[str]:
 def _read_dataset(directory: str) -> Iterator[Classification | Failure]:
     files = _parquet_files(directory)
     if not files:
-        where = f"{RECORDINGS}/*{PARQUET}"
+        where = f"{RECORDINGS_FOLDER}/*{PARQUET}"
         raise UsageError(f"{directory}: the records cannot be read (a directory of ms-edge archive has {where}).")
     for path in files:
         for number, row in enumerate(_rows(path), 1):

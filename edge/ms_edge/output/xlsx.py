@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, BinaryIO, TextIO
 
 from ms_edge.errors import DeviceError
@@ -51,15 +51,8 @@ class Xlsx(Table):
     suffix = "xlsx"
     binary = True
 
-    def __init__(
-        self,
-        labels: Sequence[str],
-        timeline: bool,
-        by_channel: bool = False,
-        tiers: bool = False,
-        levels: bool = False,
-    ) -> None:
-        super().__init__(labels, timeline, by_channel, tiers, levels)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         self._new = workbook_class()
 
     def begin(self) -> str:

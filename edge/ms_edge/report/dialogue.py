@@ -13,7 +13,7 @@ reported, nearly all of them in segments that have the label speech.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ from ms_edge.results import Segment
 
 ALONE_DB = 7.0  # where the interval of the level ends further below the top of the range, there must be speech
 AROUND_S = 1.5  # windows at most so far from a time say what the level is then
+
+Stretch = tuple[float, float, NDArray[np.intp]]  # start and end in seconds, and the numbers of the windows inside
 
 
 @dataclass(frozen=True)
@@ -73,35 +75,45 @@ def loud_music(
 ) -> list[Place]:
     """Return the places where the music is more than `max_db` louder than the speech, in order.
 
-    Places of less than `shortest_s` seconds are left out. Raises AudioError as
-    `Classifier.classify` does, and ModelError(`no-level`).
+    Places that touch at a border of segments are one. Places of less than `shortest_s` seconds are
+    left out. Raises AudioError as `Classifier.classify` does, and ModelError(`no-level`).
     """
     scale = require_levels(classifier)
     found, windows = classifier.analyse(path, channel=channel, raw=raw, on_audio=on_audio)
     places: list[Place] = []
-    for part in found.segments:
-        if {"speech", "music"}.intersection(part.label.split("+")):
-            places += _in_segment(part, windows, classifier.spec, scale, max_db)
-    return [place for place in places if place.end_s - place.start_s >= shortest_s]
+    for start_s, end_s, inside in _joined(_stretches(found.segments, windows, classifier.spec, scale, max_db)):
+        duration_s = round(end_s - start_s, 3)
+        if windows.levels is not None and duration_s >= shortest_s:
+            level = scale.combined(windows.levels[inside], duration_s / classifier.spec.clip_s)
+            places.append(Place(start_s, end_s, level))
+    return places
 
 
-def _in_segment(
-    part: Segment, windows: WindowScores, spec: FrontEndSpec, scale: LevelScale, max_db: float
-) -> list[Place]:
-    inside, times_s = _inside(part, windows, spec)
-    if windows.levels is None or not len(inside):
-        return []
-    levels = _short_term(times_s, windows.levels[inside], spec, scale)
-    surely_speech = "speech" in part.label.split("+")
-    loud = np.array(
-        [each.db > max_db and (surely_speech or each.interval_db[1] < scale.range_db[1] - ALONE_DB) for each in levels]
-    )
-    edges_s = np.concatenate(([part.start_s], (times_s[1:] + times_s[:-1]) / 2, [part.end_s]))
-    found = []
-    for first, last in _runs(loud):
-        start_s, end_s = round(float(edges_s[first]), 3), round(float(edges_s[last]), 3)
-        level = scale.combined(windows.levels[inside[first:last]], (end_s - start_s) / spec.clip_s)
-        found.append(Place(start_s, end_s, level))
+def _stretches(
+    segments: Sequence[Segment], windows: WindowScores, spec: FrontEndSpec, scale: LevelScale, max_db: float
+) -> Iterator[Stretch]:
+    """Yield the stretches of each segment in which the music is too loud, in order."""
+    for part in segments:
+        names = part.label.split("+")
+        inside, times_s = _inside(part, windows, spec)
+        if windows.levels is None or not len(inside) or not {"speech", "music"}.intersection(names):
+            continue
+        levels = _short_term(times_s, windows.levels[inside], spec, scale)
+        most_db = scale.range_db[1] - ALONE_DB
+        loud = np.array([each.db > max_db and ("speech" in names or each.interval_db[1] < most_db) for each in levels])
+        edges_s = np.concatenate(([part.start_s], (times_s[1:] + times_s[:-1]) / 2, [part.end_s]))
+        for first, last in _runs(loud):
+            yield round(float(edges_s[first]), 3), round(float(edges_s[last]), 3), inside[first:last]
+
+
+def _joined(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """Return stretches, which are in order, with those that touch at a border of segments as one."""
+    found: list[Stretch] = []
+    for start_s, end_s, inside in stretches:
+        if found and found[-1][1] == start_s:
+            start_s, _, before = found.pop()
+            inside = np.concatenate((before, inside))
+        found.append((start_s, end_s, inside))
     return found
 
 

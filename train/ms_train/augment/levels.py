@@ -30,6 +30,7 @@ from ms_train.signals import Rng, coloured_noise, convolve, mix
 
 SPEECH, MUSIC = "speech", "music"
 LEVELS_DB = (-30.0, 20.0)  # of the music relative to the speech, uniformly
+JUDGED_DB = (-20.0, 10.0)  # the levels over which errors are averaged
 LEAST_LUFS = -50.0  # of a sound as recorded; a quieter one is hardly more than its noise
 SPEECH_LUFS = -23.0  # of the speech before the converter sets the level of the sum (EBU R 128)
 CONTEXT_S = 0.25  # before a window, for compressors and ducking; in a room, also its response

@@ -32,7 +32,7 @@ from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.model.levels import LevelScale
 from ms_train.augment import rooms
-from ms_train.augment.levels import LEVELS_DB, MUSIC, SPEECH, Mixtures
+from ms_train.augment.levels import JUDGED_DB, LEVELS_DB, MUSIC, SPEECH, Mixtures
 from ms_train.augment.pool import Pool
 from ms_train.datasets.cache import Cache
 from ms_train.datasets.clips import read_all, require_labels
@@ -48,7 +48,6 @@ RATE, WEIGHT_DECAY, DROPOUT = 3e-3, 0.02, 0.1
 QUANTILES = (0.05, 0.5, 0.95)
 NORMAL = 1.645  # the 95 % quantile of the normal distribution
 COVERAGE = 0.9
-JUDGED_DB = (-20.0, 10.0)  # the levels over which errors are averaged
 PROGRAMMES, PROGRAMMES_S = 240, (1.0, 3.0, 10.0, 30.0)  # of each duration
 BAND_STEP, BAND_STEPS, LOCAL_STEPS = 4, 10, 7  # frames of a step, and steps of a window in the branch
 CHUNK = 512
