@@ -445,29 +445,18 @@ def _format(name: str, start: bytes, header: Header) -> RawFormat:
 
 def decoder_of(raw: RawFormat) -> Callable[[bytes], Float32]:
     """Return a function from whole frames of headerless PCM to samples (n, channels) float32."""
-    name, big, channels = raw.sample_format, raw.sample_format.endswith("be"), raw.channels
-    dtype = np.dtype({"s16": "i2", "s32": "i4", "f32": "f4", "f64": "f8"}.get(name[:-2], "u1"))
-    if dtype.itemsize > 1:
-        dtype = dtype.newbyteorder(">" if big else "<")
-        scale = np.float32(1 if dtype.kind == "f" else 2.0 ** (1 - 8 * dtype.itemsize))
+    import soundfile
 
-        def numbers(data: bytes) -> Float32:
-            samples = np.frombuffer(data, dtype).reshape(-1, channels).astype(np.float32)
-            return samples if scale == 1 else np.multiply(samples, scale, out=samples)
-
-        return numbers
+    subtype, endian = RAW_FORMATS[raw.sample_format]
 
     def decoded(data: bytes) -> Float32:
-        import soundfile
-
-        subtype, endian = RAW_FORMATS[name]
         samples: Float32 = soundfile.read(
             io.BytesIO(data),
             dtype="float32",
             always_2d=True,
             format="RAW",
             samplerate=raw.sample_rate_hz,
-            channels=channels,
+            channels=raw.channels,
             subtype=subtype,
             endian=endian,
         )[0]
