@@ -41,7 +41,7 @@ PIPE_SHARE = 0.25
 SMALLEST_PIPE_BYTES = 1 << 14  # of macOS, which does not tell
 LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
-PACKAGES = 4  # which of its arguments tells `pyav_child` the folder of PyAV
+PACKAGES = 5  # which of its arguments tells `pyav_child` the folder of PyAV
 RATE_END = 28  # offset behind the channels and the rate in it
 MIXED, SEPARATE = b"m", b"s"  # what `pyav_child` reads after it has written the header
 # How long this process waits for a decoder: START_S, and more if the file is large, since the
@@ -210,8 +210,10 @@ def pyav() -> str | None:
 
 
 def _script(folder: str) -> list[str]:
-    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
-    return [sys.executable, "-I", "-S", script, folder]
+    here = os.path.dirname(os.path.abspath(__file__))
+    # Not as a script, which Python would compile each time.
+    code = f"import sys; sys.path.append({here!r}); import pyav_child; pyav_child.main()"
+    return [sys.executable, "-I", "-S", "-c", code, folder]
 
 
 def why_unusable(folder: str) -> str | None:
