@@ -21,7 +21,7 @@ from ms_edge.audio.riff import MAX_HEADER, Header, read_header
 # The longest stream in bytes. libsndfile counts the samples of codings with blocks in 31 bits,
 # which is 18 hours of telephone audio or more.
 LONGEST, LONGEST_IN_BLOCKS = 1 << 62, 1 << 29
-HELD = 1 << 18  # bytes read from a file at a time, if libsndfile asks for fewer
+HELD = 1 << 16  # bytes read from a file at a time, if libsndfile asks for fewer
 WAIT_S = 0.01
 
 
@@ -138,12 +138,12 @@ class Section:
         # promises.
         self.opening = True
         self._source = source
+        self._raw = source if isinstance(source, io.RawIOBase) else None
         self._stretches = stretches
         self._ends = list(accumulate(end - start for start, end in stretches))
         self._length = length or self._ends[-1]
         self._position = 0
-        # A buffer, because libmpg123 reads a few bytes at a time, and libFLAC 8 kB.
-        self._held, self._held_at = memoryview(b""), 0
+        self._held, self._held_at = memoryview(b""), 0  # a buffer, because libmpg123 reads a few bytes at a time
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move to an offset, at most to the end. One before the beginning changes nothing, as in a file."""
@@ -162,7 +162,7 @@ class Section:
     def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer and return the number of bytes: fewer at the end or after an error."""
         at, count = self._position - self._held_at, len(buffer)
-        if 0 <= at <= len(self._held) - count:  # most calls: the others cost several times as much
+        if 0 <= at <= len(self._held) - count:  # most calls, if libsndfile asks for few bytes
             buffer[:] = self._held[at : at + count]
             self._position += count
             return count
@@ -180,10 +180,10 @@ class Section:
     def _filled(self, buffer: memoryview) -> int:
         """Fill the buffer from the current position, and return the number of bytes."""
         count = len(buffer)
-        if count >= HELD and self._position + count <= self._ends[0] and isinstance(self._source, io.RawIOBase):
+        if self._raw and count >= HELD and self._position + count <= self._ends[0]:
             # The usual case, many samples of a file, without a copy in between.
-            self._source.seek(self._stretches[0][0] + self._position)
-            if self._source.readinto(buffer) == count:
+            self._raw.seek(self._stretches[0][0] + self._position)
+            if self._raw.readinto(buffer) == count:
                 return count
         self._held, self._held_at = memoryview(self._bytes(max(count, HELD))), self._position
         count = min(count, len(self._held))
