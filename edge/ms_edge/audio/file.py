@@ -123,7 +123,14 @@ class AudioFile(AudioSource):
                 size = size_of(name, self._source)
             self._size, self._raw = size, raw
             self._opened = self._prepare(name, size, raw, wav_only, notes)
-            self._sound = open_sound(name, self._opened, raw)
+            try:
+                self._sound = open_sound(name, self._opened, raw)
+            except AudioError:
+                if not (isinstance(self._opened, int) and size):
+                    raise
+                # A read error looks like another format there, but not here.
+                self._opened = Section(self._source, [(0, size)])
+                self._sound = open_sound(name, self._opened, raw)
         except BaseException as error:
             if self._descriptor is not None:
                 os.close(self._descriptor)
@@ -212,7 +219,7 @@ class AudioFile(AudioSource):
             self._stream = stream
             return stream
         if self._descriptor is not None and stream.start[:4] == b"fLaC":
-            # libFLAC reads 8 kB at a time, which costs 3 % less by descriptor. Its read errors are reported.
+            # libFLAC reads 8 kB at a time, which costs 3 % less by descriptor, and tells of read errors.
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             return self._descriptor
         # Not the descriptor: libsndfile takes some read errors for the end of the file.
