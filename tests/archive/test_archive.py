@@ -26,7 +26,7 @@ from ms_edge.output.parquet import record_of_row, recordings_table, row_of, segm
 
 DATA = Path(__file__).parent.parent / "data"
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 
 @pytest.fixture
@@ -147,7 +147,6 @@ def test_interrupt_keeps_rows_and_resume_adds_the_rest(source, tmp_path, monkeyp
 
 
 @pytest.mark.native
-@pytest.mark.slow
 def test_actor_needs_bounded_memory_for_any_input(tmp_path):
     """At most 150 MB more than an actor of Ray Data that does nothing."""
     clip, _ = soundfile.read(DATA / "music_zaz.wav", dtype="float32")
