@@ -254,7 +254,9 @@ def test_overconfident_network_is_calibrated(pool, recipe):
         assert all(np.less(found[name]["after"], found[name]["before"]))
     exact = found["exact_label"]
     assert exact["at_half_before"] < exact["at_half"] < exact["chosen"] + 0.02
-    assert {kind: each["windows"] for kind, each in exact["kinds"].items()} == dict.fromkeys(exact["kinds"], WINDOWS // 4)
+    assert {kind: each["windows"] for kind, each in exact["kinds"].items()} == dict.fromkeys(
+        exact["kinds"], WINDOWS // 4
+    )
     expected = expit(logit(before) * found["scale"] + found["offset"])
     np.testing.assert_allclose(predict(model, LABELS, "independent", features), expected, atol=1e-4)
     again = decide(telling(8.0, 12.0), held, recipe, layer, 0, Cache(None))
