@@ -291,6 +291,7 @@ def test_waveform_model_gives_the_same_answer(exported, run, data, samples, caps
         assert found["scores"] == pytest.approx(usual["scores"], abs=1e-4)
 
 
+@pytest.mark.slow
 @only_one
 @pytest.mark.usefixtures("thin_grid")
 def test_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, monkeypatch, capsys):
@@ -337,6 +338,7 @@ def test_nan_score_fails(exported, run, monkeypatch):
     assert "scores nan" in served.describe()
 
 
+@pytest.mark.slow
 @only_one
 def test_run_and_export_have_the_same_evaluation(exported, run, data, tmp_path):
     found = []
