@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ms_edge.archive.actor import ModelFile, Recordings
-from ms_edge.archive.cluster import LOST_STARTS, import_ray, joined, node_cpus, require_room
+from ms_edge.archive.cluster import LOST_STARTS, import_ray, joined, node_cpus, require_cluster, require_room
 from ms_edge.archive.listing import Recording, recordings, tasks
 from ms_edge.archive.output import ArchiveOutput, counted
 from ms_edge.archive.progress import Numbers
@@ -119,6 +119,8 @@ def archive(
     `classify`, and `ArchiveOutput` for `output`, `segments` and `resume`. Raises MsEdgeError.
     """
     settings, reading = settings or {}, reading or {}
+    if address:
+        require_cluster(address)
     classifier = Classifier(**settings)
     of_run = settings_text(classifier.settings(reading.get("raw"), reading.get("channel")))
     source, options = split_query(source)
