@@ -65,9 +65,10 @@ class Recordings:
     """
 
     def __init__(self, settings: dict[str, Any], reading: dict[str, Any], stores: Stores) -> None:
-        give_back()
+        give_back()  # what importing Ray Data took, and then what loading the model took
         self._arguments = settings, reading, stores
         self._worker = Worker(*self._arguments)
+        give_back()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Return the table with a column for each field of the records."""

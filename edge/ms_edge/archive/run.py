@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -140,19 +141,8 @@ def archive(
     try:
         if missing.any():
             with joined(address, verbose=verbose) as ray:
-                require_room(node_cpus(ray), 1, num_cpus, readers=False)
-                pool = min(actors or LARGEST, max(1, int(sum(node_cpus(ray)) / (num_cpus or 1))))
-                divided = tasks(((int(number), listed[number]) for number in np.flatnonzero(missing)), pool)
-                dataset = _classified(
-                    ray.data.from_arrow(divided),
-                    settings,
-                    reading,
-                    stores,
-                    (1, actors),
-                    num_cpus,
-                    min(pool, len(divided)),
-                )
-                for rows in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                todo = [(int(number), listed[number]) for number in np.flatnonzero(missing)]
+                for rows in _found(ray, todo, settings, reading, stores, actors, num_cpus):
                     _take(rows, listed, missing, results, numbers)
                 assert not missing.any(), "Ray Data ended without some rows"
     except (KeyboardInterrupt, SystemExit):
@@ -166,6 +156,26 @@ def archive(
         results.flush()
     numbers.finish()
     return FAILED if numbers.errors else DONE
+
+
+def _found(
+    ray: Any,
+    todo: list[tuple[int, Recording]],
+    settings: dict[str, Any],
+    reading: dict[str, Any],
+    stores: Stores,
+    actors: int | None,
+    num_cpus: float,
+) -> Iterator[pa.Table]:
+    """Yield the rows of numbered recordings, as the actors give them. Raises UsageError if no actor can start."""
+    cpus = node_cpus(ray)
+    require_room(cpus, 1, num_cpus, readers=False)
+    pool = min(actors or LARGEST, max(1, int(sum(cpus) / (num_cpus or 1))))
+    divided = tasks(todo, pool)
+    dataset = ray.data.from_arrow(divided)
+    initial = min(pool, len(divided))
+    found = _classified(dataset, settings, reading, stores, (1, actors), num_cpus, initial)
+    yield from found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def _failed(listed: list[Recording], missing: Missing, numbers: Numbers) -> pa.Table:
