@@ -1,11 +1,11 @@
 """Read with FFmpeg what libsndfile does not read.
 
 FFmpeg runs in a process of its own, so that a crash, a hang, or what it prints cannot harm this
-one: the script `pyav_child` where PyAV is installed, otherwise the program `ffmpeg`. Both write WAV
-with 32-bit floats to a pipe, and messages to another. They may open one file, of one format, which
+one: the module `pyav_child` where PyAV is installed, otherwise the program `ffmpeg`. Both write WAV
+with 32-bit floats to a socket, and messages to a pipe. They may open one file, of one format, which
 its first bytes or its name decide: formats that name other files (playlists) are not among them.
-The script also mixes the two channels of stereo if their mean is wanted: half of the bytes then
-pass through the pipe.
+`pyav_child` also mixes the two channels of stereo if their mean is wanted: half of the bytes then
+pass through the socket.
 """
 
 from __future__ import annotations
@@ -149,6 +149,7 @@ class MediaFile(AudioSource):
 
     def blocks(self, sample_rate_hz: int, channels: Channels = None) -> Iterator[Float32]:
         """Do what `AudioSource.blocks` does. The decoder computes the mean of two channels."""
+        assert self._child
         # Half of each sample is exact, so that the mean is the same wherever it is computed.
         self._to_mean = channels is None and self.channels == 2 and self._child.planar
         self._resampled = sample_rate_hz != self.sample_rate_hz
@@ -532,10 +533,12 @@ def limits(cpu_s: float | None) -> Callable[[], None] | None:
 
 
 def _connected() -> tuple[int, int]:
-    """Return the descriptors of two connected sockets, which cost less than the ends of a pipe."""
-    import socket
+    """Return the descriptors from which this process reads and to which a decoder writes."""
+    if os.name == "nt":  # a process there cannot have a socket as its standard output
+        return os.pipe()
+    import socket  # imported here because most files do not need it
 
-    ours, its = socket.socketpair()
+    ours, its = socket.socketpair()  # a pipe needs half as much time again for the same bytes
     its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
     return ours.detach(), its.detach()
 

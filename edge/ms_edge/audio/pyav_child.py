@@ -2,11 +2,11 @@
 
     PACKAGES [FILE DEMUXER TRACK SAMPLES OPTION=VALUE...]
 
-`media` starts it with these arguments where PyAV is installed. Like the program `ffmpeg` it writes a WAV header
-and 32-bit floats to standard output, and to standard error the codec and what FFmpeg complains
-about. Unlike it, it writes blocks of SAMPLES samples, each channel by channel: that is how most
-codecs decode, and saves time. After the header it reads one byte from standard input: `m` for the
-mean of two channels in their place. It imports nothing of ms-edge, and PyAV from the folder
+`media` starts it with these arguments where PyAV is installed. Like the program `ffmpeg` it writes a
+WAV header and 32-bit floats to standard output, and to standard error the codec and what FFmpeg
+complains about. Unlike it, it writes blocks of SAMPLES samples, each channel by channel: that is how
+most codecs decode, and saves time. After the header it reads one byte from standard input: `m` for
+the mean of two channels in their place. It imports nothing of ms-edge, and PyAV from the folder
 PACKAGES. Without a FILE it only does that.
 """
 

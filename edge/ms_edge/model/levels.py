@@ -10,7 +10,7 @@ so n windows count for less than n.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ from ms_edge.arrays import Float32
 LEAST_DEVIATION_DB = 0.1
 
 
-class Level(NamedTuple):
+@dataclass(frozen=True)
+class Level:
     """The level of the music relative to the speech in dB, and the ends of the interval that holds
     the true level in 90 % of all cases.
     """
@@ -29,7 +30,8 @@ class Level(NamedTuple):
     interval_db: tuple[float, float]
 
 
-class LevelScale(NamedTuple):
+@dataclass(frozen=True)
+class LevelScale:
     """What turns the levels of windows into that of a segment. The model file states it.
 
     `range_db` are the lowest and the highest level in training. `correlation`, 0 to 1, is that of
