@@ -20,7 +20,7 @@ import soundfile
 import soxr
 
 from ms_edge import Classifier
-from ms_edge.live.events import Event
+from ms_edge.live.events import Event, Position
 from ms_edge.live.records import Records
 from ms_edge.live.rules import Rules, parse_rule
 
@@ -85,7 +85,7 @@ def main(hours: float, folder: str) -> None:
             take(session.push(once[start : start + BLOCK]))
         now = STARTED + timedelta(seconds=session.received_s)
         for consumer in consumers:
-            consumer.tick(now, {"radio": session.decided_s})
+            consumer.tick(now, {"radio": Position(session.decided_s, session.received_s)})
         alerts.clear()
         decided = cycle_of.pop(cycle - 1, None)
         if cycle > 2:
