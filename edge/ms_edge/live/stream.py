@@ -124,8 +124,10 @@ class Pace:
     def read(self, audio_s: float) -> None:
         """Note that so many seconds of audio have been read, all together."""
         now = self._clock()
+        if self._live and now - audio_s < self._ahead - BLOCK_S / 2:  # the source has become faster
+            self._live, self._then = False, (now, audio_s)
         self._ahead = min(self._ahead + DRIFT * BLOCK_S, now - audio_s)
-        if audio_s - self._then[1] >= EXAMINED_S:
+        if not self._live and audio_s - self._then[1] >= EXAMINED_S:
             self._live = audio_s - self._then[1] < 1.05 * (now - self._then[0])
             self._then = now, audio_s
 
