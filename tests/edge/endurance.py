@@ -26,7 +26,7 @@ from ms_edge.live.rules import Rules, parse_rule
 
 RATE, CYCLE_S = 44_100, 240
 BLOCK = 44_100  # a second
-DELAY_S = 4.0  # more windows are scored together than with the default, in half the time
+DELAY_S = 10.0  # more windows are scored together than with the default, in less time
 WARM_UP_CYCLES = 30  # two hours: by then, memory is allocated
 STARTED = datetime(2026, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)
 SAMPLES = Path(__file__).parent.parent / "data"
