@@ -23,7 +23,7 @@ from ms_edge.cli import main as cli
 from ms_edge.errors import DeviceError, UsageError
 from ms_edge.live import records as live_records
 from ms_edge.live.events import Event, Position
-from ms_edge.live.metrics import Metrics
+from ms_edge.live.prometheus import Metrics
 from ms_edge.live.records import Records
 from ms_edge.live.session import Session
 from ms_edge.output import growing

@@ -229,6 +229,7 @@ def test_recording_cut_by_the_network_is_an_error(serve, mp3):
 
 
 @pytest.mark.native
+@pytest.mark.slow
 def test_passwords_are_never_printed(serve, mp3):
     def answer(request):
         if "Authorization" in request.headers and len(request.server.requests) > 4:
@@ -251,6 +252,7 @@ def test_passwords_are_never_printed(serve, mp3):
 
 
 @pytest.mark.native
+@pytest.mark.slow
 def test_one_source_that_fails_ends_no_other(serve, mp3):
     def answer(request):
         if request.path == "/gone":
@@ -271,7 +273,7 @@ def test_one_source_that_fails_ends_no_other(serve, mp3):
 
 
 @pytest.mark.native
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", [pytest.param("SIGINT", marks=pytest.mark.slow), "SIGTERM"])
 def test_signal_ends_the_monitor_cleanly(serve, mp3, name):
     def answer(request):
         request.begin()

@@ -214,6 +214,8 @@ def _mean_of_integers(samples: Samples) -> Float32:
         mono = samples[:, 0].astype(np.float32)
         return np.multiply(mono, scale, out=mono)
     # A product with a vector is the fastest sum along such a short axis.
+    if channels & (channels - 1) == 0:  # a division by a power of two is exact too, before the sum or after it
+        return samples.astype(np.float32) @ np.full(channels, scale / np.float32(channels))
     mono = samples.astype(np.float32) @ np.full(channels, scale)
     return np.divide(mono, np.float32(channels), out=mono)
 
