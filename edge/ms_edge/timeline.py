@@ -273,7 +273,7 @@ def log_probabilities(
 def _logits(thresholds: tuple[float, ...]) -> Float32:
     """Return the log odds of the thresholds of labels, (labels,)."""
     at = np.array(thresholds)
-    return (np.log(at) - np.log1p(-at)).astype(np.float32)
+    return np.asarray(np.log(at) - np.log1p(-at), np.float32)
 
 
 @lru_cache
