@@ -755,6 +755,7 @@ def test_corrections_are_spread_over_half_the_recordings():
     assert Counter(recordings[corrected]) == dict.fromkeys(half, 2)
 
 
+@pytest.mark.slow
 def test_what_corrections_teach_is_measured(small_corpus, tmp_path, monkeypatch, capsys):
     from benchmarks.quality import corrections
 

@@ -55,7 +55,7 @@ from ms_train.training.runs import TrainedRun
 
 PIECE_S, PIECES = 5, 12
 CORRECTED = 20
-DRAWS = 10
+DRAWS = 5
 TOGETHER = 200  # batches of windows that go through the network together
 TESTS = {"test_a-5s": "TEST-A 5 s", "test_a-1s": "TEST-A 1 s", "noise-5s": "noise 5 s", "noise-1s": "noise 1 s"}
 

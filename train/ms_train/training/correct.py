@@ -40,7 +40,7 @@ from ms_train.training.runs import TrainedRun, describe, open_folder, save_model
 
 SUFFIX = "_corrected"
 STEPS, RATE = 300, 1e-3
-REPLAY = 200.0  # weight of all that is replayed, relative to all corrections
+REPLAY = 150.0  # weight of all that is replayed, relative to all corrections
 FOLDS = 5
 
 
