@@ -18,9 +18,9 @@ from ms_edge.cli.main import main
 from ms_edge.errors import ModelError
 from ms_edge.model.levels import LevelScale
 from ms_edge.model.metadata import Metadata
-from ms_edge.model.session import LEVEL_NAME, Model
+from ms_edge.model.session import LEVEL_NAME, Answers, Model
 from ms_edge.output.records import read_records
-from ms_edge.report.dialogue import loud_music
+from ms_edge.report.dialogue import loud_music, require_levels
 
 RATE_HZ = 16_000
 SCALE = LevelScale((-30.0, 20.0), 0.1, 2.0)
@@ -310,6 +310,26 @@ def test_voice_that_music_hides_is_found(mixed, samples, capsys):
     assert found["places"]
     music = [str(path) for path in samples if path.name.startswith("music")]
     assert check(capsys, *music)[0] == 0
+
+
+@pytest.mark.parametrize(("level_db", "found"), [(5.5, True), (9.5, False), (12.5, False)])
+def test_music_alone_needs_a_clear_level(level_db, found, samples, monkeypatch):
+    """A level of music alone counts if its interval ends 7 dB below 20, the top of the range."""
+    classifier = Classifier(LEVEL_NAME, device="cpu")
+    real = Model.run_answers
+
+    def constant(model, features):
+        answers = real(model, features)
+        return Answers(answers.scores, np.full_like(answers.levels, [level_db, 3.0]))
+
+    monkeypatch.setattr(Model, "run_answers", constant)
+    (music,) = (str(path) for path in samples if path.stem == "music_zaz")
+    assert {part.label for part in classifier.classify(music).segments} == {"music"}
+    _, windows = classifier.analyse(music)
+    high = require_levels(classifier).combined(windows.levels[:18], 3.0).interval_db[1]
+    assert (high < 13) == found
+    assert high < 20
+    assert bool(loud_music(classifier, music, -20.0, 2.0)) == found
 
 
 def test_page_of_a_record_names_no_missing_curve(mixed, tmp_path, capsys):
