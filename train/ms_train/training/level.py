@@ -204,15 +204,14 @@ def programme_loss(truth: tf.Tensor, levels: tf.Tensor) -> tf.Tensor:
     """Return the pinball loss in dB of the windows of programmes, levels and deviations (n, windows,
     2), alone and combined as in a segment (`LevelScale.combined`), for true levels (n,).
     """
-    low, high = LEVELS_DB
-    middle, spread = (low + high) / 2, (high - low) / 12**0.5
     some = levels[:, ::EVERY]
     alone = pinball(tf.repeat(truth, some.shape[1]), tf.reshape(some, (-1, 2)))
-    inverse = tf.clip_by_value(levels[..., 1], LEAST_DEVIATION_DB, spread) ** -2
-    worth = PROGRAMME / (1 + (PROGRAMME - 1) * CORRELATION) / levels.shape[1]
-    precision = spread**-2 + worth * tf.reduce_sum(inverse - spread**-2, 1)
-    level = middle + worth * tf.reduce_sum((levels[..., 0] - middle) * inverse, 1) / precision
-    return alone + pinball(truth, tf.stack([level, precision**-0.5], 1))
+    low, high = LEVELS_DB
+    precision = tf.clip_by_value(levels[..., 1], LEAST_DEVIATION_DB, (high - low) / 12**0.5) ** -2
+    level = tf.reduce_sum(levels[..., 0] * precision, 1) / tf.reduce_sum(precision, 1)
+    worth = PROGRAMME / (1 + (PROGRAMME - 1) * CORRELATION)
+    deviation = (worth * tf.reduce_mean(precision, 1)) ** -0.5
+    return alone + pinball(truth, tf.stack([level, deviation], 1))
 
 
 def pinball(truth: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
