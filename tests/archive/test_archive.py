@@ -7,14 +7,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
 import soundfile
-from breaking import BreakingFileSystem, Idle, Measured
-from fsspec.implementations.local import LocalFileSystem
+from breaking import BreakingFileSystem
+from measured import LongFileSystem, idle_mb, measured
 
 from ms_edge import archive
 from ms_edge.archive.output import ArchiveOutput
@@ -26,7 +27,7 @@ from ms_edge.output.parquet import record_of_row, recordings_table, row_of, segm
 
 DATA = Path(__file__).parent.parent / "data"
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 
 @pytest.fixture
@@ -146,22 +147,31 @@ def test_interrupt_keeps_rows_and_resume_adds_the_rest(source, tmp_path, monkeyp
     assert len(rows(tmp_path / "out")) == 3
 
 
+def encode(path: Path, codec: str, samples: np.ndarray, rate_hz: int) -> None:
+    """Write mono samples as FFmpeg encodes them."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=rate_hz, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[np.newaxis], format="fltp", layout="mono")
+        frame.sample_rate = rate_hz
+        for each in (frame, None):
+            file.mux(stream.encode(each))
+
+
 @pytest.mark.native
-@pytest.mark.slow
 def test_actor_needs_bounded_memory_for_any_input(tmp_path):
-    """At most 150 MB more than an actor of Ray Data that does nothing."""
-    clip, _ = soundfile.read(DATA / "music_zaz.wav", dtype="float32")
-    for name in ("long.wav", "long.mp3"):  # a quarter of an hour of stereo: 58 MB of WAV
-        with soundfile.SoundFile(tmp_path / name, "w", 16_000, 2) as file:
-            for _ in range(150):
+    """At most 150 MB more than a worker of Ray that does nothing, also with a decoder of FFmpeg's formats."""
+    clip, rate_hz = soundfile.read(DATA / "music_zaz.wav", dtype="float32")
+    for suffix in ("wav", "flac", "mp3", "ogg", "aiff"):
+        with soundfile.SoundFile(tmp_path / f"long.{suffix}", "w", rate_hz, 2) as file:
+            for _ in range(40):
                 file.write(np.stack([clip, clip], axis=1))
-    shutil.copy(DATA / "music_crossroads_stereo.wav", tmp_path / "short.wav")
-    paths = pa.table({"path": sorted(str(path) for path in tmp_path.iterdir())})
-    dataset = ray.data.from_arrow(paths)
-    pool = {"batch_size": None, "batch_format": "pyarrow"}
-    one = ray.data.ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=1, enable_true_multi_threading=True)
-    idle = dataset.map_batches(Idle, compute=one, **pool).take_all()[0]["peak_mb"]
-    stores = Stores(filesystem=LocalFileSystem())  # by ranges, as from a store
-    found = dataset.map_batches(Measured, fn_constructor_args=({}, {}, stores), compute=one, **pool).take_all()
-    assert [row["label"] for row in found] == ["music"] * 3
-    assert found[0]["peak_mb"] - idle < 150
+    encode(tmp_path / "long.m4a", "aac", np.tile(clip, 40), rate_hz)
+    formats = sorted(str(path) for path in tmp_path.iterdir())
+    paths = [str(DATA / "music_zaz.wav")] * 300 + formats + [str(tmp_path / "10.hours")]
+    rows = measured(ray, paths, Stores(filesystem=LongFileSystem())).to_pylist()  # by ranges, as from a store
+    assert [row["error"] for row in rows if row["error"]] == []
+    assert len(rows) == len(paths)
+    assert {row["decoder"] for row in rows} == {"libsndfile", "ffmpeg"}
+    assert rows[-1]["duration_s"] == 36_000
+    assert len(rows[-1]["segments"]) > 3000
+    assert rows[0]["most_mb"] - idle_mb(ray) < 150

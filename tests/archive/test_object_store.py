@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 import soundfile
+from measured import idle_mb, measured
 from object_store import FAULTS, REGION, object_store
 from pyarrow import fs
 
@@ -30,6 +34,7 @@ def store():
     with object_store() as found, pytest.MonkeyPatch.context() as patch:
         for name, value in found.environment().items():
             patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
         for bucket in ("radio", "results"):
             found.client().create_bucket(Bucket=bucket)
         with joined(None, verbose=False):
@@ -83,6 +88,14 @@ def test_faults_of_a_store_change_no_row(store, recordings, monkeypatch, capsys)
         found = record_of_row(row)
         del record["checksum"]  # of the line
         assert found == {**record, "path": row["path"], "file": found["file"]}
+
+
+def test_actor_needs_bounded_memory_for_objects(store, recordings):
+    """AWS's library is in the actor, too: at most 150 MB more than a worker of Ray that does nothing."""
+    paths = [f"s3://radio/2026/{path.name}" for path in sorted(recordings.iterdir())]
+    rows = measured(ray, paths, stores.Stores()).to_pylist()
+    assert [row["error"]["code"] for row in rows if row["error"]] == ["not-audio"]
+    assert rows[0]["most_mb"] - idle_mb(ray) < 150
 
 
 def test_store_without_answers_gives_error_rows(store, recordings, monkeypatch):

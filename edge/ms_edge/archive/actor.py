@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
+from ms_edge.archive.memory import give_back
 from ms_edge.archive.stores import RemoteFile, Stores
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError, DeviceError, ModelError, UsageError, first_line, reason
@@ -64,8 +65,10 @@ class Recordings:
     """
 
     def __init__(self, settings: dict[str, Any], reading: dict[str, Any], stores: Stores) -> None:
+        give_back()  # what importing Ray Data took, and then what loading the model took
         self._arguments = settings, reading, stores
         self._worker = Worker(*self._arguments)
+        give_back()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Return the table with a column for each field of the records."""

@@ -6,12 +6,14 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-from ms_edge.errors import DeviceError, UsageError, first_line
+from ms_edge.errors import DeviceError, UsageError, first_line, reason
 from ms_edge.jobs.limits import usable_cores
 
 # Of a cluster on this machine: paths and rows are small, and audio never lies in it.
@@ -19,6 +21,10 @@ OBJECT_STORE_BYTES = 256 << 20
 # Actors in a row that may end before they have loaded their model, as on a node that is lost. Each
 # takes seconds, and a node that lacks a package ends them all.
 LOST_STARTS = 2
+CONNECT_S = 7.0  # for a cluster to accept a connection, and again to answer
+# What a client of HTTP/2, and so of gRPC, sends first: the preface and an empty frame SETTINGS (RFC
+# 9113, 3.4). A server sends SETTINGS, too: the fourth byte of a frame is its type, and that is 4.
+HELLO, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 4
 
 
 def import_ray() -> Any:
@@ -37,6 +43,44 @@ def no_ray(error: ImportError) -> DeviceError:
     """Return the error for a package of the extra `ray` that cannot be imported."""
     extra = "install the extra ray (in a clone of ms-edge: pip install '.[ray]')"
     return DeviceError("no-ray", f"An archive needs Ray Data, which cannot be imported ({first_line(error)}); {extra}.")
+
+
+def require_cluster(address: str) -> None:
+    """Raise DeviceError unless something like a cluster answers at `address`.
+
+    Ray itself tries for a long time, and imports everything before.
+    """
+    where = f"The cluster at {address} cannot be joined"
+    try:
+        found = _found() if address == "auto" else address.removeprefix("ray://")
+        parts = urlsplit(f"//{found}")
+        if not (parts.hostname and parts.port):
+            raise ValueError
+    except ConnectionError:
+        why = "no cluster runs on this machine; start one with ray start, or give HOST:PORT"
+        raise DeviceError("no-ray", f"{where}: {why}.") from None
+    except ValueError:
+        raise DeviceError("no-ray", f"{where}: an address is auto or HOST:PORT, as in head:6379.") from None
+    try:
+        with socket.create_connection((parts.hostname, parts.port), CONNECT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            connection.sendall(HELLO)
+            answer = connection.recv(9, socket.MSG_WAITALL)
+    except OSError as error:
+        why = f"it does not answer ({reason(error)}); give the address that ray start has printed"
+        raise DeviceError("no-ray", f"{where}: {why}.") from None
+    if answer[3:4] != bytes([SETTINGS]):
+        why = "another program answers there; give the address that ray start has printed"
+        raise DeviceError("no-ray", f"{where}: {why}.")
+
+
+def _found() -> str:
+    """Return the address of a cluster that runs on this machine. Raises ConnectionError or DeviceError."""
+    import_ray()
+    from ray._private.services import canonicalize_bootstrap_address
+
+    return str(canonicalize_bootstrap_address("auto"))
 
 
 @contextlib.contextmanager

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ms_edge.archive.actor import ModelFile, Recordings
-from ms_edge.archive.cluster import LOST_STARTS, import_ray, joined, node_cpus, require_room
+from ms_edge.archive.cluster import LOST_STARTS, import_ray, joined, node_cpus, require_cluster, require_room
 from ms_edge.archive.listing import Recording, recordings, tasks
 from ms_edge.archive.output import ArchiveOutput, counted
 from ms_edge.archive.progress import Numbers
@@ -119,6 +120,8 @@ def archive(
     `classify`, and `ArchiveOutput` for `output`, `segments` and `resume`. Raises MsEdgeError.
     """
     settings, reading = settings or {}, reading or {}
+    if address:
+        require_cluster(address)
     classifier = Classifier(**settings)
     of_run = settings_text(classifier.settings(reading.get("raw"), reading.get("channel")))
     source, options = split_query(source)
@@ -138,19 +141,8 @@ def archive(
     try:
         if missing.any():
             with joined(address, verbose=verbose) as ray:
-                require_room(node_cpus(ray), 1, num_cpus, readers=False)
-                pool = min(actors or LARGEST, max(1, int(sum(node_cpus(ray)) / (num_cpus or 1))))
-                divided = tasks(((int(number), listed[number]) for number in np.flatnonzero(missing)), pool)
-                dataset = _classified(
-                    ray.data.from_arrow(divided),
-                    settings,
-                    reading,
-                    stores,
-                    (1, actors),
-                    num_cpus,
-                    min(pool, len(divided)),
-                )
-                for rows in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                todo = [(int(number), listed[number]) for number in np.flatnonzero(missing)]
+                for rows in _found(ray, todo, settings, reading, stores, actors, num_cpus):
                     _take(rows, listed, missing, results, numbers)
                 assert not missing.any(), "Ray Data ended without some rows"
     except (KeyboardInterrupt, SystemExit):
@@ -164,6 +156,26 @@ def archive(
         results.flush()
     numbers.finish()
     return FAILED if numbers.errors else DONE
+
+
+def _found(
+    ray: Any,
+    todo: list[tuple[int, Recording]],
+    settings: dict[str, Any],
+    reading: dict[str, Any],
+    stores: Stores,
+    actors: int | None,
+    num_cpus: float,
+) -> Iterator[pa.Table]:
+    """Yield the rows of numbered recordings, as the actors give them. Raises UsageError if no actor can start."""
+    cpus = node_cpus(ray)
+    require_room(cpus, 1, num_cpus, readers=False)
+    pool = min(actors or LARGEST, max(1, int(sum(cpus) / (num_cpus or 1))))
+    divided = tasks(todo, pool)
+    dataset = ray.data.from_arrow(divided)
+    initial = min(pool, len(divided))
+    found = _classified(dataset, settings, reading, stores, (1, actors), num_cpus, initial)
+    yield from found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def _failed(listed: list[Recording], missing: Missing, numbers: Numbers) -> pa.Table:
