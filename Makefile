@@ -94,10 +94,10 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 	@touch $@
 
 # One worker per core, at most four, since each holds a TensorFlow (up to 2.5 GB). A worker gets whole files, since fixtures are costly.
-test: .venv-dev/installed .venv-oldest/installed build/wheelhouse/filled ## all tests except the slow ones
+test: .venv-dev/installed .venv-oldest/installed ## all tests except the slow ones (about five minutes on two cores)
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow and not browser and not live'
 
-test-slow: .venv-dev/installed ## the tests that take more than ten seconds each (about ten minutes)
+test-slow: .venv-dev/installed build/wheelhouse/filled ## the other tests: they train, convert, install, start clusters, or wait (about a quarter of an hour)
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m slow
 
 parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes a part (half an hour)

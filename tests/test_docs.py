@@ -41,7 +41,11 @@ def folder(tmp_path) -> Path:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in QUICK if list(console.shown_commands(page.read_text("utf-8")))],
+    [
+        pytest.param(page, marks=[pytest.mark.slow] * (page.name == "archive.md"))  # which starts Ray
+        for page in QUICK
+        if list(console.shown_commands(page.read_text("utf-8")))
+    ],
     ids=lambda page: page.name,
 )
 def test_commands_print_what_the_page_shows(page, folder):

@@ -18,6 +18,8 @@ import pytest
 
 from ms_train.training.bundled import FOLDER
 
+pytestmark = pytest.mark.slow  # builds and installs it
+
 ROOT = Path(__file__).parent.parent
 WHEELHOUSE = ROOT / "build" / "wheelhouse"
 # Pip reads no settings file. Where there is no network namespace, every connection fails.
@@ -103,7 +105,6 @@ def test_wheel_holds_an_sbom_of_its_contents(wheel):
     assert packages == [line.split()[0] for line in lock.splitlines() if "==" in line]
 
 
-@pytest.mark.slow
 def test_source_distribution_builds_the_same_wheel(wheel, tmp_path):
     hatchling = [sys.executable, "-m", "hatchling", "build", "--directory", tmp_path]
     subprocess.run([*hatchling, "--target", "sdist"], check=True, cwd=ROOT)

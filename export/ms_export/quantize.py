@@ -111,17 +111,9 @@ def quantize(
     """
     if (out.exists() and not out.is_dir()) or not out.parent.is_dir():
         raise UsageError(f"{out}: give -o a folder, in one that exists.")
-    original = Model.load(model, "cpu")
-    model, folder = Path(original.path), run_folder(folder)
-    run = require_same(original, Run.load(folder))
-    if original.input != FEATURES:
-        raise ExportError(
-            "bad-graph", f"{model}: takes the waveform; give the model of the same run that takes features."
-        )
-    if original.metadata.level:
-        raise ExportError(
-            "bad-graph", f"{model}: has levels of the music, whose variants nothing checks; give the model without."
-        )
+    folder = run_folder(folder)
+    original, run = _model_and_run(model, folder)
+    model = Path(original.path)
     train, val = _recordings(run, data, archive)
     if not train or not val:
         raise ExportError("bad-data", f"{folder}: names no training or no validation recordings; both are needed.")
@@ -164,6 +156,22 @@ def quantize(
         Variant(name, paths.get(name), loaded.size, judgements[name], tuple(speed[name] for speed in speeds))
         for name, loaded in models.items()
     ]
+
+
+def _model_and_run(model: Path, folder: Path) -> tuple[Model, Run]:
+    """Load a model and the run that it was converted from. Raises MsEdgeError if it has no variants."""
+    original = Model.load(model, "cpu")
+    run = require_same(original, Run.load(folder))
+    if original.input != FEATURES:
+        raise ExportError(
+            "bad-graph", f"{original.path}: takes the waveform; give the model of the same run that takes features."
+        )
+    if original.metadata.level:
+        raise ExportError(
+            "bad-graph",
+            f"{original.path}: has levels of the music, whose variants nothing checks; give the model without.",
+        )
+    return original, run
 
 
 class _Judge:

@@ -27,7 +27,7 @@ from ms_edge.output.parquet import record_of_row, recordings_table, row_of, segm
 
 DATA = Path(__file__).parent.parent / "data"
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 
 @pytest.fixture
@@ -158,7 +158,6 @@ def encode(path: Path, codec: str, samples: np.ndarray, rate_hz: int) -> None:
 
 
 @pytest.mark.native
-@pytest.mark.slow
 def test_actor_needs_bounded_memory_for_any_input(tmp_path):
     """At most 150 MB more than a worker of Ray that does nothing, also with a decoder of FFmpeg's formats."""
     clip, rate_hz = soundfile.read(DATA / "music_zaz.wav", dtype="float32")

@@ -241,7 +241,7 @@ def test_results_are_ordered_with_little_begun_ahead(jobs):
 
     def work(item):
         begun.append(item)
-        time.sleep(0.002 * (item % 3))
+        time.sleep(0.002 * (item % 3) if item else 0.5)  # the others wait for the first one
         return item * item
 
     taken = 0

@@ -127,6 +127,7 @@ def test_twenty_kills_lose_and_double_nothing():
     assert next(record["duration_s"] for record in records() if record["path"] == "in/0a.wav") == 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no signal to one process")
 def test_next_start_finds_what_is_missing(monkeypatch):
     for name in ("kept", "changed", "removed", "repaired"):
@@ -170,6 +171,7 @@ def test_other_commands_read_and_respect_the_file(capsys):
     assert counts() == {"in/a.wav": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Windows sends no signal to one process")
 def test_folder_may_be_gone_for_a_while():
     recording("in/a.wav")

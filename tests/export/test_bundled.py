@@ -136,6 +136,7 @@ def test_triton_serves_the_waveform_form(tmp_path):
     assert served.read_bytes() == Path(Model.load(WAVEFORM_NAME).path).read_bytes()
 
 
+@pytest.mark.slow
 def test_evaluate_scores_the_run(data, monkeypatch, capsys):
     monkeypatch.setattr(metrics, "ROUNDS", 20)
     assert train_cli.main(["evaluate", "bundled", "--data", data]) == 0

@@ -57,6 +57,7 @@ def convert(tmp_path: Path, model: keras.Model, *more: str) -> tuple[int, Path]:
     return cli.main(arguments), out
 
 
+@pytest.mark.slow
 def test_imprecise_transform_in_the_graph_is_refused(tmp_path, spec, monkeypatch, capsys):
     """Constants of 11 bits exceed the tolerances a hundredfold. The same
     network is converted on features.
@@ -83,9 +84,10 @@ def test_imprecise_transform_in_the_graph_is_refused(tmp_path, spec, monkeypatch
     [
         (SPEC.feature_shape, 3, "softmax", "car,horn,rain", "exclusive"),
         (SPEC.feature_shape, 3, None, "car,horn,rain", "exclusive"),  # logits, which get a softmax
-        ((*SPEC.feature_shape, 1), 3, "softmax", "car,horn,rain", "exclusive"),  # with a channel axis, like images
-        (SPEC.feature_shape, 1, "sigmoid", "quiet,loud", "exclusive"),
-        (SPEC.feature_shape, 3, "sigmoid", "car,horn,rain", "independent"),
+        # With a channel axis, like images:
+        pytest.param((*SPEC.feature_shape, 1), 3, "softmax", "car,horn,rain", "exclusive", marks=pytest.mark.slow),
+        pytest.param(SPEC.feature_shape, 1, "sigmoid", "quiet,loud", "exclusive", marks=pytest.mark.slow),
+        pytest.param(SPEC.feature_shape, 3, "sigmoid", "car,horn,rain", "independent", marks=pytest.mark.slow),
         ((SPEC.bins, None, 1), 2, "softmax", "quiet,loud", "exclusive"),  # any number of frames
     ],
 )
@@ -113,6 +115,7 @@ def test_a_keras_model_is_exported_and_classifies(
     np.testing.assert_allclose(served.scores(features), outputs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_frame_count_is_free_so_window_length_is(tmp_path, spec, samples, capsys):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
@@ -141,6 +144,7 @@ def test_frame_count_is_free_so_window_length_is(tmp_path, spec, samples, capsys
     assert "takes windows of 0.5 s; leave out --window" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_real_audio_can_be_named_for_comparison(tmp_path, spec, samples, monkeypatch, capsys):
     monkeypatch.setattr("ms_export.convert.grid", grid)  # the whole grid
     for path in samples:
@@ -254,6 +258,7 @@ def test_invalid_spec_gives_one_sentence(tmp_path, spec, capsys, content, senten
     assert len(message.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_model_is_never_beside_another_certificate(tmp_path, spec, capsys):
     model = network(*SPEC.feature_shape)
     assert convert(tmp_path, model, "--labels", "a,b,c")[0] == 0

@@ -177,7 +177,12 @@ def untrained(name: str) -> tuple[keras.Model, onnx.ModelProto]:
     return network, to_onnx(network, shape, name)
 
 
-@pytest.mark.parametrize("name", recipes())
+each_recipe = pytest.mark.parametrize(
+    "name", [name if name == "mel_dscnn" else pytest.param(name, marks=pytest.mark.slow) for name in recipes()]
+)
+
+
+@each_recipe
 def test_every_recipe_gives_keras_scores_in_onnxruntime(name):
     network, model = untrained(name)
     content = model.SerializeToString()
@@ -189,7 +194,7 @@ def test_every_recipe_gives_keras_scores_in_onnxruntime(name):
 
 
 @pytest.mark.parametrize("form", ["features", "waveform"])
-@pytest.mark.parametrize("name", recipes())
+@each_recipe
 def test_predicted_recipe_shapes_equal_onnxruntime(monkeypatch, name, form):
     spec = recipes()[name].spec
     network, converted = untrained(name)

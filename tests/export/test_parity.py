@@ -43,10 +43,15 @@ SPECS = RECIPES | {
     ),
     "not a power of two": FrontEndSpec(22_050, 600, 200, 600, clip_s=1.0, hop_s=1.0, layout="frames_bins"),
 }
-# mel_patches differs from mel_residual in the distance between windows alone.
+# Two that differ as much as possible: 22 kHz or 16, cropped or whole, linear or mel, bins or frames
+# first.
+QUICK = ("logstft_cnn", "mel_dscnn")
 EACH_SPEC = pytest.mark.parametrize(
     "spec",
-    [pytest.param(spec, id=name, marks=[pytest.mark.slow] * (name == "mel_patches")) for name, spec in SPECS.items()],
+    [
+        pytest.param(spec, id=name, marks=[pytest.mark.slow] * (name in RECIPES and name not in QUICK))
+        for name, spec in SPECS.items()
+    ],
 )
 
 
@@ -330,11 +335,8 @@ def first_red(spec: FrontEndSpec, real: dict[str, Real], mutation: Mutation) -> 
     return None
 
 
-# Two front ends that differ as much as possible: 22 kHz or 16, cropped or whole, linear or mel, bins
-# or frames first.
 each_recipe = pytest.mark.parametrize(
-    "recipe",
-    [name if name in ("logstft_cnn", "mel_dscnn") else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES],
+    "recipe", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
 )
 
 

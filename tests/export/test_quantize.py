@@ -33,6 +33,9 @@ from ms_train.recipes import logstft_cnn, mel_dscnn
 from ms_train.scores.outputs import with_logits
 from ms_train.training.fit import Options, fit
 
+# test_bundled.py has a quick test of the command.
+pytestmark = pytest.mark.slow
+
 SAMPLES = sorted((Path(__file__).parent.parent / "data").glob("*.wav"))
 
 
@@ -202,7 +205,6 @@ def test_weights_have_seven_bits(small):
     assert all(np.abs(array.astype(int)).max() <= 64 for array in weights)
 
 
-@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(small, exported, run, tmp_path):
     command = (
         "import sys; from pathlib import Path; from ms_export import quantize\n"

@@ -115,6 +115,7 @@ def test_variants_also_answer_runs(stepped_run, stepped_model, recordings, tmp_p
     np.testing.assert_allclose(classifier.window_scores([recordings[0]]).scores, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_wrong_run_of_windows_is_found(stepped_run, stepped_model, recordings, monkeypatch):
     model, real = Model.load(stepped_model), {"music": Real(recordings[0], 16_000)}
     assert all(report.passed for report in steps.check(model, stepped_model.read_bytes(), stepped_run, real))
@@ -141,7 +142,7 @@ def test_another_window_length_is_refused(stepped_run):
         stepped_run.in_windows_of(3.0)
 
 
-@pytest.mark.parametrize("decision", ["independent", "exclusive"])
+@pytest.mark.parametrize("decision", ["independent", pytest.param("exclusive", marks=pytest.mark.slow)])
 def test_mean_over_windows_keeps_its_scores(decision):
     keras.utils.set_random_seed(0)
     network = mel_residual.build_model(LABELS, decision, 1, width=0.25)
@@ -162,6 +163,7 @@ def test_a_network_without_windows_has_none():
     assert of_windows(with_logits(network, LABELS, "independent", (49, 48))) is None
 
 
+@pytest.mark.slow
 def test_new_classes_are_learnt_on_windows(stepped_run, tmp_path):
     mel_residual.build_model(LABELS, "independent", 1, width=0.25).save(tmp_path / "model.keras")
     assert trunk(tmp_path).output_shape == (None, None, 1, 48)

@@ -30,6 +30,13 @@ FOUND = sorted((Path(__file__).parent / "corpus" / "found").iterdir())
 FINE = Outcome("speech", "classified", None, 0.0, 0)
 
 
+@pytest.fixture(scope="module")
+def reading() -> Iterator[Worker]:
+    """A worker that reads recordings; another process takes its place if it dies."""
+    with decoders.reading_worker() as worker:
+        yield worker
+
+
 def test_corpus_is_small():
     seeds = decoders.seeds_of()
     assert len(seeds) > 110
@@ -100,18 +107,16 @@ def test_failure_without_sentence_breaks_rule():
 
 
 @pytest.mark.slow
-def test_intact_recordings_are_read():
-    with decoders.reading_worker() as worker:
-        for name, content in decoders.seeds_of().items():
-            outcome = worker.outcome(content, Path(name).suffix)
-            assert outcome.problem is None, name
-            assert outcome.result in {"speech", "silence", "other"}, name
+def test_intact_recordings_are_read(reading):
+    for name, content in decoders.seeds_of().items():
+        outcome = reading.outcome(content, Path(name).suffix)
+        assert outcome.problem is None, name
+        assert outcome.result in {"speech", "silence", "other"}, name
 
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: path.name)
-def test_past_finding_is_no_finding(path):
-    with decoders.reading_worker() as worker:
-        assert worker.outcome(path.read_bytes(), path.suffix).problem is None
+def test_past_finding_is_no_finding(path, reading):
+    assert reading.outcome(path.read_bytes(), path.suffix).problem is None
     for target in targets.TARGETS.values():
         target.read(path.read_bytes())
 
@@ -135,12 +140,11 @@ def test_past_damage_has_a_warning(name, warnings):
 
 
 @pytest.mark.slow
-def test_mutated_recordings_give_valid_records():
+def test_mutated_recordings_give_valid_records(reading):
     findings: list[workers.Finding] = []
     seeds = decoders.seeds_of()
-    with decoders.reading_worker() as worker:
-        numbers = range(1000)  # each file is used eight times
-        outcomes = list(workers.run(seeds, mutated, numbers, 1, worker, findings.append))
+    numbers = range(1000)  # each file is used eight times
+    outcomes = list(workers.run(seeds, mutated, numbers, 1, reading, findings.append))
     assert not findings
     assert {name for name, _, _ in outcomes} == set(seeds)
     assert [number for _, number, _ in outcomes] == list(numbers)

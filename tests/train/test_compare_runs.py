@@ -19,7 +19,7 @@ from ms_train.evaluation.compare import Spread, compare
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, copy_by_label, leave_out_pictures) -> Path:
+def runs(tmp_path_factory, copy_by_label, leave_out_pictures, small_networks) -> Path:
     """Train two systems on two folds of the sample recordings through the command line."""
     root = tmp_path_factory.mktemp("runs")
     copy_by_label(root / "data")

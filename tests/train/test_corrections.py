@@ -103,6 +103,7 @@ def unknown(folder) -> tuple[str, list[Path]]:
     return table(folder, *(f"hum{number}.wav,0.5,2.5,speech+music,other" for number in range(10))), paths[10:]
 
 
+@pytest.mark.slow
 def test_network_learns_and_does_not_forget(folder, unknown, samples, monkeypatch, capsys):
     data, others = unknown
     assert cli.main(["finetune", "--from", "bundled", "--data", data, "--out", "run"]) == 0

@@ -46,6 +46,7 @@ from ms_train.training.runs import TrainedRun, decision_of
 SPEC = FrontEndSpec(8_000, 256, 128, 256, log_floor=0.05, clip_s=0.5, hop_s=0.5)
 LABELS = ("speech", "music")
 HZ = {"speech": 1_000, "music": 2_000}
+WINDOWS = 320
 
 
 def tone(label: str | None, seed: int) -> np.ndarray:
@@ -83,7 +84,7 @@ def telling(sure: float = 1.0, shift: float = 0.0) -> keras.Model:
 
 @pytest.fixture
 def recipe(monkeypatch) -> Recipe:
-    monkeypatch.setattr(decision, "WINDOWS", 800)
+    monkeypatch.setattr(decision, "WINDOWS", WINDOWS)
     known = get_recipe("mel_dscnn")
     augment = chain("channel")
     return dataclasses.replace(
@@ -235,7 +236,7 @@ def test_each_kind_has_equally_many_windows(pool, recipe, augmented):
     drawn = list(draw(pool, recipe, 3, Cache(None)))
     kinds = kinds_of(np.stack([row for _, row in drawn]), LABELS).tolist()
     assert {kind: kinds.count(kind) for kind in (*LABELS, "several", "other")} == dict.fromkeys(
-        (*LABELS, "several", "other"), 200
+        (*LABELS, "several", "other"), WINDOWS // 4
     )
     assert {window.shape for window, _ in drawn} == {(SPEC.clip_samples,)}
     again = next(draw(pool, recipe, 3, Cache(None)))
@@ -248,12 +249,14 @@ def test_overconfident_network_is_calibrated(pool, recipe):
     features = np.random.default_rng(0).normal(-2, 1, (9, *SPEC.feature_shape)).astype(np.float32)
     before = predict(model, LABELS, "independent", features).astype(np.float64)
     found = decide(model, held, recipe, layer, 0, Cache(None))
-    assert found["windows"] == 800
+    assert found["windows"] == WINDOWS
     for name in ("log_loss", "calibration_error"):
         assert all(np.less(found[name]["after"], found[name]["before"]))
     exact = found["exact_label"]
     assert exact["at_half_before"] < exact["at_half"] < exact["chosen"] + 0.02
-    assert {kind: each["windows"] for kind, each in exact["kinds"].items()} == dict.fromkeys(exact["kinds"], 200)
+    assert {kind: each["windows"] for kind, each in exact["kinds"].items()} == dict.fromkeys(
+        exact["kinds"], WINDOWS // 4
+    )
     expected = expit(logit(before) * found["scale"] + found["offset"])
     np.testing.assert_allclose(predict(model, LABELS, "independent", features), expected, atol=1e-4)
     again = decide(telling(8.0, 12.0), held, recipe, layer, 0, Cache(None))

@@ -117,6 +117,7 @@ def test_unreadable_recordings_are_listed(bundled):
     assert why in (bundled / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_any_file_name_can_be_reported(samples, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     tmp_path = tmp_path / b"\xff".decode("utf-8", "surrogateescape")

@@ -101,6 +101,7 @@ def test_run_folder_records_its_origin(tuned, origin):
     assert json.loads((tuned / "metrics.json").read_text())["test"]["files"] == 3
 
 
+@pytest.mark.slow
 def test_recordings_of_the_origin_are_counted(origin, tmp_path, capsys):
     data = json.loads((origin / "run.json").read_text())["data"]
     chosen = ["--from", str(origin), "--data", data, "--fold", "1/3", "--epochs", "1", "--head-only"]

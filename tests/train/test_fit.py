@@ -245,6 +245,7 @@ def test_features_are_computed_once(folder, tmp_path, monkeypatch):
         assert_same(tmp_path / f"{name}-first", tmp_path / f"{name}-second")
 
 
+@pytest.mark.slow
 def test_cache_ignores_changed_recordings_and_torn_files(folder, samples, tmp_path):
     cache, data = tmp_path / "cache", tmp_path / "data"
     shutil.copytree(folder, data)
@@ -271,6 +272,7 @@ def test_mixed_precision_leaves_a_model_of_32_bits(folder, tmp_path):
     assert keras.mixed_precision.global_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_tensorboard_logs_are_written_where_asked_for(folder, tmp_path):
     train("resized_cnn", folder, tmp_path / "run", epochs=1, tensorboard=True)
     assert list((tmp_path / "run" / "tensorboard").rglob("events.out.tfevents.*"))
@@ -373,7 +375,7 @@ from pathlib import Path
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from ms_train.training import fit
 import test_fit
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -43,12 +43,14 @@ def test_accuracy_counts_decided_targets():
 def test_recipes_learn_from_undecidable_targets(name, tmp_path):
     recipe = get_recipe(name)
     model = recipe.build_model(("speech", "music"), "independent", 1)
+    model.run_eagerly = True  # tracing takes seconds
     features = np.random.default_rng(0).standard_normal((4, *recipe.spec.feature_shape)).astype(np.float32)
     history = model.fit(features, TARGETS, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")  # compiled
+    loaded.run_eagerly = True
     assert np.isfinite(loaded.evaluate(features, TARGETS, verbose=0)).all()
 
 

@@ -213,6 +213,7 @@ def fit(path: Path, out: Path, *options: str) -> int:
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("change", [{"test": "train", "train": "test"}, {"music": "speech", "speech": "music"}])
 def test_resume_refuses_other_parts_or_labels(root, capsys, monkeypatch, change):
     """Otherwise training recordings would be tested on."""
@@ -220,7 +221,7 @@ def test_resume_refuses_other_parts_or_labels(root, capsys, monkeypatch, change)
     rows = [line.replace(",,,", f",{parts[place % 3]},,") for place, line in enumerate(lines(root))]
     path = table(root, *rows)
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "on_epoch_end", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Checkpoint, "on_epoch_begin", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         assert fit(path, root / "run") == 130
     cells = [row.split(",") for row in rows]
     table(root, *(",".join(change.get(cell, cell) for cell in row) for row in cells))
@@ -228,6 +229,7 @@ def test_resume_refuses_other_parts_or_labels(root, capsys, monkeypatch, change)
     assert "their labels or their parts have changed" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("small_networks", "no_pictures")
 def test_files_of_training_excerpts_are_known(root, capsys):
     path = table(root, *(f"{line.rstrip(',')},,0,2" for line in lines(root)))
     assert fit(path, root / "run") == 0
@@ -255,6 +257,7 @@ def test_folds_that_fail_early_leave_no_files(root, capsys):
         assert "prescribes its own split" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("small_networks", "no_pictures")
 def test_a_manifest_with_bad_lines_trains(root, capsys):
     path = table(
         root, *lines(root), "audio/gone.wav,music,,,", "audio/music_zaz.wav,music,,900,901", "clips.csv,music,,,"

@@ -117,6 +117,7 @@ def test_ctrl_c_exits_with_130(tmp_path, copy_by_label):
     assert not (out / "metrics.json").exists()
 
 
+@pytest.mark.usefixtures("small_networks", "no_pictures")
 def test_resuming_a_finished_training_succeeds(tmp_path, copy_by_label, capsys):
     data = copy_by_label(tmp_path / "data")
     arguments = ["fit", "--recipe", "resized_cnn", "--data", f"folder:{data}", "--out", str(tmp_path / "run")]

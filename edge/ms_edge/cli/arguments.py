@@ -238,29 +238,33 @@ def _add_monitor(commands: Commands) -> None:
     monitor.add_argument(
         "--format", choices=["text", "jsonl"], default="text", help="a line of text (default) or JSON (jsonl) per event"
     )
-    monitor.add_argument(
+    _add_live_reading(monitor)
+    monitor.add_argument("-v", "--verbose", action="store_true", help="also print what libraries report")
+    _add_alerts(monitor.add_argument_group("alerts"))
+    _add_accounts(monitor.add_argument_group("records and metrics"))
+    monitor.set_defaults(wav_only=False, decoder="auto")
+    _add_judging(monitor)
+
+
+def _add_live_reading(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--raw",
         metavar="RATE:CHANNELS:FORMAT",
         help="the format of headerless PCM on standard input, and of what sound cards record (default: 48000:1:s16le)",
     )
-    monitor.add_argument(
+    command.add_argument(
         "--track",
         type=int,
         default=1,
         metavar="N",
         help="the audio track of a stream with several, from 1 (default: 1)",
     )
-    monitor.add_argument(
+    command.add_argument(
         "--channels",
         default="mix",
         metavar="mix|each|N",
         help="label the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)",
     )
-    monitor.add_argument("-v", "--verbose", action="store_true", help="also print what libraries report")
-    _add_alerts(monitor.add_argument_group("alerts"))
-    _add_accounts(monitor.add_argument_group("records and metrics"))
-    monitor.set_defaults(wav_only=False, decoder="auto")
-    _add_judging(monitor)
 
 
 def _add_alerts(group: argparse._ArgumentGroup) -> None:

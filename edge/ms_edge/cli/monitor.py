@@ -12,9 +12,9 @@ from ms_edge.errors import UsageError
 from ms_edge.jobs.interrupts import INTERRUPTED, Interrupts
 from ms_edge.live.actions import Commands, Webhook
 from ms_edge.live.events import Event
-from ms_edge.live.metrics import Metrics
 from ms_edge.live.monitor import Clock, Consumer, Feed, Settings, monitor
 from ms_edge.live.printing import Printer, log
+from ms_edge.live.prometheus import Metrics
 from ms_edge.live.records import Records
 from ms_edge.live.rules import Rules, parse_rule
 from ms_edge.live.session import plan
