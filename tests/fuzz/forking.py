@@ -42,7 +42,9 @@ class Forked:
     server: Server | None = None
     peak_bytes = 0  # the most memory that a decoder has had
 
-    def __init__(self, arguments: list[str], *, pass_fds: tuple[int, ...], **_: Any) -> None:
+    def __init__(
+        self, arguments: list[str], *, pass_fds: tuple[int, ...], stdout: int = subprocess.PIPE, **_: Any
+    ) -> None:
         from ms_edge.audio import media
 
         if arguments[0] != sys.executable:
@@ -55,9 +57,9 @@ class Forked:
             "descriptors": [0, 1, 2, *pass_fds],
             "memory": media.MEMORY_BYTES,
         }
-        theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
+        theirs = [pipes[0][0], pipes[1][1] if stdout == subprocess.PIPE else stdout, pipes[2][1]]
         socket.send_fds(server.socket, [json.dumps(given).encode()], [*theirs, *pass_fds])
-        for descriptor in theirs:
+        for descriptor in (pipes[0][0], pipes[1][1], pipes[2][1]):
             os.close(descriptor)
         self.stdin: IO[bytes] = os.fdopen(pipes[0][1], "wb", 0)
         self.stdout: IO[bytes] = os.fdopen(pipes[1][0], "rb", 0)

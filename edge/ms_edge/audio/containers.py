@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ms_edge.audio.riff import is_wav
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(NamedTuple):
     """A file format: its name for users and in records, and what each decoder calls it.
 
     `extensions` are those of file names; `start` is a regular expression of the first bytes, empty

@@ -1,17 +1,18 @@
 """Read with FFmpeg what libsndfile does not read.
 
 FFmpeg runs in a process of its own, so that a crash, a hang, or what it prints cannot harm this
-one: the script `pyav_child` where PyAV is installed, otherwise the program `ffmpeg`. Both write WAV
-with 32-bit floats to a pipe, and messages to another. They may open one file, of one format, which
+one: the module `pyav_child` where PyAV is installed, otherwise the program `ffmpeg`. Both write WAV
+with 32-bit floats to a socket, and messages to a pipe. They may open one file, of one format, which
 its first bytes or its name decide: formats that name other files (playlists) are not among them.
-The script also mixes the two channels of stereo if their mean is wanted: half of the bytes then
-pass through the pipe.
+`pyav_child` also mixes the two channels of stereo if their mean is wanted: half of the bytes then
+pass through the socket.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import os
 import re
 import shutil
@@ -30,9 +31,8 @@ from ms_edge.arrays import Float32
 from ms_edge.audio.containers import CONTAINERS, MEDIA, START_BYTES, Container, named, recognised
 from ms_edge.audio.facts.dispatch import facts_of
 from ms_edge.audio.facts.reader import Facts
-from ms_edge.audio.mpeg import after_tags
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
-from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource, Channels
+from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource, Channels, Samples
 from ms_edge.errors import AudioError, DeviceError, first_line, reason
 
 PIPE_BYTES = 1 << 20
@@ -41,7 +41,7 @@ PIPE_SHARE = 0.25
 SMALLEST_PIPE_BYTES = 1 << 14  # of macOS, which does not tell
 LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
-PACKAGES = 4  # which of its arguments tells `pyav_child` the folder of PyAV
+PACKAGES = 5  # which of its arguments tells `pyav_child` the folder of PyAV
 RATE_END = 28  # offset behind the channels and the rate in it
 MIXED, SEPARATE = b"m", b"s"  # what `pyav_child` reads after it has written the header
 # How long this process waits for a decoder: START_S, and more if the file is large, since the
@@ -52,6 +52,9 @@ WATCH_S, END_S = 1.0, 5.0  # seconds between two checks of that; the longest wai
 # starts 16 threads, and 10 hours of MP4 take 0.1 GB more.
 MEMORY_BYTES = 1 << 30
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
+# FFmpeg allocates and frees some hundred bytes for every packet, again and again. glibc does that in
+# 2 % less of a decoder's time without its lists of small pieces, which it would join each time.
+ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.mxfast=0"}
 MESSAGE_BYTES = 1 << 16  # kept of the first and of the last messages of a decoder
 INSTALL = "install PyAV (in a clone of ms-edge: pip install '.[media]') or the program ffmpeg"
 CODEC = re.compile(r"Stream #0:\d+ -> #0:0 \((\w+)(?: \((\w+)\))?")  # the coding, and the decoder: dts (dca)
@@ -128,6 +131,8 @@ class MediaFile(AudioSource):
         """Return the format of the open file, by its first bytes or else its name."""
         at = 0
         if (start := self._read_at(0, START_BYTES))[:3] == b"ID3":  # also before AAC, and not only MP3
+            from ms_edge.audio.mpeg import after_tags  # imported here because few of these files have tags
+
             at = after_tags(self._read_at, 0)
             start = self._read_at(at, START_BYTES)
         by_name = named(name, MEDIA if refused else CONTAINERS)
@@ -144,9 +149,16 @@ class MediaFile(AudioSource):
 
     def blocks(self, sample_rate_hz: int, channels: Channels = None) -> Iterator[Float32]:
         """Do what `AudioSource.blocks` does. The decoder computes the mean of two channels."""
+        assert self._child
         # Half of each sample is exact, so that the mean is the same wherever it is computed.
-        self._to_mean = channels is None and self.channels == 2
+        self._to_mean = channels is None and self.channels == 2 and self._child.planar
+        self._resampled = sample_rate_hz != self.sample_rate_hz
         return super().blocks(sample_rate_hz, channels)
+
+    def _mixed(self, samples: Samples) -> Float32:
+        if self._to_mean and self._resampled:  # not a copy, because the resampler makes one
+            return self._plausible(samples[:, 0])
+        return super()._mixed(samples)
 
     def _decoded(self) -> Iterator[Float32]:
         assert self._child
@@ -210,8 +222,10 @@ def pyav() -> str | None:
 
 
 def _script(folder: str) -> list[str]:
-    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyav_child.py")
-    return [sys.executable, "-I", "-S", script, folder]
+    here = os.path.dirname(os.path.abspath(__file__))
+    # Not as a script, which Python would compile each time.
+    code = f"import sys; sys.path.append({here!r}); import pyav_child; pyav_child.main()"
+    return [sys.executable, "-I", "-S", "-c", code, folder]
 
 
 def why_unusable(folder: str) -> str | None:
@@ -278,25 +292,28 @@ class _Child:
         self._folder = arguments[PACKAGES] if arguments[0] == sys.executable else None
         self.planar = self._folder is not None
         os.lseek(descriptor, 0, os.SEEK_SET)  # macOS opens /dev/fd/N where N is
+        ours, its = _connected()
         try:
             self._process = subprocess.Popen(
                 arguments,
                 bufsize=0,
                 stdin=subprocess.PIPE if self.planar else subprocess.DEVNULL,
                 pass_fds=(descriptor,) if by_descriptor else (),
-                stdout=subprocess.PIPE,
+                stdout=its,
                 stderr=subprocess.PIPE,
+                env={**ALLOCATOR, **os.environ},
                 start_new_session=True,  # Ctrl-C in the terminal is for this process
                 preexec_fn=limits(MOST_CPU_S + size * CPU_S_PER_BYTE),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except (OSError, subprocess.SubprocessError) as error:
+            os.close(ours)
             why = reason(error) if isinstance(error, OSError) else first_line(error)
             raise AudioError("cannot-read", f"{name}: FFmpeg cannot be started ({why}).") from None
-        assert self._process.stdout
+        finally:
+            os.close(its)
         assert self._process.stderr
-        self._pipe, self._messages = self._process.stdout, self._process.stderr
-        enlarge_pipe(self._pipe.fileno())
+        self._pipe, self._messages = io.FileIO(ours), self._process.stderr
         self._begun = b""  # what was read with the header
         self._first, self._last = b"", b""  # messages
         self._unheard: OSError | None = None  # why there are no further messages
@@ -384,7 +401,7 @@ class _Child:
     def _wait(self, buffer: memoryview) -> int:
         self._waits = True
         try:
-            count: int = self._pipe.readinto(buffer)  # type: ignore[attr-defined]
+            count = self._pipe.readinto(buffer)
         except OSError as error:
             raise unreadable(self._name, error) from None
         self._waits = False
@@ -513,6 +530,17 @@ def limits(cpu_s: float | None) -> Callable[[], None] | None:
                 resource.setrlimit(name, (value, value))
 
     return limit
+
+
+def _connected() -> tuple[int, int]:
+    """Return the descriptors from which this process reads and to which a decoder writes."""
+    if os.name == "nt":  # a process there cannot have a socket as its standard output
+        return os.pipe()
+    import socket  # imported here because most files do not need it
+
+    ours, its = socket.socketpair()  # a pipe needs half as much time again for the same bytes
+    its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
+    return ours.detach(), its.detach()
 
 
 def enlarge_pipe(descriptor: int) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ms_edge.audio.parts import Part
 from ms_edge.audio.riff import ReadAt
@@ -83,8 +83,7 @@ class _Sizes(dict[bytes, int]):
         return size
 
 
-@dataclass(frozen=True)
-class _Stated:
+class _Stated(NamedTuple):
     """What a Xing, Info or VBRI header states about the length of its part; None for no statement."""
 
     frames: int | None  # without the frame of the header

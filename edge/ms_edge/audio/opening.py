@@ -30,6 +30,7 @@ NO_DECODER = {
     64: "WAV with another coding",
     161: "FLAC in Ogg",
 }
+SYSTEM_ERROR = 2  # another of these numbers
 CYCLE_S = 146_097 * 86_400  # the Gregorian calendar repeats after 400 years
 
 
@@ -191,7 +192,7 @@ def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.So
     try:
         sound = soundfile.SoundFile(opened, closefd=False, **options)
     except (soundfile.SoundFileError, TypeError) as error:
-        raise_error_of(opened, name)
+        raise_error_of(opened, name, error)
         reason = getattr(error, "error_string", str(error)).rstrip(".")
         kind = NotForLibsndfileError if getattr(error, "code", 0) in NO_DECODER else AudioError
         raise kind("not-audio", f"{name}: cannot be decoded as audio ({reason}).") from None
@@ -207,10 +208,15 @@ def open_sound(name: str, opened: object, raw: RawFormat | None) -> soundfile.So
     return sound
 
 
-def raise_error_of(opened: object, name: str) -> None:
-    """Raise the error that libsndfile met while it read from our object, which it does not report."""
+def raise_error_of(opened: object, name: str, reported: Exception | None = None) -> None:
+    """Raise the error that libsndfile met while it read.
+
+    It does not report those of our object, and `reported` for a descriptor tells only that it is one.
+    """
     if error := getattr(opened, "error", None):
         raise unreadable(name, error) if isinstance(error, OSError) else error
+    if getattr(reported, "code", 0) == SYSTEM_ERROR:
+        raise AudioError("cannot-read", f"{name}: cannot be read (system error).")
 
 
 def require_wav(name: str, start: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ReadAt = Callable[[int, int], bytes]  # (offset, count) -> at most `count` bytes of a file
 
@@ -29,8 +29,7 @@ NMS_BYTES = {2: 42, 3: 62, 4: 82}  # bits per sample: bytes of a block of 160 sa
 MPEG_CODINGS = (0x50, 0x55)  # MP2 and MP3
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """Where the samples of a WAV file begin, and what is wrong with its header.
 
     `open_ended`: the header does not declare the size of the samples, so they continue to the end.

@@ -138,11 +138,12 @@ class Section:
         # promises.
         self.opening = True
         self._source = source
+        self._raw = source if isinstance(source, io.RawIOBase) else None
         self._stretches = stretches
         self._ends = list(accumulate(end - start for start, end in stretches))
         self._length = length or self._ends[-1]
         self._position = 0
-        self._held, self._held_at = b"", 0  # a buffer, because libmpg123 reads a few bytes at a time
+        self._held, self._held_at = memoryview(b""), 0  # a buffer, because libmpg123 reads a few bytes at a time
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move to an offset, at most to the end. One before the beginning changes nothing, as in a file."""
@@ -160,6 +161,11 @@ class Section:
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer and return the number of bytes: fewer at the end or after an error."""
+        at, count = self._position - self._held_at, len(buffer)
+        if 0 <= at <= len(self._held) - count:  # most calls, if libsndfile asks for few bytes
+            buffer[:] = self._held[at : at + count]
+            self._position += count
+            return count
         try:
             count = self._filled(buffer)
         except BaseException as error:  # also KeyboardInterrupt: libsndfile would print it and continue
@@ -174,16 +180,14 @@ class Section:
     def _filled(self, buffer: memoryview) -> int:
         """Fill the buffer from the current position, and return the number of bytes."""
         count = len(buffer)
-        at = self._position - self._held_at
-        if count >= HELD and self._position + count <= self._ends[0] and isinstance(self._source, io.RawIOBase):
+        if self._raw and count >= HELD and self._position + count <= self._ends[0]:
             # The usual case, many samples of a file, without a copy in between.
-            self._source.seek(self._stretches[0][0] + self._position)
-            if self._source.readinto(buffer) == count:
+            self._raw.seek(self._stretches[0][0] + self._position)
+            if self._raw.readinto(buffer) == count:
                 return count
-        if at < 0 or at + count > len(self._held):
-            self._held, self._held_at, at = self._bytes(max(count, HELD)), self._position, 0
-            count = min(count, len(self._held))
-        buffer[:count] = self._held[at : at + count]
+        self._held, self._held_at = memoryview(self._bytes(max(count, HELD))), self._position
+        count = min(count, len(self._held))
+        buffer[:count] = self._held[:count]
         return count
 
     def _bytes(self, count: int) -> bytes:

@@ -9,8 +9,7 @@ Source: RFC 9639 (STREAMINFO, 8.2; frame headers, 9.1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,7 @@ FIXED = b"\xff\xf8"  # a frame header begins so if all frames but the last have 
 RATES_HZ = (0, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 
 
-@dataclass(frozen=True)
-class _Frame:
+class _Frame(NamedTuple):
     rate_hz: int  # 0 if only the header of the file states it
     channels: int
     start: int  # in samples
@@ -69,6 +67,8 @@ def silent_frames(block: NDArray[Any], start: int, frame_samples: int) -> list[i
     `block` is (n, channels), and its first sample is number `start` of the file.
     """
     first = -start % frame_samples
+    if block[first::frame_samples, 0].all():  # the usual case, in a fifth of the time
+        return []
     quiet = np.flatnonzero(~block[first::frame_samples].any(axis=1)).tolist()
     return [
         (start + first) // frame_samples + index

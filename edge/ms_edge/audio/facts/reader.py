@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ BLOCK = 1 << 17  # bytes read at a time where all bytes are needed
 MIN_STEPS, MAX_STEPS, BYTES_PER_STEP = 1_000_000, 10_000_000, 16
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What a container states about one audio track. None means that it states nothing.
 
     `samples` is the number of samples per channel, which lasts `samples / sample_rate_hz` seconds;
