@@ -466,6 +466,7 @@ def small_corpus(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_another_source_changes_no_other_clip(small_corpus, tmp_path):
     from benchmarks.quality.validation import clip_set
     from benchmarks.quality.validation_set import build, part_of, source_of
