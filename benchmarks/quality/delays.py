@@ -87,18 +87,20 @@ def offline(of: Programme, classifier: Classifier) -> Parts:
 def live(of: Programme, classifier: Classifier, delay_s: float) -> Parts:
     """Return the segments that are decided with a delay."""
     labels, decision = classifier.model.metadata.labels, classifier.decision
-    together, lag_ms = plan(classifier, delay_s)
-    online = Online(labels, decision, round(1000 * MIN_SEGMENT_S), 0.0, lag_ms)
+    planned = plan(classifier, delay_s)
+    online = Online(labels, decision, round(1000 * MIN_SEGMENT_S), 0.0)
     times = np.round(1000 * of.borders_s).astype(int).tolist()
     windows = [
         Window(start, end, row, bool(silent), SILENCE if silent else window_label(row, labels, decision))
         for start, end, row, silent in zip(times, times[1:], of.scores, of.silent, strict=False)
     ]
-    changes = []
-    ready = (len(windows) - 1) // together * together
-    for first in range(0, ready, together):
-        changes += online.push(windows[first : first + together])
-    changes += online.close(windows[ready:], times[-1])
+    changes, first, size = [], 0, planned.few
+    while first + size < len(windows):
+        online.add(windows[first : first + size])
+        first += size
+        size, lag_ms = planned.next_batch(online.settled)
+        changes += online.decide(lag_ms)
+    changes += online.close(windows[first:], times[-1])
     return [
         (change.start_ms / 1000, change.at_ms / 1000, change.label)
         for change in changes

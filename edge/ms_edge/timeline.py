@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -255,20 +256,31 @@ def log_probabilities(
     yes, no = np.log(p), np.log1p(-p)
     if decision.kind == "independent":
         # Shift the scores so that a score equal to its threshold has the probability 0.5.
-        at = np.array(decision.thresholds)
-        logit = yes - no - (np.log(at) - np.log1p(-at)).astype(np.float32)
+        logit = yes - no - _logits(decision.thresholds)
         yes, no = -np.logaddexp(np.float32(0), -logit), -np.logaddexp(np.float32(0), logit)
+    else:
+        no = np.zeros_like(yes)
     seconds = np.diff(borders_s).astype(np.float32)
-    result = np.empty((len(scores), len(states)), np.float32)
-    for column, state in enumerate(states):
-        if state == SILENCE:
-            result[:, column] = np.where(silent, 0.0, LOG_SILENT_SOUND)
-            continue
-        members = {state} if state in labels else set(state.split("+")) - {OTHER}
-        chosen = np.array([label in members for label in labels])
-        fit = yes[:, chosen].sum(axis=1) if decision.kind == "exclusive" else np.where(chosen, yes, no).sum(axis=1)
-        result[:, column] = np.where(silent, LOG_PAUSE, fit) * seconds
-    return result
+    members = _members(tuple(states), labels)[..., np.newaxis]
+    fit = np.where(members, yes.T[:, np.newaxis], no.T[:, np.newaxis]).sum(axis=0)  # (states, windows)
+    result: Float32 = np.where(silent, np.float32(LOG_PAUSE), fit) * seconds
+    if SILENCE in states:
+        result[states.index(SILENCE)] = np.where(silent, 0.0, LOG_SILENT_SOUND)
+    return result.T
+
+
+@lru_cache
+def _logits(thresholds: tuple[float, ...]) -> Float32:
+    """Return the log odds of the thresholds of labels, (labels,)."""
+    at = np.array(thresholds)
+    return np.asarray(np.log(at) - np.log1p(-at), np.float32)
+
+
+@lru_cache
+def _members(states: tuple[str, ...], labels: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Return which states each label of the model is a part of, (labels, states)."""
+    parts = [{state} if state in labels else set(state.split("+")) for state in states]
+    return np.array([[label in each for each in parts] for label in labels])
 
 
 def best_path(

@@ -6,10 +6,12 @@ import socket
 import threading
 
 import pytest
+import ray
 from ray._private import services
 
 from ms_edge.archive import cluster
 from ms_edge.cli.main import main
+from ms_edge.errors import DeviceError
 
 
 @pytest.fixture
@@ -60,3 +62,16 @@ def test_no_cluster_of_this_machine_is_one_sentence(refused, monkeypatch):
     monkeypatch.setattr(services, "find_gcs_addresses", set)
     monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: None)
     assert "no cluster runs on this machine" in refused("auto")
+
+
+def test_token_that_is_missing_is_explained(monkeypatch):
+    def init(**options):
+        try:
+            raise RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing or incorrect")
+        except RuntimeError as error:
+            raise ConnectionError("Failed to connect to Ray cluster") from error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(DeviceError, match="set RAY_AUTH_MODE=token"), cluster.joined("head:6379", verbose=False):
+        pass

@@ -25,7 +25,7 @@ def test_list_names_each_recording_once(tmp_path):
     told: list[str] = []
     found = listed(names, told)
     assert [(each.path, each.bytes) for each in found] == [(f"{tmp_path}/a.wav", 4), (f"{tmp_path}/gone.wav", None)]
-    assert "1 names are not the first" in told[0]
+    assert "1 name is not the first" in told[0]
 
 
 def test_list_may_begin_with_a_mark(tmp_path):
@@ -93,3 +93,8 @@ def test_longest_come_first_and_tasks_become_smaller():
 def test_fewer_cpus_than_ray_counts_are_refused(tmp_path, capsys):
     assert main(["archive", "tests/data", "-o", str(tmp_path), "--cpus", "0.00001"]) == 2
     assert "0.0001 or more" in capsys.readouterr().err
+
+
+def test_both_channels_are_refused(tmp_path, capsys):
+    assert main(["archive", str(tmp_path), "-o", str(tmp_path / "out"), "--channels", "each"]) == 2
+    assert "a recording has one row" in capsys.readouterr().err

@@ -20,13 +20,13 @@ import soundfile
 import soxr
 
 from ms_edge import Classifier
-from ms_edge.live.events import Event
+from ms_edge.live.events import Event, Position
 from ms_edge.live.records import Records
 from ms_edge.live.rules import Rules, parse_rule
 
 RATE, CYCLE_S = 44_100, 240
 BLOCK = 44_100  # a second
-DELAY_S = 4.0  # more windows are scored together than with the default, in half the time
+DELAY_S = 10.0  # more windows are scored together than with the default, in less time
 WARM_UP_CYCLES = 30  # two hours: by then, memory is allocated
 STARTED = datetime(2026, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)
 SAMPLES = Path(__file__).parent.parent / "data"
@@ -85,7 +85,7 @@ def main(hours: float, folder: str) -> None:
             take(session.push(once[start : start + BLOCK]))
         now = STARTED + timedelta(seconds=session.received_s)
         for consumer in consumers:
-            consumer.tick(now, {"radio": session.decided_s})
+            consumer.tick(now, {"radio": Position(session.decided_s, session.received_s)})
         alerts.clear()
         decided = cycle_of.pop(cycle - 1, None)
         if cycle > 2:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import ms_edge
 from ms_edge.errors import UsageError
-from ms_edge.live.events import KINDS, Event
+from ms_edge.live.events import KINDS, Event, Position
 from ms_edge.live.rules import Rule, Rules, parse_rule
 
 posix = pytest.mark.skipif(os.name != "posix", reason="ms-edge monitor runs on Linux and macOS")
@@ -53,7 +53,7 @@ class Programme:
                 step = min(every_s, end_s - self.time_s)
                 self.time_s = end_s if step < every_s else self.time_s + step
                 self.now += timedelta(seconds=step)
-                self.rules.tick(self.now, {"-": self.time_s})
+                self.rules.tick(self.now, {"-": Position(self.time_s, self.time_s)})
             if label is not None:
                 self.event("segment_end", label)
 
@@ -61,7 +61,7 @@ class Programme:
         """Let the clock go on without audio."""
         for _ in range(seconds):
             self.now += timedelta(seconds=1)
-            self.rules.tick(self.now, {"-": self.time_s})
+            self.rules.tick(self.now, {"-": Position(self.time_s, self.time_s)})
 
     def kinds(self) -> list[tuple[str, float]]:
         return [(event.kind, event.time_s) for event in self.reported]
@@ -166,7 +166,7 @@ def test_sources_and_channels_have_their_own_alerts():
     for source, channel in (("a", None), ("b", 1), ("b", 2)):
         label = "music" if channel == 1 else "speech"
         rules.take(Event(kind="segment_start", source=source, channel=channel, time_s=0, utc=BEGAN, label=label))
-    rules.tick(BEGAN, {"a": 5.0, "b": 6.0})
+    rules.tick(BEGAN, {"a": Position(5, 5), "b": Position(6, 6)})
     assert [(event.source, event.channel, event.time_s) for event in reported] == [("a", None, 5), ("b", 2, 5)]
 
 
@@ -271,7 +271,9 @@ def test_alerts_of_a_real_programme(samples):
         for event in session.push(programme[start : start + rate // 2]):
             begins |= {event.time_s} if event.kind == "segment_start" else set()
             rules.take(event)
-        rules.tick(BEGAN + timedelta(seconds=session.received_s), {"radio": session.decided_s})
+        rules.tick(
+            BEGAN + timedelta(seconds=session.received_s), {"radio": Position(session.decided_s, session.received_s)}
+        )
     for event in session.close():
         rules.take(event)
     dead_s = music_s + speech_s
@@ -392,7 +394,7 @@ def test_any_events_give_pairs_of_alerts(steps):
             programme.event(kind, label)
         else:
             programme.now += timedelta(seconds=step)
-            programme.rules.tick(programme.now, {"-": programme.time_s})
+            programme.rules.tick(programme.now, {"-": Position(programme.time_s, programme.time_s)})
     programme.event("end")
     for rule in programme.rules_texts:
         events = [event for event in programme.reported if event.rule == rule]

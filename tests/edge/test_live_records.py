@@ -22,7 +22,7 @@ from ms_edge.classifier import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.errors import DeviceError, UsageError
 from ms_edge.live import records as live_records
-from ms_edge.live.events import Event
+from ms_edge.live.events import Event, Position
 from ms_edge.live.prometheus import Metrics
 from ms_edge.live.records import Records
 from ms_edge.live.session import Session
@@ -374,7 +374,7 @@ def test_metrics_count_what_was_heard(classifier, programme, tmp_path, monkeypat
         for event in session.push(programme[start : start + RATE]):
             metrics.take(event)
         now[0] += 1
-        metrics.tick(EVENING, {SOURCE: session.decided_s})
+        metrics.tick(EVENING, {SOURCE: Position(session.decided_s, session.received_s)})
         if start == RATE * 99:  # also in the middle of a segment
             written = parsed(path.read_text())
             age_s = session.decided_s - sum(written["ms_edge_audio_seconds_total"].values())
@@ -440,7 +440,7 @@ def test_file_that_cannot_be_replaced_is_said_once(tmp_path, monkeypatch):
     metrics = Metrics(str(folder / "a.prom"), None, said.append)
     folder.rename(tmp_path / "away")
     for now[0] in range(0, 60, 5):
-        metrics.tick(EVENING, {SOURCE: 0.0})
+        metrics.tick(EVENING, {SOURCE: Position(0, 0)})
     assert said == [f"{folder}/a.prom: the metrics cannot be written (no such file or directory); that is tried again."]
     (tmp_path / "away").rename(folder)
     metrics.close()

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from ms_edge.live import monitor as module
+from ms_edge.live.events import Position
 from ms_edge.live.monitor import Clock, Feed, Settings, monitor
+from ms_edge.live.rules import Rules, parse_rule
 
 RATE = 1000
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -418,7 +420,7 @@ def test_lost_and_received_audio_add_up():
     assert math.isclose(play.feed._clock.now - 5000.25, play.session.received_s, abs_tol=0.01)
 
 
-@pytest.mark.parametrize(("wanted_s", "rest_s"), [(0.0, 0.1), (0.6, 0.65), (30.0, 1.0)])
+@pytest.mark.parametrize(("wanted_s", "rest_s"), [(0.0, 0.1), (0.6, 0.65), (30.0, 2.0)])
 def test_live_source_rests_until_more_is_decided(wanted_s, rest_s):
     play = connected()
     play.session.wanted_s = wanted_s
@@ -477,7 +479,7 @@ def test_monitor_reads_no_source_that_rests():
     class Resting:
         """Has bytes to read at once, and rests."""
 
-        name, status, decided_s = "radio", None, 0.0
+        name, status, progress = "radio", None, Position(0, 0)
         read_at = clock.elapsed() + 0.3
 
         def __init__(self, descriptor):
@@ -503,3 +505,21 @@ def test_monitor_reads_no_source_that_rests():
         os.close(write_end)
     assert len(reads) == 1
     assert reads[0] >= feed.read_at
+
+
+def test_audio_that_is_not_decided_is_input():
+    """While a connection settles, and with a long delay, audio arrives and no label is decided."""
+    play, reported = Play(), []
+    rules = Rules([parse_rule("no input 5s", ("speech", "music"))], reported.append)
+
+    def follow(seconds, audio):
+        for _ in range(4 * seconds):
+            play.air(0.25) if audio else play.wait(0.25)
+            rules.tick(play.clock.utc(), {"radio": play.feed.progress})
+
+    follow(1, audio=False)
+    follow(20, audio=True)
+    assert play.feed.progress == (0, 20)
+    assert reported == []
+    follow(6, audio=False)
+    assert [(event.kind, event.for_s) for event in reported] == [("alert", 5)]

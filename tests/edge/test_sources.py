@@ -26,6 +26,7 @@ import pytest
 import soundfile
 
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
+from ms_edge.audio.source import as_float32
 from ms_edge.errors import DeviceError, MsEdgeError
 from ms_edge.live import sources
 from ms_edge.live.sources import Connection, _Messages, decoder_of, hidden, parsed
@@ -174,7 +175,7 @@ def test_silent_server_is_left_after_a_stall(serve, mp3):
             time.sleep(0.05)
 
     server = serve(answer)
-    status, events, _ = monitored(server.url, "--stall", "2s", "--give-up", "5s")
+    status, events, _ = monitored(server.url, "--stall", "2s", "--give-up", "7s")
     assert status == 4
     assert kinds(events)[:2] == ["connected", "stall"]
     assert kinds(events)[-1] == "end"
@@ -262,7 +263,7 @@ def test_one_source_that_fails_ends_no_other(serve, mp3):
         request.wfile.write(mp3[8 * BYTES_S :])
 
     server = serve(answer)
-    status, events, log = monitored(server.url + "/gone", server.url + "/live", "--give-up", "3s")
+    status, events, log = monitored(server.url + "/gone", server.url + "/live", "--give-up", "5s")
     by_source = {name: [e for e in events if e["source"].endswith(name)] for name in ("/gone", "/live")}
     assert kinds(by_source["/gone"]) == ["end"]
     assert kinds(by_source["/live"]) == ["connected", "end"]
@@ -469,7 +470,7 @@ def test_sample_formats_are_decoded_as_libsndfile_does(tmp_path, name):
     expected = soundfile.read(
         path, dtype="float32", format="RAW", samplerate=RATE, channels=2, subtype=subtype, endian=endian
     )[0]
-    np.testing.assert_array_equal(decoder_of(RawFormat(RATE, 2, name))(path.read_bytes()), expected)
+    np.testing.assert_array_equal(as_float32(decoder_of(RawFormat(RATE, 2, name))(path.read_bytes())), expected)
 
 
 @pytest.mark.parametrize(

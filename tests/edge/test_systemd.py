@@ -20,7 +20,7 @@ import pytest
 import soundfile
 import soxr
 
-from ms_edge.live.events import Event
+from ms_edge.live.events import Event, Position
 from ms_edge.live.systemd import Notifier
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="systemd runs on Linux")
@@ -63,19 +63,19 @@ def received(receiver: socket.socket) -> list[str]:
 def test_states_are_told_once(systemd):
     receiver, name = systemd
     notifier = Notifier({"NOTIFY_SOCKET": name})
-    notifier.tick(NOW, {"a": 0.0, "b": 0.0})
+    notifier.tick(NOW, {"a": Position(0, 0), "b": Position(0, 0)})
     assert received(receiver) == ["READY=1", "STATUS=0 of 2 inputs connected"]
-    notifier.tick(NOW, {"a": 0.0, "b": 0.0})
+    notifier.tick(NOW, {"a": Position(0, 0), "b": Position(0, 0)})
     assert received(receiver) == []
     notifier.take(event("connected"))
     notifier.take(event("connected", "b"))
     notifier.take(event("lost", "b"))
     notifier.take(event("alert", rule="no music 60s"))
-    notifier.tick(NOW, {"a": 60.0, "b": 1.0})
+    notifier.tick(NOW, {"a": Position(60, 62), "b": Position(1, 3)})
     assert received(receiver) == ["STATUS=1 of 2 inputs connected; alerts: no music 60s (a)"]
     notifier.take(event("reconnected", "b"))
     notifier.take(event("alert_end", rule="no music 60s"))
-    notifier.tick(NOW, {"a": 90.0, "b": 1.0})
+    notifier.tick(NOW, {"a": Position(90, 92), "b": Position(1, 3)})
     assert received(receiver) == ["STATUS=2 of 2 inputs connected"]
     notifier.close()
     notifier.close()
@@ -89,7 +89,7 @@ def test_heartbeats_come_with_ticks_alone(systemd):
     beats = []
     for second in range(31):
         seconds[0] = second
-        notifier.tick(NOW, {"a": 0.0})
+        notifier.tick(NOW, {"a": Position(0, 0)})
         beats += [second] * ("WATCHDOG=1" in received(receiver))
     assert beats == [0, 10, 20, 30]
     seconds[0] = 1000  # the loop hangs: nothing comes, whatever is done beside it
@@ -128,7 +128,7 @@ def test_names_of_sources_add_no_lines(systemd):
 def test_no_systemd_is_no_error(name):
     notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000000"})
     notifier.take(event("connected"))
-    notifier.tick(NOW, {"a": 1.0})
+    notifier.tick(NOW, {"a": Position(1, 3)})
     notifier.close()
 
 

@@ -98,11 +98,30 @@ def test_branch_leaves_the_scores_as_they_are():
 def test_branch_learns_levels(pool):
     run = TrainedRun.load(Path("bundled"))
     rng = np.random.default_rng(0)
-    features, truth = training.rendered(Mixtures(pool, ()), 512, RATE_HZ, rng, 8)
-    level = training.train(run.network, features, truth, 12, 0)
-    levels = training.levels_of(training.with_level(run.network, level), features, run.spec)[:, 0]
-    assert np.abs(levels[:, 0] - truth).mean() < 8  # 12.5 for one that always answers -5 dB
-    assert (levels[:, 1] > 0).all()
+    windows, programmes = (
+        training.rendered(Mixtures(pool, ()), count, seconds * RATE_HZ, rng, 8)
+        for count, seconds in ((512, 1), (64, 8))
+    )
+    level = training.train(run.network, windows, programmes, 12, 0)
+    for features, truth in (windows, programmes):
+        levels = training.levels_of(training.with_level(run.network, level), features, run.spec).mean(axis=1)
+        assert np.abs(levels[:, 0] - truth).mean() < 8  # 12.5 for one that always answers -5 dB
+        assert (levels[:, 1] > 0).all()
+
+
+def test_programme_loss_combines_as_a_segment():
+    """The combined level is that of `LevelScale.combined`, with the width of the 90 % interval."""
+    rng = np.random.default_rng(0)
+    levels = np.stack([rng.uniform(-20, 10, (3, 89)), rng.uniform(1, 12, (3, 89))], -1).astype(np.float32)
+    truth = np.array([-12.0, 0.0, 7.0], np.float32)
+    scale = LevelScale(LEVELS_DB, training.CORRELATION, training.NORMAL)
+    found = [scale.combined(each, training.PROGRAMME) for each in levels]
+    whole = np.array([[each.db, (each.interval_db[1] - each.db) / training.NORMAL] for each in found], np.float32)
+    some = levels[:, :: training.EVERY]
+    alone = training.pinball(np.repeat(truth, some.shape[1]), some.reshape(-1, 2))
+    assert float(training.programme_loss(truth, levels)) == pytest.approx(
+        float(alone + training.pinball(truth, whole)), abs=1e-3
+    )
 
 
 def test_calibrated_intervals_cover():
@@ -131,7 +150,7 @@ def test_other_networks_are_refused():
 @pytest.mark.slow
 def test_command_trains_and_writes_a_run(copy_by_label, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "PROGRAMMES", 8)
-    monkeypatch.setattr(training, "PROGRAMMES_S", (1.0, 3.0))
+    monkeypatch.setattr(training, "PROGRAMMES_OF", (1, 3))
     copy_by_label(tmp_path / "sounds")
     run = tmp_path / "run"
     data = f"folder:{tmp_path / 'sounds'}"
@@ -140,8 +159,8 @@ def test_command_trains_and_writes_a_run(copy_by_label, tmp_path, monkeypatch, c
     loaded = TrainedRun.load(FOLDER)
     split = {"train": names, "val": names, "test": []}
     monkeypatch.setattr(TrainedRun, "load", lambda _: type(loaded)(**{**vars(loaded), "split": split}))
-    command = ["level", "bundled", "--data", data, "--mixtures", "64", "--out", str(run), "--cache", "none"]
-    assert cli.main(command) == 0
+    command = ["level", "bundled", "--data", data, "--mixtures", "64", "--cache", str(tmp_path / "cache"), "--out"]
+    assert cli.main([*command, str(run)]) == 0
     out = capsys.readouterr().out
     assert "val, 1 windows: error" in out
     facts = json.loads((run / "level.json").read_text())
@@ -149,5 +168,12 @@ def test_command_trains_and_writes_a_run(copy_by_label, tmp_path, monkeypatch, c
     branch, scale = training.read(run)
     assert scale == LevelScale(LEVELS_DB, facts["correlation"], facts["width"])
     assert branch.output_shape[-1] == 2
-    assert cli.main(command) == 2
+    assert cli.main([*command, str(run)]) == 2
     assert "exists; give --out a new folder" in capsys.readouterr().err
+    # Again, with the mixtures from the cache.
+    monkeypatch.setattr(training, "rendered", None)
+    assert cli.main([*command, str(tmp_path / "again")]) == 0
+    again, scale_again = training.read(tmp_path / "again")
+    assert scale_again == scale
+    for one, other in zip(branch.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

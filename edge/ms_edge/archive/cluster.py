@@ -45,6 +45,16 @@ def no_ray(error: ImportError) -> DeviceError:
     return DeviceError("no-ray", f"An archive needs Ray Data, which cannot be imported ({first_line(error)}); {extra}.")
 
 
+def _cause(error: BaseException) -> str:
+    """Return why Ray does not start or join, for a sentence."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if "AuthToken" in str(inner) or type(inner).__name__ == "AuthenticationError":
+            return "it has another token, or one is missing; set RAY_AUTH_MODE=token, and copy the head's ~/.ray/auth_token"
+        inner = inner.__cause__ or inner.__context__
+    return first_line(error)
+
+
 def require_cluster(address: str) -> None:
     """Raise DeviceError unless something like a cluster answers at `address`.
 
@@ -112,7 +122,7 @@ def joined(address: str | None, *, verbose: bool) -> Iterator[Any]:
                 )
         except Exception as error:  # for a start that takes too long, it has no class of its own
             where = f"The cluster at {address} cannot be joined" if address else "Ray cannot be started"
-            raise DeviceError("no-ray", f"{where} ({first_line(error)}).") from None
+            raise DeviceError("no-ray", f"{where} ({_cause(error)}).") from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = verbose
     try:

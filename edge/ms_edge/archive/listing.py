@@ -80,7 +80,8 @@ def recordings(source: str, stores: Stores, tell: Callable[[str], None]) -> list
     if not unique:
         raise UsageError(f"{source}: there are no audio files.")
     if repeats:
-        tell(f"{source}: {repeats:,} names are not the first of their recording, which has one row.")
+        what = "1 name is" if repeats == 1 else f"{repeats:,} names are"
+        tell(f"{source}: {what} not the first of their recording, which has one row.")
     return list(unique.values())
 
 

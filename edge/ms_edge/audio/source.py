@@ -78,12 +78,7 @@ class AudioSource:
         numbers = self.selected(channels)
         resamplers = []
         if self.sample_rate_hz != sample_rate_hz:
-            import soxr  # imported here because most files do not need it
-
-            resamplers = [
-                soxr.ResampleStream(self.sample_rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ")
-                for _ in numbers
-            ]
+            resamplers = [resampler(self.sample_rate_hz, sample_rate_hz) for _ in numbers]
         for decoded in self.unmixed():
             block = self._mixed(decoded) if channels is None else self._separated(decoded, channels)
             yield _resampled(resamplers, block) if resamplers else block
@@ -239,6 +234,13 @@ def _mean_of_channels(samples: Samples) -> Float32:
         for channel in range(2, samples.shape[1]):  # several times as fast as a mean along such a short axis
             mono += samples[:, channel]
         return np.divide(mono, np.float32(samples.shape[1]), out=mono)
+
+
+def resampler(from_hz: int, to_hz: int) -> Any:
+    """Return a new `soxr.ResampleStream` of one channel of float32."""
+    import soxr  # imported here because most files do not need it
+
+    return soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
 
 
 def _resampled(resamplers: Sequence[Any], block: Float32, last: bool = False) -> Float32:

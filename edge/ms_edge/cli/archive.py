@@ -43,6 +43,8 @@ def run(options: Options) -> int:
             f"An archive is classified on the CPUs of a cluster, so --device must be cpu, not {options.device}."
         )
     raw, channel = options.raw_format(), options.chosen_channels()
+    if channel == "each":
+        raise UsageError("In an archive, a recording has one row; give --channels mix or a number.")
     settings: dict[str, Any] = {
         "model": options.model,
         "device": "cpu",

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 RECORD_FORMATS = ("text", "jsonl", "json", "csv", "tsv", "xlsx")
 TIMELINE_FORMATS = ("audacity", "cue", "elan", "raven", "rttm", "srt", "textgrid", "webvtt")
 FAILED, USAGE, UNUSABLE, INTERRUPTED = 1, 2, 3, 130
+# What --device takes, in a help text.
+DEVICES = (
+    "auto (default), cpu, cuda, cuda:N or the name of an onnxruntime provider; "
+    "if a device you name is unavailable, the command fails"
+)
 
 
 class Lists(tuple[str, ...]):
@@ -382,7 +387,7 @@ def _add_archive(commands: Commands) -> None:
     archive.add_argument("-q", "--quiet", action="store_true", help="no messages and no progress on stderr")
     archive.add_argument("-v", "--verbose", action="store_true", help="also print what Ray reports")
     _add_reading(archive, each=False)
-    _add_judging(archive)
+    _add_judging(archive, "auto (default) or cpu: an archive is classified on the CPUs of a cluster")
     _add_min_duration(archive)
 
 
@@ -614,7 +619,7 @@ def _add_benchmark(commands: Commands) -> None:
     benchmark.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> None:
+def _add_model(command: argparse.ArgumentParser, name: str, devices: str = DEVICES, **keywords: Any) -> None:
     command.add_argument(
         name,
         help="a model file made by ms-export, or the name of a model of this package: bundled (default), "
@@ -622,12 +627,7 @@ def _add_model(command: argparse.ArgumentParser, name: str, **keywords: Any) -> 
         "or music-speech-0.1 (the previous one)",
         **keywords,
     )
-    command.add_argument(
-        "--device",
-        default="auto",
-        help="auto (default), cpu, cuda, cuda:N or the name of an onnxruntime provider; "
-        "if a device you name is unavailable, the command fails",
-    )
+    command.add_argument("--device", default="auto", help=devices)
 
 
 def _add_named_output(command: argparse.ArgumentParser, metavar: str, what: str) -> None:
@@ -673,8 +673,8 @@ def _add_reading(command: argparse.ArgumentParser, *, each: bool = True) -> None
     )
 
 
-def _add_judging(command: argparse.ArgumentParser) -> None:
-    _add_model(command, "--model", metavar="FILE")
+def _add_judging(command: argparse.ArgumentParser, devices: str = DEVICES) -> None:
+    _add_model(command, "--model", devices, metavar="FILE")
     command.add_argument(
         "--hop",
         type=float,

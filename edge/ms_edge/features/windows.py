@@ -44,13 +44,13 @@ class Cutter:
     A window starts every `spec.hop_s`; the last one ends with the stream. A stream shorter than a
     clip is repeated to fill one, and an empty stream has no window. The batches do not depend on the
     sizes of the blocks. The next batch may overwrite the samples of the one before. Memory is that
-    of about two batches and one block.
+    of about two batches and one block. Whoever takes a batch may set `size`, that of the next one.
     """
 
     def __init__(self, spec: FrontEndSpec, size: int) -> None:
         self.total = 0  # samples of the stream so far
-        self._clip, self._hop, self._size = spec.clip_samples, spec.hop_samples, size
-        self._starts, self._length = np.arange(size) * self._hop, (size - 1) * self._hop + self._clip
+        self.size = size
+        self._clip, self._hop = spec.clip_samples, spec.hop_samples
         # All batches share one buffer, because new memory for each takes longer than copying the
         # samples. The buffer holds the samples of the stream from `_origin` on.
         self._buffer = np.empty(0, np.float32)
@@ -61,6 +61,11 @@ class Cutter:
         """Samples of the stream, from its beginning on, that the next batch needs."""
         return self._next_start + self._length
 
+    @property
+    def _length(self) -> int:
+        """Samples of the next batch."""
+        return (self.size - 1) * self._hop + self._clip
+
     def push(self, block: Float32) -> Iterator[Batch]:
         """Add a block (n,) or (channels, n) float32 at the rate of the spec, and yield the full batches.
 
@@ -68,22 +73,21 @@ class Cutter:
         """
         if not block.shape[-1]:
             return
-        clip, length = self._clip, self._length
+        clip = self._clip
         filled = self.total - self._origin
         self.total += block.shape[-1]
         if self._buffer.shape[-1] < self.total - self._origin:
             # A clip more than this block needs: the blocks of a resampler vary in length.
-            shape = (*block.shape[:-1], max(self.total - self._origin, length + clip + block.shape[-1]))
+            shape = (*block.shape[:-1], max(self.total - self._origin, self._length + clip + block.shape[-1]))
             before, self._buffer = self._buffer[..., :filled], np.empty(shape, np.float32)
             self._buffer[..., :filled] = before
         self._buffer[..., filled : self.total - self._origin] = block
-        if self.total - self._next_start < length:
+        if self.total < self.needed:
             return
-        while self.total - self._next_start >= length:
-            yield Batch(
-                self._next_start + self._starts, self._buffer[..., self._next_start - self._origin :][..., :length]
-            )
-            self._next_start += self._size * self._hop
+        while self.total >= self.needed:
+            start, self._next_start = self._next_start, self._next_start + self.size * self._hop
+            samples = self._buffer[..., start - self._origin :][..., : self._length]
+            yield Batch(np.arange(start, self._next_start, self._hop), samples)
         # Keep a clip of samples: the stream may end here, and the last window then begins a clip
         # before the end.
         keep = max(self._origin, min(self._next_start, self.total - clip))
@@ -95,7 +99,7 @@ class Cutter:
         total, clip = self.total, self._clip
         held = self._buffer[..., : total - self._origin]
         if 0 < total < clip:
-            yield Batch(self._starts[:1], np.take(held, np.arange(clip), axis=-1, mode="wrap"))
+            yield Batch(np.zeros(1, np.int64), np.take(held, np.arange(clip), axis=-1, mode="wrap"))
         elif total:
             last = list(range(self._next_start, total - clip + 1, self._hop))
             if (last[-1] if last else self._next_start - self._hop) < total - clip:
@@ -123,7 +127,9 @@ def windows(blocks: Iterable[Float32], spec: FrontEndSpec) -> Iterator[tuple[int
 
 def is_silent(samples: Float32) -> bool:
     """Return whether the RMS of a window (n,) is below -70 dB of full scale."""
-    return bool(np.dot(samples, samples) < len(samples) * SILENT_MEAN_SQUARE)
+    # In most windows the first few samples have more energy than a whole silent window may have.
+    most, few = len(samples) * SILENT_MEAN_SQUARE, samples[: len(samples) // 16]
+    return bool(np.dot(few, few) < most and np.dot(samples, samples) < most)
 
 
 def silent_windows(batch: Batch) -> NDArray[np.bool_]:
@@ -132,7 +138,6 @@ def silent_windows(batch: Batch) -> NDArray[np.bool_]:
     clip = len(batch.samples) - int(offsets[-1])
     if len(offsets) < FEW:
         return np.array([is_silent(batch.samples[offset:][:clip]) for offset in offsets.tolist()])
-    # In most windows the first few samples have more energy than a whole silent window may have.
     few = np.lib.stride_tricks.sliding_window_view(batch.samples, -(-clip // 16))[offsets]
     found: NDArray[np.bool_] = np.vecdot(few, few) < clip * SILENT_MEAN_SQUARE
     for window in np.flatnonzero(found):

@@ -32,7 +32,7 @@ from typing import IO, Any
 
 from ms_edge._version import __version__
 from ms_edge.errors import UsageError, first_line, reason
-from ms_edge.live.events import Event, iso_utc
+from ms_edge.live.events import Event, Position, iso_utc
 
 ALERTS = ("alert", "alert_end")
 WAITING = 100  # alerts that wait at most
@@ -88,7 +88,7 @@ class Commands:
         self._waiting.append(event)
         self._advance()
 
-    def tick(self, now: datetime, progress: Mapping[str, float]) -> None:
+    def tick(self, now: datetime, progress: Mapping[str, Position]) -> None:
         """Collect commands that have ended, kill those that hang, and start those that wait."""
         self._advance()
 
@@ -204,7 +204,7 @@ class Webhook:
             self._waiting.append(event)
             self._changed.notify()
 
-    def tick(self, now: datetime, progress: Mapping[str, float]) -> None:
+    def tick(self, now: datetime, progress: Mapping[str, Position]) -> None:
         """Log what the thread has to say."""
         with contextlib.suppress(queue.Empty):
             while True:

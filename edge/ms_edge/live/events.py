@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 SCHEMA = "ms-edge-event/1"
 # Kind of event, and what it says.
@@ -78,6 +78,17 @@ class Event:
                 value = {name: round(score, 6) for name, score in value.items()}
             found[field.name] = value
         return found
+
+
+class Position(NamedTuple):
+    """How far a live source is, in seconds of audio.
+
+    Labels are final up to stream time `decided_s`. `arrived_s` is what has arrived so far, whether or
+    not its labels are decided.
+    """
+
+    decided_s: float
+    arrived_s: float
 
 
 def iso_utc(moment: datetime) -> str:

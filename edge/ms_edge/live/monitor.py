@@ -22,15 +22,16 @@ from ms_edge.audio.media import PIPE_SHARE
 from ms_edge.audio.source import Channels
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError
-from ms_edge.live.events import Event
+from ms_edge.live.events import Event, Position
 from ms_edge.live.session import DELAY_S, Session
 from ms_edge.live.sources import Connection, Item, Source
 from ms_edge.output.writers import duration
 
 DONE, FAILED, STALLED, LOST = 0, 1, 4, 5  # exit statuses
-TICK_S = 1.0
+# Waking up costs processor time: a tick is so much earlier if the monitor is awake to read.
+TICK_S, TICK_EARLY_S = 1.25, 0.3
 # Between two reads: recorders write every few ms, and each read costs processor time. The pipe holds more.
-REST_S, REST_MOST_S = 0.1, 1.0
+REST_S, REST_MOST_S = 0.1, 2.0
 PACKET_S = 0.05  # audio comes in packets of this duration or less
 STALL_S = 10.0
 CONNECT_S = 30.0  # how long a connection may take to give its first audio, unless a stall may take longer
@@ -61,8 +62,8 @@ class Consumer(Protocol):
     def take(self, event: Event) -> None:
         """Use one event."""
 
-    def tick(self, now: datetime, progress: Mapping[str, float]) -> None:
-        """Note the time, at least once a second, and the stream time that is decided of each source."""
+    def tick(self, now: datetime, progress: Mapping[str, Position]) -> None:
+        """Note the time, about once a second, and how far each source is."""
 
     def close(self) -> None:
         """Finish, because no more events come."""
@@ -98,7 +99,7 @@ class Settings:
 class Feed:
     """One source: its connection, its session, and where both are in time.
 
-    `check` must be called at least once a second, and `ready` when `descriptor` can be read, best from
+    `check` must be called about once a second, and `ready` when `descriptor` can be read, best from
     `read_at` on.
     `status` is the exit status, None while the source is followed.
     """
@@ -131,6 +132,7 @@ class Feed:
         self._refund = 0  # frames that were counted as lost before this connection, and may not have been
         self._lost = self._gaps = self._regained = 0  # frames, and how often
         self._last_audio = now
+        self._arrived_s = 0.0  # audio that has arrived, on all connections together
         self._warned = 0
         self._said, self._said_at = "", -math.inf
         self._begin(now)
@@ -151,9 +153,9 @@ class Feed:
         return self._connection.descriptor if self._connection else None
 
     @property
-    def decided_s(self) -> float:
-        """Stream time up to which labels are final."""
-        return self._session.decided_s if self._session else 0.0
+    def progress(self) -> Position:
+        """How far the source is."""
+        return Position(self._session.decided_s if self._session else 0.0, self._arrived_s)
 
     def _rest_s(self, now: float) -> float:
         """Return for how many seconds reading would decide nothing.
@@ -235,6 +237,7 @@ class Feed:
         if now - self._burst_at > TOGETHER_S:
             self._burst_at, self._burst_s = now, 0.0
         self._burst_s += frames / self._connection.rate_hz
+        self._arrived_s += frames / self._connection.rate_hz
         if self._held is None:
             for item in items:
                 self._push(item)
@@ -474,9 +477,9 @@ def monitor(
         for feed in feeds:
             feed.check()
         now = clock.elapsed()
-        if now >= tick_at:
+        if now >= tick_at - TICK_EARLY_S:
             tick_at = now + TICK_S
-            utc, progress = clock.utc(), {feed.name: feed.decided_s for feed in feeds}
+            utc, progress = clock.utc(), {feed.name: feed.progress for feed in feeds}
             for consumer in consumers:
                 consumer.tick(utc, progress)
         if stopped() or all(feed.status is not None for feed in feeds):

@@ -1,8 +1,8 @@
 """Decide the segments of a stream while it arrives: `ms_edge.timeline` with a bounded delay.
 
 `timeline.segments` finds the most probable segments of a whole recording by dynamic programming.
-`Online` runs the same recursion window by window. Once the windows of the next `lag_ms` are known, a
-window is decided: it gets the label that it has on the path that is most probable so far (fixed-lag
+`Online` runs the same recursion window by window. A window is decided when it is as old as the caller
+lets it become: it gets the label that it has on the path that is most probable so far (fixed-lag
 decoding). A segment that has not yet lasted the minimum duration competes with its evidence so far.
 
 A decision is final, and the recursion does not know of it. If a change of label becomes probable only
@@ -28,7 +28,9 @@ from ms_edge.arrays import Float32
 from ms_edge.model.metadata import Decision
 from ms_edge.timeline import PRIOR, SILENCE, UNCERTAIN, Prior, edge_shift_s, log_probabilities, probability_of
 
-LATEST_MS = round(1000 * max(PRIOR.beyond_s.values()))  # an edge is corrected by at most this much
+# An edge that is found at the last moment is moved back by at most so much. Room for the whole correction
+# (`Prior.beyond_s`, 0.2 s for speech) would cost an instant of later audio that is worth as much.
+LATEST_MS = 80
 # A change that has just become probable must be better by this share of its cost: a segment that begins
 # also ends. Fitted like the prior; without it twice as many short segments are false.
 MARGIN = 0.25
@@ -96,8 +98,8 @@ class Online:
 
     `labels` and `decision` are those of the model. Segments last at least `min_duration_ms`; with 0
     every window keeps its own label. A segment less probable than `min_confidence` is `uncertain`.
-    `lag_ms` is how much later audio is needed to decide a window. The first window begins at
-    `start_ms`. All times are whole milliseconds, so they stay exact in a stream of any length.
+    The first window begins at `start_ms`. All times are whole milliseconds, so they stay exact in a
+    stream of any length.
     """
 
     def __init__(
@@ -106,14 +108,12 @@ class Online:
         decision: Decision,
         min_duration_ms: int,
         min_confidence: float,
-        lag_ms: int,
         start_ms: int = 0,
         prior: Prior = PRIOR,
     ) -> None:
         self.decided_ms = start_ms
         self._labels, self._decision, self._prior = labels, decision, prior
         self._min_ms, self._min_confidence = min_duration_ms, min_confidence
-        self._lag_ms = max(1, lag_ms)  # the last window stays undecided: the end of the stream changes it
         self._run: Run | None = None
         self._states: list[str] = []  # the labels that windows had so far
         self._windows: deque[Window] = deque()  # those that are not decided
@@ -121,10 +121,21 @@ class Online:
         self._paths = Paths(start_ms, min_duration_ms)
         self._found: list[Change] = []
 
-    def push(self, windows: Sequence[Window]) -> list[Change]:
-        """Add windows, and return what is decided with them."""
-        self._add(windows)
-        self._decide(windows[-1].end_ms - self._lag_ms)
+    @property
+    def settled(self) -> bool:
+        """Whether nothing so far hints that the segment that is on will end, or one of another label begin."""
+        if not self._min_ms:
+            return True
+        run = self._run
+        if run is None or self._windows[-1].label != run.label:
+            return False
+        runs, _ = self._paths.best(self._decided, ended=False)
+        return [self._states[each.state] for each in runs] == [run.label]
+
+    def decide(self, lag_ms: int) -> list[Change]:
+        """Return what is decided if windows that end `lag_ms` before the last one are."""
+        # The last window stays undecided, because the end of the stream changes it.
+        self._decide(self._windows[-1].end_ms - max(1, lag_ms))
         return self._taken()
 
     def close(self, windows: Sequence[Window], end_ms: int) -> list[Change]:
@@ -139,7 +150,7 @@ class Online:
         rest += windows
         if rest:
             ends = [window.start_ms for window in rest[1:]] + [end_ms]
-            self._add([window._replace(end_ms=end) for window, end in zip(rest, ends, strict=True)])
+            self.add([window._replace(end_ms=end) for window, end in zip(rest, ends, strict=True)])
             self._decide(end_ms, ended=True)
         if self._run is not None:
             self._end(self._run, end_ms)
@@ -151,7 +162,7 @@ class Online:
         found, self._found = self._found, []
         return found
 
-    def _add(self, windows: Sequence[Window]) -> None:
+    def add(self, windows: Sequence[Window]) -> None:
         """Add windows to the recursion."""
         new = dict.fromkeys(window.label for window in windows if window.label not in self._states)
         for label in new:
@@ -207,7 +218,8 @@ class Online:
         runs = self._runs(ended)
         bounds = [run.first for run in runs[1:]] + [self._decided + len(self._windows)]
         at = 0
-        while self._windows and (window := self._windows[0]).end_ms <= until_ms:
+        while self._windows and self._windows[0].end_ms <= until_ms:
+            window = self._windows[0]
             while bounds[at] <= self._decided:
                 at += 1
             rest = list(islice(self._windows, bounds[at] - self._decided))  # of its run

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from ms_edge.live.events import Event, iso_utc
+from ms_edge.live.events import Event, Position, iso_utc
 from ms_edge.output.writers import printable
 
 
@@ -36,7 +36,7 @@ class Printer:
         if self._json and event.label is None and event.rule is None:
             log(f"{event.source}: {text_of(event)}.")
 
-    def tick(self, now: datetime, progress: Mapping[str, float]) -> None:
+    def tick(self, now: datetime, progress: Mapping[str, Position]) -> None:
         """Do nothing: events are printed when they happen."""
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ms_edge.errors import DeviceError, UsageError, reason
-from ms_edge.live.events import Event
+from ms_edge.live.events import Event, Position
 from ms_edge.live.records import LOSSES
 
 if TYPE_CHECKING:
@@ -118,11 +118,11 @@ class Metrics:
             self._seconds.labels(source, channel or "", label).inc(max(0.0, until_s - counted_s))
             self._on[key] = label, max(counted_s, until_s)
 
-    def tick(self, now: datetime, progress: Mapping[str, float]) -> None:
+    def tick(self, now: datetime, progress: Mapping[str, Position]) -> None:
         """Count what is decided, and replace the file if that is due."""
         for key in self._on:
-            self._count(key, progress.get(key[0], 0.0))
-        for source, decided_s in progress.items():
+            self._count(key, progress[key[0]].decided_s if key[0] in progress else 0.0)
+        for source, (decided_s, _) in progress.items():
             if source in self._began and decided_s:
                 self._latest.labels(source).set(self._began[source] + decided_s)
             elif source not in self._began:

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from ms_edge.errors import UsageError, reason
-from ms_edge.live.events import Event, iso_utc
+from ms_edge.live.events import Event, Position, iso_utc
 from ms_edge.output.growing import SYNC_S, GrowingFile
 from ms_edge.output.writers import line_of
 from ms_edge.results import LOST, SCHEMA
@@ -130,7 +130,7 @@ class Records:
             **self._facts,
         }
 
-    def tick(self, now: datetime, progress: Mapping[str, float]) -> None:
+    def tick(self, now: datetime, progress: Mapping[str, Position]) -> None:
         """Write what waits, and see that it is on the disk."""
         self._write(sync=True)
 

@@ -18,14 +18,14 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 
 from ms_edge.errors import UsageError
-from ms_edge.live.events import Event, iso_utc
+from ms_edge.live.events import Event, Position, iso_utc
 from ms_edge.output.writers import duration
 from ms_edge.timeline import OTHER, SILENCE, UNCERTAIN
 
 INPUT = "input"
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 SHORTEST_S = 1.0
-SHORTEST_INPUT_S = 5.0  # audio arrives in blocks, and its labels are decided some seconds later
+SHORTEST_INPUT_S = 5.0  # audio arrives in blocks
 QUICKEST_END_S = 10.0
 SLOWEST_END_S = 600.0
 HOUR_S = 3600.0
@@ -137,7 +137,7 @@ class Rules:
 
     Labels are followed in stream time. So the alerts of a recording do not depend on how fast it is
     played, or on how often `tick` is called. `no input` is followed by the clock, from `tick` alone: it
-    holds while no more audio is decided.
+    holds while no more audio arrives.
     """
 
     def __init__(self, rules: Sequence[Rule], emit: Callable[[Event], None]) -> None:
@@ -163,20 +163,21 @@ class Rules:
                 if watched.source == event.source:
                     watched.end()
 
-    def tick(self, now: datetime, progress: Mapping[str, float]) -> None:
-        """Take in that it is `now`, and up to which stream time the labels of each source are final."""
+    def tick(self, now: datetime, progress: Mapping[str, Position]) -> None:
+        """Take in that it is `now`, and how far each source is."""
         if self._before is not None:
             # A clock that is set, or a machine that was asleep, is no sign of a missing input.
             self._elapsed_s += min(max(0.0, (now - self._before).total_seconds()), LONGEST_TICK_S)
         self._before = now
         for (name, _), labels in self._labels.items():
-            labels.decide(progress.get(name, 0.0))
-        for name, decided_s in progress.items():
+            if name in progress:
+                labels.decide(progress[name].decided_s)
+        for name, each in progress.items():
             if name in self._ended:
                 continue
             if name not in self._inputs:
                 self._inputs[name] = _Input(name, None, self._of_input, self._emit)
-            self._inputs[name].watch(self._elapsed_s, now, decided_s)
+            self._inputs[name].watch(self._elapsed_s, now, each)
 
     def close(self) -> None:
         """Do nothing: alerts end with their inputs."""
@@ -269,16 +270,16 @@ class _Labels(_Watched):
 class _Input(_Watched):
     """The alerts about missing input. Their time axis is the clock, in seconds since the monitor began."""
 
-    _decided_s: float | None = None  # stream time that is decided
-    _moved_at = 0.0  # when it last became more
+    _progress: Position | None = None
+    _moved_at = 0.0  # when audio arrived last
 
-    def watch(self, elapsed_s: float, now: datetime, decided_s: float) -> None:
-        """Take in up to which stream time labels are decided after so many seconds."""
+    def watch(self, elapsed_s: float, now: datetime, progress: Position) -> None:
+        """Take in how far the source is after so many seconds."""
         self._zero = now - timedelta(seconds=elapsed_s)
-        if self._decided_s is None:
-            self._decided_s, self._moved_at = decided_s, elapsed_s
-        more = decided_s > self._decided_s
-        self._decided_s = decided_s
+        if self._progress is None:
+            self._progress, self._moved_at = progress, elapsed_s
+        more = progress.arrived_s > self._progress.arrived_s
+        self._progress = progress
         waited_s = elapsed_s - self._moved_at
 
         def missing(rule: Rule) -> bool | None:
@@ -290,4 +291,4 @@ class _Input(_Watched):
             self._moved_at = elapsed_s
 
     def _stream_s(self, at: float) -> float:
-        return round(self._decided_s or 0.0, 3)
+        return round(self._progress.decided_s if self._progress else 0.0, 3)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,7 @@ from ms_edge.audio.source import (
     as_float32,
     channel_number,
     require_plausible,
+    resampler,
     whole_number,
 )
 from ms_edge.errors import UsageError
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from ms_edge.classifier import Classifier
 
 DELAY_S, MAX_DELAY_S = 2.0, 600.0
-RESAMPLER_S = 0.05  # a resampler returns each sample at most this much later
 
 
 Decided = tuple[int | None, Change]  # with the number of the channel, None for the mean of all
@@ -71,7 +73,7 @@ class Session:
         self.warnings: list[str] = []  # codes of what is odd about the samples, as in a Classification
         self.channels = channels if channels is None or channels == "each" else channel_number(channels)
         self.delay_s = delay_s
-        plan(classifier, delay_s)  # checks it
+        plan(classifier, delay_s, self.sample_rate_hz)  # checks it
         if classifier.min_segment_s > MAX_DELAY_S:
             raise UsageError(
                 f"The minimum duration must be at most {MAX_DELAY_S:g} s in a live stream, not "
@@ -175,8 +177,8 @@ class _Stretch:
         self._pushed.warnings = session.warnings
         self._numbers = self._pushed.selected(session.channels)
         self._blocks = self._pushed.blocks(classifier.spec.sample_rate_hz, session.channels)
-        together, lag_ms = plan(classifier, session.delay_s)
-        self._cutter = Cutter(classifier.spec, together)
+        self._plan = plan(classifier, session.delay_s, session.sample_rate_hz)
+        self._cutter = Cutter(classifier.spec, self._plan.few)
         self._kept: list[Samples] = []  # blocks that are not converted yet
         self._kept_frames = 0
         self._last_start: int | None = None  # first sample of the last window
@@ -186,7 +188,6 @@ class _Stretch:
                 classifier.decision,
                 round(1000 * classifier.min_segment_s),
                 classifier.min_confidence,
-                lag_ms,
                 self._ms(0),
             )
             for _ in self._numbers
@@ -201,7 +202,8 @@ class _Stretch:
     def wanted_s(self) -> float:
         """Seconds of audio that the next windows need."""
         have_s = (self._pushed.frames + self._kept_frames) / self._pushed.sample_rate_hz
-        return max(0.0, self._cutter.needed / self._classifier.spec.sample_rate_hz - have_s)
+        needed_s = self._cutter.needed / self._classifier.spec.sample_rate_hz + self._plan.resampler_s
+        return max(0.0, needed_s - have_s)
 
     def push(self, samples: Samples) -> Iterator[Decided]:
         """Add samples (n, channels), and yield what is decided with them.
@@ -216,9 +218,11 @@ class _Stretch:
             )
         if self._kept and self._kept[0].dtype != samples.dtype:
             yield from self._release()
-        self._kept.append(samples.copy())  # the caller may use the memory of a block again
+        self._kept.append(samples)
         self._kept_frames += len(samples)
-        if not self.wanted_s:
+        if self.wanted_s:
+            self._kept[-1] = samples.copy()  # the caller may use the memory of a block again
+        else:
             yield from self._release()
 
     def close(self) -> Iterator[Decided]:
@@ -248,8 +252,11 @@ class _Stretch:
     def _decided(self, block: Float32) -> Iterator[Decided]:
         """Add a block at the model's rate, and yield what is decided with it."""
         for batch in self._cutter.push(block):
-            for number, online, windows in zip(self._numbers, self._online, self._windows(batch), strict=True):
-                yield from ((number, change) for change in online.push(windows))
+            for online, windows in zip(self._online, self._windows(batch), strict=True):
+                online.add(windows)
+            self._cutter.size, lag_ms = self._plan.next_batch(all(online.settled for online in self._online))
+            for number, online in zip(self._numbers, self._online, strict=True):
+                yield from ((number, change) for change in online.decide(lag_ms))
 
     def _windows(self, batch: Batch) -> list[list[Window]]:
         """Score the windows of a batch, and return those of each channel.
@@ -308,22 +315,60 @@ def _numbers(block: ArrayLike) -> Samples:
     return as_float32(block)
 
 
-def plan(classifier: Classifier, delay_s: float) -> tuple[int, int]:
-    """Return how many windows are scored together, and the lag of `Online` in ms.
+@dataclass(frozen=True)
+class Plan:
+    """How many windows are scored together, and how late each is decided.
 
-    A moment is decided after the rest of its window, windows that are scored together with it, and
-    the lag. An edge can then be moved `LATEST_MS` back. Raises UsageError if the delay is too short
-    for that, or too long.
+    A window must be decided before `hops` hops of later audio are known; a hop takes `hop_ms`. Windows
+    that are scored together take much less processor time than the same windows one after another, but
+    those that would be too old when the next ones are known must be decided before. So `most` windows
+    are scored together while the same segment goes on. When a change is in sight, they are `few`, and
+    its time is decided with more later audio in view.
     """
-    hop_s = classifier.spec.hop_s
-    fixed_s = (classifier.spec.clip_s - hop_s) / 2 + LATEST_MS / 1000 + RESAMPLER_S
+
+    hops: int
+    hop_ms: float
+    few: int
+    most: int
+    resampler_s: float  # how much later a resampler returns each sample at most
+
+    def next_batch(self, settled: bool) -> tuple[int, int]:
+        """Return how many windows the next batch has, and the lag in ms with which to decide before it."""
+        size = self.most if settled else self.few
+        # A millisecond less, because the times of windows are rounded.
+        return size, int(self.hop_ms * (self.hops - size)) - 1
+
+
+def plan(classifier: Classifier, delay_s: float, sample_rate_hz: int | None = None) -> Plan:
+    """Return how to decide each moment of a stream within a delay.
+
+    `sample_rate_hz` is that of the stream, by default that of the model. A moment is decided when the
+    rest of its window and some later windows are known. An edge can then be moved `LATEST_MS` back.
+    Raises UsageError if the delay is too short for that, or too long.
+    """
+    hop_s, rate = classifier.spec.hop_s, classifier.spec.sample_rate_hz
+    resampler_s = 0.0 if sample_rate_hz in (None, rate) else _resampler_s(sample_rate_hz, rate)
+    fixed_s = (classifier.spec.clip_s - hop_s) / 2 + LATEST_MS / 1000 + resampler_s
     shortest_s = fixed_s + 2 * hop_s
     if not shortest_s - 1e-9 <= delay_s <= MAX_DELAY_S:
         raise UsageError(
-            f"The delay must be at least {math.ceil(100 * shortest_s - 1e-6) / 100:g} s with this model and hop, "
-            f"and at most {MAX_DELAY_S:g} s, not {delay_s:g} s."
+            f"The delay must be at least {math.ceil(100 * shortest_s - 1e-6) / 100:g} s with this model, hop and "
+            f"sample rate, and at most {MAX_DELAY_S:g} s, not {delay_s:g} s."
         )
     hops = int((delay_s - fixed_s) / hop_s + 1e-9)
-    together = min(hops // 2, classifier.windows_at_a_time)
-    # A millisecond less, because the times of windows are rounded.
-    return together, int(1000 * hop_s * (hops - together)) - 1
+    few, most = (min(size, classifier.windows_at_a_time) for size in (max(1, hops // 4), hops - 1))
+    return Plan(hops, 1000 * hop_s, few, most, resampler_s)
+
+
+@lru_cache
+def _resampler_s(from_hz: int, to_hz: int) -> float:
+    """Return how much later a resampler returns each sample at most, in seconds.
+
+    It transforms blocks of samples whose length only soxr knows, so this tries it out.
+    """
+    stream, block, put, got, late_s = resampler(from_hz, to_hz), np.zeros(from_hz // 200, np.float32), 0, 0, 0.0
+    while put < from_hz:
+        put += len(block)
+        got += len(stream.resample_chunk(block))
+        late_s = max(late_s, put / from_hz - got / to_hz)
+    return late_s + len(block) / from_hz

@@ -30,7 +30,7 @@ from ms_edge.arrays import Float32
 from ms_edge.audio.media import PYAV_ERROR, enlarge_pipe, limits, pyav
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import Header, read_header
-from ms_edge.audio.source import require_plausible
+from ms_edge.audio.source import Samples, require_plausible
 from ms_edge.errors import AudioError, DeviceError, MsEdgeError, UsageError, reason
 
 STDIN = "-"
@@ -69,8 +69,8 @@ CUT = re.compile(r"prematurely|partial file", re.IGNORECASE)
 # What FFmpeg prints with an error: the part of it that complains, and the name of the input.
 WHERE = re.compile(r"^\[[^\]]* @ [^\]]*\] ?")
 
-Item = Float32 | int
-"""Samples (n, channels), or a number of frames that were lost before the samples that follow."""
+Item = Samples | int
+"""Samples (n, channels) that nobody changes, or a number of frames that were lost before the samples that follow."""
 
 
 @dataclass(frozen=True)
@@ -367,7 +367,7 @@ class _Pcm:
         self.rate_hz, self.frame_bytes, self.finite = 0, 1, finite
         self._name, self._held = name, b""
         self._left: int | None = None  # bytes of samples that are still to come, if that is known
-        self._samples: Callable[[bytes], Float32] | None = None
+        self._samples: Callable[[bytes], Samples] | None = None
         self.unfinished: str | None = "it ended before its first sample"
         if raw:
             self._begin(raw)
@@ -443,8 +443,10 @@ def _format(name: str, start: bytes, header: Header) -> RawFormat:
     return RawFormat(rate_hz, channels, known[subtype, order])
 
 
-def decoder_of(raw: RawFormat) -> Callable[[bytes], Float32]:
-    """Return a function from whole frames of headerless PCM to samples (n, channels) float32."""
+def decoder_of(raw: RawFormat) -> Callable[[bytes], Samples]:
+    """Return a function from whole frames of headerless PCM to samples (n, channels)."""
+    if raw.sample_format == "s16le":  # a session takes the numbers as they are
+        return lambda data: np.frombuffer(data, "<i2").reshape(-1, raw.channels)
     import soundfile
 
     subtype, endian = RAW_FORMATS[raw.sample_format]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -24,6 +25,8 @@ from ms_edge.results import SCHEMA, Segment
 
 STDIN = 0  # the descriptor
 BLOCK_S = 0.32  # audio read at a time for events
+PACKET_S = 0.05  # audio comes in packets of this duration or less
+PROBE_S = 30.0  # after so much audio, a block is not waited for
 EXAMINED_S = 3.0  # after so much audio, the source is found to be live or not
 DRIFT = 1e-3  # by which a source may be slower than our clock
 SAMPLE_BYTES = 4  # of one channel, or less in most streams
@@ -104,8 +107,9 @@ class Pace:
 
     A program that waits in a read wakes up for each packet, 50 times a second, which costs more
     processor time than the labels do. A source is live if its audio comes at the pace of real time.
-    Any other is never waited for, nor is audio that has come already. No wait is longer than `most_s`
-    seconds, so that the pipe does not fill: a sound card would lose what it cannot write.
+    Any other is never waited for. Now and then a block is read as it comes: it shows how far ahead the
+    source is, and whether it has become faster. No wait is longer than `most_s` seconds, so that the
+    pipe does not fill: a sound card would lose what it cannot write.
     """
 
     def __init__(
@@ -113,25 +117,29 @@ class Pace:
     ) -> None:
         self._most_s, self._clock, self._sleep = most_s, clock, sleep
         self._live = False
+        self._probed_s = 0.0  # audio when a block was not waited for
         self._then = clock(), 0.0  # time and audio when it was last examined whether the source is live
         self._ahead = inf  # the least time that was seen minus audio; it rises with the drift of clocks
 
     def read(self, audio_s: float) -> None:
         """Note that so many seconds of audio have been read, all together."""
         now = self._clock()
+        if self._live and now - audio_s < self._ahead - BLOCK_S / 2:  # the source has become faster
+            self._live, self._then = False, (now, audio_s)
         self._ahead = min(self._ahead + DRIFT * BLOCK_S, now - audio_s)
-        if audio_s - self._then[1] >= EXAMINED_S:
+        if not self._live and audio_s - self._then[1] >= EXAMINED_S:
             self._live = audio_s - self._then[1] < 1.05 * (now - self._then[0])
             self._then = now, audio_s
 
     def wait(self, audio_s: float, wanted_s: float) -> None:
-        """Wait until most of `wanted_s` more seconds have come, if the source is live.
-
-        The rest is waited for in the read. A source that has become faster is noticed by that.
-        """
-        if self._live and wanted_s > BLOCK_S:
-            wait_s = self._ahead + audio_s + 0.9 * wanted_s - self._clock()
-            self._sleep(max(0.0, min(wait_s, self._most_s)))
+        """Wait until the blocks that have `wanted_s` more seconds have come, if the source is live."""
+        if audio_s - self._probed_s >= PROBE_S:
+            self._probed_s = audio_s
+        elif self._live:
+            blocks = max(1, math.ceil(wanted_s / BLOCK_S))
+            wait_s = self._ahead + audio_s + blocks * BLOCK_S + PACKET_S - self._clock()
+            if wait_s > 0:
+                self._sleep(min(wait_s, self._most_s))
 
 
 def _print_windows(audio: AudioSource, classifier: Classifier, channels: Channels, json_lines: bool) -> bool:

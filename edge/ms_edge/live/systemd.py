@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from ms_edge.live.events import Event
+from ms_edge.live.events import Event, Position
 from ms_edge.output.writers import printable
 
 STATUS_LENGTH = 500  # characters
@@ -50,7 +50,7 @@ class Notifier:
         elif event.kind == "alert_end":
             self._alerts.pop((event.source, event.channel, event.rule), None)
 
-    def tick(self, now: datetime, progress: Mapping[str, float]) -> None:
+    def tick(self, now: datetime, progress: Mapping[str, Position]) -> None:
         """Report readiness once, the status when it changes, and the heartbeat when it is due."""
         now_s, status = self._clock(), self._line(progress)
         first = self._beaten is None
@@ -71,7 +71,7 @@ class Notifier:
             self._socket.close()
             self._socket = None
 
-    def _line(self, progress: Mapping[str, float]) -> str:
+    def _line(self, progress: Mapping[str, Position]) -> str:
         sources = self._connected.keys() | progress.keys()
         connected = sum(self._connected.values())
         line = f"{connected} of {len(sources)} inputs connected"

@@ -2,10 +2,10 @@
 
 For each window a network gives a level and its standard deviation, in dB. The level is the
 integrated loudness (ITU-R BS.1770-4) of the music minus that of the speech. In training it was
-uniform over some range, and a window that says little answers near the middle of that range. Windows
-of one segment together say more: their answers are combined as Gaussian evidence (a product of
-experts, Hinton 2002), with the range as the prior. Errors of windows of one recording are correlated,
-so n windows count for less than n.
+uniform over some range, and a window that says little answers near the middle of that range, with
+a large deviation. The level of a segment is the mean of its windows, weighted by their precision
+(the inverse of the squared deviation). Errors of windows of one recording are correlated, so n
+windows narrow the interval less than n independent ones.
 """
 
 from __future__ import annotations
@@ -50,13 +50,11 @@ class LevelScale:
         evidence. The interval lies within the range.
         """
         low, high = self.range_db
-        middle, spread = (low + high) / 2, (high - low) / np.sqrt(12)
         values: NDArray[np.float64] = levels.astype(np.float64)
-        inverse = np.clip(values[:, 1], LEAST_DEVIATION_DB, spread) ** -2.0
+        precision = np.clip(values[:, 1], LEAST_DEVIATION_DB, (high - low) / np.sqrt(12)) ** -2.0
         windows = max(1.0, min(windows, len(values)))
-        worth = windows / (1 + (windows - 1) * self.correlation) / len(values)  # of each window
-        precision = spread**-2 + worth * float(np.sum(inverse - spread**-2))
-        db = middle + worth * float(np.sum((values[:, 0] - middle) * inverse)) / precision
+        worth = windows / (1 + (windows - 1) * self.correlation)  # in windows whose errors are independent
+        db = float(np.sum(values[:, 0] * precision) / np.sum(precision))
         db = min(max(db, low), high)
-        half = float(self.width / np.sqrt(precision))
+        half = float(self.width / np.sqrt(worth * np.mean(precision)))
         return Level(db, (max(low, db - half), min(high, db + half)))

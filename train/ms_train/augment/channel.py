@@ -32,9 +32,7 @@ def response(bins: int, rng: Rng, sample_rate_hz: int) -> Float32:
     gains = np.ones(bins, np.float32)
     hz = np.linspace(0, sample_rate_hz / 2, bins, dtype=np.float32)
     if rng.random() < 0.5:
-        octaves = np.log2(np.maximum(hz, 50) / 50)
-        waves = rng.uniform(-4, 4) * np.sin(rng.uniform(0.2, 1.0) * octaves * np.pi + rng.uniform(0, 2 * np.pi))
-        gains = np.asarray(10 ** ((rng.uniform(-2, 2) * (octaves - 4) + waves) / 20), np.float32)
+        gains = tone(bins, rng, sample_rate_hz)
     kind = rng.random()
     if kind < 0.2:
         gains[(hz < 300) | (hz > 3400)] = 0
@@ -43,6 +41,14 @@ def response(bins: int, rng: Rng, sample_rate_hz: int) -> Float32:
         if rng.random() < 0.3:
             gains[hz < rng.uniform(20, 250)] = 0
     return gains
+
+
+def tone(bins: int, rng: Rng, sample_rate_hz: int) -> Float32:
+    """Return the gains (bins,) of a random tilt and waves, from 0 Hz to half the sample rate."""
+    hz = np.linspace(0, sample_rate_hz / 2, bins, dtype=np.float32)
+    octaves = np.log2(np.maximum(hz, 50) / 50)
+    waves = rng.uniform(-4, 4) * np.sin(rng.uniform(0.2, 1.0) * octaves * np.pi + rng.uniform(0, 2 * np.pi))
+    return np.asarray(10 ** ((rng.uniform(-2, 2) * (octaves - 4) + waves) / 20), np.float32)
 
 
 def converter(samples: Float32, rng: Rng) -> Float32:

@@ -13,14 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from typing import Any
 
 import numpy as np
+import soxr
 from scipy.fft import irfft, next_fast_len, rfft
 
 from ms_edge.arrays import Float32
 from ms_train.augment.augmentations import telephone
-from ms_train.augment.channel import converter, response
+from ms_train.augment.channel import converter, response, tone
 from ms_train.augment.codecs import codec
 from ms_train.augment.dynamics import compress, duck
 from ms_train.augment.pool import Pool
@@ -34,7 +36,9 @@ JUDGED_DB = (-20.0, 10.0)  # the levels over which errors are averaged
 LEAST_LUFS = -50.0  # of a sound as recorded; a quieter one is hardly more than its noise
 SPEECH_LUFS = -23.0  # of the speech before the converter sets the level of the sum (EBU R 128)
 CONTEXT_S = 0.25  # before a window, for compressors and ducking; in a room, also its response
-WET_SHARE = 0.35  # share of sounds in a room
+WET_SHARE = 0.5  # share of sounds in a room
+TONED_SHARE = 0.5  # share of sounds with a tone of their own, as of another microphone or instrument
+PLAYED_SHARE, SPEED = 0.5, (0.85, 1.18)  # share of sounds that are played faster or slower, and by what factor
 DUCKED_SHARE, DUCK_DB = 0.3, (4.0, 18.0)  # share of mixtures whose music is lowered while there is speech
 NOISE_SHARE, NOISE_DB = 0.25, (15.0, 45.0)  # share of mixtures with steady noise, at this level below their sum
 COMPRESSED_SHARE, CODEC_SHARE = 0.2, 0.12
@@ -44,9 +48,11 @@ TRIES = 20
 @dataclass(frozen=True)
 class Condition:
     """What happens to a mixture on its way: shares of rooms, lines, noise, compression and codecs,
-    0 to 1.
+    0 to 1. `played` and `toned` are shares of sounds: with another speed, and with a tone of their own.
     """
 
+    played: float = 0.0
+    toned: float = 0.0
     wet: float = 0.0
     line: float = 0.0
     telephone: float = 0.0
@@ -56,7 +62,9 @@ class Condition:
     codec: float = 0.0
 
 
-TRAINING = Condition(WET_SHARE, 1.0, 0.0, DUCKED_SHARE, NOISE_SHARE, COMPRESSED_SHARE, CODEC_SHARE)
+TRAINING = Condition(
+    PLAYED_SHARE, TONED_SHARE, WET_SHARE, 1.0, 0.0, DUCKED_SHARE, NOISE_SHARE, COMPRESSED_SHARE, CODEC_SHARE
+)
 CONDITIONS = {
     "dry": Condition(),
     "rooms": Condition(wet=1.0),
@@ -101,12 +109,27 @@ class Mixtures:
         for _ in range(TRIES):
             if room and rng.random() < self.condition.wet:
                 heard = room.responses[int(rng.integers(len(room.responses)))]
-                dry = self.pool.stretch(label, length, before + len(heard), rng).samples
-                sound = convolve(dry, heard)[len(heard) :]
+                sound = convolve(self._dry(label, length, before + len(heard), rng), heard)[len(heard) :]
             else:
-                sound = self.pool.stretch(label, length, before, rng).samples
+                sound = self._dry(label, length, before, rng)
             if loudness(sound[-length:], rate_hz) > LEAST_LUFS:
                 break
+        return sound
+
+    def _dry(self, label: str, length: int, before: int, rng: Rng) -> Float32:
+        """Return a sound of the pool (before + length,), with another speed or tone if the condition
+        says so.
+        """
+        how, rate_hz = self.condition, self.pool.spec.sample_rate_hz
+        if how.played and rng.random() < how.played:
+            factor = rng.uniform(*SPEED)
+            drawn = self.pool.stretch(label, ceil(length * factor) + 1, ceil(before * factor), rng).samples
+            sound: Float32 = soxr.resample(drawn, rate_hz * factor, rate_hz)[-before - length :]
+        else:
+            sound = self.pool.stretch(label, length, before, rng).samples
+        if how.toned and rng.random() < how.toned:
+            size = next_fast_len(len(sound), real=True)
+            sound = irfft(rfft(sound, size) * tone(size // 2 + 1, rng, rate_hz), size)[: len(sound)]
         return sound
 
     def _mixed(self, speech: Float32, music: Float32, length: int, level_db: float, rng: Rng) -> Float32:
@@ -114,11 +137,12 @@ class Mixtures:
         rate_hz, how = self.pool.spec.sample_rate_hz, self.condition
         if rng.random() < how.ducked:
             music = duck(music, speech, rng.uniform(*DUCK_DB), rng, rate_hz)
-        own_db, other_db = (loudness(sound[-length:], rate_hz) for sound in (speech, music))
         passed = self._through_line(speech, music, rng)
         passed_db = [loudness(sound[-length:], rate_hz) for sound in passed]
-        if min(passed_db) > LEAST_LUFS:  # a sound may lie outside the band of the line
+        if min(passed_db) > LEAST_LUFS:
             (speech, music), (own_db, other_db) = passed, passed_db
+        else:  # a sound lies outside the band of the line
+            own_db, other_db = (loudness(sound[-length:], rate_hz) for sound in (speech, music))
         total = _gained(speech, SPEECH_LUFS - own_db) + _gained(music, SPEECH_LUFS + level_db - other_db)
         if rng.random() < how.noise:
             total = mix(total, coloured_noise(len(total), rng), rng.uniform(*NOISE_DB))

@@ -21,7 +21,7 @@ from ms_train.cli.options import (
 from ms_train.console import add_data_arguments, whole_number
 from ms_train.recipes.by_name import NAMES
 
-MIXTURES = 240_000  # of `ms-train level`
+MIXTURES = 80_000  # of `ms-train level`
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -138,14 +138,14 @@ def _add_level(commands: Commands) -> None:
         type=whole_number(1, 100_000_000),
         default=MIXTURES,
         metavar="N",
-        help=f"number of mixtures to train on (default {MIXTURES:,})",
+        help=f"number of mixtures of one window to train on (default {MIXTURES:,}); as much sound again is in longer ones",
     )
     _add_seed(level, "seed of the mixtures and the weights")
     level.add_argument(
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder for decoded audio and rooms (default: ms-edge in the user's cache folder); none: keep nothing",
+        help="folder for decoded audio, rooms and mixtures (default: ms-edge in the user's cache folder); none: keep nothing",
     )
 
 

@@ -7,16 +7,22 @@ scores are computed from. It gives two values a window: the level and its standa
 
 The branch is trained on mixtures whose levels are known (`ms_train.augment.levels`), with the
 pinball loss (Koenker and Bassett 1978) of the 5 %, 50 % and 95 % quantiles of a normal distribution.
-How windows become the level of a segment, and how wide the interval must be, is fitted on programmes
+Half of the sound are mixtures of one window. The other half are programmes of eight seconds: there
+the answers of all windows are combined as in a segment, and each window learns the level of its
+programme. So a window in which the voice or the music pauses learns how little it says. How windows
+become the level of a segment, and how wide the interval must be, is fitted on programmes
 of the validation recordings (conformal prediction, Vovk et al. 2005).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +36,9 @@ from ms_edge.arrays import Float32
 from ms_edge.errors import UsageError, first_line
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.spec import FrontEndSpec
-from ms_edge.model.levels import LevelScale
+from ms_edge.model.levels import LEAST_DEVIATION_DB, LevelScale
 from ms_train.augment import rooms
+from ms_train.augment.bank import digest
 from ms_train.augment.levels import JUDGED_DB, LEVELS_DB, MUSIC, SPEECH, Mixtures
 from ms_train.augment.pool import Pool
 from ms_train.datasets.cache import Cache
@@ -43,14 +50,20 @@ from ms_train.training.bundled import run_folder
 from ms_train.training.runs import TrainedRun, write_json
 
 NETWORK, SCALE = "level.keras", "level.json"  # the files of a run folder
-BATCH, EPOCHS, USES = 256, 10, 8
+EPOCHS, USES = 10, 8
+PROGRAMME = 8  # windows without overlap in a programme of the training
+BATCH = 256  # windows without overlap in a step, of single windows and of programmes each
+EVERY = 11  # of the overlapping windows of a programme, those that learn its level on their own
+CORRELATION = 0.5  # of the errors of windows, when their answers are combined in training
 RATE, WEIGHT_DECAY, DROPOUT = 3e-3, 0.02, 0.1
 QUANTILES = (0.05, 0.5, 0.95)
 NORMAL = 1.645  # the 95 % quantile of the normal distribution
 COVERAGE = 0.9
-PROGRAMMES, PROGRAMMES_S = 240, (1.0, 3.0, 10.0, 30.0)  # of each duration
+PROGRAMMES, PROGRAMMES_OF = 240, (1, 3, 10, 30)  # of the calibration: of each duration, in windows
 BAND_STEP, BAND_STEPS, LOCAL_STEPS = 4, 10, 7  # frames of a step, and steps of a window in the branch
-CHUNK = 512
+CHUNK_FRAMES = 25_000  # of features that the trunk reads at once
+Sounds = tuple[NDArray[np.float16], Float32]  # features (n, frames, bins) of mixtures and their levels (n,) in dB
+Batch = tuple[list[NDArray[np.float16]], Float32]  # the tapped layers' values for some mixtures, and their levels
 
 
 def taps(network: keras.Model) -> list[keras.KerasTensor]:
@@ -109,9 +122,7 @@ def with_level(served: keras.Model, level: keras.Model) -> keras.Model:
     )
 
 
-def rendered(
-    mixtures: Mixtures, count: int, length: int, rng: np.random.Generator, uses: int
-) -> tuple[NDArray[np.float16], Float32]:
+def rendered(mixtures: Mixtures, count: int, length: int, rng: np.random.Generator, uses: int) -> Sounds:
     """Return the features (count, frames, bins) float16 and the levels (count,) of mixtures."""
     spec = mixtures.pool.spec
     front_end = FrontEnd(spec)
@@ -128,54 +139,79 @@ def rendered(
     return features, levels_db
 
 
-def train(
-    served: keras.Model, features: NDArray[np.float16], levels_db: Float32, epochs: int, seed: int
-) -> keras.Model:
-    """Train the branch of a frozen network on features (n, frames, bins) of single windows with
-    known levels (n,); return the branch.
+def train(served: keras.Model, windows: Sounds, programmes: Sounds, epochs: int, seed: int) -> keras.Model:
+    """Train the branch of a frozen network on single windows and on programmes of PROGRAMME windows;
+    return the branch.
 
     The trunk's answers are computed once.
     """
     trunk = keras.Model(served.inputs[0], taps(served))
-    embedded = _embedded(trunk, features)
+    parts = [(_embedded(trunk, features), levels_db) for features, levels_db in (windows, programmes)]
     keras.utils.set_random_seed(seed)
-    level = branch([values.shape for values in embedded])
-    steps = max(1, len(features) // BATCH)
+    level = branch([values.shape for values in parts[0][0]])
+    steps = max(1, len(windows[0]) // BATCH)
     rate = keras.optimizers.schedules.CosineDecay(RATE, epochs * steps)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY)
     optimizer.build(level.trainable_variables)
 
     @tf.function
-    def step(inputs: list[tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
+    def step(windows: Batch, programmes: Batch) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            loss = pinball(truth, level([tf.cast(each, tf.float32) for each in inputs], training=True)[:, 0])
+            alone, together = (
+                level([tf.cast(each, tf.float32) for each in given], training=True)
+                for given, _ in (windows, programmes)
+            )
+            loss = pinball(windows[1], alone[:, 0]) + programme_loss(programmes[1], together)
         optimizer.apply_gradients(
             zip(tape.gradient(loss, level.trainable_variables), level.trainable_variables, strict=True)
         )
         return loss
 
     rng = np.random.default_rng(seed)
+    batches = [_batches(*part, size, rng) for part, size in zip(parts, (BATCH, BATCH // PROGRAMME), strict=True)]
     bar = tqdm(range(epochs), desc="training", unit="epoch", file=sys.stderr, disable=None)
     for _ in bar:
-        order = rng.permutation(len(features))
-        losses = []
-        for at in range(steps):
-            rows = np.sort(order[at * BATCH : (at + 1) * BATCH])
-            losses.append(float(step([each[rows] for each in embedded], levels_db[rows])))
+        losses = [float(step(*(next(each) for each in batches))) for _ in range(steps)]
         bar.set_postfix_str(f"loss {np.mean(losses):.2f}")
     return level
+
+
+def _batches(
+    embedded: list[NDArray[np.float16]], levels_db: Float32, size: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """Yield random batches without end; each mixture is used once before any is used again."""
+    while True:
+        order = rng.permutation(len(levels_db))
+        for at in range(0, max(1, len(order) - size + 1), size):
+            rows = np.sort(order[at : at + size])
+            yield [each[rows] for each in embedded], levels_db[rows]
 
 
 def _embedded(trunk: keras.Model, features: NDArray[np.float16]) -> list[NDArray[np.float16]]:
     run: Callable[[Float32], list[tf.Tensor]] = tf.function(lambda given: trunk(given, training=False))
     found: list[NDArray[np.float16]] = []
-    for at in range(0, len(features), CHUNK):
-        values = run(tf.constant(features[at : at + CHUNK].astype(np.float32)))
+    at_a_time = max(1, CHUNK_FRAMES // features.shape[1])
+    for at in range(0, len(features), at_a_time):
+        values = run(tf.constant(features[at : at + at_a_time].astype(np.float32)))
         if not found:
             found = [np.empty((len(features), *each.shape[1:]), np.float16) for each in values]
         for whole, each in zip(found, values, strict=True):
-            whole[at : at + CHUNK] = each.numpy()
+            whole[at : at + at_a_time] = each.numpy()
     return found
+
+
+def programme_loss(truth: tf.Tensor, levels: tf.Tensor) -> tf.Tensor:
+    """Return the pinball loss in dB of the windows of programmes, levels and deviations (n, windows,
+    2), alone and combined as in a segment (`LevelScale.combined`), for true levels (n,).
+    """
+    some = levels[:, ::EVERY]
+    alone = pinball(tf.repeat(truth, some.shape[1]), tf.reshape(some, (-1, 2)))
+    low, high = LEVELS_DB
+    precision = tf.clip_by_value(levels[..., 1], LEAST_DEVIATION_DB, (high - low) / 12**0.5) ** -2
+    level = tf.reduce_sum(levels[..., 0] * precision, 1) / tf.reduce_sum(precision, 1)
+    worth = PROGRAMME / (1 + (PROGRAMME - 1) * CORRELATION)
+    deviation = (worth * tf.reduce_mean(precision, 1)) ** -0.5
+    return alone + pinball(truth, tf.stack([level, deviation], 1))
 
 
 def pinball(truth: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
@@ -218,15 +254,17 @@ def fit(
             "bad-network", f"{folder}: has the labels {', '.join(run.labels)}; levels need speech and music."
         )
     taps(run.network)  # before any work
-    sounds = {part: _mixtures(run, dataset, part, cache) for part in ("train", "val")}
-    rng = np.random.default_rng([seed, 0])
-    clip = run.spec.clip_samples
-    level = train(run.network, *rendered(sounds["train"], mixtures, clip, rng, USES), EPOCHS, seed)
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    sounds = {part: _Sounds(run, dataset, part, cache, seed) for part in ("train", "val")}
+    windows = sounds["train"].of(1, mixtures, USES)
+    programmes = sounds["train"].of(PROGRAMME, -(-mixtures // PROGRAMME), USES)
+    level = train(run.network, windows, programmes, EPOCHS, seed)
     network = with_level(run.network, level)
     given = []
-    for seconds in PROGRAMMES_S:
-        features, truth = rendered(sounds["val"], PROGRAMMES, round(seconds * run.spec.sample_rate_hz), rng, 1)
-        given.append((seconds / run.spec.clip_s, levels_of(network, features, run.spec), truth))
+    for duration in PROGRAMMES_OF:
+        features, truth = sounds["val"].of(duration, PROGRAMMES, 1)
+        given.append((duration, levels_of(network, features, run.spec), truth))
     scale = calibrated(given)
     facts: dict[str, Any] = {"mixtures": mixtures, "epochs": EPOCHS, "seed": seed, "val": accuracies(scale, given)}
     shutil.copytree(folder, out)
@@ -234,15 +272,45 @@ def fit(
     return json.loads((out / SCALE).read_text("ascii"))  # type: ignore[no-any-return]
 
 
-def _mixtures(run: TrainedRun, dataset: Dataset, part: str, cache: Cache) -> Mixtures:
-    """Return mixtures of the speech and music of a part of the run's recordings."""
-    names = set(run.split[part])
-    chosen = [each for each in dataset.recordings if each.name in names and each.label in (SPEECH, MUSIC)]
-    read = list(read_all(chosen, run.spec.sample_rate_hz, f"{part} recordings", cache))
-    require_labels([recording.label for recording, _ in read], (SPEECH, MUSIC), f"levels ({part})")
-    active = cache.activity(read, run.spec.sample_rate_hz)
-    pool = Pool(read, run.labels, run.decision.kind, run.spec, active=active)
-    return Mixtures(pool, rooms.load(part, run.spec.sample_rate_hz, cache.folder))
+class _Sounds:
+    """Mixtures of the speech and music of a part of a run's recordings, kept in the cache: they do not
+    depend on the network.
+    """
+
+    def __init__(self, run: TrainedRun, dataset: Dataset, part: str, cache: Cache, seed: int) -> None:
+        rate_hz, names = run.spec.sample_rate_hz, set(run.split[part])
+        chosen = [each for each in dataset.recordings if each.name in names and each.label in (SPEECH, MUSIC)]
+        read = list(read_all(chosen, rate_hz, f"{part} recordings", cache))
+        require_labels([recording.label for recording, _ in read], (SPEECH, MUSIC), f"levels ({part})")
+        pool = Pool(read, run.labels, run.decision.kind, run.spec, active=cache.activity(read, rate_hz))
+        self._mixtures = Mixtures(pool, rooms.load(part, rate_hz, cache.folder))
+        self._folder, self._seed = cache.folder, seed
+        self._facts = {
+            "recordings": [(each.name, each.sha256, each.label, each.source, each.group) for each, _ in read],
+            "frontend_sha256": run.spec.digest,
+            "rooms": rooms.digest(part, rate_hz),
+            "pyloudnorm": version("pyloudnorm"),
+            "seed": seed,
+        }
+
+    def of(self, windows: int, count: int, uses: int) -> Sounds:
+        """Return `count` mixtures of `windows` windows, from the cache if they are there."""
+        facts = {**self._facts, "windows": windows, "count": count, "uses": uses}
+        path = self._folder and self._folder / f"levels-{digest(facts)[:16]}.npz"
+        if path:
+            with (
+                contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile),
+                np.load(path) as kept,
+            ):
+                return kept["features"], kept["levels_db"]
+        rng = np.random.default_rng([self._seed, windows])
+        features, levels_db = rendered(
+            self._mixtures, count, windows * self._mixtures.pool.spec.clip_samples, rng, uses
+        )
+        if path:
+            with contextlib.suppress(OSError), atomic_write(path) as partial:  # the next training makes them again
+                np.savez(partial, features=features, levels_db=levels_db)
+        return features, levels_db
 
 
 def accuracies(scale: LevelScale, given: Sequence[tuple[float, Float32, Float32]]) -> dict[str, dict[str, float]]:
