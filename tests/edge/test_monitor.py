@@ -329,6 +329,7 @@ def test_status_says_why_a_source_was_given_up(failure, status):
 
 def test_unknown_protocols_are_not_tried_again():
     play = Play()
+    play.wait(0.25)
     play.connection.end("Protocol not found")
     play.wait(0.25)
     assert play.feed.status == 1
