@@ -51,7 +51,7 @@ _shtab_ms_edge_archive_options=(
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
   "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
-  "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
+  "--device[auto (default) or cpu\: an archive is classified on the CPUs of a cluster]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
   "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
