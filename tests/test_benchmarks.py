@@ -44,6 +44,7 @@ def _benchmarks(monkeypatch):
                 "card",
                 "cleaning",
                 "conditions",
+                "corrections",
                 "learning",
                 "levels",
                 "programmes",
@@ -465,6 +466,7 @@ def small_corpus(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_another_source_changes_no_other_clip(small_corpus, tmp_path):
     from benchmarks.quality.validation import clip_set
     from benchmarks.quality.validation_set import build, part_of, source_of
@@ -717,7 +719,7 @@ def test_disputed_labels_are_settled(tmp_path):
     """Merchants speak, boss tunes are music; the clips that mixtures are made of are those from
     before.
     """
-    from benchmarks.quality.testsets import _test_a, fixed_clips
+    from benchmarks.quality.testsets import clips_of_test_a, fixed_clips
 
     rows = fixed_clips()
     corrected = [row for row in rows if row["label"] != row["called"]]
@@ -734,12 +736,39 @@ def test_disputed_labels_are_settled(tmp_path):
     short = next(row["file"] for row in rows if row["package"] == "pingus-data")
     (tmp_path / short).parent.mkdir(parents=True)
     soundfile.write(tmp_path / short, np.zeros(800), RATE_HZ)  # a tracker module that was read as MP3
-    clips = [clip for clip, _ in _test_a(tmp_path)]
+    clips = [clip for clip, _ in clips_of_test_a(tmp_path)]
     assert not any("pingus" in clip.recording for clip in clips)
     assert any("boss-2" in clip.recording and clip.truth == "music" for clip in clips if clip.test == "test_a-5s")
     mixed = [clip for clip in clips if clip.test == "mixtures"]
     assert mixed
     assert not any("boss-2" in clip.recording for clip in mixed)
+
+
+def test_corrections_are_spread_over_half_the_recordings():
+    from benchmarks.quality.corrections import CORRECTED, drawn
+
+    recordings = np.repeat([f"r{number:02}" for number in range(20)], 6)
+    right = np.arange(len(recordings)) % 6 == 0
+    half, corrected = drawn(recordings, right, np.random.default_rng(0))
+    assert len(half) == 10
+    assert len(corrected) == CORRECTED
+    assert not right[corrected].any()
+    assert Counter(recordings[corrected]) == dict.fromkeys(half, 2)
+
+
+@pytest.mark.slow
+def test_what_corrections_teach_is_measured(small_corpus, tmp_path, monkeypatch, capsys):
+    from benchmarks.quality import corrections
+
+    monkeypatch.setattr(corrections, "KINDS", (corrections.Kind("hums", "speech", ("a/one", "two")),))
+    monkeypatch.setattr(
+        sys, "argv", ["corrections", "--corpus", str(small_corpus), "-o", str(tmp_path / "out"), "--draws", "2"]
+    )
+    assert corrections.main() == 0
+    draws = json.loads((tmp_path / "out" / "corrections.json").read_text())["hums"]
+    assert [(draw["corrected"], draw["recordings"], draw["pieces"]["count"]) for draw in draws] == [(6, 3, 6)] * 2
+    assert all(draw["windows"]["before"] == 1.0 and draw["windows"]["after"] < 0.5 for draw in draws)
+    assert "| windows |" in capsys.readouterr().out
 
 
 def test_each_room_position_has_each_label(small_corpus, tmp_path):

@@ -98,7 +98,7 @@ def _write(out: Path, clip: Clip, samples: Float32) -> Clip:
 
 def _all(gtzan: Path, corpus: Path) -> Iterator[tuple[Clip, Float32]]:
     yield from _gtzan(gtzan)
-    yield from _test_a(corpus)
+    yield from clips_of_test_a(corpus)
     yield from _hard(corpus)
 
 
@@ -163,7 +163,8 @@ def whole(corpus: Path, row: Mapping[str, str]) -> bool:
     return path.exists() and soundfile.info(path).duration >= end_s - 1e-3
 
 
-def _test_a(corpus: Path) -> Iterator[tuple[Clip, Float32]]:
+def clips_of_test_a(corpus: Path) -> Iterator[tuple[Clip, Float32]]:
+    """Yield the clips of TEST-A, of its noise and of its mixtures, with their samples."""
     audio: dict[str, Float32] = {}
     long: dict[str, list[tuple[str, Float32]]] = {"speech": [], "music": []}
     missing: dict[str, int] = {}

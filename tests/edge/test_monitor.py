@@ -327,6 +327,15 @@ def test_status_says_why_a_source_was_given_up(failure, status):
     assert play.connection.closed
 
 
+def test_unknown_protocols_are_not_tried_again():
+    play = Play()
+    play.wait(0.25)
+    play.connection.end("Protocol not found")
+    play.wait(0.25)
+    assert play.feed.status == 1
+    assert play.events[-1].message.startswith("PyAV cannot read such addresses; pipe it: ffmpeg -i URL")
+
+
 def test_sources_are_not_given_up_unless_asked():
     play = connected()
     play.source.up = False

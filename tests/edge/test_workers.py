@@ -242,9 +242,12 @@ with Workers(answer, 1, heard.append, fork=True) as workers:
 
 
 def test_a_worker_may_die_idle_many_times():
+    """More often than it is tried to start one that begins: each success counts."""
     script = (
         BEGINNING
         + """
+from ms_edge.jobs import workers as module
+module.ATTEMPTS = 3
 with Workers(answer, 1, heard.append, fork=True) as workers:
     for _ in range(15):
         assert ask("a") == "A"
@@ -253,6 +256,27 @@ with Workers(answer, 1, heard.append, fork=True) as workers:
 """
     )
     assert printed(script) == "B\n"
+
+
+def test_an_error_that_cannot_be_pickled_is_raised():
+    script = (
+        BEGINNING
+        + """
+class OddError(Exception):
+    def __init__(self, one, other):  # pickle would call it with the message alone
+        super().__init__("odd")
+
+def answer(path, on_audio):
+    raise OddError(1, 2)
+
+with Workers(answer, 1, heard.append, fork=True) as workers:
+    try:
+        ask("a")
+    except RuntimeError as error:
+        print(str(error).splitlines()[-1])
+"""
+    )
+    assert printed(script) == "OddError: odd\n"
 
 
 def test_an_error_while_progress_is_shown_is_raised():

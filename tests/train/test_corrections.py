@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,10 +14,14 @@ import soundfile
 from ms_edge.errors import MsEdgeError
 from ms_train.cli import main as cli
 from ms_train.datasets.by_name import dataset_by_name
+from ms_train.datasets.cache import Cache
 from ms_train.evaluation.subject import Subject
 from ms_train.recipes.by_name import get_recipe
 from ms_train.scores import metrics
+from ms_train.training import correct, decision, replay
+from ms_train.training.bundled import FOLDER
 from ms_train.training.fit import fit
+from ms_train.training.runs import TrainedRun
 
 HEAD = "path,start_s,end_s,label,label_before\n"
 RATE = 16_000
@@ -119,6 +124,36 @@ def test_network_learns_and_does_not_forget(folder, unknown, samples, monkeypatc
     monkeypatch.setattr(metrics, "ROUNDS", 20)
     assert cli.main(["evaluate", "run", "--data", data]) == 0
     assert cli.main(["finetune", "--from", "run", "--data", data, "--out", "again"]) == 0  # replays what bundled did
+
+
+def test_held_out_windows_in_doubt_are_replayed(folder, samples, monkeypatch):
+    lines = [f"{path.name},{path.name.partition('_')[0]}" for path in samples]
+    (folder / "data.csv").write_text("\n".join(["path,label", *lines]) + "\n")
+    dataset = dataset_by_name("csv:data.csv")
+    held_out = [each.name for each in dataset.recordings[::2]]
+
+    def unread(rate_hz: int) -> np.ndarray:
+        raise AssertionError("a recording of the training is read")
+
+    recordings = [
+        each if each.name in held_out else dataclasses.replace(each, read=unread) for each in dataset.recordings
+    ]
+    dataset = dataclasses.replace(dataset, decision="independent", recordings=tuple(recordings))
+    run = TrainedRun.load(Path("bundled"))
+    run = dataclasses.replace(run, split={**run.split, "val": held_out})
+    plain = dataclasses.replace(get_recipe(run.recipe), augment=None)
+    monkeypatch.setattr(replay, "recipes", lambda: {run.recipe: plain})
+    monkeypatch.setattr(decision, "WINDOWS", 200)
+    learner = correct.Learner(run, FOLDER, Cache(None))
+
+    def doubt(windows: int) -> float:
+        monkeypatch.setattr(replay, "WINDOWS", windows)
+        values = replay.replay(run, FOLDER, dataset, Cache(None))
+        assert len(values) == windows
+        scores = learner.answers(values)
+        return float((scores * (1 - scores)).mean())
+
+    assert doubt(20) > 1.2 * doubt(200)
 
 
 @pytest.mark.parametrize(

@@ -123,27 +123,14 @@ class AudioFile(AudioSource):
                 size = size_of(name, self._source)
             self._size, self._raw = size, raw
             self._opened = self._prepare(name, size, raw, wav_only, notes)
-            try:
-                self._sound = open_sound(name, self._opened, raw)
-            except AudioError:
-                if not (isinstance(self._opened, int) and size):
-                    raise
-                # A read error looks like another format there, but not here.
-                self._opened = Section(self._source, [(0, size)])
-                self._sound = open_sound(name, self._opened, raw)
+            self._sound = self._open(name, size, raw)
         except BaseException as error:
             if self._descriptor is not None:
                 os.close(self._descriptor)
             if isinstance(error, OSError):
                 raise unreadable(name, error) from None
             raise
-        self.decoder = "libsndfile"
-        sound = self._sound
-        form = None if raw else container_of(sound.format)
-        self._frames_per_byte = form.frames_per_byte if form else None
-        if form:  # libsndfile does not see that its MP3 is in a WAV file
-            self.container = "wav" if self._is_wav else form.short
-        self.codec = codec_of(sound.subtype, sound.format, sound.endian)
+        self._name_formats(raw)
         if self._sound.frames == UNKNOWN_FRAMES:
             self._declared = False
             notes.append("stream-header")
@@ -159,6 +146,27 @@ class AudioFile(AudioSource):
         self._kind = "int16" if self._sound.subtype in SIXTEEN_BITS else "float32"
         most = BLOCK_SAMPLES // self.channels
         self._block_frames = most if block_s is None else min(most, max(1, round(block_s * self.sample_rate_hz)))
+
+    def _open(self, name: str, size: int | None, raw: RawFormat | None) -> soundfile.SoundFile:
+        """Open what `_prepare` has returned. Raises AudioError."""
+        try:
+            return open_sound(name, self._opened, raw)
+        except AudioError:
+            if not (isinstance(self._opened, int) and size):
+                raise
+        # A read error looks like another format there, but not here.
+        self._opened = Section(self._source, [(0, size)])
+        return open_sound(name, self._opened, raw)
+
+    def _name_formats(self, raw: RawFormat | None) -> None:
+        """Set the names of the decoder, the container and the coding."""
+        self.decoder = "libsndfile"
+        sound = self._sound
+        form = None if raw else container_of(sound.format)
+        self._frames_per_byte = form.frames_per_byte if form else None
+        if form:  # libsndfile does not see that its MP3 is in a WAV file
+            self.container = "wav" if self._is_wav else form.short
+        self.codec = codec_of(sound.subtype, sound.format, sound.endian)
 
     def _prepare(self, name: str, size: int | None, raw: RawFormat | None, wav_only: bool, notes: list[str]) -> object:
         """Inspect the header of an open source, and return what to give to libsndfile.

@@ -368,7 +368,7 @@ class _Child:
         """Read the header that the decoder writes, and return the rate in Hz and the channels."""
         while (at := self._begun.find(b"data")) < 0 or len(self._begun) < at + 8:
             piece = bytearray(HEADER_BYTES)
-            count = self._wait(memoryview(piece))
+            count = self._wait(memoryview(piece), once=True)
             if not count or len(self._begun) >= HEADER_BYTES:
                 raise self._failed()
             self._begun += piece[:count]
@@ -394,14 +394,16 @@ class _Child:
         filled = min(len(buffer), len(self._begun))
         buffer[:filled] = self._begun[:filled]
         self._begun = self._begun[filled:]
-        while filled < len(buffer) and (count := self._wait(buffer[filled:])):
-            filled += count
-        return filled
+        return filled + self._wait(buffer[filled:])
 
-    def _wait(self, buffer: memoryview) -> int:
-        self._waits = True
+    def _wait(self, buffer: memoryview, once: bool = False) -> int:
+        """Wait until the buffer is full, or `once` for some bytes. Return how many; fewer at the end."""
+        filled, self._waits = 0, True
         try:
-            count = self._pipe.readinto(buffer)
+            while filled < len(buffer) and (count := self._pipe.readinto(buffer[filled:])):
+                filled += count
+                if once:
+                    break
         except OSError as error:
             raise unreadable(self._name, error) from None
         self._waits = False
@@ -410,7 +412,7 @@ class _Child:
                 "too-long",
                 f"{self._name}: FFmpeg needs too long to decode it, and was stopped; the file may be damaged.",
             )
-        return count
+        return filled
 
     def allow(self, audio_s: float) -> None:
         """Allow the decoder the time for so many more seconds of audio."""

@@ -127,7 +127,9 @@ def windows(blocks: Iterable[Float32], spec: FrontEndSpec) -> Iterator[tuple[int
 
 def is_silent(samples: Float32) -> bool:
     """Return whether the RMS of a window (n,) is below -70 dB of full scale."""
-    return bool(np.dot(samples, samples) < len(samples) * SILENT_MEAN_SQUARE)
+    # In most windows the first few samples have more energy than a whole silent window may have.
+    most, few = len(samples) * SILENT_MEAN_SQUARE, samples[: len(samples) // 16]
+    return bool(np.dot(few, few) < most and np.dot(samples, samples) < most)
 
 
 def silent_windows(batch: Batch) -> NDArray[np.bool_]:
@@ -136,7 +138,6 @@ def silent_windows(batch: Batch) -> NDArray[np.bool_]:
     clip = len(batch.samples) - int(offsets[-1])
     if len(offsets) < FEW:
         return np.array([is_silent(batch.samples[offset:][:clip]) for offset in offsets.tolist()])
-    # In most windows the first few samples have more energy than a whole silent window may have.
     few = np.lib.stride_tricks.sliding_window_view(batch.samples, -(-clip // 16))[offsets]
     found: NDArray[np.bool_] = np.vecdot(few, few) < clip * SILENT_MEAN_SQUARE
     for window in np.flatnonzero(found):

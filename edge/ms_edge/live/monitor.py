@@ -28,6 +28,7 @@ from ms_edge.live.sources import Connection, Item, Source
 from ms_edge.output.writers import duration
 
 DONE, FAILED, STALLED, LOST = 0, 1, 4, 5  # exit statuses
+NO_PROTOCOL = "Protocol not found"  # what FFmpeg says of an address if it was built without its protocol
 # Waking up costs processor time: a tick is so much earlier if the monitor is awake to read.
 TICK_S, TICK_EARLY_S = 1.25, 0.3
 # Between two reads: recorders write every few ms, and each read costs processor time. The pipe holds more.
@@ -381,7 +382,9 @@ class Feed:
     def _fail(self, now: float, why: str) -> None:
         """The connection has failed, or could not be made."""
         self._blame = LOST
-        if self._source.regained and not (self._connection and self._connection.finite and self._session):
+        if why == NO_PROTOCOL:  # however often it is tried
+            self._end(FAILED, "PyAV cannot read such addresses; pipe it: ffmpeg -i URL -f wav - | ms-edge monitor -")
+        elif self._source.regained and not (self._connection and self._connection.finite and self._session):
             self._drop(now, "lost", why)
         else:
             self._end(LOST if self._session else FAILED, why)

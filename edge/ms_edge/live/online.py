@@ -28,7 +28,9 @@ from ms_edge.arrays import Float32
 from ms_edge.model.metadata import Decision
 from ms_edge.timeline import PRIOR, SILENCE, UNCERTAIN, Prior, edge_shift_s, log_probabilities, probability_of
 
-LATEST_MS = round(1000 * max(PRIOR.beyond_s.values()))  # an edge is corrected by at most this much
+# An edge that is found at the last moment is moved back by at most so much. Room for the whole correction
+# (`Prior.beyond_s`, 0.2 s for speech) would cost an instant of later audio that is worth as much.
+LATEST_MS = 80
 # A change that has just become probable must be better by this share of its cost: a segment that begins
 # also ends. Fitted like the prior; without it twice as many short segments are false.
 MARGIN = 0.25

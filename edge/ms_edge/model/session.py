@@ -186,18 +186,18 @@ class Model:
         scores, *levels = (np.asarray(output, np.float32) for output in outputs)
         if self.metadata.step_frames and scores.ndim == 3:  # (runs, windows, labels)
             scores, *levels = (each.reshape(-1, each.shape[-1]) for each in (scores, *levels))
-        if not (
-            scores.shape == (windows, len(self.metadata.labels))
-            and (scores >= -SCORE_ROUNDING).all()
-            and (scores <= 1 + SCORE_ROUNDING).all()
-        ):
+        low, high = scores.min(initial=0.0), scores.max(initial=1.0)  # NaN if there is one
+        shape = (windows, len(self.metadata.labels))
+        if scores.shape != shape or not (low >= -SCORE_ROUNDING and high <= 1 + SCORE_ROUNDING):
             raise ModelError(
                 "bad-scores", f"{self.path}: the model's scores are not probabilities (NaN, or outside 0 to 1)."
             )
         for each in levels:
             if each.shape != (windows, 2) or not np.isfinite(each).all():
                 raise ModelError("bad-scores", f"{self.path}: the model's levels of the music are not numbers.")
-        return Answers(scores.clip(0, 1), levels[0] if levels else None)
+        if low < 0 or high > 1:
+            scores = scores.clip(0, 1)
+        return Answers(scores, levels[0] if levels else None)
 
     def __repr__(self) -> str:
         spec = self.metadata.spec

@@ -1,9 +1,9 @@
 """Learn from corrected segments: the same labels, new audio.
 
-Only the last layers learn (`finetune.trunk` says which), from the corrected segments and from
-`replay`. The calibration and the thresholds stay those of the first network. The accuracy that is
-reported is measured on recordings that were left out: the corrections are learnt several times,
-each time without a part of the recordings.
+Only the last layers learn (`finetune.trunk` says which), from what is wrong in the corrected
+segments and from `replay`. The calibration and the thresholds stay those of the first network. The
+accuracy that is reported is measured on recordings that were left out: the corrections are learnt
+several times, each time without a part of the recordings.
 """
 
 from __future__ import annotations
@@ -40,19 +40,25 @@ from ms_train.training.runs import TrainedRun, describe, open_folder, save_model
 
 SUFFIX = "_corrected"
 STEPS, RATE = 300, 1e-3
-REPLAY = 300.0  # weight of all that is replayed, relative to all corrections
+REPLAY = 150.0  # weight of all that is replayed, relative to all corrections
 FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A corrected segment: the values before the last layers of its windows, and its target
-    (labels,).
+class Example:
+    """What is learnt: the values before the last layers of some windows, (windows, ...), and the
+    target of all of them, (labels,).
     """
 
-    recording: Recording
     values: Float32
     target: Float32
+
+
+@dataclass(frozen=True)
+class Segment(Example):
+    """A corrected segment of a recording."""
+
+    recording: Recording
 
 
 def correct(
@@ -84,29 +90,24 @@ def correct(
         "corrected": True,
     }
     open_folder(out, settings, resume=False)
-    base = trunk(folder)
-    segments = _segments(dataset, run, base)
-    network = keras.models.load_model(folder / "model.keras", compile=False)
-    head = keras.Model(_end(network, base), network.outputs[0])
-    old = read(folder)
-    if old is None:
-        old = replay(run, folder, dataset_of_run(str(run.facts["data"])), cache)
-    learner = _Learner(head, old)
-    before = [_right(learner.answers(each.values), each, run) for each in segments]
-    after = left_out_in_turn(learner, segments, run)
+    learner = Learner(run, folder, cache)
+    segments = _segments(dataset, run, learner.base)
+    before = [learner.right(each) for each in segments]
+    after = left_out_in_turn(learner, segments)
     learner.learn(segments)
     names = tuple(each.recording.name for each in segments)
     describe(out, recipe, dataset, dataset.recordings, {"train": names, "val": (), "test": ()}, settings, command)
     metrics = {
         "epochs": STEPS,
-        "parameters": network.count_params(),
+        "parameters": learner.network.count_params(),
         "val": _accuracy(after, segments),
         "before": _accuracy(before, segments),
         "decision": json.loads((folder / "metrics.json").read_text("utf-8")).get("decision", {}),
         "seconds": round(time.monotonic() - began, 1),
     }
-    write(np.concatenate([old, *(each.values for each in segments)]), out)  # what learns from this run replays both
-    save_model(network, out / "model.keras")
+    # What learns from this run replays both.
+    write(np.concatenate([learner.replayed, *(each.values for each in segments)]), out)
+    save_model(learner.network, out / "model.keras")
     write_json(out / "metrics.json", metrics)
     return metrics
 
@@ -123,7 +124,7 @@ def _segments(dataset: Dataset, run: TrainedRun, base: keras.Model) -> list[Segm
             continue
         members = recording.label.split("+") if recording.label else []
         target = np.array([float(label in members) for label in run.labels], np.float32)
-        found.append(Segment(recording, latents(base, clip_features(layer, np.stack(cut))), target))
+        found.append(Segment(latents(base, clip_features(layer, np.stack(cut))), target, recording))
     if silent:
         tqdm.write(f"{silent} segments are silent, and are left out.", file=sys.stderr)
     if len(found) < 2:
@@ -131,44 +132,67 @@ def _segments(dataset: Dataset, run: TrainedRun, base: keras.Model) -> list[Segm
     return found
 
 
-def _end(network: keras.Model, base: keras.Model) -> keras.KerasTensor:
-    """Return the tensor of `network` that is the output of its trunk `base`."""
-    return network.get_layer(base.layers[-1].name).output
+class Learner:
+    """A network whose last layers learn: `network`, `base` (what comes before these layers), and the
+    values that are `replayed` (windows, ...).
+    """
 
-
-class _Learner:
-    """The last layers of a network, and the old answers to what is replayed."""
-
-    def __init__(self, head: keras.Model, old: Float32) -> None:
-        self._head, self._old = head, old
-        self._start = head.get_weights()
-        self._answers = np.asarray(head.predict(old, batch_size=1024, verbose=0))
+    def __init__(self, run: TrainedRun, folder: Path, cache: Cache) -> None:
+        """Read the network of the run in `folder`, and what it replays. Raises DataError if that
+        is not stored, and the run's recordings are not there.
+        """
+        old = read(folder)
+        self.replayed = replay(run, folder, dataset_of_run(str(run.facts["data"])), cache) if old is None else old
+        self.base = trunk(folder)
+        self.network = keras.models.load_model(folder / "model.keras", compile=False)
+        end = self.network.get_layer(self.base.layers[-1].name).output
+        self._head = keras.Model(end, self.network.outputs[0])
+        self._thresholds = np.array(run.decision.thresholds, np.float32)
+        self._start = self._head.get_weights()
+        self._answers = np.asarray(self._head.predict(self.replayed, batch_size=1024, verbose=0))
 
     def answers(self, values: Float32) -> Float32:
         """Return the scores (windows, labels) of values."""
         return np.asarray(self._head(values, training=False))
 
-    def learn(self, segments: Sequence[Segment]) -> None:
-        """Train from the first weights on; all segments together weigh 1, what is replayed
-        REPLAY.
-        """
+    def right(self, example: Example) -> NDArray[np.bool_]:
+        """Return which windows have exactly their labels, (windows,)."""
+        return np.asarray(self._labels(example).all(axis=1))
+
+    def _labels(self, example: Example) -> NDArray[np.bool_]:
+        """Return which labels of each window are right, (windows, labels)."""
+        found: NDArray[np.bool_] = (self.answers(example.values) >= self._thresholds) == (example.target > 0.5)
+        return found
+
+    def forget(self) -> None:
+        """Return to the first weights."""
         self._head.set_weights(self._start)
-        values = tf.constant(np.concatenate([self._old, *(each.values for each in segments)]))
-        targets = np.concatenate([self._answers, *(np.tile(each.target, (len(each.values), 1)) for each in segments)])
+
+    def learn(self, examples: Sequence[Example]) -> None:
+        """Train from the first weights on; all examples together weigh 1, what is replayed
+        REPLAY.
+
+        Labels of a window that are right already keep their old scores as targets. To push these
+        further would change the answers to other recordings for nothing.
+        """
+        self.forget()
+        wanted = [np.where(self._labels(each), self.answers(each.values), each.target) for each in examples]
+        values = tf.constant(np.concatenate([self.replayed, *(each.values for each in examples)]))
+        targets = tf.constant(np.concatenate([self._answers, *wanted]), tf.float32)
         weights = np.concatenate(
             [
-                np.full(len(self._old), REPLAY / len(self._old)),
-                *(np.full(len(each.values), 1 / len(each.values) / len(segments)) for each in segments),
+                np.full(len(self.replayed), REPLAY / len(self.replayed)),
+                *(np.full(len(each.values), 1 / len(each.values) / len(examples)) for each in examples),
             ]
         )
-        wanted, weighted = tf.constant(targets, tf.float32), tf.constant(weights, tf.float32)
+        weighted = tf.constant(weights, tf.float32)
         optimizer = keras.optimizers.Adam(RATE)
         optimizer.build(self._head.trainable_variables)
 
         @tf.function
         def step() -> None:
             with tf.GradientTape() as tape:
-                each = keras.losses.binary_crossentropy(wanted, self._head(values, training=False))
+                each = keras.losses.binary_crossentropy(targets, self._head(values, training=False))
                 loss = tf.reduce_sum(weighted * each)
             variables = self._head.trainable_variables
             optimizer.apply(tape.gradient(loss, variables), variables)
@@ -177,7 +201,7 @@ class _Learner:
             step()
 
 
-def left_out_in_turn(learner: _Learner, segments: Sequence[Segment], run: TrainedRun) -> list[NDArray[np.bool_]]:
+def left_out_in_turn(learner: Learner, segments: Sequence[Segment]) -> list[NDArray[np.bool_]]:
     """Return which windows of each segment are right after learning from the other recordings.
 
     Segments of one recording are left out together, if there are several recordings.
@@ -191,15 +215,8 @@ def left_out_in_turn(learner: _Learner, segments: Sequence[Segment], run: Traine
         learner.learn([each for each, key in zip(segments, keys, strict=True) if fold_of[key] != fold])
         for place, (each, key) in enumerate(zip(segments, keys, strict=True)):
             if fold_of[key] == fold:
-                found[place] = _right(learner.answers(each.values), each, run)
+                found[place] = learner.right(each)
     return [found[place] for place in range(len(segments))]
-
-
-def _right(scores: Float32, segment: Segment, run: TrainedRun) -> NDArray[np.bool_]:
-    """Return which windows (windows,) have exactly the labels of the segment."""
-    said = scores >= np.array(run.decision.thresholds, np.float32)
-    right: NDArray[np.bool_] = (said == (segment.target > 0.5)).all(axis=1)
-    return right
 
 
 def _accuracy(right: Sequence[NDArray[np.bool_]], segments: Sequence[Segment]) -> dict[str, Any]:

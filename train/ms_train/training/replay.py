@@ -1,53 +1,53 @@
-"""What a network heard in its training, as the values before its last layers.
+"""Stored values before the last layers of a network, with which it keeps what it knows.
 
 A network that only learns new examples forgets the old ones. Its old answers to stored values are
 learnt along with the new examples ("latent replay", Pellegrini et al. 2020, with the old answers as
 targets: "learning without forgetting", Li and Hoiem 2016). The values of a thousand windows are
 small, and no recording can be made from them; those of the bundled model are part of the package.
+
+Which windows matters. Of recordings that a network was trained on it is so sure that their labels
+stay while those of other recordings change. So the windows are those on which the decision is
+fitted: of other recordings, half of them in rooms, noise and other channels. And most of those
+chosen are in doubt, because their labels change first.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import dataclasses
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from ms_edge.arrays import Float32
-from ms_edge.timeline import OTHER
-from ms_train.augment.pool import Pool
 from ms_train.datasets.cache import Cache
-from ms_train.datasets.clips import read_all
-from ms_train.datasets.dataset import Dataset, Recording
+from ms_train.datasets.dataset import Dataset
 from ms_train.frontend import FrontEndLayer, clip_features
-from ms_train.training.decision import SEVERAL, plain
-from ms_train.training.finetune import trunk
+from ms_train.recipes.by_name import recipes
+from ms_train.training.decision import draw, read_held
+from ms_train.training.finetune import recipe_from, trunk
 from ms_train.training.runs import TrainedRun
 
 FILE = "replay.npz"
 WINDOWS = 1_000
-PER_SOURCE = 8  # recordings of each source and label that windows are drawn from
+CERTAIN = 0.05  # chance of a window whose labels are certain; if one is a toss-up, it is 0.25 more
 
 
 def replay(run: TrainedRun, folder: Path, dataset: Dataset, cache: Cache) -> Float32:
     """Return the values before the last layers of the run in `folder`, (windows, ...), for windows
-    of recordings that it was trained on: equally many of each label, of two labels, and of none.
+    drawn as its decision is fitted (`ms_train.training.decision`).
+
+    Raises DataError(`bad-data`) if no held-out recording of a label can be read.
     """
-    chosen: dict[tuple[str, str | None], list[Recording]] = defaultdict(list)
-    trained = set(run.split["train"])
-    for recording in dataset.recordings:
-        of_source = chosen[recording.source, recording.label]
-        if recording.name in trained and len(of_source) < PER_SOURCE:
-            of_source.append(recording)
-    spec = run.spec
-    recordings = [each for of_source in chosen.values() for each in of_source]
-    audio = list(read_all(recordings, spec.sample_rate_hz, "what the network was trained on", cache))
-    pool = Pool(audio, run.labels, "independent", spec, active=cache.activity(audio, spec.sample_rate_hz))
-    rng = np.random.default_rng(0)
-    kinds = [*(label for label in run.labels if pool.has(label)), *([SEVERAL] if len(run.labels) > 1 else []), OTHER]
-    windows = [plain(pool, kind, rng)[0] for kind in kinds for _ in range(WINDOWS // len(kinds))]
-    return latents(trunk(folder), clip_features(FrontEndLayer(spec), np.stack(windows)))
+    recipe = dataclasses.replace(recipes().get(run.recipe) or recipe_from(folder), spec=run.spec)
+    val = set(run.split["val"])
+    held = read_held(dataset, [each for each in dataset.recordings if each.name in val], recipe, cache)
+    windows, _ = zip(*draw(held.pool, recipe, 0, cache), strict=True)
+    features = clip_features(FrontEndLayer(run.spec), np.stack(windows))
+    scores = np.asarray(run.network.predict(features, batch_size=256, verbose=0)[1])
+    doubt = (scores * (1 - scores)).sum(axis=1) + CERTAIN
+    chosen = np.random.default_rng(0).choice(len(doubt), min(WINDOWS, len(doubt)), replace=False, p=doubt / doubt.sum())
+    return latents(trunk(folder), features[chosen])
 
 
 def latents(base: keras.Model, features: Float32) -> Float32:
