@@ -3,7 +3,8 @@
     python tests/edge/endurance.py HOURS DIR
 
 A programme of four minutes is repeated, at 44.1 kHz and as fast as possible. Its events must repeat too,
-at exactly the same times of every four minutes. Records are written into DIR.
+at the same times of every four minutes. An edge is placed in steps of 20 ms; how much later audio is known
+then depends on where a batch of windows ends, so it may be a step away. Records are written into DIR.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ms_edge.live.rules import Rules, parse_rule
 RATE, CYCLE_S = 44_100, 240
 BLOCK = 44_100  # a second
 DELAY_S = 10.0  # more windows are scored together than with the default, in less time
+STEP_MS = 20  # of an edge
 WARM_UP_CYCLES = 30  # two hours: by then, memory is allocated
 STARTED = datetime(2026, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)
 SAMPLES = Path(__file__).parent.parent / "data"
@@ -62,7 +64,7 @@ def main(hours: float, folder: str) -> None:
         Rules([parse_rule("no music 10s", ("speech", "music"))], lambda event: alerts.append(event.kind)),
     ]
     once = programme()
-    cycle_of: dict[int, list[tuple[object, ...]]] = {}
+    cycle_of: dict[int, list[tuple[str, int, str | None]]] = {}
     labels: Counter[str] = Counter()
     different, before, memory, descriptors_then, last = 0, None, 0, 0, None
     events = 0
@@ -89,7 +91,7 @@ def main(hours: float, folder: str) -> None:
         alerts.clear()
         decided = cycle_of.pop(cycle - 1, None)
         if cycle > 2:
-            different += decided != before
+            different += not same(decided, before)
         before = decided
         if cycle == WARM_UP_CYCLES:
             memory, descriptors_then = resident(), len(os.listdir("/proc/self/fd"))
@@ -111,6 +113,14 @@ def main(hours: float, folder: str) -> None:
                 "events": events,
             }
         )
+    )
+
+
+def same(events: list[tuple[str, int, str | None]], others: list[tuple[str, int, str | None]]) -> bool:
+    """Return whether (kind, time in ms, label) are the same, but for a step of an edge."""
+    return len(events) == len(others) and all(
+        (one[0], one[2]) == (other[0], other[2]) and abs(one[1] - other[1]) <= STEP_MS
+        for one, other in zip(events, others, strict=True)
     )
 
 

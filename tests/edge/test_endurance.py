@@ -32,7 +32,7 @@ def test_stream_of_many_hours_stays_small_and_exact(tmp_path, everything):
     found = json.loads(run.stdout)
     assert found["received_s"] == found["end_s"] == hours * 3600
     assert sum(found["labels_ms"].values()) == hours * 3_600_000
-    assert found["different"] == 0  # no cycle has another event, or one at another millisecond
+    assert found["different"] == 0  # no cycle has another event, or one at another time
     assert {"speech", "music", "silence"} <= set(found["labels_ms"])
     assert found["kinds"] == ["label", "segment_end", "segment_start"]
     assert found["grown_mb"] < 2
