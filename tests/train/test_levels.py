@@ -126,7 +126,7 @@ def test_branch_learns_levels(pool):
     level = training.train(run.network, windows, programmes, 12, 0)
     for features, truth in (windows, programmes):
         levels = training.levels_of(training.with_level(run.network, level), features, run.spec).mean(axis=1)
-        assert np.abs(levels[:, 0] - truth).mean() < 8  # 12.5 for one that always answers -5 dB
+        assert np.abs(levels[:, 0] - truth).mean() < 7  # 12.5 for one that always answers -5 dB
         assert (levels[:, 1] > 0).all()
 
 
