@@ -18,9 +18,10 @@ def give_back() -> None:
     are. Linux only; elsewhere nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
+        code = _code()  # the first step, because only Linux has /proc
         libc = ctypes.CDLL(None)
         libc.madvise.argtypes = ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int
-        for start, end in _code():
+        for start, end in code:
             libc.madvise(start, end - start, MADV_DONTNEED)
         libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)  # of glibc
 
