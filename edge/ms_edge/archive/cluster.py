@@ -76,7 +76,8 @@ def require_cluster(address: str) -> None:
             if os.environ.get("RAY_USE_TLS", "0") != "0":
                 return
             connection.sendall(HELLO)
-            answer = connection.recv(9, socket.MSG_WAITALL)
+            with connection.makefile("rb") as answers:
+                answer = answers.read(9)
     except OSError as error:
         why = f"it does not answer ({reason(error)}); give the address that ray start has printed"
         raise DeviceError("no-ray", f"{where}: {why}.") from None
