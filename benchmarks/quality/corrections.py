@@ -47,6 +47,7 @@ from ms_edge.features.windows import batches
 from ms_train.datasets.cache import Cache, default_folder
 from ms_train.datasets.clips import read_all
 from ms_train.datasets.dataset import Recording
+from ms_train.signals import Rng
 from ms_train.tables import markdown_table
 from ms_train.training.bundled import NAME, run_folder
 from ms_train.training.correct import Example, Learner
@@ -59,7 +60,6 @@ DRAWS = 5
 TOGETHER = 200  # batches of windows that go through the network together
 TESTS = {"test_a-5s": "TEST-A 5 s", "test_a-1s": "TEST-A 1 s", "noise-5s": "noise 5 s", "noise-1s": "noise 1 s"}
 
-Rng = np.random.Generator
 Bools = NDArray[np.bool_]
 Piece = tuple[Float32, str, str, str]  # samples (n,), labels joined by `+`, recording, test
 

@@ -206,7 +206,7 @@ _shtab_ms_edge_monitor_options=(
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
   "*--threshold[give LABEL from probability P on, as in speech\=0.6 (repeatable\; default\: the model\'s thresholds)]:LABEL=P:"
   "--binary[always answer speech or music, even for noise]"
-  "(*):- for standard input (WAV, or --raw), alsa\:DEVICE or pulse\:DEVICE for a sound card, the URL of a stream (http, https, rtsp, rtmp, srt, udp, rtp\; Icecast and HLS too), an .sdp file, or an audio file:"
+  "(*):- for standard input (WAV, or --raw), alsa\:DEVICE or pulse\:DEVICE for a sound card, the URL of a stream (http, https, rtsp, rtmp, udp, rtp\; Icecast and HLS too), an .sdp file, or an audio file:"
 )
 
 # guard to ensure default positional specs are added only once per session

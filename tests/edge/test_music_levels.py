@@ -126,6 +126,8 @@ def test_no_level_without_both_sounds(samples):
 def test_sure_windows_count_more():
     found = SCALE.combined(np.array([[-10.0, 2.0], [10.0, 6.0]], np.float32), 2)
     assert found.db == pytest.approx(-8)  # 9 to 1
+    half = 2 / (2 / 1.1 * (1 / 4 + 1 / 36) / 2) ** 0.5
+    assert found.interval_db == pytest.approx((-8 - half, -8 + half))
 
 
 def test_more_windows_narrow_the_interval():

@@ -232,7 +232,7 @@ def test_check_finds_a_changed_weight(exported, run, data, tmp_path, capsys):
         (weights for weights in model.graph.initializer if weights.data_type == onnx.TensorProto.FLOAT),
         key=lambda weights: len(weights.raw_data),
     )
-    values = onnx.numpy_helper.to_array(largest) * np.float32(1.5)
+    values = onnx.numpy_helper.to_array(largest) * np.float32(1.1)
     largest.CopyFrom(onnx.numpy_helper.from_array(values, largest.name))
     onnx.save(model, tmp_path / "changed.onnx")
     arguments = ["check", str(tmp_path / "changed.onnx"), "--against", str(run), "--data", f"folder:{data}"]

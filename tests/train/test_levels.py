@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from ms_edge.model.levels import LevelScale
 from ms_train.augment import levels as mixtures_module
 from ms_train.augment import rooms
-from ms_train.augment.levels import CONDITIONS, LEVELS_DB, TRAINING, Mixtures, loudness
+from ms_train.augment.levels import CONDITIONS, LEVELS_DB, TRAINING, Condition, Mixtures, loudness
 from ms_train.augment.pool import Pool
 from ms_train.cli import main as cli
 from ms_train.datasets.folder import folder
@@ -82,6 +83,26 @@ def test_mixtures_depend_on_their_seed_only(pool, booths, condition):
     assert LEVELS_DB[0] <= levels_db.min() < levels_db.max() <= LEVELS_DB[1]
 
 
+def test_sounds_get_another_speed_and_tone():
+    """Tones of 1 kHz: the speed changes their frequency, the tone their level."""
+
+    def stretch(label, length, before, rng):
+        time_s = np.arange(before + length, dtype=np.float32) / RATE_HZ
+        return SimpleNamespace(samples=np.sin(2 * np.pi * 1000 * time_s))
+
+    def sounds(condition: Condition) -> list[np.ndarray]:
+        mixtures = Mixtures(SimpleNamespace(spec=mel_residual.SPEC, stretch=stretch), (), condition)
+        found = [mixtures._dry("music", RATE_HZ, 4_000, np.random.default_rng(seed)) for seed in range(40)]
+        assert {len(each) for each in found} == {RATE_HZ + 4_000}
+        return found
+
+    hz = [np.abs(np.fft.rfft(each[-RATE_HZ:])).argmax() for each in sounds(Condition(played=1.0))]
+    assert 850 <= min(hz) < 900 < 1100 < max(hz) <= 1180
+    levels_db = [20 * np.log10(np.std(each)) for each in sounds(Condition(toned=1.0))]
+    assert np.std(levels_db) > 1
+    assert np.ptp([np.std(each) for each in sounds(Condition())]) == 0
+
+
 def test_branch_leaves_the_scores_as_they_are():
     run = TrainedRun.load(Path("bundled"))
     branch, scale = training.read(Path("bundled"))
@@ -112,7 +133,8 @@ def test_branch_learns_levels(pool):
 def test_programme_loss_combines_as_a_segment():
     """The combined level is that of `LevelScale.combined`, with the width of the 90 % interval."""
     rng = np.random.default_rng(0)
-    levels = np.stack([rng.uniform(-20, 10, (3, 89)), rng.uniform(1, 12, (3, 89))], -1).astype(np.float32)
+    levels = np.stack([rng.uniform(-20, 10, (3, 89)), rng.uniform(1, 20, (3, 89))], -1).astype(np.float32)
+    levels[0, 0, 1] = 0.01  # as sure as no window can be
     truth = np.array([-12.0, 0.0, 7.0], np.float32)
     scale = LevelScale(LEVELS_DB, training.CORRELATION, training.NORMAL)
     found = [scale.combined(each, training.PROGRAMME) for each in levels]

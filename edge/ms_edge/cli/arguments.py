@@ -219,7 +219,7 @@ def _add_monitor(commands: Commands) -> None:
         nargs="+",
         metavar="SOURCE",
         help="- for standard input (WAV, or --raw), alsa:DEVICE or pulse:DEVICE for a sound card, the URL of a stream "
-        "(http, https, rtsp, rtmp, srt, udp, rtp; Icecast and HLS too), an .sdp file, or an audio file",
+        "(http, https, rtsp, rtmp, udp, rtp; Icecast and HLS too), an .sdp file, or an audio file",
     )
     monitor.add_argument(
         "--stall",

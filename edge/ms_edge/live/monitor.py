@@ -23,7 +23,7 @@ from ms_edge.audio.source import Channels
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError
 from ms_edge.live.events import Event, Position
-from ms_edge.live.session import DELAY_S, Session
+from ms_edge.live.session import DELAY_S, PACKET_S, Session
 from ms_edge.live.sources import Connection, Item, Source
 from ms_edge.output.writers import duration
 
@@ -33,7 +33,6 @@ NO_PROTOCOL = "Protocol not found"  # what FFmpeg says of an address if it was b
 TICK_S, TICK_EARLY_S = 1.25, 0.3
 # Between two reads: recorders write every few ms, and each read costs processor time. The pipe holds more.
 REST_S, REST_MOST_S = 0.1, 2.0
-PACKET_S = 0.05  # audio comes in packets of this duration or less
 STALL_S = 10.0
 CONNECT_S = 30.0  # how long a connection may take to give its first audio, unless a stall may take longer
 # Servers begin with audio that they have stored. The beginning of a connection is known when no audio

@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable
-from math import inf
 
 from ms_edge.audio.file import open_file
 from ms_edge.audio.media import PIPE_SHARE, enlarge_pipe
@@ -20,12 +19,12 @@ from ms_edge.jobs.interrupts import Interrupts
 from ms_edge.jobs.progress import Progress
 from ms_edge.live.events import Event
 from ms_edge.live.printing import line
+from ms_edge.live.session import PACKET_S
 from ms_edge.output.writers import live_header, live_line
 from ms_edge.results import SCHEMA, Segment
 
 STDIN = 0  # the descriptor
 BLOCK_S = 0.32  # audio read at a time for events
-PACKET_S = 0.05  # audio comes in packets of this duration or less
 PROBE_S = 30.0  # after so much audio, a block is not waited for
 EXAMINED_S = 3.0  # after so much audio, the source is found to be live or not
 DRIFT = 1e-3  # by which a source may be slower than our clock
@@ -119,7 +118,7 @@ class Pace:
         self._live = False
         self._probed_s = 0.0  # audio when a block was not waited for
         self._then = clock(), 0.0  # time and audio when it was last examined whether the source is live
-        self._ahead = inf  # the least time that was seen minus audio; it rises with the drift of clocks
+        self._ahead = math.inf  # the least time that was seen minus audio; it rises with the drift of clocks
 
     def read(self, audio_s: float) -> None:
         """Note that so many seconds of audio have been read, all together."""

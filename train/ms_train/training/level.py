@@ -7,7 +7,7 @@ scores are computed from. It gives two values a window: the level and its standa
 
 The branch is trained on mixtures whose levels are known (`ms_train.augment.levels`), with the
 pinball loss (Koenker and Bassett 1978) of the 5 %, 50 % and 95 % quantiles of a normal distribution.
-Half of the sound are mixtures of one window. The other half are programmes of eight seconds: there
+Half of the sound is mixtures of one window. The other half is programmes of eight seconds: there
 the answers of all windows are combined as in a segment, and each window learns the level of its
 programme. So a window in which the voice or the music pauses learns how little it says. How windows
 become the level of a segment, and how wide the interval must be, is fitted on programmes
@@ -179,7 +179,9 @@ def train(served: keras.Model, windows: Sounds, programmes: Sounds, epochs: int,
 def _batches(
     embedded: list[NDArray[np.float16]], levels_db: Float32, size: int, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    """Yield random batches without end; each mixture is used once before any is used again."""
+    """Yield batches without end, in a new random order after each pass. A pass leaves out the mixtures
+    that would be an incomplete last batch, unless it is the only one.
+    """
     while True:
         order = rng.permutation(len(levels_db))
         for at in range(0, max(1, len(order) - size + 1), size):
@@ -256,7 +258,7 @@ def fit(
     taps(run.network)  # before any work
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    sounds = {part: _Sounds(run, dataset, part, cache, seed) for part in ("train", "val")}
+    sounds = {part: _KeptMixtures(run, dataset, part, cache, seed) for part in ("train", "val")}
     windows = sounds["train"].of(1, mixtures, USES)
     programmes = sounds["train"].of(PROGRAMME, -(-mixtures // PROGRAMME), USES)
     level = train(run.network, windows, programmes, EPOCHS, seed)
@@ -272,7 +274,7 @@ def fit(
     return json.loads((out / SCALE).read_text("ascii"))  # type: ignore[no-any-return]
 
 
-class _Sounds:
+class _KeptMixtures:
     """Mixtures of the speech and music of a part of a run's recordings, kept in the cache: they do not
     depend on the network.
     """

@@ -30,7 +30,7 @@ from ms_train.training.runs import TrainedRun
 
 FILE = "replay.npz"
 WINDOWS = 1_000
-CERTAIN = 0.05  # chance of a window whose labels are certain; if one is a toss-up, it is 0.25 more
+CERTAIN = 0.05  # relative chance of a window whose labels are certain; a label with the score 0.5 adds 0.25
 
 
 def replay(run: TrainedRun, folder: Path, dataset: Dataset, cache: Cache) -> Float32:
