@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 import pytest
 import ray
@@ -51,6 +52,23 @@ def test_other_server_is_one_sentence(refused):
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=answer, daemon=True).start()
         assert "another program answers there" in refused(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_cluster_may_answer_in_pieces():
+    def answer():
+        connection, _ = server.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with connection:
+            received = b""
+            while len(received) < len(cluster.HELLO):
+                received += connection.recv(100)
+            for byte in b"\0\0\6\4\0\0\0\0\0":  # the beginning of a frame SETTINGS
+                connection.sendall(bytes([byte]))
+                time.sleep(0.01)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, daemon=True).start()
+        cluster.require_cluster(f"127.0.0.1:{server.getsockname()[1]}")
 
 
 @pytest.mark.parametrize("address", ["head", "head:port", "head:99999", ":6379", "local"])

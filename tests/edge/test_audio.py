@@ -14,10 +14,12 @@ import pytest
 import soundfile
 import soxr
 
+from ms_edge.audio import file as audio_file
 from ms_edge.audio import opening, riff
 from ms_edge.audio.containers import CONTAINERS, EXTENSIONS, READ
 from ms_edge.audio.file import AudioFile, read_mono
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
+from ms_edge.audio.source import BLOCK_SAMPLES
 from ms_edge.cli import main as cli
 from ms_edge.errors import AudioError, UsageError
 
@@ -328,6 +330,70 @@ def test_failing_file_object_is_an_error_without_output(tmp_path, capfd):
             list(file.blocks(22_050))
         assert caught.value.code == "cannot-read"
     assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def failing_reads(tmp_path):
+    """A function that makes all further reads by a descriptor fail: it becomes that of a directory."""
+    if os.name != "posix":
+        pytest.skip("directories can be opened on Linux and macOS only")
+    directory = os.open(tmp_path, os.O_RDONLY)
+    yield lambda descriptor: os.dup2(directory, descriptor)
+    os.close(directory)
+
+
+@pytest.fixture
+def noise_flac(tmp_path) -> str:
+    path = str(tmp_path / "a.flac")
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 160_000), 16_000)
+    return path
+
+
+def test_read_error_in_flac_is_an_error(noise_flac, failing_reads):
+    with AudioFile(noise_flac) as file:
+        blocks = file.blocks(16_000)
+        assert len(next(blocks)) == BLOCK_SAMPLES
+        failing_reads(file._descriptor)
+        with pytest.raises(AudioError, match="cannot be read") as caught:
+            list(blocks)
+        assert caught.value.code == "cannot-read"
+
+
+@pytest.mark.parametrize("opening", [1, 2])
+def test_read_error_while_flac_is_opened_is_an_error(noise_flac, failing_reads, monkeypatch, opening):
+    """It is opened by its descriptor, and again behind an error in its samples."""
+    descriptors, real = [], audio_file.open_sound
+
+    def open_sound(name, opened, raw):
+        if isinstance(opened, int):
+            descriptors.append(opened)
+            if len(descriptors) == opening:
+                failing_reads(opened)
+        return real(name, opened, raw)
+
+    with open(noise_flac, "r+b") as damaged:
+        damaged.seek(200_000)
+        damaged.write(bytes(2_000))
+    monkeypatch.setattr(audio_file, "open_sound", open_sound)
+    assert code_of(noise_flac) == "cannot-read"
+    assert len(descriptors) == opening
+
+
+def test_read_error_behind_damage_of_flac_is_an_error(noise_flac, failing_reads, monkeypatch):
+    sounds, real = [], audio_file.open_sound
+
+    def open_sound(name, opened, raw):
+        sounds.append(real(name, opened, raw))
+        if len(sounds) == 2:
+            failing_reads(opened)
+        return sounds[-1]
+
+    with open(noise_flac, "r+b") as damaged:
+        damaged.seek(200_000)
+        damaged.write(bytes(2_000))
+    monkeypatch.setattr(audio_file, "open_sound", open_sound)
+    assert code_of(noise_flac) == "cannot-read"
+    assert len(sounds) == 2
 
 
 @pytest.mark.parametrize(

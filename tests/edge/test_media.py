@@ -25,6 +25,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from ms_edge.audio import media
 from ms_edge.audio.containers import CONTAINERS
@@ -253,6 +254,9 @@ def test_stereo_is_mixed_the_same_everywhere(tmp_path, variant, encoder):
     with open_audio(path) as file:
         left, right = np.concatenate(list(file.blocks(file.sample_rate_hz, "each")), axis=1)
     np.testing.assert_array_equal(found, (left + right) / np.float32(2))
+    with open_audio(path) as file:
+        resampled = np.concatenate(list(file.blocks(11_025)))
+        np.testing.assert_array_equal(resampled, soxr.resample(found, file.sample_rate_hz, 11_025, quality="HQ"))
 
 
 def test_the_decoder_can_be_chosen(tmp_path, variant):

@@ -21,7 +21,7 @@ OBJECT_STORE_BYTES = 256 << 20
 # Actors in a row that may end before they have loaded their model, as on a node that is lost. Each
 # takes seconds, and a node that lacks a package ends them all.
 LOST_STARTS = 2
-CONNECT_S = 7.0  # for a cluster to accept a connection, and again to answer
+CONNECT_S = 7.0  # for a cluster to accept a connection, and again for each part of its answer
 # What a client of HTTP/2, and so of gRPC, sends first: the preface and an empty frame SETTINGS (RFC
 # 9113, 3.4). A server sends SETTINGS, too: the fourth byte of a frame is its type, and that is 4.
 HELLO, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 4
@@ -58,7 +58,7 @@ def _cause(error: BaseException) -> str:
 def require_cluster(address: str) -> None:
     """Raise DeviceError unless something like a cluster answers at `address`.
 
-    Ray itself tries for a long time, and imports everything before.
+    Ray itself would import all of its libraries first, and then try for a long time.
     """
     where = f"The cluster at {address} cannot be joined"
     try:
@@ -76,7 +76,8 @@ def require_cluster(address: str) -> None:
             if os.environ.get("RAY_USE_TLS", "0") != "0":
                 return
             connection.sendall(HELLO)
-            answer = connection.recv(9, socket.MSG_WAITALL)
+            with connection.makefile("rb") as answers:
+                answer = answers.read(9)
     except OSError as error:
         why = f"it does not answer ({reason(error)}); give the address that ray start has printed"
         raise DeviceError("no-ray", f"{where}: {why}.") from None

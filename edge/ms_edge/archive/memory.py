@@ -11,24 +11,26 @@ LARGE_BYTES = 2 << 20  # as the blocks of a recording in a store, unlike the arr
 
 
 def give_back() -> None:
-    """Give back the pages that only the start of this process needed, and later each large block once it is free.
+    """Give back the pages of all libraries' code now, and from now on each large block when it is freed.
 
     Before an actor runs anything of ms-edge, Ray Data has imported its libraries. Most of the pages
-    of their code are not used again; the others come back from the system's page cache when they
-    are. Linux only; elsewhere nothing happens.
+    of their code are not used again. The system reads the others again, from its page cache. On
+    other systems than Linux, nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
+        code = _code()  # the first step, because only Linux has /proc
         libc = ctypes.CDLL(None)
         libc.madvise.argtypes = ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int
-        for start, end in _code():
+        for start, end in code:
             libc.madvise(start, end - start, MADV_DONTNEED)
         libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)  # of glibc
 
 
 def _code() -> list[tuple[int, int]]:
-    """Return the addresses of parts of libraries that equal their file: nobody writes them, or has done so.
+    """Return where the parts of libraries begin and end that are read-only and have never been written.
 
-    A library stays where it is, so the addresses stay right while other threads go on.
+    Their pages are those of the file. A library stays where it is, so the addresses stay correct
+    while other threads go on.
     """
     found: list[tuple[int, int]] = []
     unwritten = False

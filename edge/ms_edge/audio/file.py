@@ -5,7 +5,6 @@ This module and `opening` translate the errors of soundfile; no other module cat
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 from collections.abc import Iterator
@@ -154,7 +153,7 @@ class AudioFile(AudioSource):
         except AudioError:
             if not (isinstance(self._opened, int) and size):
                 raise
-        # A read error looks like another format there, but not here.
+        # By a descriptor, libsndfile takes a read error for another format. A Section tells them apart.
         self._opened = Section(self._source, [(0, size)])
         return open_sound(name, self._opened, raw)
 
@@ -353,8 +352,8 @@ class AudioFile(AudioSource):
     def _open_again(self, left: int) -> bool:
         """Open the source again and skip `left` frames, the ones before an error.
 
-        Return whether that worked. The error has lost the frames that were decoded after the last
-        good block, and the state of the decoder.
+        Return whether that worked. Raises AudioError for a read error. The error before has lost the
+        frames that were decoded after the last good block, and the state of the decoder.
         """
         self._sound.close()
         if isinstance(self._opened, Section):
@@ -362,12 +361,15 @@ class AudioFile(AudioSource):
             self._opened.seek(0)
         elif isinstance(self._opened, int):
             os.lseek(self._opened, 0, os.SEEK_SET)
-        self._sound = open_sound(self.name, self._opened, self._raw)
-        with contextlib.suppress(soundfile.SoundFileError):
+        self._sound = self._open(self.name, self._size, self._raw)
+        try:
             while left and (count := len(self._sound.read(min(left, CAREFUL_FRAMES), dtype="float32"))):
                 left -= count
-            return left == 0
-        return False
+        except soundfile.SoundFileError as error:
+            raise_error_of(self._opened, self.name, error)
+            return False
+        raise_error_of(self._opened, self.name)
+        return left == 0
 
     def close(self) -> None:
         """Close the file. The end of a `with` block does this too."""

@@ -313,7 +313,7 @@ class _Child:
         finally:
             os.close(its)
         assert self._process.stderr
-        self._pipe, self._messages = io.FileIO(ours), self._process.stderr
+        self._samples, self._messages = io.FileIO(ours), self._process.stderr
         self._begun = b""  # what was read with the header
         self._first, self._last = b"", b""  # messages
         self._unheard: OSError | None = None  # why there are no further messages
@@ -400,7 +400,7 @@ class _Child:
         """Wait until the buffer is full, or `once` for some bytes. Return how many; fewer at the end."""
         filled, self._waits = 0, True
         try:
-            while filled < len(buffer) and (count := self._pipe.readinto(buffer[filled:])):
+            while filled < len(buffer) and (count := self._samples.readinto(buffer[filled:])):
                 filled += count
                 if once:
                     break
@@ -491,7 +491,7 @@ class _Child:
         self._ended.set()
         self._kill()
         self._process.wait()
-        self._pipe.close()
+        self._samples.close()
         if self._process.stdin:
             self._process.stdin.close()
         for thread in self._threads:

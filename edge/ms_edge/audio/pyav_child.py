@@ -85,9 +85,8 @@ class _Output:
 
     def copy(self, packets: Any, decoder: Any) -> None:
         """Decode all packets. Errors of single packets are printed."""
-        packet, more = None, True
         channels, held, decode = 0, self._held, decoder.decode  # local names save 2 % of the time
-        while more:
+        while True:
             try:
                 for packet in packets:
                     if packet.is_corrupt:
@@ -104,10 +103,9 @@ class _Output:
                             held.write(frame)
                         if held.samples >= self._block:
                             self._write_blocks()
-                more = False
-            except self._av.FFmpegError as error:
+                break
+            except self._av.FFmpegError as error:  # of a packet, or of `packets`, a generator, which then ends
                 print(f"Error while decoding: {error}", file=sys.stderr)
-                more = packet is not None and packet.size > 0
         if self._first is not None:
             self._finish()
 
