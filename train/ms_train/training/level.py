@@ -17,6 +17,7 @@ of the validation recordings (conformal prediction, Vovk et al. 2005).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import sys
@@ -289,6 +290,9 @@ class _KeptMixtures:
         self._folder, self._seed = cache.folder, seed
         self._facts = {
             "recordings": [(each.name, each.sha256, each.label, each.source, each.group) for each, _ in read],
+            "code_sha256": hashlib.sha256(
+                Path(__file__).read_bytes()
+            ).hexdigest(),  # `rendered`; `digest` adds the rest
             "frontend_sha256": run.spec.digest,
             "rooms": rooms.digest(part, rate_hz),
             "pyloudnorm": version("pyloudnorm"),
