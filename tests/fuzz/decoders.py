@@ -192,7 +192,7 @@ def complaints(path: str, demuxer: str) -> list[str]:
     listener.start()
     with contextlib.suppress(BrokenPipeError), decoder.stdin as choice:
         choice.write(media.SEPARATE)
-    while decoder.stdout.read(media.PIPE_BYTES):
+    while decoder.stdout.read(media.BUFFER_BYTES):
         pass
     listener.join()
     decoder.wait()

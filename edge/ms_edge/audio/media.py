@@ -35,10 +35,7 @@ from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadab
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource, Channels, Samples
 from ms_edge.errors import AudioError, DeviceError, first_line, reason
 
-PIPE_BYTES = 1 << 20
-# How much of a pipe may fill while nothing is read: small writes fill its pages by half, and a reader may be late.
-PIPE_SHARE = 0.25
-SMALLEST_PIPE_BYTES = 1 << 14  # of macOS, which does not tell
+BUFFER_BYTES = 1 << 20
 LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
 PACKAGES = 5  # which of its arguments tells `pyav_child` the folder of PyAV
@@ -541,22 +538,8 @@ def _connected() -> tuple[int, int]:
     import socket  # imported here because most files do not need it
 
     ours, its = socket.socketpair()  # a pipe needs half as much time again for the same bytes
-    its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
+    its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
     return ours.detach(), its.detach()
-
-
-def enlarge_pipe(descriptor: int) -> int:
-    """Let a pipe hold a megabyte, so that what writes to it waits less. Return how many bytes it holds.
-
-    Only Linux can do so, and only for the first pipes of a user (pipe(7)).
-    """
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        with contextlib.suppress(OSError):
-            return fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
-    return SMALLEST_PIPE_BYTES
 
 
 def _above_standard(descriptor: int) -> int:
@@ -585,7 +568,7 @@ def _spooled(name: str, source: IO[bytes]) -> tuple[int, int | None]:
     try:
         source.seek(0)
         with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(source, copy, PIPE_BYTES)
+            shutil.copyfileobj(source, copy, BUFFER_BYTES)
             copy.flush()
             return os.dup(copy.fileno()), copy.tell()
     except OSError as error:

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from ms_edge.audio.media import PIPE_SHARE
 from ms_edge.audio.source import Channels
 from ms_edge.classifier import Classifier
 from ms_edge.errors import AudioError
 from ms_edge.live.events import Event, Position
-from ms_edge.live.session import DELAY_S, PACKET_S, Session
+from ms_edge.live.pipes import PACKET_S, PIPE_SHARE
+from ms_edge.live.session import DELAY_S, Session
 from ms_edge.live.sources import Connection, Item, Source
 from ms_edge.output.writers import duration
 

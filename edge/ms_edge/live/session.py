@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ms_edge.classifier import Classifier
 
 DELAY_S, MAX_DELAY_S = 2.0, 600.0
-PACKET_S = 0.05  # live audio comes in packets of this duration or less
 
 
 Decided = tuple[int | None, Change]  # with the number of the channel, None for the mean of all

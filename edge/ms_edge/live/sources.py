@@ -27,11 +27,12 @@ import numpy as np
 
 from ms_edge._version import __version__
 from ms_edge.arrays import Float32
-from ms_edge.audio.media import PYAV_ERROR, enlarge_pipe, limits, pyav
+from ms_edge.audio.media import PYAV_ERROR, limits, pyav
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import Header, read_header
 from ms_edge.audio.source import Samples, require_plausible
 from ms_edge.errors import AudioError, DeviceError, MsEdgeError, UsageError, reason
+from ms_edge.live.pipes import enlarge_pipe
 
 STDIN = "-"
 CARD = RawFormat(48_000, 1, "s16le")  # how sound cards record, if --raw does not say it

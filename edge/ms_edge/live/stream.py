@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable
 
 from ms_edge.audio.file import open_file
-from ms_edge.audio.media import PIPE_SHARE, enlarge_pipe
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioSource, Channels
 from ms_edge.classifier import Classifier, too_short
@@ -18,8 +17,8 @@ from ms_edge.jobs.classify import DONE, FAILED
 from ms_edge.jobs.interrupts import Interrupts
 from ms_edge.jobs.progress import Progress
 from ms_edge.live.events import Event
+from ms_edge.live.pipes import PACKET_S, PIPE_SHARE, enlarge_pipe
 from ms_edge.live.printing import line
-from ms_edge.live.session import PACKET_S
 from ms_edge.output.writers import live_header, live_line
 from ms_edge.results import SCHEMA, Segment
 

@@ -290,9 +290,8 @@ class _KeptMixtures:
         self._folder, self._seed = cache.folder, seed
         self._facts = {
             "recordings": [(each.name, each.sha256, each.label, each.source, each.group) for each, _ in read],
-            "code_sha256": hashlib.sha256(
-                Path(__file__).read_bytes()
-            ).hexdigest(),  # `rendered`; `digest` adds the rest
+            # That of `rendered`; `digest` adds the code of ms_train.augment.
+            "code_sha256": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
             "frontend_sha256": run.spec.digest,
             "rooms": rooms.digest(part, rate_hz),
             "pyloudnorm": version("pyloudnorm"),
