@@ -24,6 +24,7 @@ from mutations import mutated, restore_ogg_checksums
 from workers import Outcome, Worker
 
 from ms_edge.classifier import Classifier
+from ms_edge.errors import AudioError
 from ms_edge.results import Failure
 
 FOUND = sorted((Path(__file__).parent / "corpus" / "found").iterdir())
@@ -137,6 +138,12 @@ def test_past_finding_is_no_finding(path, reading):
 )
 def test_past_damage_has_a_warning(name, warnings):
     assert Classifier().classify(FOUND[0].with_name(name)).warnings == warnings
+
+
+def test_past_memory_is_an_error():
+    with pytest.raises(AudioError) as caught:
+        Classifier().classify(FOUND[0].with_name("packets_without_bytes.mp4"))
+    assert caught.value.code == "too-long"
 
 
 @pytest.mark.slow
