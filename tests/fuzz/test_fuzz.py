@@ -209,8 +209,9 @@ def test_jobs_run_each_input_once():
 
     parts = [range(at, at + 10) for at in range(0, 50, 10)]
     found = list(workers.in_jobs({"a.wav": b"a", "b.wav": b"raise"}, only, 0, prepare, parts, 2, math.inf))
-    assert sum(tally.results.total() for tallies, _ in found for tally in tallies.values()) == 50
-    assert {(finding.name, finding.problem) for _, findings in found for finding in findings} == {
+    assert sum(tally.results.total() for part in found for tally in part.tallies.values()) == 50
+    assert sorted(part.numbers.start for part in found) == list(range(0, 50, 10))
+    assert {(finding.name, finding.problem) for part in found for finding in part.findings} == {
         ("b.wav", "exception: KeyError")
     }
 
