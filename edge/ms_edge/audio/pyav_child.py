@@ -29,7 +29,7 @@ SKIP_MANUAL = 1 << 29
 
 # Written at a time. Whenever one of two processes on a core gives way to the other, the caches have
 # the wrong memory: with a write for each block, that takes 4 % of the time of AAC.
-WRITE_BYTES = 1 << 19
+WRITE_BYTES = 1 << 20
 
 
 def imported(packages: str) -> Any:
