@@ -93,7 +93,7 @@ def test_online_segments_are_valid_and_with_lag_optimal(seed, windows, together,
     times = [0, *range(580, 580 + 160 * (windows - 1), 160), 580 + 160 * windows + 33]
     decision, labels = Decision("independent", (0.5, 0.4)), ("speech", "music")
     given_windows = [
-        Window(start, end, row, bool(quiet), SILENCE if quiet else window_label(row, labels, decision))
+        Window(start, end, row.tolist(), bool(quiet), SILENCE if quiet else window_label(row, labels, decision))
         for (start, end), row, quiet in zip(pairwise(times), scores, silent, strict=True)
     ]
     online, ready, changes = Online(labels, decision, 1_000, 0.0), (windows - 1) // together * together, []

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 
 from ms_edge.arrays import Float32
 from ms_edge.audio.source import (
-    BLOCK_SAMPLES,
     AudioSource,
     Channels,
     Samples,
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
     from ms_edge.classifier import Classifier
 
 DELAY_S, MAX_DELAY_S = 2.0, 600.0
+# Samples, of all channels together, that are converted at a time: with what they become, they stay in the
+# cache of a processor between the steps. Fewer are kept until there are more.
+FEW_SAMPLES, MOST_SAMPLES = 1 << 14, 1 << 15
 
 
 Decided = tuple[int | None, Change]  # with the number of the channel, None for the mean of all
@@ -181,7 +183,9 @@ class _Stretch:
         self._cutter = Cutter(classifier.spec, self._plan.few)
         self._kept: list[Samples] = []  # blocks that are not converted yet
         self._kept_frames = 0
+        self._runs = [classifier.runs() for _ in self._numbers]
         self._last_start: int | None = None  # first sample of the last window
+        self._border_ms = self._ms(0)  # where it ends
         self._online = [
             Online(
                 classifier.model.metadata.labels,
@@ -208,8 +212,8 @@ class _Stretch:
     def push(self, samples: Samples) -> Iterator[Decided]:
         """Add samples (n, channels), and yield what is decided with them.
 
-        Blocks are kept until there is enough audio for the next windows: nothing can be decided
-        before, and a few large blocks take much less time than many small ones.
+        Small blocks are kept until they are worth the conversion, at the latest until there is enough
+        audio for the next windows.
         """
         channels = self._pushed.channels
         if samples.shape[1] != channels:
@@ -220,7 +224,7 @@ class _Stretch:
             yield from self._release()
         self._kept.append(samples)
         self._kept_frames += len(samples)
-        if self.wanted_s:
+        if self._kept_frames * channels < FEW_SAMPLES and self.wanted_s:
             self._kept[-1] = samples.copy()  # the caller may use the memory of a block again
         else:
             yield from self._release()
@@ -244,7 +248,7 @@ class _Stretch:
             return
         samples = self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept)
         self._kept, self._kept_frames = [], 0
-        step = max(1, BLOCK_SAMPLES // samples.shape[1])
+        step = max(1, MOST_SAMPLES // samples.shape[1])
         for start in range(0, len(samples), step):
             self._pushed.block = samples[start : start + step]
             yield from self._decided(next(self._blocks))
@@ -265,23 +269,20 @@ class _Stretch:
         `ms_edge.features.windows.owned_samples`. The last one ends where it will end unless the
         stream ends before the next window.
         """
-        spec, decision, labels = (
-            self._classifier.spec,
-            self._classifier.decision,
-            self._classifier.model.metadata.labels,
-        )
-        times = []
+        hop, clip, times = self._classifier.spec.hop_samples, self._classifier.spec.clip_samples, []
         for start in batch.starts.tolist():
-            begin = 0 if self._last_start is None else (self._last_start + start + spec.clip_samples) // 2
-            end = (2 * start + spec.hop_samples + spec.clip_samples) // 2
-            times.append((self._ms(begin), self._ms(end)))
+            begin_ms, self._border_ms = self._border_ms, self._ms((2 * start + hop + clip) // 2)
+            if self._last_start not in (None, start - hop):  # the last window of a stream
+                begin_ms = self._ms((self._last_start + start + clip) // 2)
+            times.append((begin_ms, self._border_ms))
             self._last_start = start
+        labels, decision = self._classifier.model.metadata.labels, self._classifier.decision
         return [
             [
-                Window(*time, row, silent, SILENCE if silent else window_label(row, labels, decision))
+                Window(*time, row.tolist(), silent, SILENCE if silent else window_label(row, labels, decision))
                 for time, row, silent in zip(times, found.scores, found.silent.tolist(), strict=True)
             ]
-            for found in map(self._classifier.scored, batch.channels())
+            for found in map(self._classifier.scored, batch.channels(), self._runs)
         ]
 
     def _ms(self, sample: int, frames: int = 0) -> int:

@@ -27,7 +27,6 @@ BLOCK_S = 0.32  # audio read at a time for events
 PROBE_S = 30.0  # after so much audio, a block is not waited for
 EXAMINED_S = 3.0  # after so much audio, the source is found to be live or not
 DRIFT = 1e-3  # by which a source may be slower than our clock
-SAMPLE_BYTES = 4  # of one channel, or less in most streams
 PER_HOP = 10  # blocks per hop for windows, each of which is printed at once
 
 
@@ -81,8 +80,7 @@ def _print_events(
 ) -> bool:
     """Print a line for each event, and return whether there was one."""
     session = classifier.session(audio.sample_rate_hz, channels=channels, source=audio.name, delay_s=delay_s)
-    pipe_s = enlarge_pipe(STDIN) / (SAMPLE_BYTES * audio.channels * audio.sample_rate_hz)
-    printed = False
+    pipe_bytes, pace, printed = enlarge_pipe(STDIN), None, False
 
     def show(events: Iterable[Event]) -> None:
         nonlocal printed
@@ -90,8 +88,9 @@ def _print_events(
             _print(line(event, json_lines=json_lines, several=False))
             printed = True
 
-    pace = Pace(PIPE_SHARE * pipe_s)
     for block in audio.unmixed():
+        if pace is None:  # samples come in as many bytes, or in fewer
+            pace = Pace(PIPE_SHARE * pipe_bytes / (block.nbytes / len(block) * audio.sample_rate_hz))
         show(session.push(block))
         pace.read(session.received_s)
         pace.wait(session.received_s, session.wanted_s)
