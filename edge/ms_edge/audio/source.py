@@ -96,6 +96,9 @@ class AudioSource:
             self.frames += len(decoded)
             yield decoded
 
+    def expect(self, duration_s: float) -> None:
+        """Let the next blocks be so long if the source can choose that. The samples do not depend on it."""
+
     def _mixed(self, samples: Samples) -> Float32:
         """Return the mean (n,) of all channels of samples (n, channels)."""
         if samples.dtype == np.int16:
