@@ -19,7 +19,7 @@ from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioArrays, AudioSource, Channels, channel_number
 from ms_edge.errors import AudioError, UsageError
 from ms_edge.features.frontend import Runs, model_input, model_inputs
-from ms_edge.features.spec import BATCH_S, MIN_DURATION_S, MIN_HOP_S
+from ms_edge.features.spec import BATCH_S, FEATURES, MIN_DURATION_S, MIN_HOP_S
 from ms_edge.features.windows import Batch, batches, owned_samples, silent_windows
 from ms_edge.model.metadata import Decision, Metadata
 from ms_edge.model.session import Answers, Model
@@ -413,7 +413,9 @@ class Classifier:
 
     def runs(self) -> Runs | None:
         """Return what `scored` needs to compute once what batches of one stream share; None if it cannot."""
-        return Runs(self.spec, self._features) if self._features else None
+        if self._features is None or self.model.input != FEATURES or self.spec.layout != "frames_bins":
+            return None
+        return Runs(self.spec, self._features)
 
     def scored(self, batch: Batch, runs: Runs | None = None) -> WindowScores:
         """Score the windows of a batch of one channel. `features.windows` makes batches."""

@@ -60,10 +60,28 @@ def window_label(row: Float32, labels: tuple[str, ...], decision: Decision) -> s
     With exclusive labels it is the one with the largest score. With independent labels it is every
     label that reaches its threshold, joined by `+`, or `other` if none does.
     """
+    return window_labels(row[np.newaxis], np.zeros(1, np.bool_), labels, decision)[0]
+
+
+def window_labels(scores: Float32, silent: NDArray[np.bool_], labels: tuple[str, ...], decision: Decision) -> list[str]:
+    """Return the label of each window, given the scores (windows, labels) and which windows are silent."""
     if decision.kind == "exclusive":
-        return labels[int(row.argmax())]
-    over = [name for name, score, threshold in zip(labels, row, decision.thresholds, strict=True) if score >= threshold]
-    return "+".join(over) or OTHER
+        names = [labels[best] for best in scores.argmax(axis=1).tolist()]
+    else:
+        over = (scores >= _float32(decision.thresholds)).tolist()
+        names = [_joined(labels, *each) for each in over]
+    return [SILENCE if quiet else name for name, quiet in zip(names, silent.tolist(), strict=True)]
+
+
+@lru_cache
+def _float32(values: tuple[float, ...]) -> Float32:
+    return np.array(values, np.float32)
+
+
+@lru_cache
+def _joined(labels: tuple[str, ...], *over: bool) -> str:
+    """Return the label of a window whose scores reach these thresholds."""
+    return "+".join(label for label, reached in zip(labels, over, strict=True) if reached) or OTHER
 
 
 def probability_of(label: str, scores: dict[str, float]) -> float:

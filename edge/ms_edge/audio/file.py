@@ -145,6 +145,7 @@ class AudioFile(AudioSource):
         self._kind = "int16" if self._sound.subtype in SIXTEEN_BITS else "float32"
         self._block_frames = self._most_frames = BLOCK_SAMPLES // self.channels
         if block_s is not None:
+            self._most_frames *= 2  # each read of live audio has a price
             self.expect(block_s)
 
     def expect(self, duration_s: float) -> None:

@@ -23,9 +23,7 @@ from operator import add, sub
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ms_edge.arrays import Float32
 from ms_edge.model.metadata import Decision
 from ms_edge.timeline import PRIOR, SILENCE, UNCERTAIN, Prior, edge_shift_s, log_probabilities, probability_of
 
@@ -190,10 +188,10 @@ class Online:
             self._labels,
             self._decision,
         )
-        for window, row in zip(windows, evidence.tolist(), strict=True):
-            if window is windows[-1]:
-                self._paths.save()
-            self._paths.add(window.end_ms, row)
+        ends_ms, rows = [window.end_ms for window in windows], evidence.tolist()
+        self._paths.add(ends_ms[:-1], rows[:-1])
+        self._paths.save()  # the end of the stream may change the last window
+        self._paths.add(ends_ms[-1:], rows[-1:])
         self._likeliest = None
 
     def _best(self, ended: bool) -> tuple[list[Stretch], float]:
@@ -231,18 +229,19 @@ class Online:
             return
         runs = self._runs(ended)
         bounds = [run.first for run in runs[1:]] + [self._decided + len(self._windows)]
-        at = 0
+        at, run = 0, self._run
+        goes_on = run is not None and [self._states[each.state] for each in runs] == [run.label]
         while self._windows and self._windows[0].end_ms <= until_ms:
             window = self._windows[0]
-            while bounds[at] <= self._decided:
-                at += 1
-            rest = list(islice(self._windows, bounds[at] - self._decided))  # of its run
-            if self._changes(window, self._states[runs[at].state]):
-                open_ended = at == len(runs) - 1 and not ended
-                self._begin(
-                    self._states[runs[at].state], runs[at].first_ms, rest, inf if open_ended else rest[-1].end_ms
-                )
-            run = self._run
+            if not goes_on:
+                while bounds[at] <= self._decided:
+                    at += 1
+                label = self._states[runs[at].state]
+                if self._changes(window, label):
+                    rest = list(islice(self._windows, bounds[at] - self._decided))  # of its run
+                    open_ended = at == len(runs) - 1 and not ended
+                    self._begin(label, runs[at].first_ms, rest, inf if open_ended else rest[-1].end_ms)
+                    run = self._run
             assert run is not None
             run.add(window)
             self._windows.popleft()
@@ -252,9 +251,11 @@ class Online:
         self._likeliest = None
         self.decided_ms = max(self.decided_ms, run.start_ms, window.end_ms - LATEST_MS)
         self._state_minutes(run, self.decided_ms + 1)
-        if self._min_confidence and (stated := self._stated(run.label, run.mean(rest[1:]))) != run.stated:
-            run.stated = stated
-            self._report("label", self.decided_ms, run)
+        if self._min_confidence:
+            rest = list(islice(self._windows, bounds[at] - self._decided))
+            if (stated := self._stated(run.label, run.mean(rest))) != run.stated:
+                run.stated = stated
+                self._report("label", self.decided_ms, run)
 
     def _changes(self, window: Window, label: str) -> bool:
         """Return whether a segment with this label begins with the window."""
@@ -360,27 +361,27 @@ class Paths:
             paths.add_state(cost)
         return paths
 
-    def add(self, end_ms: int, evidence: Sequence[float]) -> None:
-        """Add a window that ends at `end_ms`, with its evidence (states,)."""
-        if self._count % REBASE == 0:
-            self._rebase()
-        self._count += 1
-        self._sums = sums = list(map(add, self._sums, evidence))
-        lead, near = self._lead, self._near
-        while near and end_ms - near[0][0][1] >= self._min_ms:
-            start, ways, then = near.popleft()
-            for state, ahead in enumerate(map(sub, ways, then)):
-                if ahead > lead[state]:
-                    lead[state], self._lead_from[state] = ahead, start
-        totals = list(map(add, lead, sums))
-        self._best = best = max(totals)
-        left = list(map(sub, totals, self._costs))
-        self._best_left = best_left = max(left)
-        near.append(((self._count, end_ms), [max(best_left, best - cost) for cost in self._costs], sums))
-        # If no run can end here, the difference is NaN, and no path leads here.
-        self._borders.append(
-            (self._lead_from.copy(), totals.index(best), left.index(best_left), best - best_left, lead.copy())
-        )
+    def add(self, ends_ms: Sequence[int], evidence: Sequence[Sequence[float]]) -> None:
+        """Add windows that end at `ends_ms`, with their evidence (windows, states)."""
+        lead, lead_from, near, costs, borders = self._lead, self._lead_from, self._near, self._costs, self._borders
+        for end_ms, more in zip(ends_ms, evidence, strict=True):
+            if self._count % REBASE == 0:
+                self._rebase()
+                lead = self._lead
+            self._count += 1
+            self._sums = sums = list(map(add, self._sums, more))
+            while near and end_ms - near[0][0][1] >= self._min_ms:
+                start, ways, then = near.popleft()
+                for state, ahead in enumerate(map(sub, ways, then)):
+                    if ahead > lead[state]:
+                        lead[state], lead_from[state] = ahead, start
+            totals = list(map(add, lead, sums))
+            self._best = best = max(totals)
+            left = list(map(sub, totals, costs))
+            self._best_left = best_left = max(left)
+            near.append(((self._count, end_ms), [max(best_left, best - cost) for cost in costs], sums))
+            # If no run can end here, the difference is NaN, and no path leads here.
+            borders.append((lead_from.copy(), totals.index(best), left.index(best_left), best - best_left, lead.copy()))
 
     def save(self) -> None:
         """Let `undo` remove the window that is added next."""

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from ms_edge.arrays import Float32
 from ms_edge.audio.source import (
+    BLOCK_SAMPLES,
     AudioSource,
     Channels,
     Samples,
@@ -28,15 +29,12 @@ from ms_edge.features.spec import MIN_DURATION_S
 from ms_edge.features.windows import Batch, Cutter
 from ms_edge.live.events import Event
 from ms_edge.live.online import LATEST_MS, Change, Online, Window
-from ms_edge.timeline import SILENCE, window_label
+from ms_edge.timeline import window_labels
 
 if TYPE_CHECKING:
     from ms_edge.classifier import Classifier
 
 DELAY_S, MAX_DELAY_S = 2.0, 600.0
-# Samples, of all channels together, that are converted at a time: with what they become, they stay in the
-# cache of a processor between the steps. Fewer are kept until there are more.
-FEW_SAMPLES, MOST_SAMPLES = 1 << 14, 1 << 15
 
 
 Decided = tuple[int | None, Change]  # with the number of the channel, None for the mean of all
@@ -185,14 +183,14 @@ class _Stretch:
         self._kept_frames = 0
         self._runs = [classifier.runs() for _ in self._numbers]
         self._last_start: int | None = None  # first sample of the last window
-        self._border_ms = self._ms(0)  # where it ends
+        (self._border_ms,) = self._ms([0])  # where it ends
         self._online = [
             Online(
                 classifier.model.metadata.labels,
                 classifier.decision,
                 round(1000 * classifier.min_segment_s),
                 classifier.min_confidence,
-                self._ms(0),
+                self._border_ms,
             )
             for _ in self._numbers
         ]
@@ -212,8 +210,8 @@ class _Stretch:
     def push(self, samples: Samples) -> Iterator[Decided]:
         """Add samples (n, channels), and yield what is decided with them.
 
-        Small blocks are kept until they are worth the conversion, at the latest until there is enough
-        audio for the next windows.
+        Blocks are kept until there is enough audio for the next windows: nothing can be decided
+        before, and a few large blocks take much less time than many small ones.
         """
         channels = self._pushed.channels
         if samples.shape[1] != channels:
@@ -224,7 +222,7 @@ class _Stretch:
             yield from self._release()
         self._kept.append(samples)
         self._kept_frames += len(samples)
-        if self._kept_frames * channels < FEW_SAMPLES and self.wanted_s:
+        if self.wanted_s:
             self._kept[-1] = samples.copy()  # the caller may use the memory of a block again
         else:
             yield from self._release()
@@ -239,8 +237,9 @@ class _Stretch:
         if frames < MIN_DURATION_S * self._pushed.sample_rate_hz:
             return
         windows = [self._windows(batch) for batch in self._cutter.close()] or [[[] for _ in self._online]]
+        (end_ms,) = self._ms([0], frames)
         for number, online, rest in zip(self._numbers, self._online, *windows, strict=True):
-            yield from ((number, change) for change in online.close(rest, self._ms(0, frames)))
+            yield from ((number, change) for change in online.close(rest, end_ms))
 
     def _release(self) -> Iterator[Decided]:
         """Convert the samples that are kept, and yield what is decided with them."""
@@ -248,7 +247,7 @@ class _Stretch:
             return
         samples = self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept)
         self._kept, self._kept_frames = [], 0
-        step = max(1, MOST_SAMPLES // samples.shape[1])
+        step = max(1, BLOCK_SAMPLES // samples.shape[1])
         for start in range(0, len(samples), step):
             self._pushed.block = samples[start : start + step]
             yield from self._decided(next(self._blocks))
@@ -269,31 +268,40 @@ class _Stretch:
         `ms_edge.features.windows.owned_samples`. The last one ends where it will end unless the
         stream ends before the next window.
         """
-        hop, clip, times = self._classifier.spec.hop_samples, self._classifier.spec.clip_samples, []
-        for start in batch.starts.tolist():
-            begin_ms, self._border_ms = self._border_ms, self._ms((2 * start + hop + clip) // 2)
-            if self._last_start not in (None, start - hop):  # the last window of a stream
-                begin_ms = self._ms((self._last_start + start + clip) // 2)
-            times.append((begin_ms, self._border_ms))
-            self._last_start = start
+        hop, clip, starts = self._classifier.spec.hop_samples, self._classifier.spec.clip_samples, batch.starts.tolist()
+        ends_ms = self._ms([(2 * start + hop + clip) // 2 for start in starts])
+        begins_ms = [self._border_ms, *ends_ms[:-1]]
+        before = starts[-2] if len(starts) > 1 else self._last_start
+        if before is not None and starts[-1] != before + hop:  # the last window of a stream
+            (begins_ms[-1],) = self._ms([(before + starts[-1] + clip) // 2])
+        self._last_start, self._border_ms = starts[-1], ends_ms[-1]
         labels, decision = self._classifier.model.metadata.labels, self._classifier.decision
         return [
-            [
-                Window(*time, row.tolist(), silent, SILENCE if silent else window_label(row, labels, decision))
-                for time, row, silent in zip(times, found.scores, found.silent.tolist(), strict=True)
-            ]
+            list(
+                map(
+                    Window,
+                    begins_ms,
+                    ends_ms,
+                    found.scores.tolist(),
+                    found.silent.tolist(),
+                    window_labels(found.scores, found.silent, labels, decision),
+                )
+            )
             for found in map(self._classifier.scored, batch.channels(), self._runs)
         ]
 
-    def _ms(self, sample: int, frames: int = 0) -> int:
-        """Return the stream time of a sample at the model's rate, or of a frame, in whole ms.
+    def _ms(self, samples: Iterable[int], frames: int = 0) -> list[int]:
+        """Return the stream times of samples at the model's rate, `frames` frames later, in whole ms.
 
-        Computed with integers, so that it is exact in a stream of any length.
+        Computed with integers, so that they are exact in a stream of any length.
         """
-        rate, model_rate = self._pushed.sample_rate_hz, self._classifier.spec.sample_rate_hz
-        whole = rate * model_rate
-        ms, rest = divmod(1000 * ((self._origin + frames) * model_rate + sample * rate), whole)
-        return ms + (2 * rest + ms % 2 > whole)  # half a millisecond to even, as `round` does
+        rate, model_rate = 1000 * self._pushed.sample_rate_hz, self._classifier.spec.sample_rate_hz
+        whole, origin = self._pushed.sample_rate_hz * model_rate, 1000 * (self._origin + frames) * model_rate
+        found = []
+        for sample in samples:
+            ms, rest = divmod(origin + sample * rate, whole)
+            found.append(ms + (2 * rest + ms % 2 > whole))  # half a millisecond to even, as `round` does
+        return found
 
 
 class _Pushed(AudioSource):
