@@ -253,7 +253,7 @@ def markdown(found: dict[str, dict[str, Any]]) -> str:
         asked = {name for numbers in others.values() for name in numbers["tests"]}
         first_too = {"tests": {name: rules for name, rules in present[first]["tests"].items() if name in asked}}
         rows = _shares({first: first_too, **others}, ("binary",))
-        lines.append("\nSystems that cannot answer neither get clips of speech and of music:\n")
+        lines.append('\nSystems that cannot answer "neither" get clips of speech and of music:\n')
         lines.append(markdown_table(["test", "clips", first, *others], rows))
     lines += [f"\n{name}: absent, {numbers['absent']}." for name, numbers in found.items() if "absent" in numbers]
     return "\n".join(lines) + "\n"
