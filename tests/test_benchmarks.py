@@ -574,6 +574,47 @@ def test_named_packages_are_measured_in_any_part(small_corpus):
         part_of(small_corpus, "calib")
 
 
+@pytest.mark.slow
+def test_model_of_each_fold_answers_its_sources(small_corpus, tmp_path, monkeypatch):
+    """The models of two systems answer by their number; each fold has one source for each label."""
+    from benchmarks.quality import validation
+
+    lines = (small_corpus / "index.tsv").read_text().splitlines()
+    folded = [line.replace("\t1\taudio", f"\t{number % 3}\taudio") for number, line in enumerate(lines)]
+    (small_corpus / "index.tsv").write_text("\n".join(folded) + "\n")
+    monkeypatch.setattr(validation, "FOLDS", 3)
+    monkeypatch.setattr(validation, "rooms", lambda _: {"small": [np.array([1, 0, 0.5], np.float32)]})
+    monkeypatch.setattr(validation, "measured_responses", lambda *_: [np.ones(1, np.float32)])
+
+    class Listener:
+        def __init__(self, path, device):
+            self.speech = float(path.stem[-1] == "1")  # the right answer for speech in fold 1
+
+        def classify(self, path):
+            scores = {"speech": self.speech, "music": 1 - self.speech}
+            return SimpleNamespace(scores=scores, label="speech" if self.speech else "music")
+
+        def timeline(self, path):
+            return []
+
+    monkeypatch.setattr(validation, "Classifier", Listener)
+    out, models = tmp_path / "out", [f"{system}{fold}.onnx" for system in "ab" for fold in (1, 2, 3)]
+    command = ["validation", "--corpus", str(small_corpus), "-o", str(out), "--folds", "--model"]
+    monkeypatch.setattr(sys, "argv", [*command, *models])
+    assert validation.main() == 0
+    found = json.loads((out / "validation.json").read_text())["systems"]
+    assert list(found) == ["a1", "b1"]
+    sets = [validation.clips_in(out / f"fold-{number}") for number in (1, 2, 3)]
+    assert all({clip.source for clip in clips} == {"three"} for clips in sets)
+    recordings = [{clip.recording for clip in clips if clip.truth == "speech"} for clips in sets]
+    assert len(set.union(*recordings)) == sum(map(len, recordings)) == 3
+    line = found["a1"]["lines"].get("three, speech") or found["a1"]["lines"]["small sources, speech"]
+    assert line["as_shipped"] == pytest.approx(1 / 3, abs=0.05)
+    monkeypatch.setattr(sys, "argv", [*command, "a1.onnx"])
+    with pytest.raises(SystemExit):
+        validation.main()
+
+
 def test_clip_in_room_is_cut_from_reverberated_recording():
     from benchmarks.quality.conditions import decaying_noise, in_room
 
@@ -711,6 +752,9 @@ def test_conditions_of_a_kind_share_a_line():
     assert found["details"]["room hall, far, speech"] == {"clips": 10, "binary": 1, "as_shipped": 1}
     assert kind_of_source("korliu/whisper", "speech") == "speech, read, any microphone"
     assert kind_of_source("no such", "music") == "music, games and other"
+    assert kind_of_source("jimbozhang/speechocean762/children", "speech") == "speech, children"
+    assert kind_of_source("jimbozhang/speechocean762/adults", "speech") == "speech, read, any microphone"
+    assert kind_of_source("Tonejs/audio/sung", "music") == "music, sung"
 
 
 # Cleaning.
