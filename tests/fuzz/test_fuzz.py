@@ -134,10 +134,19 @@ def test_past_finding_is_no_finding(path, reading):
         ("past_the_end.dts", ("damaged",)),
         ("corrupt_frame.amr", ("damaged",)),
         ("latin1_title.avi", ()),
+        ("longest_frame_of_1.flac", ("bad-header",)),
     ],
 )
 def test_past_damage_has_a_warning(name, warnings):
     assert Classifier().classify(FOUND[0].with_name(name)).warnings == warnings
+
+
+def test_opus_with_wrong_positions_gives_one_answer():
+    # libsndfile gives what was in memory before, so that most answers differ.
+    path, classifier = FOUND[0].with_name("positions_of_years.opus"), Classifier()
+    found = {(found.scores["speech"], found.warnings, found.decoder) for found in map(classifier.classify, [path] * 5)}
+    assert len(found) == 1
+    assert found.pop()[1:] == (("bad-header",), "ffmpeg")
 
 
 def test_past_memory_is_an_error():
