@@ -110,13 +110,32 @@ def test_system_without_neither_skips_that_test():
     assert all(
         sorted(rules) == ["binary", "clips"] and rules["binary"]["value"] == 1 for rules in found["tests"].values()
     )
-    lines = markdown({"ours": right, "theirs": found, "gone": {"absent": "why"}}).splitlines()
-    asked = {line.split(" | ")[0]: line.rstrip(" |").split(" | ")[-1] for line in lines if line.startswith("| ")}
-    assert asked["| test_a-5s, binary"] == "100.0 [100.0, 100.0]"
-    assert {asked[f"| {row}"] for row in ("noise-5s, binary", "test_a-5s, as shipped", "hard: labels as shipped")} == {
-        "-"
+    single = accuracy_of(lambda truth: (float(truth == "speech"), float(truth == "music")), knows=("neither",))
+    text = markdown({"ours": right, "single": single, "theirs": found, "gone": {"absent": "why"}})
+    full, others = tables_of(text)
+    assert list(full["test_a-5s, binary"]) == ["clips", "ours", "single"]
+    assert full["test_a-5s, as shipped"]["single"] == "100.0 [100.0, 100.0]"
+    assert {row: cells["single"] for row, cells in full.items() if cells["single"] == "-"}.keys() == {
+        "mixtures and pure clips, F1 speech / music, as shipped",
+        "mixtures and pure clips, F1 speech / music, at 0.5",
+        "mixtures and pure clips, F1 speech / music, best threshold",
+        "expected calibration error on TEST-A",
     }
-    assert lines[-1] == "gone: absent, why."
+    assert list(others) == ["gtzan-1s, binary", "test_a-5s, binary", "test_a-1s, binary"]
+    assert set(others["test_a-5s, binary"].items()) == {
+        ("clips", "2"), ("ours", "100.0 [100.0, 100.0]"), ("theirs", "100.0 [100.0, 100.0]"),
+    }  # fmt: skip
+    assert text.splitlines()[-1] == "gone: absent, why."
+
+
+def tables_of(text: str) -> list[dict[str, dict[str, str]]]:
+    """Return the tables of a Markdown text: by row, by column."""
+    found = []
+    for part in text.split("\n\n"):
+        if part.startswith("| "):
+            head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines())
+            found.append({row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows})
+    return found
 
 
 def test_single_label_system_skips_mixed_test():
@@ -136,13 +155,56 @@ def test_peer_that_does_not_run_is_absent(tmp_path):
 
 
 def test_tvsm_is_measured_where_its_repository_is(tmp_path):
-    from benchmarks.peers.systems import TVSM, tvsm
+    from benchmarks.peers.systems import TVSM, AbsentError, tvsm
 
-    assert tvsm(None) == tvsm(tmp_path) == ()
+    for folder in (None, tmp_path):
+        with pytest.raises(AbsentError, match=f"no clone of github.com/{TVSM}"):
+            tvsm(folder).command(tmp_path / "environments")
+    assert not (tmp_path / "environments").exists()
     (tmp_path / TVSM / ".git" / "objects").mkdir(parents=True)
     (tmp_path / TVSM / ".git" / "HEAD").write_text("ref: refs/heads/main\n", "utf-8")
-    (peer,) = tvsm(tmp_path)
-    assert peer.arguments == (str(tmp_path / TVSM / ".git"),)
+    assert tvsm(tmp_path).arguments == (str(tmp_path / TVSM / ".git"),)
+
+
+def test_every_peer_gets_what_it_can_answer(tmp_path):
+    """A system that cannot answer neither is in the table of tests, and not missed in timelines."""
+    from benchmarks.peers.systems import AbsentError
+    from benchmarks.quality import bars
+    from benchmarks.quality.splices import Stretch
+    from benchmarks.quality.testsets import Clip
+
+    for part, listing in (("tests", "tests.tsv"), ("splices", "truth.tsv"), ("clips", "clips.tsv")):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / listing).write_text(part, "utf-8")
+    clips = [Clip(test, f"{test}/{number}.wav", truth, str(number)) for number, (test, truth) in enumerate(CLIPS)]
+    material = bars.Material(tmp_path, clips, [], [Stretch("00.wav", 0.0, 4.0, "speech+music", "a")])
+    scores = {"first_s": 0.5, "step_s": 1.0, "speech": [1.0] * 4, "music": [0.0] * 4}
+
+    def peer(name, knows, runs=True):
+        def answered(answer):
+            def ask(paths, _):
+                if not runs:
+                    raise AbsentError("no network")
+                return [answer] * len(paths)
+
+            return ask
+
+        timelines = answered({"scores": scores})
+        return SimpleNamespace(
+            name=name, knows=knows, scores=answered({"speech": 0.9, "music": 0.2}), timelines=timelines
+        )
+
+    all_, some = ("neither", "both"), ()
+    peers = [peer("TVSM CRNN", all_), peer("Opus", some), peer("away", all_, False), peer("Silero", some, False)]
+    reports = {"accuracy": {}, "timeline": {}, "absent": {}}
+    for each in peers:
+        bars.of_peer(each, material, reports)
+    assert list(reports["accuracy"]) == [each.name for each in peers]
+    assert "hard" in reports["accuracy"]["TVSM CRNN"]["tests"]
+    assert "hard" not in reports["accuracy"]["Opus"]["tests"]
+    assert list(reports["timeline"]) == ["TVSM CRNN"]
+    assert reports["absent"] == {"away": "no network", "Silero": "no network"}
+    assert [each.name for each in peers if bars._lacks_timeline(each, reports)] == ["away"]
 
 
 # Splices: files match their truth.
@@ -512,6 +574,47 @@ def test_named_packages_are_measured_in_any_part(small_corpus):
         part_of(small_corpus, "calib")
 
 
+@pytest.mark.slow
+def test_model_of_each_fold_answers_its_sources(small_corpus, tmp_path, monkeypatch):
+    """The models of two systems answer by their number; each fold has one source for each label."""
+    from benchmarks.quality import validation
+
+    lines = (small_corpus / "index.tsv").read_text().splitlines()
+    folded = [line.replace("\t1\taudio", f"\t{number % 3}\taudio") for number, line in enumerate(lines)]
+    (small_corpus / "index.tsv").write_text("\n".join(folded) + "\n")
+    monkeypatch.setattr(validation, "FOLDS", 3)
+    monkeypatch.setattr(validation, "rooms", lambda _: {"small": [np.array([1, 0, 0.5], np.float32)]})
+    monkeypatch.setattr(validation, "measured_responses", lambda *_: [np.ones(1, np.float32)])
+
+    class Listener:
+        def __init__(self, path, device):
+            self.speech = float(path.stem[-1] == "1")  # the right answer for speech in fold 1
+
+        def classify(self, path):
+            scores = {"speech": self.speech, "music": 1 - self.speech}
+            return SimpleNamespace(scores=scores, label="speech" if self.speech else "music")
+
+        def timeline(self, path):
+            return []
+
+    monkeypatch.setattr(validation, "Classifier", Listener)
+    out, models = tmp_path / "out", [f"{system}{fold}.onnx" for system in "ab" for fold in (1, 2, 3)]
+    command = ["validation", "--corpus", str(small_corpus), "-o", str(out), "--folds", "--model"]
+    monkeypatch.setattr(sys, "argv", [*command, *models])
+    assert validation.main() == 0
+    found = json.loads((out / "validation.json").read_text())["systems"]
+    assert list(found) == ["a1", "b1"]
+    sets = [validation.clips_in(out / f"fold-{number}") for number in (1, 2, 3)]
+    assert all({clip.source for clip in clips} == {"three"} for clips in sets)
+    recordings = [{clip.recording for clip in clips if clip.truth == "speech"} for clips in sets]
+    assert len(set.union(*recordings)) == sum(map(len, recordings)) == 3
+    line = found["a1"]["lines"].get("three, speech") or found["a1"]["lines"]["small sources, speech"]
+    assert line["as_shipped"] == pytest.approx(1 / 3, abs=0.05)
+    monkeypatch.setattr(sys, "argv", [*command, "a1.onnx"])
+    with pytest.raises(SystemExit):
+        validation.main()
+
+
 def test_clip_in_room_is_cut_from_reverberated_recording():
     from benchmarks.quality.conditions import decaying_noise, in_room
 
@@ -649,6 +752,9 @@ def test_conditions_of_a_kind_share_a_line():
     assert found["details"]["room hall, far, speech"] == {"clips": 10, "binary": 1, "as_shipped": 1}
     assert kind_of_source("korliu/whisper", "speech") == "speech, read, any microphone"
     assert kind_of_source("no such", "music") == "music, games and other"
+    assert kind_of_source("jimbozhang/speechocean762/children", "speech") == "speech, children"
+    assert kind_of_source("jimbozhang/speechocean762/adults", "speech") == "speech, read, any microphone"
+    assert kind_of_source("Tonejs/audio/sung", "music") == "music, sung"
 
 
 # Cleaning.

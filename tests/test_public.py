@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
+from scipy.io import savemat
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
@@ -128,6 +130,31 @@ def test_openbmat_is_music_where_most_annotators_hear_it(tmp_path):
     (tmp_path / "json").mkdir()
     (tmp_path / "json" / "MD_mapping.json").write_text(json.dumps(annotations), "utf-8")
     assert SETS["openbmat"].references(Sources(None, tmp_path)) == {"Spain_1": [(10.0, 20.0, "music")]}
+
+
+def test_muspeak_has_corrected_annotations(tmp_path):
+    from benchmarks.public.sets import SETS, Sources
+
+    (tmp_path / "theconcert2.csv").write_text("0,10,m\n", "utf-8")
+    (tmp_path / "theconcert2_v2.csv").write_text("0,9,m\n\n9.5,2, s\n", "utf-8-sig")
+    (tmp_path / "eatmycountry.csv").write_text("1.5,2,s\n", "utf-8")
+    assert SETS["muspeak"].references(Sources(None, tmp_path)) == {
+        "theconcert2": [(0.0, 9.0, "m"), (9.5, 11.5, "s")],
+        "eatmycountry": [(1.5, 3.5, "s")],
+    }
+
+
+def test_seyerlehner_labels_are_read_from_matlab(tmp_path):
+    from benchmarks.public.sets import SETS, Sources
+    from ms_edge.errors import UsageError
+
+    with pytest.raises(UsageError, match="holds no references"):
+        SETS["seyerlehner"].references(Sources(None, tmp_path))
+    frames = np.r_[np.zeros(100), np.ones(250), np.zeros(50), np.ones(100)]
+    savemat(tmp_path / "Show 1.wav.ref.label", {"fs": 100, "data": frames}, appendmat=False)
+    assert SETS["seyerlehner"].references(Sources(None, tmp_path)) == {
+        "Show 1": [(1.0, 3.5, "music"), (4.0, 5.0, "music")]
+    }
 
 
 def test_audio_is_classified_and_compared(tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ The code is version 0.8.0, which downloads its weights. This program takes them 
 version 0.6.8 instead, downloads them once, and keeps them in this environment.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -51,6 +52,7 @@ os.dup2(2, 1)  # Keras prints its progress
 from inaSpeechSegmenter import Segmenter  # noqa: E402 (it reads the environment)
 
 segmenter = Segmenter(vad_engine="smn", detect_gender=False, ffmpeg=None, batch_size=256)
+gc.freeze()  # it collects garbage after each file, half of the time for a short one
 for line in sys.stdin:
     try:
         found = segmenter(line.rstrip("\n"))

@@ -126,6 +126,15 @@ class Opus(Peer):
         return [str(program)]
 
 
+class Tvsm(Peer):
+    """A network whose weights are only in its repository."""
+
+    def environment(self, environments: Path) -> Path:  # noqa: D102
+        if not self.arguments:
+            raise AbsentError(f"the folder of --repositories has no clone of github.com/{TVSM}")
+        return super().environment(environments)
+
+
 YAMNET = Peer(
     "YAMNet",
     ("numpy", "soundfile", "onnx", "onnxruntime!=1.27.0"),
@@ -158,16 +167,13 @@ WEBRTC = Peer("WebRTC VAD", ("numpy", "soundfile", "webrtcvad-wheels==2.0.14.pos
 OPUS = Opus("Opus analysis", (), "opus.sh", knows=())
 
 
-def tvsm(repositories: Path | None) -> tuple[Peer, ...]:
-    """Return TVSM's CRNN, if the folder has a clone of github.com/biboamy/TVSM-dataset.
-
-    Its weights are read from there.
+def tvsm(repositories: Path | None) -> Peer:
+    """Return TVSM's CRNN, whose weights are read from a clone of github.com/biboamy/TVSM-dataset in
+    this folder.
     """
     clone = find_clone(TVSM, repositories) if repositories else None
-    if clone is None:
-        return ()
     packages = ("numpy", "soundfile", "torch==2.13.0")
-    return (Peer("TVSM CRNN", packages, "tvsm.py", arguments=(str(clone.absolute()),)),)
+    return Tvsm("TVSM CRNN", packages, "tvsm.py", arguments=(str(clone.absolute()),) if clone else ())
 
 
 def ours(paths: Sequence[Path], model: Path | None = None) -> list[dict[str, Any]]:

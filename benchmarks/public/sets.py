@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from scipy.io import loadmat
 
 from benchmarks.peers.systems import TVSM
 from ms_edge.errors import UsageError
@@ -151,12 +152,28 @@ def majority(answers: list[list[Part]]) -> list[Part]:
 
 
 def _muspeak(sources: Sources) -> Parts:
-    """Read MuSpeak's annotations: rows of start, duration and m or s."""
+    """Read MuSpeak's annotations: rows of start, duration and m or s. NAME_v2.csv replaces NAME.csv."""
     found: Parts = {}
-    for path in sorted(sources.annotations.rglob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
+    for path in sorted(sources.annotations.rglob("*.csv"), key=lambda path: path.stem):
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
-        found[path.stem] = [(float(row[0]), float(row[0]) + float(row[1]), row[2].strip()) for row in rows]
+        parts = [(float(row[0]), float(row[0]) + float(row[1]), row[2].strip()) for row in rows]
+        found[path.stem.removesuffix("_v2")] = parts
+    return found
+
+
+def _seyerlehner(sources: Sources) -> Parts:
+    """Read the labels of Seyerlehner's recordings, NAME.wav.ref.label. These are MATLAB files: `data`
+    is 1 where there is music, `fs` times a second. Raises UsageError if there is none.
+    """
+    found: Parts = {}
+    for path in sorted(sources.annotations.rglob("*.label")):
+        label = loadmat(path)
+        rate_hz, frames = float(label["fs"].squeeze()), label["data"].ravel() == 1
+        parts = segments_of(frames).tolist()
+        found[path.name.partition(".wav")[0]] = [(start / rate_hz, end / rate_hz, "music") for start, end in parts]
+    if not found:
+        raise UsageError(f"{sources.annotations}: holds no references: files NAME.wav.ref.label.")
     return found
 
 
@@ -233,7 +250,7 @@ SETS = {
     ),
     "muspeak": PublicSet(
         title="MuSpeak: seven radio programmes and lectures (MIREX 2015, Music/Speech Classification and Detection)",
-        audio="from mirg.city.ac.uk/datasets/muspeak; --annotations is the folder with its CSV files",
+        audio="from mirg.city.ac.uk/datasets/muspeak/muspeak-mirex2015-detection-examples.zip; --annotations is its folder",
         classes=("speech", "music"),
         measures=("precision", "recall", "f1"),
         references=_muspeak,
@@ -252,9 +269,9 @@ SETS = {
     ),
     "seyerlehner": PublicSet(
         title="Seyerlehner: nine hours of Austrian television (Seyerlehner et al. 2007, DAFx, music detection in television productions)",
-        audio="from seyerlehner.info; --annotations is a folder of its labels as CSV, which must be exported from MATLAB",
+        audio="from its authors; --annotations is the folder with its files NAME.wav.ref.label",
         classes=("music",),
         measures=("precision", "recall", "f1"),
-        references=_any,
+        references=_seyerlehner,
     ),
 }

@@ -69,7 +69,7 @@ def main() -> int:
     except (MsEdgeError, AbsentError) as error:
         print(f"accuracy: {error}", file=sys.stderr)
         return 1
-    for peer in () if args.no_peers else (*PEERS, *tvsm(args.repositories)):
+    for peer in () if args.no_peers else (*PEERS, tvsm(args.repositories)):
         try:
             answers = peer.scores(paths, args.out / "environments")
         except AbsentError as reason:
@@ -241,33 +241,66 @@ def _calibration_error(clips: Sequence[Clip], answers: Answers) -> dict[str, flo
 
 
 def markdown(found: dict[str, dict[str, Any]]) -> str:
-    """Return a table with a row for each test and a column for each system."""
+    """Return a table with a row for each test and a column for each system that can answer neither,
+    and a second one for the others, beside the first system.
+    """
     present = {name: numbers for name, numbers in found.items() if "absent" not in numbers}
-    tests = next(iter(present.values()))["tests"]
+    first = next(iter(present))
+    full = {name: numbers for name, numbers in present.items() if name == first or _knows_neither(numbers)}
+    others = {name: numbers for name, numbers in present.items() if name not in full}
+    lines = [markdown_table(["test", "clips", *full], [*_shares(full), *_mixtures(full), *_labels(full)])]
+    if others:
+        asked = {name for numbers in others.values() for name in numbers["tests"]}
+        first_too = {"tests": {name: rules for name, rules in present[first]["tests"].items() if name in asked}}
+        rows = _shares({first: first_too, **others}, ("binary",))
+        lines.append('\nSystems that cannot answer "neither" get clips of speech and of music:\n')
+        lines.append(markdown_table(["test", "clips", first, *others], rows))
+    lines += [f"\n{name}: absent, {numbers['absent']}." for name, numbers in found.items() if "absent" in numbers]
+    return "\n".join(lines) + "\n"
+
+
+def _knows_neither(numbers: dict[str, Any]) -> bool:
+    return any("as_shipped" in rules for rules in numbers["tests"].values())
+
+
+def _shares(systems: dict[str, dict[str, Any]], rules: Sequence[str] = tuple(RULES)) -> list[list[Any]]:
+    """Return a row for each test and rule of the first system, with the shares of right answers."""
+    return [
+        [
+            f"{test}, {rule.replace('_', ' ')}",
+            numbers["clips"],
+            *(_percent(each["tests"].get(test, {}).get(rule)) for each in systems.values()),
+        ]
+        for test, numbers in next(iter(systems.values()))["tests"].items()
+        for rule in rules
+        if rule in numbers
+    ]
+
+
+def _mixtures(systems: dict[str, dict[str, Any]]) -> list[list[Any]]:
+    """Return the rows of mixtures and of calibration, which need systems that can answer both."""
+    (clips,) = {each["tests"]["mixtures"]["clips"] for each in systems.values() if "mixtures" in each["tests"]}
     rows = []
-    for test, numbers in tests.items():
-        for rule in ("binary", "as_shipped"):
-            if rule in numbers:
-                cells = [_percent(each["tests"].get(test, {}).get(rule)) for each in present.values()]
-                rows.append([f"{test}, {rule.replace('_', ' ')}", numbers["clips"], *cells])
-    for rule in ("as_shipped", "half", "best"):
+    for rule, name in (("as_shipped", "as shipped"), ("half", "at 0.5"), ("best", "best threshold")):
         cells = [
             " / ".join(f"{each['tests']['mixtures'][label][rule]:.3f}" for label in LABELS)
             if "mixtures" in each["tests"]
             else "-"
-            for each in present.values()
+            for each in systems.values()
         ]
-        name = {"as_shipped": "as shipped", "half": "at 0.5", "best": "best threshold"}[rule]
-        rows.append([f"mixtures and pure clips, F1 speech / music, {name}", tests["mixtures"]["clips"], *cells])
-    cells = [f"{each['calibration_error']:.3f}" if "calibration_error" in each else "-" for each in present.values()]
-    rows.append(["expected calibration error on TEST-A", "", *cells])
-    if "hard" in tests:
-        labels = [each["tests"].get("hard", {}).get("labels", {}) for each in present.values()]
-        cells = [", ".join(f"{label} {count}" for label, count in each.items()) or "-" for each in labels]
-        rows.append(["hard: labels as shipped", tests["hard"]["clips"], *cells])
-    lines = [markdown_table(["test", "clips", *present], rows)]
-    lines += [f"\n{name}: absent, {numbers['absent']}." for name, numbers in found.items() if "absent" in numbers]
-    return "\n".join(lines) + "\n"
+        rows.append([f"mixtures and pure clips, F1 speech / music, {name}", clips, *cells])
+    cells = [f"{each['calibration_error']:.3f}" if "calibration_error" in each else "-" for each in systems.values()]
+    return [*rows, ["expected calibration error on TEST-A", "", *cells]]
+
+
+def _labels(systems: dict[str, dict[str, Any]]) -> list[list[Any]]:
+    """Return a row with the labels of the test `hard`, which has no truth."""
+    found = [each["tests"].get("hard", {}) for each in systems.values()]
+    if not any(found):
+        return []
+    clips = next(each["clips"] for each in found if each)
+    cells = [", ".join(f"{label} {count}" for label, count in each.get("labels", {}).items()) or "-" for each in found]
+    return [["hard: labels as shipped", clips, *cells]]
 
 
 def _percent(share: dict[str, float] | None) -> str:

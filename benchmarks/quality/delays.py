@@ -91,7 +91,7 @@ def live(of: Programme, classifier: Classifier, delay_s: float) -> Parts:
     online = Online(labels, decision, round(1000 * MIN_SEGMENT_S), 0.0)
     times = np.round(1000 * of.borders_s).astype(int).tolist()
     windows = [
-        Window(start, end, row, bool(silent), SILENCE if silent else window_label(row, labels, decision))
+        Window(start, end, row.tolist(), bool(silent), SILENCE if silent else window_label(row, labels, decision))
         for start, end, row, silent in zip(times, times[1:], of.scores, of.silent, strict=False)
     ]
     changes, first, size = [], 0, planned.few

@@ -6,7 +6,9 @@ from __future__ import annotations
 # last kind.
 SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "speech": {
-        "speech, read, any microphone": ("omnilingo/", "korliu/", "pryyyynz/", "puri-gagan/"),
+        "speech, children": ("jimbozhang/speechocean762/children",),
+        "speech, talk": ("TheGondos/", "aws-samples/", "Azure-Samples/", "Picovoice/falcon"),
+        "speech, read, any microphone": ("omnilingo/", "korliu/", "pryyyynz/", "puri-gagan/", "jimbozhang/"),
         "speech, read, good microphone": (
             "zhangrui0712/",
             "global-asp/",
@@ -21,12 +23,19 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "speech, acted, synthetic and other": (),
     },
     "music": {
-        "music, sung": ("ichbinsoftware/", "UltraStar-Deluxe/"),
-        "music, acoustic": ("MTG/", "librosa/", "digabi/", "widelands", "heroes", "unknown-horizons"),
+        "music, sung": (
+            *("ichbinsoftware/", "UltraStar-Deluxe/", "Tonejs/audio/sung", "vocobox/", "mir-dataset-loaders/"),
+            *("spotify/", "deezer/"),
+        ),
+        "music, acoustic": (
+            *("MTG/", "librosa/", "digabi/", "widelands", "heroes", "unknown-horizons"),
+            *("Tonejs/audio/played", "gcompris/", "GitZilla8462/"),
+        ),
         "music, games and other": (),
     },
     "neither": {
         "noise, recorded ambience": ("karolpiczak/", "redeclipse/", "thomasrosen/", "rafaelmardojai/"),
+        "noise, recorded machines, water and blows": ("Tonejs/",),
         "noise, effects and other": (),
     },
 }

@@ -53,6 +53,7 @@ from benchmarks.quality.validation_set import material
 from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
 from ms_train.datasets.dataset import Recording
+from ms_train.signals import Rng
 
 FILES = {"broadcast": 8, "podcast": 4, "single": 60, "blocks": 8}
 PROGRAMME_S = 600.0
@@ -61,7 +62,6 @@ HISS_DB = (-65.0, -45.0)  # level of the noise under talk, relative to it
 CONDITION_SHARE = {"broadcast": 0.25, "podcast": 0.25, "single": 0.5}
 BED_BELOW_DB = (-10.0, 20.0)
 
-Rng = np.random.Generator
 Gain = Sequence[tuple[float, float]]  # seconds from the start of a part, gain
 
 

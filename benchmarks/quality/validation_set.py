@@ -7,7 +7,8 @@ clip of the others.
 
 *Clean*: for each source and label up to 60 clips of 1 s and 40 of 5 s, from as many recordings as
 possible, from its groups (speakers, albums) in turn. Each clip has at least 0.3 s of active sound
-and an RMS over -60 dBFS. Each language of Common Voice is a source.
+and an RMS over -60 dBFS. Each group of the packages in `BY_GROUP` is a source: languages of Common
+Voice, children and adults, sung and played music.
 *Conditions*: those of `benchmarks.quality.conditions`, with 40 clips of each length and label, from
 each source in turn. *Programmes*: ten of three minutes, as in `benchmarks.quality.splices`, in
 OUT/programmes.
@@ -44,7 +45,7 @@ PROGRAMMES = 10
 CLEAN = "clean"
 LISTING = "clips.tsv"
 ACTIVE_S = 0.3
-BY_GROUP = ("omnilingo/",)  # packages in which each group is a source
+BY_GROUP = ("omnilingo/", "jimbozhang/", "Tonejs/")  # packages in which each group is a source
 
 Rooms = Mapping[str, Sequence[Float32]]  # impulse responses (n,) by kind of room
 

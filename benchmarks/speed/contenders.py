@@ -74,7 +74,7 @@ def contenders(
     Raises AbsentError if ms-edge itself cannot be installed.
     """
     folder = out / "environments"
-    others = (*PEERS, *tvsm(repositories))
+    others = (*PEERS, tvsm(repositories))
     ours = _ours(folder, model)
     found, absent = [ours], {}
     makers: dict[str, Callable[[], Contender]] = {

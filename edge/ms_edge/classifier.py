@@ -18,8 +18,8 @@ from ms_edge.audio.file import open_audio, usable_decoder, valid_track
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioArrays, AudioSource, Channels, channel_number
 from ms_edge.errors import AudioError, UsageError
-from ms_edge.features.frontend import model_input, model_inputs
-from ms_edge.features.spec import BATCH_S, MIN_DURATION_S, MIN_HOP_S
+from ms_edge.features.frontend import Runs, model_input, model_inputs
+from ms_edge.features.spec import BATCH_S, FEATURES, MIN_DURATION_S, MIN_HOP_S
 from ms_edge.features.windows import Batch, batches, owned_samples, silent_windows
 from ms_edge.model.metadata import Decision, Metadata
 from ms_edge.model.session import Answers, Model
@@ -411,12 +411,18 @@ class Classifier:
             return 1 + max(0, int(BATCH_S * spec.sample_rate_hz) - spec.clip_samples) // spec.hop_samples
         return max(1, min(int(BATCH_S / spec.clip_s), self.model.max_batch))
 
-    def scored(self, batch: Batch) -> WindowScores:
+    def runs(self) -> Runs | None:
+        """Return what `scored` needs to compute once what batches of one stream share; None if it cannot."""
+        if self._features is None or self.model.input != FEATURES or self.spec.layout != "frames_bins":
+            return None
+        return Runs(self.spec, self._features)
+
+    def scored(self, batch: Batch, runs: Runs | None = None) -> WindowScores:
         """Score the windows of a batch of one channel. `features.windows` makes batches."""
-        scores, levels = self._answers(batch)
+        scores, levels = self._answers(batch, runs)
         return WindowScores(batch.starts, scores, silent_windows(batch), levels)
 
-    def _answers(self, batch: Batch) -> Answers:
+    def _answers(self, batch: Batch, runs: Runs | None) -> Answers:
         """Return what the model gives for a batch's windows."""
         offsets = batch.offsets
         if self._features is None or len(offsets) == 1:
@@ -425,7 +431,8 @@ class Classifier:
         # then scored on its own.
         shared = offsets if offsets[-1] % self._step == 0 else offsets[:-1]
         run = batch.samples[: int(shared[-1]) + self.spec.clip_samples]
-        places, features = shared // self._step, self._features(run)
+        features = runs.features(int(batch.starts[0]), run) if runs else self._features(run)
+        places = shared // self._step
         scores, levels = (
             self._leveled.run_answers(features) if self._leveled else Answers(self.model.run_scores(features), None)
         )

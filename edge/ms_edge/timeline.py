@@ -60,10 +60,28 @@ def window_label(row: Float32, labels: tuple[str, ...], decision: Decision) -> s
     With exclusive labels it is the one with the largest score. With independent labels it is every
     label that reaches its threshold, joined by `+`, or `other` if none does.
     """
+    return window_labels(row[np.newaxis], np.zeros(1, np.bool_), labels, decision)[0]
+
+
+def window_labels(scores: Float32, silent: NDArray[np.bool_], labels: tuple[str, ...], decision: Decision) -> list[str]:
+    """Return the label of each window, given the scores (windows, labels) and which windows are silent."""
     if decision.kind == "exclusive":
-        return labels[int(row.argmax())]
-    over = [name for name, score, threshold in zip(labels, row, decision.thresholds, strict=True) if score >= threshold]
-    return "+".join(over) or OTHER
+        names = [labels[best] for best in scores.argmax(axis=1).tolist()]
+    else:
+        over = (scores >= _float32(decision.thresholds)).tolist()
+        names = [_joined(labels, *each) for each in over]
+    return [SILENCE if quiet else name for name, quiet in zip(names, silent.tolist(), strict=True)]
+
+
+@lru_cache
+def _float32(values: tuple[float, ...]) -> Float32:
+    return np.array(values, np.float32)
+
+
+@lru_cache
+def _joined(labels: tuple[str, ...], *over: bool) -> str:
+    """Return the label of a window whose scores reach these thresholds."""
+    return "+".join(label for label, reached in zip(labels, over, strict=True) if reached) or OTHER
 
 
 def probability_of(label: str, scores: dict[str, float]) -> float:
@@ -252,7 +270,8 @@ def log_probabilities(
     The values are log-probabilities times the seconds that a window stands for. The largest value of
     a window belongs to its own label.
     """
-    p = np.clip(scores, np.float32(CLOSEST_TO_CERTAIN), np.float32(1 - CLOSEST_TO_CERTAIN))
+    # `np.clip` and `np.diff` are Python functions, which take as long as the rest does for few windows.
+    p = np.minimum(np.maximum(scores, np.float32(CLOSEST_TO_CERTAIN)), np.float32(1 - CLOSEST_TO_CERTAIN))
     yes, no = np.log(p), np.log1p(-p)
     if decision.kind == "independent":
         # Shift the scores so that a score equal to its threshold has the probability 0.5.
@@ -260,7 +279,7 @@ def log_probabilities(
         yes, no = -np.logaddexp(np.float32(0), -logit), -np.logaddexp(np.float32(0), logit)
     else:
         no = np.zeros_like(yes)
-    seconds = np.diff(borders_s).astype(np.float32)
+    seconds = (borders_s[1:] - borders_s[:-1]).astype(np.float32)
     members = _members(tuple(states), labels)[..., np.newaxis]
     fit = np.where(members, yes.T[:, np.newaxis], no.T[:, np.newaxis]).sum(axis=0)  # (states, windows)
     result: Float32 = np.where(silent, np.float32(LOG_PAUSE), fit) * seconds

@@ -109,9 +109,9 @@ def _add_convert(commands: Any) -> None:
     convert = commands.add_parser(
         "convert",
         help="convert a run folder or a Keras model, and compare the result with TensorFlow",
-        description="Convert a run folder of ms-train, or a Keras model that was trained elsewhere on features of ms-edge's front"
-        " end, to one ONNX file. It is written only if the served model equals TensorFlow. A report of the comparison is written"
-        " beside it.",
+        description="Convert a run folder of ms-train, or a Keras model that was trained elsewhere on\n"
+        "features of ms-edge's front end, to one ONNX file. It is written only if the\n"
+        "served model equals TensorFlow. A report of the comparison is written beside it.",
         epilog="examples: ms-export convert runs/a -o a.onnx\n"
         "          ms-export convert mine.keras --spec spec.json --labels music,speech --data folder:clips -o mine.onnx",
         formatter_class=argparse.RawDescriptionHelpFormatter,

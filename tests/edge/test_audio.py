@@ -49,6 +49,17 @@ def test_resampling_in_blocks_equals_resampling_the_whole_file(tmp_path, tone, r
     np.testing.assert_array_equal(found, soxr.resample(stereo.mean(axis=1), rate, 16_000, quality="HQ"))
 
 
+def test_samples_do_not_depend_on_what_is_expected(tmp_path, tone):
+    soundfile.write(tmp_path / "a.wav", np.tile(tone, 20), 44_100)
+    chance, found = np.random.default_rng(0), []
+    with AudioFile(tmp_path / "a.wav", block_s=0.01) as file:
+        for block in file.unmixed():
+            found.append(block.copy())
+            file.expect(chance.uniform(0, 5))
+    assert {len(block) for block in found} - {441}
+    np.testing.assert_array_equal(np.concatenate(found)[:, 0], soundfile.read(tmp_path / "a.wav", dtype="int16")[0])
+
+
 # Every supported format, coding and byte order that libsndfile can write.
 DIALECTS = [
     *[(form, subtype, "FILE") for form in ("WAV", "WAVEX", "RF64", "W64") for subtype in

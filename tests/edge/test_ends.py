@@ -25,6 +25,7 @@ from ms_edge.audio.file import open_audio
 from ms_edge.audio.riff import ReadAt
 
 SECONDS = 2.5
+MANY = 4_000_000_000
 FAST = {"movflags": "faststart"}
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}
 FILES: dict[str, tuple[str, str, int, dict[str, str]]] = {  # container, coding, sample rate, options
@@ -36,6 +37,7 @@ FILES: dict[str, tuple[str, str, int, dict[str, str]]] = {  # container, coding,
     "mp4, flac": ("mp4", "flac", 44_100, FAST),
     "mp4, fragments": ("mp4", "aac", 44_100, FRAGMENTS),
     "mp4, dash": ("mp4", "aac", 44_100, {"movflags": "dash+global_sidx", "frag_duration": "500000"}),
+    "mov, pcm, fragments": ("mov", "pcm_s16le", 44_100, FRAGMENTS),
     "mov, pcm": ("mov", "pcm_s16le", 44_100, FAST),
     "3gp, amr": ("3gp", "libopencore_amrnb", 8_000, FAST),
     "mka, aac": ("matroska", "aac", 48_000, {}),
@@ -71,7 +73,7 @@ FILES: dict[str, tuple[str, str, int, dict[str, str]]] = {  # container, coding,
 CREATED = {"m4a", "m4a, fast start", "mp4, fragments", "mov, pcm", "3gp, amr", "mka, aac", "webm, opus", "wma"}
 STREAMS = {"latm", "adts", "ac3", "eac3", "amr"}
 LENGTHLESS = STREAMS | {"voc", "rm", "mxf", "wav, mp2", "ts, aac", "ts, mp2", "mpg, mp2", "flv, aac"}
-LENGTHLESS |= {"webm, live", "mp4, fragments"}
+LENGTHLESS |= {"webm, live", "mp4, fragments", "mov, pcm, fragments"}
 
 
 @cache
@@ -123,6 +125,7 @@ def test_intact_file_shows_no_loss(name):
     found = stated(written(name))
     assert not found.cut
     assert not found.more_than(frames, rate)
+    assert found.packets <= len(written(name))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -161,6 +164,28 @@ def test_audio_may_begin_later_than_its_file():
     fragments[at : at + 8] = struct.pack(">Q", 10 * 44_100)
     assert fragments[at - 4] == 1  # a time of 64 bits
     assert stated(bytes(fragments)).recorded_at == "2024-05-06T07:08:19Z"
+
+
+@pytest.mark.parametrize(
+    ("name", "box", "at", "numbers", "packets"),
+    [
+        ("mp4, fragments", b"trun", 8, (MANY,), MANY),
+        ("3gp, amr", b"stsz", 8, (1, MANY), MANY),  # one size for all packets, and how many they are
+        ("mov, pcm", b"stsc", 12, (1, MANY), MANY // 1024),  # in each chunk; FFmpeg reads 1024 at a time
+    ],
+)
+def test_packets_without_bytes_are_counted(name, box, at, numbers, packets):
+    content = bytearray(written(name))
+    at += content.index(box)
+    content[at : at + 4 * len(numbers)] = struct.pack(f">{len(numbers)}I", *numbers)
+    assert packets <= stated(bytes(content)).packets < 2 * packets
+
+
+def test_samples_of_pcm_in_quicktime_are_no_packets():
+    content = bytearray(written("mov, pcm"))
+    at = content.index(b"stsz") + 12
+    content[at : at + 4] = struct.pack(">I", MANY)
+    assert stated(bytes(content)).packets == stated(written("mov, pcm")).packets
 
 
 @settings(max_examples=300, deadline=None)

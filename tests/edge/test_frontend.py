@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ms_edge.audio.file import read_mono
-from ms_edge.features.frontend import FrontEnd, hann_window, mel_filterbank
+from ms_edge.features.frontend import FrontEnd, Runs, hann_window, mel_filterbank
 from ms_edge.features.spec import FrontEndSpec, MelSpec
 from ms_edge.features.windows import batches, windows
 
@@ -90,6 +90,28 @@ def test_shared_frames_are_computed_once(samples):
     (batch,) = batches([recorded], spec, 1000)
     Counting(spec).features_of_clips(batch.samples, batch.offsets)
     assert seen == [spec.frames(len(recorded))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_runs_of_a_stream_share_frames(seed):
+    spec = dataclasses.replace(SPEC, layout="frames_bins")
+    chance = np.random.default_rng(seed)
+    stream = chance.uniform(-1, 1, 30_000).astype(np.float32)
+    computed = 0
+
+    def features(samples):
+        nonlocal computed
+        computed += spec.frames(len(samples))
+        return FrontEnd(spec).features(samples)
+
+    runs, start, frames = Runs(spec, features), 0, 0
+    for _ in range(30):  # mostly forward by whole frames; also back, and beside the frames before
+        start = max(0, start + 160 * int(chance.integers(-1, 12)) + int(chance.integers(0, 30)) // 29)
+        samples = stream[start : start + int(chance.integers(0, 6_000))]
+        found = runs.features(start, samples)
+        frames += len(found)
+        np.testing.assert_allclose(found, FrontEnd(spec).features(samples), atol=1e-5)
+    assert computed < 0.8 * frames
 
 
 def test_samples_are_not_changed():

@@ -93,7 +93,7 @@ def test_online_segments_are_valid_and_with_lag_optimal(seed, windows, together,
     times = [0, *range(580, 580 + 160 * (windows - 1), 160), 580 + 160 * windows + 33]
     decision, labels = Decision("independent", (0.5, 0.4)), ("speech", "music")
     given_windows = [
-        Window(start, end, row, bool(quiet), SILENCE if quiet else window_label(row, labels, decision))
+        Window(start, end, row.tolist(), bool(quiet), SILENCE if quiet else window_label(row, labels, decision))
         for (start, end), row, quiet in zip(pairwise(times), scores, silent, strict=True)
     ]
     online, ready, changes = Online(labels, decision, 1_000, 0.0), (windows - 1) // together * together, []
@@ -307,53 +307,55 @@ class Time:
 @pytest.mark.parametrize(("speed", "waits"), [(1.0, True), (1.2, False), (50.0, False)])
 def test_only_live_sources_are_waited_for(speed, waits):
     time = Time()
-    pace, slept, audio_s = Pace(1.0, lambda: time.now, time.sleep), 0.0, 0.0
+    pace, slept, audio_s, next_s = Pace(2.0, lambda: time.now, time.sleep), 0.0, 0.0, BLOCK_S
     while audio_s < 120:
-        audio_s += BLOCK_S
+        audio_s += next_s
         time.now = max(time.now, audio_s / speed)  # a read ends when its last sample has come
         pace.read(audio_s)
         before = time.now
-        pace.wait(audio_s, (4 - round(audio_s / BLOCK_S) % 4) * BLOCK_S)
+        next_s = pace.wait(1.28)
         slept += time.now - before
     assert (slept > 100) == waits
     assert time.now < 120 / speed + 4
 
 
-def test_no_wait_is_longer_than_the_pipe_lasts():
-    time, audio_s = Time(), 0.0
+def test_no_more_waits_in_the_pipe_than_it_holds():
+    time, audio_s, next_s = Time(), 0.0, BLOCK_S
     pace = Pace(0.2, lambda: time.now, time.sleep)
-    waits = []
+    waits, unread = [], []
     for _ in range(90):
-        audio_s += BLOCK_S
+        audio_s += min(0.1, next_s)  # a source may give less than it is asked for
         time.now = max(time.now, audio_s)
         pace.read(audio_s)
         before = time.now
-        pace.wait(audio_s, 5.0)
+        next_s = pace.wait(5.0)
         waits.append(time.now - before)
-    assert max(waits) == pytest.approx(0.2)
+        unread.append(time.now - audio_s)
+    assert max(unread) == pytest.approx(0.2, rel=0.1)  # more if it takes the source for a slower one
+    assert max(waits) == pytest.approx(0.2, rel=0.1)
 
 
 def test_stream_that_becomes_faster_is_no_more_waited_for():
-    time, audio_s = Time(), 0.0
-    pace = Pace(1.0, lambda: time.now, time.sleep)
+    time, audio_s, next_s = Time(), 0.0, BLOCK_S
+    pace = Pace(2.0, lambda: time.now, time.sleep)
     while audio_s < 3600:
-        audio_s += BLOCK_S
+        audio_s += next_s
         time.now = max(time.now, audio_s if audio_s < 600 else 0.0)  # then all comes at once
         pace.read(audio_s)
-        pace.wait(audio_s, 2 * BLOCK_S if round(audio_s / BLOCK_S) % 2 == 0 else BLOCK_S)
+        next_s = pace.wait(0.64)
     assert time.now < 640
 
 
 def test_waits_for_a_slow_clock_do_not_add_up():
-    time, audio_s, worst_s = Time(), 0.0, 0.0
-    pace = Pace(1.0, lambda: time.now, time.sleep)
+    time, audio_s, worst_s, next_s = Time(), 0.0, 0.0, BLOCK_S
+    pace = Pace(2.0, lambda: time.now, time.sleep)
     while audio_s < 3600:
-        audio_s += BLOCK_S
+        audio_s += next_s
         comes = 1.0002 * audio_s
         worst_s = max(worst_s, time.now - comes)
         time.now = max(time.now, comes)
         pace.read(audio_s)
-        pace.wait(audio_s, BLOCK_S)
+        next_s = pace.wait(1.28)
     assert worst_s < 0.15
 
 

@@ -212,6 +212,20 @@ def quicktime(samples: np.ndarray, reference: Path | None = None) -> bytes:
     return kind + box(b"mdat", data) + movie
 
 
+@pytest.mark.parametrize(("duration", "refused"), [(1, False), (2, True)])
+def test_quicktime_of_more_packets_than_bytes_is_refused(tmp_path, variant, duration, refused):
+    path = tmp_path / "a.mov"
+    content = bytearray(quicktime(np.zeros((16_000, 1))))
+    at = content.index(b"stts") + 16
+    content[at : at + 4] = struct.pack(">I", duration)  # FFmpeg reads samples of 1 in pieces of 1,024
+    at = content.index(b"stsz") + 12
+    content[at : at + 4] = struct.pack(">I", 12_000_000)
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="more audio than its") if refused else contextlib.nullcontext() as caught:
+        Classifier().classify(path)
+    assert not caught or caught.value.code == "too-long"
+
+
 def test_each_audio_track_of_a_video_can_be_chosen(tmp_path, variant):
     path = encode(tmp_path / "film.mkv", "libopus", MUSIC, SPEECH, video=True, rate_hz=48_000)
     for track, label in ((1, "music"), (2, "speech")):

@@ -32,10 +32,12 @@ from forking import Forked
 from mutations import mutated
 from workers import LIMIT_BYTES, LIMIT_S, SILENT, Outcome, Worker, command_line, peak_bytes
 
+from ms_edge.arrays import Float32
 from ms_edge.audio import media
 from ms_edge.audio.containers import CONTAINERS, START_BYTES, recognised
 from ms_edge.classifier import Classifier
 from ms_edge.errors import ERROR_CODES, AudioError
+from ms_edge.model.session import Answers
 from ms_edge.results import Classification, Failure
 
 CORPUS = Path(__file__).parent / "corpus" / "audio"
@@ -102,7 +104,8 @@ class _Reader:
     """Classifies inputs in a worker process, and checks what they do to the process.
 
     Nothing may be printed to descriptor 1. No descriptor, thread or child process may be left. Memory may grow
-    by LIMIT_BYTES, and LIMIT_CPU_S is enough. FFmpeg decodes in forks of a process that has imported PyAV.
+    by LIMIT_BYTES, and LIMIT_CPU_S is enough. FFmpeg decodes in forks of a process that has imported PyAV
+    (`forking`). What differs or is silent there counts only if it is so in a new fork, too.
     """
 
     def __init__(self, classifier: Classifier, folder: str) -> None:
@@ -113,31 +116,31 @@ class _Reader:
         os.dup2(os.memfd_create("stdout"), 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         media.subprocess.Popen = Forked  # type: ignore[misc, assignment]
+        self._usual_bytes = 0
+        self._answers: dict[bytes, Answers] = {}
+        model = classifier.model
+        self._run, model._answers = model._answers, self._answered  # type: ignore[method-assign]
         for name in ("wav_pcm_16.wav", "ogg_vorbis.ogg", "aac.m4a"):  # what is loaded at first use stays
             self.outcome((CORPUS / name).read_bytes(), Path(name).suffix)
+        self._usual_bytes = Forked.peak_bytes
 
     def outcome(self, content: bytes, suffix: str) -> Outcome:
         """Return what became of one input. It is in a file whose name has this suffix."""
         self._path = self._stem + suffix
         Path(self._path).write_bytes(content)
-        before, peak = _held(), (peak_bytes(), Forked.peak_bytes)
+        before, peak = _held(), peak_bytes()
+        Forked.peak_bytes = 0
         began, cpu_s = time.monotonic(), time.process_time()
-        result, problem, warned = "", None, False
         try:
-            first = self._classified(self._path)
-            if isinstance(first, Failure):
-                result = first.code
-            else:
-                result, warned = first.label, bool(first.warnings)
-            problem = problem_of(first, self._path) or self._otherwise(first, content)
-            if not (isinstance(first, Failure) or warned):
-                problem = problem or self._unreported(first)
-        except Exception as error:
-            problem = f"exception: {type(error).__name__}: {error}"
+            result, kind, problem = self._judged(content)
+            if problem and problem.partition(":")[0] in ("different", SILENT):  # not because decoders are reused
+                Forked.fresh = True
+                result, kind, problem = self._judged(content)
         finally:
+            Forked.fresh = False
             Path(self._path).unlink()
         seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu_s
-        grown = max(peak_bytes() - peak[0], Forked.peak_bytes - peak[1])
+        grown = max(peak_bytes() - peak, Forked.peak_bytes - self._usual_bytes)
         if unexpected := [line for line in _printed() if not KNOWN_PRINT.fullmatch(line)]:
             problem = problem or f"printed: {unexpected[:3]}"
         for _ in range(100):  # a thread that has been joined takes a moment to disappear
@@ -150,8 +153,28 @@ class _Reader:
             problem = problem or f"memory: {grown >> 20} MB for {len(content)} bytes"
         if cpu_s > LIMIT_CPU_S:
             problem = problem or f"slow: {cpu_s:.1f} s for {len(content)} bytes"
-        kind = "refused" if result in ERROR_CODES else "warned" if warned else "classified"
         return Outcome(result, kind, problem, seconds, grown)
+
+    def _judged(self, content: bytes) -> tuple[str, str, str | None]:
+        """Read the input in all ways. Return the label or error code, its kind, and a problem."""
+        self._answers.clear()
+        try:
+            first = self._classified(self._path)
+            problem = problem_of(first, self._path) or self._otherwise(first, content)
+            if isinstance(first, Failure):
+                return first.code, "refused", problem
+            if first.warnings:
+                return first.label, "warned", problem
+            return first.label, "classified", problem or self._unreported(first)
+        except Exception as error:
+            return "", "classified", f"exception: {type(error).__name__}: {error}"
+
+    def _answered(self, inputs: Float32, windows: int) -> Answers:
+        """Run the network, but not again for the samples that another way of reading has given."""
+        key = inputs.tobytes()
+        if key not in self._answers:
+            self._answers[key] = self._run(inputs, windows)
+        return self._answers[key]
 
     def _otherwise(self, first: Classification | Failure, content: bytes) -> str | None:
         """Read the same bytes as a file object and as a stream; return what is wrong."""

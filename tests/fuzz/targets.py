@@ -100,6 +100,7 @@ def facts(data: bytes) -> None:
         assert found.samples is None or 0 <= found.samples < 1 << 64
         assert found.sample_rate_hz is None or found.sample_rate_hz > 0
         assert found.slack_s >= 0
+        assert found.packets >= 0
         assert found.recorded_at is None or found.recorded_at.isascii()
         found.more_than(1, 8_000)
 

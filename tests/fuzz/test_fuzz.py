@@ -24,6 +24,7 @@ from mutations import mutated, restore_ogg_checksums
 from workers import Outcome, Worker
 
 from ms_edge.classifier import Classifier
+from ms_edge.errors import AudioError
 from ms_edge.results import Failure
 
 FOUND = sorted((Path(__file__).parent / "corpus" / "found").iterdir())
@@ -139,6 +140,12 @@ def test_past_damage_has_a_warning(name, warnings):
     assert Classifier().classify(FOUND[0].with_name(name)).warnings == warnings
 
 
+def test_past_memory_is_an_error():
+    with pytest.raises(AudioError) as caught:
+        Classifier().classify(FOUND[0].with_name("packets_without_bytes.mp4"))
+    assert caught.value.code == "too-long"
+
+
 @pytest.mark.slow
 def test_mutated_recordings_give_valid_records(reading):
     findings: list[workers.Finding] = []
@@ -203,8 +210,9 @@ def test_jobs_run_each_input_once():
 
     parts = [range(at, at + 10) for at in range(0, 50, 10)]
     found = list(workers.in_jobs({"a.wav": b"a", "b.wav": b"raise"}, only, 0, prepare, parts, 2, math.inf))
-    assert sum(tally.results.total() for tallies, _ in found for tally in tallies.values()) == 50
-    assert {(finding.name, finding.problem) for _, findings in found for finding in findings} == {
+    assert sum(tally.results.total() for part in found for tally in part.tallies.values()) == 50
+    assert sorted(part.numbers.start for part in found) == list(range(0, 50, 10))
+    assert {(finding.name, finding.problem) for part in found for finding in part.findings} == {
         ("b.wav", "exception: KeyError")
     }
 

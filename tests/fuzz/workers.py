@@ -16,7 +16,7 @@ import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing import Pipe, connection
@@ -28,6 +28,7 @@ LIMIT_S = 150.0  # wall time for one input, before its worker is ended; ms-edge 
 LIMIT_BYTES = 150 << 20  # memory that one input may add to its worker, or its decoder to that
 MINIMISE_S = 60.0  # time to make a finding smaller
 CHUNK = 500  # inputs that a job takes at once
+PROGRESS = 20  # such parts from one line of progress to the next
 # A kind of problem that changes if the file is made smaller: damage without a warning.
 SILENT = "silent"
 KINDS = ("classified", "warned", "refused")
@@ -209,7 +210,15 @@ def run(
         yield name, number, outcome
 
 
-Part = tuple[dict[str, Tally], list[Finding]]
+@dataclass(frozen=True)
+class Part:
+    """What some inputs gave: the outcomes for each format, and the findings."""
+
+    numbers: range
+    tallies: dict[str, Tally]
+    findings: list[Finding]
+
+
 Prepare = Callable[[], AbstractContextManager[Worker]]
 
 
@@ -221,41 +230,65 @@ def in_jobs(
     parts: Sequence[range],
     jobs: int,
     until: float,
-) -> Iterator[Part]:
-    """Run the parts in `jobs` processes. Yield what each part gave, as soon as it is known."""
-    pipes = [_job(seeds, change, seed, prepare, parts[job::jobs], until) for job in range(jobs)]
-    while pipes:
-        for pipe in connection.wait(pipes):
-            assert isinstance(pipe, Connection)
-            if (part := pipe.recv()) is None:
-                pipes.remove(pipe)
-            else:
-                yield part
+) -> Generator[Part]:
+    """Run the parts in `jobs` processes. Yield what each part gave, as soon as it is known.
+
+    If the caller ends early, the processes end within the input that they examine.
+    """
+    started = [_job(seeds, change, seed, prepare, parts[job::jobs], until) for job in range(jobs)]
+    pipes = [pipe for pipe, _ in started]
+    try:
+        while pipes:
+            for pipe in connection.wait(pipes):
+                assert isinstance(pipe, Connection)
+                if (part := pipe.recv()) is None:
+                    pipes.remove(pipe)
+                else:
+                    yield part
+    finally:
+        for pipe, process in started:
+            if pipe in pipes:
+                os.kill(process, signal.SIGTERM)
+            os.waitpid(process, 0)
 
 
 def _job(
     seeds: dict[str, bytes], change: Change, seed: int, prepare: Prepare, parts: Sequence[range], until: float
-) -> Connection:
-    """Start a process for some of the parts. Return the pipe from which its results come, and then None."""
+) -> tuple[Connection, int]:
+    """Start a process for some of the parts.
+
+    Return the pipe from which its results come, and then None, and its number.
+    """
     ours, theirs = Pipe()
-    if os.fork() == 0:
+    process = os.fork()
+    if process == 0:
         status = 1
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that reports
         try:
             with prepare() as worker:
+                signal.signal(signal.SIGTERM, _stop)
                 for numbers in itertools.takewhile(lambda _: time.monotonic() < until, parts):
                     tallies: dict[str, Tally] = {}
                     findings: list[Finding] = []
                     for name, number, outcome in run(seeds, change, numbers, seed, worker, findings.append):
                         tallies.setdefault(Path(name).suffix, Tally()).add(number, outcome)
-                    theirs.send((tallies, findings))
+                    theirs.send(Part(numbers, tallies, findings))
             theirs.send(None)
             status = 0
+        except KeyboardInterrupt:
+            pass
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(status)
     theirs.close()
-    return ours
+    return ours, process
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    """Stop at a signal, once: the next one must not stop the clearing up."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def report(tallies: dict[str, Tally]) -> str:
@@ -307,18 +340,37 @@ def command_line(
     seeds, until = seeds_of(options.only), began + options.seconds
     tallies: dict[str, Tally] = {}
     known: set[tuple[str, str]] = set()
-    for tallied, findings in in_jobs(seeds, change, options.seed, prepare, parts, options.jobs, until):
-        for suffix, tally in tallied.items():
-            tallies.setdefault(suffix, Tally()).update(tally)
-        for finding in findings:
-            if finding.kind not in known:
-                known.add(finding.kind)
-                _save(finding, options.save, options.seed)
+    done: set[int] = set()  # the first inputs of the parts that are finished
+    stopped = False
+    signal.signal(signal.SIGINT, _stop)
+    found = in_jobs(seeds, change, options.seed, prepare, parts, options.jobs, until)
+    try:
+        for part in found:
+            done.add(part.numbers.start)
+            for suffix, tally in part.tallies.items():
+                tallies.setdefault(suffix, Tally()).update(tally)
+            for finding in part.findings:
+                if finding.kind not in known:
+                    known.add(finding.kind)
+                    _save(finding, options.save, options.seed)
+            if len(done) % PROGRESS == 0:
+                print(_summary(tallies, began, len(known)), flush=True)
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        found.close()
     print(report(tallies))
+    print(_summary(tallies, began, len(known)))
+    if left := [part.start for part in parts if part.start not in done]:
+        print(f"not finished: all inputs before {left[0]} are; continue with --first {left[0]}")
+    return 1 if known else 130 if stopped else 0
+
+
+def _summary(tallies: dict[str, Tally], began: float, kinds: int) -> str:
     count, seconds = sum(tally.results.total() for tally in tallies.values()), time.monotonic() - began
-    print(f"{count:,} inputs in {seconds:.0f} s, {1000 * seconds / max(1, count):.1f} ms each", end="; ")
-    print(f"{len(known)} kinds of findings")
-    return 1 if known else 0
+    return (
+        f"{count:,} inputs in {seconds:.0f} s, {1000 * seconds / max(1, count):.1f} ms each; {kinds} kinds of findings"
+    )
 
 
 def _save(finding: Finding, folder: Path, seed: int) -> None:

@@ -127,6 +127,31 @@ def test_prescribed_splits_are_kept():
     assert parts.test == ()
 
 
+def test_prescribed_fold_is_held_out():
+    data = dataset({"music": 12, "speech": 12}, prescribed=True)
+    folded = dataclasses.replace(
+        data,
+        recordings=tuple(
+            dataclasses.replace(each, fold=int(each.name.split("/")[1]) // 3 % 4) if each.split == "train" else each
+            for each in data.recordings
+        ),
+    )
+    whole = split(folded, seed=0)
+    held = []
+    for number in range(1, 5):
+        parts = split(folded, seed=0, fold=(number, 4))
+        assert {each.fold for each in parts.test} == {number - 1}
+        assert names(parts.train) | names(parts.test) == names(whole.train)
+        assert len(parts.train) + len(parts.test) == len(whole.train)
+        assert names(parts.val) == names(whole.val)
+        held += sorted(names(parts.test))
+    assert sorted(held) == sorted(names(whole.train))
+    with pytest.raises(MsEdgeError, match="prescribes 4 folds; type: --fold I/4"):
+        split(folded, seed=0, fold=(1, 5))
+    with pytest.raises(MsEdgeError, match="prescribes its own split"):
+        split(data, seed=0, fold=(1, 4))
+
+
 def excerpts(files: dict[str, tuple[str, ...]], prescribed: dict[str, str] | None = None) -> Dataset:
     """Return ten excerpts of every label from each file."""
     recordings = [

@@ -143,8 +143,14 @@ class AudioFile(AudioSource):
         self.warnings += dict.fromkeys(notes)  # each once
         # NumPy converts 16-bit integers to the same floats as libsndfile, five times as fast.
         self._kind = "int16" if self._sound.subtype in SIXTEEN_BITS else "float32"
-        most = BLOCK_SAMPLES // self.channels
-        self._block_frames = most if block_s is None else min(most, max(1, round(block_s * self.sample_rate_hz)))
+        self._block_frames = self._most_frames = BLOCK_SAMPLES // self.channels
+        if block_s is not None:
+            self._most_frames *= 2  # each read of live audio has a price
+            self.expect(block_s)
+
+    def expect(self, duration_s: float) -> None:
+        """Let the next blocks be so long, if that is possible. The samples do not depend on it."""
+        self._block_frames = min(self._most_frames, max(1, round(duration_s * self.sample_rate_hz)))
 
     def _open(self, name: str, size: int | None, raw: RawFormat | None) -> soundfile.SoundFile:
         """Open what `_prepare` has returned. Raises AudioError."""
@@ -252,9 +258,9 @@ class AudioFile(AudioSource):
             yield block
 
     def _decoded(self) -> Iterator[Samples]:
-        buffer: Samples = np.empty((self._block_frames, self.channels), self._kind)
+        buffer: Samples = np.empty((self._most_frames, self.channels), self._kind)
         while True:
-            while count := self._read(buffer):
+            while count := self._read(buffer[: self._block_frames]):
                 self._require_possible(self.frames + count)
                 self._note_silence(buffer[:count])
                 yield buffer[:count]

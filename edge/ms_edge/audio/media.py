@@ -48,6 +48,9 @@ WATCH_S, END_S = 1.0, 5.0  # seconds between two checks of that; the longest wai
 # Address space of a decoder. Less could be too little: the program ffmpeg takes 0.4 GB of it if it
 # starts 16 threads, and 10 hours of MP4 take 0.1 GB more.
 MEMORY_BYTES = 1 << 30
+# FFmpeg lists all packets of MP4 in memory, with up to 75 bytes each. Each has at least one byte in the
+# file, unless it is cut: these are 5 hours of AMR.
+MOST_PACKETS = 1 << 20
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
 # FFmpeg allocates and frees some hundred bytes for every packet, again and again. glibc does that in
 # 2 % less of a decoder's time without its lists of small pieces, which it would join each time.
@@ -105,6 +108,8 @@ class MediaFile(AudioSource):
                 self.file = file_facts(os.fstat(self._descriptor))
             self._format = self._recognise(name, refused)
             self._facts = facts_of(self._read_at, size, track)
+            if self._facts.packets > size + MOST_PACKETS:
+                raise _too_long(name, size)
             rate_hz, channels = self._start(name, size, track)
             super().__init__(name, rate_hz, channels)
             self.container, self.recorded_at = self._format.short, self._facts.recorded_at
@@ -166,10 +171,7 @@ class MediaFile(AudioSource):
         while frames == len(buffer) // frame_bytes:
             frames = self._child.fill(memoryview(buffer)) // frame_bytes
             if self.frames + frames > self._format.frames_per_byte * self._size:
-                raise AudioError(
-                    "too-long",
-                    f"{self.name}: decodes to more audio than its {self._size:,} bytes can hold, so its header is wrong.",
-                )
+                raise _too_long(self.name, self._size)
             self._child.allow(frames / self.sample_rate_hz)
             if frames:
                 samples = np.frombuffer(buffer, "<f4", frames * written)
@@ -195,6 +197,13 @@ class MediaFile(AudioSource):
 
     def __del__(self) -> None:
         self.close()  # else the decoder would wait until this process ends
+
+
+def _too_long(name: str, size: int) -> AudioError:
+    """Return the error for a file that states, or decodes to, more audio than its size allows."""
+    return AudioError(
+        "too-long", f"{name}: decodes to more audio than its {size:,} bytes can hold, so its header is wrong."
+    )
 
 
 def require_ffmpeg() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal
 
@@ -94,6 +95,9 @@ class AudioSource:
         for decoded in self._decoded():
             self.frames += len(decoded)
             yield decoded
+
+    def expect(self, duration_s: float) -> None:
+        """Let the next blocks be so long if the source can choose that. The samples do not depend on it."""
 
     def _mixed(self, samples: Samples) -> Float32:
         """Return the mean (n,) of all channels of samples (n, channels)."""
@@ -209,16 +213,21 @@ def _until_sentinel(blocks: Iterator[ArrayLike]) -> Iterator[ArrayLike]:
 def _mean_of_integers(samples: Samples) -> Float32:
     # Every sum of 16-bit samples over 32,768 is exact in float32, so the order of the sum does not
     # change the result.
-    scale, channels = np.float32(1 / FULL_SCALE), samples.shape[1]
+    channels = samples.shape[1]
     mono: Float32
     if channels == 1:
         mono = samples[:, 0].astype(np.float32)
-        return np.multiply(mono, scale, out=mono)
+        return np.multiply(mono, np.float32(1 / FULL_SCALE), out=mono)
     # A product with a vector is the fastest sum along such a short axis.
     if channels & (channels - 1) == 0:  # a division by a power of two is exact too, before the sum or after it
-        return samples.astype(np.float32) @ np.full(channels, scale / np.float32(channels))
-    mono = samples.astype(np.float32) @ np.full(channels, scale)
+        return samples.astype(np.float32) @ _equal(channels, 1 / (FULL_SCALE * channels))
+    mono = samples.astype(np.float32) @ _equal(channels, 1 / FULL_SCALE)
     return np.divide(mono, np.float32(channels), out=mono)
+
+
+@lru_cache
+def _equal(channels: int, weight: float) -> Float32:
+    return np.full(channels, weight, np.float32)
 
 
 def _mean_of_channels(samples: Samples) -> Float32:

@@ -40,6 +40,7 @@ class Stream:
         self.error: BaseException | None = None
         self.received = 0
         self._source = source
+        self._raw = source if isinstance(source, io.RawIOBase) else None
         self.start = b""
         self.opening = True
         self._header: Header | None = None
@@ -108,6 +109,8 @@ class Stream:
         """Fill the buffer and return the number of bytes: fewer at the end or after an error."""
         wanted = min(len(buffer), self._length - self._position)
         got = self.start[self._position : self._position + wanted]
+        if self._raw and not got and not self.opening:
+            return self._straight(memoryview(buffer)[:wanted])  # slices of a buffer of cffi are copies
         try:
             if len(got) < wanted:
                 fresh = _read_fully(self._source, wanted - len(got))
@@ -122,6 +125,27 @@ class Stream:
         buffer[: len(got)] = got
         self._position += len(got)
         return len(got)
+
+    def _straight(self, buffer: memoryview) -> int:
+        """Fill the buffer as `readinto` does, without a copy in between."""
+        assert self._raw
+        filled = 0
+        try:
+            while filled < len(buffer):
+                count = self._raw.readinto(buffer[filled:])
+                if count is None:  # as in `_read_fully`
+                    time.sleep(WAIT_S)
+                    continue
+                if not count:
+                    self._ended = True
+                    break
+                filled += count
+        except BaseException as error:  # also KeyboardInterrupt: libsndfile would print it and continue
+            self.error = error
+            return 0
+        self.received = max(self.received, len(self.start)) + filled
+        self._position += filled
+        return filled
 
 
 class Section:

@@ -79,7 +79,7 @@ def _alerts(options: Options, labels: Sequence[str], emit: Callable[[Event], Non
         found.append(Commands(options.exec, log))
     if options.webhook:
         found.append(Webhook(options.webhook, log))
-    return [*found, Rules(rules, emit)]
+    return [*found, Rules(rules, emit)] if rules else []
 
 
 def _accounts(options: Options, classifier: Classifier) -> Iterator[Consumer]:

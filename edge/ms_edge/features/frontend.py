@@ -176,6 +176,26 @@ class FrontEnd:
             yield rows, spectrum[:count]
 
 
+class Runs:
+    """Computes the features of runs of one stream, and computes what a run shares with the one before once.
+
+    `features` is that of a front end whose layout is `frames_bins`.
+    """
+
+    def __init__(self, spec: FrontEndSpec, features: Callable[[Float32], Float32]) -> None:
+        self._spec, self._features = spec, features
+        self._start, self._found = 0, np.empty((0, spec.bins), np.float32)
+
+    def features(self, start: int, samples: Float32) -> Float32:
+        """Return the features of samples (n,) float32, which are those of the stream from `start` on."""
+        frames, beside = divmod(start - self._start, self._spec.frame_step)
+        shared = self._found[frames:] if frames >= 0 and not beside else self._found[:0]
+        shared = shared[: self._spec.frames(len(samples))]
+        rest = self._features(samples[len(shared) * self._spec.frame_step :])
+        self._start, self._found = start, np.concatenate([shared, rest])
+        return self._found
+
+
 def model_inputs(spec: FrontEndSpec, name: str) -> Callable[[Float32, NDArray[np.int64]], Float32]:
     """Return a function that computes the input of a model for several clips.
 

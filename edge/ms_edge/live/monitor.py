@@ -29,8 +29,8 @@ from ms_edge.output.writers import duration
 
 DONE, FAILED, STALLED, LOST = 0, 1, 4, 5  # exit statuses
 NO_PROTOCOL = "Protocol not found"  # what FFmpeg says of an address if it was built without its protocol
-# Waking up costs processor time: a tick is so much earlier if the monitor is awake to read.
-TICK_S, TICK_EARLY_S = 1.25, 0.3
+# Waking up costs processor time: when a tick is due, it waits so long for a read.
+TICK_S, TICK_WAIT_S = 1.0, 0.4
 # Between two reads: recorders write every few ms, and each read costs processor time. The pipe holds more.
 REST_S, REST_MOST_S = 0.1, 2.0
 STALL_S = 10.0
@@ -473,29 +473,29 @@ def monitor(
     It is the highest status of a source: 0 if they have ended, 1 if one could not be read at all, 4
     or 5 if one was given up after a stall or a lost connection.
     """
-    poll, registered = select.poll(), dict[int, Feed]()
     tick_at = clock.elapsed()
     while True:
-        for feed in feeds:
-            feed.check()
         now = clock.elapsed()
-        if now >= tick_at - TICK_EARLY_S:
+        if now >= tick_at:
             tick_at = now + TICK_S
+            for feed in feeds:
+                feed.check()
             utc, progress = clock.utc(), {feed.name: feed.progress for feed in feeds}
             for consumer in consumers:
                 consumer.tick(utc, progress)
         if stopped() or all(feed.status is not None for feed in feeds):
             break
-        connected = [feed for feed in feeds if feed.descriptor is not None]
-        wanted = {feed.descriptor: feed for feed in connected if feed.descriptor is not None and feed.read_at <= now}
-        for descriptor in registered.keys() - wanted.keys():
-            poll.unregister(descriptor)
-        for descriptor in wanted.keys() - registered.keys():
-            poll.register(descriptor, select.POLLIN)
-        registered = wanted
-        until = min([tick_at, *(feed.read_at for feed in connected if feed.read_at > now)])
+        poll, due, until = select.poll(), dict[int, Feed](), tick_at + TICK_WAIT_S
+        for feed in feeds:
+            if (descriptor := feed.descriptor) is None:
+                continue
+            if feed.read_at > now:
+                until = min(until, feed.read_at)
+            else:
+                due[descriptor] = feed
+                poll.register(descriptor, select.POLLIN)
         for descriptor, _ in poll.poll(1000 * max(0.0, until - clock.elapsed())):
-            registered[descriptor].ready()
+            due[descriptor].ready()
     for feed in feeds:
         feed.stop()
     for consumer in reversed(consumers):  # rules are the last, and their alerts end

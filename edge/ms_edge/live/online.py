@@ -19,12 +19,11 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from math import inf
+from operator import add, sub
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ms_edge.arrays import Float32
 from ms_edge.model.metadata import Decision
 from ms_edge.timeline import PRIOR, SILENCE, UNCERTAIN, Prior, edge_shift_s, log_probabilities, probability_of
 
@@ -44,7 +43,7 @@ class Window(NamedTuple):
 
     start_ms: int
     end_ms: int
-    scores: Float32
+    scores: Sequence[float]
     silent: bool
     label: str
 
@@ -78,19 +77,22 @@ class Run:
         self.label = self.stated = label
         self.first_ms, self.start_ms = first_ms, start_ms
         self.next_minute_ms = (start_ms // MINUTE_MS + 1) * MINUTE_MS
-        self._sums, self._weight = np.zeros(labels), 0.0
+        self._sums, self._weight = [0.0] * labels, 0.0
 
     def add(self, window: Window) -> None:
         """Add a decided window."""
-        self._sums = self._sums + _weight(window) * window.scores
-        self._weight += _weight(window)
+        weight = _weight(window)
+        self._sums = [total + weight * score for total, score in zip(self._sums, window.scores, strict=True)]
+        self._weight += weight
 
-    def mean(self, more: Sequence[Window] = ()) -> NDArray[np.float64]:
-        """Return the mean scores, (labels,), of the decided windows and of `more` windows."""
-        sums, weight = self._sums, self._weight
+    def mean(self, more: Sequence[Window] = ()) -> list[float]:
+        """Return the mean score of each label in the decided windows and in `more` windows."""
+        sums, whole = self._sums, self._weight
         for window in more:
-            sums, weight = sums + _weight(window) * window.scores, weight + _weight(window)
-        return np.asarray(sums / weight)
+            weight = _weight(window)
+            sums = [total + weight * score for total, score in zip(sums, window.scores, strict=True)]
+            whole += weight
+        return [total / whole for total in sums]
 
 
 class Online:
@@ -119,6 +121,7 @@ class Online:
         self._windows: deque[Window] = deque()  # those that are not decided
         self._decided = 0  # number of decided windows, which is the number of the first undecided one
         self._paths = Paths(start_ms, min_duration_ms)
+        self._likeliest: tuple[list[Stretch], float] | None = None  # the runs of `_best`
         self._found: list[Change] = []
 
     @property
@@ -129,7 +132,7 @@ class Online:
         run = self._run
         if run is None or self._windows[-1].label != run.label:
             return False
-        runs, _ = self._paths.best(self._decided, ended=False)
+        runs, _ = self._best(ended=False)
         return [self._states[each.state] for each in runs] == [run.label]
 
     def decide(self, lag_ms: int) -> list[Change]:
@@ -179,14 +182,23 @@ class Online:
             return
         evidence = log_probabilities(
             self._states,
-            np.array([window.scores for window in windows]),
+            np.array([window.scores for window in windows], np.float32),
             np.array([window.silent for window in windows]),
             np.array([windows[0].start_ms, *(window.end_ms for window in windows)]) / 1000,
             self._labels,
             self._decision,
         )
-        for window, row in zip(windows, evidence.tolist(), strict=True):
-            self._paths.add(window.end_ms, row)
+        ends_ms, rows = [window.end_ms for window in windows], evidence.tolist()
+        self._paths.add(ends_ms[:-1], rows[:-1])
+        self._paths.save()  # the end of the stream may change the last window
+        self._paths.add(ends_ms[-1:], rows[-1:])
+        self._likeliest = None
+
+    def _best(self, ended: bool) -> tuple[list[Stretch], float]:
+        """Return the runs of the most probable path through the undecided windows, and its total."""
+        if ended or self._likeliest is None:
+            self._likeliest = self._paths.best(self._decided, ended)
+        return self._likeliest
 
     def _runs(self, ended: bool) -> list[Stretch]:
         """Return the runs of the most probable path through the undecided windows.
@@ -199,7 +211,7 @@ class Online:
                 Stretch(number, window.start_ms, self._states.index(window.label))
                 for number, window in enumerate(self._windows, self._decided)
             ]
-        runs, total = self._paths.best(self._decided, ended)
+        runs, total = self._best(ended)
         if self._run is None or ended or self._states[runs[-1].state] == self._run.label:
             return runs
         state = self._states.index(self._run.label)
@@ -217,29 +229,33 @@ class Online:
             return
         runs = self._runs(ended)
         bounds = [run.first for run in runs[1:]] + [self._decided + len(self._windows)]
-        at = 0
+        at, run = 0, self._run
+        goes_on = run is not None and [self._states[each.state] for each in runs] == [run.label]
         while self._windows and self._windows[0].end_ms <= until_ms:
             window = self._windows[0]
-            while bounds[at] <= self._decided:
-                at += 1
-            rest = list(islice(self._windows, bounds[at] - self._decided))  # of its run
-            if self._changes(window, self._states[runs[at].state]):
-                open_ended = at == len(runs) - 1 and not ended
-                self._begin(
-                    self._states[runs[at].state], runs[at].first_ms, rest, inf if open_ended else rest[-1].end_ms
-                )
-            run = self._run
+            if not goes_on:
+                while bounds[at] <= self._decided:
+                    at += 1
+                label = self._states[runs[at].state]
+                if self._changes(window, label):
+                    rest = list(islice(self._windows, bounds[at] - self._decided))  # of its run
+                    open_ended = at == len(runs) - 1 and not ended
+                    self._begin(label, runs[at].first_ms, rest, inf if open_ended else rest[-1].end_ms)
+                    run = self._run
             assert run is not None
             run.add(window)
             self._windows.popleft()
             self._decided += 1
         assert run is not None
         self._paths.forget(self._decided)
+        self._likeliest = None
         self.decided_ms = max(self.decided_ms, run.start_ms, window.end_ms - LATEST_MS)
         self._state_minutes(run, self.decided_ms + 1)
-        if self._min_confidence and (stated := self._stated(run.label, run.mean(rest[1:]))) != run.stated:
-            run.stated = stated
-            self._report("label", self.decided_ms, run)
+        if self._min_confidence:
+            rest = list(islice(self._windows, bounds[at] - self._decided))
+            if (stated := self._stated(run.label, run.mean(rest))) != run.stated:
+                run.stated = stated
+                self._report("label", self.decided_ms, run)
 
     def _changes(self, window: Window, label: str) -> bool:
         """Return whether a segment with this label begins with the window."""
@@ -277,16 +293,16 @@ class Online:
             self._report("label", minute_ms, run)
             run.next_minute_ms = minute_ms + MINUTE_MS
 
-    def _stated(self, label: str, mean: NDArray[np.float64]) -> str:
+    def _stated(self, label: str, mean: Sequence[float]) -> str:
         """Return the label of a segment with these mean scores."""
-        probability = probability_of(label, dict(zip(self._labels, mean.tolist(), strict=True)))
+        probability = probability_of(label, dict(zip(self._labels, mean, strict=True)))
         return label if probability >= self._min_confidence else UNCERTAIN
 
     def _report(self, kind: str, at_ms: int, run: Run) -> None:
         if run.label == SILENCE:
             self._found.append(Change(kind, at_ms, run.stated, run.start_ms))
             return
-        mean = dict(zip(self._labels, run.mean().tolist(), strict=True))
+        mean = dict(zip(self._labels, run.mean(), strict=True))
         self._found.append(Change(kind, at_ms, run.stated, run.start_ms, probability_of(run.label, mean), mean))
 
 
@@ -345,31 +361,36 @@ class Paths:
             paths.add_state(cost)
         return paths
 
-    def add(self, end_ms: int, evidence: Sequence[float]) -> None:
-        """Add a window that ends at `end_ms`, with its evidence (states,)."""
+    def add(self, ends_ms: Sequence[int], evidence: Sequence[Sequence[float]]) -> None:
+        """Add windows that end at `ends_ms`, with their evidence (windows, states)."""
+        lead, lead_from, near, costs, borders = self._lead, self._lead_from, self._near, self._costs, self._borders
+        for end_ms, more in zip(ends_ms, evidence, strict=True):
+            if self._count % REBASE == 0:
+                self._rebase()
+                lead = self._lead
+            self._count += 1
+            self._sums = sums = list(map(add, self._sums, more))
+            while near and end_ms - near[0][0][1] >= self._min_ms:
+                start, ways, then = near.popleft()
+                for state, ahead in enumerate(map(sub, ways, then)):
+                    if ahead > lead[state]:
+                        lead[state], lead_from[state] = ahead, start
+            totals = list(map(add, lead, sums))
+            self._best = best = max(totals)
+            left = list(map(sub, totals, costs))
+            self._best_left = best_left = max(left)
+            near.append(((self._count, end_ms), [max(best_left, best - cost) for cost in costs], sums))
+            # If no run can end here, the difference is NaN, and no path leads here.
+            borders.append((lead_from.copy(), totals.index(best), left.index(best_left), best - best_left, lead.copy()))
+
+    def save(self) -> None:
+        """Let `undo` remove the window that is added next."""
         if self._count % REBASE == 0:
             self._rebase()
         self._saved = self._sums, self._near.copy(), self._lead.copy(), self._lead_from.copy()
-        self._count += 1
-        self._sums = sums = [value + more for value, more in zip(self._sums, evidence, strict=True)]
-        lead, near = self._lead, self._near
-        while near and end_ms - near[0][0][1] >= self._min_ms:
-            start, ways, then = near.popleft()
-            for state, (way, before) in enumerate(zip(ways, then, strict=True)):
-                if way - before > lead[state]:
-                    lead[state], self._lead_from[state] = way - before, start
-        totals = [ahead + more for ahead, more in zip(lead, sums, strict=True)]
-        self._best = best = max(totals)
-        left = [total - cost for total, cost in zip(totals, self._costs, strict=True)]
-        self._best_left = best_left = max(left)
-        near.append(((self._count, end_ms), [max(best_left, best - cost) for cost in self._costs], sums))
-        # If no run can end here, the difference is NaN, and no path leads here.
-        self._borders.append(
-            (self._lead_from.copy(), totals.index(best), left.index(best_left), best - best_left, lead.copy())
-        )
 
     def undo(self) -> None:
-        """Remove the window that was added last. This can be done once."""
+        """Remove the window that was added after `save`, the last one."""
         self._sums, self._near, self._lead, self._lead_from = self._saved
         self._borders.pop()
         self._count -= 1

@@ -29,7 +29,7 @@ from ms_edge.features.spec import MIN_DURATION_S
 from ms_edge.features.windows import Batch, Cutter
 from ms_edge.live.events import Event
 from ms_edge.live.online import LATEST_MS, Change, Online, Window
-from ms_edge.timeline import SILENCE, window_label
+from ms_edge.timeline import window_labels
 
 if TYPE_CHECKING:
     from ms_edge.classifier import Classifier
@@ -181,14 +181,16 @@ class _Stretch:
         self._cutter = Cutter(classifier.spec, self._plan.few)
         self._kept: list[Samples] = []  # blocks that are not converted yet
         self._kept_frames = 0
+        self._runs = [classifier.runs() for _ in self._numbers]
         self._last_start: int | None = None  # first sample of the last window
+        (self._border_ms,) = self._ms([0])  # where it ends
         self._online = [
             Online(
                 classifier.model.metadata.labels,
                 classifier.decision,
                 round(1000 * classifier.min_segment_s),
                 classifier.min_confidence,
-                self._ms(0),
+                self._border_ms,
             )
             for _ in self._numbers
         ]
@@ -235,8 +237,9 @@ class _Stretch:
         if frames < MIN_DURATION_S * self._pushed.sample_rate_hz:
             return
         windows = [self._windows(batch) for batch in self._cutter.close()] or [[[] for _ in self._online]]
+        (end_ms,) = self._ms([0], frames)
         for number, online, rest in zip(self._numbers, self._online, *windows, strict=True):
-            yield from ((number, change) for change in online.close(rest, self._ms(0, frames)))
+            yield from ((number, change) for change in online.close(rest, end_ms))
 
     def _release(self) -> Iterator[Decided]:
         """Convert the samples that are kept, and yield what is decided with them."""
@@ -265,34 +268,40 @@ class _Stretch:
         `ms_edge.features.windows.owned_samples`. The last one ends where it will end unless the
         stream ends before the next window.
         """
-        spec, decision, labels = (
-            self._classifier.spec,
-            self._classifier.decision,
-            self._classifier.model.metadata.labels,
-        )
-        times = []
-        for start in batch.starts.tolist():
-            begin = 0 if self._last_start is None else (self._last_start + start + spec.clip_samples) // 2
-            end = (2 * start + spec.hop_samples + spec.clip_samples) // 2
-            times.append((self._ms(begin), self._ms(end)))
-            self._last_start = start
+        hop, clip, starts = self._classifier.spec.hop_samples, self._classifier.spec.clip_samples, batch.starts.tolist()
+        ends_ms = self._ms([(2 * start + hop + clip) // 2 for start in starts])
+        begins_ms = [self._border_ms, *ends_ms[:-1]]
+        before = starts[-2] if len(starts) > 1 else self._last_start
+        if before is not None and starts[-1] != before + hop:  # the last window of a stream
+            (begins_ms[-1],) = self._ms([(before + starts[-1] + clip) // 2])
+        self._last_start, self._border_ms = starts[-1], ends_ms[-1]
+        labels, decision = self._classifier.model.metadata.labels, self._classifier.decision
         return [
-            [
-                Window(*time, row, silent, SILENCE if silent else window_label(row, labels, decision))
-                for time, row, silent in zip(times, found.scores, found.silent.tolist(), strict=True)
-            ]
-            for found in map(self._classifier.scored, batch.channels())
+            list(
+                map(
+                    Window,
+                    begins_ms,
+                    ends_ms,
+                    found.scores.tolist(),
+                    found.silent.tolist(),
+                    window_labels(found.scores, found.silent, labels, decision),
+                )
+            )
+            for found in map(self._classifier.scored, batch.channels(), self._runs)
         ]
 
-    def _ms(self, sample: int, frames: int = 0) -> int:
-        """Return the stream time of a sample at the model's rate, or of a frame, in whole ms.
+    def _ms(self, samples: Iterable[int], frames: int = 0) -> list[int]:
+        """Return the stream times of samples at the model's rate, `frames` frames later, in whole ms.
 
-        Computed with integers, so that it is exact in a stream of any length.
+        Computed with integers, so that they are exact in a stream of any length.
         """
-        rate, model_rate = self._pushed.sample_rate_hz, self._classifier.spec.sample_rate_hz
-        whole = rate * model_rate
-        ms, rest = divmod(1000 * ((self._origin + frames) * model_rate + sample * rate), whole)
-        return ms + (2 * rest + ms % 2 > whole)  # half a millisecond to even, as `round` does
+        rate, model_rate = 1000 * self._pushed.sample_rate_hz, self._classifier.spec.sample_rate_hz
+        whole, origin = self._pushed.sample_rate_hz * model_rate, 1000 * (self._origin + frames) * model_rate
+        found = []
+        for sample in samples:
+            ms, rest = divmod(origin + sample * rate, whole)
+            found.append(ms + (2 * rest + ms % 2 > whole))  # half a millisecond to even, as `round` does
+        return found
 
 
 class _Pushed(AudioSource):

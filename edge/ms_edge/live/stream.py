@@ -23,11 +23,12 @@ from ms_edge.output.writers import live_header, live_line
 from ms_edge.results import SCHEMA, Segment
 
 STDIN = 0  # the descriptor
-BLOCK_S = 0.32  # audio read at a time for events
+BLOCK_S = 0.32  # audio that is read at first, and now and then as it comes
+ROUND_S = 0.001  # read beyond what is wanted, because times are rounded
+FASTER_S = 0.16  # audio that comes so much earlier than before shows that its source has become faster
 PROBE_S = 30.0  # after so much audio, a block is not waited for
 EXAMINED_S = 3.0  # after so much audio, the source is found to be live or not
 DRIFT = 1e-3  # by which a source may be slower than our clock
-SAMPLE_BYTES = 4  # of one channel, or less in most streams
 PER_HOP = 10  # blocks per hop for windows, each of which is printed at once
 
 
@@ -81,8 +82,7 @@ def _print_events(
 ) -> bool:
     """Print a line for each event, and return whether there was one."""
     session = classifier.session(audio.sample_rate_hz, channels=channels, source=audio.name, delay_s=delay_s)
-    pipe_s = enlarge_pipe(STDIN) / (SAMPLE_BYTES * audio.channels * audio.sample_rate_hz)
-    printed = False
+    pipe_bytes, pace, printed = enlarge_pipe(STDIN), None, False
 
     def show(events: Iterable[Event]) -> None:
         nonlocal printed
@@ -90,11 +90,12 @@ def _print_events(
             _print(line(event, json_lines=json_lines, several=False))
             printed = True
 
-    pace = Pace(PIPE_SHARE * pipe_s)
     for block in audio.unmixed():
+        if pace is None:  # samples come in as many bytes, or in fewer
+            pace = Pace(PIPE_SHARE * pipe_bytes / (block.nbytes / len(block) * audio.sample_rate_hz))
         show(session.push(block))
         pace.read(session.received_s)
-        pace.wait(session.received_s, session.wanted_s)
+        audio.expect(pace.wait(session.wanted_s))
     show(session.close())
     audio.warnings += session.warnings
     return printed
@@ -106,8 +107,8 @@ class Pace:
     A program that waits in a read wakes up for each packet, 50 times a second, which costs more
     processor time than the labels do. A source is live if its audio comes at the pace of real time.
     Any other is never waited for. Now and then a block is read as it comes: it shows how far ahead the
-    source is, and whether it has become faster. No wait is longer than `most_s` seconds, so that the
-    pipe does not fill: a sound card would lose what it cannot write.
+    source is, and whether it has become faster. No more than `most_s` seconds wait in the pipe, so
+    that it does not fill: a sound card would lose what it cannot write.
     """
 
     def __init__(
@@ -115,29 +116,31 @@ class Pace:
     ) -> None:
         self._most_s, self._clock, self._sleep = most_s, clock, sleep
         self._live = False
+        self._audio_s = 0.0  # audio that was read
         self._probed_s = 0.0  # audio when a block was not waited for
         self._then = clock(), 0.0  # time and audio when it was last examined whether the source is live
         self._ahead = math.inf  # the least time that was seen minus audio; it rises with the drift of clocks
 
     def read(self, audio_s: float) -> None:
         """Note that so many seconds of audio have been read, all together."""
-        now = self._clock()
-        if self._live and now - audio_s < self._ahead - BLOCK_S / 2:  # the source has become faster
+        now, read_s, self._audio_s = self._clock(), audio_s - self._audio_s, audio_s
+        if self._live and now - audio_s < self._ahead - FASTER_S:
             self._live, self._then = False, (now, audio_s)
-        self._ahead = min(self._ahead + DRIFT * BLOCK_S, now - audio_s)
+        self._ahead = min(self._ahead + DRIFT * read_s, now - audio_s)
         if not self._live and audio_s - self._then[1] >= EXAMINED_S:
             self._live = audio_s - self._then[1] < 1.05 * (now - self._then[0])
             self._then = now, audio_s
 
-    def wait(self, audio_s: float, wanted_s: float) -> None:
-        """Wait until the blocks that have `wanted_s` more seconds have come, if the source is live."""
-        if audio_s - self._probed_s >= PROBE_S:
-            self._probed_s = audio_s
-        elif self._live:
-            blocks = max(1, math.ceil(wanted_s / BLOCK_S))
-            wait_s = self._ahead + audio_s + blocks * BLOCK_S + PACKET_S - self._clock()
+    def wait(self, wanted_s: float) -> float:
+        """Wait until `wanted_s` more seconds have come, if the source is live. Return how many to read next."""
+        if self._audio_s - self._probed_s >= PROBE_S:
+            self._probed_s = self._audio_s
+            return BLOCK_S
+        if self._live:
+            wait_s = self._ahead + self._audio_s + min(wanted_s + PACKET_S, self._most_s) - self._clock()
             if wait_s > 0:
-                self._sleep(min(wait_s, self._most_s))
+                self._sleep(wait_s)
+        return wanted_s + ROUND_S
 
 
 def _print_windows(audio: AudioSource, classifier: Classifier, channels: Channels, json_lines: bool) -> bool:

@@ -52,6 +52,8 @@ class Notifier:
 
     def tick(self, now: datetime, progress: Mapping[str, Position]) -> None:
         """Report readiness once, the status when it changes, and the heartbeat when it is due."""
+        if self._socket is None:
+            return
         now_s, status = self._clock(), self._line(progress)
         first = self._beaten is None
         due = self._beaten is None or (self._heartbeat_s and now_s - self._beaten >= self._heartbeat_s)

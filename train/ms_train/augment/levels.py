@@ -63,7 +63,14 @@ class Condition:
 
 
 TRAINING = Condition(
-    PLAYED_SHARE, TONED_SHARE, WET_SHARE, 1.0, 0.0, DUCKED_SHARE, NOISE_SHARE, COMPRESSED_SHARE, CODEC_SHARE
+    played=PLAYED_SHARE,
+    toned=TONED_SHARE,
+    wet=WET_SHARE,
+    line=1.0,
+    ducked=DUCKED_SHARE,
+    noise=NOISE_SHARE,
+    compressed=COMPRESSED_SHARE,
+    codec=CODEC_SHARE,
 )
 CONDITIONS = {
     "dry": Condition(),

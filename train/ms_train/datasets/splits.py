@@ -34,7 +34,9 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
     validation. If there are none, and the dataset prescribes no validation part, its training part
     is divided. Validation gets `val_share` of the recordings of each label. With `fold` = (i, n), i
     from 1 to n, the i-th of n folds is held out for testing first, so that neither training nor any
-    decision during training uses it. Each fold validates on other recordings.
+    decision during training uses it. Each fold validates on other recordings. If the dataset
+    prescribes its parts, it must prescribe n folds of its training recordings too, of which the
+    i-th is held out; its test recordings are then not used. Raises UsageError if it does not.
 
     Copies of one recording stay together. So do excerpts of one file, which count as one recording
     with all their labels. If the dataset prescribes copies in several parts, those for testing are
@@ -51,8 +53,10 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
     parts: dict[str | None, list[Recording]] = defaultdict(list)
     for recording in dataset.recordings:
         parts[recording.split].append(recording)
+    held_out = fold is not None
     if fold and set(parts) != {None}:
-        raise UsageError(f"{dataset.name} prescribes its own split; --fold does not apply.")
+        parts["train"], parts["test"] = _without_fold(dataset, parts["train"], fold)
+        fold = None
     left_open = parts.pop(None, [])
     if not left_open and not parts["val"]:
         left_open = parts.pop("train", [])
@@ -70,7 +74,7 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
         parts["train"] += _joined(pool[val_count:])
     result = _without_copies(dataset, parts)
     for name, part in (("training", result.train), ("validation", result.val), ("testing", result.test)):
-        if name == "testing" and not fold:
+        if name == "testing" and not held_out:
             continue
         missing = set(dataset.labels) - {recording.label for recording in part}
         if missing:
@@ -79,6 +83,20 @@ def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, v
                 f"{dataset.name}: no recording of {', '.join(sorted(missing))} is left for {name}; add recordings.",
             )
     return result
+
+
+def _without_fold(
+    dataset: Dataset, recordings: Sequence[Recording], fold: tuple[int, int]
+) -> tuple[list[Recording], list[Recording]]:
+    """Return the recordings outside and inside the i-th of the n folds that the dataset prescribes."""
+    index, count = fold
+    prescribed = {recording.fold for recording in recordings} - {None}
+    if not prescribed:
+        raise UsageError(f"{dataset.name} prescribes its own split; --fold does not apply.")
+    if prescribed != set(range(count)):
+        raise UsageError(f"{dataset.name} prescribes {len(prescribed)} folds; type: --fold I/{len(prescribed)}")
+    kept = [recording for recording in recordings if recording.fold != index - 1]
+    return kept, [recording for recording in recordings if recording.fold == index - 1]
 
 
 def _without_copies(dataset: Dataset, parts: Mapping[str | None, Sequence[Recording]]) -> Split:

@@ -157,11 +157,11 @@ class Learner:
 
     def right(self, example: Example) -> NDArray[np.bool_]:
         """Return which windows have exactly their labels, (windows,)."""
-        return np.asarray(self._labels(example).all(axis=1))
+        return np.asarray(self._labels(self.answers(example.values), example).all(axis=1))
 
-    def _labels(self, example: Example) -> NDArray[np.bool_]:
+    def _labels(self, answers: Float32, example: Example) -> NDArray[np.bool_]:
         """Return which labels of each window are right, (windows, labels)."""
-        found: NDArray[np.bool_] = (self.answers(example.values) >= self._thresholds) == (example.target > 0.5)
+        found: NDArray[np.bool_] = (answers >= self._thresholds) == (example.target > 0.5)
         return found
 
     def forget(self) -> None:
@@ -176,7 +176,10 @@ class Learner:
         further would change the answers to other recordings for nothing.
         """
         self.forget()
-        wanted = [np.where(self._labels(each), self.answers(each.values), each.target) for each in examples]
+        answers = [self.answers(each.values) for each in examples]
+        wanted = [
+            np.where(self._labels(old, each), old, each.target) for old, each in zip(answers, examples, strict=True)
+        ]
         values = tf.constant(np.concatenate([self.replayed, *(each.values for each in examples)]))
         targets = tf.constant(np.concatenate([self._answers, *wanted]), tf.float32)
         weights = np.concatenate(

@@ -29,6 +29,11 @@ MAX_KEPT = 10_000  # tracks, edits, and different durations of packets; this lim
 # whose durations vary follow a clock that is not that of the samples.
 MOST_DELAY = 8192  # samples of an encoder's delay and padding, which an edit list leaves out
 SLACK_PACKETS, DRIFT = 2, 0.005
+# FFmpeg lists PCM by pieces of up to 1024 samples, and other codings without a table of sizes by
+# frames, of which those of GSM are the shortest, if it finds the only duration in the table to be 1.
+PCM = {b"sowt", b"twos", b"raw ", b"NONE", b"in24", b"in32", b"fl32", b"fl64", b"lpcm", b"ulaw", b"alaw"}
+PCM_PIECE, SHORTEST_FRAME = 1024, 160
+MOST_DURATION = (1 << 31) - 1 - 480_000  # FFmpeg takes a longer one for 1
 
 Numbers = NDArray[np.int64]
 Box = tuple[bytes, int, int]  # its type, and the offsets of its body and of its end
@@ -51,6 +56,7 @@ class _Track:
 class _Movie:
     scale: int = 0
     created: int = 0
+    in_fragments: int = 0  # packets that fragments state, of all tracks
     tracks: list[_Track] = field(default_factory=list)
     numbered: dict[int, _Track] = field(default_factory=dict)  # the same tracks
     defaults: dict[int, tuple[int, int]] = field(default_factory=dict)  # by track: duration, size of packets
@@ -59,7 +65,14 @@ class _Movie:
 
 def facts(data: Reader, track: int) -> Facts:
     """Return what the boxes state about the audio track with this number, from 1."""
-    movie, cut, fragments, end = _Movie(), False, False, 0
+    movie = _Movie()
+    found = _of_track(data, movie, track)
+    return found._replace(packets=movie.in_fragments + sum(_listed(data, each) for each in movie.tracks))
+
+
+def _of_track(data: Reader, movie: _Movie, track: int) -> Facts:
+    """Return the facts about a track, and fill the empty `movie`."""
+    cut, fragments, end = False, False, 0
     try:
         for name, body, end in _boxes(data, 0, data.size):
             cut |= end > data.size
@@ -134,7 +147,7 @@ def _moov(data: Reader, movie: _Movie, start: int, stop: int) -> None:
             track.scale = data.number(body + 4 + 2 * wide, 4)
         elif name == b"hdlr":
             track.kind = track.kind or data.at(body + 8, 4)
-        elif name in (b"stts", b"stsz", b"stz2", b"stsc", b"stco", b"co64"):
+        elif name in (b"stsd", b"stts", b"stsz", b"stz2", b"stsc", b"stco", b"co64"):
             track.tables[name] = body, end
         elif name == b"elst":
             track.edits = list(_edits(data, body, wide))
@@ -193,6 +206,42 @@ def _count(data: Reader, track: _Track) -> None:
         track.end = max(track.end, offset + _bytes_of_packets(data, track, first, count))
 
 
+def _listed(data: Reader, track: _Track) -> int:
+    """Return how many packets FFmpeg lists because of numbers in the sample tables of a track.
+
+    A number for each packet takes bytes of the file. Only packets that have none are counted.
+    """
+    tables, pieces, packets = track.tables, 0, 0
+    try:
+        if b"stts" in tables and data.number(tables[b"stts"][0] + 4, 4) == 1:
+            duration = data.number(tables[b"stts"][0] + 12, 4)
+            if duration == 1 or duration > MOST_DURATION:
+                pieces = _pieces(data, tables)
+        if b"stsz" in tables and data.number(tables[b"stsz"][0] + 4, 4):
+            packets = data.number(tables[b"stsz"][0] + 8, 4)
+    except (EndOfFileError, TooManyStepsError):
+        pass
+    return pieces if pieces and track.kind == b"soun" else max(pieces, packets)
+
+
+def _pieces(data: Reader, tables: dict[bytes, tuple[int, int]]) -> int:
+    """Return into how many pieces FFmpeg divides the chunks of a track."""
+    coding = data.at(tables[b"stsd"][0] + 12, 4) if b"stsd" in tables else b""
+    most = PCM_PIECE if coding in PCM else SHORTEST_FRAME
+    offsets = tables.get(b"co64") or tables.get(b"stco")
+    if not offsets or b"stsc" not in tables:
+        return 0
+    chunks, at = data.number(offsets[0] + 4, 4), tables[b"stsc"][0]
+    chunks = min(chunks, (data.size - offsets[0]) // 4)  # there are as many as have an offset
+    pieces, before, each = 0, 0, 0
+    for runs in _table(data, at + 8, 3 * data.number(at + 4, 4), 4):
+        for first, samples in runs[: len(runs) // 3 * 3].reshape(-1, 3)[:, :2].tolist():
+            data.step()
+            pieces += max(0, min(first - 1, chunks) - before) * each
+            before, each = max(before, first - 1), -(-samples // most)
+    return pieces + max(0, chunks - before) * each
+
+
 def _require_few(kept: Sized) -> None:
     """Raise TooManyStepsError for more than any recording has."""
     if len(kept) > MAX_KEPT:
@@ -246,6 +295,7 @@ def _moof(data: Reader, movie: _Movie, start: int, stop: int) -> None:
             if flags & 16:
                 size = data.number(at, 4)
         else:
+            movie.in_fragments += data.number(body + 4, 4)
             base = _trun(data, track, body, base, duration, size)
 
 

@@ -25,7 +25,8 @@ class Facts(NamedTuple):
     `Z` if the container says that it is UTC. `slack_s` is how much shorter, in seconds, the audio of
     an intact file may be than stated. `contradictory` means that headers exclude one another.
     `edited` means that an edit list leaves out more than the delay of an encoder. `frame_samples` is
-    the number of samples in every frame of FLAC; 0 if they differ.
+    the number of samples in every frame of FLAC; 0 if they differ. `packets` is how many packets of all
+    tracks MP4 states without a number for each of them; a decoder needs memory for each.
     """
 
     samples: int | None = None
@@ -36,6 +37,7 @@ class Facts(NamedTuple):
     contradictory: bool = False
     edited: bool = False
     frame_samples: int = 0
+    packets: int = 0
 
     def more_than(self, frames: int, sample_rate_hz: int) -> bool:
         """Return whether the container states more audio than `frames` frames at `sample_rate_hz`."""
