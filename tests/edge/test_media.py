@@ -259,6 +259,34 @@ def test_ffmpeg_reads_no_raw_and_no_wav_only(capsys, other):
         open_audio(SPEECH, raw="16000:1:s16le", decoder="ffmpeg")
 
 
+@pytest.mark.parametrize("channels", [None, "each"])
+def test_more_than_the_buffers_hold_is_read_in_order(tmp_path, variant, channels):
+    noise = np.random.default_rng(0).integers(-(1 << 15), 1 << 15, (500_000, 2), np.int16)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise, 16_000)
+    with open_audio(encode(path.with_suffix(".mka"), "flac", path)) as audio:
+        assert audio.decoder == "ffmpeg"
+        found = np.concatenate(list(audio.blocks(16_000, channels)), axis=-1)
+    expected = noise.T / np.float32(1 << 15)
+    assert np.array_equal(found, expected if channels else expected.mean(axis=0))
+
+
+def test_pieces_that_are_written_in_parts_arrive_in_order():
+    code = (
+        "import os, pyav_child\n"
+        "os.writev = lambda descriptor, pieces: os.write(descriptor, b''.join(pieces)[:70_001])\n"
+        "pyav_child._write([b'a' * 300_000, b'', b'b' * 5, memoryview(b'c' * 400_001)])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(media.__file__).parent)},
+    ) as process:
+        assert process.stdout
+        assert process.stdout.read() == b"a" * 300_000 + b"b" * 5 + b"c" * 400_001
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("encoder", ["aac", "flac", "pcm_s24le"])
 def test_stereo_is_mixed_the_same_everywhere(tmp_path, variant, encoder):
     path = encode(tmp_path / "a.mkv", encoder, MUSIC)

@@ -76,7 +76,10 @@ def riff(data: bytes) -> None:
 
 def ogg(data: bytes) -> None:
     """The recordings in an Ogg file."""
-    starts = ogg_parts(File(data))
+    falls: list[int] = []
+    starts = ogg_parts(File(data), falls)
+    assert len(falls) == len(starts)
+    assert min(falls) >= 0
     assert starts == sorted(set(starts))
     assert starts[0] == 0
     assert starts[-1] <= len(data)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 LIMIT_S = 150.0  # wall time for one input, before its worker is ended; ms-edge waits for FFmpeg 60 s
+WATCH_S = 0.5  # time from one check of that to the next
 LIMIT_BYTES = 150 << 20  # memory that one input may add to its worker, or its decoder to that
 MINIMISE_S = 60.0  # time to make a finding smaller
 CHUNK = 500  # inputs that a job takes at once
@@ -115,7 +116,8 @@ class Worker:
         problem = f"hang: no answer within {self._limit_s:g} s"
         try:
             pipe.send((content, suffix))
-            if pipe.poll(self._limit_s):
+            # Not by the clock: both processes may have been stopped (Ctrl-Z) for longer than the limit.
+            if any(pipe.poll(WATCH_S) for _ in range(math.ceil(self._limit_s / WATCH_S))):
                 outcome: Outcome = pipe.recv()
                 return outcome
         except (EOFError, OSError):

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -36,6 +37,10 @@ from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource, Channels, Samples
 from ms_edge.errors import AudioError, DeviceError, first_line, reason
 
 BUFFER_BYTES = 1 << 20
+# The program `ffmpeg` writes 32 kB at a time. This process waits until more is there, for as long as
+# the fastest decoders need to fill half of the buffer, since on one core it would otherwise take
+# turns with the decoder for each write, which takes 2 % more time.
+REST_S_PER_BYTE = 1.5e-9
 LARGE_BYTES = 1 << 26
 HEADER_BYTES = 1 << 10  # at most, of the WAV header that a decoder writes
 PACKAGES = 5  # which of its arguments tells `pyav_child` the folder of PyAV
@@ -298,7 +303,7 @@ class _Child:
         self._folder = arguments[PACKAGES] if arguments[0] == sys.executable else None
         self.planar = self._folder is not None
         os.lseek(descriptor, 0, os.SEEK_SET)  # macOS opens /dev/fd/N where N is
-        ours, its = _connected()
+        ours, its, buffer_bytes = _connected()
         try:
             self._process = subprocess.Popen(
                 arguments,
@@ -320,6 +325,7 @@ class _Child:
             os.close(its)
         assert self._process.stderr
         self._samples, self._messages = io.FileIO(ours), self._process.stderr
+        self._buffer_bytes, self._received = buffer_bytes, 0
         self._begun = b""  # what was read with the header
         self._first, self._last = b"", b""  # messages
         self._unheard: OSError | None = None  # why there are no further messages
@@ -410,6 +416,9 @@ class _Child:
                 filled += count
                 if once:
                     break
+                if filled < len(buffer) and self._received > self._buffer_bytes:  # not in short recordings
+                    time.sleep(self._buffer_bytes * REST_S_PER_BYTE)
+            self._received += filled
         except OSError as error:
             raise unreadable(self._name, error) from None
         self._waits = False
@@ -540,15 +549,18 @@ def limits(cpu_s: float | None) -> Callable[[], None] | None:
     return limit
 
 
-def _connected() -> tuple[int, int]:
-    """Return the descriptors from which this process reads and to which a decoder writes."""
+def _connected() -> tuple[int, int, int]:
+    """Return the descriptors from which this process reads and to which a decoder writes, and the
+    size of the buffer between them in bytes; 0 if it is small.
+    """
     if os.name == "nt":  # a process there cannot have a socket as its standard output
-        return os.pipe()
+        return *os.pipe(), 0
     import socket  # imported here because most files do not need it
 
     ours, its = socket.socketpair()  # a pipe needs half as much time again for the same bytes
     its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-    return ours.detach(), its.detach()
+    granted = its.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    return ours.detach(), its.detach(), granted
 
 
 def _above_standard(descriptor: int) -> int:

@@ -31,6 +31,7 @@ NO_DECODER = {
     161: "FLAC in Ogg",
 }
 SYSTEM_ERROR = 2  # another of these numbers
+MOST_FALL = 1 << 31  # of the positions in Ogg, in samples; libsndfile subtracts them as 32-bit integers
 CYCLE_S = 146_097 * 86_400  # the Gregorian calendar repeats after 400 years
 
 
@@ -136,7 +137,14 @@ def parts_of(
     the format is not supported.
     """
     if start[:4] == b"OggS":
-        starts = ogg_parts(read_at)
+        falls: list[int] = []
+        starts = ogg_parts(read_at, falls)
+        # libsndfile then counts wrongly, and gives memory that nobody has written.
+        if start[28:36] == b"OpusHead" and max(falls) >= MOST_FALL:
+            raise NotForLibsndfileError(
+                "not-audio",
+                f"{name}: the positions of its pages contradict one another, so libsndfile does not read it.",
+            )
         parts = [Part([stretch]) for stretch in pairwise([*starts, size])]
         parts[0].direct = len(parts) == 1
         ends = {ogg_end(read_at, end) for end in (*starts[1:], size)}

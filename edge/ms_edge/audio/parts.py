@@ -34,12 +34,16 @@ class Part:
     direct: bool = False
 
 
-def ogg_parts(read_at: ReadAt) -> list[int]:
+def ogg_parts(read_at: ReadAt, falls: list[int] | None = None) -> list[int]:
     """Return the offsets of the recordings in an Ogg file.
 
-    A recording begins where the first page of a stream follows a page that is not a first page.
+    A recording begins where the first page of a stream follows a page that is not a first page. For
+    each recording, `falls` gets by how much the position (granule) of the last page of its first
+    stream is below the highest.
     """
     starts, offset, before, before_is_first, gaps = [0], 0, 0, True, 0
+    serial, highest, last = read_at(14, 4), 0, 0
+    falls = [] if falls is None else falls
     while len(page := read_at(offset, 27 + 255)) >= 27 and len(starts) < MAX_PARTS:
         if page[:4] != b"OggS":
             # The previous page may be shorter than it declares, with the next one inside it.
@@ -52,8 +56,14 @@ def ogg_parts(read_at: ReadAt) -> list[int]:
         is_first = bool(page[5] & FIRST)
         if is_first and not before_is_first:
             starts.append(offset)
+            falls.append(highest - last)
+            serial, highest, last = page[14:18], 0, 0
+        position = int.from_bytes(page[6:14], "little", signed=True)
+        if position >= 0 and page[14:18] == serial:
+            highest, last = max(highest, position), position
         before, before_is_first = offset, is_first
         offset += 27 + page[26] + sum(page[27 : 27 + page[26]])
+    falls.append(highest - last)
     return starts
 
 

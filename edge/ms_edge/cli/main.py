@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     """Parse the arguments and run the command in the module of its name."""
-    values = vars(parser().parse_args(arguments))
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    values = vars(parser(*given[:1]).parse_args(given))
     if arguments is None:
         # Before stderr is hidden: if memory is short, NumPy's BLAS says so there and ends the process.
         import numpy  # noqa: F401

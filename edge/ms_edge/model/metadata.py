@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ms_edge.errors import ModelError
 from ms_edge.features.spec import MIN_HOP_S, FrontEndSpec
-from ms_edge.model.levels import LevelScale
+
+if TYPE_CHECKING:
+    from ms_edge.model.levels import LevelScale
 
 SCHEMA_MAJOR = 1
 SCHEMA = f"{SCHEMA_MAJOR}.0"
@@ -175,6 +177,8 @@ def _level_scale(value: Mapping[str, Any], labels: list[str]) -> LevelScale:
         raise ModelError(
             "bad-metadata", "The correlation of the model's levels must be 0 to 1, and their width over 0, at most 100."
         )
+    from ms_edge.model.levels import LevelScale  # imported here because few models measure levels
+
     return LevelScale((low, high), correlation, width)
 
 

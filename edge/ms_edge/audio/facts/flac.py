@@ -21,6 +21,7 @@ MAX_BLOCKS = 1000  # of metadata
 TAIL = 1 << 16  # bytes of tags that may follow the last frame
 MAX_TAIL = 1 << 20
 HEADER = 16  # bytes of the longest frame header
+LEAST_SAMPLES = 16  # of the longest frame
 FIXED = b"\xff\xf8"  # a frame header begins so if all frames but the last have the same number of samples
 RATES_HZ = (0, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 
@@ -56,7 +57,9 @@ def facts(data: Reader) -> Facts:
         if last and (last.rate_hz, last.channels, last.start >= first.start) == (first.rate_hz, first.channels, True):
             samples = last.start + last.samples - first.start
             break
+    longest = int.from_bytes(info[2:4], "big")
     contradictory = first.rate_hz not in (0, rate) or first.channels != channels
+    contradictory |= longest < max(LEAST_SAMPLES, fixed, first.samples)  # FFmpeg refuses less than the least
     same = head[:2] == FIXED and info[:2] == info[2:4] and first.start == 0
     return Facts(samples, rate, contradictory=contradictory, frame_samples=fixed if same else 0)
 

@@ -21,7 +21,8 @@ def facts(data: Reader, track: int) -> Facts:
 
     Nothing is stated about a file with several streams beside one another, such as video.
     """
-    starts = ogg_parts(data.at)
+    falls: list[int] = []
+    starts = ogg_parts(data.at, falls)
     ends = [*starts[1:], data.size]
     cut = any(ogg_end(data.at, end) for end in ends)
     total, rate = 0, 0
@@ -33,7 +34,7 @@ def facts(data: Reader, track: int) -> Facts:
         if not hz or streams != 1 or track != 1 or last is None or rate not in (0, hz):
             return Facts(cut=cut)
         total, rate = total + max(0, last - skipped), hz
-    return Facts(total, rate, cut, slack_s=SLACK / rate)
+    return Facts(total, rate, cut, slack_s=SLACK / rate, contradictory=max(falls) > 0)
 
 
 def _first_pages(data: Reader, at: int) -> tuple[int, int, int, int]:
