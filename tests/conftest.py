@@ -81,10 +81,11 @@ def no_pictures(leave_out_pictures, monkeypatch):
 
 @pytest.fixture(scope="session")
 def few_rooms():
-    """Two booths of each split: the hundred rooms that a training simulates take minutes."""
+    """Two booths of each split, from few rays: the hundred rooms that a training simulates take minutes."""
     from ms_train.augment import rooms
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rooms, "ROOMS", dict.fromkeys(rooms.ROOMS, 2))
+        patch.setattr(rooms, "RAYS", 300)
         patch.setattr(rooms, "KINDS", dict.fromkeys(rooms.KINDS, rooms.KINDS["booth"]))
         yield

@@ -877,6 +877,7 @@ def test_what_corrections_teach_is_measured(small_corpus, tmp_path, monkeypatch,
     assert "| windows |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_each_room_position_has_each_label(small_corpus, tmp_path):
     from benchmarks.quality import bar_clips
     from benchmarks.quality.validation_set import part_of

@@ -249,6 +249,7 @@ def test_goals_are_also_ratios_to_peers(bench):
     assert "ratios to these peers" not in report(measured.found)
 
 
+@pytest.mark.slow
 def test_rebuilt_keras_network_gives_the_file_scores(tmp_path):
     """`rebuilt` compares scores itself, and refuses a file whose network is not its recipe's."""
     import onnx

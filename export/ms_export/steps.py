@@ -20,7 +20,7 @@ from ms_export.cases import Real, synthetic_signals
 from ms_export.errors import ExportError
 from ms_export.implementations import OnnxNetwork
 from ms_export.parity import Finding, Report
-from ms_export.reference import BATCH, batches
+from ms_export.reference import BATCH, batches, in_batches
 from ms_export.source import Run
 from ms_export.tolerances import NETWORK_TOLERANCES, STEPS_TOLERANCE, TOLERANCES
 from ms_train.scores.outputs import of_windows
@@ -90,24 +90,24 @@ def check(model: Model, content: bytes, run: Run, signals: Mapping[str, Real]) -
         length = spec.frame_length + (frames - 1) * spec.frame_step
         made = {name: make() for name, make in synthetic_signals(spec, length).items()}
         made |= {name: real.of(length, spec.sample_rate_hz) for name, real in signals.items()}
-        for name, samples in made.items():
+        starts = range(0, frames - clip + 1, step)
+        runs = {name: front_end.features(samples.astype(np.float32)) for name, samples in made.items()}
+        whole = np.stack([features[: starts[-1] + clip] for features in runs.values()])
+        answers = in_batches(lambda rows: found.network(rows, training=False)[:2], whole)
+        for row, (name, features) in enumerate(runs.items()):
             case = f"{name}, {frames:,} frames"
-            features = front_end.features(samples.astype(np.float32))
-            starts = range(0, frames - clip + 1, step)
             alone = np.stack([features[start : start + clip] for start in starts])
             expected = np.concatenate([model.scores(batch) for batch in batches(alone, BATCH)])
             together = model.run_scores(features)
             single.append(Finding(case, "scores", False, deviation(together, expected, STEPS_TOLERANCE), True))
             count += len(starts)
-            run_features = features[np.newaxis, : starts[-1] + clip]
             for stage, mine, theirs in zip(
                 ("logits", "scores"),
-                network(run_features),
-                found.network(run_features, training=False)[:2],
+                network(whole[row : row + 1]),
+                (answer[row] for answer in answers),
                 strict=True,
             ):
                 allowed = (NETWORK_TOLERANCES if name in signals else TOLERANCES)[stage]
-                theirs = np.asarray(theirs)[0]
                 scale = max(1.0, float(np.abs(theirs).max())) if stage == "logits" else 1.0
                 of_keras.append(Finding(case, stage, False, deviation(mine, theirs, allowed, scale), True))
     return [

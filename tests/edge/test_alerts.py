@@ -238,7 +238,9 @@ def test_alerts_end_with_their_input():
     assert programme.reported[3].for_s == 30
 
 
-@pytest.mark.parametrize("rule", ["silence 1s", "no music 60s", "no input 5s"])
+@pytest.mark.parametrize(
+    "rule", ["silence 1s", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("no music 60s", "no input 5s"))]
+)
 def test_a_day_of_flapping_is_few_alerts(rule):
     """The worst input for each rule: it changes as soon as the alert is raised or ended."""
     programme = Programme(rule)

@@ -564,9 +564,9 @@ def resume(directory: Path, *options: str) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     "locale",
     [
-        {"LC_ALL": "C"},
+        pytest.param({"LC_ALL": "C"}, marks=pytest.mark.slow),
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},  # names are ASCII, as others are in Latin-1
-        {"LC_ALL": "C.UTF-8"},
+        pytest.param({"LC_ALL": "C.UTF-8"}, marks=pytest.mark.slow),
     ],
     ids=["C", "ascii", "utf-8"],
 )

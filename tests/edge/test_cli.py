@@ -318,7 +318,7 @@ cli.command()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--format", "jsonl"], ["--format", "csv", "-j", "2"], ["-v", "-j", "1"]])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", [pytest.param("", marks=pytest.mark.slow), "1"])
 def test_results_exclude_what_c_libraries_print(samples, arguments, unbuffered):
     rest = ["classify", *arguments, *map(str, samples[:3])]
     env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}

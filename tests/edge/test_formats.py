@@ -525,7 +525,13 @@ def test_any_name_is_one_field(written, name, dialect, path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
-@pytest.mark.parametrize("name", sorted({*FORMATS} - {"text", "text-colour", "xlsx"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("jsonl", "textgrid") else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted({*FORMATS} - {"text", "text-colour", "xlsx"})
+    ],
+)
 def test_standard_output_has_the_bytes_of_a_file(samples, tmp_path, name):
     path = tmp_path / os.fsdecode(b"\xc3\xa9\xff.wav")
     path.symlink_to(samples[0])

@@ -20,6 +20,9 @@ from ms_edge.jobs.interrupts import INTERRUPTED, TOGETHER_S, Interrupts
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows sends no signal to one process")
 PROGRAM = [sys.executable, "-m", "ms_edge.cli"]
 NAMES = ["SIGINT", "SIGTERM", "SIGHUP"]
+each_signal = pytest.mark.parametrize(
+    "name", ["SIGINT", *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])]
+)
 
 
 def started(*arguments: str, program: list[str] = PROGRAM, **options) -> subprocess.Popen[bytes]:
@@ -73,7 +76,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_signal
 @pytest.mark.parametrize("jobs", ["1", "3"])
 @pytest.mark.parametrize("output", ["r.jsonl", "r.csv", "out/"])
 def test_a_signal_ends_a_run_with_one_sentence(folder, name, jobs, output):
@@ -96,7 +99,7 @@ def test_a_signal_ends_a_run_with_one_sentence(folder, name, jobs, output):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are worked on in threads")
-@pytest.mark.parametrize("name", NAMES)
+@each_signal
 def test_a_signal_to_all_processes_loses_no_result(folder, name):
     """Terminals, `timeout` and systemd do this."""
     paths = [f"{number}.wav" for number in range(20)]
@@ -117,7 +120,7 @@ def test_a_signal_to_all_processes_loses_no_result(folder, name):
     ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_signal
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_the_second_signal_ends_all_processes_at_once(folder, name, jobs):
     long()

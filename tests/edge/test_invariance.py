@@ -36,7 +36,7 @@ def stereo(samples, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("block_s", [1 / 44_100, 37 / 44_100, 0.02, 1.0, 600.0])
+@pytest.mark.parametrize("block_s", [pytest.param(1 / 44_100, marks=pytest.mark.slow), 37 / 44_100, 0.02, 1.0, 600.0])
 def test_block_size_changes_no_bit_of_scores(classifier, stereo, block_s):
     def scored(**options):
         with AudioFile(stereo, **options) as audio:

@@ -166,6 +166,7 @@ def test_server_that_closes_is_asked_again(serve, mp3):
     assert server.requests[0][1]["User-Agent"].startswith("ms-edge/")
 
 
+@pytest.mark.slow
 @pytest.mark.native
 def test_silent_server_is_left_after_a_stall(serve, mp3):
     def answer(request):

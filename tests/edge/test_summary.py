@@ -198,7 +198,9 @@ def test_xlsx_is_read_by_openpyxl(tmp_path):
     assert book["notes"]["A1"].value == "1 recording, failed: 1 not-audio."
 
 
-@pytest.mark.parametrize("by", ["file", "folder", "hour", "day"])
+@pytest.mark.parametrize(
+    "by", ["file", *(pytest.param(by, marks=pytest.mark.slow) for by in ("folder", "hour", "day"))]
+)
 def test_charts_are_pictures(tmp_path, by):
     many = [recording(f"dir$ {number}/é.wav", f"2026-11-{1 + number % 28:02}T00:00:00Z") for number in range(50)]
     records = written(tmp_path, *many, FAILED)

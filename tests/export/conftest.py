@@ -32,17 +32,19 @@ def _trained_in_few_rooms(few_rooms):
 
 
 @pytest.fixture(scope="session")
-def thin_the_grid(everything) -> Callable[[pytest.MonkeyPatch], None]:
-    """A function that lets conversions and checks compare a fifth of the grid; with --everything
-    all of it.
+def thin_the_grid(everything) -> Callable[..., None]:
+    """A function that lets conversions and checks compare a fifth of the grid, or one case of
+    `every` so many; with --everything all of it.
 
     Every fifth case: together these have all signals, lengths, rates and numbers of channels. Of
     every sixth case, none has 8 or 48 kHz.
     """
 
-    def thin(patch: pytest.MonkeyPatch) -> None:
+    def thin(patch: pytest.MonkeyPatch, every: int = 5) -> None:
         if not everything:
-            patch.setattr("ms_export.convert.grid", lambda *args, **options: islice(grid(*args, **options), 0, None, 5))
+            patch.setattr(
+                "ms_export.convert.grid", lambda *args, **options: islice(grid(*args, **options), 0, None, every)
+            )
 
     return thin
 
@@ -51,6 +53,12 @@ def thin_the_grid(everything) -> Callable[[pytest.MonkeyPatch], None]:
 def thin_grid(thin_the_grid, monkeypatch):
     """Compare a fifth of the grid in one test."""
     thin_the_grid(monkeypatch)
+
+
+@pytest.fixture
+def few_cases(thin_the_grid, monkeypatch):
+    """Compare a thirtieth of the grid in one test whose model is wrong: a few cases must show that."""
+    thin_the_grid(monkeypatch, every=30)
 
 
 @pytest.fixture(scope="session")

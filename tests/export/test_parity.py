@@ -46,13 +46,15 @@ SPECS = RECIPES | {
 # Two that differ as much as possible: 22 kHz or 16, cropped or whole, linear or mel, bins or frames
 # first.
 QUICK = ("logstft_cnn", "mel_dscnn")
-EACH_SPEC = pytest.mark.parametrize(
-    "spec",
-    [
-        pytest.param(spec, id=name, marks=[pytest.mark.slow] * (name in RECIPES and name not in QUICK))
-        for name, spec in SPECS.items()
-    ],
-)
+HARD = tuple(SPECS.keys() - RECIPES.keys())
+
+
+def each_spec(*quick: str) -> pytest.MarkDecorator:
+    """Run a test with each spec, with all but those of these names as slow tests."""
+    return pytest.mark.parametrize(
+        "spec",
+        [pytest.param(spec, id=name, marks=[pytest.mark.slow] * (name not in quick)) for name, spec in SPECS.items()],
+    )
 
 
 def of_short_clips(spec: FrontEndSpec) -> FrontEndSpec:
@@ -72,7 +74,7 @@ def real(samples) -> dict[str, Real]:
     }
 
 
-@EACH_SPEC
+@each_spec(*QUICK)
 def test_front_ends_are_equal_on_the_grid(spec, real, everything):
     if not everything:
         spec = of_short_clips(spec)
@@ -90,7 +92,7 @@ def test_front_ends_are_equal_on_the_grid(spec, real, everything):
         assert {"spectrum", "features"} <= stages
 
 
-@EACH_SPEC
+@each_spec(*HARD)
 def test_front_ends_are_equal_at_any_length(spec, everything):
     """Without windows: lengths of whole frames, one sample more or less, and less than a frame."""
     if not everything:
@@ -112,7 +114,7 @@ def test_front_ends_are_equal_at_any_length(spec, everything):
             assert np.abs(found - expected).max(initial=0) <= 1e-3, (name, length)
 
 
-@EACH_SPEC
+@each_spec(*QUICK, *HARD)
 def test_front_ends_are_equal_on_real_clips(spec, samples):
     clips = []
     for path in samples:
@@ -436,6 +438,7 @@ def test_batches_have_the_claimed_size(real, monkeypatch):
     np.testing.assert_array_equal(scores, Model.load(device="cpu").scores(features))
 
 
+@pytest.mark.slow
 @each_recipe
 def test_grid_passes_without_a_mutation(recipe, real):
     """Also with the reference's stages that were computed while mutations were in place."""

@@ -212,6 +212,7 @@ def test_certificate_stands_beside_the_model(exported, everything):
     assert {path.name for path in exported.parent.glob(".*")} == set()
 
 
+@pytest.mark.slow
 @only_one
 @pytest.mark.usefixtures("thin_grid")
 def test_check_reports_the_same_for_the_file(exported, run, data, everything, tmp_path, capsys):
@@ -225,7 +226,7 @@ def test_check_reports_the_same_for_the_file(exported, run, data, everything, tm
 
 
 @only_one
-@pytest.mark.usefixtures("thin_grid")
+@pytest.mark.usefixtures("few_cases")
 def test_check_finds_a_changed_weight(exported, run, data, tmp_path, capsys):
     model = onnx.load(exported)
     largest = max(
@@ -244,7 +245,7 @@ def test_check_finds_a_changed_weight(exported, run, data, tmp_path, capsys):
 
 
 @only_one
-@pytest.mark.usefixtures("thin_grid")
+@pytest.mark.usefixtures("few_cases")
 def test_differing_model_is_refused_and_not_written(run, data, tmp_path, monkeypatch, capsys):
     """The weights that are checked are not those that were converted: one of them is a hundredth
     off.
@@ -307,6 +308,7 @@ def test_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("thin_grid", "no_pictures")
 def test_one_short_recording_a_class_is_enough(run, samples, tmp_path, capsys):
     for label in ("music", "speech"):
@@ -329,7 +331,7 @@ def test_folder_without_run_is_refused(tmp_path, capsys):
 
 
 @only_one
-@pytest.mark.usefixtures("thin_grid")
+@pytest.mark.usefixtures("few_cases")
 def test_nan_score_fails(exported, run, monkeypatch):
     loaded = Run.load(run)
     monkeypatch.setattr(Model, "scores", lambda self, features: np.full((len(features), 2), np.nan, np.float32))

@@ -196,6 +196,7 @@ def test_model_is_written_as_it_was_read():
         assert onnx_mutations.written(onnx_mutations.parsed(content)) == content
 
 
+@pytest.mark.slow
 def test_changes_of_models_are_of_every_kind():
     (content,) = models.seeds_of("steps.onnx").values()
     changed = [onnx_mutations.mutated_model([content], number, 0) for number in range(1000)]

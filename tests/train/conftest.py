@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from small_network import few_layers
+from small_network import few_layers, short_clips
 
 from ms_train.recipes import by_name
 
@@ -15,8 +15,8 @@ def _trained_in_few_rooms(few_rooms):
 
 @pytest.fixture(scope="module")
 def small_networks():
-    """Let all recipes build networks of few layers, for tests in which the network does not matter."""
-    small = {name: few_layers(recipe) for name, recipe in by_name.recipes().items()}
+    """Let all recipes build networks of few layers for clips of a second, for tests in which neither matters."""
+    small = {name: few_layers(short_clips(recipe), eager=True) for name, recipe in by_name.recipes().items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(by_name, "recipes", lambda: small)
         yield

@@ -55,6 +55,7 @@ def content(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_bank_bytes_do_not_depend_on_processes(plan, tmp_path, monkeypatch):
     Bank(tmp_path / "one", plan, tmp_path)
     monkeypatch.setattr(banks, "PARALLEL_S", 0.0)
@@ -118,7 +119,7 @@ def test_each_use_has_another_place_and_level(plan, tmp_path):
     assert np.median([np.corrcoef(spectrum, spectra[0])[0, 1] for spectrum in spectra]) > 0.9
 
 
-@pytest.mark.parametrize("recipe", ["mel_patches", "logstft_cnn", "resized_cnn"])
+@pytest.mark.parametrize("recipe", ["mel_patches", "logstft_cnn", pytest.param("resized_cnn", marks=pytest.mark.slow)])
 def test_features_match_the_rendered_windows(plan, tmp_path, monkeypatch, recipe):
     """Compare with TensorFlow's front end: mel bands and bins, with and without logarithm, in both
     layouts.

@@ -139,6 +139,7 @@ def test_right_labels_keep_their_old_scores(monkeypatch):
     assert abs(music_rise) < 1e-3
 
 
+@pytest.mark.slow
 def test_held_out_windows_in_doubt_are_replayed(folder, samples, monkeypatch):
     lines = [f"{path.name},{path.name.partition('_')[0]}" for path in samples]
     (folder / "data.csv").write_text("\n".join(["path,label", *lines]) + "\n")

@@ -298,6 +298,7 @@ def data(tmp_path) -> Path:
     return tmp_path / "data.csv"
 
 
+@pytest.mark.slow
 def test_run_can_be_calibrated_again(data, recipe, tmp_path, monkeypatch):
     from ms_train.datasets.by_name import dataset_by_name
 

@@ -41,7 +41,7 @@ def quick():
         name: dataclasses.replace(recipe, steps_per_epoch=recipe.steps_per_epoch and 2, batch_size=8)
         for name, recipe in recipes.recipes().items()
     }
-    short["mel_dscnn"] = few_layers(short["mel_dscnn"])
+    short["mel_dscnn"] = few_layers(short["mel_dscnn"], eager=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes, "recipes", lambda: short)
         patch.setattr(metrics_module, "ROUNDS", 40)
@@ -138,6 +138,7 @@ def test_any_file_name_can_be_reported(samples, tmp_path, capfd, monkeypatch):
     assert str(data).encode("ascii", "backslashreplace") in sys.stdout.buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_the_same_seed_gives_the_same_report(bundled, folder, tmp_path):
     assert evaluate(BUNDLED, "--data", f"folder:{folder}", "-o", tmp_path) == 0
@@ -156,6 +157,7 @@ def test_one_class_has_no_roc_area(samples, tmp_path, capsys):
     assert next(line for line in lines if line.startswith("music ROC-AUC")).split()[-2:] == ["-", "-"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_temperature_is_not_fitted_on_scored_recordings(folder, samples, tmp_path):
     others = tmp_path / "others"

@@ -50,7 +50,7 @@ def origin(tmp_path_factory, copy_by_label) -> Path:
     root = tmp_path_factory.mktemp("origin")
     copy_by_label(root / "data")
     data = f"folder:{root / 'data'}"
-    recipe = dataclasses.replace(few_layers(get_recipe("mel_dscnn")), batch_size=4, steps_per_epoch=2)
+    recipe = dataclasses.replace(few_layers(get_recipe("mel_dscnn"), eager=True), batch_size=4, steps_per_epoch=2)
     fit(recipe, dataset_by_name(data), data, root / "run", Options(epochs=1))
     return root / "run"
 
@@ -113,6 +113,7 @@ def test_recordings_of_the_origin_are_counted(origin, tmp_path, capsys):
         train(origin, Path(data.removeprefix("folder:")), tmp_path / "run", fold=(1, 3), epochs=1, resume=True)
 
 
+@pytest.mark.slow
 def test_new_classes_are_exported_and_classified(tuned, sounds, tmp_path, monkeypatch, capsys):
     whole = convert.grid
     monkeypatch.setattr(convert, "grid", lambda *args, **options: islice(whole(*args, **options), 0, None, 6))

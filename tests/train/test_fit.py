@@ -40,8 +40,10 @@ def folder(tmp_path_factory, copy_by_label) -> Path:
     return copy_by_label(tmp_path_factory.mktemp("data"))
 
 
-def recipe(name: str) -> Recipe:
-    """Return a small recipe: clips of a second, or few layers and two steps an epoch."""
+def recipe(name: str, *, eager: bool = False) -> Recipe:
+    """Return a small recipe: clips of a second, or few layers and two steps an epoch. Tracing is
+    most of the time of a training of a few steps; an `eager` network is not traced.
+    """
     found = get_recipe(name)
     if name == "resized_cnn":
         spec = dataclasses.replace(found.spec, clip_s=1.0, hop_s=1.0)
@@ -49,12 +51,14 @@ def recipe(name: str) -> Recipe:
         def build_model(labels: tuple[str, ...], decision: str, epochs: int) -> keras.Model:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(resized_cnn, "SPEC", spec)
-                return resized_cnn.build_model(labels, decision, epochs)
+                model = resized_cnn.build_model(labels, decision, epochs)
+            model.run_eagerly = eager
+            return model
 
         return dataclasses.replace(found, spec=spec, build_model=build_model, batch_size=4, clips_per_recording=2)
 
     average = 0.5 if name == "mel_residual" else None  # with two steps an epoch, a slow average would hardly change
-    return dataclasses.replace(few_layers(found, average), batch_size=4, steps_per_epoch=2)
+    return dataclasses.replace(few_layers(found, average, eager=eager), batch_size=4, steps_per_epoch=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,9 +69,11 @@ def _few_batches_for_statistics_and_no_pictures(leave_out_pictures):
         yield
 
 
-def train(name: str, folder: Path, out: Path, **options: object) -> dict:
+def train(name: str, folder: Path, out: Path, *, eager: bool = False, **options: object) -> dict:
     data = f"folder:{folder}"
-    return fit(recipe(name), dataset_by_name(data), data, out, Options(**{"seed": 7, "epochs": EPOCHS, **options}))
+    return fit(
+        recipe(name, eager=eager), dataset_by_name(data), data, out, Options(**{"seed": 7, "epochs": EPOCHS, **options})
+    )
 
 
 def weights(out: Path) -> list[np.ndarray]:
@@ -96,15 +102,11 @@ def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SLOW = pytest.mark.slow
-# Here mel_residual is trained as mel_dscnn, with averaged weights.
-all_but_one_slow = pytest.mark.parametrize(
-    "whole",
-    [pytest.param("resized_cnn", marks=SLOW), pytest.param("mel_dscnn", marks=SLOW), "mel_residual"],
-    indirect=True,
-)
+# Trained on random windows. Here mel_residual is trained as mel_dscnn, with averaged weights.
+RANDOM = ("mel_dscnn", "mel_residual")
 
 
-@pytest.fixture(scope="module", params=["resized_cnn", pytest.param("mel_dscnn", marks=SLOW), "mel_residual"])
+@pytest.fixture(scope="module", params=["resized_cnn", *(pytest.param(name, marks=SLOW) for name in RANDOM)])
 def whole(request, folder, tmp_path_factory) -> Path:
     """Train without interruption: on fixed clips, on random windows, and with averaged weights."""
     out = tmp_path_factory.mktemp("whole") / request.param
@@ -118,13 +120,11 @@ def test_the_same_seed_gives_the_same_weights(whole, folder, tmp_path):
     assert_same(whole, tmp_path / "again")
 
 
-@all_but_one_slow
 def test_another_seed_gives_other_weights(whole, folder, tmp_path):
     train(whole.name, folder, tmp_path / "other", seed=8)
     assert any((a != b).any() for a, b in zip(weights(whole), weights(tmp_path / "other"), strict=True))
 
 
-@all_but_one_slow
 def test_resumed_training_ends_with_the_same_weights(whole, folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / "resumed"
     for epochs in (1, 2):
@@ -150,7 +150,7 @@ def stopped(folder, tmp_path_factory) -> tuple[Path, Path]:
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(1, patch)
         with pytest.raises(PulledPlugError):
-            train("resized_cnn", root / "data", root / "run")
+            train("resized_cnn", root / "data", root / "run", eager=True)
     return root / "data", root / "run"
 
 
@@ -193,7 +193,7 @@ def test_full_disk_does_not_end_training(folder, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(np, "savez", full)
     out = tmp_path / "run"
-    assert train("resized_cnn", folder, out)["epochs"] == EPOCHS
+    assert train("resized_cnn", folder, out, eager=True)["epochs"] == EPOCHS
     errors = capsys.readouterr().err
     assert errors.count("no space left on device") == 1
     assert not [path for path in out.iterdir() if "checkpoint" in path.name]
@@ -220,11 +220,11 @@ def test_full_disk_keeps_the_checkpoint(folder, tmp_path, monkeypatch):
         with pytest.raises(
             MsEdgeError, match=r"model\.keras: cannot be written \(no space left on device\); make room"
         ):
-            train("resized_cnn", folder, out, epochs=1)
+            train("resized_cnn", folder, out, epochs=1, eager=True)
     assert not [path for path in out.iterdir() if "keras" in path.name]
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "fit", None)  # training is complete
-        assert train("resized_cnn", folder, out, epochs=1, resume=True)["epochs"] == 1
+        assert train("resized_cnn", folder, out, epochs=1, resume=True, eager=True)["epochs"] == 1
     assert weights(out)
 
 
@@ -261,7 +261,7 @@ def test_cache_ignores_changed_recordings_and_torn_files(folder, samples, tmp_pa
 
 def test_unwritable_cache_is_reported_once(folder, tmp_path, capsys):
     (tmp_path / "cache").touch()
-    train("resized_cnn", folder, tmp_path / "run", epochs=1, cache=tmp_path / "cache")
+    train("resized_cnn", folder, tmp_path / "run", epochs=1, cache=tmp_path / "cache", eager=True)
     assert capsys.readouterr().err.count("not cached") == 1
 
 
@@ -406,6 +406,7 @@ def test_target_reached_before_interruption_stays_reached():
     assert not TargetAccuracy(None, 5).reached({"val_accuracy": 1.0})
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_bad_recordings_are_left_out_counted_and_named(folder, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(folder, data)

@@ -39,7 +39,13 @@ def test_accuracy_counts_decided_targets():
     assert float(metric.result()) == pytest.approx(2 / 4)
 
 
-@pytest.mark.parametrize("name", ["mel_patches", "mel_residual", "mel_dscnn", "mel_attention"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mel_dscnn",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mel_patches", "mel_residual", "mel_attention")),
+    ],
+)
 def test_recipes_learn_from_undecidable_targets(name, tmp_path):
     recipe = get_recipe(name)
     model = recipe.build_model(("speech", "music"), "independent", 1)

@@ -19,6 +19,7 @@ from ms_train.datasets.by_name import dataset_by_name
 from ms_train.datasets.folder import folder
 from ms_train.datasets.manifest import manifest
 from ms_train.datasets.splits import split
+from ms_train.scores import metrics
 from ms_train.training.checkpoint import Checkpoint
 
 
@@ -230,7 +231,8 @@ def test_resume_refuses_other_parts_or_labels(root, capsys, monkeypatch, change)
 
 
 @pytest.mark.usefixtures("small_networks", "no_pictures")
-def test_files_of_training_excerpts_are_known(root, capsys):
+def test_files_of_training_excerpts_are_known(root, capsys, monkeypatch):
+    monkeypatch.setattr(metrics, "ROUNDS", 40)
     path = table(root, *(f"{line.rstrip(',')},,0,2" for line in lines(root)))
     assert fit(path, root / "run") == 0
     whole = root / "whole.csv"

@@ -11,6 +11,14 @@ from ms_edge.errors import MsEdgeError, UsageError
 from ms_train.augment import rooms
 
 RATE_HZ = 16_000
+RAYS = rooms.RAYS  # tests that train have fewer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_many_rays_as_in_trainings():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rooms, "RAYS", RAYS)
+        yield
 
 
 @pytest.fixture(scope="module")

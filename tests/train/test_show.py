@@ -107,6 +107,7 @@ def test_unusual_file_names_are_drawn(tmp_path, samples):
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_panels(tmp_path, classes, capsys):
     pictures = []
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
@@ -129,6 +130,7 @@ def test_panels_leave_out_unreadable_recordings(tmp_path, classes, capsys):
         show_panels(folder(classes), recipe, tmp_path / "out", 0)
 
 
+@pytest.mark.slow
 def test_every_augmentation_has_picture_and_sound(tmp_path, samples, capsys):
     file, other = str(samples[0]), str(samples[-1])
     out = tmp_path / "out"
@@ -153,6 +155,7 @@ def test_every_augmentation_has_picture_and_sound(tmp_path, samples, capsys):
     assert len(set(found.values())) == len(found)
 
 
+@pytest.mark.slow
 def test_augmentation_does_not_depend_on_the_others(tmp_path, samples):
     shutil.copy(samples[0], tmp_path / "x.wav")
     shutil.copy(samples[1], tmp_path / "x-gain.wav")

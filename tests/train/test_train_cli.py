@@ -78,6 +78,7 @@ cli.command()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "status"), [("well", 0), ("interrupted", 130)])
 def test_process_ends_without_interpreter_shutdown(how, status):
     done = subprocess.run([sys.executable, "-c", ENDS, "compare", how], capture_output=True, text=True)

@@ -42,7 +42,7 @@ def folder(tmp_path_factory, copy_by_label) -> Path:
 
 
 def recipe() -> Recipe:
-    """Return a recipe with clips of a second."""
+    """Return a recipe with clips of a second, whose network is not traced."""
     found = get_recipe("resized_cnn")
     spec = dataclasses.replace(found.spec, clip_s=1.0, hop_s=1.0)
 
@@ -50,7 +50,9 @@ def recipe() -> Recipe:
     def build_model(*args: object, **settings: object) -> keras.Model:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(resized_cnn, "SPEC", spec)
-            return resized_cnn.build_model(*args, **settings)
+            model = resized_cnn.build_model(*args, **settings)
+        model.run_eagerly = True
+        return model
 
     return dataclasses.replace(found, spec=spec, build_model=build_model, batch_size=4)
 
@@ -101,6 +103,7 @@ def whole(folder, tmp_path_factory) -> tuple[Path, dict]:
     return out, search(folder, out)
 
 
+@pytest.mark.slow
 def test_search_writes_runs_table_picture_and_command(whole, folder, tmp_path):
     out, found = whole
     assert {path.name for path in out.iterdir()} == {

@@ -230,7 +230,7 @@ def _add_monitor(commands: Commands) -> None:
         type=_duration,
         default=10.0,
         metavar="TIME",
-        help="how long audio may fail to come before the source is connected again (default: 10s)",
+        help="connect again to a source that has sent no audio for this long (default: 10s)",
     )
     monitor.add_argument(
         "--give-up",
@@ -521,7 +521,9 @@ def _add_cut(commands: Commands) -> None:
         metavar="LABELS",
         help="labels to keep, separated by commas; speech also keeps speech over music (speech+music)",
     )
-    what.add_argument("--drop", metavar="LABELS", help="keep what --keep LABELS would leave out")
+    what.add_argument(
+        "--drop", metavar="LABELS", help="labels to leave out, separated by commas; speech also leaves out speech+music"
+    )
     _add_named_output(cut, "DIR", "write DIR/INPUT/TIME.SUFFIX, or DIR/INPUT with --join")
     cut.add_argument("--join", action="store_true", help="one file per recording (default: one for each part)")
     cut.add_argument(
@@ -697,6 +699,6 @@ def _add_judging(command: argparse.ArgumentParser, devices: str = DEVICES) -> No
         action="append",
         default=[],
         metavar="LABEL=P",
-        help="give LABEL from probability P on, as in speech=0.6 (repeatable; default: the model's thresholds)",
+        help="give LABEL if its probability is at least P, as in speech=0.6 (repeatable; default: the model's thresholds)",
     )
     command.add_argument("--binary", action="store_true", help="always answer speech or music, even for noise")

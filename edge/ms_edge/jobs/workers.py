@@ -214,7 +214,7 @@ class Workers:
             try:
                 worker.begin([self._todo.popleft() for _ in range(together)])
             except OSError:  # the worker has died, or the system lacks memory for the pipe
-                self._replace(worker, _died)
+                self._replace(worker)
 
     def _idle(self) -> Worker | None:
         """Return a worker without a path, a new one if necessary; None if there is none."""
@@ -248,18 +248,20 @@ class Workers:
                     worker.receive()
                     self._attempts = 0
                 except (EOFError, OSError):
-                    self._replace(worker, _died)
+                    self._replace(worker)
             elif item and item.left_s < 0:
-                self._replace(worker, _too_long, item)
+                self._replace(worker, late=item)
 
-    def _replace(self, worker: Worker, failure: Callable[[str, str], Failure], item: Item | None = None) -> None:
-        """Remove a worker. Only `item`, by default what it worked on, gets a Failure."""
+    def _replace(self, worker: Worker, late: Item | None = None) -> None:
+        """Remove a worker that has died, or that took too long for the item `late`.
+
+        That item, or the one that it had begun last, gets a Failure. The rest of its task is done again.
+        """
         self._workers.remove(worker)
         how = worker.end()
         self._on_audio(-worker.heard_s)
-        # Not what it works on now if there is an `item`: it may just have begun the next one.
-        if found := item or worker.in_progress():
-            found.result = failure(found.path, how)
+        if found := late or worker.in_progress():  # after `late` it may have begun the next one, which is not to blame
+            found.result = _too_long(found.path) if late else _died(found.path, how)
         else:
             self._attempts += 1
             if self._attempts >= ATTEMPTS:
@@ -288,7 +290,7 @@ def _died(path: str, how: str) -> Failure:
     return Failure(path, "worker-died", f"{path}: the process that read it ended ({how}), {why}.")
 
 
-def _too_long(path: str, how: str) -> Failure:
+def _too_long(path: str) -> Failure:
     why = "it may be damaged, or come from a network that does not answer; -j 1 waits without a limit"
     return Failure(path, "too-long", f"{path}: reading it took too long without any audio: {why}.")
 
