@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import importlib
@@ -588,13 +589,16 @@ def test_model_of_each_fold_answers_its_sources(small_corpus, tmp_path, monkeypa
 
     class Listener:
         def __init__(self, path, device):
+            self.fold = f"fold-{path.stem[-1]}"
             self.speech = float(path.stem[-1] == "1")  # the right answer for speech in fold 1
 
         def classify(self, path):
+            assert self.fold in path.parts
             scores = {"speech": self.speech, "music": 1 - self.speech}
             return SimpleNamespace(scores=scores, label="speech" if self.speech else "music")
 
         def timeline(self, path):
+            assert self.fold in path.parts
             return []
 
     monkeypatch.setattr(validation, "Classifier", Listener)
@@ -608,11 +612,25 @@ def test_model_of_each_fold_answers_its_sources(small_corpus, tmp_path, monkeypa
     assert all({clip.source for clip in clips} == {"three"} for clips in sets)
     recordings = [{clip.recording for clip in clips if clip.truth == "speech"} for clips in sets]
     assert len(set.union(*recordings)) == sum(map(len, recordings)) == 3
+    fold_of = {row["path"]: int(row["fold"]) for row in csv.DictReader(folded, delimiter="\t") if row["fold"]}
+    for fold, names in enumerate(recordings):
+        assert {fold_of[name] for name in names} == {fold}
     line = found["a1"]["lines"].get("three, speech") or found["a1"]["lines"]["small sources, speech"]
     assert line["as_shipped"] == pytest.approx(1 / 3, abs=0.05)
     monkeypatch.setattr(sys, "argv", [*command, "a1.onnx"])
     with pytest.raises(SystemExit):
         validation.main()
+
+
+def test_card_is_written_from_the_bundled_run(tmp_path):
+    from benchmarks.quality import card
+
+    run = card._run(card.run_folder(Path("bundled")))
+    assert {"train", "val"} <= set(run["split"])
+    text = (Path(__file__).parents[1] / "docs/model-card.md").read_text("utf-8")
+    assert card._command(run["run"]) in text
+    with pytest.raises(MsEdgeError, match="its lists of recordings cannot be read"):
+        card._run(tmp_path)
 
 
 def test_clip_in_room_is_cut_from_reverberated_recording():

@@ -91,7 +91,7 @@ def test_watch_service_command_is_valid_and_goes_on():
     assert service["Restart"] == ["on-failure"]
 
 
-@pytest.mark.parametrize("path", DEPLOY.glob("*.service"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(DEPLOY.glob("*.service")), ids=lambda path: path.name)
 def test_service_may_make_the_calls_from_libsndfile(path):
     """cffi makes the functions that libsndfile calls when they are needed, in memory that is then executed."""
     assert "MemoryDenyWriteExecute" not in unit(path.name)["Service"]

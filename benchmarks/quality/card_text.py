@@ -31,6 +31,9 @@ repositories say about their files. Nobody listened to all files.
 
 {totals}
 
+`val` is as it was when the model was trained. Recordings of other kinds were added to it later
+([findings](findings.md#children-radio-singing-and-instruments)).
+
 Effects whose names say that they are voices, speech or music were left out, and so was most of
 Flight of the Amazon Queen, so that the dialogue of one game does not outweigh the rest. The model
 was not trained on GTZAN, nor on any file of the part `test_a`. The sources of `val` and `calib`
@@ -109,7 +112,7 @@ TIMELINE = """
 and neither. The error rate is the time wrongly given or missed, divided by the time of the true
 labels. *Boundary* is the distance from each true boundary to the nearest found one
 (`python -m benchmarks.quality.timelines --help` gives the definitions). Systems that cannot answer
-neither have no row.
+"neither" are not in this table.
 
 {table}"""
 

