@@ -20,8 +20,8 @@ WARNINGS = {
     "FFmpeg reports errors in what it decodes.",
     "stream-header": "has a WAV or FLAC header without a size, as a pipe or a killed recorder leaves it. It is read "
     "to its end.",
-    "bad-header": "has a WAV header that contradicts itself, a FLAC header that contradicts the frames, or bytes after "
-    "the samples (or after the last MP3 frame) that belong to nothing.",
+    "bad-header": "has a WAV header that contradicts itself, a FLAC header that contradicts the frames, Ogg pages whose "
+    "positions contradict one another, or bytes after the samples (or after the last MP3 frame) that belong to nothing.",
     "non-finite": "contains samples that are not numbers (NaN, infinity). They count as silence.",
     "out-of-range": "contains samples over +18 dB of full scale, for example 16-bit numbers stored as floats. Samples "
     "over 65,536 are clipped.",

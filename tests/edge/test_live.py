@@ -67,6 +67,20 @@ def test_with_enough_delay_equals_offline_timeline(classifier, programme):
             assert event.probability == pytest.approx(part.probability, abs=1e-6)
 
 
+def test_batches_of_a_stream_share_features(programme, monkeypatch):
+    classifier = Classifier(device="cpu")
+    features, frames = classifier._features, []
+
+    def counted(samples):
+        frames.append(len(found := features(samples)))
+        return found
+
+    monkeypatch.setattr(classifier, "_features", counted)
+    events_of(classifier.session(RATE), programme)
+    assert len(frames) > 10
+    assert sum(frames) < 1.1 * classifier.spec.frames(len(programme))
+
+
 @pytest.mark.parametrize(
     "chosen", [{"hop_s": 0.1}, {"hop_s": 1.0}, {"hop_s": 0.0701}, {"min_segment_s": 3.0}, {"binary": True}], ids=str
 )

@@ -271,20 +271,47 @@ def test_more_than_the_buffers_hold_is_read_in_order(tmp_path, variant, channels
     assert np.array_equal(found, expected if channels else expected.mean(axis=0))
 
 
-def test_pieces_that_are_written_in_parts_arrive_in_order():
-    code = (
-        "import os, pyav_child\n"
-        "os.writev = lambda descriptor, pieces: os.write(descriptor, b''.join(pieces)[:70_001])\n"
-        "pyav_child._write([b'a' * 300_000, b'', b'b' * 5, memoryview(b'c' * 400_001)])"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
+def run_with_child(code):
+    """Run code that can import `pyav_child`, and return its exit status and what it wrote."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os, pyav_child\n{code}"],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(media.__file__).parent)},
-    ) as process:
-        assert process.stdout
-        assert process.stdout.read() == b"a" * 300_000 + b"b" * 5 + b"c" * 400_001
-    assert process.returncode == 0
+        timeout=60,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    "partial",
+    [
+        "os.writev = lambda descriptor, pieces: os.write(descriptor, b''.join(pieces)[:70_001])",
+        "write = os.write; os.write = lambda descriptor, piece: write(descriptor, piece[:70_001]); del os.writev",
+    ],
+    ids=["writev", "write"],
+)
+def test_pieces_that_are_written_in_parts_arrive_in_order(partial):
+    code = f"{partial}\npyav_child._write([b'a' * 300_000, b'', b'b' * 5, memoryview(b'c' * 400_001)])"
+    assert run_with_child(code) == (0, b"a" * 300_000 + b"b" * 5 + b"c" * 400_001)
+
+
+@pytest.mark.parametrize(("frames", "least"), [(10, 40_000), (400, 1 << 20)])
+def test_a_decoder_that_dies_has_written_what_it_decoded(frames, least):
+    code = (
+        "from types import SimpleNamespace as Of\n"
+        "frame = Of(planes=[b'x' * 4000], samples=1000, layout=Of(nb_channels=1))\n"
+        f"output = pyav_child._Output(None, 0)\nfor _ in range({frames}): output._write(frame)\nos._exit(9)"
+    )
+    status, written = run_with_child(code)
+    assert (status, len(written) >= least) == (9, True)
+
+
+def test_a_decoder_that_fails_has_written_what_it_decoded():
+    code = (
+        "output = pyav_child._Output(None, 0)\noutput._unwritten = [b'x' * 5]\n"
+        "output._decode = lambda packets, decoder: 1 / 0\noutput.copy([], None)"
+    )
+    assert run_with_child(code) == (1, b"x" * 5)
 
 
 @pytest.mark.parametrize("encoder", ["aac", "flac", "pcm_s24le"])

@@ -489,7 +489,7 @@ def test_monitor_reads_no_source_that_rests():
         """Has bytes to read at once, and rests."""
 
         name, status, progress = "radio", None, Position(0, 0)
-        read_at = clock.elapsed() + 0.3
+        connect_at, read_at = math.inf, clock.elapsed() + 0.3
 
         def __init__(self, descriptor):
             self.descriptor = descriptor
@@ -532,3 +532,39 @@ def test_audio_that_is_not_decided_is_input():
     assert reported == []
     follow(6, audio=False)
     assert [(event.kind, event.for_s) for event in reported] == [("alert", 5)]
+
+
+def test_other_sources_do_not_delay_a_connection(monkeypatch):
+    """One source always has bytes to read; the other one is to be connected again, between two ticks."""
+    clock, connected_at = FakeClock(), []
+
+    class Talking:
+        name, status, read_at, progress, connect_at, descriptor = "a", None, 0.0, Position(0, 0), math.inf, 7
+
+        def check(self):
+            pass
+
+        def ready(self):
+            clock.now += 0.02
+
+        def stop(self):
+            pass
+
+    class Waiting(Talking):
+        descriptor, connect_at = None, 5000.55
+
+        def check(self):
+            if clock.now >= self.connect_at:
+                connected_at.append(clock.now)
+                self.connect_at = math.inf
+
+    class Poll:
+        def register(self, descriptor, events):
+            assert descriptor == 7
+
+        def poll(self, wait_ms):
+            return [(7, module.select.POLLIN)]
+
+    monkeypatch.setattr(module.select, "poll", Poll)
+    monitor([Talking(), Waiting()], [], clock, lambda: clock.now > 5003)
+    assert connected_at == [pytest.approx(5000.55, abs=0.03)]

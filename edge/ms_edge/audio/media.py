@@ -38,7 +38,7 @@ from ms_edge.errors import AudioError, DeviceError, first_line, reason
 
 BUFFER_BYTES = 1 << 20
 # The program `ffmpeg` writes 32 kB at a time. This process waits until more is there, for as long as
-# the fastest decoders need to fill half of the buffer, since on one core it would otherwise take
+# the fastest decoders need to fill a part of the buffer, since on one core it would otherwise take
 # turns with the decoder for each write, which takes 2 % more time.
 REST_S_PER_BYTE = 1.5e-9
 LARGE_BYTES = 1 << 26
@@ -53,8 +53,8 @@ WATCH_S, END_S = 1.0, 5.0  # seconds between two checks of that; the longest wai
 # Address space of a decoder. Less could be too little: the program ffmpeg takes 0.4 GB of it if it
 # starts 16 threads, and 10 hours of MP4 take 0.1 GB more.
 MEMORY_BYTES = 1 << 30
-# FFmpeg lists all packets of MP4 in memory, with up to 75 bytes each. Each has at least one byte in the
-# file, unless it is cut: these are 5 hours of AMR.
+# FFmpeg lists all packets of MP4 in memory, with up to 75 bytes each. Each packet has at least one byte in
+# the file, unless the file is cut. So many packets more are allowed: as many as 5 hours of AMR have.
 MOST_PACKETS = 1 << 20
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
 # FFmpeg allocates and frees some hundred bytes for every packet, again and again. glibc does that in
@@ -416,7 +416,8 @@ class _Child:
                 filled += count
                 if once:
                     break
-                if filled < len(buffer) and self._received > self._buffer_bytes:  # not in short recordings
+                # PyAV's process writes much at a time. Short recordings have no use for a rest.
+                if not self.planar and filled < len(buffer) and self._received > self._buffer_bytes:
                     time.sleep(self._buffer_bytes * REST_S_PER_BYTE)
             self._received += filled
         except OSError as error:

@@ -13,7 +13,7 @@ import soundfile
 
 from ms_edge.audio.containers import EXTENSIONS as EXTENSIONS
 from ms_edge.audio.containers import MEDIA, READ, START_BYTES, begins_as_read, container_of, name_of, recognised
-from ms_edge.audio.parts import Part, ogg_end, ogg_parts
+from ms_edge.audio.parts import MOST_FALL, Part, ogg_end, ogg_parts
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import MPEG_CODINGS, Header, ReadAt, is_wav
 from ms_edge.audio.streams import Section, Stream
@@ -31,7 +31,6 @@ NO_DECODER = {
     161: "FLAC in Ogg",
 }
 SYSTEM_ERROR = 2  # another of these numbers
-MOST_FALL = 1 << 31  # of the positions in Ogg, in samples; libsndfile subtracts them as 32-bit integers
 CYCLE_S = 146_097 * 86_400  # the Gregorian calendar repeats after 400 years
 
 
@@ -143,7 +142,7 @@ def parts_of(
         if start[28:36] == b"OpusHead" and max(falls) >= MOST_FALL:
             raise NotForLibsndfileError(
                 "not-audio",
-                f"{name}: the positions of its pages contradict one another, so libsndfile does not read it.",
+                f"{name}: the positions of its pages contradict one another, so it is not given to libsndfile.",
             )
         parts = [Part([stretch]) for stretch in pairwise([*starts, size])]
         parts[0].direct = len(parts) == 1

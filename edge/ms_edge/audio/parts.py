@@ -13,6 +13,7 @@ MAX_OGG_PAGE = 27 + 255 + 255 * 255
 CONTINUED, FIRST, LAST = 1, 2, 4  # flags of an Ogg page
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits reversed
 MAX_PARTS = 10_000
+MOST_FALL = 1 << 31  # of the positions in Ogg, in samples; libsndfile subtracts them as 32-bit integers
 MOST_CUT_OFF = 8192  # samples of delay and padding at the ends of an MP3 file, which decoders remove
 MAX_GAPS = 1_000  # places where no page follows a page; the search for the next one takes longer than a page
 

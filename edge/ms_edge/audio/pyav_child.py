@@ -27,8 +27,9 @@ BETTER = {"amr_nb": "libopencore_amrnb"}
 # has none, and so loses up to 4,095 samples.
 SKIP_MANUAL = 1 << 29
 
-# Written at a time. Whenever one of two processes on a core gives way to the other, the caches have
-# the wrong memory: with a write for each block, that takes 4 % of the time of AAC.
+# Written at a time, after the first that many, which are written as they come: should this process die,
+# the reader has most of what it has decoded. Whenever one of two processes on a core gives way to the
+# other, the caches have the wrong memory: with a write for each block, that takes 4 % of the time of AAC.
 WRITE_BYTES = 1 << 20
 
 
@@ -87,9 +88,18 @@ class _Output:
         self._ready: Any = None  # samples that had to be converted
         self._mixer: Any = None  # from two channels to their mean
         self._unwritten: list[Any] = []  # planes of samples
+        self._written = 0  # bytes
 
     def copy(self, packets: Any, decoder: Any) -> None:
         """Decode all packets. Errors of single packets are printed."""
+        try:
+            self._decode(packets, decoder)
+            if self._first is not None:
+                self._finish()
+        finally:
+            _write(self._unwritten)
+
+    def _decode(self, packets: Any, decoder: Any) -> None:
         channels, held, decode = 0, self._held, decoder.decode  # local names save 2 % of the time
         while True:
             try:
@@ -111,8 +121,6 @@ class _Output:
                 break
             except self._av.FFmpegError as error:  # of a packet, or of `packets`, a generator, which then ends
                 print(f"Error while decoding: {error}", file=sys.stderr)
-        if self._first is not None:
-            self._finish()
 
     def _write_blocks(self) -> None:
         for block in self._held.read_many(self._block):
@@ -164,7 +172,6 @@ class _Output:
         self._end_kind()
         if (last := self._ready.read()) is not None:
             self._write(last)
-        _write(self._unwritten)
 
     def _write(self, frame: Any) -> None:
         if self._mixer:
@@ -172,9 +179,11 @@ class _Output:
             frame = self._mixer.pull()
         for plane in frame.planes[: frame.layout.nb_channels]:  # PyAV 18 sees more planes than there are
             self._unwritten.append(memoryview(plane)[: frame.samples * 4])
-        if sum(map(len, self._unwritten)) >= WRITE_BYTES:
-            _write(self._unwritten)
-            self._unwritten = []
+        size = sum(map(len, self._unwritten))
+        if size >= WRITE_BYTES or self._written < WRITE_BYTES:
+            pieces, self._unwritten = self._unwritten, []
+            _write(pieces)
+            self._written += size
 
 
 def _mixer(av: Any, first: Any) -> Any:

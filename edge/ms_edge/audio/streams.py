@@ -40,7 +40,7 @@ class Stream:
         self.error: BaseException | None = None
         self.received = 0
         self._source = source
-        self._raw = source if isinstance(source, io.RawIOBase) else None
+        self._raw = source if isinstance(source, io.FileIO) else None
         self.start = b""
         self.opening = True
         self._header: Header | None = None
@@ -162,7 +162,7 @@ class Section:
         # promises.
         self.opening = True
         self._source = source
-        self._raw = source if isinstance(source, io.RawIOBase) else None
+        self._raw = source if isinstance(source, io.FileIO) else None
         self._stretches = stretches
         self._ends = list(accumulate(end - start for start, end in stretches))
         self._length = length or self._ends[-1]

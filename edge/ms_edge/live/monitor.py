@@ -153,6 +153,11 @@ class Feed:
         return self._connection.descriptor if self._connection else None
 
     @property
+    def connect_at(self) -> float:
+        """The elapsed time at which to connect; infinite while there is a connection, and at the end."""
+        return self._connect_at if self._connection is None and self.status is None else math.inf
+
+    @property
     def progress(self) -> Position:
         """How far the source is."""
         return Position(self._session.decided_s if self._session else 0.0, self._arrived_s)
@@ -476,7 +481,7 @@ def monitor(
     tick_at = clock.elapsed()
     while True:
         now = clock.elapsed()
-        if now >= tick_at:
+        if now >= min([tick_at, *(feed.connect_at for feed in feeds)]):
             tick_at = now + TICK_S
             for feed in feeds:
                 feed.check()
@@ -485,7 +490,8 @@ def monitor(
                 consumer.tick(utc, progress)
         if stopped() or all(feed.status is not None for feed in feeds):
             break
-        poll, due, until = select.poll(), dict[int, Feed](), tick_at + TICK_WAIT_S
+        poll, due = select.poll(), dict[int, Feed]()
+        until = min([tick_at + TICK_WAIT_S, *(feed.connect_at for feed in feeds)])
         for feed in feeds:
             if (descriptor := feed.descriptor) is None:
                 continue

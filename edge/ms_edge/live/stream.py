@@ -135,7 +135,7 @@ class Pace:
         """Wait until `wanted_s` more seconds have come, if the source is live. Return how many to read next."""
         if self._audio_s - self._probed_s >= PROBE_S:
             self._probed_s = self._audio_s
-            return BLOCK_S
+            return min(BLOCK_S, wanted_s + ROUND_S)
         if self._live:
             wait_s = self._ahead + self._audio_s + min(wanted_s + PACKET_S, self._most_s) - self._clock()
             if wait_s > 0:

@@ -29,8 +29,8 @@ MAX_KEPT = 10_000  # tracks, edits, and different durations of packets; this lim
 # whose durations vary follow a clock that is not that of the samples.
 MOST_DELAY = 8192  # samples of an encoder's delay and padding, which an edit list leaves out
 SLACK_PACKETS, DRIFT = 2, 0.005
-# FFmpeg lists PCM by pieces of up to 1024 samples, and other codings without a table of sizes by
-# frames, of which those of GSM are the shortest, if it finds the only duration in the table to be 1.
+# If the table of durations holds one duration, and that is 1, FFmpeg lists PCM by pieces of up to 1024
+# samples, and other codings without a table of sizes by frames, of which those of GSM are the shortest.
 PCM = {b"sowt", b"twos", b"raw ", b"NONE", b"in24", b"in32", b"fl32", b"fl64", b"lpcm", b"ulaw", b"alaw"}
 PCM_PIECE, SHORTEST_FRAME = 1024, 160
 MOST_DURATION = (1 << 31) - 1 - 480_000  # FFmpeg takes a longer one for 1
