@@ -544,3 +544,25 @@ def test_formats_that_libsndfile_misreads_are_refused(tmp_path, tone, monkeypatc
 def test_no_two_formats_share_an_extension():
     assert len(set(EXTENSIONS)) == len(EXTENSIONS)
     assert len({one.short for one in CONTAINERS}) == len(CONTAINERS)
+
+
+def test_object_that_only_has_read_is_read():
+    class Only(io.RawIOBase):
+        """Bytes that can be read once; the method `readinto` of its base does not exist."""
+
+        def __init__(self, data):
+            self._data = io.BytesIO(data)
+
+        def readable(self):
+            return True
+
+        def seekable(self):
+            return False
+
+        def read(self, size=-1):
+            return self._data.read(size)
+
+    header = struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
+    wav = b"RIFF\xff\xff\xff\xffWAVEfmt " + header + b"data\xff\xff\xff\xff" + bytes(2 * 48_000)
+    with AudioFile(Only(wav)) as file:
+        assert sum(map(len, file.unmixed())) == 48_000
