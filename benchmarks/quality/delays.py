@@ -32,7 +32,7 @@ from ms_edge.errors import MsEdgeError
 from ms_edge.live.online import Online, Window
 from ms_edge.live.session import plan
 from ms_edge.scoring.measures import frames_of
-from ms_edge.timeline import PRIOR, SILENCE, window_label
+from ms_edge.timeline import PRIOR, window_labels
 from ms_train.tables import markdown_table
 
 DELAYS_S = (1.0, 1.5, 2.0, 3.0, 4.0, 10.0)
@@ -90,10 +90,8 @@ def live(of: Programme, classifier: Classifier, delay_s: float) -> Parts:
     planned = plan(classifier, delay_s)
     online = Online(labels, decision, round(1000 * MIN_SEGMENT_S), 0.0)
     times = np.round(1000 * of.borders_s).astype(int).tolist()
-    windows = [
-        Window(start, end, row.tolist(), bool(silent), SILENCE if silent else window_label(row, labels, decision))
-        for start, end, row, silent in zip(times, times[1:], of.scores, of.silent, strict=False)
-    ]
+    names = window_labels(of.scores, labels, decision, of.silent)
+    windows = list(map(Window, times[:-1], times[1:], of.scores.tolist(), of.silent.tolist(), names))
     changes, first, size = [], 0, planned.few
     while first + size < len(windows):
         online.add(windows[first : first + size])

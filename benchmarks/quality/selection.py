@@ -24,7 +24,7 @@ from benchmarks.quality.accuracy import LABELS, RULES, Answers
 from benchmarks.quality.kinds import kind_of_condition, kind_of_source
 from benchmarks.quality.validation_set import CLEAN, Clip
 from ms_edge.model.metadata import Decision
-from ms_edge.timeline import OTHER, SILENCE, window_label
+from ms_edge.timeline import OTHER, SILENCE, window_labels
 
 LEAST_CLIPS = 50
 WORST_SHARE = 0.25
@@ -52,10 +52,10 @@ def answers_of(scores: NDArray[np.floating], thresholds: Sequence[float] = (0.5,
     """Return answers from mean probabilities of speech and music, (clips, 2): labels reach their
     thresholds.
     """
-    decision = Decision("independent", tuple(thresholds))
+    rows = np.asarray(scores, np.float32)
+    names = window_labels(rows, LABELS, Decision("independent", tuple(thresholds)))
     return [
-        {**dict(zip(LABELS, map(float, row), strict=True)), "label": window_label(row, LABELS, decision)}
-        for row in np.asarray(scores, np.float32)
+        {**dict(zip(LABELS, row, strict=True)), "label": name} for row, name in zip(rows.tolist(), names, strict=True)
     ]
 
 

@@ -25,14 +25,13 @@ from ms_edge.model.metadata import Decision, Metadata
 from ms_edge.model.session import Answers, Model
 from ms_edge.results import Classification, Segment
 from ms_edge.timeline import (
-    SILENCE,
     UNCERTAIN,
     doubted,
     probability_of,
     seconds_by_label,
     segments,
     vote,
-    window_label,
+    window_labels,
 )
 
 if TYPE_CHECKING:
@@ -370,7 +369,7 @@ class Classifier:
         """Return a single window as a Segment."""
         row, labels = found.scores[0], self.model.metadata.labels
         scores = dict(zip(labels, row.tolist(), strict=True))
-        label = SILENCE if found.silent[0] else window_label(row, labels, self.decision)
+        (label,) = window_labels(found.scores, labels, self.decision, found.silent)
         probability = probability_of(label, scores)
         label = label if probability >= self.min_confidence else UNCERTAIN
         part = Segment(start_s, end_s, label, probability, scores)

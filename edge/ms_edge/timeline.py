@@ -54,22 +54,22 @@ class Prior:
 PRIOR = Prior()
 
 
-def window_label(row: Float32, labels: tuple[str, ...], decision: Decision) -> str:
-    """Return the label for the scores (labels,) of one window.
+def window_labels(
+    scores: NDArray[np.floating], labels: tuple[str, ...], decision: Decision, silent: NDArray[np.bool_] | None = None
+) -> list[str]:
+    """Return the label of each window, given the scores (windows, labels) and which windows are silent
+    (windows,); by default none is.
 
     With exclusive labels it is the one with the largest score. With independent labels it is every
     label that reaches its threshold, joined by `+`, or `other` if none does.
     """
-    return window_labels(row[np.newaxis], np.zeros(1, np.bool_), labels, decision)[0]
-
-
-def window_labels(scores: Float32, silent: NDArray[np.bool_], labels: tuple[str, ...], decision: Decision) -> list[str]:
-    """Return the label of each window, given the scores (windows, labels) and which windows are silent."""
     if decision.kind == "exclusive":
         names = [labels[best] for best in scores.argmax(axis=1).tolist()]
     else:
         over = (scores >= _float32(decision.thresholds)).tolist()
         names = [_joined(labels, *each) for each in over]
+    if silent is None:
+        return names
     return [SILENCE if quiet else name for name, quiet in zip(names, silent.tolist(), strict=True)]
 
 
@@ -201,8 +201,7 @@ def _own_runs(
     thresholds = np.array(decision.thresholds, np.float32)
     answers = scores.argmax(axis=1)[:, np.newaxis] if decision.kind == "exclusive" else scores >= thresholds
     starts = _changes(np.column_stack((silent, answers * ~silent[:, np.newaxis])))
-    names = [SILENCE if silent[at] else window_label(scores[at], labels, decision) for at in starts]
-    return starts, names
+    return starts, window_labels(scores[starts], labels, decision, silent[starts])
 
 
 def _changes(rows: NDArray[Any]) -> NDArray[np.intp]:

@@ -26,7 +26,7 @@ from ms_edge.features.spec import FEATURES, canonical_json
 from ms_edge.model.session import Model, import_onnxruntime
 from ms_edge.selftest.deviation import deviation
 from ms_edge.selftest.golden import golden_signal
-from ms_edge.timeline import window_label
+from ms_edge.timeline import window_labels
 from ms_export import metadata
 from ms_export.convert import require_same
 from ms_export.errors import ExportError
@@ -269,7 +269,7 @@ def _scores(model: Model, features: Float32) -> Float32:
 
 
 def _labels(model: Model, scores: Float32) -> list[str]:
-    return [window_label(row, model.metadata.labels, model.metadata.decision) for row in scores]
+    return window_labels(scores, model.metadata.labels, model.metadata.decision)
 
 
 def _own_golden(model: Model, golden: str, tolerance: float) -> str:

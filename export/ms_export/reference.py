@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ms_edge.features.spec import FrontEndSpec
 from ms_edge.model.metadata import Decision
-from ms_edge.timeline import window_label
+from ms_edge.timeline import window_labels
 from ms_export.cases import Case
 from ms_export.parity import Array, Stages
 from ms_train.frontend import FrontEndLayer
@@ -95,7 +95,7 @@ def decide(scores: Array, labels: tuple[str, ...], decision: Decision) -> tuple[
     """Return the label of each window (windows,), and twice the change of a score that gives
     another label (windows,).
     """
-    names = np.array([window_label(row, labels, decision) for row in scores])
+    names = np.array(window_labels(scores, labels, decision))
     if decision.kind == "exclusive":
         ordered = np.sort(scores, axis=1)
         return names, ordered[:, -1] - ordered[:, -2]

@@ -379,3 +379,21 @@ def test_flv_states_its_size():
 def test_gap_counts_as_one_packet():
     assert span([0.0, 0.02, 0.04, 5.0, 5.02]) == pytest.approx(0.08)
     assert span([]) == span([1.0]) == 0.0
+
+
+@pytest.mark.parametrize("position", [-1, 0, 2**40])
+def test_ogg_may_end_with_a_page_without_audio(position):
+    content = bytearray(encoded(form="OGG"))
+    last = content.rindex(b"OggS")
+    head = content[last : last + 27]
+    content[last + 5] &= ~4  # not the end of the stream
+    end = head[:5] + bytes([4]) + struct.pack("<q", position) + head[14:26] + b"\0"
+    assert not stated(bytes(content + end)).contradictory
+
+
+def test_ogg_whose_positions_fall_by_years_is_contradictory():
+    content = bytearray(encoded(form="OGG"))
+    page = content.index(b"OggS", content.index(b"OggS", 1) + 1)  # the third, which is followed by others
+    assert page < content.rindex(b"OggS")
+    content[page + 6 : page + 14] = struct.pack("<q", 2**40)
+    assert stated(bytes(content)).contradictory

@@ -22,7 +22,7 @@ from ms_edge import AudioError, Classifier, UsageError
 from ms_edge.live.online import Online, Window
 from ms_edge.live.stream import BLOCK_S, Pace
 from ms_edge.model.metadata import Decision
-from ms_edge.timeline import SILENCE, segments, window_label
+from ms_edge.timeline import segments, window_labels
 
 RATE = 16_000
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -106,9 +106,10 @@ def test_online_segments_are_valid_and_with_lag_optimal(seed, windows, together,
     silent = np.repeat(random.random(windows // 8 + 1) < 0.2, 8)[:windows]
     times = [0, *range(580, 580 + 160 * (windows - 1), 160), 580 + 160 * windows + 33]
     decision, labels = Decision("independent", (0.5, 0.4)), ("speech", "music")
+    names = window_labels(scores, labels, decision, silent)
     given_windows = [
-        Window(start, end, row.tolist(), bool(quiet), SILENCE if quiet else window_label(row, labels, decision))
-        for (start, end), row, quiet in zip(pairwise(times), scores, silent, strict=True)
+        Window(start, end, row, quiet, name)
+        for (start, end), row, quiet, name in zip(pairwise(times), scores.tolist(), silent.tolist(), names, strict=True)
     ]
     online, ready, changes = Online(labels, decision, 1_000, 0.0), (windows - 1) // together * together, []
     for first in range(0, ready, together):

@@ -16,7 +16,7 @@ from ms_edge.cli import main as cli
 from ms_edge.errors import UsageError
 from ms_edge.model.metadata import Decision
 from ms_edge.model.session import Model
-from ms_edge.timeline import Prior, best_path, seconds_by_label, segments, window_label
+from ms_edge.timeline import Prior, best_path, seconds_by_label, segments, window_labels
 
 LABELS = ("speech", "music")
 DECISIONS = [Decision("exclusive", ()), Decision("independent", (0.5, 0.5)), Decision("independent", (0.3, 0.8))]
@@ -76,9 +76,9 @@ def test_segments_have_no_gaps_and_minimum_duration(rows, minimum, decision):
     assert all(0 <= part.probability <= 1 for part in parts)
     assert sum(seconds_by_label(parts).values()) == pytest.approx(borders[-1])
     if minimum == 0:
-        for row, quiet, start in zip(scores, silent, borders[:-1], strict=True):
+        for name, start in zip(window_labels(scores, LABELS, decision, silent), borders[:-1], strict=True):
             (here,) = [part.label for part in parts if part.start_s <= start < part.end_s]
-            assert here == ("silence" if quiet else window_label(row, LABELS, decision))
+            assert here == name
 
 
 def test_only_short_changes_are_smoothed_away():
@@ -330,3 +330,17 @@ def test_analyse_returns_the_scores_of_every_window(samples):
     np.testing.assert_array_equal(windows.scores, expected.scores)
     np.testing.assert_array_equal(windows.silent, expected.silent)
     assert found.scores == dict(zip(LABELS, windows.scores.mean(axis=0, dtype=np.float64).tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("decision", "expected"),
+    [
+        (Decision("independent", (0.5, 0.4)), ["speech", "speech+music", "other", "music", "silence"]),
+        (Decision("exclusive", ()), ["speech", "speech", "speech", "music", "silence"]),
+    ],
+)
+def test_labels_of_windows(decision, expected):
+    scores = np.array([[0.6, 0.3], [0.5, 0.4], [0.49, 0.39], [0.1, 0.9], [0.9, 0.9]], np.float32)
+    silent = np.array([False, False, False, False, True])
+    assert window_labels(scores, ("speech", "music"), decision, silent) == expected
+    assert window_labels(scores[:4], ("speech", "music"), decision) == expected[:4]

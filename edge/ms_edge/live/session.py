@@ -284,7 +284,7 @@ class _Stretch:
                     ends_ms,
                     found.scores.tolist(),
                     found.silent.tolist(),
-                    window_labels(found.scores, found.silent, labels, decision),
+                    window_labels(found.scores, labels, decision, found.silent),
                 )
             )
             for found in map(self._classifier.scored, batch.channels(), self._runs)

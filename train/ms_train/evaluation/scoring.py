@@ -15,7 +15,7 @@ from ms_edge.arrays import Float32
 from ms_edge.classifier import WindowScores
 from ms_edge.errors import AudioError
 from ms_edge.results import Classification
-from ms_edge.timeline import OTHER, SILENCE, window_label
+from ms_edge.timeline import OTHER, window_labels
 from ms_train.datasets.dataset import Recording
 from ms_train.errors import DataError
 from ms_train.evaluation.results import Mistake
@@ -153,8 +153,8 @@ class _Scorer:
         self.seconds += whole.duration_s
         self.silent.append(windows.silent)
         self.files.add_recording(index, target, whole)
-        for row, quiet in zip(windows.scores, windows.silent, strict=True):
-            self.clips.add(index, target, row, SILENCE if quiet else self._label(row))
+        for row, name in zip(windows.scores, self._labels(windows.scores, windows.silent), strict=True):
+            self.clips.add(index, target, row, name)
         worst = _worst(self.subject, recording.name, samples, target, windows)
         self.mistakes = sorted([*self.mistakes, *worst], key=lambda excerpt: -excerpt.mistake.log_loss)[:MISTAKES]
         for length, rows in self.lengths.items():
@@ -179,11 +179,12 @@ class _Scorer:
                 if not sounding.any():
                     return  # noise over silence is only noise
             files.add_recording(index, target, whole)
-            for row in windows.scores[sounding]:
-                clips.add(index, target, row, self._label(row))
+            scores = windows.scores[sounding]
+            for row, name in zip(scores, self._labels(scores), strict=True):
+                clips.add(index, target, row, name)
 
-    def _label(self, row: Float32) -> str:
-        return window_label(row, self.subject.labels, self.subject.decision)
+    def _labels(self, scores: Float32, silent: NDArray[np.bool_] | None = None) -> list[str]:
+        return window_labels(scores, self.subject.labels, self.subject.decision, silent)
 
     def scored(self) -> Scored:
         """Return all answers."""
@@ -215,7 +216,7 @@ def _worst(
     """Return the clip with the largest log loss among those labelled wrongly; [] if there is none."""
     spec, labels = subject.classifier.spec, subject.labels
     truth = name_of(target, labels)
-    names = [window_label(row, labels, subject.decision) for row in found.scores]
+    names = window_labels(found.scores, labels, subject.decision)
     wrong = np.array([answer != truth for answer in names]) & ~found.silent
     if not wrong.any():
         return []
