@@ -17,7 +17,7 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
     nothing, or has no such track.
     """
     data = Reader(read_at, size)
-    start = data.at(0, 12)
+    start, skipped = data.at(0, 12), 0
     if start[:3] == b"ID3":  # before AAC, FLAC, TTA and others
         from ms_edge.audio.mpeg import after_tags
 
@@ -27,7 +27,8 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
     if start[4:8] in MP4_BOXES:
         from ms_edge.audio.facts import mp4
 
-        return mp4.facts(data, track)
+        found = mp4.facts(data, track)
+        return found._replace(lowered=tuple((skipped + at, number) for at, number in found.lowered))
     if start[:4] == b"\x1a\x45\xdf\xa3":
         from ms_edge.audio.facts import matroska
 
@@ -46,5 +47,5 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
         return ogg.facts(data, track)
     from ms_edge.audio.facts import blocks, chunks, frames, others, transport
 
-    found = chunks.facts(data, track) or blocks.facts(data) or others.facts(data)
-    return found or transport.facts(data) or frames.facts(data) or Facts()
+    known = chunks.facts(data, track) or blocks.facts(data) or others.facts(data)
+    return known or transport.facts(data) or frames.facts(data) or Facts()
