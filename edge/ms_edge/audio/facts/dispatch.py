@@ -18,12 +18,19 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
     """
     data = Reader(read_at, size)
     start = data.at(0, 12)
-    if start[:3] == b"ID3":  # before AAC, FLAC, TTA and others
-        from ms_edge.audio.mpeg import after_tags
+    if start[:3] != b"ID3":
+        return _facts_of(data, track)
+    from ms_edge.audio.mpeg import after_tags  # imported here because few files have tags: AAC, FLAC, TTA and others
 
-        skipped = after_tags(data.at, 0)
-        data = Reader(lambda offset, count: read_at(skipped + offset, count), max(0, size - skipped))
-        start = data.at(0, 12)
+    skipped = after_tags(data.at, 0)
+    found = _facts_of(Reader(lambda offset, count: read_at(skipped + offset, count), max(0, size - skipped)), track)
+    # Its version has no byte 255, and its size has seven bits in each byte (ID3v2.4.0, 3.1).
+    wrong = 0xFF in start[3:5] or any(byte & 0x80 for byte in start[6:10])
+    return found._replace(contradictory=True) if wrong else found
+
+
+def _facts_of(data: Reader, track: int) -> Facts:
+    start = data.at(0, 12)
     if start[4:8] in MP4_BOXES:
         from ms_edge.audio.facts import mp4
 
