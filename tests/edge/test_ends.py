@@ -170,7 +170,7 @@ def test_audio_may_begin_later_than_its_file():
     ("name", "box", "at", "numbers", "packets"),
     [
         ("mp4, fragments", b"trun", 8, (MANY,), MANY),
-        ("3gp, amr", b"stsz", 8, (1, MANY), MANY),  # one size for all packets, and how many they are
+        ("3gp, amr", b"stsz", 8, (32, 1_000_000), 1_000_000),  # one size for all packets, and how many they are
         ("mov, pcm", b"stsc", 12, (1, MANY), MANY // 1024),  # in each chunk; FFmpeg reads 1024 at a time
     ],
 )
@@ -179,6 +179,28 @@ def test_packets_without_bytes_are_counted(name, box, at, numbers, packets):
     at += content.index(box)
     content[at : at + 4 * len(numbers)] = struct.pack(f">{len(numbers)}I", *numbers)
     assert packets <= stated(bytes(content)).packets < 2 * packets
+
+
+def test_only_packets_that_fit_are_listed(tmp_path):
+    content = bytearray(written("3gp, amr"))
+    for box, at in ((b"stts", 12), (b"stsz", 12), (b"stsc", 16)):
+        at += content.index(box)
+        content[at : at + 4] = struct.pack(">I", 80_000_000)  # as in the header of a long recording
+    assert stated(bytes(content)).packets < len(content) / 32 + 2
+    path = tmp_path / "cut.3gp"
+    path.write_bytes(content)
+    with open_audio(path, decoder="ffmpeg") as audio:
+        assert sum(map(len, audio.blocks(8_000))) == pytest.approx(SECONDS * 8_000, abs=160)
+        assert audio.warnings == ["truncated"]
+    assert path.read_bytes() == content  # FFmpeg reads a copy
+
+
+def test_numbers_of_packets_are_found_behind_tags():
+    content, tag = bytearray(written("3gp, amr")), b"ID3\4\0\0\0\0\0\x0a" + bytes(10)
+    at = content.index(b"stsz") + 12
+    content[at : at + 4] = struct.pack(">I", MANY)
+    assert stated(bytes(content)).lowered == ((at, len(content) // 32 + 1),)
+    assert stated(tag + content).lowered == ((len(tag) + at, len(content) // 32 + 1),)
 
 
 def test_samples_of_pcm_in_quicktime_are_no_packets():

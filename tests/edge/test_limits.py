@@ -210,6 +210,8 @@ def test_reading_a_model_needs_its_size_in_memory(tmp_path):
     ("module", "raises"),
     [
         ("numpy", 'raise ImportError("READ THIS\\n" * 20) from ImportError("libblas.so: failed to map segment")'),
+        ("numpy", "raise AttributeError('failed to map segment')"),
+        ("numpy", "raise OSError(5, 'failed to map segment')"),
         ("soundfile", 'raise OSError("cannot load library libsndfile.so: failed to map segment")'),
     ],
 )

@@ -19,7 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ms_edge import AudioError, Classifier, UsageError
+from ms_edge.jobs.progress import Progress
+from ms_edge.live import stream
 from ms_edge.live.online import Online, Window
+from ms_edge.live.pipes import PIPE_SHARE
 from ms_edge.live.stream import BLOCK_S, Pace
 from ms_edge.model.metadata import Decision
 from ms_edge.timeline import segments, window_labels
@@ -348,6 +351,16 @@ def test_no_more_waits_in_the_pipe_than_it_holds():
         unread.append(time.now - audio_s)
     assert max(unread) == pytest.approx(0.2, rel=0.1)  # more if it takes the source for a slower one
     assert max(waits) == pytest.approx(0.2, rel=0.1)
+
+
+@pytest.mark.parametrize(("subtype", "sample_bytes"), [("PCM_16", 2), ("FLOAT", 4), ("DOUBLE", 8)])
+def test_pipe_holds_fewer_seconds_of_wider_samples(tmp_path, monkeypatch, classifier, subtype, sample_bytes):
+    soundfile.write(tmp_path / "a.wav", np.zeros((2 * RATE, 2)), RATE, subtype)
+    most_s = []
+    monkeypatch.setattr(stream, "enlarge_pipe", lambda descriptor: 1 << 20)
+    monkeypatch.setattr(stream, "Pace", lambda seconds: most_s.append(seconds) or Pace(seconds))
+    assert stream.stream(str(tmp_path / "a.wav"), classifier, Progress(None), delay_s=2.0) == 0
+    assert most_s == [PIPE_SHARE * (1 << 20) / (2 * sample_bytes * RATE)]
 
 
 def test_stream_that_becomes_faster_is_no_more_waited_for():

@@ -212,18 +212,17 @@ def quicktime(samples: np.ndarray, reference: Path | None = None) -> bytes:
     return kind + box(b"mdat", data) + movie
 
 
-@pytest.mark.parametrize(("duration", "refused"), [(1, False), (2, True)])
-def test_quicktime_of_more_packets_than_bytes_is_refused(tmp_path, variant, duration, refused):
+@pytest.mark.parametrize(("duration", "warnings"), [(1, ()), (2, ("truncated",))])
+def test_quicktime_of_more_packets_than_bytes_is_read(tmp_path, variant, duration, warnings):
     path = tmp_path / "a.mov"
     content = bytearray(quicktime(np.zeros((16_000, 1))))
     at = content.index(b"stts") + 16
     content[at : at + 4] = struct.pack(">I", duration)  # FFmpeg reads samples of 1 in pieces of 1,024
     at = content.index(b"stsz") + 12
-    content[at : at + 4] = struct.pack(">I", 12_000_000)
+    content[at : at + 4] = struct.pack(">I", 1_000_000_000)  # the memory for so many is not granted
     path.write_bytes(content)
-    with pytest.raises(AudioError, match="more audio than its") if refused else contextlib.nullcontext() as caught:
-        Classifier().classify(path)
-    assert not caught or caught.value.code == "too-long"
+    found = Classifier().classify(path)
+    assert (found.duration_s, found.warnings) == (1.0, warnings)
 
 
 def test_each_audio_track_of_a_video_can_be_chosen(tmp_path, variant):

@@ -279,6 +279,24 @@ with Workers(answer, 1, heard.append, fork=True) as workers:
     assert printed(script) == "OddError: odd\n"
 
 
+def test_a_module_that_cannot_be_read_in_a_worker_is_said_in_a_sentence():
+    """It is an OSError, but not one of the output."""
+    script = (
+        BEGINNING
+        + """
+def answer(path, on_audio):
+    raise OSError(5, "Input/output error", "numpy/fft")
+
+with Workers(answer, 1, heard.append, fork=True) as workers:
+    try:
+        ask("a")
+    except Exception as error:
+        print(error)
+"""
+    )
+    assert printed(script) == "a library cannot be loaded ([Errno 5] Input/output error: 'numpy/fft').\n"
+
+
 def test_an_error_while_progress_is_shown_is_raised():
     script = (
         BEGINNING

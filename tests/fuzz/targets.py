@@ -104,6 +104,7 @@ def facts(data: bytes) -> None:
         assert found.sample_rate_hz is None or found.sample_rate_hz > 0
         assert found.slack_s >= 0
         assert found.packets >= 0
+        assert all(0 <= at <= len(data) - 4 and number <= len(data) + 1 for at, number in found.lowered)
         assert found.recorded_at is None or found.recorded_at.isascii()
         found.more_than(1, 8_000)
 

@@ -50,7 +50,9 @@ def test_good_folder_has_no_finding(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "nothing found that spoils a training" in printed
     assert printed.splitlines()[1].split()[:2] == ["rain", "12"]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.json", "classes.png"}
+    written = {str(path) for path in (tmp_path / "out").iterdir()}
+    assert written == {str(tmp_path / "out" / name) for name in ("report.md", "report.json", "classes.png")}
+    assert set(printed.splitlines()[-1].split(", ")) == written
 
 
 def test_each_fault_of_a_bad_folder_is_named(tmp_path, capsys):

@@ -31,7 +31,7 @@ import numpy as np
 from ms_edge.arrays import Float32
 from ms_edge.audio.containers import CONTAINERS, MEDIA, START_BYTES, Container, named, recognised
 from ms_edge.audio.facts.dispatch import facts_of
-from ms_edge.audio.facts.reader import Facts
+from ms_edge.audio.facts.reader import MOST_PACKETS, Facts
 from ms_edge.audio.opening import file_facts, open_descriptor, size_of, unreadable
 from ms_edge.audio.source import BLOCK_SAMPLES, AudioSource, Channels, Samples
 from ms_edge.errors import AudioError, DeviceError, first_line, reason
@@ -53,9 +53,6 @@ WATCH_S, END_S = 1.0, 5.0  # seconds between two checks of that; the longest wai
 # Address space of a decoder. Less could be too little: the program ffmpeg takes 0.4 GB of it if it
 # starts 16 threads, and 10 hours of MP4 take 0.1 GB more.
 MEMORY_BYTES = 1 << 30
-# FFmpeg lists all packets of MP4 in memory, with up to 75 bytes each. Each packet has at least one byte in
-# the file, unless the file is cut. So many packets more are allowed: as many as 5 hours of AMR have.
-MOST_PACKETS = 1 << 20
 MOST_CPU_S, CPU_S_PER_BYTE = 600.0, 1e-5
 # FFmpeg allocates and frees some hundred bytes for every packet, again and again. glibc does that in
 # 2 % less of a decoder's time without its lists of small pieces, which it would join each time.
@@ -73,6 +70,7 @@ WRONG = re.compile(r"Error while decoding|Error submitting|corrupt (input packet
 USELESS = re.compile("invalid data found|^traceback")
 PYAV_ERROR = re.compile(r"^\[Errno -?\d+\] |: '[^']*'( returned -?\d+)?$")  # what Python adds to the words of FFmpeg
 OURS = ("aist#", "in#0/")  # the parts of the program ffmpeg that read and decode
+LOWERED = "wrong sample count"  # what FFmpeg says of the numbers of packets that `_lower` has written
 CUT = re.compile(r"partial file|prematurely|end of file|truncat", re.IGNORECASE)
 
 
@@ -115,6 +113,8 @@ class MediaFile(AudioSource):
             self._facts = facts_of(self._read_at, size, track)
             if self._facts.packets > size + MOST_PACKETS:
                 raise _too_long(name, size)
+            if self._facts.lowered:
+                self._lower(name)
             rate_hz, channels = self._start(name, size, track)
             super().__init__(name, rate_hz, channels)
             self.container, self.recorded_at = self._format.short, self._facts.recorded_at
@@ -123,6 +123,15 @@ class MediaFile(AudioSource):
             if isinstance(error, OSError):
                 raise unreadable(name, error) from None
             raise
+
+    def _lower(self, name: str) -> None:
+        """Take a copy of the file, with the numbers of packets that its bytes allow."""
+        with open(self._descriptor, "rb") as file:
+            self._descriptor = -1
+            self._descriptor = _above_standard(_copied(name, file))
+        for at, number in self._facts.lowered:
+            os.lseek(self._descriptor, at, os.SEEK_SET)
+            os.write(self._descriptor, struct.pack(">I", number))
 
     def _start(self, name: str, size: int, track: int) -> tuple[int, int]:
         """Start a decoder, and return the rate in Hz and the channels that it finds."""
@@ -476,6 +485,8 @@ class _Child:
         found = []
         for line in filter(None, self.messages().splitlines()):
             where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]
+            if what == LOWERED and self._facts.lowered:
+                continue
             if (not where or ours & set(re.split("[,/]", where)) or where[:5] in OURS) and (
                 level in ERRORS or WRONG.match(what) or (self.planar and not line.startswith(" "))
             ):
@@ -587,12 +598,18 @@ def _spooled(name: str, source: IO[bytes]) -> tuple[int, int | None]:
     size = size_of(name, source)
     if size is None:
         return -1, None
+    descriptor = _copied(name, source)
+    return descriptor, os.fstat(descriptor).st_size
+
+
+def _copied(name: str, source: IO[bytes]) -> int:
+    """Copy a file object into a temporary file without a name. Return its descriptor."""
     try:
         source.seek(0)
         with tempfile.TemporaryFile() as copy:
             shutil.copyfileobj(source, copy, BUFFER_BYTES)
             copy.flush()
-            return os.dup(copy.fileno()), copy.tell()
+            return os.dup(copy.fileno())
     except OSError as error:
         raise AudioError(
             "cannot-read",

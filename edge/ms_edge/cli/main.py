@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from ms_edge.cli.arguments import FAILED, INTERRUPTED, UNUSABLE, USAGE, parser
 from ms_edge.cli.descriptors import (
@@ -67,16 +68,28 @@ def _run(arguments: Sequence[str] | None) -> int:
     values = vars(parser(*given[:1]).parse_args(given))
     if arguments is None:
         # Before stderr is hidden: if memory is short, NumPy's BLAS says so there and ends the process.
-        import numpy  # noqa: F401
-
+        _imported("numpy")
         if not values.get("verbose"):
             hide_stderr_of_libraries()
         hide_stdout_of_libraries()
         if "output" in values:
             values["output"] = path_of_our_copy(values["output"])
-    module = import_module(f"ms_edge.cli.{values.pop('command').replace('-', '_')}")
+    module = _imported(f"ms_edge.cli.{values.pop('command').replace('-', '_')}")
     code: int = module.run(module.Options(**values))
     return code
+
+
+def _imported(name: str) -> Any:
+    """Import a module. If memory is short or a disk fails, an import can raise any exception.
+
+    Raises what `resource_error` translates: an ImportError in place of all others.
+    """
+    try:
+        return import_module(name)
+    except Exception as error:
+        if resource_error(error):
+            raise
+        raise ImportError(name) from error
 
 
 def _failed(error: MsEdgeError | ImportError | MemoryError | OSError) -> int:

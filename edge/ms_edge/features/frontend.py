@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.fft  # NumPy imports it at first use, in each worker process, where the import could fail
 from numpy.typing import NDArray
 
 from ms_edge.arrays import Float32

@@ -339,6 +339,9 @@ def _picklable(result: Result | Exception) -> Result | Exception:
     """Replace an exception that may not be picklable by one that has its traceback as a message."""
     if isinstance(result, MsEdgeError) or not isinstance(result, Exception):
         return result
+    if isinstance(result, OSError) and not resource_error(result):
+        # Errors of inputs are MsEdgeErrors, and workers write nothing: a module could not be read.
+        result = ImportError(str(result))
     import traceback  # only here: it costs half a millisecond of every start
 
     return resource_error(result) or RuntimeError("".join(traceback.format_exception(result)))

@@ -91,8 +91,10 @@ def _print_events(
             printed = True
 
     for block in audio.unmixed():
-        if pace is None:  # samples come in as many bytes, or in fewer
-            pace = Pace(PIPE_SHARE * pipe_bytes / (block.nbytes / len(block) * audio.sample_rate_hz))
+        if pace is None:
+            # Samples come in as many bytes as in a block, or in fewer, except for floats of 64 bits.
+            frame_bytes = block.nbytes / len(block) * (2 if (audio.codec or "").startswith("pcm_f64") else 1)
+            pace = Pace(PIPE_SHARE * pipe_bytes / (frame_bytes * audio.sample_rate_hz))
         show(session.push(block))
         pace.read(session.received_s)
         audio.expect(pace.wait(session.wanted_s))

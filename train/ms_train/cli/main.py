@@ -310,7 +310,7 @@ def _check(options: CheckOptions) -> int:
     print(text(found))
     if options.out:
         write(found, options.out)
-        print(f"{options.out / 'report.md'}, {options.out / 'report.json'}")
+        print(f"{options.out / 'report.md'}, {options.out / 'report.json'}, {options.out / 'classes.png'}")
     return int(bool(found.refused))
 
 

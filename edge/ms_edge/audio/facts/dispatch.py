@@ -26,7 +26,10 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
     found = _facts_of(Reader(lambda offset, count: read_at(skipped + offset, count), max(0, size - skipped)), track)
     # Its version has no byte 255, and its size has seven bits in each byte (ID3v2.4.0, 3.1).
     wrong = 0xFF in start[3:5] or any(byte & 0x80 for byte in start[6:10])
-    return found._replace(contradictory=True) if wrong else found
+    return found._replace(
+        contradictory=found.contradictory or wrong,
+        lowered=tuple((skipped + at, number) for at, number in found.lowered),
+    )
 
 
 def _facts_of(data: Reader, track: int) -> Facts:

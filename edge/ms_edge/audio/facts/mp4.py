@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError
+from ms_edge.audio.facts.reader import MOST_PACKETS, EndOfFileError, Facts, Reader, TooManyStepsError
 from ms_edge.audio.facts.times import utc
 
 SINCE_1904_S = 2_082_844_800  # from 1904 to 1970
@@ -66,8 +66,9 @@ class _Movie:
 def facts(data: Reader, track: int) -> Facts:
     """Return what the boxes state about the audio track with this number, from 1."""
     movie = _Movie()
-    found = _of_track(data, movie, track)
-    return found._replace(packets=movie.in_fragments + sum(_listed(data, each) for each in movie.tracks))
+    found, lowered = _of_track(data, movie, track), dict[int, int]()
+    packets = movie.in_fragments + sum(_listed(data, each, lowered) for each in movie.tracks)
+    return found._replace(packets=packets, lowered=tuple(lowered.items()))
 
 
 def _of_track(data: Reader, movie: _Movie, track: int) -> Facts:
@@ -206,10 +207,11 @@ def _count(data: Reader, track: _Track) -> None:
         track.end = max(track.end, offset + _bytes_of_packets(data, track, first, count))
 
 
-def _listed(data: Reader, track: _Track) -> int:
+def _listed(data: Reader, track: _Track, lowered: dict[int, int]) -> int:
     """Return how many packets FFmpeg lists because of numbers in the sample tables of a track.
 
-    A number for each packet takes bytes of the file. Only packets that have none are counted.
+    A number for each packet takes bytes of the file. Only packets that have none are counted. Adds a
+    number that the file is far too small for to `lowered`, by its offset, with the one that it can hold.
     """
     tables, pieces, packets = track.tables, 0, 0
     try:
@@ -217,11 +219,16 @@ def _listed(data: Reader, track: _Track) -> int:
             duration = data.number(tables[b"stts"][0] + 12, 4)
             if duration == 1 or duration > MOST_DURATION:
                 pieces = _pieces(data, tables)
-        if b"stsz" in tables and data.number(tables[b"stsz"][0] + 4, 4):
-            packets = data.number(tables[b"stsz"][0] + 8, 4)
+        if pieces and track.kind == b"soun":
+            return pieces
+        if b"stsz" in tables and (each := data.number(tables[b"stsz"][0] + 4, 4)):
+            at = tables[b"stsz"][0] + 8
+            packets = data.number(at, 4)
+            if packets > data.size + MOST_PACKETS:
+                lowered[at] = packets = data.size // each + 1
     except (EndOfFileError, TooManyStepsError):
         pass
-    return pieces if pieces and track.kind == b"soun" else max(pieces, packets)
+    return max(pieces, packets)
 
 
 def _pieces(data: Reader, tables: dict[bytes, tuple[int, int]]) -> int:

@@ -14,6 +14,9 @@ BLOCK = 1 << 17  # bytes read at a time where all bytes are needed
 # The elements of a file that are inspected. Ten hours of AMR have 1.8 million frames of at least 13
 # bytes, and 64 hours of AAC have 10 million.
 MIN_STEPS, MAX_STEPS, BYTES_PER_STEP = 1_000_000, 10_000_000, 16
+# FFmpeg lists all packets of MP4 in memory, with up to 75 bytes each. Each packet has at least one byte in
+# the file, unless the file is cut. So many packets more are allowed: as many as 5 hours of AMR have.
+MOST_PACKETS = 1 << 20
 
 
 class Facts(NamedTuple):
@@ -27,7 +30,9 @@ class Facts(NamedTuple):
     `open_ended` means that the writer did not know the size of the samples, so they continue to the end.
     `edited` means that an edit list leaves out more than the delay of an encoder. `frame_samples` is
     the number of samples in every frame of FLAC; 0 if they differ. `packets` is how many packets of all
-    tracks MP4 states without a number for each of them; a decoder needs memory for each.
+    tracks MP4 states without a number for each of them; a decoder needs memory for each. `lowered` has
+    the numbers of packets that are far too high for the size of the file: the offset of each, which has
+    32 bits, and the highest possible number, which `packets` counts in its place.
     """
 
     samples: int | None = None
@@ -39,6 +44,7 @@ class Facts(NamedTuple):
     edited: bool = False
     frame_samples: int = 0
     packets: int = 0
+    lowered: tuple[tuple[int, int], ...] = ()
     open_ended: bool = False
 
     def more_than(self, frames: int, sample_rate_hz: int) -> bool:
