@@ -266,6 +266,7 @@ CASES: dict[str, Case] = {
     "flac, another rate in its header": holding(
         lambda: _flac_stating(encoded(form="FLAC"), rate=44_100), ("bad-header",)
     ),
+    "flac, other bits in its header": holding(lambda: _flac_stating(encoded(form="FLAC"), bits=24), ("bad-header",)),
     "flac, fewer samples in its header": holding(
         lambda: _flac_stating(encoded(form="FLAC"), samples=20_000), ("truncated",)
     ),
@@ -404,9 +405,9 @@ def _sized_w64(file: int | None, sound: int | None) -> bytes:
     return bytes(content)
 
 
-def _flac_stating(flac: bytes, rate: int = RATE, samples: int = len(SOUND)) -> bytes:
-    """Return a FLAC file of mono, 16 bits, whose STREAMINFO states another rate or number of samples."""
-    return flac[:18] + (rate << 44 | 15 << 36 | samples).to_bytes(8, "big") + flac[26:]
+def _flac_stating(flac: bytes, rate: int = RATE, samples: int = len(SOUND), bits: int = 16) -> bytes:
+    """Return a FLAC file of mono, 16 bits, whose STREAMINFO states another rate, number of samples or bits."""
+    return flac[:18] + (rate << 44 | bits - 1 << 36 | samples).to_bytes(8, "big") + flac[26:]
 
 
 def _without_frames(flac: bytes, first: int, last: int) -> bytes:

@@ -145,6 +145,7 @@ def test_past_finding_is_no_finding(path, reading):
         ("negative_count.rf64", ("bad-header",)),
         ("bits_of_0.wav", ("bad-header",)),
         ("size_of_8_bits.flac", ("bad-header",)),
+        ("frames_of_8_bits.flac", ("bad-header",)),
     ],
 )
 def test_past_damage_has_a_warning(name, warnings):
