@@ -18,10 +18,11 @@ WARNINGS = {
     "damaged": "has holes: pages of an Ogg file were changed, frames are missing in the middle of a FLAC file (they "
     "are classified as silence), something that is no frame lies before or between the frames of an MP3 file, or "
     "FFmpeg reports errors in what it decodes.",
-    "stream-header": "has a WAV or FLAC header without a size, as a pipe or a killed recorder leaves it. It is read "
-    "to its end.",
-    "bad-header": "has a WAV header that contradicts itself, a FLAC header that contradicts the frames, Ogg pages whose "
-    "positions contradict one another, or bytes after the samples (or after the last MP3 frame) that belong to nothing.",
+    "stream-header": "has a header (WAV, AIFF, Wave64 or FLAC) without a size, as a pipe or a killed recorder leaves "
+    "it. It is read to its end.",
+    "bad-header": "has a header that contradicts itself (WAV, AIFF, Wave64, CAF or ID3), a FLAC header that contradicts "
+    "the frames, Ogg pages whose positions contradict one another, or bytes after the samples (or after the last MP3 "
+    "frame) that belong to nothing.",
     "non-finite": "contains samples that are not numbers (NaN, infinity). They count as silence.",
     "out-of-range": "contains samples over +18 dB of full scale, for example 16-bit numbers stored as floats. Samples "
     "over 65,536 are clipped.",

@@ -96,6 +96,7 @@ def _sparse(path: Path) -> None:
 
 FMT, DATA = chunk(b"fmt ", fmt()), chunk(b"data", PCM)
 LIST = chunk(b"LIST", b"INFOISFT\x06\0\0\0Lavf58")
+AIFF_NAME = b"NAME\0\0\0\4name"
 EXTENSIBLE = struct.pack("<HHIIHHHHI", 0xFFFE, 1, RATE, RATE * 2, 2, 16, 22, 16, 0)
 PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 
@@ -158,6 +159,9 @@ CASES: dict[str, Case] = {
     "riff size too large": holding(wav(FMT, DATA, size=1 << 30), ()),
     "rf64 of unknown length": holding(lambda: _rf64(1 << 63), ("stream-header",)),
     "rf64 longer than it is": holding(lambda: _rf64(1 << 40), ("truncated",)),
+    "rf64, more samples than bytes": holding(lambda: _rf64(len(PCM), 1 << 63), ("bad-header",)),
+    "rf64 that states no number of samples": holding(lambda: _rf64(len(PCM), 0), ()),
+    "rf64 without long sizes": holding(wav(FMT, DATA, size=0xFFFFFFFF, magic=b"RF64"), ("bad-header",)),
     # formats
     "rate 0": holding(plain(rate=0), "not-audio"),
     "rate 1": holding(plain(rate=1), "bad-rate"),
@@ -234,6 +238,25 @@ CASES: dict[str, Case] = {
     "w64, cut": holding(lambda: encoded(form="W64")[:20_000], ("truncated",)),
     "caf, its last byte cut": holding(lambda: encoded(form="CAF")[:-1], ("truncated",)),
     "aiff of 8 bits, without a pad byte": holding(lambda: _unpadded_aiff(), ()),
+    "aiff of 8 bits, without a pad byte, a chunk after it": holding(lambda: _unpadded_aiff() + AIFF_NAME, ()),
+    "aiff, a chunk after the samples": holding(lambda: encoded(form="AIFF") + AIFF_NAME, ()),
+    "aiff, zeros after the samples": holding(lambda: encoded(form="AIFF") + bytes(2_000), ()),
+    "aiff, junk after the samples": holding(
+        lambda: encoded(form="AIFF") + np.random.default_rng(4).bytes(2_000), ("bad-header",)
+    ),
+    "aiff of 0 bytes": holding(lambda: _sized_aiff(0, None), ("bad-header",)),
+    "aiff that never ends": holding(lambda: _sized_aiff(0xFFFFFFFF, None), ()),
+    "aiff whose head is not counted": holding(lambda: _sized_aiff(len(encoded(form="AIFF")) - 20, None), ()),
+    "aiff, samples of 0 bytes": holding(lambda: _sized_aiff(None, 0), ("bad-header",)),
+    "aiff, samples of 0 bytes by a pipe": holding(lambda: _sized_aiff(0, 0, samples=0), ("stream-header",)),
+    "aiff, samples of 2 GB by a pipe": holding(
+        lambda: _sized_aiff(0x7F000050, 0x7F000008, samples=0x3F800000), ("stream-header",)
+    ),
+    "w64 of 0 bytes": holding(lambda: _sized_w64(0, None), ("bad-header",)),
+    "w64, samples of 0 bytes": holding(lambda: _sized_w64(None, 0), ("bad-header",)),
+    "w64, samples of unknown length": holding(lambda: _sized_w64((1 << 64) - 1, (1 << 63) - 1), ("stream-header",)),
+    "w64, zeros after the samples": holding(lambda: encoded(form="W64") + bytes(2_000), ()),
+    "w64, junk after the samples": holding(lambda: encoded(form="W64") + b"\xff" * 2_000, ("bad-header",)),
     "caf, cut": holding(lambda: encoded(form="CAF")[:20_000], "not-audio"),
     "flac, cut": holding(lambda: encoded(form="FLAC")[:20_000], ("truncated",)),
     "flac, cut in its header": holding(lambda: encoded(form="FLAC")[:60], "not-audio"),
@@ -243,6 +266,7 @@ CASES: dict[str, Case] = {
     "flac, another rate in its header": holding(
         lambda: _flac_stating(encoded(form="FLAC"), rate=44_100), ("bad-header",)
     ),
+    "flac, other bits in its header": holding(lambda: _flac_stating(encoded(form="FLAC"), bits=24), ("bad-header",)),
     "flac, fewer samples in its header": holding(
         lambda: _flac_stating(encoded(form="FLAC"), samples=20_000), ("truncated",)
     ),
@@ -311,8 +335,9 @@ def refitted(subtype: str, form: str = "WAV", **fields: int) -> bytes:
     return bytes(content)
 
 
-def _rf64(declared: int) -> bytes:
-    sizes = chunk(b"ds64", struct.pack("<QQQI", declared, declared, declared // 2, 0))
+def _rf64(declared: int, samples: int | None = None) -> bytes:
+    samples = declared // 2 if samples is None else samples
+    sizes = chunk(b"ds64", struct.pack("<QQQI", declared, declared, samples, 0))
     return wav(sizes, FMT, chunk(b"data", PCM, 0xFFFFFFFF), size=0xFFFFFFFF, magic=b"RF64")
 
 
@@ -361,9 +386,28 @@ def _unpadded_aiff() -> bytes:
     return bytes(content[: at + 8 + struct.unpack(">I", content[at + 4 : at + 8])[0]])
 
 
-def _flac_stating(flac: bytes, rate: int = RATE, samples: int = len(SOUND)) -> bytes:
-    """Return a FLAC file of mono, 16 bits, whose STREAMINFO states another rate or number of samples."""
-    return flac[:18] + (rate << 44 | 15 << 36 | samples).to_bytes(8, "big") + flac[26:]
+def _sized_aiff(file: int | None, sound: int | None, samples: int | None = None) -> bytes:
+    """Return an AIFF file with other sizes of the file and of its sound, and another number of samples."""
+    content = bytearray(encoded(form="AIFF"))
+    places = (4, file), (content.index(b"SSND") + 4, sound), (content.index(b"COMM") + 10, samples)
+    for at, number in places:
+        if number is not None:
+            content[at : at + 4] = struct.pack(">I", number)
+    return bytes(content)
+
+
+def _sized_w64(file: int | None, sound: int | None) -> bytes:
+    """Return a Wave64 file with other sizes of the file and of its samples."""
+    content = bytearray(encoded(form="W64"))
+    for at, number in ((16, file), (content.index(b"data") + 16, sound)):
+        if number is not None:
+            content[at : at + 8] = struct.pack("<Q", number)
+    return bytes(content)
+
+
+def _flac_stating(flac: bytes, rate: int = RATE, samples: int = len(SOUND), bits: int = 16) -> bytes:
+    """Return a FLAC file of mono, 16 bits, whose STREAMINFO states another rate, number of samples or bits."""
+    return flac[:18] + (rate << 44 | bits - 1 << 36 | samples).to_bytes(8, "big") + flac[26:]
 
 
 def _without_frames(flac: bytes, first: int, last: int) -> bytes:

@@ -31,8 +31,9 @@ def event(kind: str, source: str = "a", rule: str | None = None) -> Event:
     return Event(kind=kind, source=source, time_s=0.0, utc=NOW, rule=rule)
 
 
-def names() -> list[str]:
-    return ["path", "abstract"] if sys.platform == "linux" else ["path"]
+def names() -> list[Any]:
+    path = pytest.param("path", marks=pytest.mark.native)
+    return [path, "abstract"] if sys.platform == "linux" else [path]
 
 
 @pytest.fixture(params=names())
@@ -132,6 +133,7 @@ def test_no_systemd_is_no_error(name):
     notifier.close()
 
 
+@pytest.mark.native
 def test_readiness_is_told_again_to_a_busy_systemd(tmp_path):
     path = tmp_path / "notify"
     notifier = Notifier({"NOTIFY_SOCKET": str(path)})
@@ -151,7 +153,7 @@ def test_readiness_is_told_again_to_a_busy_systemd(tmp_path):
         assert received(receiver) == ["STATUS=1999 of 2000 inputs connected"]
 
 
-one_socket = pytest.mark.parametrize("systemd", ["path"], indirect=True)
+one_socket = pytest.mark.parametrize("systemd", names()[:1], indirect=True)
 
 
 class Running:

@@ -49,7 +49,7 @@ WARNINGS = re.compile(r"[a-z]+(-[a-z]+)*")
 UNREFERENCED = {
     # FFmpeg does not read these, or not in this container: it complains about whole files too.
     *(("wav", f"nms_adpcm_{rate}") for rate in (16, 24, 32)),
-    *(("aiff", f"dwvw_{bits}") for bits in (16, 24)),
+    *(("aiff", f"dwvw_{bits}") for bits in (12, 16, 24, "n")),
     # Nothing in these says whether what is within a frame or packet is sound, and libsndfile's decoders
     # decode it as it is (docs/robustness.md).
     *product(("mp3", "wav"), ("mp3", "mp2")),

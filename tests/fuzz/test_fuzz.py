@@ -135,6 +135,17 @@ def test_past_finding_is_no_finding(path, reading):
         ("corrupt_frame.amr", ("damaged",)),
         ("latin1_title.avi", ()),
         ("longest_frame_of_1.flac", ("bad-header",)),
+        ("form_of_0.aiff", ("bad-header",)),
+        ("sound_of_0.aiff", ("bad-header",)),
+        ("offset_of_1.aiff", ("bad-header",)),
+        ("bytes_after.aiff", ("bad-header",)),
+        ("of_a_pipe.aiff", ("stream-header",)),
+        ("of_a_pipe.w64", ("stream-header",)),
+        ("riff_of_0.w64", ("bad-header",)),
+        ("negative_count.rf64", ("bad-header",)),
+        ("bits_of_0.wav", ("bad-header",)),
+        ("size_of_8_bits.flac", ("bad-header",)),
+        ("frames_of_8_bits.flac", ("bad-header",)),
     ],
 )
 def test_past_damage_has_a_warning(name, warnings):

@@ -219,7 +219,7 @@ class AudioFile(AudioSource):
 
                 self._facts = facts_of(stream.read_at, size)
                 self.recorded_at = self._facts.recorded_at
-                notes += ["bad-header"] if self._facts.contradictory else []
+                notes += self._facts.warnings()
         return self._as_one(stream, None if open_ended else size)
 
     def _as_one(self, stream: Stream, size: int | None) -> object:

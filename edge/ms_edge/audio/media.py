@@ -196,8 +196,8 @@ class MediaFile(AudioSource):
         facts = self._facts
         if facts.cut or facts.more_than(self.frames, self.sample_rate_hz):
             self._warn("truncated")
-        if facts.contradictory:
-            self._warn("bad-header")
+        for code in facts.warnings():
+            self._warn(code)
         self.codec = self._child.codec()
 
     def close(self) -> None:

@@ -17,7 +17,10 @@ ReadAt = Callable[[int, int], bytes]  # (offset, count) -> at most `count` bytes
 MAX_HEADER = 1 << 20
 MAX_CHUNKS = 1000
 MAX_PADDING = 4096  # zeros after the last chunk, which fill a block of a disk
-ENDLESS = 0x7FFF_0000  # a 32-bit size from here on means that the writer did not know the size
+# A 32-bit size from here on means that the writer did not know the size. SoX writes 0x7F00_0000 into AIFF, less
+# a part of a frame.
+ENDLESS = 0x7EFF_0000
+MOST_PER_BYTE = 64  # samples of all channels that a byte of any coding can hold
 FORMATS_OF_WHOLE_BYTES = (1, 3, 6, 7)  # PCM, float, A-law, mu-law: channels and bits give the frame size
 LOGARITHMIC = (6, 7)  # A-law and mu-law: always 8 bits
 EXTENSIBLE = 0xFFFE  # the chunk continues with the valid bits, the speakers and the tag of the samples
@@ -25,6 +28,7 @@ ADPCM = {0x02: (7, 2), 0x11: (4, 1)}  # Microsoft, IMA: bytes of a block's heade
 GSM = 0x31
 BLOCK_CODINGS = (0x02, 0x11, GSM)  # Microsoft ADPCM, IMA ADPCM and GSM: the header has the block size
 G721, NMS = 0x40, 0x38  # codings with a fixed block size
+G721_BITS = 4  # of a sample
 NMS_BYTES = {2: 42, 3: 62, 4: 82}  # bits per sample: bytes of a block of 160 samples
 MPEG_CODINGS = (0x50, 0x55)  # MP2 and MP3
 
@@ -68,7 +72,7 @@ def read_header(read_at: ReadAt, size: int | None) -> Header | None:
     if start[:4] not in (b"RIFF", b"RIFX", b"RF64") or start[8:12] != b"WAVE":
         return None
     order = ">" if start[:4] == b"RIFX" else "<"
-    long_data_size: int | None = None
+    sizes = b""
     contradictory, formats, offset = False, 0, 12
     block: tuple[int, int] | None = None
     coding = rate = bext = 0
@@ -88,8 +92,8 @@ def read_header(read_at: ReadAt, size: int | None) -> Header | None:
                 block = _block(fields, order)
                 coding, rate = struct.unpack(order + "H2xI", fields[:8].ljust(8, b"\0"))
         elif name == b"ds64":
-            sizes = read_at(body, 16)
-            long_data_size = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None
+            sizes = read_at(body, min(length, 24))
+            contradictory |= offset > 12
         elif name == b"bext":
             bext = body
         offset = body + length + length % 2
@@ -97,10 +101,24 @@ def read_header(read_at: ReadAt, size: int | None) -> Header | None:
             return None
     else:
         return None
-    if length == 0xFFFF_FFFF and long_data_size is not None:
-        length = long_data_size
+    if start[:4] == b"RF64":
+        length, wrong = _long_size(sizes, length)
+        contradictory |= wrong
     open_ended, cut, extra, late_bext = _compare_with_file(read_at, order, body, length, size)
     return Header(body, length, open_ended, contradictory or extra, cut, block, coding, rate, bext or late_bext)
+
+
+def _long_size(sizes: bytes, length: int) -> tuple[int, bool]:
+    """Return the size of the samples of RF64, and whether the header contradicts itself.
+
+    `sizes` is the start of the `ds64` chunk, and `length` the size in 32 bits.
+    """
+    if len(sizes) < 24:
+        return length, True
+    long, samples = struct.unpack("<8xQQ", sizes)
+    known = length != 0xFFFF_FFFF
+    total = length if known else long
+    return total, bool(samples > MOST_PER_BYTE * total or (known and long not in (0, length)))
 
 
 def _compare_with_file(
@@ -118,9 +136,9 @@ def _compare_with_file(
     if length and length >= size - body:
         short = length > size - body
         return endless and short, short and not endless, False, 0
-    chunks, bext = _chunks_after(read_at, order, body + length + length % 2, size)
+    chunks, bext = chunks_after(read_at, order, body + length + length % 2, size)
     if not chunks and length % 2:  # many writers forget the pad byte
-        chunks, bext = _chunks_after(read_at, order, body + length, size)
+        chunks, bext = chunks_after(read_at, order, body + length, size)
     return length == 0 and not chunks, False, length > 0 and not chunks, bext
 
 
@@ -147,6 +165,7 @@ def _impossible(fields: bytes, order: str) -> bool:
 
     The frame size must follow from the channels and bits, the byte rate from the frame size, and the
     samples of an ADPCM block from its size. An extensible header has no more valid bits than bits.
+    G.721 has 4 bits, and its byte rate is that of 4 bits and perhaps of headers of blocks.
     """
     if len(fields) < 16:
         return True
@@ -155,6 +174,8 @@ def _impossible(fields: bytes, order: str) -> bool:
         header, samples = ADPCM[tag]
         held = (frame_bytes // channels - header) * 2 + samples
         return bool(frame_bytes % channels or held != struct.unpack(order + "H", fields[18:20])[0])
+    if tag == G721:
+        return not (bits == G721_BITS and bits * rate <= 8 * byte_rate < (bits + 1) * rate)
     if tag == EXTENSIBLE:
         if len(fields) < 40:
             return True
@@ -166,7 +187,7 @@ def _impossible(fields: bytes, order: str) -> bool:
     return bool(frame_bytes != channels * ((bits + 7) // 8) or byte_rate != rate * frame_bytes)
 
 
-def _chunks_after(read_at: ReadAt, order: str, offset: int, size: int) -> tuple[bool, int]:
+def chunks_after(read_at: ReadAt, order: str, offset: int, size: int) -> tuple[bool, int]:
     """Return whether the bytes from `offset` to the end are whole chunks or a little padding.
 
     A second `data` chunk is not allowed. Also returns the offset of the body of a `bext` chunk, or 0.

@@ -14,7 +14,7 @@ from typing import Literal
 
 from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError
 from ms_edge.audio.facts.times import BEXT_BYTES, of_bext
-from ms_edge.audio.riff import read_header
+from ms_edge.audio.riff import ENDLESS, MAX_PADDING, chunks_after, read_header
 
 W64_BEXT = bytes.fromhex("62657874f3acd3118cd100c04f8edb8a")
 W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
@@ -24,6 +24,11 @@ UNKNOWN_WAVE64 = 1 << 62  # so large a size of Wave64 means the same
 AU_BYTES = {3: 2, 4: 3, 5: 4, 6: 4, 7: 8}  # of a sample, by the number of the coding; 1 for A-law, mu-law and others
 CAF_SAMPLES = (b"lpcm", b"alaw", b"ulaw")  # codings of CAF whose packet is one sample of each channel
 AVI_SLACK_S = 0.1  # writers count the packets of coded audio differently
+AIFF_HEAD, WAVE64_HEAD = 12, 40  # bytes before the first chunk; some writers leave them out of the size of the file
+AIFF_GSM = 160, 33  # samples and bytes of a block
+# Bytes of a sample of each channel, by the coding of AIFF-C; PCM has as many as its bits need.
+AIFF_BYTES = {b"raw ": 1, b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1, b"in24": 3, b"in32": 4, b"fl32": 4}
+AIFF_BYTES |= {b"FL32": 4, b"fl64": 8, b"FL64": 8}
 
 Chunk = tuple[bytes, int, int]  # its name, and the offsets of its body and of its end
 
@@ -95,15 +100,39 @@ def _avi(data: Reader, track: int) -> Facts:
 
 
 def _aiff(data: Reader) -> Facts:
-    samples, rate, cut = None, None, False
-    for name, body, end in _chunks(data, 12):
-        cut |= end > data.size
+    samples, rate, least, cut, wrong, open_ended, sounds, needed = 0, None, 0, False, False, False, 0, 0
+    for name, body, end in _chunks(data, AIFF_HEAD):
         if name == b"COMM":
-            samples = data.number(body + 2, 4)
+            samples, needed = data.number(body + 2, 4), max(needed, end)
+            least = _aiff_bytes(data, body, samples)
             exponent, mantissa = data.number(body + 8, 2), data.number(body + 10, 8)
             rate = mantissa >> 16446 - exponent if 16383 <= exponent <= 16446 else None  # 80-bit float
+        elif name == b"SSND":
+            open_ended = (end == body and not samples) or (end - body >= ENDLESS and end > data.size)
+            if open_ended:
+                break
+            sounds, needed = sounds + 1, max(needed, end)
+            start = data.number(body, 4)  # libsndfile ignores it
+            wrong |= end < body + 8 or (start > 0 and end - body - 8 - start < least)
+            after = end + (end - body) % 2
+            pieces = chunks_after(data.at, ">", after, data.size)[0] or chunks_after(data.at, ">", end, data.size)[0]
+            wrong |= end < data.size and not pieces
+        cut |= end > data.size
+    if open_ended:
+        return Facts(cut=cut, contradictory=wrong, open_ended=True)
+    wrong |= sounds != 1 or 8 + data.number(4, 4) + AIFF_HEAD < needed
     # IMA ADPCM counts packets of 64 samples, so that the number is only a lower limit.
-    return Facts(samples, rate or None, cut)
+    return Facts(samples, rate or None, cut, contradictory=wrong)
+
+
+def _aiff_bytes(data: Reader, body: int, samples: int) -> int:
+    """Return the bytes of so many samples, by the `COMM` chunk at `body`; 0 if its coding is not known."""
+    channels, bits = data.number(body, 2), data.number(body + 6, 2)
+    coding = data.at(body + 18, 4) if data.at(8, 4) == b"AIFC" else b"NONE"
+    if coding == b"GSM ":
+        return -(-samples // AIFF_GSM[0]) * AIFF_GSM[1]
+    width = -(-bits // 8) if coding in (b"NONE", b"twos", b"sowt") else AIFF_BYTES.get(coding, 0)
+    return samples * channels * width
 
 
 def _caf(data: Reader) -> Facts:
@@ -146,17 +175,27 @@ def _wave(data: Reader) -> Facts:
     if header is None:
         return Facts(contradictory=True)
     recorded_at = of_bext(data.at(header.bext, BEXT_BYTES), header.sample_rate_hz) if header.bext else None
-    return Facts(cut=header.cut, contradictory=header.contradictory, recorded_at=recorded_at)
+    return Facts(
+        cut=header.cut,
+        contradictory=header.contradictory,
+        recorded_at=recorded_at,
+        open_ended=header.open_ended,
+    )
 
 
 def _wave64(data: Reader) -> Facts:
-    """State whether a Wave64 file is cut, or has no samples, and the time in its `bext` chunk."""
-    at, rate, chunk, cut, sound = 40, 0, b"", False, False
+    """State whether the sizes in a Wave64 file are possible, and the time in its `bext` chunk."""
+    at, rate, chunk, cut, sound, wrong, open_ended = WAVE64_HEAD, 0, b"", False, False, False, False
     while at + 24 <= data.size:
         data.step()
         name, size = data.at(at, 16), data.little(at + 16, 8)
-        sound |= name == W64_DATA
-        if not 24 <= size < UNKNOWN_WAVE64:
+        if sound and data.size - at <= MAX_PADDING and not any(data.at(at, MAX_PADDING)):
+            break
+        if name == W64_DATA:
+            sound, open_ended = True, size >= UNKNOWN_WAVE64
+            wrong |= not open_ended and data.little(16, 8) + WAVE64_HEAD < at + size
+        if not 24 < size < UNKNOWN_WAVE64:
+            wrong |= not open_ended
             break
         if name == W64_FORMAT:
             rate = data.little(at + 24 + 4, 4)
@@ -164,7 +203,8 @@ def _wave64(data: Reader) -> Facts:
             chunk = data.at(at + 24, min(size - 24, BEXT_BYTES))
         cut |= at + size > data.size
         at += size + -size % 8
-    return Facts(cut=cut, contradictory=not sound, recorded_at=of_bext(chunk, rate))
+    wrong |= not sound
+    return Facts(cut=cut, contradictory=wrong, recorded_at=of_bext(chunk, rate), open_ended=open_ended)
 
 
 def _dsf(data: Reader) -> Facts:

@@ -17,18 +17,27 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
     nothing, or has no such track.
     """
     data = Reader(read_at, size)
-    start, skipped = data.at(0, 12), 0
-    if start[:3] == b"ID3":  # before AAC, FLAC, TTA and others
-        from ms_edge.audio.mpeg import after_tags
+    start = data.at(0, 12)
+    if start[:3] != b"ID3":
+        return _facts_of(data, track)
+    from ms_edge.audio.mpeg import after_tags  # imported here because few files have tags: AAC, FLAC, TTA and others
 
-        skipped = after_tags(data.at, 0)
-        data = Reader(lambda offset, count: read_at(skipped + offset, count), max(0, size - skipped))
-        start = data.at(0, 12)
+    skipped = after_tags(data.at, 0)
+    found = _facts_of(Reader(lambda offset, count: read_at(skipped + offset, count), max(0, size - skipped)), track)
+    # Its version has no byte 255, and its size has seven bits in each byte (ID3v2.4.0, 3.1).
+    wrong = 0xFF in start[3:5] or any(byte & 0x80 for byte in start[6:10])
+    return found._replace(
+        contradictory=found.contradictory or wrong,
+        lowered=tuple((skipped + at, number) for at, number in found.lowered),
+    )
+
+
+def _facts_of(data: Reader, track: int) -> Facts:
+    start = data.at(0, 12)
     if start[4:8] in MP4_BOXES:
         from ms_edge.audio.facts import mp4
 
-        found = mp4.facts(data, track)
-        return found._replace(lowered=tuple((skipped + at, number) for at, number in found.lowered))
+        return mp4.facts(data, track)
     if start[:4] == b"\x1a\x45\xdf\xa3":
         from ms_edge.audio.facts import matroska
 
@@ -47,5 +56,5 @@ def facts_of(read_at: ReadAt, size: int, track: int = 1) -> Facts:
         return ogg.facts(data, track)
     from ms_edge.audio.facts import blocks, chunks, frames, others, transport
 
-    known = chunks.facts(data, track) or blocks.facts(data) or others.facts(data)
-    return known or transport.facts(data) or frames.facts(data) or Facts()
+    found = chunks.facts(data, track) or blocks.facts(data) or others.facts(data)
+    return found or transport.facts(data) or frames.facts(data) or Facts()

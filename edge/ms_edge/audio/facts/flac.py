@@ -1,8 +1,8 @@
 """Facts about FLAC: whether its frames contradict its header, where the last one ends, and gaps.
 
 libFLAC checks the CRC of every frame. It does not check whether the header states another sample
-rate or a smaller length than the frames do, and it puts silence in the place of missing frames
-without a word.
+rate, other bits or a smaller length than the frames do, and it puts silence in the place of missing
+frames without a word.
 
 Source: RFC 9639 (STREAMINFO, 8.2; frame headers, 9.1).
 """
@@ -23,12 +23,14 @@ MAX_TAIL = 1 << 20
 HEADER = 16  # bytes of the longest frame header
 LEAST_SAMPLES = 16  # of the longest frame
 FIXED = b"\xff\xf8"  # a frame header begins so if all frames but the last have the same number of samples
+BITS = (0, 8, 12, 0, 16, 20, 24, 32)  # of a sample; 0 if only the header of the file states it
 RATES_HZ = (0, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 
 
 class _Frame(NamedTuple):
     rate_hz: int  # 0 if only the header of the file states it
     channels: int
+    bits: int  # likewise
     start: int  # in samples
     samples: int
 
@@ -45,6 +47,7 @@ def facts(data: Reader) -> Facts:
             break
     fixed, largest = int.from_bytes(info[:2], "big"), int.from_bytes(info[7:10], "big")
     rate, channels = int.from_bytes(info[10:13], "big") >> 4, (info[12] >> 1 & 7) + 1
+    bits = (int.from_bytes(info[12:14], "big") >> 4 & 31) + 1
     head = data.at(at, HEADER)
     first = _frame(head, fixed)
     if first is None or not rate:
@@ -58,7 +61,7 @@ def facts(data: Reader) -> Facts:
             samples = last.start + last.samples - first.start
             break
     longest = int.from_bytes(info[2:4], "big")
-    contradictory = first.rate_hz not in (0, rate) or first.channels != channels
+    contradictory = first.rate_hz not in (0, rate) or first.channels != channels or first.bits not in (0, bits)
     contradictory |= longest < max(LEAST_SAMPLES, fixed, first.samples)  # FFmpeg refuses less than the least
     same = head[:2] == FIXED and info[:2] == info[2:4] and first.start == 0
     return Facts(samples, rate, contradictory=contradictory, frame_samples=fixed if same else 0)
@@ -125,7 +128,7 @@ def _frame(head: bytes, fixed: int) -> _Frame | None:
     if len(head) <= at or _crc8(head[:at]) != head[at]:
         return None
     start = number if head[1] & 1 else number * fixed
-    return _Frame(rate_hz, channels + 1 if channels < 8 else 2, start, samples)
+    return _Frame(rate_hz, channels + 1 if channels < 8 else 2, BITS[head[3] >> 1 & 7], start, samples)
 
 
 def _crc8(head: bytes) -> int:

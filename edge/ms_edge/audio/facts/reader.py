@@ -27,6 +27,7 @@ class Facts(NamedTuple):
     within the last frame. `recorded_at` is the time of the first sample in ISO 8601; it ends with
     `Z` if the container says that it is UTC. `slack_s` is how much shorter, in seconds, the audio of
     an intact file may be than stated. `contradictory` means that headers exclude one another.
+    `open_ended` means that the writer did not know the size of the samples, so they continue to the end.
     `edited` means that an edit list leaves out more than the delay of an encoder. `frame_samples` is
     the number of samples in every frame of FLAC; 0 if they differ. `packets` is how many packets of all
     tracks MP4 states without a number for each of them; a decoder needs memory for each. `lowered` has
@@ -44,12 +45,18 @@ class Facts(NamedTuple):
     frame_samples: int = 0
     packets: int = 0
     lowered: tuple[tuple[int, int], ...] = ()
+    open_ended: bool = False
 
     def more_than(self, frames: int, sample_rate_hz: int) -> bool:
         """Return whether the container states more audio than `frames` frames at `sample_rate_hz`."""
         if self.samples is None or not self.sample_rate_hz:
             return False
         return self.samples / self.sample_rate_hz - self.slack_s > frames / sample_rate_hz
+
+    def warnings(self) -> list[str]:
+        """Return the warnings for the header."""
+        found = {"stream-header": self.open_ended, "bad-header": self.contradictory}
+        return [code for code, present in found.items() if present]
 
 
 class EndOfFileError(Exception):
