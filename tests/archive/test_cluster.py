@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +100,35 @@ def test_lost_node_loses_and_repeats_nothing(source, tmp_path, monkeypatch, caps
         assert row["error"] is None
         assert [(part["start_s"], part["end_s"], part["label"]) for part in row["segments"]] == parts
     assert pq.read_table(output / "segments").num_rows == 40 * len(parts)
+
+
+@pytest.mark.slow
+def test_lost_head_is_one_sentence_and_resume_does_the_rest(source, tmp_path):
+    for path in sorted(source.iterdir())[20:]:
+        path.unlink()
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "ms_edge.cli", "archive", str(source), "-o", str(output), "--resume", "-q"]
+    soon = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}  # Ray ends the process after 60 s otherwise
+    with cluster_of(2) as cluster:
+        address = cluster.address
+        asked = [*command, "--address", address]
+        running = subprocess.Popen(asked, env=soon, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            until = time.monotonic() + 120
+            while not any(map(actors_of, cluster.list_all_nodes())) and time.monotonic() < until:
+                time.sleep(0.1)
+            for server in cluster.head_node.all_processes["gcs_server"]:
+                server.process.kill()
+            printed, errors = running.communicate(timeout=120)
+        finally:
+            running.kill()
+    assert (running.returncode, printed, errors.count("\n")) == (3, "", 1)
+    assert errors.startswith(f"ms-edge: The cluster at {address} was lost")
+    assert "--resume does the rest" in errors
+    with cluster_of(1) as cluster:
+        subprocess.run([*command, "--address", cluster.address], check=True, timeout=240)
+    paths = pq.read_table(output / "recordings")["path"].to_pylist()
+    assert sorted(paths) == sorted(map(str, source.iterdir()))
 
 
 @pytest.fixture

@@ -244,6 +244,7 @@ CASES: dict[str, Case] = {
     "aiff, junk after the samples": holding(
         lambda: encoded(form="AIFF") + np.random.default_rng(4).bytes(2_000), ("bad-header",)
     ),
+    "aiff, two formats": holding(lambda: _aiff_of_two_formats(), ("bad-header",)),
     "aiff of 0 bytes": holding(lambda: _sized_aiff(0, None), ("bad-header",)),
     "aiff that never ends": holding(lambda: _sized_aiff(0xFFFFFFFF, None), ()),
     "aiff whose head is not counted": holding(lambda: _sized_aiff(len(encoded(form="AIFF")) - 20, None), ()),
@@ -384,6 +385,16 @@ def _unpadded_aiff() -> bytes:
     content = bytearray(encoded(SOUND[:20_001], form="AIFF", subtype="PCM_S8"))
     at = content.index(b"SSND")
     return bytes(content[: at + 8 + struct.unpack(">I", content[at + 4 : at + 8])[0]])
+
+
+def _aiff_of_two_formats() -> bytes:
+    """Return an AIFF file whose first chunk states an impossible rate, and the next one the rate of its sound."""
+    content = encoded(form="AIFF")
+    at = content.index(b"COMM")
+    wrong = bytearray(content[at : at + 26])
+    wrong[16:18] = b"\x45\x52"  # the exponent of the rate
+    size = struct.pack(">I", len(content) - 8 + len(wrong))
+    return content[:4] + size + content[8:at] + bytes(wrong) + content[at:]
 
 
 def _sized_aiff(file: int | None, sound: int | None, samples: int | None = None) -> bytes:

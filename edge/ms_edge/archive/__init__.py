@@ -3,9 +3,9 @@
 `run` ties the steps together. `listing` finds the recordings and divides them into tasks, `actor` is
 what every actor of Ray does with a task, `memory` keeps it small, `output` writes the rows and knows
 what earlier runs have written, and `stores` opens files wherever they are. `cluster` starts Ray or
-joins it, and `progress` counts. Ray is imported when a function is called. These modules may import
-everything in `ms_edge` except `report`, `scoring`, `live` and `cli`. To add a column to the tables,
-begin with `ms_edge/output/parquet.py`.
+joins it, `own_process` survives its loss, and `progress` counts. Ray is imported when a function is
+called. These modules may import everything in `ms_edge` except `report`, `scoring`, `live` and
+`cli`. To add a column to the tables, begin with `ms_edge/output/parquet.py`.
 """
 
 from __future__ import annotations

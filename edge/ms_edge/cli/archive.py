@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ms_edge.archive.cluster import no_ray
+from ms_edge.archive.own_process import in_own_process
 from ms_edge.classifier import MIN_SEGMENT_S
 from ms_edge.cli.options import ClassifierOptions
 from ms_edge.errors import UsageError
@@ -61,20 +62,36 @@ def run(options: Options) -> int:
         from ms_edge.archive.run import archive
     except ImportError as error:  # pyarrow or fsspec, which come with Ray Data
         raise no_ray(error) from None
-    # Ray prints about lost nodes and processes on standard output, from a thread of its own.
-    with contextlib.ExitStack() as stack:
-        aside = sys.stderr if options.verbose else stack.enter_context(open(os.devnull, "w"))
-        stack.enter_context(contextlib.redirect_stdout(aside))
-        return archive(
-            options.source,
-            options.output,
-            settings=settings,
-            reading={"raw": str(raw) if raw else None, "channel": channel},
-            segments=options.segments,
-            resume=options.resume,
-            address=options.address,
-            actors=options.jobs,
-            num_cpus=options.cpus,
-            quiet=options.quiet,
-            verbose=options.verbose,
-        )
+
+    def classified() -> int:
+        # Ray prints about lost nodes and processes on standard output, from a thread of its own.
+        with contextlib.ExitStack() as stack:
+            aside = sys.stderr if options.verbose else stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(aside))
+            return archive(
+                options.source,
+                options.output,
+                settings=settings,
+                reading={"raw": str(raw) if raw else None, "channel": channel},
+                segments=options.segments,
+                resume=options.resume,
+                address=options.address,
+                actors=options.jobs,
+                num_cpus=options.cpus,
+                quiet=options.quiet,
+                verbose=options.verbose,
+            )
+
+    if "ray" in sys.modules or not hasattr(os, "fork"):  # a process that runs Ray cannot be forked
+        return classified()
+    return in_own_process(classified, _lost(options.address))
+
+
+def _lost(address: str | None) -> str:
+    """Return the message about a cluster that is lost."""
+    if not address:
+        return "Ray on this machine has ended; the same command with --resume does the rest."
+    return (
+        f"The cluster at {address} was lost: its head, or Ray on this machine, does not answer; "
+        "start it again, and then the same command with --resume does the rest."
+    )

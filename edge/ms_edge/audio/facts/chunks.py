@@ -38,7 +38,7 @@ def facts(data: Reader, track: int) -> Facts | None:
     start = data.at(0, 16)
     kinds: dict[bytes, Callable[[], Facts]] = {
         b"RIFF": lambda: _avi(data, track),  # also xWMA and QCP
-        b"FORM": lambda: _aiff(data),  # also 8SVX
+        b"FORM": lambda: _aiff(data) if data.at(8, 4) in (b"AIFF", b"AIFC") else _form(data),
         b"caff": lambda: _caf(data),
         b".snd": lambda: _au(data),
         b"dns.": lambda: _au(data),
@@ -99,11 +99,20 @@ def _avi(data: Reader, track: int) -> Facts:
     return Facts(scale * length, rate, cut, slack_s=AVI_SLACK_S) if scale and rate and length else Facts(cut=cut)
 
 
+def _form(data: Reader) -> Facts:
+    """State whether a file of chunks as in AIFF is cut, such as 8SVX."""
+    return Facts(cut=any(end > data.size for _, _, end in _chunks(data, AIFF_HEAD)))
+
+
 def _aiff(data: Reader) -> Facts:
-    samples, rate, least, cut, wrong, open_ended, sounds, needed = 0, None, 0, False, False, False, 0, 0
+    samples, rate, least, cut, wrong, open_ended, needed = 0, None, 0, False, False, False, 0
+    counts = {b"COMM": 0, b"SSND": 0}
     for name, body, end in _chunks(data, AIFF_HEAD):
+        if name in counts:
+            counts[name] += 1
+            needed = max(needed, end)
         if name == b"COMM":
-            samples, needed = data.number(body + 2, 4), max(needed, end)
+            samples = data.number(body + 2, 4)
             least = _aiff_bytes(data, body, samples)
             exponent, mantissa = data.number(body + 8, 2), data.number(body + 10, 8)
             rate = mantissa >> 16446 - exponent if 16383 <= exponent <= 16446 else None  # 80-bit float
@@ -111,7 +120,6 @@ def _aiff(data: Reader) -> Facts:
             open_ended = (end == body and not samples) or (end - body >= ENDLESS and end > data.size)
             if open_ended:
                 break
-            sounds, needed = sounds + 1, max(needed, end)
             start = data.number(body, 4)  # libsndfile ignores it
             wrong |= end < body + 8 or (start > 0 and end - body - 8 - start < least)
             after = end + (end - body) % 2
@@ -120,7 +128,7 @@ def _aiff(data: Reader) -> Facts:
         cut |= end > data.size
     if open_ended:
         return Facts(cut=cut, contradictory=wrong, open_ended=True)
-    wrong |= sounds != 1 or 8 + data.number(4, 4) + AIFF_HEAD < needed
+    wrong |= counts != {b"COMM": 1, b"SSND": 1} or 8 + data.number(4, 4) + AIFF_HEAD < needed
     # IMA ADPCM counts packets of 64 samples, so that the number is only a lower limit.
     return Facts(samples, rate or None, cut, contradictory=wrong)
 
