@@ -214,7 +214,7 @@ def _grown(parts: Mapping[str, Sequence[Row]], corpus: Iterable[Row]) -> str:
         if (of := [row for row in more if row.label == label])
     )
     sentence = (
-        f"The corpus has grown since this model was trained ({minutes}, in minutes), and windows are drawn in another way."
+        f"The corpus has grown since this model was trained ({minutes}, in minutes)."
         " So the command now makes the next model of the same recipe."
     )
     return "\n" + fill(sentence, WIDTH)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import tempfile
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ms_edge.audio.facts.flac import any_missing
 from ms_edge.audio.facts.reader import Facts, span
 from ms_edge.audio.file import open_audio
 from ms_edge.audio.riff import ReadAt
+from ms_edge.errors import AudioError
 
 SECONDS = 2.5
 MANY = 4_000_000_000
@@ -193,6 +195,43 @@ def test_only_packets_that_fit_are_listed(tmp_path):
         assert sum(map(len, audio.blocks(8_000))) == pytest.approx(SECONDS * 8_000, abs=160)
         assert audio.warnings == ["truncated"]
     assert path.read_bytes() == content  # FFmpeg reads a copy
+
+
+def with_compressed_header(content: bytes) -> bytes:
+    """Return an MP4 whose header is compressed, as QuickTime wrote it, and takes the same space."""
+
+    def box(name: bytes, *parts: bytes) -> bytes:
+        body = b"".join(parts)
+        return struct.pack(">I", 8 + len(body)) + name + body
+
+    at = content.index(b"moov") - 4
+    header = content[at : at + int.from_bytes(content[at : at + 4], "big")]
+    parts = box(b"dcom", b"zlib"), box(b"cmvd", struct.pack(">I", len(header)), zlib.compress(header))
+    packed = box(b"moov", box(b"cmov", *parts))
+    return content[:at] + packed + box(b"free", bytes(len(header) - len(packed) - 8)) + content[at + len(header) :]
+
+
+def test_packets_of_a_compressed_header_are_counted(tmp_path):
+    content = bytearray(written("3gp, amr"))
+    path = tmp_path / "a.mov"
+    path.write_bytes(with_compressed_header(bytes(content)))
+    with open_audio(path, decoder="ffmpeg") as audio:
+        assert sum(map(len, audio.blocks(8_000))) == pytest.approx(SECONDS * 8_000, abs=160)
+    at = content.index(b"stsz") + 12
+    content[at : at + 4] = struct.pack(">I", 20_000_000)  # FFmpeg would take 700 MB for them
+    path.write_bytes(with_compressed_header(bytes(content)))
+    with pytest.raises(AudioError) as caught:
+        open_audio(path, decoder="ffmpeg")
+    assert caught.value.code == "too-long"
+
+
+def test_only_one_compressed_header_is_read():
+    content = with_compressed_header(written("3gp, amr"))
+    assert stated(content).packets < 1_000
+    at = content.index(b"cmov") - 4
+    size = int.from_bytes(content[at : at + 4], "big")
+    whole = struct.pack(">I", 8 + 2 * size) + b"moov" + 2 * content[at : at + size]
+    assert stated(content[: at - 8] + whole).packets > 1 << 32
 
 
 def test_numbers_of_packets_are_found_behind_tags():

@@ -47,7 +47,7 @@ LISTED = ("split", "label", "package", "version", "language", "group", "licence"
 # Effects of games that the manifest labels as noise, but that are not: their names say so, and a
 # voice activity detector agrees.
 NOT_NOISE = re.compile(
-    r"_(voices?|speech|music)_|jingle|disco|boswars_(campaigns|intro)"
+    r"_(voices?|speech|music)_|jingle|disco(?!mfort)|boswars_(campaigns|intro)"
     r"|boswars_units_.*[._](ready|underattack|attacked|completed|action|select)\."
 )
 SUM = "//"  # separates the paths of the stems of one recording; no path has two slashes in a row

@@ -7,7 +7,9 @@ and padding) is described in Apple, Technical Q&A QA1636.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
@@ -33,6 +35,8 @@ SLACK_PACKETS, DRIFT = 2, 0.005
 # samples, and other codings without a table of sizes by frames, of which those of GSM are the shortest.
 PCM = {b"sowt", b"twos", b"raw ", b"NONE", b"in24", b"in32", b"fl32", b"fl64", b"lpcm", b"ulaw", b"alaw"}
 PCM_PIECE, SHORTEST_FRAME = 1024, 160
+# A compressed header, as QuickTime wrote them: its sizes, and a number of packets above every limit.
+MAX_COMPRESSED, MAX_HEADER, TOO_MANY = 1 << 20, 1 << 24, 1 << 40
 MOST_DURATION = (1 << 31) - 1 - 480_000  # FFmpeg takes a longer one for 1
 
 Numbers = NDArray[np.int64]
@@ -56,7 +60,8 @@ class _Track:
 class _Movie:
     scale: int = 0
     created: int = 0
-    in_fragments: int = 0  # packets that fragments state, of all tracks
+    in_fragments: int = 0  # packets that fragments state, of all tracks, or a compressed header
+    compressed: bool = False  # a compressed header was read
     tracks: list[_Track] = field(default_factory=list)
     numbered: dict[int, _Track] = field(default_factory=dict)  # the same tracks
     defaults: dict[int, tuple[int, int]] = field(default_factory=dict)  # by track: duration, size of packets
@@ -154,8 +159,32 @@ def _moov(data: Reader, movie: _Movie, start: int, stop: int) -> None:
             track.edits = list(_edits(data, body, wide))
         elif name == b"trex" and len(movie.defaults) < MAX_KEPT:
             movie.defaults[data.number(body + 4, 4)] = data.number(body + 12, 4), data.number(body + 16, 4)
+        elif name == b"cmov":
+            movie.in_fragments += TOO_MANY if movie.compressed else _compressed(data, body, end)
+            movie.compressed = True
         elif name == b"udta":
             movie.original = movie.original or _original(data.at(body, min(end - body, 1 << 20)))
+
+
+def _compressed(data: Reader, start: int, stop: int) -> int:
+    """Return how many packets FFmpeg lists because of the compressed header between two offsets."""
+    found = next((box for box in _boxes(data, start, stop) if box[0] == b"cmvd"), None)
+    if not found:
+        return 0
+    packed = data.at(found[1] + 4, min(stop - found[1], MAX_COMPRESSED))
+    with contextlib.suppress(zlib.error):
+        header = zlib.decompressobj().decompress(packed, MAX_HEADER)
+        inner, movie, lowered = (
+            Reader(lambda at, count: header[at : at + count], len(header)),
+            _Movie(),
+            dict[int, int](),
+        )
+        movie.compressed = True  # it has no other one in it
+        with contextlib.suppress(EndOfFileError, TooManyStepsError):
+            _moov(inner, movie, 0, len(header))
+        packets = movie.in_fragments + sum(_listed(inner, each, lowered) for each in movie.tracks)
+        return TOO_MANY if lowered or len(header) == MAX_HEADER or len(packed) == MAX_COMPRESSED else packets
+    return 0
 
 
 def _edits(data: Reader, body: int, wide: int) -> Iterator[tuple[int, int]]:
