@@ -147,6 +147,7 @@ def test_past_finding_is_no_finding(path, reading):
         ("bits_of_0.wav", ("bad-header",)),
         ("size_of_8_bits.flac", ("bad-header",)),
         ("frames_of_8_bits.flac", ("bad-header",)),
+        ("vorbis_setup.mkv", ("damaged",)),
     ],
 )
 def test_past_damage_has_a_warning(name, warnings):

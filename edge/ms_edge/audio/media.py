@@ -487,7 +487,8 @@ class _Child:
             where, level, what = MESSAGE.fullmatch(line).groups()  # type: ignore[union-attr]
             if what == LOWERED and self._facts.lowered:
                 continue
-            if (not where or ours & set(re.split("[,/]", where)) or where[:5] in OURS) and (
+            part = (where or "").removesuffix(" parser").lower()  # FFmpeg has a `Vorbis parser`
+            if (not part or ours & set(re.split("[,/]", part)) or part[:5] in OURS) and (
                 level in ERRORS or WRONG.match(what) or (self.planar and not line.startswith(" "))
             ):
                 found.append(what)
