@@ -57,8 +57,9 @@ UNREFERENCED = {
     *product(("wav", "w64", "aiff"), ("adpcm_ms", "adpcm_ima_wav")),
     *product(("ogg",), ("vorbis", "opus")),  # a changed page has a wrong checksum, unless `mutations` restores it
 }
-# No loss of sound: FFmpeg looks at the pictures of a video, too, and WAV may end with a part of a sample.
-NO_LOSS = re.compile(r"^\[mpeg4 @|Invalid PCM packet|Frame invalidly split")
+# No loss of sound: FFmpeg looks at the pictures of a video and at other tracks, too (a changed byte in FLV makes a
+# packet one of another track, in Nellymoser), and WAV may end with a part of a sample.
+NO_LOSS = re.compile(r"^\[(mpeg4|nellymoser) @|Invalid PCM packet|Frame invalidly split")
 DEMUXERS = {container.short: container.demuxer for container in CONTAINERS}
 
 
