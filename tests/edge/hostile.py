@@ -96,6 +96,7 @@ def _sparse(path: Path) -> None:
 
 FMT, DATA = chunk(b"fmt ", fmt()), chunk(b"data", PCM)
 LIST = chunk(b"LIST", b"INFOISFT\x06\0\0\0Lavf58")
+W64_ENDING = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 AIFF_NAME = b"NAME\0\0\0\4name"
 EXTENSIBLE = struct.pack("<HHIIHHHHI", 0xFFFE, 1, RATE, RATE * 2, 2, 16, 22, 16, 0)
 PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
@@ -239,6 +240,10 @@ CASES: dict[str, Case] = {
     "caf, its last byte cut": holding(lambda: encoded(form="CAF")[:-1], ("truncated",)),
     "aiff of 8 bits, without a pad byte": holding(lambda: _unpadded_aiff(), ()),
     "aiff of 8 bits, without a pad byte, a chunk after it": holding(lambda: _unpadded_aiff() + AIFF_NAME, ()),
+    "aiff of 8 bits, without a pad byte, two chunks after it": holding(
+        lambda: _unpadded_aiff() + AIFF_NAME + AIFF_NAME, ()
+    ),
+    "aiff of thousands of sounds": holding(lambda: encoded(form="AIFF") + b"SSND\0\0\0\0" * 100_000, "no-samples"),
     "aiff, a chunk after the samples": holding(lambda: encoded(form="AIFF") + AIFF_NAME, ()),
     "aiff, zeros after the samples": holding(lambda: encoded(form="AIFF") + bytes(2_000), ()),
     "aiff, junk after the samples": holding(
@@ -256,6 +261,9 @@ CASES: dict[str, Case] = {
     "w64 of 0 bytes": holding(lambda: _sized_w64(0, None), ("bad-header",)),
     "w64, samples of 0 bytes": holding(lambda: _sized_w64(None, 0), ("bad-header",)),
     "w64, samples of unknown length": holding(lambda: _sized_w64((1 << 64) - 1, (1 << 63) - 1), ("stream-header",)),
+    "w64, an empty chunk after the samples": holding(
+        lambda: encoded(form="W64") + b"junk" + W64_ENDING + struct.pack("<Q", 24), ()
+    ),
     "w64, zeros after the samples": holding(lambda: encoded(form="W64") + bytes(2_000), ()),
     "w64, junk after the samples": holding(lambda: encoded(form="W64") + b"\xff" * 2_000, ("bad-header",)),
     "caf, zeros after the samples": holding(lambda: encoded(form="CAF") + bytes(2_000), ()),

@@ -17,9 +17,7 @@ ReadAt = Callable[[int, int], bytes]  # (offset, count) -> at most `count` bytes
 MAX_HEADER = 1 << 20
 MAX_CHUNKS = 1000
 MAX_PADDING = 4096  # zeros after the last chunk, which fill a block of a disk
-# A 32-bit size from here on means that the writer did not know the size. SoX writes 0x7F00_0000 into AIFF, less
-# a part of a frame.
-ENDLESS = 0x7EFF_0000
+ENDLESS = 0x7FFF_0000  # a 32-bit size from here on means that the writer did not know the size
 MOST_PER_BYTE = 64  # samples of all channels that a byte of any coding can hold
 FORMATS_OF_WHOLE_BYTES = (1, 3, 6, 7)  # PCM, float, A-law, mu-law: channels and bits give the frame size
 LOGARITHMIC = (6, 7)  # A-law and mu-law: always 8 bits
@@ -202,8 +200,8 @@ def chunks_after(read_at: ReadAt, order: str, offset: int, size: int) -> tuple[b
             return padding, bext
         if head[:4] == b"bext":
             bext = offset + 8
-        offset += 8 + struct.unpack(order + "I", head[4:])[0]
-        offset += offset % 2
+        length = struct.unpack(order + "I", head[4:])[0]
+        offset += 8 + length + length % 2  # `offset` is odd if the samples have no pad byte
         if offset > size + 1:
             return False, bext
     return False, bext

@@ -14,7 +14,7 @@ from typing import Literal
 
 from ms_edge.audio.facts.reader import EndOfFileError, Facts, Reader, TooManyStepsError
 from ms_edge.audio.facts.times import BEXT_BYTES, of_bext
-from ms_edge.audio.riff import ENDLESS, MAX_PADDING, chunks_after, read_header
+from ms_edge.audio.riff import MAX_PADDING, chunks_after, read_header
 
 W64_BEXT = bytes.fromhex("62657874f3acd3118cd100c04f8edb8a")
 W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
@@ -25,6 +25,7 @@ AU_BYTES = {3: 2, 4: 3, 5: 4, 6: 4, 7: 8}  # of a sample, by the number of the c
 CAF_SAMPLES = (b"lpcm", b"alaw", b"ulaw")  # codings of CAF whose packet is one sample of each channel
 AVI_SLACK_S = 0.1  # writers count the packets of coded audio differently
 AIFF_HEAD, WAVE64_HEAD = 12, 40  # bytes before the first chunk; some writers leave them out of the size of the file
+AIFF_ENDLESS = 0x7EFF_0000  # SoX writes 0x7F00_0000, less a part of a frame, if it does not know the size
 AIFF_GSM = 160, 33  # samples and bytes of a block
 # Bytes of a sample of each channel, by the coding of AIFF-C; PCM has as many as its bits need.
 AIFF_BYTES = {b"raw ": 1, b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1, b"in24": 3, b"in32": 4, b"fl32": 4}
@@ -117,20 +118,24 @@ def _aiff(data: Reader) -> Facts:
             exponent, mantissa = data.number(body + 8, 2), data.number(body + 10, 8)
             rate = mantissa >> 16446 - exponent if 16383 <= exponent <= 16446 else None  # 80-bit float
         elif name == b"SSND":
-            open_ended = (end == body and not samples) or (end - body >= ENDLESS and end > data.size)
+            open_ended = (end == body and not samples) or (end - body >= AIFF_ENDLESS and end > data.size)
             if open_ended:
                 break
             start = data.number(body, 4)  # libsndfile ignores it
             wrong |= end < body + 8 or (start > 0 and end - body - 8 - start < least)
-            after = end + (end - body) % 2
-            pieces = chunks_after(data.at, ">", after, data.size)[0] or chunks_after(data.at, ">", end, data.size)[0]
-            wrong |= end < data.size and not pieces
+            if counts[name] == 1:  # not after each of thousands
+                wrong |= end < data.size and not _whole_chunks(data, end, end + (end - body) % 2)
         cut |= end > data.size
     if open_ended:
         return Facts(cut=cut, contradictory=wrong, open_ended=True)
     wrong |= counts != {b"COMM": 1, b"SSND": 1} or 8 + data.number(4, 4) + AIFF_HEAD < needed
     # IMA ADPCM counts packets of 64 samples, so that the number is only a lower limit.
     return Facts(samples, rate or None, cut, contradictory=wrong)
+
+
+def _whole_chunks(data: Reader, end: int, padded: int) -> bool:
+    """Return whether only whole chunks or a little padding follow the samples, with or without a pad byte."""
+    return any(chunks_after(data.at, ">", start, data.size)[0] for start in {padded, end})
 
 
 def _aiff_bytes(data: Reader, body: int, samples: int) -> int:
@@ -215,7 +220,7 @@ def _wave64(data: Reader) -> Facts:
         if name == W64_DATA:
             sound, open_ended = True, size >= UNKNOWN_WAVE64
             wrong |= not open_ended and data.little(16, 8) + WAVE64_HEAD < at + size
-        if not 24 < size < UNKNOWN_WAVE64:
+        if not (24 <= size < UNKNOWN_WAVE64 and (size > 24 or name != W64_DATA)):  # others may be empty
             wrong |= not open_ended
             break
         if name == W64_FORMAT:
