@@ -258,6 +258,10 @@ CASES: dict[str, Case] = {
     "w64, samples of unknown length": holding(lambda: _sized_w64((1 << 64) - 1, (1 << 63) - 1), ("stream-header",)),
     "w64, zeros after the samples": holding(lambda: encoded(form="W64") + bytes(2_000), ()),
     "w64, junk after the samples": holding(lambda: encoded(form="W64") + b"\xff" * 2_000, ("bad-header",)),
+    "caf, zeros after the samples": holding(lambda: encoded(form="CAF") + bytes(2_000), ()),
+    "caf, junk after the samples": holding(
+        lambda: encoded(form="CAF") + np.random.default_rng(4).bytes(2_000), ("bad-header",)
+    ),
     "caf, cut": holding(lambda: encoded(form="CAF")[:20_000], "not-audio"),
     "flac, cut": holding(lambda: encoded(form="FLAC")[:20_000], ("truncated",)),
     "flac, cut in its header": holding(lambda: encoded(form="FLAC")[:60], "not-audio"),

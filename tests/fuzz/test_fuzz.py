@@ -148,6 +148,7 @@ def test_past_finding_is_no_finding(path, reading):
         ("size_of_8_bits.flac", ("bad-header",)),
         ("frames_of_8_bits.flac", ("bad-header",)),
         ("vorbis_setup.mkv", ("damaged",)),
+        ("second_data.caf", ("bad-header",)),
     ],
 )
 def test_past_damage_has_a_warning(name, warnings):

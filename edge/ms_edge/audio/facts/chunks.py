@@ -79,7 +79,7 @@ def _chunks(
             if any(head.strip(b"\0")):
                 raise EndOfFileError
             return
-        if not all(32 <= byte < 127 for byte in head[:4]):
+        if not _is_name(head[:4]):
             return
         size, body = int.from_bytes(head[4:], order), start + 4 + width
         inside = head[:4] in parents and data.at(body, 4) != b"movi"
@@ -157,9 +157,11 @@ def _caf(data: Reader) -> Facts:
         elif name == b"pakt":
             samples, slack = data.number(body + 8, 8), packet_frames  # FFmpeg counts the last packet as a whole one
         elif name == b"data":
+            wrong |= sound
             sound = True
             if end - body == (1 << 64) - 1:  # the writer did not know the size
                 break
+            wrong |= not _followed(data, end)
             if samples is None and packet_bytes and packet_frames:
                 samples = max(0, end - body - 4) // packet_bytes * packet_frames
                 cut |= (end - body - 4) % packet_bytes > 0
@@ -168,6 +170,17 @@ def _caf(data: Reader) -> Facts:
     if not rate or samples is None:
         return Facts(cut=cut, contradictory=wrong)
     return Facts(samples, rate, cut, slack_s=slack / rate, contradictory=wrong)
+
+
+def _followed(data: Reader, end: int) -> bool:
+    """Return whether a CAF file ends after its samples, goes on with a chunk, or fills a block of a disk with zeros."""
+    if end >= data.size or _is_name(data.at(end, 4)):
+        return True
+    return data.size - end <= MAX_PADDING and not any(data.at(end, MAX_PADDING))
+
+
+def _is_name(four: bytes) -> bool:
+    return all(32 <= byte < 127 for byte in four)
 
 
 def _au(data: Reader) -> Facts:
