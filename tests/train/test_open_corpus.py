@@ -765,7 +765,9 @@ def test_every_row_is_made_by_its_line(rows):
             found.setdefault(row.package, []).append(row)
     for package, those in found.items():
         paths = {file for row in those for file in row.files}
-        made = {row.path: row for of in corpus_sources.candidates(lines[package], paths, lambda _: {}, "") for row in of}
+        made = {
+            row.path: row for of in corpus_sources.candidates(lines[package], paths, lambda _: {}, "") for row in of
+        }
         for row in those:
             line = made[row.path]
             assert (line.split, line.label, line.licence_stated) == (row.split, row.label, row.licence_stated), row
