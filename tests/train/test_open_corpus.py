@@ -756,6 +756,24 @@ def test_sources_and_rows_match(rows):
     assert {(line.package, line.version, line.package_sha256) for line in lines} == new
 
 
+def test_every_row_is_made_by_its_line(rows):
+    lines, found = {}, {}
+    for line in corpus_sources.sources():
+        lines.setdefault(line.package, []).append(line)
+    for row in rows:
+        if row.sha256:
+            found.setdefault(row.package, []).append(row)
+    for package, those in found.items():
+        paths = {file for row in those for file in row.files}
+        made = {
+            row.path: row for of in corpus_sources.candidates(lines[package], paths, lambda _: {}, "") for row in of
+        }
+        for row in those:
+            line = made[row.path]
+            assert (line.split, line.label, line.licence_stated) == (row.split, row.label, row.licence_stated), row
+            assert line.licence in ("", row.licence), row  # empty if a Debian copyright file states it
+
+
 def test_path_gives_group_language_and_speaker():
     line = source(r"(?P<lang>\w+)/(?P<who>\w+)_\d\.wav", group="{lang}", language="{lang}", speaker="reader {who}")
     (rows,) = listed([line], ["nl/jan_1.wav", "nl/readme.txt", "fr/luc_2.wav"])
