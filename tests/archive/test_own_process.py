@@ -15,9 +15,20 @@ import os, signal, sys, time
 from ms_edge.archive.own_process import in_own_process
 from ms_edge.errors import UsageError
 
+ready, begun = os.pipe()
+fork = os.fork
+
+def interrupted_at_once():
+    child = fork()
+    if child:
+        os.read(ready, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+    return child
+
 def interrupted():
     try:
         print("begun", flush=True)
+        os.write(begun, b".")
         time.sleep(60)
     except KeyboardInterrupt:
         time.sleep(0.7)  # a second interrupt would end this
@@ -27,15 +38,26 @@ def interrupted():
 def refused():
     raise UsageError("no")
 
+class OddError(OSError):
+    def __init__(self, *, text):
+        super().__init__(5, text)
+
+def odd():
+    raise OddError(text="odd")
+
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 RUNS = {
     "returns": lambda: 7,
     "refuses": refused,
     "fails": lambda: 1 / 0,
+    "odd": odd,
     "exits": lambda: os._exit(1),
     "dies": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "waits": interrupted,
+    "early": interrupted,
 }
+if sys.argv[1] == "early":
+    os.fork = interrupted_at_once
 try:
     print("status", in_own_process(RUNS[sys.argv[1]], "lost"))
 except Exception as error:
@@ -56,6 +78,12 @@ def test_caller_gets_the_answer():
     assert trace.endswith("ZeroDivisionError: division by zero")
 
 
+def test_error_that_pickle_cannot_restore_is_printed():
+    said, trace = printed("odd")
+    assert said == "status 1"
+    assert trace.endswith("OddError: [Errno 5] odd")
+
+
 def test_end_without_an_answer_is_an_error():
     assert printed("exits") == ("DeviceError lost", "")
     assert printed("dies")[0].startswith("DeviceError The process of this run was ended (signal 9)")
@@ -72,6 +100,10 @@ def test_both_processes_have_one_interrupt(number, group):
         assert running.stdout.readline().startswith("begun")
         (os.killpg if group else os.kill)(running.pid, number)
         assert running.stdout.read().split("\n")[:2] == ["tidy", "status 130"]
+
+
+def test_interrupt_between_fork_and_handlers_is_passed_on():
+    assert printed("early") == ("begun\ntidy\nstatus 130", "")
 
 
 def test_child_ends_with_its_parent():

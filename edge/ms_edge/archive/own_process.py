@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -35,18 +35,25 @@ def in_own_process(run: Callable[[], int], lost: str) -> int:
         stream.flush()
     answers, answer = os.pipe()
     held, hold = os.pipe()  # `held` ends when this process does
-    child = os.fork()
-    if child == 0:
-        os.close(answers)
-        os.close(hold)
-        _be_child(run, answer, held)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until both processes have their handlers
+    try:
+        child = os.fork()
+        if child == 0:
+            os.close(answers)
+            os.close(hold)
+            _be_child(run, answer, held, mask)
+        before = _passed_on(child)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for descriptor in (answer, held):
         os.close(descriptor)
     try:
-        with _passed_on(child), open(answers, "rb") as pipe:
+        with open(answers, "rb") as pipe:
             content = pipe.read()
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         os.close(hold)
     if not content:
         killed = (
@@ -59,20 +66,14 @@ def in_own_process(run: Callable[[], int], lost: str) -> int:
     return found
 
 
-@contextlib.contextmanager
-def _passed_on(child: int) -> Iterator[None]:
-    """Pass interrupts on to a process."""
+def _passed_on(child: int) -> dict[int, Any]:
+    """Pass interrupts on to a process from now on. Return the handlers before."""
 
     def send(number: int, frame: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number)
 
-    before = _handled(send)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return _handled(send)
 
 
 def _handled(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
@@ -85,8 +86,11 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]
     return before
 
 
-def _be_child(run: Callable[[], int], answer: int, held: int) -> NoReturn:
-    """Run the function, write what it returns or raises to the pipe `answer`, and exit."""
+def _be_child(run: Callable[[], int], answer: int, held: int, mask: Iterable[int]) -> NoReturn:
+    """Run the function, write what it returns or raises to the pipe `answer`, and exit.
+
+    `mask` has the signals to block, in place of those that were blocked for the fork.
+    """
     found: int | BaseException
     last_s = -TOGETHER_S
 
@@ -104,6 +108,7 @@ def _be_child(run: Callable[[], int], answer: int, held: int) -> NoReturn:
         _handled(interrupt)
         signal.signal(signal.SIGTERM, interrupt)  # for `end_with_parent`, also if it was ignored
         threading.Thread(target=end_with_parent, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         found = run()
     except EXPECTED as error:
         found = error
@@ -114,5 +119,17 @@ def _be_child(run: Callable[[], int], answer: int, held: int) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
     with contextlib.suppress(OSError), open(answer, "wb") as pipe:
-        pickle.dump(found, pipe)
+        pipe.write(_pickled(found))
     os._exit(0)
+
+
+def _pickled(found: int | BaseException) -> bytes:
+    """Return what pickle makes of an answer; of UNEXPECTED for an error that it cannot restore, which is printed."""
+    try:
+        content = pickle.dumps(found)
+        pickle.loads(content)
+        return content
+    except Exception:  # another library's error can have a constructor of its own
+        if isinstance(found, BaseException):
+            traceback.print_exception(found)
+        return pickle.dumps(UNEXPECTED)
