@@ -482,6 +482,20 @@ def test_the_program_replaces_a_broken_pyav(classifier, tmp_path, monkeypatch, c
     assert children() <= before
 
 
+def test_a_decoder_that_is_killed_is_started_again(classifier, tmp_path, monkeypatch):
+    """By whoever ends processes when memory is short. The next files are decoded by PyAV, too."""
+    path, script, folders = encode(tmp_path / "a.m4a", "aac", SPEECH), media._script, []
+
+    def killed_once(folder: str) -> list[str]:
+        folders.append(folder)
+        killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+        return script(folder) if len(folders) > 1 else killed
+
+    monkeypatch.setattr(media, "_script", killed_once)
+    assert [classifier.classify(path).label for _ in range(2)] == ["speech", "speech"]
+    assert (len(folders), media.unusable) == (3, {})
+
+
 def test_a_pyav_that_hangs_is_named(tmp_path, monkeypatch):
     (tmp_path / "av.py").write_text("import time; time.sleep(60)")
     monkeypatch.setattr(media, "START_S", 0.5)

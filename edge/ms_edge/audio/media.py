@@ -133,15 +133,19 @@ class MediaFile(AudioSource):
             os.lseek(self._descriptor, at, os.SEEK_SET)
             os.write(self._descriptor, struct.pack(">I", number))
 
-    def _start(self, name: str, size: int, track: int) -> tuple[int, int]:
-        """Start a decoder, and return the rate in Hz and the channels that it finds."""
+    def _start(self, name: str, size: int, track: int, again: bool = False) -> tuple[int, int]:
+        """Start a decoder, and return the rate in Hz and the channels that it finds.
+
+        If it ends before PyAV is imported, it is started `again`, because something may have killed it.
+        """
         self._child = _Child(name, self._descriptor, size, self._format, track, self._facts)
         try:
             return self._child.header()
         except _BrokenPyAVError as error:
             self._child.end()
-            unusable[error.folder] = str(error)
-            return self._start(name, size, track)
+            if again:
+                unusable[error.folder] = str(error)
+            return self._start(name, size, track, again=not again)
 
     def _recognise(self, name: str, refused: AudioError | None) -> Container:
         """Return the format of the open file, by its first bytes or else its name."""
