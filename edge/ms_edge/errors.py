@@ -57,12 +57,30 @@ def resource_error(error: BaseException) -> DeviceError | None:
     elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         limits = "allow this process more (ulimit -a shows the limits), or classify fewer files at a time (-j 1)."
         lack = f"{reason(error)}; {limits}"
-    elif isinstance(error, ImportError) or (type(error) is OSError and error.errno is None):  # the second is cffi's
+    elif (
+        isinstance(error, ImportError)
+        or (type(error) is OSError and error.errno is None)  # cffi's
+        or _while_importing(error)
+    ):
         # NumPy's own message is a page of advice. Its cause names the problem in one line.
         lack = f"a library cannot be loaded ({first_line(error.__cause__ or error)})."
     else:
         return None
     return DeviceError("no-resources", lack)
+
+
+def _while_importing(error: BaseException) -> bool:
+    """Return whether an error was raised while a module was imported, which can raise any exception.
+
+    The traceback of an error begins with the function that has caught it, so that no module is in it otherwise.
+    """
+    trace = error.__traceback__
+    while trace:
+        code = trace.tb_frame.f_code
+        if code.co_name == "<module>" or code.co_filename.startswith("<frozen importlib"):
+            return True
+        trace = trace.tb_next
+    return False
 
 
 # Every error code and what it means. The exit status goes with the class of the error, not with its code.

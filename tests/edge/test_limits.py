@@ -212,6 +212,8 @@ def test_reading_a_model_needs_its_size_in_memory(tmp_path):
         ("numpy", 'raise ImportError("READ THIS\\n" * 20) from ImportError("libblas.so: failed to map segment")'),
         ("numpy", "raise AttributeError('failed to map segment')"),
         ("numpy", "raise OSError(5, 'failed to map segment')"),
+        ("soxr", "raise OSError(5, 'failed to map segment')"),  # imported in a worker
+        ("onnxruntime", "raise AttributeError('failed to map segment')"),
         ("soundfile", 'raise OSError("cannot load library libsndfile.so: failed to map segment")'),
     ],
 )
@@ -220,7 +222,8 @@ def test_unloadable_libraries_are_reported_in_one_sentence(samples, tmp_path, mo
     path = os.pathsep.join([str(tmp_path), *sys.path])
     run = [*COMMAND, "classify", str(samples[0])]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": path})
-    assert (done.returncode, done.stdout) == (3, "")
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) <= 1  # the heading of the table
     assert done.stderr.startswith("ms-edge: a library cannot be loaded (")
     assert "failed to map segment" in done.stderr
     assert len(done.stderr.splitlines()) == 1

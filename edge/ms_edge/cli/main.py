@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
 
 from ms_edge.cli.arguments import FAILED, INTERRUPTED, UNUSABLE, USAGE, parser
 from ms_edge.cli.descriptors import (
@@ -58,8 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted; what was printed so far is complete.")
         return INTERRUPTED
-    except (MsEdgeError, ImportError, MemoryError, OSError) as error:
-        return _failed(error)
+    except Exception as error:
+        known = error if isinstance(error, MsEdgeError) else resource_error(error)
+        if not (known or isinstance(error, OSError)):
+            raise
+        return _failed(known or error)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -68,36 +70,23 @@ def _run(arguments: Sequence[str] | None) -> int:
     values = vars(parser(*given[:1]).parse_args(given))
     if arguments is None:
         # Before stderr is hidden: if memory is short, NumPy's BLAS says so there and ends the process.
-        _imported("numpy")
+        import numpy  # noqa: F401
+
         if not values.get("verbose"):
             hide_stderr_of_libraries()
         hide_stdout_of_libraries()
         if "output" in values:
             values["output"] = path_of_our_copy(values["output"])
-    module = _imported(f"ms_edge.cli.{values.pop('command').replace('-', '_')}")
+    module = import_module(f"ms_edge.cli.{values.pop('command').replace('-', '_')}")
     code: int = module.run(module.Options(**values))
     return code
 
 
-def _imported(name: str) -> Any:
-    """Import a module. If memory is short or a disk fails, an import can raise any exception.
-
-    Raises what `resource_error` translates: an ImportError in place of all others.
-    """
-    try:
-        return import_module(name)
-    except Exception as error:
-        if resource_error(error):
-            raise
-        raise ImportError(name) from error
-
-
-def _failed(error: MsEdgeError | ImportError | MemoryError | OSError) -> int:
-    """Print an error in one sentence and return the exit code for it."""
-    known = error if isinstance(error, MsEdgeError) else resource_error(error)
-    if known:
-        _complain(str(known))
-        return UNUSABLE if isinstance(known, ModelError | DeviceError) else USAGE
+def _failed(error: Exception) -> int:
+    """Print an error of ms-edge or of the output in one sentence, and return the exit code for it."""
+    if isinstance(error, MsEdgeError):
+        _complain(str(error))
+        return UNUSABLE if isinstance(error, ModelError | DeviceError) else USAGE
     # What remains are errors of the output: errors of inputs and models are MsEdgeErrors. Python
     # flushes standard output again when it exits, which must not fail again.
     assert isinstance(error, OSError)
