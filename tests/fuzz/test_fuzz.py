@@ -155,6 +155,13 @@ def test_past_damage_has_a_warning(name, warnings):
     assert Classifier().classify(FOUND[0].with_name(name)).warnings == warnings
 
 
+def test_opus_that_begins_before_0_is_too_short():
+    # FFmpeg finds 0.2 s in it. libsndfile gives 0.4 s of what was in memory before.
+    with pytest.raises(AudioError) as caught:
+        Classifier().classify(FOUND[0].with_name("begins_before_0.ogg"))
+    assert caught.value.code == "too-short"
+
+
 def test_opus_with_wrong_positions_gives_one_answer():
     # libsndfile gives what was in memory before, so that most answers differ.
     path, classifier = FOUND[0].with_name("positions_of_years.opus"), Classifier()

@@ -13,7 +13,7 @@ import soundfile
 
 from ms_edge.audio.containers import EXTENSIONS as EXTENSIONS
 from ms_edge.audio.containers import MEDIA, READ, START_BYTES, begins_as_read, container_of, name_of, recognised
-from ms_edge.audio.parts import MOST_FALL, Part, ogg_end, ogg_parts
+from ms_edge.audio.parts import MOST_FALL, Part, ogg_end, ogg_parts, opus_begins_before_0
 from ms_edge.audio.raw import RAW_FORMATS, RawFormat
 from ms_edge.audio.riff import MPEG_CODINGS, Header, ReadAt, is_wav
 from ms_edge.audio.streams import Section, Stream
@@ -139,7 +139,7 @@ def parts_of(
         falls: list[int] = []
         starts = ogg_parts(read_at, falls)
         # libsndfile then counts wrongly, and gives memory that nobody has written.
-        if start[28:36] == b"OpusHead" and max(falls) >= MOST_FALL:
+        if start[28:36] == b"OpusHead" and (max(falls) >= MOST_FALL or opus_begins_before_0(read_at)):
             raise NotForLibsndfileError(
                 "not-audio",
                 f"{name}: the positions of its pages contradict one another, so it is not given to libsndfile.",

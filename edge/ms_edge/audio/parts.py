@@ -5,6 +5,7 @@ Ogg files may be chained (RFC 3533, section 4); recordings of internet radio are
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
 from ms_edge.audio.riff import ReadAt
@@ -66,6 +67,41 @@ def ogg_parts(read_at: ReadAt, falls: list[int] | None = None) -> list[int]:
         offset += 27 + page[26] + sum(page[27 : 27 + page[26]])
     falls.append(highest - last)
     return starts
+
+
+def opus_begins_before_0(read_at: ReadAt) -> bool:
+    """Return whether pages of Opus are missing before the first audio, although its position says that none is.
+
+    The position of a page is that of its end (RFC 7845, section 4), so that it would begin before 0.
+    libsndfile then counts wrongly, and gives memory that nobody has written.
+    """
+    offset = expected = 0
+    while (page := read_at(offset, MAX_OGG_PAGE))[:4] == b"OggS" and len(page) >= 27 + page[26]:
+        position, number = struct.unpack_from("<q4xI", page, 6)
+        laced = page[27 : 27 + page[26]]
+        if position > 0:
+            return bool(number > expected and position < _opus_samples(page, laced))
+        expected, offset = number + 1, offset + 27 + len(laced) + sum(laced)
+    return False
+
+
+def _opus_samples(page: bytes, laced: bytes) -> int:
+    """Return the samples at 48 kHz of all packets that end in a page (RFC 6716, section 3.1)."""
+    samples, at, size = 0, 27 + len(laced), 0
+    for piece in laced:
+        size += piece
+        if piece < 255:
+            head = page[at : at + 2]
+            if len(head) == 2 or (head and head[0] & 3 < 3):
+                config, code = head[0] >> 3, head[0] & 3
+                frame = 120 << (config & 3)  # CELT: 2.5 to 20 ms
+                if config < 12:  # SILK: 10, 20, 40, 60 ms
+                    frame = (480, 960, 1920, 2880)[config & 3]
+                elif config < 16:  # both: 10, 20 ms
+                    frame = 480 << (config & 1)
+                samples += frame * (head[1] & 63 if code == 3 else min(code + 1, 2))
+            at, size = at + size, 0
+    return samples
 
 
 def ogg_end(read_at: ReadAt, size: int) -> str | None:

@@ -30,6 +30,7 @@ NUMBERS = {SCALE, DATE, NUMBER, KIND, DELAY, TIME}
 MAX_TRACKS = 10_000  # this limits memory
 LONGEST_HEAD = 12  # bytes of an ID and a size
 TICKS_OF_SLACK = 2  # the times of blocks are rounded
+LATEST = 1 << 62  # ticks; a time has eight bytes, and one of a damaged file may be larger
 SLACK_S = 0.02  # the first packet of Vorbis has no samples
 
 Fields = dict[int, float]
@@ -59,7 +60,7 @@ class _Walk:
                     (self.tracks[-1] if name in (NUMBER, KIND, RATE, DELAY) and self.tracks else self.fields)[name] = (
                         value
                     )
-                    cluster = int(value) if name == TIME else cluster
+                    cluster = min(int(value), LATEST) if name == TIME else cluster
                 elif name == TRACK and len(self.tracks) < MAX_TRACKS:
                     self.tracks.append({})
                 elif name == CLUSTER:

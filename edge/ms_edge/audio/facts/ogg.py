@@ -7,7 +7,7 @@ in Ogg); Xiph.Org, The Speex Codec Manual, 7 (Speex in Ogg).
 from __future__ import annotations
 
 from ms_edge.audio.facts.reader import Facts, Reader
-from ms_edge.audio.parts import FIRST, MAX_OGG_PAGE, MOST_FALL, ogg_end, ogg_parts
+from ms_edge.audio.parts import FIRST, MAX_OGG_PAGE, MOST_FALL, ogg_end, ogg_parts, opus_begins_before_0
 
 OPUS_HZ = 48_000  # of all granule positions of Opus
 NO_POSITION = (1 << 64) - 1  # of a page on which no packet ends
@@ -34,7 +34,8 @@ def facts(data: Reader, track: int) -> Facts:
         if not hz or streams != 1 or track != 1 or last is None or rate not in (0, hz):
             return Facts(cut=cut)
         total, rate = total + max(0, last - skipped), hz
-    return Facts(total, rate, cut, slack_s=SLACK / rate, contradictory=max(falls) >= MOST_FALL)
+    wrong = max(falls) >= MOST_FALL or (rate == OPUS_HZ and opus_begins_before_0(data.at))
+    return Facts(total, rate, cut, slack_s=SLACK / rate, contradictory=wrong)
 
 
 def _first_pages(data: Reader, at: int) -> tuple[int, int, int, int]:
