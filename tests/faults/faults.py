@@ -382,11 +382,22 @@ def problem_of(mode: Mode, fault: Fault, found: Run, good: Run) -> str | None:
         return None if results == "good" else f"status 0, but {results}"
     if not found.stderr and fault.group != "write":  # the sentence may be what could not be written
         return f"status {found.status} without a sentence"
+    if _source_failed(mode, found, results):
+        return None
     if results == "good" and found.status != 1:
         return f"status {found.status}, but all results are there"
     if results in ("good", "errors") and found.status == 1:
         return None
     return None if _unfinished(mode, found, good) else f"half: {results}: {_shown(found)}"
+
+
+def _source_failed(mode: Mode, found: Run, results: str) -> bool:
+    """Return whether the end of the list of recordings, which might be longer, or their folder cannot be read."""
+    if "--files-from" in mode.command:
+        return found.status == USAGE and results == "good"
+    if "-r" not in mode.command or found.status != 1 or "ms-edge: in: " not in found.stderr:
+        return False
+    return _error_of(mode.form, found.stdout.decode(), json.dumps({"path": "in"}), "") == "in"
 
 
 def _results(mode: Mode, found: Run, good: Run) -> str:

@@ -59,6 +59,19 @@ def test_rules_tell_right_from_wrong(changes, problem):
     assert found == problem or (problem and found.startswith(problem))
 
 
+def test_a_list_whose_end_cannot_be_read_may_have_had_more():
+    found = replace(GOOD, stderr="ms-edge: list: the list of files cannot be read.\n", status=2)
+    assert problem_of(MODES["list"], FAULTS["read"], found, GOOD) is None
+    assert problem_of(MODES["text"], FAULTS["read"], found, GOOD) == "status 2, but all results are there"
+
+
+def test_a_folder_that_cannot_be_read_is_one_error():
+    error = b'{"path": "in", "error": {"code": "cannot-open"}}\n'
+    found = replace(GOOD, stdout=error, stderr="ms-edge: in: input/output error.\n", status=1)
+    assert problem_of(MODES["walk"], FAULTS["stat"], found, GOOD) is None
+    assert "half: " in str(problem_of(MODES["walk"], FAULTS["stat"], replace(found, stdout=b"{}\n"), GOOD))
+
+
 def test_incomplete_file_needs_a_name_that_says_so():
     good = replace(GOOD, stdout=b"", files={"out.csv": b"path\na\nb\n"})
     sentence = {"status": 1, "stderr": "ms-edge: the output cannot be written.\n"}
