@@ -45,7 +45,8 @@ class OddError(OSError):
 def odd():
     raise OddError(text="odd")
 
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+for number in (signal.SIGINT, signal.SIGTERM):  # the tests may run in the background, where SIGINT is ignored
+    signal.signal(number, signal.default_int_handler)
 RUNS = {
     "returns": lambda: 7,
     "refuses": refused,
