@@ -76,7 +76,7 @@ def opus_begins_before_0(read_at: ReadAt) -> bool:
     libsndfile then counts wrongly, and gives memory that nobody has written.
     """
     offset = expected = 0
-    while (page := read_at(offset, MAX_OGG_PAGE))[:4] == b"OggS" and len(page) >= 27 + page[26]:
+    while (page := read_at(offset, MAX_OGG_PAGE))[:4] == b"OggS" and len(page) > 26 and len(page) >= 27 + page[26]:
         position, number = struct.unpack_from("<q4xI", page, 6)
         laced = page[27 : 27 + page[26]]
         if position > 0:
