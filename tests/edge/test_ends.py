@@ -23,6 +23,7 @@ from ms_edge.audio.facts.dispatch import facts_of
 from ms_edge.audio.facts.flac import any_missing
 from ms_edge.audio.facts.reader import Facts, span
 from ms_edge.audio.file import open_audio
+from ms_edge.audio.parts import opus_begins_before_0
 from ms_edge.audio.riff import ReadAt
 from ms_edge.errors import AudioError
 
@@ -458,3 +459,33 @@ def test_ogg_whose_positions_fall_by_years_is_contradictory():
     assert page < content.rindex(b"OggS")
     content[page + 6 : page + 14] = struct.pack("<q", 2**40)
     assert stated(bytes(content)).contradictory
+
+
+def test_opus_begins_before_0_only_if_pages_are_missing():
+    whole = (Path(__file__).parent.parent / "fuzz" / "corpus" / "audio" / "ogg_opus.ogg").read_bytes()
+    audio = whole.rindex(b"OggS")  # after two pages of headers
+
+    def begins_before_0(position: int, number: int, start: bytes = whole[28:36]) -> bool:
+        page = bytearray(whole)
+        page[28:36] = start
+        struct.pack_into("<q4xI", page, audio + 6, position, number)
+        return opus_begins_before_0(lambda offset, count: bytes(page[offset : offset + count]))
+
+    samples = 20 * 960 + 480  # packets of 20 ms, and one of 10
+    assert not begins_before_0(samples - 1, 2)
+    assert begins_before_0(samples - 1, 3)
+    assert not begins_before_0(samples, 3)
+    assert not begins_before_0(samples - 1, 3, b"\x01vorbis\0")
+
+
+def test_only_the_first_pages_of_opus_are_read():
+    first = b"OggS" + bytes(22) + bytes([1, 8]) + b"OpusHead"
+    content = first + 1_000 * (b"OggS" + bytes(23))
+    offsets = []
+
+    def read_at(offset: int, count: int) -> bytes:
+        offsets.append(offset)
+        return content[offset : offset + count]
+
+    assert not opus_begins_before_0(read_at)
+    assert max(offsets) < 100 * 36

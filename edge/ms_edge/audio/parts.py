@@ -14,6 +14,7 @@ MAX_OGG_PAGE = 27 + 255 + 255 * 255
 CONTINUED, FIRST, LAST = 1, 2, 4  # flags of an Ogg page
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits reversed
 MAX_PARTS = 10_000
+MAX_HEADER_PAGES = 100  # before the first audio
 MOST_FALL = 1 << 31  # of the positions in Ogg, in samples; libsndfile subtracts them as 32-bit integers
 MOST_CUT_OFF = 8192  # samples of delay and padding at the ends of an MP3 file, which decoders remove
 MAX_GAPS = 1_000  # places where no page follows a page; the search for the next one takes longer than a page
@@ -76,7 +77,10 @@ def opus_begins_before_0(read_at: ReadAt) -> bool:
     libsndfile then counts wrongly, and gives memory that nobody has written.
     """
     offset = expected = 0
-    while (page := read_at(offset, MAX_OGG_PAGE))[:4] == b"OggS" and len(page) > 26 and len(page) >= 27 + page[26]:
+    for _ in range(MAX_HEADER_PAGES if read_at(28, 8) == b"OpusHead" else 0):
+        page = read_at(offset, MAX_OGG_PAGE)
+        if page[:4] != b"OggS" or len(page) < 27 or len(page) < 27 + page[26]:
+            return False
         position, number = struct.unpack_from("<q4xI", page, 6)
         laced = page[27 : 27 + page[26]]
         if position > 0:

@@ -7,12 +7,19 @@ in Ogg); Xiph.Org, The Speex Codec Manual, 7 (Speex in Ogg).
 from __future__ import annotations
 
 from ms_edge.audio.facts.reader import Facts, Reader
-from ms_edge.audio.parts import FIRST, MAX_OGG_PAGE, MOST_FALL, ogg_end, ogg_parts, opus_begins_before_0
+from ms_edge.audio.parts import (
+    FIRST,
+    MAX_HEADER_PAGES,
+    MAX_OGG_PAGE,
+    MOST_FALL,
+    ogg_end,
+    ogg_parts,
+    opus_begins_before_0,
+)
 
 OPUS_HZ = 48_000  # of all granule positions of Opus
 NO_POSITION = (1 << 64) - 1  # of a page on which no packet ends
 LATE_S = 10  # a page has less; a first position beyond it is that of a station that had begun before
-MAX_HEADER_PAGES = 100
 SLACK = 4096  # samples; the first block of Vorbis has at most so many, and gives none
 
 
@@ -34,7 +41,7 @@ def facts(data: Reader, track: int) -> Facts:
         if not hz or streams != 1 or track != 1 or last is None or rate not in (0, hz):
             return Facts(cut=cut)
         total, rate = total + max(0, last - skipped), hz
-    wrong = max(falls) >= MOST_FALL or (rate == OPUS_HZ and opus_begins_before_0(data.at))
+    wrong = max(falls) >= MOST_FALL or opus_begins_before_0(data.at)
     return Facts(total, rate, cut, slack_s=SLACK / rate, contradictory=wrong)
 
 
