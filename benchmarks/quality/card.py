@@ -130,6 +130,7 @@ def card(
         ),
         chosen=_chosen(run["metrics"], metadata.labels),
         totals=_totals(parts),
+        validated=_validated(parts, rows.values()),
         packages=_packages(parts),
         attributed=", ".join(sorted({row.package for rows in parts.values() for row in rows if "BY" in row.licence})),
         languages=len(_languages(row for row in parts["train"] if row.label == "speech")),
@@ -178,6 +179,17 @@ def _totals(parts: Mapping[str, Sequence[Row]]) -> str:
             said = f"{len(spoken)}: {', '.join(spoken)}" if spoken else ""
             lines.append([f"`{part}`", name, f"{len(of):,}", _minutes(of), said])
     return markdown_table(["part", "", "recordings", "minutes", "languages"], lines)
+
+
+def _validated(parts: Mapping[str, Sequence[Row]], corpus: Iterable[Row]) -> str:
+    """Return a sentence on packages that were added to `val` after the run, or an empty text."""
+    if not {row.package for row in corpus if row.split == "val"} - {row.package for row in parts.get("val", ())}:
+        return ""
+    sentence = (
+        "`val` is as it was when the model was trained. Recordings of other kinds were added to it later"
+        " ([findings](findings.md#children-radio-singing-and-instruments))."
+    )
+    return fill(sentence, WIDTH) + "\n\n"
 
 
 def _languages(rows: Iterable[Row]) -> list[str]:

@@ -31,10 +31,7 @@ repositories say about their files. Nobody listened to all files.
 
 {totals}
 
-`val` is as it was when the model was trained. Recordings of other kinds were added to it later
-([findings](findings.md#children-radio-singing-and-instruments)).
-
-Effects whose names say that they are voices, speech or music were left out, and so was most of
+{validated}Effects whose names say that they are voices, speech or music were left out, and so was most of
 Flight of the Amazon Queen, so that the dialogue of one game does not outweigh the rest. The model
 was not trained on GTZAN, nor on any file of the part `test_a`. The sources of `val` and `calib`
 differ from those of `train`; of a few large collections, they are other languages and speakers.

@@ -210,8 +210,8 @@ def test_queen_container_returns_entries_by_name(tmp_path):
     assert caught.value.code == "not-found"
 
 
-@pytest.mark.parametrize("name", ["pak0.pk3", "base.wz"])
-def test_containers_of_two_engines_are_zip_files(tmp_path, name):
+@pytest.mark.parametrize("name", ["pak0.pk3", "base.wz", "public.zip"])
+def test_containers_of_three_engines_are_zip_files(tmp_path, name):
     container = tmp_path / name
     with zipfile.ZipFile(container, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("sound/a.wav", b"a" * 999)
@@ -764,7 +764,7 @@ def test_every_row_is_made_by_its_line(rows):
         if row.sha256:
             found.setdefault(row.package, []).append(row)
     for package, those in found.items():
-        paths = {file for row in those for file in row.files}
+        paths = {f"{row.container}!/{row.path}" if row.container else file for row in those for file in row.files}
         made = {
             row.path: row for of in corpus_sources.candidates(lines[package], paths, lambda _: {}, "") for row in of
         }
@@ -903,6 +903,25 @@ def test_expansion_gives_rows_with_digests_and_lengths(tmp_path, talks, monkeypa
     first = (tmp_path / "table.xz").read_bytes()
     corpus_sources.write_manifest(corpus_sources.with_folds(found[::-1]), tmp_path / "table.xz")
     assert (tmp_path / "table.xz").read_bytes() == first
+
+
+def test_files_in_a_zip_file_are_listed_with_their_digests(tmp_path, monkeypatch):
+    sound = encoded(tone(), RATE, "WAV")
+
+    def unpack(deb, folder):
+        (folder / "usr").mkdir()
+        with zipfile.ZipFile(folder / "usr" / "public.zip", "w") as archive:
+            archive.writestr("audio/water/river!.wav", sound)
+            archive.writestr("audio/voice/yes.wav", sound)
+
+    lines = [source(r"usr/public\.zip!/audio/(?P<kind>water)/.*", "noise", package="game", version="1", group="{kind}")]
+    monkeypatch.setattr(corpus_sources, "sources", lambda: lines)
+    monkeypatch.setattr(origins, "get_package", lambda *_: tmp_path / "game.deb")
+    monkeypatch.setattr(origins, "unpack_package", unpack)
+    (row,) = corpus_sources.expand("game", tmp_path / "corpus")
+    assert (row.container, row.path, row.group) == ("usr/public.zip", "audio/water/river!.wav", "water")
+    assert row.sha256 == hashlib.sha256(sound).hexdigest()
+    assert_sounds_like(decoded(tmp_path / "corpus" / row.flac), tone(), 2e-3)
 
 
 def test_expansion_leaves_out_copies_and_short_files(tmp_path, talks, monkeypatch, capsys):

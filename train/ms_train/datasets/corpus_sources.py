@@ -34,6 +34,7 @@ from tqdm import tqdm
 from ms_edge.errors import AudioError, MsEdgeError, UsageError
 from ms_train.datasets import open_corpus as corpus
 from ms_train.datasets import origins
+from ms_train.datasets.decoding import read_member
 from ms_train.datasets.open_corpus import Row
 from ms_train.errors import DataError
 
@@ -52,9 +53,10 @@ class Source:
     licence.
 
     `files` is a regular expression for whole paths; the first line of a package that matches a path
-    decides. Its named groups can be used as `{name}` in `group`, `language`, `speaker`, `licence`
-    and `table`. Files that agree in a group named `sum` are stems of one recording, and each may be
-    a recording of its own by another line.
+    decides. The path of a file in a `.zip` file of a package is ZIP!/MEMBER. Named groups of
+    `files` can be used as `{name}` in `group`, `language`, `speaker`, `licence` and `table`. Files
+    that agree in a group named `sum` are stems of one recording, and each may be a recording of its
+    own by another line.
 
     `table` is the path of a table in the repository: tab-separated, with a header and a column
     `path` of file names. Its other columns can be used as well, and their values are replaced by
@@ -127,14 +129,15 @@ def candidates(
             for column, value in read_table(line.table.format_map(names)).get(Path(path).name, {}).items():
                 if value and column not in names:
                     names[column] = str(numbers[column].setdefault(value, len(numbers[column]) + 1))
+        container, _, member = path.partition(origins.MEMBER)
         filled = {name: getattr(line, name).format_map(names) for name in ("language", "group", "licence")}
         found[place].append(
             Row(
                 **{name: getattr(line, name) for name in TAKEN_OVER},
                 **filled,
                 speaker_or_composer=line.speaker.format_map(names),
-                path=path,
-                container="",
+                path=member or path,
+                container=container if member else "",
                 duration_s="",
             )
         )
@@ -237,8 +240,14 @@ def _decoded(
                     continue
                 known[result["sha256"]] = row.path
                 seconds += float(result["seconds"])
-                digest = corpus.digest_of([tree.folder / file for file in row.files])
-                yield replace(row, duration_s=result["seconds"], sha256=digest), result
+                yield replace(row, duration_s=result["seconds"], sha256=_digest(tree, row)), result
+
+
+def _digest(tree: origins.Tree, row: Row) -> str:
+    """Return the SHA-256 of a recording's original, or of all its stems."""
+    if row.container:
+        return hashlib.sha256(read_member(tree.folder / row.container, row.path)).hexdigest()
+    return corpus.digest_of([tree.folder / file for file in row.files])
 
 
 def _unfit(result: dict[str, str] | AudioError, known: Mapping[str, str]) -> str:

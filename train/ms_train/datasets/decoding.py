@@ -24,11 +24,11 @@ Blocks = Iterator[NDArray[np.float32]]
 
 
 def read_member(container: Path, name: str) -> bytes:
-    """Return a file in a container: a `.pk3` or `.wz` (ZIP files) or `queen.1c`.
+    """Return a file in a container: a `.zip`, `.pk3` or `.wz` (all ZIP files) or `queen.1c`.
 
     Raises AudioError if it is not there.
     """
-    if container.suffix in (".pk3", ".wz"):
+    if container.suffix in (".zip", ".pk3", ".wz"):
         with zipfile.ZipFile(container) as archive:
             if name in archive.namelist():
                 return archive.read(name)

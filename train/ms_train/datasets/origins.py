@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -21,6 +22,7 @@ from ms_train.datasets.reading import file_digest
 from ms_train.errors import DataError
 
 HOST = "https://github.com"
+MEMBER = "!/"  # separates the path of a ZIP file from that of a file in it
 # git must not ask for a password, and a clone must not download missing files one by one.
 GIT_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 
@@ -114,9 +116,14 @@ class PackageTree:
 
     @cached_property
     def paths(self) -> Collection[str]:
-        """Every regular file of the package."""
-        files = (path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink())
-        return {str(path.relative_to(self.folder)) for path in files}
+        """Every regular file of the package, and every file of its `.zip` files, as ZIP!/MEMBER."""
+        files = [path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        found = {str(path.relative_to(self.folder)) for path in files}
+        for path in files:
+            if path.suffix == ".zip":
+                with zipfile.ZipFile(path) as archive:
+                    found |= {f"{path.relative_to(self.folder)}{MEMBER}{name}" for name in archive.namelist()}
+        return found
 
     def unpack(self, paths: Iterable[str]) -> None:
         """Do nothing: all files are there."""
