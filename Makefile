@@ -202,7 +202,7 @@ check: .venv-dev/installed ## lint and types
 	.venv-dev/$(BIN)/ruff format --check
 	.venv-dev/$(BIN)/mypy --strict edge/ export/ train/
 
-model: .venv-dev/installed ## rebuild the bundled model from freely licensed audio (fetches about 15 GB; needs fluidsynth)
+model: .venv-dev/installed ## rebuild the bundled model from freely licensed audio (fetches about 16 GB; needs fluidsynth)
 	.venv-dev/$(BIN)/ms-train data fetch open-corpus --to $(DATA)
 	rm -rf build/model
 	.venv-dev/$(BIN)/ms-train fit --recipe mel_residual --data open-corpus:$(DATA) --out build/model

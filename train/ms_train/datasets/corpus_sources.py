@@ -53,10 +53,10 @@ class Source:
     licence.
 
     `files` is a regular expression for whole paths; the first line of a package that matches a path
-    decides. The path of a file in a `.zip` file of a package is ZIP!/MEMBER. Named groups of
-    `files` can be used as `{name}` in `group`, `language`, `speaker`, `licence` and `table`. Files
-    that agree in a group named `sum` are stems of one recording, and each may be a recording of its
-    own by another line.
+    decides. The path of a file in a `.zip` file of a package is ZIP!/MEMBER; it cannot be a stem.
+    Named groups of `files` can be used as `{name}` in `group`, `language`, `speaker`, `licence` and
+    `table`. Files that agree in a group named `sum` are stems of one recording, and each may be a
+    recording of its own by another line.
 
     `table` is the path of a table in the repository: tab-separated, with a header and a column
     `path` of file names. Its other columns can be used as well, and their values are replaced by

@@ -120,7 +120,7 @@ class PackageTree:
         files = [path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()]
         found = {str(path.relative_to(self.folder)) for path in files}
         for path in files:
-            if path.suffix == ".zip":
+            if path.suffix == ".zip" and zipfile.is_zipfile(path):
                 with zipfile.ZipFile(path) as archive:
                     found |= {f"{path.relative_to(self.folder)}{MEMBER}{name}" for name in archive.namelist()}
         return found
