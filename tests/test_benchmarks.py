@@ -1314,3 +1314,14 @@ def test_levels_are_averaged_where_they_are_judged(tmp_path):
     assert "| -30 to -25 dB | 1 | 2 | 3.00 |" in text
     levels.draw(rows, tmp_path / "levels.png")
     assert (tmp_path / "levels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_card_says_only_of_a_grown_val_that_it_has_grown():
+    from benchmarks.quality.card import _validated
+    from ms_train.datasets.open_corpus import Row
+
+    old, new = (
+        Row("val", "music", name, "1", "0" * 64, "a.wav", "", "", "", "CC0-1.0", "1") for name in ("old", "new")
+    )
+    assert _validated({"val": [old]}, [old]) == ""
+    assert "were added to it later" in _validated({"val": [old]}, [old, new])
