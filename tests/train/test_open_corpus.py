@@ -913,6 +913,7 @@ def test_files_in_a_zip_file_are_listed_with_their_digests(tmp_path, monkeypatch
         with zipfile.ZipFile(folder / "usr" / "public.zip", "w") as archive:
             archive.writestr("audio/water/river!.wav", sound)
             archive.writestr("audio/voice/yes.wav", sound)
+        (folder / "usr" / "named.zip").write_bytes(b"no archive at all")  # is a file like any other
 
     lines = [source(r"usr/public\.zip!/audio/(?P<kind>water)/.*", "noise", package="game", version="1", group="{kind}")]
     monkeypatch.setattr(corpus_sources, "sources", lambda: lines)
