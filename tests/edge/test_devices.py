@@ -13,8 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 import pytest
+import soundfile
 
 import ms_edge
+from ms_edge import Classifier
 from ms_edge.cli import main as cli
 from ms_edge.errors import DeviceError
 from ms_edge.model.providers import CPU, CUDA
@@ -30,6 +32,7 @@ class GpuBuild:
     def __init__(self, behaviour: str) -> None:
         self.behaviour = behaviour
         self.asked: list[object] = []
+        self.shapes: set[tuple[int, ...]] = set()  # of the inputs that CUDA got
 
     def get_available_providers(self):
         return [CUDA, CPU]
@@ -48,12 +51,17 @@ class GpuBuild:
             raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient\nsecond line")
         session = onnxruntime.InferenceSession(content, providers=[CPU])
         obtained = [CUDA, CPU] if self.behaviour == "works" else [CPU]
+
+        def run(names, inputs):
+            self.shapes |= {value.shape for value in inputs.values()}
+            return session.run(names, inputs)
+
         return SimpleNamespace(
             get_providers=lambda: obtained,
             get_modelmeta=session.get_modelmeta,
             get_inputs=session.get_inputs,
             get_outputs=session.get_outputs,
-            run=session.run,
+            run=run,
         )
 
 
@@ -96,10 +104,39 @@ def test_unavailable_named_device_exits_with_3(gpu_build, samples, capsys, behav
     assert len(captured.err.splitlines()) == 1
 
 
-def test_cuda_is_requested_without_tf32(gpu_build):
+def test_cuda_is_requested_without_tf32_and_without_a_search_of_convolutions(gpu_build):
     build = gpu_build("works")
     Model.load(device="cuda:2")
-    assert build.asked == [[(CUDA, {"device_id": "2", "use_tf32": "0"})]]
+    assert build.asked == [[(CUDA, {"device_id": "2", "use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"})]]
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("bundled", {(1, 1599, 48)}),
+        ("music-speech-level", {(1, 1599, 48)}),
+        ("music-speech-0.1", {(32, 49, 48), (1, 49, 48)}),
+        ("music-speech-waveform", {(32, 16000), (1, 16000)}),
+    ],
+)
+def test_cuda_gets_files_of_all_lengths_in_the_same_shapes(gpu_build, samples, name, shapes):
+    """Because each change of the shape takes longer than the network."""
+    build = gpu_build("works")
+    on_cuda, on_cpu = (Classifier(Model.load(name, device)) for device in ("cuda", "cpu"))
+    speech, music = (soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1) for path in samples[:2])
+    both = np.concatenate([speech, music])
+    for audio in (speech, music, music[:16000], music[: 16000 * 3 + 77], np.resize(both, 16000 * 70 + 5)):
+        (one, windows), (other, expected) = on_cuda.analyse(audio, 16000), on_cpu.analyse(audio, 16000)
+        assert [(each.label, each.start_s, each.end_s) for each in one.segments] == [
+            (each.label, each.start_s, each.end_s) for each in other.segments
+        ]
+        assert windows.starts.tolist() == expected.starts.tolist()
+        assert windows.scores == pytest.approx(expected.scores, abs=1e-5)
+        assert (windows.levels is None) == (expected.levels is None)
+        if windows.levels is not None:
+            assert windows.levels == pytest.approx(expected.levels, abs=1e-3)
+    list(on_cuda.stream([music], 16000))
+    assert build.shapes == shapes
 
 
 @pytest.mark.parametrize("command", [["classify", "a.wav"], ["info"], ["doctor"], ["stream", "-"]])

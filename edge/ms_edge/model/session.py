@@ -19,7 +19,7 @@ import numpy as np
 
 from ms_edge.arrays import Float32
 from ms_edge.errors import DeviceError, ModelError, UsageError, first_line, reason
-from ms_edge.features.spec import FEATURES, MAX_VALUES, WAVEFORM, FrontEndSpec
+from ms_edge.features.spec import BATCH_S, FEATURES, MAX_VALUES, WAVEFORM, FrontEndSpec
 from ms_edge.model.check import read_contents
 from ms_edge.model.metadata import Metadata
 from ms_edge.model.providers import CPU, CUDA, Provider, fell_back, obtained_provider, requested_providers
@@ -176,7 +176,7 @@ class Model:
     def _answers(self, inputs: Float32, windows: int) -> Answers:
         names = ["scores"] if self.metadata.level is None else ["scores", "level"]
         try:
-            outputs = self._session.run(names, {self.input: inputs})
+            outputs = self._session.run(names, {self.input: self._padded(inputs) if self.provider == CUDA else inputs})
         except MemoryError:
             raise
         except Exception as error:  # onnxruntime's own exceptions have no common ancestor
@@ -186,6 +186,8 @@ class Model:
         scores, *levels = (np.asarray(output, np.float32) for output in outputs)
         if self.metadata.step_frames and scores.ndim == 3:  # (runs, windows, labels)
             scores, *levels = (each.reshape(-1, each.shape[-1]) for each in (scores, *levels))
+        if self.provider == CUDA:
+            scores, *levels = (each[:windows] for each in (scores, *levels))
         low, high = scores.min(initial=0.0), scores.max(initial=1.0)  # NaN if there is one
         shape = (windows, len(self.metadata.labels))
         if scores.shape != shape or not (low >= -SCORE_ROUNDING and high <= 1 + SCORE_ROUNDING):
@@ -198,6 +200,23 @@ class Model:
         if low < 0 or high > 1:
             scores = scores.clip(0, 1)
         return Answers(scores, levels[0] if levels else None)
+
+    def _padded(self, inputs: Float32) -> Float32:
+        """Return the inputs with zeros after them, as long as what a classifier gives at a time.
+
+        On CUDA, a new shape of the input costs more time than all windows of a batch, also if the
+        session had it before (onnxruntime issue 23006). A run of overlapping windows, or one
+        window of a model that takes runs, gets more frames; several windows get more windows.
+        """
+        spec, step = self.metadata.spec, self.metadata.step_frames
+        if step and len(inputs) == 1:
+            axis, size = 1, spec.frames(round(BATCH_S * spec.sample_rate_hz))
+        elif len(inputs) == 1:
+            return inputs  # as in a live stream, which has no other shape
+        else:
+            axis, size = 0, min(int(BATCH_S / spec.clip_s), self.max_batch)
+        missing = max(0, size - inputs.shape[axis])
+        return np.pad(inputs, [(0, missing if each == axis else 0) for each in range(inputs.ndim)])
 
     def __repr__(self) -> str:
         spec = self.metadata.spec
