@@ -104,22 +104,22 @@ def test_unavailable_named_device_exits_with_3(gpu_build, samples, capsys, behav
     assert len(captured.err.splitlines()) == 1
 
 
-def test_cuda_is_requested_without_tf32_and_without_a_search_of_convolutions(gpu_build):
+def test_cuda_is_requested_without_tf32_and_with_a_short_search_of_convolutions(gpu_build):
     build = gpu_build("works")
     Model.load(device="cuda:2")
-    assert build.asked == [[(CUDA, {"device_id": "2", "use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"})]]
+    assert build.asked == [[(CUDA, {"device_id": "2", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})]]
 
 
 @pytest.mark.parametrize(
-    ("name", "shapes"),
+    ("name", "shape"),
     [
-        ("bundled", {(1, 1599, 48)}),
-        ("music-speech-level", {(1, 1599, 48)}),
-        ("music-speech-0.1", {(32, 49, 48), (1, 49, 48)}),
-        ("music-speech-waveform", {(32, 16000), (1, 16000)}),
+        ("bundled", (1, 1599, 48)),
+        ("music-speech-level", (1, 1599, 48)),
+        ("music-speech-0.1", (32, 49, 48)),
+        ("music-speech-waveform", (32, 16000)),
     ],
 )
-def test_cuda_gets_files_of_all_lengths_in_the_same_shapes(gpu_build, samples, name, shapes):
+def test_cuda_gets_files_of_all_lengths_in_one_shape(gpu_build, samples, name, shape):
     """Because each change of the shape takes longer than the network."""
     build = gpu_build("works")
     on_cuda, on_cpu = (Classifier(Model.load(name, device)) for device in ("cuda", "cpu"))
@@ -136,7 +136,7 @@ def test_cuda_gets_files_of_all_lengths_in_the_same_shapes(gpu_build, samples, n
         if windows.levels is not None:
             assert windows.levels == pytest.approx(expected.levels, abs=1e-3)
     list(on_cuda.stream([music], 16000))
-    assert build.shapes == shapes
+    assert build.shapes == {shape}
 
 
 @pytest.mark.parametrize("command", [["classify", "a.wav"], ["info"], ["doctor"], ["stream", "-"]])

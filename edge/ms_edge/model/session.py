@@ -206,16 +206,16 @@ class Model:
 
         On CUDA, a new shape of the input costs more time than all windows of a batch, also if the
         session had it before (onnxruntime issue 23006). A run of overlapping windows, or one
-        window of a model that takes runs, gets more frames; several windows get more windows.
+        window of a model that takes runs, gets more frames; other inputs get more windows.
         """
-        spec, step = self.metadata.spec, self.metadata.step_frames
-        if step and len(inputs) == 1:
+        spec = self.metadata.spec
+        if self.metadata.step_frames and len(inputs) == 1:
             axis, size = 1, spec.frames(round(BATCH_S * spec.sample_rate_hz))
-        elif len(inputs) == 1:
-            return inputs  # as in a live stream, which has no other shape
         else:
             axis, size = 0, min(int(BATCH_S / spec.clip_s), self.max_batch)
-        missing = max(0, size - inputs.shape[axis])
+        missing = size - inputs.shape[axis]
+        if missing <= 0:
+            return inputs
         return np.pad(inputs, [(0, missing if each == axis else 0) for each in range(inputs.ndim)])
 
     def __repr__(self) -> str:
