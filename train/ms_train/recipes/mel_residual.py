@@ -31,7 +31,6 @@ from ms_train.scores.outputs import WINDOW_SCORES
 SPEC = dataclasses.replace(mel_patches.SPEC, hop_s=0.16)
 STEP_FRAMES = 4  # between two windows that share convolutions
 EPOCHS = 60
-BANK_WINDOWS = 600_000  # each is used about three times
 CLIPS_PER_RECORDING = 3  # of the validation recordings, which are scored after each epoch
 
 
@@ -98,6 +97,5 @@ RECIPE = dataclasses.replace(
     build_model=build_model,
     epochs=EPOCHS,
     clips_per_recording=CLIPS_PER_RECORDING,
-    bank_windows=BANK_WINDOWS,
     ranges={**mel_dscnn.RECIPE.ranges, "blocks": Range(choices=(0, 1, 2, 3)), "average": Range(0.0, 0.9999)},
 )
