@@ -68,7 +68,7 @@ def stepped_run(tmp_path_factory) -> Run:
     """
     folder = tmp_path_factory.mktemp("stepped")
     keras.utils.set_random_seed(0)
-    model = mel_residual.build_model(("speech", "music"), "independent", 1, width=0.25, dense=16)
+    model = mel_residual.build_model(("speech", "music"), "independent", 1, width=0.25, blocks=2, dense=16)
     last = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D) and layer.filters == 2)
     kernel, bias = last.get_weights()
     last.set_weights([60 * kernel, bias])

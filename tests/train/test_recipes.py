@@ -85,13 +85,13 @@ def test_mel_residual_has_documented_spec_and_settings():
         "learning_rate": 2e-3,
         "weight_decay": 0.05,
         "width": 1.5,
-        "dense": 64,
+        "dense": 96,
         "dropout": 0.1,
-        "blocks": 2,
+        "blocks": 3,
         "average": 0.999,
     }
     model = recipe.build_model(("speech", "music"), "independent", 1)
-    assert model.count_params() == 170_642
+    assert model.count_params() == 202_274
     assert (model.optimizer.use_ema, model.optimizer.ema_momentum) == (True, 0.999)
     small = recipe.with_settings({"width": "0.5", "blocks": "0", "average": "0"}).build_model(TWO, "exclusive", 1)
     assert small.count_params() < model.count_params() / 4

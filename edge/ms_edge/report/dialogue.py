@@ -4,15 +4,16 @@ WCAG 2.2, success criterion 1.4.7, wants background sounds to be at least 20 dB 
 occasional ones of a second or two. The level at a time is that of the windows within 1.5 s of it: EBU
 R 128 measures short-term loudness over 3 s as well.
 
-All segments with speech are looked at: music 15 dB below speech is often too quiet for the label, and
-where there is none the level is below -20 dB. Segments of music are looked at too, because loud music
-hides speech from the label. There the level counts only where its interval ends ALONE_DB below the
-top of the range. In music alone it seldom does: of the time of 125 recordings of `val`, 2.6 % are
-reported, nearly all of them in segments that have the label speech.
+Segments of speech are looked at too, because music 15 dB below speech is often too quiet for the
+label. There the level counts only where its interval does not reach the bottom of the range, which
+means no music. Segments of music are looked at because loud music hides speech from the label. There
+the level counts only where its interval ends ALONE_DB below the top of the range. Of the time of
+recordings of `val`, 5 % of those of speech alone and 4 % of those of music alone are reported.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,8 +100,11 @@ def _stretches(
         if windows.levels is None or not len(inside) or not {"speech", "music"}.intersection(names):
             continue
         levels = _short_term(times_s, windows.levels[inside], spec, scale)
-        most_db = scale.range_db[1] - ALONE_DB
-        loud = np.array([each.db > max_db and ("speech" in names or each.interval_db[1] < most_db) for each in levels])
+        # Where the label names one sound, the level must show that there is the other, too.
+        least_db = -math.inf if "music" in names else scale.range_db[0]
+        most_db = math.inf if "speech" in names else scale.range_db[1] - ALONE_DB
+        ends_db = np.array([each.interval_db for each in levels])
+        loud = np.array([each.db > max_db for each in levels]) & (ends_db[:, 0] > least_db) & (ends_db[:, 1] < most_db)
         edges_s = np.concatenate(([part.start_s], (times_s[1:] + times_s[:-1]) / 2, [part.end_s]))
         for first, last in _runs(loud):
             yield round(float(edges_s[first]), 3), round(float(edges_s[last]), 3), inside[first:last]
