@@ -884,6 +884,9 @@ def test_corrections_are_spread_over_half_the_recordings():
 def test_what_corrections_teach_is_measured(small_corpus, tmp_path, monkeypatch, capsys):
     from benchmarks.quality import corrections
 
+    for path in (small_corpus / "audio" / "val" / "speech").rglob("*.flac"):  # hums of 100 Hz
+        hz = 100 + 10 * int(path.stem)
+        soundfile.write(path, 0.1 * np.sin(2 * np.pi * hz * np.arange(14 * RATE_HZ) / RATE_HZ), RATE_HZ)
     monkeypatch.setattr(corrections, "KINDS", (corrections.Kind("hums", "speech", ("a/one", "two")),))
     monkeypatch.setattr(
         sys, "argv", ["corrections", "--corpus", str(small_corpus), "-o", str(tmp_path / "out"), "--draws", "2"]

@@ -139,7 +139,7 @@ def test_exported_model_is_self_describing_and_plain(exported, run):
     # Shapes are constants, and what normalised is in the convolutions; but for the features' own,
     # which none comes before.
     assert not operators & {"Shape", "Gather", "Cast"}
-    assert [node.op_type for node in graph.graph.node].count("Slice") == 2 * (
+    assert [node.op_type for node in graph.graph.node].count("Slice") == 3 * (
         run.name == "mel_residual"
     )  # the input of a block
     assert [node.op_type for node in graph.graph.node].count("Mul") == (run.name != "logstft_cnn")

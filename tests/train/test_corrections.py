@@ -157,7 +157,7 @@ def test_held_out_windows_in_doubt_are_replayed(folder, samples, monkeypatch):
     run = dataclasses.replace(run, split={**run.split, "val": held_out})
     plain = dataclasses.replace(get_recipe(run.recipe), augment=None)
     monkeypatch.setattr(replay, "recipes", lambda: {run.recipe: plain})
-    monkeypatch.setattr(decision, "WINDOWS", 200)
+    monkeypatch.setattr(decision, "WINDOWS", 1000)
     learner = correct.Learner(run, FOLDER, Cache(None))
 
     def doubt(windows: int) -> float:
@@ -167,7 +167,7 @@ def test_held_out_windows_in_doubt_are_replayed(folder, samples, monkeypatch):
         scores = learner.answers(values)
         return float((scores * (1 - scores)).mean())
 
-    assert doubt(20) > 1.5 * doubt(200)
+    assert doubt(100) > 1.5 * doubt(1000)
 
 
 @pytest.mark.parametrize(
