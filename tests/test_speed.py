@@ -5,6 +5,7 @@ asserted.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -274,3 +275,16 @@ def test_page_matches_its_figures():
 
     found = json.loads((ROOT / "docs" / "benchmarks" / "speed.json").read_text("utf-8"))
     assert (ROOT / "docs" / "benchmarks.md").read_text("utf-8") == page(found)
+
+
+def test_time_of_a_clip_and_of_a_streamed_hop_is_split_into_stages(samples):
+    """In a process of its own, whose classifier is instrumented."""
+    code = f"import sys; sys.argv[1:] = ['3', '1', '', {str(samples[0])!r}]; from benchmarks.speed import latency; latency.main()"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(run.stdout)
+    assert set(found) == {"file 0", "hop"}
+    for each in found.values():
+        assert each["runs"] == 3
+        assert all(each["stages"][stage] > 0 for stage in ("front_end", "network", "vote"))
+    assert found["file 0"]["stages"]["decode"] > 0
+    assert found["file 0"]["answer"]["label"] == samples[0].stem.partition("_")[0]

@@ -37,7 +37,8 @@ class Stages:
         if inner._features:  # for a model that takes runs of windows
             inner._features = self._timed("front_end", inner._features)
             inner.model.run_scores = self._timed("network", inner.model.run_scores)
-        inner._judge = self._timed("vote", inner._judge)
+        for name in ("_classification", "_window"):  # of a recording, and of a window of a stream
+            setattr(inner, name, self._timed("vote", getattr(inner, name)))
         decoded = AudioFile._decoded
 
         def timed_blocks(source: AudioFile) -> Iterator[Any]:
