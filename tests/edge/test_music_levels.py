@@ -208,6 +208,14 @@ def test_quiet_music_passes(mixed, samples, capsys):
     assert check(capsys, mixed(-5.0), "--max-music", "10")[0] == 0
 
 
+def test_music_too_quiet_for_the_label_is_found(mixed, capsys):
+    path = mixed(-10.0)
+    assert [part.label for part in Classifier(LEVEL_NAME, device="cpu").classify(path).segments] == ["speech"]
+    status, (found,) = check(capsys, path)
+    assert status == 1
+    assert found["places"][0]["music_to_speech_db"] == pytest.approx(-15, abs=4)  # as loudness, 5 dB less than as power
+
+
 @pytest.mark.parametrize("limit", ["20", "50", "-31"])
 def test_limit_no_level_can_pass_is_refused(limit, mixed, capsys):
     assert main(["check-dialogue", "--max-music", limit, mixed(0.0)]) == 2

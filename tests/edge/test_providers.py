@@ -48,7 +48,7 @@ def test_unsupported_devices_are_device_errors(device, hint):
 
 
 def test_tf32_is_off_on_cuda():
-    assert CUDA_OPTIONS["use_tf32"] == "0"
+    assert CUDA_OPTIONS == {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 
 
 @pytest.mark.parametrize(
