@@ -18,6 +18,7 @@ NAMES = (
     "linear_dscnn",
     "mel_patches",
     "mel_residual",
+    "mel_pair",
     "mel_attention",
 )
 

@@ -266,8 +266,12 @@ class _Training:
         return saving.history
 
     def finish(self, model: keras.Model, prepared: _Prepared, history: Sequence[dict[str, float]]) -> dict[str, Any]:
-        """Fit the decision, save the network, and return the metrics."""
+        """Join the network with those of its recipe, fit the decision, save the network, and return
+        the metrics.
+        """
         labels, decision = self.dataset.labels, self.dataset.decision
+        if self.recipe.joined:
+            model = self.recipe.joined(model, labels, decision)
         held = prepared.held
         decided = decide(model, held, self.recipe, self.layer, self.options.seed, self.cache) if held else None
         save_model(model, self.out / "model.keras")
