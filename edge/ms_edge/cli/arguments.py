@@ -629,8 +629,8 @@ def _add_model(command: argparse.ArgumentParser, name: str, devices: str = DEVIC
     command.add_argument(
         name,
         help="a model file made by ms-export, or the name of a model of this package: bundled (default), "
-        "music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) "
-        "or music-speech-0.1 (the previous one)",
+        "music-speech-large (slower, and more often right), music-speech-level (bundled, with the level of the music), "
+        "music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)",
         **keywords,
     )
     command.add_argument("--device", default="auto", help=devices)

@@ -39,9 +39,10 @@ _BUNDLED = os.path.join(_MODELS, "music-speech.onnx")
 BUNDLED_NAME = "bundled"
 WAVEFORM_NAME = "music-speech-waveform"  # the bundled model with its front end in the graph
 LEVEL_NAME = "music-speech-level"  # the bundled model with a second output, the level of the music
+LARGE_NAME = "music-speech-large"  # the bundled network joined with a second one: more often right, and slower
 BEFORE = "music-speech-0.1"
 _NAMED = {BUNDLED_NAME: _BUNDLED} | {
-    name: os.path.join(_MODELS, f"{name}.onnx") for name in (WAVEFORM_NAME, LEVEL_NAME, BEFORE)
+    name: os.path.join(_MODELS, f"{name}.onnx") for name in (WAVEFORM_NAME, LEVEL_NAME, LARGE_NAME, BEFORE)
 }
 MAX_BYTES = 64 << 20
 # The sigmoid and softmax of onnxruntime may exceed 0 to 1 by this much in float32: real audio has
@@ -113,12 +114,12 @@ class Model:
         """Load a model file onto a device.
 
         `path` is a model file, or the name of a model of this package: `bundled` (the default),
-        `music-speech-waveform` (the same with the front end in the graph), `music-speech-level` (the
-        same with the level of the music as a second output) or `music-speech-0.1` (the previous
-        bundled model). `device` is `auto`, `cpu`, `cuda`, `cuda:N` or the name of an onnxruntime
-        provider. Raises ModelError if the file cannot be read, trusted or run;
-        DeviceError if onnxruntime or the device is not available; UsageError for an argument of the
-        wrong type.
+        `music-speech-large` (slower, and more often right), `music-speech-waveform` (the bundled one
+        with the front end in the graph), `music-speech-level` (with the level of the music as a
+        second output) or `music-speech-0.1` (the previous bundled model). `device` is `auto`, `cpu`,
+        `cuda`, `cuda:N` or the name of an onnxruntime provider. Raises ModelError if the file cannot
+        be read, trusted or run; DeviceError if onnxruntime or the device is not available;
+        UsageError for an argument of the wrong type.
         """
         if not isinstance(device, str):
             raise UsageError(f"device must be auto, cpu, cuda, cuda:N or a provider's name, not {device!r}.")

@@ -16,14 +16,16 @@ means       every 160 ms    the mean over the four remaining bands, with weights
 windows     every 160 ms    mean and maximum over the steps of one second, and two dense layers
 
 There is no padding over time (YAMNet has some), so that a window's scores depend only on the window, and
-overlapping windows share all layers but the last. The second network is trained alone: networks that are trained
-together learn to make the same errors (Webb et al. 2020, To Ensemble or Not Ensemble). `joined` then returns a
-network whose logits are the mean of both. It has one window every 160 ms, every second one of `mel_residual`.
+overlapping windows share all layers but the last two. The second network is trained alone: networks that are
+trained together learn to make the same errors (Webb et al. 2020, To Ensemble or Not Ensemble). `joined` then
+returns a network whose logits are the mean of both. It answers every 160 ms, for every second window of
+`mel_residual`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import keras
@@ -32,16 +34,16 @@ import numpy as np
 from ms_train.recipes import mel_dscnn, mel_residual
 from ms_train.recipes.ranges import Range
 from ms_train.scores.losses import compile_for
-from ms_train.scores.outputs import WINDOW_SCORES, of_windows, with_logits
+from ms_train.scores.outputs import WINDOW_SCORES
 
 SPEC = mel_residual.SPEC
-STEP_FRAMES = 8  # between two windows
+STEP_FRAMES = 8  # between two windows that share convolutions
 EPOCHS, WARM_UP_STEPS = 30, 300
 BANDS = 64  # of YAMNet
 LAYERS = ((16, 2), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (256, 2))  # filters, and stride
 UNUSED_FRAMES = 2  # the last ones of a window, which mel_residual uses and the second network does not
 START = Path(__file__).with_suffix(".npz")
-FIRST = Path(__file__).parents[1] / "models" / "music-speech" / "model.keras"  # the network of the bundled model
+FIRST = Path(__file__).parents[1] / "models" / "music-speech"  # the run folder of the bundled model
 
 
 def build_model(
@@ -107,20 +109,21 @@ def joined(model: keras.Model, labels: tuple[str, ...], decision: str) -> keras.
 
     For other labels than the bundled model's, return `model` itself.
     """
-    first = keras.models.load_model(FIRST, compile=False)
-    if decision != "independent" or first.output_shape[-1] != len(labels):
+    facts = json.loads((FIRST / "run.json").read_text("utf-8"))
+    if (facts["labels"], facts["decision"]) != (list(labels), decision):
         return model
+    first = keras.models.load_model(FIRST / "model.keras", compile=False)
     inputs = keras.Input((None, SPEC.bins), name="features")
-    logits = []
-    for number, (network, step) in enumerate(((first, STEP_FRAMES // mel_residual.STEP_FRAMES), (model, 1))):
-        windows = of_windows(with_logits(network, labels, decision))
-        assert windows is not None  # both end in the mean over windows
-        one = keras.Model(windows.inputs[0], windows.outputs[0], name=f"{network.name}_{number}")
-        logits.append(one(inputs)[:, ::step])
-    mean = keras.layers.Dense(len(labels), name="mean")
-    x = mean(keras.layers.Concatenate()(logits))
-    half = np.eye(len(labels), dtype=np.float32) / 2
-    mean.set_weights([np.concatenate([half, half]), np.zeros(len(labels), np.float32)])
+    values, kernels, biases = [], [], []
+    for network, step in ((first, STEP_FRAMES // mel_residual.STEP_FRAMES), (model, 1)):
+        last = next(layer for layer in reversed(network.layers) if layer.weights)
+        values.append(keras.Model(network.inputs[0], last.input, name=f"{network.name}_layers")(inputs)[:, ::step])
+        kernel, bias = last.get_weights()
+        kernels.append(kernel / 2)
+        biases.append(bias / 2)
+    last = keras.layers.Conv2D(len(labels), 1)
+    x = keras.ops.squeeze(last(keras.layers.Concatenate()(values)), 2)
+    last.set_weights([np.concatenate(kernels, axis=2), np.sum(biases, axis=0)])
     scores = keras.layers.Activation("sigmoid", name=WINDOW_SCORES)(x)
     return keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(scores), name="mel_pair")
 
