@@ -28,7 +28,7 @@ FUZZ_SEED ?= $(shell date +%Y%m%d)
 FAULTS ?= 10000
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow parity fuzz faults endurance nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser test-live report-assets site-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model model-files lock dist clean
+.PHONY: help demo test test-slow parity fuzz faults endurance nightly test-edge test-lowest test-arm64 test-armhf test-newest test-examples test-browser test-live report-assets site-assets check wheelhouse bench bench-docs bench-check bench-baseline docs docs-site model model-files large-files lock dist clean
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 17
 
@@ -202,19 +202,26 @@ check: .venv-dev/installed ## lint and types
 	.venv-dev/$(BIN)/ruff format --check
 	.venv-dev/$(BIN)/mypy --strict edge/ export/ train/
 
-model: .venv-dev/installed ## rebuild the bundled model from freely licensed audio (fetches about 16 GB; needs fluidsynth)
+model: .venv-dev/installed ## rebuild the bundled models from freely licensed audio (fetches about 16 GB; needs fluidsynth)
 	.venv-dev/$(BIN)/ms-train data fetch open-corpus --to $(DATA)
 	rm -rf build/model
 	.venv-dev/$(BIN)/ms-train fit --recipe mel_residual --data open-corpus:$(DATA) --out build/model
 	rm -rf build/level
 	.venv-dev/$(BIN)/ms-train level build/model --data open-corpus:$(DATA) --out build/level
 	$(MAKE) model-files RUN=build/level
+	rm -rf build/large
+	.venv-dev/$(BIN)/ms-train fit --recipe mel_pair --data open-corpus:$(DATA) --out build/large
+	$(MAKE) large-files RUN=build/large
 
 model-files: .venv-dev/installed ## write all files of the bundled model from the run folder RUN, with its recordings where it says
 	.venv-dev/$(BIN)/python -m ms_train.training.package $(RUN)
 	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech.onnx --license MIT
 	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech-waveform.onnx --license MIT --input waveform
 	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech-level.onnx --license MIT --level
+
+large-files: .venv-dev/installed ## write all files of the large model from the run folder RUN of mel_pair
+	.venv-dev/$(BIN)/python -m ms_train.training.package $(RUN)
+	.venv-dev/$(BIN)/ms-export convert $(RUN) -o $(MODELS)/music-speech-large.onnx --license 'MIT AND Apache-2.0'
 
 bench: .venv-dev/installed ## measure the speed of ms-edge and of other systems, into build/bench (BENCH="--quick", "--no-peers", "--against OLD.json")
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed -o build/bench $(BENCH)

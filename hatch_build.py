@@ -19,6 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 LOCKED = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^\\]+))?")
 MODELS = Path("edge/ms_edge/models")
 RUN = Path("train/ms_train/models/music-speech")  # the networks that the ONNX files were made from
+LARGE_RUN = RUN.with_name("music-speech-large")
 ASSETS = Path("edge/ms_edge/report/assets")  # what `make report-assets` fetches
 
 
@@ -45,6 +46,7 @@ def bill(root: Path, version: str) -> dict[str, Any]:
     models = [model(path, path.name) for path in sorted((root / MODELS).glob("*.onnx"))]
     models += [model(root / RUN / "model.keras", "music-speech.keras")]
     models += [model(root / RUN / "level.keras", "music-speech-level.keras")]
+    models += [model(root / LARGE_RUN / "model.keras", "music-speech-large.keras")]
     ms_edge = component("library", "ms-edge", version, licenses=[{"license": {"id": "MIT"}}])
     return {
         "bomFormat": "CycloneDX",
@@ -87,5 +89,6 @@ def model(path: Path, name: str) -> dict[str, Any]:
         "bom-ref": name,
         "name": name,
         "hashes": [{"alg": "SHA-256", "content": digest}],
-        "licenses": [{"license": {"id": "MIT"}}],
+        # The large model has layers of YAMNet, whose licence is Apache-2.0.
+        "licenses": [{"expression": "MIT AND Apache-2.0"}] if "large" in name else [{"license": {"id": "MIT"}}],
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ms_train.training.bundled import FOLDER
+from ms_train.training.bundled import FOLDER, LARGE_FOLDER
 
 pytestmark = pytest.mark.slow  # builds and installs it
 
@@ -69,8 +69,9 @@ def installed(wheel, offline, tmp_path_factory) -> Path:
 
 def test_wheel_holds_model_and_types_without_tests(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    models = {f"ms_edge/models/music-speech{name}.onnx" for name in ("", "-waveform", "-level", "-0.1")}
-    models |= {f"ms_train/models/music-speech/{path.name}" for path in FOLDER.iterdir()}
+    models = {f"ms_edge/models/music-speech{name}.onnx" for name in ("", "-large", "-waveform", "-level", "-0.1")}
+    for folder in (FOLDER, LARGE_FOLDER):
+        models |= {f"ms_train/models/{folder.name}/{path.name}" for path in folder.iterdir()}
     assert models | {"ms_edge/py.typed", "ms_train/datasets/open_corpus.tsv.xz"} <= names
     sources = {
         path.relative_to(ROOT / part).as_posix()
@@ -96,7 +97,7 @@ def test_wheel_holds_an_sbom_of_its_contents(wheel):
     components = sbom["components"]
     models = [path for path in archive.namelist() if path.endswith((".onnx", ".keras"))]
     digests = {hashlib.sha256(archive.read(path)).hexdigest() for path in models}
-    assert len(models) == 6
+    assert len(models) == 8
     assert {part["hashes"][0]["content"] for part in components if "hashes" in part} == digests
     lock = (ROOT / "requirements.lock").read_text("utf-8")
     packages = [

@@ -114,6 +114,7 @@ def test_cuda_is_requested_without_tf32_and_with_a_short_search_of_convolutions(
     ("name", "shape"),
     [
         ("bundled", (1, 1599, 48)),
+        ("music-speech-large", (1, 1599, 48)),
         ("music-speech-level", (1, 1599, 48)),
         ("music-speech-0.1", (32, 49, 48)),
         ("music-speech-waveform", (32, 16000)),

@@ -48,6 +48,21 @@ def test_bundled_model_is_small_and_described(bundled):
     )
 
 
+def test_large_model_loads_by_its_name_and_keeps_its_limits(bundled, samples, capsys):
+    large = Model.load("music-speech-large")
+    assert (large.metadata.recipe, large.metadata.step_frames) == ("mel_pair", 8)
+    assert large.size < 1_600_000
+    assert (large.metadata.labels, large.metadata.spec) == (bundled.metadata.labels, bundled.metadata.spec)
+    assert large.metadata.training["data_sha256"] == bundled.metadata.training["data_sha256"]
+    assert large.metadata.license == "MIT AND Apache-2.0"
+    assert large.metadata.parity["scores"]["largest"] <= 2.5e-5
+    assert cli.main(["classify", "--model", "music-speech-large", "--format", "jsonl", *map(str, samples)]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {record["model"] for record in records} == {large.sha256}
+    for record in records:
+        assert record["label"] == ("music" if "music_" in record["path"] else "speech"), record["path"]
+
+
 def test_previous_model_loads_by_its_name(bundled, samples, tmp_path, monkeypatch, capsys):
     (tmp_path / BEFORE).write_text("not a model")  # a path to it has a slash: ./music-speech-0.1
     monkeypatch.chdir(tmp_path)

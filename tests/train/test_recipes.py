@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from ms_edge.errors import MsEdgeError
-from ms_train.recipes import mel_residual
+from ms_train.recipes import mel_pair, mel_residual
 from ms_train.recipes.by_name import get_recipe, recipes
+from ms_train.scores import outputs
 from ms_train.scores.outputs import WINDOW_SCORES
+from ms_train.training import yamnet
+from ms_train.training.bundled import FOLDER
 from ms_train.training.fit import TargetAccuracy
 
 TWO = ("music", "speech")
@@ -150,3 +153,48 @@ def test_target_accuracy_stops_and_logs_every_fifth_epoch(capsys):
     assert [line.split(",")[0] for line in lines] == ["Epoch:   5", "Epoch:  10"]
     callback.on_epoch_end(10, {**logs, "val_accuracy": 0.95})
     assert callback.model.stop_training
+
+
+def logits_of(model: keras.Model, labels: tuple[str, ...] = ("speech", "music")) -> keras.Model:
+    """Return the logits of every window (batch, windows, labels) for features (batch, frames, bins)."""
+    found = outputs.of_windows(outputs.with_logits(model, labels, "independent"))
+    return keras.Model(found.inputs[0], found.outputs[0])
+
+
+def test_mel_pair_answers_with_the_mean_of_both_networks():
+    keras.utils.set_random_seed(0)
+    recipe = get_recipe("mel_pair")
+    assert recipe.spec.hop_s * recipe.spec.sample_rate_hz == mel_pair.STEP_FRAMES * recipe.spec.frame_step
+    second = recipe.build_model(("speech", "music"), "independent", 1)
+    joined = recipe.joined(second, ("speech", "music"), "independent")
+    assert joined.count_params() == 325_234 <= 400_000
+    first = keras.models.load_model(FOLDER / "model.keras", compile=False)
+    features = np.random.default_rng(0).normal(-2, 1, (3, 49 + 5 * mel_pair.STEP_FRAMES + 7, 48)).astype(np.float32)
+    for frames in range(49, features.shape[1] + 1):
+        given = features[:, :frames]
+        mean = (logits_of(first)(given)[:, ::2] + logits_of(second)(given)) / 2
+        assert mean.shape == (3, (frames - 48) // mel_pair.STEP_FRAMES + 1, 2)  # the last frame of a window is not used
+        np.testing.assert_allclose(logits_of(joined)(given), mean, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("labels", "decision"), [(TWO, "independent"), (("speech", "music"), "exclusive")])
+def test_mel_pair_joins_only_what_has_the_labels_of_the_bundled_model(labels, decision):
+    recipe = get_recipe("mel_pair")
+    second = recipe.build_model(labels, decision, 1)
+    assert recipe.joined(second, labels, decision) is second
+
+
+def test_mel_pair_begins_with_layers_of_yamnet():
+    """The start weights have the shapes that thinning gives, whatever the weights of YAMNet are."""
+    rng = np.random.default_rng(0)
+    filters = [(32, 1), (64, 32), (128, 64), (128, 128), (256, 128), (256, 256), (512, 256)]
+    layers = [(rng.normal(0, 0.3, (3, 3, 1, 32)).astype(np.float32), np.zeros(32, np.float32))]
+    for made, given in filters[1:]:
+        layers.append((rng.normal(0, 0.3, (3, 3, given, 1)).astype(np.float32), np.zeros(given, np.float32)))
+        layers.append((rng.normal(0, 0.1, (1, 1, given, made)).astype(np.float32), np.zeros(made, np.float32)))
+    windows = rng.normal(0, 0.1, (6, 16000)).astype(np.float32)
+    found = yamnet.thinned(layers, windows)
+    with np.load(mel_pair.START) as start:
+        shapes = [(start[f"kernel_{n}"].shape, start[f"bias_{n}"].shape) for n in range(len(found))]
+        assert len(start.files) == 2 * len(found)
+    assert [(kernel.shape, bias.shape) for kernel, bias in found] == shapes

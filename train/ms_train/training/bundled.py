@@ -1,8 +1,9 @@
-"""The run of the bundled model, which the commands call `bundled`.
+"""The runs of the models in the package, which the commands call `bundled` and `music-speech-large`.
 
-Its folder is part of the package. `package` makes it: the network is without the state of its
+Their folders are part of the package. `package` makes them: the network is without the state of its
 optimizer, and `recordings.tsv.xz` replaces the three files that list the recordings: one line for
-each, with its part, its SHA-256 and its name.
+each, with its part, its SHA-256 and its name. Both learnt from the same recordings, so only
+`bundled` has the list.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
-NAME = "bundled"
+NAME, LARGE_NAME = "bundled", "music-speech-large"
 FOLDER = Path(__file__).parents[1] / "models" / "music-speech"
+LARGE_FOLDER = FOLDER.with_name(LARGE_NAME)
 RECORDINGS = "recordings.tsv.xz"
 COLUMNS = ("part", "sha256", "name")
 
 
 def run_folder(run: Path) -> Path:
-    """Return the folder of a run as the command line names it: that of the bundled model for
-    `bundled`, else `run` itself.
+    """Return the folder of a run as the command line names it: that of a model of the package for
+    its name, else `run` itself.
     """
-    return FOLDER if run == Path(NAME) else run
+    return {NAME: FOLDER, LARGE_NAME: LARGE_FOLDER}.get(str(run), run)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def recordings_of(folder: Path) -> Used:
     """Read the lists of recordings of a run folder. Raises OSError, ValueError or LookupError if
     they cannot be read.
     """
-    packed = folder / RECORDINGS
+    packed = (FOLDER if folder == LARGE_FOLDER else folder) / RECORDINGS
     if packed.exists():
         text = lzma.decompress(packed.read_bytes()).decode()
         rows = list(csv.DictReader(io.StringIO(text), COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE))

@@ -93,43 +93,45 @@ def windows_of(data: str) -> Float32:
 
 
 def thinned(layers: list[Weights], windows: Float32) -> list[Weights]:
-    """Return the start weights, in the order of `mel_pair.build_model`: the bands, then the layers."""
+    """Return the start weights, in the order of `mel_pair.build_model`: the bands, then the layers.
+
+    `wide` is what a layer of YAMNet gives before ReLU, (windows, steps, bands, filters). `columns` is
+    what the convolution of the thin layer gets, (windows, steps, bands, inputs).
+    """
     rng = np.random.default_rng(0)
     ours, theirs = (np.stack([FrontEnd(spec).features(each) for each in windows]) for spec in (mel_pair.SPEC, YAMNET))
-    x, y = _rows([ours, theirs[:, : 2 * ours.shape[1] : 2]], rng)
-    found = [_fitted("bands", x, y)]
-    estimated = ours @ found[0][0] + found[0][1]
-    wide = _convolved(theirs[..., None], layers[0], 2, (3, 3))  # before ReLU, as all values named `wide`
-    columns = tf.image.extract_patches(
-        tf.pad(estimated[..., None], [[0, 0], [0, 0], [0, 1], [0, 0]]), [1, 2, 3, 1], [1, 1, 2, 1], [1] * 4, "VALID"
-    )
-    for number, (filters, _) in enumerate(mel_pair.LAYERS):
-        last = number == len(mel_pair.LAYERS) - 1
-        if last:
-            after = _relu(wide)
-            (x,) = _rows([after], rng)
-            kept = _chosen(x, x, filters)
-        else:
+    found = [_fitted("bands", *_rows(ours, theirs[:, : 2 * ours.shape[1] : 2], rng))]
+    columns = _patches(ours @ found[0][0] + found[0][1])
+    wide = _convolved(theirs[..., None], layers[0], stride=2)
+    strides = [stride for _, stride in mel_pair.LAYERS]
+    for number, ((filters, _), stride) in enumerate(zip(mel_pair.LAYERS, [*strides[1:], None], strict=True)):
+        seen = wanted = _relu(wide)  # the last filters are chosen for themselves
+        if stride:  # of the next layer, whose values tell which filters stay
             depthwise, pointwise = layers[2 * number + 1 : 2 * number + 3]
-            stride = mel_pair.LAYERS[number + 1][1]
-            seen = _relu(_convolved(_relu(wide), depthwise, stride, (3, 3), depthwise=True))
-            after = _convolved(seen, pointwise, 1, (1, 1))
-            kept = _chosen(*_rows([seen, after], rng), filters)
-        x, y = _rows([columns, wide], rng)
+            seen = _relu(_convolved(seen, depthwise, stride=stride, depthwise=True))
+            wanted = _convolved(seen, pointwise)
+        kept = _chosen(*_rows(seen, wanted, rng), filters)
+        x, y = _rows(columns, wide, rng)
         kernel, bias = _fitted(f"layer {number + 1}", x, y[:, kept])
-        thin = _relu(np.asarray(columns) @ kernel + bias)
-        shape = (2, 3, 1, filters) if number == 0 else (1, 1, *kernel.shape)
-        found.append((kernel.reshape(shape), bias))
-        if not last:
+        found.append((kernel.reshape(2, 3, 1, filters) if number == 0 else kernel[None, None], bias))
+        if stride:
             found.append((depthwise[0][:, :, kept], depthwise[1][kept]))
-            columns = _relu(_convolved(thin, found[-1], stride, (3, 3), depthwise=True))
-            wide = after
+            columns = _relu(_convolved(_relu(columns @ kernel + bias), found[-1], stride=stride, depthwise=True))
+            wide = wanted
     return found
 
 
-def _convolved(x: Any, weights: Weights, stride: int, size: tuple[int, int], *, depthwise: bool = False) -> Float32:
+def _patches(bands: Float32) -> Float32:
+    """Return what the first convolution gets of bands (windows, frames, bands): two frames by three
+    bands, (windows, frames - 1, bands / 2, 6).
+    """
+    padded = tf.pad(bands[..., None], [[0, 0], [0, 0], [0, 1], [0, 0]])
+    return np.asarray(tf.image.extract_patches(padded, [1, 2, 3, 1], [1, 1, 2, 1], [1, 1, 1, 1], "VALID"))
+
+
+def _convolved(x: Float32, weights: Weights, *, stride: int = 1, depthwise: bool = False) -> Float32:
     kernel, bias = weights
-    if size == (3, 3):
+    if len(kernel) == 3:
         x = tf.pad(x, [[0, 0], [0, 0], [0, 1] if stride == 2 else [1, 1], [0, 0]])
     convolution = tf.nn.depthwise_conv2d if depthwise else tf.nn.conv2d
     return np.asarray(convolution(x, kernel, [1, stride, stride, 1], "VALID")) + bias
@@ -139,11 +141,11 @@ def _relu(x: Float32) -> Float32:
     return np.maximum(x, 0)
 
 
-def _rows(tensors: list[Any], rng: np.random.Generator) -> list[Float64]:
-    """Return the same positions of tensors (..., columns), as rows."""
-    flat = [np.asarray(each).reshape(-1, each.shape[-1]) for each in tensors]
-    places = rng.choice(len(flat[0]), min(ROWS, len(flat[0])), replace=False)
-    return [each[places].astype(np.float64) for each in flat]
+def _rows(x: Float32, y: Float32, rng: np.random.Generator) -> tuple[Float64, Float64]:
+    """Return random positions of two tensors (..., columns) as rows, the same of both."""
+    x, y = (each.reshape(-1, each.shape[-1]) for each in (x, y))
+    places = rng.choice(len(x), min(ROWS, len(x)), replace=False)
+    return x[places].astype(np.float64), y[places].astype(np.float64)
 
 
 def _chosen(x: Float64, y: Float64, count: int) -> NDArray[np.int64]:
@@ -178,8 +180,9 @@ def _fitted(name: str, x: Float64, y: Float64) -> Weights:
 
 
 def _regularised(x: Float64) -> Float64:
-    products: Float64 = x.T @ x
-    return products + np.eye(len(products)) * RIDGE * products.trace() / len(products)
+    products = x.T @ x
+    found: Float64 = products + np.eye(len(products)) * RIDGE * products.trace() / len(products)
+    return found
 
 
 def main() -> None:
@@ -189,7 +192,7 @@ def main() -> None:
     parser.add_argument("data", help="the training data, as --data of ms-train fit names it")
     given = parser.parse_args()
     found = thinned(yamnet_layers(given.yamnet), windows_of(given.data))
-    values = {
+    values: dict[str, Any] = {
         f"{kind}_{n}": value.astype(np.float16)
         for n, pair in enumerate(found)
         for kind, value in zip(("kernel", "bias"), pair, strict=True)
