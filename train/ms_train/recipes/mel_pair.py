@@ -63,7 +63,7 @@ def build_model(
     It needs 49 frames (one second). `average` is the momentum of the averaged weights.
     """
     inputs = keras.Input((None, SPEC.bins), name="features")
-    bands = keras.layers.Dense(BANDS, name="bands")
+    bands = keras.layers.Conv1D(BANDS, 1, name="bands")
     x = keras.ops.expand_dims(bands(inputs[:, :-UNUSED_FRAMES]), -1)
     started: list[keras.Layer] = [bands]
     steps = SPEC.feature_shape[0] - UNUSED_FRAMES

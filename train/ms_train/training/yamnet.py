@@ -100,8 +100,9 @@ def thinned(layers: list[Weights], windows: Float32) -> list[Weights]:
     """
     rng = np.random.default_rng(0)
     ours, theirs = (np.stack([FrontEnd(spec).features(each) for each in windows]) for spec in (mel_pair.SPEC, YAMNET))
-    found = [_fitted("bands", *_rows(ours, theirs[:, : 2 * ours.shape[1] : 2], rng))]
-    columns = _patches(ours @ found[0][0] + found[0][1])
+    kernel, bias = _fitted("bands", *_rows(ours, theirs[:, : 2 * ours.shape[1] : 2], rng))
+    found = [(kernel[None], bias)]
+    columns = _patches(ours @ kernel + bias)
     wide = _convolved(theirs[..., None], layers[0], stride=2)
     strides = [stride for _, stride in mel_pair.LAYERS]
     for number, ((filters, _), stride) in enumerate(zip(mel_pair.LAYERS, [*strides[1:], None], strict=True)):
