@@ -1,5 +1,5 @@
-"""The bundled model's Keras run and its waveform form are in the package, and every command takes
-their name.
+"""The Keras runs of the bundled and the large model, and the bundled one's waveform form, are in the
+package, and every command takes their names.
 """
 
 from __future__ import annotations
@@ -8,20 +8,21 @@ import json
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import onnx
 import pytest
 
 from ms_edge.classifier import Classifier
 from ms_edge.cli import main as edge_cli
-from ms_edge.model.session import BUNDLED, BUNDLED_NAME, LEVEL_NAME, WAVEFORM_NAME, Model
+from ms_edge.model.session import BUNDLED, BUNDLED_NAME, LARGE_NAME, LEVEL_NAME, WAVEFORM_NAME, Model
 from ms_edge.selftest.golden import golden_deviations
 from ms_export import cli, quantize
 from ms_export.source import Run
 from ms_train.cli import main as train_cli
 from ms_train.scores import metrics
 from ms_train.training import level
-from ms_train.training.bundled import FOLDER, recordings_of
+from ms_train.training.bundled import FOLDER, LARGE_FOLDER, recordings_of
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,10 @@ def _elsewhere(tmp_path, monkeypatch, no_pictures, thin_grid):
     monkeypatch.chdir(tmp_path)
 
 
-def test_run_and_model_file_are_of_one_training(samples):
-    run, model = Run.load(Path(BUNDLED_NAME)), Model.load(BUNDLED_NAME, "cpu")
-    assert model.path == str(BUNDLED)
+@pytest.mark.parametrize(("name", "path"), [(BUNDLED_NAME, BUNDLED), (LARGE_NAME, BUNDLED.with_stem(LARGE_NAME))])
+def test_run_and_model_file_are_of_one_training(name, path):
+    run, model = Run.load(Path(name)), Model.load(name, "cpu")
+    assert model.path == str(path)
     metadata = model.metadata
     assert (run.spec, run.labels, run.decision) == (metadata.spec, metadata.labels, metadata.decision)
     assert metadata.training["recordings"] == {part: len(names) for part, names in run.split.items()}
@@ -46,11 +48,12 @@ def test_run_and_model_file_are_of_one_training(samples):
     np.testing.assert_allclose(model.scores(features), scores, atol=2.5e-5)
 
 
-def test_run_names_no_place_of_its_makers():
-    for path in FOLDER.glob("*.json"):
+@pytest.mark.parametrize(("folder", "limit"), [(FOLDER, 3_600_000), (LARGE_FOLDER, 1_800_000)])
+def test_run_names_no_place_of_its_makers(folder, limit):
+    for path in folder.glob("*.json"):
         assert not re.search(r'[":]/|\.\./|client_id', path.read_text()), path
-    assert json.loads((FOLDER / "run.json").read_text())["data"] == "open-corpus:data/open-corpus"
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 3_600_000
+    assert json.loads((folder / "run.json").read_text())["data"] == "open-corpus:data/open-corpus"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < limit
 
 
 def test_waveform_form_answers_as_the_bundled_model(samples):
@@ -78,6 +81,20 @@ def test_convert_makes_the_shipped_network_again(options, name, tmp_path, capsys
     assert [node.op_type for node in made.graph.node] == [node.op_type for node in shipped.graph.node]
     for one, other in zip(made.graph.initializer, shipped.graph.initializer, strict=True):
         np.testing.assert_allclose(onnx.numpy_helper.to_array(one), onnx.numpy_helper.to_array(other), atol=1e-6)
+
+
+def test_large_model_has_the_weights_of_the_bundled_one():
+    """Its second half answers beside them; only the last layer, which joins both, is new."""
+    bundled = keras.models.load_model(FOLDER / "model.keras", compile=False)
+    large = keras.models.load_model(LARGE_FOLDER / "model.keras", compile=False)
+    inside = {weights.tobytes() for weights in large.get_layer("mel_residual_layers").get_weights()}
+    assert all(weights.tobytes() in inside for weights in bundled.get_weights()[:-2])
+
+
+@pytest.mark.slow
+def test_large_model_is_equal_to_tensorflow(data, capsys):
+    assert cli.main(["check", LARGE_NAME, "--against", LARGE_NAME, "--data", data]) == 0
+    assert " no\n" not in capsys.readouterr().out
 
 
 def test_level_form_has_the_weights_of_the_bundled_model():
