@@ -20,6 +20,8 @@ LOCKED = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)(?: ; (?P<marker>[^
 MODELS = Path("edge/ms_edge/models")
 RUN = Path("train/ms_train/models/music-speech")  # the networks that the ONNX files were made from
 LARGE_RUN = RUN.with_name("music-speech-large")
+START = Path("train/ms_train/recipes/mel_pair.npz")  # weights of YAMNet that the large model's begin with
+MIT, BOTH = "MIT", "MIT AND Apache-2.0"  # the second where weights come from YAMNet's
 ASSETS = Path("edge/ms_edge/report/assets")  # what `make report-assets` fetches
 
 
@@ -43,11 +45,15 @@ def bill(root: Path, version: str) -> dict[str, Any]:
     """Return the SBOM of that version of ms-edge, of which `root` is the source tree."""
     lines = (root / "requirements.lock").read_text("utf-8").splitlines()
     packages = [package(found) for line in lines if (found := LOCKED.match(line))]
-    models = [model(path, path.name) for path in sorted((root / MODELS).glob("*.onnx"))]
-    models += [model(root / RUN / "model.keras", "music-speech.keras")]
-    models += [model(root / RUN / "level.keras", "music-speech-level.keras")]
-    models += [model(root / LARGE_RUN / "model.keras", "music-speech-large.keras")]
-    ms_edge = component("library", "ms-edge", version, licenses=[{"license": {"id": "MIT"}}])
+    models = [
+        model(path, path.name, BOTH if path.stem == LARGE_RUN.name else MIT)
+        for path in sorted((root / MODELS).glob("*.onnx"))
+    ]
+    models += [model(root / RUN / "model.keras", "music-speech.keras", MIT)]
+    models += [model(root / RUN / "level.keras", "music-speech-level.keras", MIT)]
+    models += [model(root / LARGE_RUN / "model.keras", "music-speech-large.keras", BOTH)]
+    models += [model(root / START, START.name, BOTH)]
+    ms_edge = component("library", "ms-edge", version, licenses=[{"expression": BOTH}])
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -81,7 +87,7 @@ def package(found: re.Match[str]) -> dict[str, Any]:
     return component("library", found["name"], found["version"], **more)
 
 
-def model(path: Path, name: str) -> dict[str, Any]:
+def model(path: Path, name: str, licence: str) -> dict[str, Any]:
     """Return the component of a model file that is in the wheel, under this name."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return {
@@ -89,6 +95,5 @@ def model(path: Path, name: str) -> dict[str, Any]:
         "bom-ref": name,
         "name": name,
         "hashes": [{"alg": "SHA-256", "content": digest}],
-        # The large model has layers of YAMNet, whose licence is Apache-2.0.
-        "licenses": [{"expression": "MIT AND Apache-2.0"}] if "large" in name else [{"license": {"id": "MIT"}}],
+        "licenses": [{"expression": licence}],
     }

@@ -95,10 +95,21 @@ def test_wheel_holds_an_sbom_of_its_contents(wheel):
     assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.6")
     assert f"ms_edge-{sbom['metadata']['component']['version']}.dist-info/" in name
     components = sbom["components"]
-    models = [path for path in archive.namelist() if path.endswith((".onnx", ".keras"))]
+    models = [path for path in archive.namelist() if path.endswith((".onnx", ".keras", "mel_pair.npz"))]
     digests = {hashlib.sha256(archive.read(path)).hexdigest() for path in models}
-    assert len(models) == 8
+    assert len(models) == 9
     assert {part["hashes"][0]["content"] for part in components if "hashes" in part} == digests
+    licences = {part["name"]: part["licenses"] for part in components if "hashes" in part}
+    both = [{"expression": "MIT AND Apache-2.0"}]
+    assert {name for name, found in licences.items() if found == both} == {
+        "music-speech-large.onnx", "music-speech-large.keras", "mel_pair.npz"
+    }  # fmt: skip
+    assert sbom["metadata"]["component"]["licenses"] == both
+    assert (
+        "\nLicense-Expression: MIT AND Apache-2.0\n" in archive.read(name.partition("sboms/")[0] + "METADATA").decode()
+    )
+    named = archive.read(name.partition("sboms/")[0] + "licenses/NOTICE").decode().split()
+    assert {path for path in archive.namelist() if "large" in path and path.endswith((".onnx", ".keras"))} <= set(named)
     lock = (ROOT / "requirements.lock").read_text("utf-8")
     packages = [
         f"{part['name']}=={part['version']}" for part in components if part.get("purl", "").startswith("pkg:pypi/")

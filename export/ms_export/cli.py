@@ -148,7 +148,9 @@ def _add_check(commands: Any) -> None:
         " of threads, on real recordings and on a grid of signals, lengths and rates. Exits 1 if a difference is over its tolerance.",
         epilog="example: ms-export check a.onnx --against runs/a",
     )
-    check.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that ms-export made, or bundled")
+    check.add_argument(
+        "model", type=Path, metavar="MODEL", help="an ONNX file that ms-export made, bundled or music-speech-large"
+    )
     _add_source_arguments(check, "--against")
     check.add_argument(
         "--all", action="store_true", help="compare on the whole grid (minutes), not only on each pair of its values"
@@ -167,9 +169,14 @@ def _add_quantize(commands: Any) -> None:
         " that loses more than 0.5 points of accuracy is not written.",
         epilog="example: ms-export quantize a.onnx --against runs/a -o small",
     )
-    quantize.add_argument("model", type=Path, metavar="MODEL", help="a model that ms-export convert wrote, or bundled")
     quantize.add_argument(
-        "--against", type=Path, metavar="RUN", help="the run folder it was converted from (bundled needs none)"
+        "model", type=Path, metavar="MODEL", help="a model that ms-export convert wrote, bundled or music-speech-large"
+    )
+    quantize.add_argument(
+        "--against",
+        type=Path,
+        metavar="RUN",
+        help="the run folder it was converted from (bundled and music-speech-large need none)",
     )
     quantize.add_argument(
         "-o", "--out", type=Path, required=True, help="folder for MODEL-int8.onnx and MODEL-fp16.onnx"
@@ -203,7 +210,7 @@ def _add_source_arguments(to: argparse.ArgumentParser, name: str) -> None:
     """Add the arguments of SourceOptions; `name` is that of the run, an option if it begins with
     `-`.
     """
-    text = "a run folder of ms-train fit, bundled (the bundled model's), or a Keras model (.keras)"
+    text = "a run folder of ms-train fit, that of bundled or music-speech-large, or a Keras model (.keras)"
     if name.startswith("-"):
         to.add_argument(name, dest="run", type=Path, metavar="RUN", help=text, required=True)
     else:
@@ -266,10 +273,10 @@ def _check(options: CheckOptions) -> int:
 
 def _quantize(options: QuantizeOptions) -> int:
     from ms_export.quantize import MAX_LOSS_POINTS, TIMED_BATCHES, quantize
-    from ms_train.training.bundled import NAME
+    from ms_train.training.bundled import run_folder
 
-    against = options.against or Path(NAME)
-    if options.against is None and options.model != against:
+    against = options.against or options.model
+    if options.against is None and run_folder(against) == against:
         raise UsageError(f"{options.model}: also give --against, the run folder that it was converted from.")
     variants = quantize(options.model, against, options.out, data=options.data, archive=options.archive)
     speeds = "".join(f"{f'CLIPS/S BY {batch}':>15}{'X FP32':>8}" for batch in TIMED_BATCHES)

@@ -102,7 +102,7 @@ def quantize(
     """Write `model`'s int8 and fp16 variants to the folder `out` as <stem>-int8.onnx and
     <stem>-fp16.onnx.
 
-    `folder` is the run that `model` was converted from; both may be `bundled`. int8 is calibrated
+    `folder` is the run that `model` was converted from; both may be a name of the package. int8 is calibrated
     on its training recordings. A variant that loses more than 0.5 points of accuracy on its
     validation clips is not written. `data` names the run's dataset, if it has moved, or for the
     bundled model other recordings of its labels. Returns fp32 and both variants,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import keras
@@ -84,11 +85,26 @@ def test_convert_makes_the_shipped_network_again(options, name, tmp_path, capsys
 
 
 def test_large_model_has_the_weights_of_the_bundled_one():
-    """Its second half answers beside them; only the last layer, which joins both, is new."""
+    """It contains the layers of the bundled model unchanged, except for the last one, which joins both networks."""
     bundled = keras.models.load_model(FOLDER / "model.keras", compile=False)
     large = keras.models.load_model(LARGE_FOLDER / "model.keras", compile=False)
     inside = {weights.tobytes() for weights in large.get_layer("mel_residual_layers").get_weights()}
     assert all(weights.tobytes() in inside for weights in bundled.get_weights()[:-2])
+
+
+def test_run_of_the_large_model_is_read_from_any_path(tmp_path, monkeypatch):
+    copy = shutil.copytree(LARGE_FOLDER, tmp_path / "large")
+    monkeypatch.chdir(tmp_path)
+    assert recordings_of(copy) == recordings_of(Path("large")) == recordings_of(FOLDER)
+
+
+@pytest.mark.parametrize("data", ["folder:sounds", "corrections:a.csv"])
+def test_joined_networks_cannot_be_trained_further(data, copy_by_label, tmp_path, capsys):
+    copy_by_label(tmp_path / "sounds")
+    lines = "sounds/speech/speech_italian_man.wav,0,3,other\nsounds/music/music_zaz.wav,0,3,other\n"
+    (tmp_path / "a.csv").write_text(f"path,start_s,end_s,label\n{lines}")
+    assert train_cli.main(["finetune", "--from", LARGE_NAME, "--data", data, "--out", "run"]) == 2
+    assert "joins two networks and cannot be trained further; give --from bundled" in capsys.readouterr().err
 
 
 @pytest.mark.slow

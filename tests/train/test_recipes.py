@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
+import soundfile
+from onnx import TensorProto, helper, numpy_helper
 
 from ms_edge.errors import MsEdgeError
 from ms_train.recipes import mel_pair, mel_residual
@@ -177,24 +180,70 @@ def test_mel_pair_answers_with_the_mean_of_both_networks():
         np.testing.assert_allclose(logits_of(joined)(given), mean, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("labels", "decision"), [(TWO, "independent"), (("speech", "music"), "exclusive")])
+def test_mel_pair_joins_labels_in_any_order():
+    recipe = get_recipe("mel_pair")
+    keras.utils.set_random_seed(0)
+    second = recipe.build_model(TWO, "independent", 1)
+    joined = recipe.joined(second, TWO, "independent")
+    first = keras.models.load_model(FOLDER / "model.keras", compile=False)
+    features = np.random.default_rng(0).normal(-2, 1, (3, 49, 48)).astype(np.float32)
+    mean = (logits_of(first)(features).numpy()[..., ::-1] + logits_of(second, TWO)(features)) / 2
+    np.testing.assert_allclose(logits_of(joined, TWO)(features), mean, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("labels", "decision"), [(("dog", "cat"), "independent"), (TWO, "exclusive")])
 def test_mel_pair_joins_only_what_has_the_labels_of_the_bundled_model(labels, decision):
     recipe = get_recipe("mel_pair")
     second = recipe.build_model(labels, decision, 1)
     assert recipe.joined(second, labels, decision) is second
 
 
-def test_mel_pair_begins_with_layers_of_yamnet():
-    """The start weights have the shapes that thinning gives, whatever the weights of YAMNet are."""
-    rng = np.random.default_rng(0)
-    filters = [(32, 1), (64, 32), (128, 64), (128, 128), (256, 128), (256, 256), (512, 256)]
-    layers = [(rng.normal(0, 0.3, (3, 3, 1, 32)).astype(np.float32), np.zeros(32, np.float32))]
-    for made, given in filters[1:]:
-        layers.append((rng.normal(0, 0.3, (3, 3, given, 1)).astype(np.float32), np.zeros(given, np.float32)))
-        layers.append((rng.normal(0, 0.1, (1, 1, given, made)).astype(np.float32), np.zeros(made, np.float32)))
-    windows = rng.normal(0, 0.1, (6, 16000)).astype(np.float32)
-    found = yamnet.thinned(layers, windows)
+def yamnet_like(rng: np.random.Generator) -> list[yamnet.Weights]:
+    """Return seven layers of YAMNet's shapes, of random weights that keep the variance."""
+
+    def weights(*shape: int, inputs: int) -> yamnet.Weights:
+        filters = shape[3] if shape[3] > 1 else shape[2]
+        kernel = rng.normal(0, np.sqrt(2 / inputs), shape).astype(np.float32)
+        return kernel, rng.normal(0, 0.1, filters).astype(np.float32)
+
+    layers = [weights(3, 3, 1, 32, inputs=9)]
+    for made, given in ((64, 32), (128, 64), (128, 128), (256, 128), (256, 256), (512, 256)):
+        layers += [weights(3, 3, given, 1, inputs=9), weights(1, 1, given, made, inputs=given)]
+    return layers
+
+
+def test_thinned_layers_give_what_yamnet_gives(samples, capsys):
+    """Every layer of half the filters explains most of what the whole layer gives, and the weights fit the recipe."""
+    sounds = [soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1) for path in samples]
+    windows = np.stack([each[start : start + 16000] for each in sounds for start in (8000, 24000)])
+    found = yamnet.thinned(yamnet_like(np.random.default_rng(0)), windows)
+    errors = [float(line.rpartition(" ")[2]) for line in capsys.readouterr().err.splitlines()]
+    assert len(errors) == 8
+    assert max(errors) < 0.5
     with np.load(mel_pair.START) as start:
         shapes = [(start[f"kernel_{n}"].shape, start[f"bias_{n}"].shape) for n in range(len(found))]
         assert len(start.files) == 2 * len(found)
     assert [(kernel.shape, bias.shape) for kernel, bias in found] == shapes
+
+
+def test_convolutions_of_yamnet_are_those_of_keras():
+    """A convolution, a depthwise and a pointwise one: ONNX and Keras layers of the weights read give the same."""
+    rng = np.random.default_rng(0)
+    shapes = ((4, 1, 3, 3), (4, 1, 3, 3), (5, 4, 1, 1))  # filters, inputs of a group, height, width
+    nodes, values = [], []
+    for number, (shape, groups) in enumerate(zip(shapes, (1, 4, 1), strict=True)):
+        for name, size in (("kernel", shape), ("bias", shape[:1])):
+            values.append(numpy_helper.from_array(rng.normal(size=size).astype(np.float32), f"{name}{number}"))
+        nodes.append(helper.make_node("Identity", [f"kernel{number}"], [f"rounded{number}"]))  # as 8-bit graphs have
+        given = [f"x{number}", f"rounded{number}", f"bias{number}"]
+        nodes.append(helper.make_node("Conv", given, [f"x{number + 1}"], group=groups))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x0", "x3")]
+    graph = helper.make_graph(nodes, "convolutions", ends[:1], ends[1:], values)
+    features = rng.normal(size=(2, 1, 9, 8)).astype(np.float32)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x0": features})
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.DepthwiseConv2D(3), keras.layers.Conv2D(5, 1)]
+    network = keras.Sequential([keras.Input((9, 8, 1)), *layers])
+    for layer, weights in zip(layers, yamnet.convolutions(graph, 3), strict=True):
+        layer.set_weights(weights)
+    np.testing.assert_allclose(network(features.transpose(0, 2, 3, 1)), expected.transpose(0, 2, 3, 1), atol=1e-4)

@@ -629,7 +629,7 @@ def _add_model(command: argparse.ArgumentParser, name: str, devices: str = DEVIC
     command.add_argument(
         name,
         help="a model file made by ms-export, or the name of a model of this package: bundled (default), "
-        "music-speech-large (slower, and more often right), music-speech-level (bundled, with the level of the music), "
+        "music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), "
         "music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)",
         **keywords,
     )

@@ -39,7 +39,7 @@ _BUNDLED = os.path.join(_MODELS, "music-speech.onnx")
 BUNDLED_NAME = "bundled"
 WAVEFORM_NAME = "music-speech-waveform"  # the bundled model with its front end in the graph
 LEVEL_NAME = "music-speech-level"  # the bundled model with a second output, the level of the music
-LARGE_NAME = "music-speech-large"  # the bundled network joined with a second one: more often right, and slower
+LARGE_NAME = "music-speech-large"  # the bundled network joined with a second one: more accurate, slower
 BEFORE = "music-speech-0.1"
 _NAMED = {BUNDLED_NAME: _BUNDLED} | {
     name: os.path.join(_MODELS, f"{name}.onnx") for name in (WAVEFORM_NAME, LEVEL_NAME, LARGE_NAME, BEFORE)
@@ -114,7 +114,7 @@ class Model:
         """Load a model file onto a device.
 
         `path` is a model file, or the name of a model of this package: `bundled` (the default),
-        `music-speech-large` (slower, and more often right), `music-speech-waveform` (the bundled one
+        `music-speech-large` (more accurate, slower), `music-speech-waveform` (the bundled one
         with the front end in the graph), `music-speech-level` (with the level of the music as a
         second output) or `music-speech-0.1` (the previous bundled model). `device` is `auto`, `cpu`,
         `cuda`, `cuda:N` or the name of an onnxruntime provider. Raises ModelError if the file cannot

@@ -189,7 +189,10 @@ def _add_evaluate(commands: Commands) -> None:
     )
     evaluate.set_defaults(options=EvaluateOptions)
     evaluate.add_argument(
-        "model", type=Path, metavar="RUN|MODEL", help="a run folder, a model file of ms-export, or bundled"
+        "model",
+        type=Path,
+        metavar="RUN|MODEL",
+        help="a run folder, a model file of ms-export, bundled or music-speech-large",
     )
     add_data_arguments(evaluate, required=False, note="; default: the run's own")
     evaluate.add_argument(

@@ -77,7 +77,7 @@ class Subject:
 
     @classmethod
     def load(cls, path: Path) -> Subject:
-        """Load a run folder of `ms-train fit` (`bundled`: the bundled model's), or a model file of
+        """Load a run folder of `ms-train fit`, or one of the package by its name, or a model file of
         `ms-export`.
 
         Raises MsEdgeError if it is neither.

@@ -55,8 +55,8 @@ class Recipe:
     # A random window is cut from one recording, which is repeated if it is short (see
     # `ms_train.augment.pool`).
     apart: bool = False
-    # `joined(model, labels, decision)` returns the network that a run keeps: the trained one together
-    # with others (see `mel_pair`). None: the trained one alone.
+    # `joined(model, labels, decision)` returns the network to save, in which the trained one is a part
+    # (see `mel_pair`). None: the trained one is saved.
     joined: Callable[[keras.Model, tuple[str, ...], str], keras.Model] | None = None
     origin: Mapping[str, Any] | None = (
         None  # what the weights come from, where they are not random (`ms_train.training.finetune`)

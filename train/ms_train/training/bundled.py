@@ -44,7 +44,10 @@ def recordings_of(folder: Path) -> Used:
     """Read the lists of recordings of a run folder. Raises OSError, ValueError or LookupError if
     they cannot be read.
     """
-    packed = (FOLDER if folder == LARGE_FOLDER else folder) / RECORDINGS
+    packed = folder / RECORDINGS
+    facts = json.loads((folder / "run.json").read_text("utf-8"))
+    if facts.get("bundled") and not packed.exists():
+        packed = FOLDER / RECORDINGS
     if packed.exists():
         text = lzma.decompress(packed.read_bytes()).decode()
         rows = list(csv.DictReader(io.StringIO(text), COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE))

@@ -103,8 +103,12 @@ def trunk(run: Path) -> keras.Model:
     describe the old classes. Measured with a new head only, on five narrators unknown to the
     bundled model's trunk: 96 % of recordings are correct with the values before all of these
     layers, 55 % with the 24 values before the final one.
+
+    Raises UsageError for two networks that were joined (`mel_pair`), whose dense layers lie inside.
     """
     network = keras.models.load_model(run / "model.keras", compile=False)
+    if any(isinstance(layer, keras.Model) for layer in network.layers):
+        raise UsageError(f"{run.name}: joins two networks and cannot be trained further; give --from bundled.")
     windows = window_scores(network)
     outputs = end = network.outputs[0] if windows is None else windows
     while _of_head(layer := end._keras_history.operation, of_windows=windows is not None):

@@ -3,10 +3,11 @@
     python -m ms_train.training.package build/level
     python -m ms_train.training.package build/large
 
-A run of `mel_pair` becomes that of the large model, any other that of the bundled model. The network is
-without the state of its optimizer. For the bundled model, `recordings.tsv.xz` replaces the three files
-that list the recordings, `replay.npz` holds what a network that learns from corrections replays, and the
-run must have levels of the music (`ms-train level`). The large model must have learnt from the same
+Given a run of `mel_pair`, write the folder of the large model; given any other run, that of the
+bundled model. The network is without the state of its optimizer. For the bundled model,
+`recordings.tsv.xz` replaces the three files that list the recordings, and `replay.npz` holds what a
+network that learns from corrections replays; the run must have levels of the music (`ms-train
+level`). The large model must hold the bundled model of the package, and have learnt from the same
 recordings.
 """
 
@@ -39,9 +40,9 @@ def package(run: Path, folder: Path = FOLDER) -> None:
     used = recordings_of(run)
     if used.sha256 != used.files:
         raise ValueError(f"{run}: has excerpts of files; {RECORDINGS} has no place for them")
-    _copy(run, folder, (level.NETWORK, level.SCALE))
     facts = json.loads((run / "run.json").read_text("utf-8"))
     values = replay.replay(TrainedRun.load(run), run, dataset_of_run(facts["data"]), Cache(default_folder()))
+    _copy(run, folder, (*COPIED, level.NETWORK, level.SCALE))
     replay.write(values, folder)
     lines = [f"{part}\t{used.sha256[name]}\t{name}\n" for part, names in used.split.items() for name in names]
     (folder / RECORDINGS).write_bytes(lzma.compress("".join(lines).encode(), preset=9))
@@ -50,20 +51,25 @@ def package(run: Path, folder: Path = FOLDER) -> None:
 def package_large(run: Path) -> None:
     """Write the run folder of the large model from a complete run folder of `mel_pair`.
 
-    Raises ValueError if it learnt from other recordings than the bundled model.
+    Raises ValueError if it learnt from other recordings than the bundled model of the package, or
+    does not hold its weights.
     """
     if recordings_of(run) != recordings_of(FOLDER):
         raise ValueError(f"{run}: learnt from other recordings than the bundled model")
-    _copy(run, LARGE_FOLDER)
+    bundled, large = (keras.models.load_model(each / "model.keras", compile=False) for each in (FOLDER, run))
+    held = {weights.tobytes() for weights in large.get_layer(f"{bundled.name}_layers").get_weights()}
+    if any(weights.tobytes() not in held for weights in bundled.get_weights()[:-2]):  # all but the last layer
+        raise ValueError(f"{run}: was joined with another network than that of the bundled model")
+    _copy(run, LARGE_FOLDER, COPIED)
 
 
-def _copy(run: Path, folder: Path, more: tuple[str, ...] = ()) -> None:
-    """Copy the files of a run folder, and write `run.json` without what is of the machine: the data
-    is where it is by default, and the command is left out.
+def _copy(run: Path, folder: Path, names: tuple[str, ...]) -> None:
+    """Copy files of a run folder, the network without its optimizer, and `run.json` without facts
+    about the machine: the data is where it is by default, and the command is left out.
     """
     facts = json.loads((run / "run.json").read_text("utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*COPIED, *more):
+    for name in names:
         shutil.copyfile(run / name, folder / name)
     kept = {name: value for name, value in facts.items() if name != "command"}
     text = json.dumps(kept | {"bundled": True, "data": DATA}, indent=2)

