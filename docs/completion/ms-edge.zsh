@@ -50,7 +50,7 @@ _shtab_ms_edge_archive_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default) or cpu\: an archive is classified on the CPUs of a cluster]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -65,7 +65,7 @@ _shtab_ms_edge_archive_defaults_added=0
 
 _shtab_ms_edge_benchmark_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--seconds[how long to measure, in seconds (default\: 15)]:S:"
   "--json[print JSON]"
@@ -84,7 +84,7 @@ _shtab_ms_edge_check_dialogue_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -108,7 +108,7 @@ _shtab_ms_edge_classify_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -148,7 +148,7 @@ _shtab_ms_edge_cut_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -167,7 +167,7 @@ _shtab_ms_edge_cut_defaults_added=0
 
 _shtab_ms_edge_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--json[print JSON]"
 )
@@ -178,7 +178,7 @@ _shtab_ms_edge_doctor_defaults_added=0
 _shtab_ms_edge_info_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
-  ":a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one):"
+  ":a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one):"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -200,7 +200,7 @@ _shtab_ms_edge_monitor_options=(
   "--records[add records of what was heard to DIR\/YYYY-MM-DD.jsonl, a file per day (UTC), which summary and report can read meanwhile]:DIR:"
   "--metrics[write metrics for Prometheus to FILE every ten seconds, for the textfile collector of node_exporter]:FILE.prom:"
   "--metrics-port[serve the metrics at http\:\/\/127.0.0.1\:PORT\/metrics]:PORT:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -221,7 +221,7 @@ _shtab_ms_edge_report_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -263,7 +263,7 @@ _shtab_ms_edge_stream_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -302,7 +302,7 @@ _shtab_ms_edge_watch_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), each channel on its own, or only channel N (from 1)]:mix|each|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-level (the same, with the level of the music), music-speech-waveform (the same for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
