@@ -213,13 +213,13 @@ def yamnet_like(rng: np.random.Generator) -> list[yamnet.Weights]:
 
 
 def test_thinned_layers_give_what_yamnet_gives(samples, capsys):
-    """Every layer of half the filters explains most of what the whole layer gives, and the weights fit the recipe."""
+    """Half of the filters explain nine tenths of what every layer gives, and the weights fit the recipe."""
     sounds = [soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1) for path in samples]
     windows = np.stack([each[start : start + 16000] for each in sounds for start in (8000, 24000)])
     found = yamnet.thinned(yamnet_like(np.random.default_rng(0)), windows)
     errors = [float(line.rpartition(" ")[2]) for line in capsys.readouterr().err.splitlines()]
     assert len(errors) == 8
-    assert max(errors) < 0.5
+    assert max(errors) < 0.09  # 0.36 with any other choice of filters, 0.11 with flipped kernels
     with np.load(mel_pair.START) as start:
         shapes = [(start[f"kernel_{n}"].shape, start[f"bias_{n}"].shape) for n in range(len(found))]
         assert len(start.files) == 2 * len(found)

@@ -85,14 +85,21 @@ def compile_model(
     learning_rate: float,
     weight_decay: float,
     average: float | None = None,
+    warm_up_steps: int = 0,
 ) -> None:
     """Compile with AdamW, a cosine schedule over all steps, and binary (independent labels) or
     categorical cross-entropy.
 
     `average` is the momentum of an exponential average of the weights, which the model has after
-    training (see `ms_train.training.fit.settle`).
+    training (see `ms_train.training.fit.settle`). In the first `warm_up_steps` the learning rate grows
+    from a twentieth, because weights that have learnt before would be spoilt.
     """
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * STEPS_PER_EPOCH)
+    steps = epochs * STEPS_PER_EPOCH
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    if warm_up_steps:
+        rate = keras.optimizers.schedules.CosineDecay(
+            learning_rate / 20, max(1, steps - warm_up_steps), warmup_target=learning_rate, warmup_steps=warm_up_steps
+        )
     averaging = {} if average is None else {"use_ema": True, "ema_momentum": average}
     compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=weight_decay, **averaging))
 

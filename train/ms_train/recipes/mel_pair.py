@@ -40,7 +40,6 @@ import numpy as np
 from ms_edge.arrays import Float32
 from ms_train.recipes import mel_dscnn, mel_residual
 from ms_train.recipes.ranges import Range
-from ms_train.scores.losses import compile_for
 from ms_train.scores.outputs import WINDOW_SCORES
 
 SPEC = mel_residual.SPEC
@@ -88,26 +87,15 @@ def build_model(
         started += convolutions
     equal = keras.initializers.Constant(1 / x.shape[2])
     x = keras.layers.ReLU()(keras.layers.DepthwiseConv2D((1, x.shape[2]), depthwise_initializer=equal)(x))
-    mean, most = (
-        layer((steps, 1), strides=1)(x) for layer in (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
-    )
-    x = keras.layers.Dropout(dropout)(keras.layers.Concatenate()([mean, most]))
-    x = keras.layers.Dropout(dropout)(keras.layers.Conv2D(dense, 1, activation="relu")(x))
     independent = decision == "independent"
-    x = keras.ops.squeeze(keras.layers.Conv2D(len(labels), 1)(x), 2)
-    scores = keras.layers.Activation("sigmoid" if independent else "softmax", name=WINDOW_SCORES)(x)
-    model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(scores), name="yamnet_layers")
+    scores = mel_residual.scores_of(x, steps, len(labels), independent, dense, dropout)
+    model = keras.Model(inputs, scores, name="yamnet_layers")
     with np.load(START) as start:
         for number, each in enumerate(started):
             each.set_weights([start[f"kernel_{number}"], start[f"bias_{number}"]])
-    rate = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 20,
-        max(1, epochs * mel_dscnn.STEPS_PER_EPOCH - WARM_UP_STEPS),
-        warmup_target=learning_rate,
-        warmup_steps=WARM_UP_STEPS,
+    mel_dscnn.compile_model(
+        model, independent, epochs, learning_rate, weight_decay, average or None, warm_up_steps=WARM_UP_STEPS
     )
-    averaging = {"use_ema": True, "ema_momentum": average} if average else {}
-    compile_for(model, independent, keras.optimizers.AdamW(rate, weight_decay=weight_decay, **averaging))
     return model
 
 

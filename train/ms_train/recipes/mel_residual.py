@@ -68,18 +68,27 @@ def build_model(
         x = keras.layers.ReLU()(keras.layers.Add()([keras.layers.Cropping2D(((1, 1), (0, 0)))(x), added]))
     patches = (SPEC.feature_shape[0] - 4) // 2 + 1
     steps = (patches - 3) // 2 + 1 - 2 - 2 * blocks  # of one second
+    independent = decision == "independent"
+    scores = scores_of(x, steps, len(labels), independent, dense, dropout)
+    model = keras.Model(inputs, scores, name="mel_residual")
+    mel_dscnn.compile_model(model, independent, epochs, learning_rate, weight_decay, average or None)
+    return model
+
+
+def scores_of(
+    x: keras.KerasTensor, steps: int, labels: int, independent: bool, dense: int, dropout: float
+) -> keras.KerasTensor:
+    """Return scores (batch, labels), the mean over the layer `window_scores` (batch, windows, labels), of
+    values (batch, any steps, 1, filters): a window is the mean and maximum over `steps` of them.
+    """
     mean, most = (
         layer((steps, 1), strides=1)(x) for layer in (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
     )
     x = keras.layers.Dropout(dropout)(keras.layers.Concatenate()([mean, most]))
     x = keras.layers.Dropout(dropout)(keras.layers.Conv2D(dense, 1, activation="relu")(x))
-    independent = decision == "independent"
-    x = keras.layers.Conv2D(len(labels), 1)(x)
-    x = keras.ops.squeeze(x, 2)
+    x = keras.ops.squeeze(keras.layers.Conv2D(labels, 1)(x), 2)
     scores = keras.layers.Activation("sigmoid" if independent else "softmax", name=WINDOW_SCORES)(x)
-    model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(scores), name="mel_residual")
-    mel_dscnn.compile_model(model, independent, epochs, learning_rate, weight_decay, average or None)
-    return model
+    return keras.layers.GlobalAveragePooling1D()(scores)
 
 
 def _normalised(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -15,7 +15,9 @@ import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
-NAME, LARGE_NAME = "bundled", "music-speech-large"
+from ms_edge.model.session import LARGE_NAME
+
+NAME = "bundled"
 FOLDER = Path(__file__).parents[1] / "models" / "music-speech"
 LARGE_FOLDER = FOLDER.with_name(LARGE_NAME)
 RECORDINGS = "recordings.tsv.xz"
