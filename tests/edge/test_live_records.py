@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import subprocess
 import time
 import urllib.request
@@ -350,6 +351,29 @@ def test_kills_lose_a_minute_each_at_most(programme, tmp_path, monkeypatch, caps
 
 
 # Metrics
+
+
+@pytest.mark.skipif(os.name != "posix", reason="monitor needs Linux or macOS")
+@pytest.mark.parametrize("how", ["file", "link"])
+def test_metrics_replace_only_metrics(tmp_path, how):
+    recording, path = tmp_path / "a.wav", tmp_path / "m.prom"
+    recording.write_bytes(b"RIFF")
+    if how == "link":
+        path.symlink_to(recording)
+    else:
+        path = recording
+    with pytest.raises(UsageError, match="holds no metrics of ms-edge and is not replaced"):
+        Metrics(str(path), None, pytest.fail)
+    assert recording.read_bytes() == b"RIFF"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="monitor needs Linux or macOS")
+def test_metrics_can_go_to_a_device(tmp_path):
+    path = tmp_path / "link"
+    path.symlink_to("/dev/null")
+    Metrics(str(path), None, pytest.fail).close()
+    assert path.is_symlink()
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
 def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:

@@ -196,6 +196,57 @@ def test_lists_models_and_parts_are_not_replaced(folder, capsys, name):
     assert contents() == before
 
 
+@pytest.mark.parametrize("suffix", ["wav", "ts", "snd", "sf", "raw", "pcm", "vox", "aax"])
+def test_no_command_replaces_a_recording(folder, capsys, suffix):
+    """Also one of a format that is read only if it is named, or not at all."""
+    recorded("a.wav", f"mine.{suffix}")
+    Path("records.jsonl").write_text(json_line(Failure("a.wav", "cannot-open", "no"), False))
+    Path("page.html").symlink_to(f"mine.{suffix}")
+    before = contents()
+    for arguments in (
+        ["classify", "a.wav", "--format", "jsonl", "-o", f"mine.{suffix}"],
+        ["summary", "records.jsonl", "--format", "csv", "-o", f"mine.{suffix}"],
+        ["report", "a.wav", "-o", "page.html"],
+        ["watch", ".", "-o", f"mine.{suffix}"],
+    ):
+        assert cli.main(arguments) == 2
+        assert "is a recording or an input and is not replaced" in capsys.readouterr().err
+    assert contents() == before
+
+
+@posix
+def test_a_page_replaces_only_pages(folder, capsys):
+    """A link with the name of a page may lead to a recording that only a record names."""
+    recorded("named")
+    assert cli.main(["classify", "-q", "named", "-o", "records.jsonl"]) == 0
+    Path("page.html").symlink_to("named")
+    before = contents()
+    assert cli.main(["report", "records.jsonl", "-o", "page.html"]) == 1
+    assert "exists and is not a result of ms-edge" in capsys.readouterr().err
+    assert contents() == before
+
+
+def test_documents_in_a_tree_have_no_documents(folder, capsys):
+    """A directory may contain the output directory, with --glob '*'."""
+    recorded("d/a.wav", "d/z.wav")
+    arguments = ["classify", "-r", "d", "--glob", "*", "-o", "d/out/"]
+    cli.main(arguments)
+    capsys.readouterr()
+    before = contents()
+    assert set(before) == {"d/a.wav", "d/z.wav", "d/out/d/a.wav.txt", "d/out/d/z.wav.txt"}
+    assert cli.main(arguments) == 1
+    assert capsys.readouterr().err.count("is an output of this run or an earlier one") == 2
+    assert set(contents()) == set(before)
+
+
+def test_results_can_have_the_longest_name(folder):
+    """FILE.resume is then longer than a name may be."""
+    recorded("a.wav")
+    name = "x" * (255 - len(".jsonl.part")) + ".jsonl"
+    assert cli.main(["classify", "-q", "a.wav", "-o", name]) == 0
+    assert set(contents()) == {"a.wav", name}
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_a_run_does_not_read_its_output(folder, suffix):
     """A directory may contain the output, with --glob '*'."""

@@ -112,6 +112,8 @@ EXTENSIONS = tuple(
 )
 # Extensions of recordings that are not read: encrypted, or without a header and of a coding of their own.
 NOT_READ = (".aa", ".aax", ".g729", ".m4p", ".mpp", ".ofr", ".vox")
+# An output with one of these extensions would replace a recording, so it is refused.
+RECORDINGS = (*(extension for container in CONTAINERS for extension in container.extensions), *NOT_READ, ".raw", ".pcm")
 READ = ", ".join(container.name for container in SOUND) + ", and with FFmpeg M4A, MP4, WMA, Matroska and others"
 START_BYTES = 400  # of a file, which every `start` needs at most
 

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from ms_edge.audio.opening import EXTENSIONS, STDIN
+from ms_edge.audio.opening import STDIN
 from ms_edge.cli.descriptors import write_like_a_file
 from ms_edge.cli.options import FileOptions
 from ms_edge.errors import UsageError, reason
@@ -16,7 +16,7 @@ from ms_edge.jobs.limits import keep_freed_memory, workers_for
 from ms_edge.jobs.progress import Progress
 from ms_edge.model.metadata import Metadata
 from ms_edge.model.session import Model
-from ms_edge.output.destination import FileOutput, Output, TreeOutput, is_same_file, place
+from ms_edge.output.destination import FileOutput, Output, TreeOutput, place, require_no_recording
 from ms_edge.output.formats import FORMATS, format_of
 from ms_edge.output.journal import ResumableOutput, parts
 from ms_edge.output.writers import Writer, wants_colour
@@ -103,7 +103,8 @@ def _output_formats(options: Options) -> list[str]:
         raise UsageError("-o needs the name of a file or a directory.")
     into_file = options.output if not options.into_directory else None
     if into_file is not None:
-        _require_no_recording(into_file, options.files_read)
+        for name in (into_file, *parts(place(into_file))):
+            require_no_recording(name, options.files_read)
     given = options.format or ("text" if into_file is None else format_of(into_file))
     names = list(dict.fromkeys(given.split(",")))
     if len(names) > 1 and not options.into_directory:
@@ -118,14 +119,6 @@ def _output_formats(options: Options) -> list[str]:
         overlapping = ", ".join(name for name, form in FORMATS.items() if form.overlaps)
         raise UsageError(f"--tiers needs a format in which segments may overlap ({overlapping}), not {given}.")
     return names
-
-
-def _require_no_recording(output: str, inputs: list[str]) -> None:
-    """Raise UsageError if the output would replace an input or a recording (`-o *.wav`)."""
-    for name in (output, *parts(place(output))):
-        replaced = os.path.exists(name) and any(is_same_file(path, name) for path in inputs)
-        if replaced or place(name).lower().endswith(EXTENSIONS):
-            raise UsageError(f"{name}: is a recording or an input and is not replaced; give -o another name.")
 
 
 def _output(options: Options, names: list[str], metadata: Metadata) -> Output | TreeOutput:

@@ -12,7 +12,7 @@ from ms_edge.jobs.classify import run as run_job
 from ms_edge.jobs.limits import keep_freed_memory, workers_for
 from ms_edge.jobs.progress import Progress
 from ms_edge.model.session import Model
-from ms_edge.output.destination import is_same_file
+from ms_edge.output.destination import require_no_recording
 from ms_edge.report.job import Index, Pages, Recorded
 
 
@@ -63,5 +63,4 @@ def _check(options: Options) -> None:
     device = os.path.exists(options.output) and not os.path.isfile(options.output)  # as /dev/stdout
     if not (device or options.output.lower().endswith((".html", ".htm"))):
         raise UsageError(f"{options.output}: a page has the suffix .html; for an index and several pages give -o DIR/.")
-    if any(is_same_file(path, options.output) for path in options.paths):
-        raise UsageError(f"{options.output}: is an input and is not replaced; give -o another name.")
+    require_no_recording(options.output, options.paths)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ms_edge.audio.opening import STDIN
 from ms_edge.cli.descriptors import write_like_a_file
 from ms_edge.errors import UsageError, reason
-from ms_edge.output.destination import is_same_file, replacing
+from ms_edge.output.destination import replacing, require_no_recording
 from ms_edge.output.records import read_records
 from ms_edge.output.writers import printable
 from ms_edge.report import summary_tables
@@ -62,9 +62,7 @@ def _format(options: Options) -> str:
         raise UsageError(f"--each needs --by {' or '.join(WIDTH_S)}.")
     if options.output is None:
         return options.format or "text"
-    for path in options.records:
-        if is_same_file(path, options.output):
-            raise UsageError(f"{options.output}: is an input and is not replaced; give -o another name.")
+    require_no_recording(options.output, options.records)
     suffix = os.path.splitext(options.output)[1].lower()
     if options.format:
         return options.format

@@ -6,7 +6,6 @@ import math
 import os
 from dataclasses import dataclass
 
-from ms_edge.audio.containers import EXTENSIONS
 from ms_edge.cli.options import FileOptions
 from ms_edge.errors import UsageError, reason
 from ms_edge.jobs.classify import classify
@@ -14,7 +13,7 @@ from ms_edge.jobs.limits import keep_freed_memory, workers_for
 from ms_edge.jobs.progress import Progress
 from ms_edge.live.watch import Arrivals
 from ms_edge.model.session import Model
-from ms_edge.output.destination import place
+from ms_edge.output.destination import require_no_recording
 from ms_edge.output.growing import GrowingOutput
 from ms_edge.output.writers import JsonLines
 
@@ -65,5 +64,4 @@ def _check(options: Options) -> None:
             raise UsageError(f"{path}: {why}.")
     if not (options.settle >= 0 and math.isfinite(options.settle)):
         raise UsageError(f"--settle must be 0 seconds or more, not {options.settle:g}.")
-    if place(options.output).lower().endswith(EXTENSIONS):
-        raise UsageError(f"{options.output}: is the name of a recording; give -o another one, as records.jsonl.")
+    require_no_recording(options.output, [options.model] if options.model else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from ms_edge.errors import DeviceError, UsageError, reason
 from ms_edge.live.events import Event, Position
 from ms_edge.live.records import LOSSES
+from ms_edge.output.destination import replacing
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge
 
 EVERY_S = 10.0  # between two versions of the file
 HOST = "127.0.0.1"
+START = b"# HELP ms_edge_"  # of the file, by which it is known
 
 
 class Metrics:
@@ -70,6 +73,7 @@ class Metrics:
         self._server: Any = None
         if path is not None:
             try:
+                _require_metrics(path)
                 self._write()
             except OSError as error:
                 raise UsageError(f"{path}: cannot be written ({reason(error)}).") from None
@@ -142,11 +146,12 @@ class Metrics:
             self._failing = False
 
     def _write(self) -> None:
-        from prometheus_client import write_to_textfile
+        from prometheus_client import generate_latest
 
         assert self._path is not None
         self._write_at = time.monotonic() + EVERY_S
-        write_to_textfile(self._path, self._registry)
+        with replacing(self._path) as file:
+            file.write(generate_latest(self._registry))
 
     def close(self) -> None:
         """Write the file once more, and close the page."""
@@ -155,3 +160,13 @@ class Metrics:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+
+
+def _require_metrics(path: str) -> None:
+    """Raise UsageError if there is a file that has something else than metrics of ms-edge, as a recording has."""
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            if file.read(len(START)) not in (b"", START):
+                raise UsageError(
+                    f"{path}: holds no metrics of ms-edge and is not replaced; give --metrics another name."
+                )

@@ -7,9 +7,10 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, TextIO, cast
 
+from ms_edge.audio.containers import RECORDINGS
 from ms_edge.audio.opening import STDIN
 from ms_edge.errors import UsageError
 from ms_edge.output.writers import Results, UnwritableError, Writer
@@ -53,9 +54,9 @@ class Output:
         """Write the results of an input, or the record lines of an earlier run unchanged. Return them."""
         text = results if isinstance(results, str) else self.writer.records(results)
         self.file.write((self.writer.between if self._any else "") + text)
+        self.file.flush()
         self._any = True
         self._classified |= not isinstance(results, Failure)
-        self.file.flush()
         return results
 
     def checked(self, given: str | Failure) -> str | Failure:
@@ -189,16 +190,29 @@ class TreeOutput:
         self.directory, self.writers = directory, writers
         self._inputs = inputs
         self._identities: set[tuple[int, int] | None] | None = None  # computed when needed
+        self._documents: set[str] = set()  # that a directory of inputs contains
         os.makedirs(directory, exist_ok=True)
+        self._inside = os.path.join(os.path.realpath(directory), "")
 
     def checked(self, given: str | Failure) -> str | Failure:
-        """Return the input. `write` checks whether a document would replace one."""
+        """Return the input, or a Failure if it is a document in the output directory.
+
+        `write` checks whether a document would replace an input.
+        """
+        if isinstance(given, Failure) or given.lower().endswith(RECORDINGS) or given in self._inputs:
+            return given
+        with contextlib.suppress(ValueError):  # no file can have the name
+            if os.path.realpath(given).startswith(self._inside) and is_answer(given) and os.path.getsize(given):
+                self._documents.add(given)
+                return Failure(given, "cannot-open", f"{given}: is an output of this run or an earlier one.")
         return given
 
     def write(self, results: Results | str) -> Results | str:
         """Write each document atomically. Return the results, or a Failure if that is impossible."""
         assert not isinstance(results, str)
         input_path = results.path if isinstance(results, Failure) else results[0].path
+        if input_path in self._documents:  # a document of a document would have another one, and so on
+            return results
         try:
             for writer in self.writers:
                 self._write(input_path, results, writer)
@@ -317,6 +331,13 @@ def is_answer(path: str) -> bool:
             return ANSWER.match(file.read(ANSWER_BYTES)) is not None
     except OSError:
         return False
+
+
+def require_no_recording(output: str, inputs: Iterable[str]) -> None:
+    """Raise UsageError if writing `output` would replace an input or a recording (`-o *.wav`)."""
+    replaced = os.path.isfile(output) and any(is_same_file(path, output) for path in inputs)
+    if replaced or place(output).lower().endswith(RECORDINGS):
+        raise UsageError(f"{output}: is a recording or an input and is not replaced; give another name.")
 
 
 def is_same_file(path: str, other: str) -> bool:
