@@ -21,10 +21,12 @@ from test_formats import LONG
 
 import ms_edge
 from ms_edge.audio.file import STORED_AS, AudioFile
+from ms_edge.audio.opening import file_facts
 from ms_edge.cli import main as cli
 from ms_edge.cli.cut import Table
 from ms_edge.errors import AudioError, UsageError
 from ms_edge.output.writers import json_line
+from ms_edge.report import cut as cut_module
 from ms_edge.report import cut_files
 from ms_edge.report.cut_lists import LISTS, Piece
 from ms_edge.results import Failure, Segment
@@ -36,7 +38,7 @@ LABELS = ("speech", "music", "silence", "speech+music", "other", "speech")  # of
 def timeline(path, labels=LABELS, length_s=1.0, **changes):
     """A result with a segment of `length_s` for each label."""
     segments = tuple(Segment(n * length_s, (n + 1) * length_s, label, 0.9, {}) for n, label in enumerate(labels))
-    file = {"bytes": Path(path).stat().st_size, "modified": ""} if Path(path).exists() else None
+    file = file_facts(Path(path).stat()) if Path(path).exists() else None
     facts = {"segments": segments, "duration_s": len(labels) * length_s, "file": file, "channel": None}
     return replace(LONG, path=str(path), **{**facts, **changes})
 
@@ -242,8 +244,62 @@ def test_arrays_are_cut_like_files(tmp_path):
         np.testing.assert_array_equal(stored(each), part)
     assert ms_edge.cut(samples[:, 0], RATE, [(1.0, 2.0)])[0].shape == (RATE,)
     assert not np.shares_memory(ms_edge.cut(samples, RATE, [(1.0, 2.0)])[0], samples)
+    np.testing.assert_array_equal(ms_edge.cut(samples, RATE, [(1.0, np.inf)])[0], samples[RATE:])
     with pytest.raises(UsageError, match="An interval starts"):
         ms_edge.cut(samples, RATE, [(2.0, 1.0)])
+    for fade_s in (-1.0, np.nan):
+        with pytest.raises(UsageError, match="fade_s must be 0 seconds or more"):
+            ms_edge.cut(samples, RATE, [(1.0, 2.0)], fade_s=fade_s)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
+def test_fades_begin_and_end_at_silence(dtype):
+    """Half of the largest number is silence in samples without a sign."""
+    silence = np.iinfo(dtype).max // 2 + 1 if np.dtype(dtype).kind == "u" else 0
+    samples = np.full((8, 1), silence + 100, dtype)
+    (part,) = ms_edge.cut(samples, 4000, [(0.00025, 0.00175)], fade_s=np.inf)
+    assert part.dtype == dtype
+    np.testing.assert_allclose(part[:, 0] - np.float64(silence), [16.7, 50, 83.3, 83.3, 50, 16.7], atol=0.5)
+
+
+def test_a_fade_of_any_length_is_possible(tmp_path):
+    written(tmp_path / "a.wav", "WAV", "PCM_16")
+    assert cut(tmp_path, timeline(tmp_path / "a.wav"), options=["--fade", "1e308"]) == 0
+
+
+def test_a_recording_that_may_have_changed_is_said(tmp_path, capsys):
+    """Copies of a recording have other times, so this is no error; another size is one."""
+    path = tmp_path / "a.wav"
+    written(path, "WAV", "PCM_16")
+    found = timeline(path)
+    written(path, "WAV", "PCM_16")
+    os.utime(path, (0, 0))
+    assert cut(tmp_path, found) == 0
+    assert "modified since its record was written)" in capsys.readouterr().out
+    assert cut(tmp_path, replace(found, file={**found.file, "bytes": 7}), options=["--join"]) == 1
+    assert "has changed since its record was written" in capsys.readouterr().err
+
+
+def test_standard_input_cannot_be_cut_again(tmp_path, capsys):
+    assert cut(tmp_path, replace(timeline(tmp_path / "gone.wav"), path="-")) == 1
+    assert "was standard input, which cannot be read again" in capsys.readouterr().err
+
+
+def test_a_list_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "a.wav"
+    written(path, "WAV", "PCM_16")
+
+    def full(name, *arguments, **keywords):
+        file = open(name, *arguments, **keywords)  # noqa: SIM115
+        file.write("half")
+        file.close()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cut_module, "open", full, raising=False)
+    assert cut(tmp_path, timeline(path), options=["--list", "edl"]) == 1
+    assert not outputs(tmp_path)
+    monkeypatch.undo()
+    assert cut(tmp_path, timeline(path), options=["--list", "edl"]) == 0
 
 
 def test_inputs_of_one_name_are_kept_apart(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -48,8 +49,11 @@ class Table:
 
     def checked(self, given: str | Failure) -> str | Failure:
         """Return the input, or a Failure if it may be a piece that this run has written."""
-        if isinstance(given, str) and os.path.realpath(given).startswith(self._inside):
-            return Failure(given, "cannot-open", f"{given}: lies in the directory of -o; give -o another directory.")
+        with contextlib.suppress(ValueError):  # a record may hold a path that no file can have
+            if isinstance(given, str) and os.path.realpath(given).startswith(self._inside):
+                return Failure(
+                    given, "cannot-open", f"{given}: lies in the directory of -o; give -o another directory."
+                )
         return given
 
     def write(self, result: object) -> object:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ms_edge.audio.file import AudioFile, open_file
+from ms_edge.audio.opening import STDIN
 from ms_edge.audio.raw import RawFormat
 from ms_edge.audio.source import AudioSource, Samples, require_plausible
 from ms_edge.classifier import Classifier
@@ -44,23 +45,26 @@ def cut(
 
     `samples` is (n,) or (n, channels), of any type, at `sample_rate_hz`. `intervals` are starts and
     ends in seconds. Each part fades in and out within `fade_s` seconds, except at the beginning and
-    the end of the array. `numpy.concatenate` joins the parts.
+    the end of the array. An interval may end after the array, also at `math.inf`. `numpy.concatenate`
+    joins the parts.
 
-    Raises UsageError if an interval ends before it starts.
+    Raises UsageError if an interval ends before it starts, and for a negative `fade_s`.
 
     >>> import numpy as np
     >>> [part.tolist() for part in cut(np.arange(8), 4_000, [(0, 0.00075), (0.00125, 0.002)])]
     [[0, 1, 2], [5, 6, 7]]
     """
     require_plausible("array", sample_rate_hz, 1)
+    if not fade_s >= 0:
+        raise UsageError(f"fade_s must be 0 seconds or more, not {fade_s:g}.")
     found: list[NDArray[Any]] = []
     for start_s, end_s in intervals:
         if not 0 <= start_s <= end_s:
             raise UsageError(
                 f"An interval starts at 0 or later and ends after its start, not at {start_s} and {end_s}."
             )
-        start, end = round(start_s * sample_rate_hz), min(len(samples), round(end_s * sample_rate_hz))
-        fades = Fades(round(fade_s * sample_rate_hz), end - start, start > 0, end < len(samples))
+        start, end = (round(min(at_s * sample_rate_hz, len(samples))) for at_s in (start_s, end_s))
+        fades = Fades.of(fade_s * sample_rate_hz, end - start, start > 0, end < len(samples))
         part = samples[start:end]
         found.append(fades.applied(part[:, None] if part.ndim == 1 else part, 0).reshape(part.shape).copy())
     return found
@@ -68,16 +72,21 @@ def cut(
 
 @dataclass(frozen=True)
 class Fades:
-    """How a piece of `length` frames fades in and out: linearly, over `frames` frames, at most over half of it."""
+    """How a piece of `length` frames fades in and out: linearly, over `frames` frames."""
 
     frames: int
     length: int
     fades_in: bool
     fades_out: bool
 
+    @classmethod
+    def of(cls, frames: float, length: int, fades_in: bool, fades_out: bool) -> Fades:
+        """Return fades over `frames` frames (any number), at most over half of the piece."""
+        return cls(min(round(min(frames, length)), length // 2), length, fades_in, fades_out)
+
     def applied(self, block: Samples, first: int) -> Samples:
         """Return frames (n, channels) of the piece, of which the first has the number `first`."""
-        frames = min(self.frames, self.length // 2)
+        frames = self.frames
         fades_in = self.fades_in and first < frames
         fades_out = self.fades_out and first + len(block) > self.length - frames
         if not frames or not (fades_in or fades_out):
@@ -88,7 +97,8 @@ class Fades:
             gain = np.minimum(gain, at / frames)
         if fades_out:
             gain = np.minimum(gain, np.maximum(self.length - at, 0) / frames)
-        faded = block * gain[:, np.newaxis]
+        zero = 1 << 8 * block.itemsize - 1 if block.dtype.kind == "u" else 0  # the number that is silence
+        faded = (block - np.float64(zero)) * gain[:, np.newaxis] + zero if zero else block * gain[:, np.newaxis]
         if block.dtype.kind in "iu":
             np.rint(faded, out=faded)
         changed: Samples = faded.astype(block.dtype)
@@ -127,6 +137,8 @@ class Cuts:
             if not self._plan.join:
                 _require_free(os.path.join(self._output, mirrored(path)))
             records = self._inputs.records_of(path)
+            if records and path == STDIN:
+                raise AudioError("cannot-open", f"{path}: was standard input, which cannot be read again.")
             if records:
                 return self._cut(_only(records), on_audio)
             assert self._classifier
@@ -157,6 +169,8 @@ class Cuts:
             pieces = self._write(read, stored, found, parts, target, listing)
         kept_s = sum(piece.end_s - piece.start_s for piece in pieces)
         warnings = dict.fromkeys([*found.warnings, *audio.warnings])
+        if found.file and audio.file and audio.file["modified"] != found.file.get("modified", audio.file["modified"]):
+            warnings["modified since its record was written"] = None
         odd = f" ({', '.join(warnings)})" if warnings else ""
         output = target if self._plan.join else os.path.join(target, "")
         fades = self._plan.fade_s > 0 and parts != [(0.0, found.duration_s)]
@@ -175,6 +189,7 @@ class Cuts:
         """Write the pieces and the list into a new directory, and rename what is wanted."""
         os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
         made = os.path.join(self._unfinished, os.urandom(8).hex())
+        made_list = f"{made}.list"
         os.makedirs(made)
         try:
             pieces = []
@@ -188,11 +203,10 @@ class Cuts:
                             sink.write(block)
                     base = os.path.basename(target)
                     pieces.append(replace(piece, name=base if one else os.path.join(base, name)))
-            text = LISTS[self._plan.listing].text(found, pieces, self._plan.join) if self._plan.listing else ""
-            if listing:
-                os.makedirs(os.path.dirname(os.path.abspath(listing)), exist_ok=True)
-                with open(listing, "x", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                    file.write(text)
+            if listing and self._plan.listing:
+                with open(made_list, "x", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                    file.write(LISTS[self._plan.listing].text(found, pieces, self._plan.join))
+                _move(made_list, listing)
             try:
                 _move(os.path.join(made, "joined") if self._plan.join else made, target)
             except BaseException:
@@ -202,6 +216,8 @@ class Cuts:
             return pieces
         finally:
             shutil.rmtree(made, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.remove(made_list)
 
 
 def _only(records: Sequence[Classification]) -> Classification:
@@ -255,7 +271,7 @@ def _pieces(
         start = round(start_s * rate)
         to_the_end = end_s >= duration_s
         end = round(end_s * rate)
-        fades = Fades(round(fade_s * rate), end - start, start > 0, not to_the_end)
+        fades = Fades.of(fade_s * rate, end - start, start > 0, not to_the_end)
         yield Piece(start / rate, end / rate), read.frames(start, None if to_the_end else end, fades)
 
 
