@@ -111,11 +111,50 @@ def test_records_keep_failures(tmp_path, capsys):
     assert "1 could not be classified" in (tmp_path / "out/index.html").read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", ["a\0b.wav", "\ud800.wav"])
-def test_record_with_an_impossible_name_is_a_failure(tmp_path, capsys, name):
+@pytest.mark.parametrize("command", ["report", "cut --keep music", "summary --format csv"])
+@pytest.mark.parametrize("name", ["\ud800.wav", "a\0b.wav"])
+def test_record_of_any_path_is_read(tmp_path, capsys, command, name):
     records = records_of(f"{DATA}/music_zaz.wav", "--timeline", folder=tmp_path)
     record = json.loads(Path(records).read_text("utf-8"))
-    Path(records).write_text(json.dumps({**record, "path": name}), "utf-8")
+    Path(records).write_text(json.dumps({**record, "path": name}) + "\n", "utf-8")
+    assert main([*command.split(), records, "-o", f"{tmp_path}/out{'' if 'summary' in command else '/'}"]) in (0, 1)
+
+
+@pytest.mark.parametrize("command", ["report", "cut --keep music", "summary --format csv"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"file": {"x": 1}},
+        {"file": {"bytes": "1"}},
+        {"sample_rate_hz": 10**400},
+        *({name: "\ud800"} for name in ("label", "model", "container")),
+        {"warnings": ["\ud800"]},
+        {"scores": {"\ud800": 0.5}},
+        {"seconds": {"\udc80": 0.5}},
+    ],
+    ids=str,
+)
+def test_a_line_that_is_no_record_is_one_sentence(tmp_path, capsys, command, changes):
+    records = records_of(f"{DATA}/music_zaz.wav", "--timeline", folder=tmp_path)
+    record = json.loads(Path(records).read_text("utf-8"))
+    Path(records).write_text(json.dumps({**record, **changes}), "utf-8")  # without a newline at its end
+    assert main([*command.split(), records, "-o", f"{tmp_path}/out{'' if 'summary' in command else '/'}"]) == 2
+    assert f"line 1 is no record of ms-edge (its field {next(iter(changes))} is wrong" in capsys.readouterr().err
+
+
+def test_record_of_standard_input_has_a_page(tmp_path):
+    """Standard input now is another recording, or a terminal that waits."""
+    records = records_of(f"{DATA}/music_zaz.wav", "--timeline", folder=tmp_path)
+    record = json.loads(Path(records).read_text("utf-8"))
+    Path(records).write_text(json.dumps({**record, "path": "-"}) + "\n", "utf-8")
+    assert main(["report", records, "-o", f"{tmp_path}/one.html"]) == 0
+    assert "standard input, which cannot be read again" in (tmp_path / "one.html").read_text("utf-8")
+
+
+def test_record_with_an_impossible_name_is_a_failure(tmp_path, capsys):
+    records = records_of(f"{DATA}/music_zaz.wav", "--timeline", folder=tmp_path)
+    record = json.loads(Path(records).read_text("utf-8"))
+    Path(records).write_text(json.dumps({**record, "path": "a\0b.wav"}), "utf-8")
     assert main(["report", records, "-o", f"{tmp_path}/out/"]) == 1
     assert "not a usable file name" in capsys.readouterr().err
     assert "not a usable file name" in (tmp_path / "out/index.html").read_text("utf-8")

@@ -19,6 +19,7 @@ from ms_edge.cli import main as cli
 from ms_edge.output.writers import json_line
 from ms_edge.report import summary_tables
 from ms_edge.report.summary import NO_TIME, Summary
+from ms_edge.report.summary_chart import chart
 from ms_edge.results import Failure, Segment
 
 MODIFIED = "2026-11-28T15:00:00.000000Z"
@@ -248,7 +249,7 @@ def test_outputs_that_make_no_sense_are_refused(tmp_path, capsys):
     records = written(tmp_path, recording())
     before = (tmp_path / "records.jsonl").read_bytes()
     for arguments, said in (
-        ([records, "-o", records], "is an input and is not replaced"),
+        ([records, "-o", records], "is a recording or an input and is not replaced"),
         (
             [records, "-o", str(tmp_path / "s.pdf")],
             "one of the suffixes .txt, .csv, .json, .xlsx, .png, .svg, not .pdf",
@@ -283,3 +284,12 @@ def test_each_file_has_hours_of_its_own(tmp_path, capsys):
     assert [row["day"] for row in rows][-1] == NO_TIME
     assert cli.main([*command, "text"]) == 0
     assert f"{rows[0]['day']}  a.wav" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("by", "first"), [("day", "0001-02-03"), ("hour", "0001-02-03 23:00")])
+def test_early_years_have_four_digits(by, first, tmp_path):
+    summary = summary_of(by, recording(start="0001-02-03T23:50:00"))
+    assert next(iter(summary.groups)) == first
+    with (tmp_path / "s.svg").open("wb") as file:
+        chart(summary, file, "svg")
+    assert (tmp_path / "s.svg").stat().st_size > 0

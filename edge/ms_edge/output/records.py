@@ -13,7 +13,8 @@ from ms_edge.audio.opening import STDIN
 from ms_edge.errors import DeviceError, UsageError, first_line, reason
 from ms_edge.results import SCHEMA, Classification, Failure, Segment
 
-HUGE = 1e300
+NOT_JSON = "it is not JSON"
+HUGE, MOST = 1e300, 1 << 53  # no number and no count of a record is larger
 APART_S = 0.05  # the time of a live source follows a clock, which is corrected by milliseconds
 MAX_LINE = 1 << 28  # bytes; a hundred hours with a segment for every window take half of it
 JSON_LINES = ".jsonl"
@@ -67,7 +68,7 @@ def _read_lines(path: str, complain: Callable[[str], None] | None) -> Iterator[C
                     if line.startswith(b"  ") or line.endswith(b"  \n"):  # it is just being made blank
                         continue
                     why = str(error)
-                    if line.startswith(b"{") and not line.endswith(b"\n") and complain:
+                    if why == NOT_JSON and line.startswith(b"{") and not line.endswith(b"\n") and complain:
                         complain(
                             f"{path}: the last line is incomplete and left out; it is being written, or its run was killed."
                         )
@@ -95,7 +96,7 @@ def _joined(results: Iterable[Classification | Failure]) -> Iterator[Classificat
     for result in results:
         began = None
         if isinstance(result, Classification) and is_live(result) and result.segments:
-            whole = all(part.start_s < part.end_s for part in result.segments)
+            whole = all(round(part.start_s, 3) < round(part.end_s, 3) for part in result.segments)
             began = _moment(result.recorded_at) if whole else None
         if isinstance(result, Failure) or began is None:  # a record from elsewhere may lack anything
             yield result
@@ -215,7 +216,7 @@ def record_of(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise ValueError("it is not JSON") from None
+        raise ValueError(NOT_JSON) from None
     if not isinstance(record, dict) or not isinstance(record.get("schema"), str):
         raise ValueError(f'it has no "schema": "{SCHEMA}"')
     if record["schema"] != SCHEMA:
@@ -229,12 +230,13 @@ def result_of(record: dict[str, Any]) -> Classification | Failure:
     """Return the result that a record states. Raises ValueError, with the reason, if a field is wrong."""
     if "error" in record:
         error = _field(record, "error", _is_object)
-        return Failure(record["path"], _field(error, "code", _is_text), _field(error, "message", _is_text))
+        message = _encodable(str(_field(error, "message", lambda value: isinstance(value, str))))
+        return Failure(_encodable(record["path"]), _field(error, "code", _is_text), message)
     label, duration_s = _field(record, "label", _is_text), _field(record, "duration_s", _is_seconds)
     parts = map(_segment, _field(record, "segments", _is_list, []))
     segments = tuple(sorted(parts, key=lambda part: part.start_s))  # other programs may reorder them
     return Classification(
-        path=record["path"],
+        path=_encodable(record["path"]),
         label=label,
         probability=_field(record, "probability", _is_number),
         scores=_field(record, "scores", _is_numbers, {}),
@@ -243,8 +245,8 @@ def result_of(record: dict[str, Any]) -> Classification | Failure:
         sample_rate_hz=_field(record, "sample_rate_hz", _is_count, 0),
         channels=_field(record, "channels", _is_count, 1),
         segments=segments,
-        warnings=tuple(map(str, _field(record, "warnings", _is_list, []))),
-        file=_field(record, "file", _is_object, None),
+        warnings=tuple(_field(record, "warnings", _is_texts, [])),
+        file=_field(record, "file", _is_file, None),
         recorded_at=_field(record, "recorded_at", _is_text, None),
         settings=_field(record, "settings", _is_object, {}),
         model=_field(record, "model", _is_text, ""),
@@ -304,7 +306,24 @@ def _field(record: dict[str, Any], name: str, fits: Callable[[Any], bool], defau
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and not any("\ud800" <= each <= "\udfff" for each in value)
+
+
+def _encodable(text: str) -> str:
+    """Return a path or a message, of which surrogates that stand for no byte of a name are written as `\\ud800`."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, dict) and _is_count(value.get("bytes"))
 
 
 def _is_list(value: Any) -> bool:
@@ -320,7 +339,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < MOST
 
 
 def _is_seconds(value: Any) -> bool:
@@ -328,4 +347,4 @@ def _is_seconds(value: Any) -> bool:
 
 
 def _is_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, value.values()))
+    return isinstance(value, dict) and all(map(_is_text, value)) and all(map(_is_number, value.values()))

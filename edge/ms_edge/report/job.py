@@ -69,12 +69,12 @@ class Recorded(Inputs):
         yield from self._of_file[path] if path in self._of_file else super()._expanded(path)
 
 
-def write_page(path: str, text: str, *, replace: bool) -> None:
+def write_page(path: str, text: str) -> None:
     """Write a page atomically. Raises OSError if that is impossible.
 
-    Unless `replace` is set, a file that ms-edge did not write stays as it is (FileExistsError).
+    A file that ms-edge did not write stays as it is (FileExistsError).
     """
-    if not replace and os.path.lexists(path) and not is_answer(path):
+    if os.path.isfile(path) and not is_answer(path):
         raise FileExistsError(errno.EEXIST, f"{path} exists and is not a result of ms-edge")
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with replacing(path) as file:
@@ -124,6 +124,9 @@ class Pages:
         notes = []
         if is_live(record):
             return self._write(record, None, ["The source was live, so the page has only its record."])
+        if record.path == STDIN:
+            note = "The recording was standard input, which cannot be read again, so the page has only its record."
+            return self._write(record, None, [note])
         try:
             classifier = with_settings(self._classifier, record)
             raw = record.settings.get("raw")
@@ -140,7 +143,7 @@ class Pages:
         return self._write(record if record.segments else again, sound, notes)
 
     def _write(self, found: Classification, sound: Sound | None, notes: list[str]) -> Row:
-        if not _is_file_name(found.path):  # records can hold any text
+        if "\0" in found.path:  # records can hold any text
             raise OSError(errno.EINVAL, "not a usable file name")
         channel = "" if found.channel is None else f".channel-{found.channel}"
         name = f"{mirrored(found.path)}{channel}.html"
@@ -148,7 +151,7 @@ class Pages:
         index = None if self._single else relative_address(os.path.join(self._output, "index.html"), path)
         audio = self._audio(found, path, notes) if sound else None
         text = page(found, audio, sound=sound, notes=notes, index=index)
-        write_page(path, text, replace=self._single)
+        write_page(path, text)
         address = relative_address(path, os.path.join(self._output, "index.html"))
         return Row.of(found, address)
 
@@ -161,13 +164,6 @@ class Pages:
         if self._embed:
             notes.append("The recording is too long to be part of this page, which plays the file itself.")
         return relative_address(found.path, page_path)
-
-
-def _is_file_name(path: str) -> bool:
-    try:
-        return b"\0" not in os.fsencode(path)
-    except UnicodeEncodeError:
-        return False
 
 
 def analysed(
@@ -233,7 +229,7 @@ class Index:
     def finish(self) -> None:
         """Write the index."""
         if not self._single:
-            write_page(self._path, index_page(self._rows), replace=False)
+            write_page(self._path, index_page(self._rows))
 
     def abandon(self) -> str:
         """Write the index of the pages so far, and return a clause that names it."""

@@ -223,7 +223,7 @@ def _parsed(text: str) -> datetime | None:
 
 
 def _hour_or_day(moment: datetime, by: str) -> str:
-    return f"{moment:%Y-%m-%d %H:00}" if by == "hour" else f"{moment:%Y-%m-%d}"
+    return f"{moment.isoformat(' ', 'hours')}:00" if by == "hour" else moment.date().isoformat()
 
 
 def _divided(part: Segment, offset_s: float, width_s: float) -> Iterator[tuple[int, float]]:
