@@ -140,7 +140,7 @@ class Classifier:
         self.decision = Decision("exclusive", ()) if binary else self.model.metadata.decision
         if thresholds:
             self.decision = _with_thresholds(self.decision, self.model.metadata.labels, thresholds, self.binary)
-        self.wav_only = wav_only
+        self.wav_only = bool(wav_only)
         self.decoder, self.track = usable_decoder(decoder), valid_track(track)
         self._inputs = model_inputs(self.spec, self.model.input)
         # Windows that start a multiple of `_step` samples apart share frames, which the model computes

@@ -118,7 +118,9 @@ def test_skipped_files_of_directories_are_one_line(tree, capsys):
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
 def test_circular_links_end(tree):
     (tree / "b" / "up").symlink_to("..")
-    assert list(Inputs(["."], recursive=True)) == ["./a.wav", "./b/a.wav", "./b/c/a.flac"]
+    inputs = Inputs(["."], recursive=True)
+    assert list(inputs) == ["./a.wav", "./b/a.wav", "./b/c/a.flac"]
+    assert inputs.skipped() == ".: skipped 1 file (1 .txt) and 1 link to a directory."
 
 
 def test_lists_of_files(tree):
@@ -672,6 +674,18 @@ def test_a_changed_file_is_classified_again(many, samples):
     assert resume(many, "--hop", "0.25")[1] == ["30.wav"]
     assert len(resume(many, "--hop", "0.25", "--timeline")[1]) == 60
     assert len(resume(many, "--min-confidence", "0.5")[1]) == 60
+
+
+def test_records_of_recordings_that_are_not_given_are_left_out_and_counted(tree, capsys):
+    assert classified("-q", "a.wav", "b/a.wav", "-o", "r.jsonl")[0] == 0
+    capsys.readouterr()
+    assert classified("b/a.wav", "-o", "r.jsonl", "--resume") == (0, [])
+    assert capsys.readouterr().err == (
+        "ms-edge: left out the record of 1 recording of the earlier run that this run was not given.\n"
+    )
+    assert [record["path"] for record in lines(Path("r.jsonl"))] == ["b/a.wav"]
+    assert classified("b/a.wav", "a.wav", "-o", "r.jsonl", "--resume") == (0, ["a.wav"])
+    assert capsys.readouterr().err == ""
 
 
 def test_another_raw_format_is_classified_again(tmp_path, capsys):

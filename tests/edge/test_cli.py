@@ -303,6 +303,32 @@ def test_full_or_closed_output_gives_no_traceback(arguments):
     assert (run.returncode, run.stderr) == (0, "")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe can be set only here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_no_part_of_a_result_is_lost_without_a_word(unbuffered):
+    """A write may take a part of a record only, as on a disk that becomes full or into this pipe."""
+    import fcntl  # Windows has none
+
+    read_end, write_end = os.pipe()
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(write_end, False)
+    command = [sys.executable, "-m", "ms_edge.cli", "classify", "--format", "jsonl", *["tests/data/music_zaz.wav"] * 20]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    run = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False, env=env)
+    os.close(write_end)
+    os.close(read_end)
+    assert run.returncode == 1
+    assert run.stderr.startswith("ms-edge: the output cannot be written (")
+
+
+def test_events_are_json_in_every_encoding(tmp_path):
+    path = shutil.copy("tests/data/music_zaz.wav", tmp_path / "é.wav")
+    command = [sys.executable, "-m", "ms_edge.cli", "stream", "--format", "jsonl", str(path)]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    out = subprocess.run(command, capture_output=True, check=True, env=env).stdout
+    assert {json.loads(line)["source"] for line in out.splitlines()} == {str(path)}
+
+
 PRINTING = """
 import os
 from ms_edge.audio import file as audio

@@ -180,7 +180,12 @@ def test_error_names_the_type_of_other_sources(classifier, source, sample_rate_h
         classifier.classify(source, sample_rate_hz)
 
 
-@pytest.mark.parametrize("source", [["a.wav", "b.wav"], [1, 2], np.zeros(4, np.uint8), np.zeros((2, 2, 2))])
+MASKED = np.ma.masked_array(
+    np.zeros(16_000), mask=[True] + [False] * 15_999
+)  # NumPy forgets the mask of a masked array
+
+
+@pytest.mark.parametrize("source", [["a.wav", "b.wav"], [1, 2], np.zeros(4, np.uint8), np.zeros((2, 2, 2)), MASKED])
 def test_array_type_is_checked_before_its_rate(classifier, source):
     with pytest.raises(UsageError, match="Samples must be"):
         classifier.classify(source)

@@ -387,9 +387,9 @@ def test_waits_for_a_slow_clock_do_not_add_up():
     assert worst_s < 0.15
 
 
-@pytest.mark.parametrize("duration_s", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("duration_s", [-1, float("nan"), float("inf"), 1e300])
 def test_lost_audio_never_turns_time_back(classifier, duration_s):
     session = classifier.session(16_000)
-    with pytest.raises(UsageError, match="must be 0 s or more, not"):
+    with pytest.raises(UsageError, match=r"must be from 0 to 1e\+09 s, not"):
         session.lose(duration_s)
     assert session.received_s == 0

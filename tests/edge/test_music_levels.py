@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnxruntime
@@ -191,6 +195,30 @@ def test_page_shows_levels(mixed, tmp_path):
 def check(capsys, *arguments: str) -> tuple[int, list[dict]]:
     status = main(["check-dialogue", "--format", "jsonl", *arguments])
     return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+CRASHING = """
+import os, signal
+from ms_edge.cli import check_dialogue, main
+def crash(classifier, path, *arguments, **keywords):
+    if path.endswith("b.wav"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return []
+check_dialogue.loud_music = crash
+main.command()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no fork")
+def test_a_crash_of_a_decoder_ends_one_recording_of_a_directory(mixed, tmp_path):
+    for name in ("a.wav", "b.wav", "c.wav"):
+        shutil.copy(mixed(-40.0), tmp_path / name)
+    command = [sys.executable, "-c", CRASHING, "check-dialogue", "--format", "jsonl", str(tmp_path)]
+    one_thread = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # so that the process can fork
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=one_thread)
+    assert run.returncode == 1
+    found = map(json.loads, run.stdout.splitlines())
+    assert [record.get("error", {}).get("code") for record in found] == [None, "worker-died", None]
 
 
 def test_loud_music_is_found_where_it_is(mixed, capsys):

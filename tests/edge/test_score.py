@@ -185,14 +185,15 @@ def test_formats_hold_the_same_reference(name, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["audacity", "textgrid", "rttm", "csv", "tsv"])
-def test_outputs_of_classify_are_references(kind, tmp_path):
+@pytest.mark.parametrize("name", ["böse 1", "\udcff", "a\nb", "a\x0bb"])
+def test_outputs_of_classify_are_references(kind, name, tmp_path):
     """A reference that ms-edge wrote itself gives perfect scores, for names that RTTM must encode too."""
     from ms_edge.output.formats import FORMATS
 
     writer = FORMATS[kind](("speech", "music"), timeline=True)
-    found = result("my shows/böse 1.wav", [*PARTS[:2], (4.0, 6.0, "other"), PARTS[2]], 7.25)
-    path = tmp_path / f"böse 1.{writer.suffix}"
-    written(path, writer.begin() + writer.records((found,)))
+    found = result(f"my shows/{name}.wav", [*PARTS[:2], (4.0, 6.0, "other"), PARTS[2]], 7.25)
+    path = tmp_path / f"{name}.{writer.suffix}"
+    path.write_text(writer.begin() + writer.records((found,)), "utf-8", "surrogateescape", newline="")
     scores = score(read_references(str(path)), [found], Scorer())
     assert scores.total()["total"].measures()["frames"]["f1"] == 1.0
     assert scores.left_out == ()

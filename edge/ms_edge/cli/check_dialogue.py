@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def run(options: Options) -> int:
             f"The model's levels lie between {low:g} and {high:g} dB, so --max-music must be from {low:g} to below "
             f"{high:g}, not {options.max_music:g}."
         )
-    count = None if options.recursive else len(options.paths)
+    count = None if any(map(os.path.isdir, options.paths)) else len(options.paths)
     progress = Progress(count, quiet=options.quiet, verbose=options.verbose)
     inputs.tell = progress.tell
 

@@ -50,9 +50,9 @@ def hide_stdout_of_libraries() -> None:
         ours = os.dup(1)
     except OSError:
         return
-    unbuffered = isinstance(before.buffer, io.RawIOBase)  # PYTHONUNBUFFERED
+    # Buffered, also with PYTHONUNBUFFERED: without a buffer, Python does not notice that a full disk took a part only.
     sys.stdout = io.TextIOWrapper(
-        open(ours, "wb", buffering=0 if unbuffered else -1),  # noqa: SIM115
+        open(ours, "wb"),  # noqa: SIM115
         encoding=before.encoding,
         errors=before.errors,
         line_buffering=before.line_buffering,

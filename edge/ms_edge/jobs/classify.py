@@ -112,6 +112,9 @@ def run(
                 output.finish()
         if skipped := inputs.skipped():
             progress.complain(skipped)
+        if isinstance(output, ResumableOutput) and not interrupts.unfinished and (count := output.left_out()):
+            records = "the record of 1 recording" if count == 1 else f"the records of {count:,} recordings"
+            progress.complain(f"left out {records} of the earlier run that this run was not given.")
     except (MsEdgeError, OSError):
         with contextlib.suppress(OSError):
             if kept := output.abandon():

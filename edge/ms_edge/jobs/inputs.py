@@ -144,12 +144,14 @@ class Inputs:
                         open_directories.append((path, iter(_entries(path))))
                     except AudioError as error:
                         yield Failure(path, error.code, error.message)
-            elif self._wanted(name):
-                if not os.path.isdir(path):
-                    yield path
+            elif self._wanted(name) and not os.path.isdir(path):
+                yield path
             elif self.pattern is None and is_skipped(name) and os.path.isfile(path):
                 skipped.add(name)
                 self.tell(f"{path}: skipped; its suffix is not that of a format that ms-edge reads.")
+            elif self.recursive and not name.startswith(".") and os.path.isdir(path):  # it may lead back to here
+                skipped.links += 1
+                self.tell(f"{path}: skipped; links to directories are not followed.")
 
     def _wanted(self, name: str) -> bool:
         if self.pattern is not None:
@@ -158,10 +160,14 @@ class Inputs:
 
 
 class Skipped:
-    """Counts of files that are not read because of their suffixes. `str` makes a clause of it."""
+    """Counts of files that are not read because of their suffixes, and of links to directories.
+
+    `str` makes a clause of it.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
+        self.links = 0
 
     def add(self, name: str) -> None:
         """Count a file."""
@@ -174,9 +180,10 @@ class Skipped:
         """Add the counts of another object."""
         for suffix, count in other._counts.items():
             self._counts[suffix] = self._counts.get(suffix, 0) + count
+        self.links += other.links
 
     def __bool__(self) -> bool:
-        return bool(self._counts)
+        return bool(self._counts or self.links)
 
     def __str__(self) -> str:
         media = {suffix: count for suffix, count in self._counts.items() if suffix in NOT_READ}
@@ -187,6 +194,8 @@ class Skipped:
             clauses.append(f"{_files(media)} whose format is not read ({_by_type(media)}; {advice})")
         if others:
             clauses.append(f"{_files(others, 'other ' if media else '')} ({_by_type(others)})")
+        if self.links:
+            clauses.append("1 link to a directory" if self.links == 1 else f"{self.links:,} links to directories")
         return " and ".join(clauses)
 
 

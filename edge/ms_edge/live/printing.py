@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from ms_edge.live.events import Event, Position, iso_utc
-from ms_edge.output.writers import printable
+from ms_edge.output.writers import json_text, printable
 
 
 def log(message: str) -> None:
@@ -46,7 +45,7 @@ class Printer:
 def line(event: Event, *, json_lines: bool, several: bool) -> str:
     """Return an event as a line of JSON or of text, in which `several` puts the name of the source."""
     if json_lines:
-        return json.dumps(event.record(), ensure_ascii=False) + "\n"
+        return json_text(event.record()) + "\n"
     where = f"{event.source}  " if several else ""
     return f"{iso_utc(event.utc)}  {clock(event.time_s)}  {printable(where + text_of(event))}\n"
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ms_edge.classifier import Classifier
 
 DELAY_S, MAX_DELAY_S = 2.0, 600.0
+MAX_LOST_S = 1e9  # thirty years
 
 
 Decided = tuple[int | None, Change]  # with the number of the channel, None for the mean of all
@@ -121,11 +122,11 @@ class Session:
         """Count audio that never came, in seconds, and return the end of the segment that was on.
 
         Windows begin anew with the next block, which may have another number of channels. Raises
-        UsageError for a duration that is no number of at least 0, and after `close`.
+        UsageError for a duration that is no number from 0 to MAX_LOST_S, and after `close`.
         """
         self._require_open()
-        if not 0 <= duration_s < math.inf:
-            raise UsageError(f"The duration of lost audio must be 0 s or more, not {duration_s:g} s.")
+        if not 0 <= duration_s <= MAX_LOST_S:
+            raise UsageError(f"The duration of lost audio must be from 0 to {MAX_LOST_S:g} s, not {duration_s:g} s.")
         changes = self._end_stretch()
         if self.started_at is None:
             self.started_at = datetime.now(UTC) - timedelta(seconds=duration_s)

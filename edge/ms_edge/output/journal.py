@@ -46,6 +46,7 @@ class ResumableOutput(FileOutput):
 
     def __init__(self, path: str, writer: Writer, *, resume: bool) -> None:
         path = place(path)
+        self._asked = array("Q")  # keys of the paths that `done` was asked for
         if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe
             self._earlier: list[EarlierRecords] = []
             super().__init__(path, writer)
@@ -78,11 +79,18 @@ class ResumableOutput(FileOutput):
 
         `settings`, `model` (SHA-256) and `provider` are those of this run.
         """
+        if self._earlier:
+            self._asked.append(_key(path, None))
         expected = {"settings": settings, "model": model, "provider": provider}
         for earlier in self._earlier:
             if lines := earlier.valid(path, expected, timeline=self.writer.timeline):
                 return lines
         return None
+
+    def left_out(self) -> int:
+        """Return the number of recordings that the earlier run has records of and this run was not given."""
+        earlier = [one.paths for one in self._earlier]
+        return len(np.setdiff1d(np.concatenate(earlier), np.array(self._asked, np.uint64))) if earlier else 0
 
     def finish(self) -> None:
         """Rename the complete file and remove FILE.resume."""
@@ -90,26 +98,29 @@ class ResumableOutput(FileOutput):
         for earlier in self._earlier:
             earlier.close()
         if self.part != self.path:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # there is none, or its name is longer than a name may be
                 os.remove(self._kept)
 
 
 class EarlierRecords:
-    """An index by path and channel of the records in a JSON Lines file: 16 bytes of memory per record.
+    """An index by path and channel of the records in a JSON Lines file: 24 bytes of memory per record.
 
-    Failures are left out, so that they are tried again, unless `failures` is set.
+    Failures are left out, so that they are tried again, unless `failures` is set. `paths` are the keys
+    of the recordings' paths, uint64 (n,), without repetitions.
     """
 
     def __init__(self, name: str, *, failures: bool = False) -> None:
         self._file = open(name, "rb")  # noqa: SIM115
         self._failures = failures
-        keys, offsets = array("Q"), array("Q")
+        keys, offsets, paths = array("Q"), array("Q"), array("Q")
         offset = 0
         for line in self._file:
             if line.endswith(b"\n") and (record := self._record(line)) is not None:
                 keys.append(_key(record["path"], record.get("channel")))
                 offsets.append(offset)
+                paths.append(_key(record["path"], None))
             offset += len(line)
+        self.paths = np.unique(np.array(paths, np.uint64))
         self._keys = self._offsets = np.empty(0, np.uint64)
         self._merge(keys, offsets)
         self._new: dict[int, int] = {}  # what `add` has added, until it is merged

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
-from ms_edge.audio.containers import CONTAINERS
+from ms_edge.audio.containers import RECORDINGS
 from ms_edge.errors import UsageError, reason
 
 Part = tuple[float, float, str]  # start and end in seconds, label
@@ -28,7 +29,6 @@ MEANINGS = {
 # Names of columns of CSV files, in lower case.
 STARTS, ENDS, LABELS = ("start_s", "start", "onset", "begin"), ("end_s", "end", "stop", "offset"), ("label", "labels")
 NAMES = ("path", "file", "filename", "recording")
-AUDIO = (*(extension for container in CONTAINERS for extension in container.extensions), ".raw", ".pcm")
 
 
 def read_references(path: str) -> dict[str, list[Part]]:
@@ -57,7 +57,7 @@ def read_references(path: str) -> dict[str, list[Part]]:
 def stem_of(path: str) -> str:
     """Return the file name of a recording without its suffix, if it has that of an audio format."""
     name = os.path.basename(path)
-    return os.path.splitext(name)[0] if name.lower().endswith(AUDIO) else name
+    return os.path.splitext(name)[0] if name.lower().endswith(RECORDINGS) else name
 
 
 def meaning(label: str, overrides: Mapping[str, str]) -> tuple[str, bool]:
@@ -113,8 +113,9 @@ def _text(path: str) -> str:
             data = file.read()
     except OSError as error:
         raise UsageError(f"--reference: {path} cannot be read ({reason(error)}).") from None
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"  # Praat writes both
-    return data.decode(encoding)  # UnicodeDecodeError is a ValueError
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # Praat writes UTF-16, too
+        return data.decode("utf-16")  # UnicodeDecodeError is a ValueError
+    return data.decode("utf-8-sig", "surrogateescape")  # names of recordings may hold any bytes
 
 
 def _audacity(text: str) -> Iterator[Named]:
@@ -169,7 +170,8 @@ def _rttm(text: str) -> Iterator[Named]:
             continue
         start_s, length_s, label = _part(fields[3], fields[4], fields[7], number)
         label = fields[0] if label == "<NA>" else label
-        yield unquote(fields[1]), (start_s, start_s + length_s, unquote(label))
+        name = unquote(fields[1], errors="surrogateescape")
+        yield name, (start_s, start_s + length_s, unquote(label))
 
 
 def _csv(text: str) -> Iterator[Named]:
@@ -179,10 +181,11 @@ def _csv(text: str) -> Iterator[Named]:
     start, end and label. The header may occur again where files were joined. A path that begins with
     an apostrophe was written so for spreadsheets.
     """
-    lines = text.lstrip("\r\n").splitlines()
-    separator = max(",\t;", key=lambda each: lines[0].count(each)) if lines else ","
+    text = text.lstrip("\r\n")
+    first = text.partition("\n")[0]
+    separator = max(",\t;", key=first.count)
     try:
-        head, rows = [], list(csv.reader(lines, delimiter=separator))
+        head, rows = [], list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     except csv.Error as error:
         raise ValueError(str(error)) from None
     names: dict[str, int] = {"start": 0, "end": 1, "label": 2}

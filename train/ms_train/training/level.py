@@ -390,5 +390,6 @@ def read(folder: Path) -> tuple[keras.Model, LevelScale]:
         return keras.models.load_model(folder / NETWORK, compile=False), found
     except Exception as error:  # Keras raises many types
         raise RunError(
-            "bad-run", f"{folder}: has no level of the music ({first_line(error)}); train it with ms-train level."
+            "bad-run",
+            f"{folder}: has no level of the music ({first_line(error)}); ms-train level trains one for a run of mel_residual.",
         ) from None
