@@ -99,7 +99,7 @@ class Row:
 
 
 ROWS = (
-    Row("GTZAN 30 s, as shipped (79 of 80)", "gtzan-30s as_shipped", 79 / 80, digits=2),
+    Row("GTZAN 30 s, as shipped", "gtzan-30s as_shipped", 79 / 80, digits=2),
     Row("GTZAN 1 s, larger score", "gtzan-1s binary", 0.986),
     Row("GTZAN 1 s, as shipped", "gtzan-1s as_shipped", 0.92),
     Row("GTZAN telephone, 5 dB, larger score", "gtzan-telephone binary", 0.995),
@@ -118,7 +118,7 @@ ROWS = (
     Row("segments of a GTZAN recording of speech", "segments speech", 1.5, most=True, scale=1),
     Row("segments of a GTZAN recording of music", "segments music", 1.5, most=True, scale=1),
     *(
-        Row(f"{label} in rooms of the third split, {seconds} s", f"rooms {label} {seconds}s", 0.95)
+        Row(f"{label} in simulated rooms, {seconds} s", f"rooms {label} {seconds}s", 0.95)
         for seconds in bar_clips.SECONDS
         for label in LABELS
     ),

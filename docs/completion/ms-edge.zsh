@@ -12,7 +12,7 @@ _shtab_ms_edge_commands() {
   local _commands=(
     archive:'Classify all recordings of a directory or an object store with Ray, and write a Parquet dataset with one row per recording. A directory is searched to any depth.'
     benchmark:'Time the model on every device whose results are right: the latency of one window and of one streamed hop, and the throughput, on one core with audio in memory. Exit status 3 if a result is wrong.'
-    check-dialogue:'Print the places where the music is louder than --max-music relative to the speech, with its level and the interval that holds the true level in 90 % of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. Exit status 1 if there are any. Without --model, the model is music-speech-level.'
+    check-dialogue:'Print the places where the music is louder than --max-music relative to the speech, with its level and the interval that holds the true level in 90 % of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. Exit status 1 if there are any.'
     classify:'Print the label, probability, duration and path of each file; with --timeline, print its segments.'
     cut:'Copy the parts of recordings that have a label into new files, without loss where the format allows it. No existing file is replaced.'
     doctor:'Show versions, devices and the model, and compare the model'"'"'s results on every device with its reference results. Exit status 3 if a result is wrong.'
@@ -84,7 +84,7 @@ _shtab_ms_edge_check_dialogue_options=(
   "--decoder[what decodes files\: libsndfile, and FFmpeg for what libsndfile does not read (auto, default), or only one of them]:decoder:(auto libsndfile ffmpeg)"
   "--track[the audio track of a file with several, from 1 (default\: 1)]:N:"
   "--channels[classify the mean of all channels (mix, default), or only channel N (from 1)]:mix|N:"
-  "--model[a model file made by ms-export, or the name of a model of this package\: bundled (default), music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)]:FILE:"
+  "--model[music-speech-level (default), or a model file made by ms-export convert --level]:FILE:"
   "--device[auto (default), cpu, cuda, cuda\:N or the name of an onnxruntime provider\; if a device you name is unavailable, the command fails]:device:"
   "--hop[time between window starts, in seconds (default\: the model\'s\; the bundled model\'s is 0.16)]:S:"
   "--min-confidence[label everything less probable than P \`uncertain\` (default\: 0)]:P:"
@@ -188,7 +188,7 @@ _shtab_ms_edge_monitor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--stall[connect again to a source that has sent no audio for this long (default\: 10s)]:TIME:"
   "--give-up[end a source that has had no audio for this long (default\: never, go on trying)]:TIME:"
-  "--delay[how much later audio is needed to decide a label, which is then final (default\: 2s, at least 1s with the bundled model)\; a longer time gives better labels]:TIME:"
+  "--delay[how much later audio is needed to decide a label, which is then final (default\: 2s, at least about 1s with the bundled model and its hop)\; a longer time gives better labels]:TIME:"
   "--format[a line of text (default) or JSON (jsonl) per event]:format:(text jsonl)"
   "--raw[the format of headerless PCM on standard input, and of what sound cards record (default\: 48000\:1\:s16le)]:RATE:CHANNELS:FORMAT:"
   "--track[the audio track of a stream with several, from 1 (default\: 1)]:N:"
@@ -255,7 +255,7 @@ _shtab_ms_edge_score_defaults_added=0
 _shtab_ms_edge_stream_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--format[lines of text (default) or of JSON (jsonl)]:format:(text jsonl)"
-  "--delay[how much later audio is needed to decide a label, which is then final (default\: 2s, at least 1s with the bundled model)\; a longer time gives better labels]:TIME:"
+  "--delay[how much later audio is needed to decide a label, which is then final (default\: 2s, at least about 1s with the bundled model and its hop)\; a longer time gives better labels]:TIME:"
   "--windows[print each window as soon as its last sample arrives, with what is known then, instead of segments]"
   {-v,--verbose}"[also print what libraries report about the stream]"
   "--raw[read headerless PCM, as in 16000\:1\:s16le (FFmpeg\'s format names)]:RATE:CHANNELS:FORMAT:"

@@ -237,6 +237,7 @@ def test_live_stream_prints_each_window_at_once(recording):
     ]
     assert {part["label"] for part in (first, second, third, last)} == {"speech"}
     assert set(first) == {"schema", "path", "start_s", "end_s", "label", "probability", "scores", "warnings"}
+    assert first["schema"] == "ms-edge-window/1"
 
 
 def test_live_stream_prints_each_event_at_once(recording):

@@ -18,6 +18,11 @@ DEVICES = (
     "auto (default), cpu, cuda, cuda:N or the name of an onnxruntime provider; "
     "if a device you name is unavailable, the command fails"
 )
+MODELS = (
+    "a model file made by ms-export, or the name of a model of this package: bundled (default), "
+    "music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), "
+    "music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)"
+)
 
 
 class Lists(tuple[str, ...]):
@@ -197,8 +202,8 @@ def _add_delay(command: argparse.ArgumentParser) -> None:
         type=_duration,
         default=2.0,
         metavar="TIME",
-        help="how much later audio is needed to decide a label, which is then final (default: 2s, at least 1s with the "
-        "bundled model); a longer time gives better labels",
+        help="how much later audio is needed to decide a label, which is then final (default: 2s, at least about 1s "
+        "with the bundled model and its hop); a longer time gives better labels",
     )
 
 
@@ -471,7 +476,7 @@ def _add_check_dialogue(commands: Commands) -> None:
         help="find the places where music is too loud under speech",
         description="Print the places where the music is louder than --max-music relative to the speech, with its level and "
         "the interval that holds the true level in 90 % of cases. WCAG 2.2 criterion 1.4.7 wants -20 dB. "
-        "Exit status 1 if there are any. Without --model, the model is music-speech-level.",
+        "Exit status 1 if there are any.",
         epilog="example: ms-edge check-dialogue episode.wav --max-music -20",
     )
     check.add_argument(
@@ -495,7 +500,7 @@ def _add_check_dialogue(commands: Commands) -> None:
         "--format", choices=["text", "jsonl"], default="text", help="a table (text, default) or JSON Lines (jsonl)"
     )
     _add_reading(check, each=False)
-    _add_judging(check)
+    _add_judging(check, models="music-speech-level (default), or a model file made by ms-export convert --level")
     _add_min_duration(check)
     _add_many(check, "check")
 
@@ -625,14 +630,10 @@ def _add_benchmark(commands: Commands) -> None:
     benchmark.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _add_model(command: argparse.ArgumentParser, name: str, devices: str = DEVICES, **keywords: Any) -> None:
-    command.add_argument(
-        name,
-        help="a model file made by ms-export, or the name of a model of this package: bundled (default), "
-        "music-speech-large (more accurate, slower), music-speech-level (bundled, with the level of the music), "
-        "music-speech-waveform (bundled, for other runtimes) or music-speech-0.1 (the previous one)",
-        **keywords,
-    )
+def _add_model(
+    command: argparse.ArgumentParser, name: str, devices: str = DEVICES, models: str = MODELS, **keywords: Any
+) -> None:
+    command.add_argument(name, help=models, **keywords)
     command.add_argument("--device", default="auto", help=devices)
 
 
@@ -679,8 +680,8 @@ def _add_reading(command: argparse.ArgumentParser, *, each: bool = True) -> None
     )
 
 
-def _add_judging(command: argparse.ArgumentParser, devices: str = DEVICES) -> None:
-    _add_model(command, "--model", devices, metavar="FILE")
+def _add_judging(command: argparse.ArgumentParser, devices: str = DEVICES, models: str = MODELS) -> None:
+    _add_model(command, "--model", devices, models, metavar="FILE")
     command.add_argument(
         "--hop",
         type=float,

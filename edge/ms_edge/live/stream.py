@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -19,9 +18,10 @@ from ms_edge.jobs.progress import Progress
 from ms_edge.live.events import Event
 from ms_edge.live.pipes import PACKET_S, PIPE_SHARE, enlarge_pipe
 from ms_edge.live.printing import line
-from ms_edge.output.writers import live_header, live_line
-from ms_edge.results import SCHEMA, Segment
+from ms_edge.output.writers import json_text, live_header, live_line
+from ms_edge.results import Segment
 
+SCHEMA = "ms-edge-window/1"
 STDIN = 0  # the descriptor
 BLOCK_S = 0.32  # audio that is read at first, and now and then as it comes
 ROUND_S = 0.001  # read beyond what is wanted, because times are rounded
@@ -166,4 +166,5 @@ def _print(text: str) -> None:
 def _record(audio: AudioSource, channel: int | None, part: Segment) -> str:
     """Return one window of a live source, or of one of its channels, as a line of JSON."""
     facts = {"schema": SCHEMA, "path": audio.name, **({} if channel is None else {"channel": channel})}
-    return json.dumps({**facts, **part.record(), "warnings": audio.warnings_of(channel)}) + "\n"
+    times = {"start_s": round(part.start_s, 6), "end_s": round(part.end_s, 6)}
+    return json_text({**facts, **part.record(), **times, "warnings": audio.warnings_of(channel)}) + "\n"

@@ -165,7 +165,8 @@ def _add_finetune(commands: Commands) -> None:
         required=True,
         type=Path,
         metavar="RUN",
-        help="the run folder whose network to start from, or bundled: the bundled model's",
+        help="the run folder whose network to start from, or bundled: the bundled model's; a run of mel_pair cannot be trained "
+        "further",
     )
     add_data_arguments(finetune, required=True)
     finetune.add_argument("--out", required=True, type=Path, help="the new run folder")
