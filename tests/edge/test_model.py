@@ -85,7 +85,10 @@ def test_previous_model_loads_by_its_name(bundled, samples, tmp_path, monkeypatc
 @pytest.mark.parametrize("name", ["music-speech", "music-speech-0.2", f"{BEFORE}.onnx", "small"])
 def test_other_names_are_paths_of_missing_files(name, samples, capsys):
     assert cli.main(["classify", "--model", name, str(samples[0])]) == 3
-    assert capsys.readouterr().err == f"ms-edge: {name}: the model cannot be read (no such file or directory).\n"
+    names = "bundled, music-speech-waveform, music-speech-level, music-speech-large, music-speech-0.1"
+    known = "" if name.endswith(".onnx") else f"; the models of this package are {names}"
+    said = f"ms-edge: {name}: the model cannot be read (no such file or directory){known}.\n"
+    assert capsys.readouterr().err == said
 
 
 def test_golden_vector_matches_this_machine(shipped):

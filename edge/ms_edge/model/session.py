@@ -243,7 +243,8 @@ def _read(path: str) -> bytes:
                 raise ModelError("model-not-found", f"{path}: the model must be a regular file.")
             content = file.read(min(status.st_size, MAX_BYTES) + 1)  # Python allocates this much before it reads
     except OSError as error:
-        known = f"; the models of this package are {', '.join(_NAMED)}" if not os.path.splitext(path)[1] else ""
+        is_name = os.path.basename(path) == path and not path.endswith(".onnx")
+        known = f"; the models of this package are {', '.join(_NAMED)}" if is_name else ""
         raise ModelError("model-not-found", f"{path}: the model cannot be read ({reason(error)}){known}.") from None
     except ValueError:
         raise ModelError("model-not-found", f"{path!r}: not a usable file name.") from None
