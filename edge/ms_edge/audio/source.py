@@ -6,6 +6,7 @@ A block has the mean of all channels, or some channels on their own.
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from types import TracebackType
@@ -270,7 +271,8 @@ def as_float32(block: ArrayLike) -> Float32:
         samples = np.asarray(block)
     except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths; tensors of other libraries
         raise UsageError(f"Samples must be (n,) or (n, channels): {str(error).rstrip('.')}.") from None
-    if isinstance(block, np.ma.MaskedArray) and np.ma.is_masked(block):
+    masked = sys.modules.get("numpy.ma")  # importing it takes 10 ms; who has masked arrays has it
+    if masked and masked.is_masked(block):
         raise UsageError("Samples must not be masked: give silence (0) in their place, or leave them out.")
     if samples.ndim == 0 or isinstance(block, bytes | bytearray):
         raise UsageError(f"Samples must be an array (n,) or (n, channels), not {type(block).__name__}.")
