@@ -306,7 +306,8 @@ def _field(record: dict[str, Any], name: str, fits: Callable[[Any], bool], defau
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and not any("\ud800" <= each <= "\udfff" for each in value)
+    """Return whether a value is text without lone surrogates, which no file could hold."""
+    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value))
 
 
 def _encodable(text: str) -> str:
