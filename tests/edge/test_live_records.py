@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterable
@@ -365,6 +366,29 @@ def test_metrics_replace_only_metrics(tmp_path, how):
     with pytest.raises(UsageError, match="holds no metrics of ms-edge and is not replaced"):
         Metrics(str(path), None, pytest.fail)
     assert recording.read_bytes() == b"RIFF"
+
+
+def test_an_alert_is_active_until_it_ends_on_each_channel(tmp_path):
+    path = tmp_path / "m.prom"
+    metrics = Metrics(str(path), None, pytest.fail)
+    for kind, channel, active in (("alert", 1, 1.0), ("alert", 2, 1.0), ("alert_end", 2, 1.0), ("alert_end", 1, 0.0)):
+        metrics.take(Event(kind=kind, source=SOURCE, time_s=1.0, utc=EVENING, channel=channel, rule="speech 3s"))
+        metrics._write()
+        assert parsed(path.read_text())["ms_edge_alert_active"] == {(SOURCE, "speech 3s"): active}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here is there a device that is always full")
+def test_records_and_alerts_need_no_standard_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recording = Path(__file__).parents[1] / "data" / "speech_italian_man.wav"
+    alert = ["--alert", "speech 2s", "--exec", "cat > alert.json"]
+    command = [sys.executable, "-m", "ms_edge.cli", "monitor", str(recording), "--records", "days", *alert]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.stderr.count("events are not printed any more") == 1
+    assert json.loads(Path("alert.json").read_text())["rule"] == "speech 2s"
+    (days,) = Path("days").iterdir()
+    assert sum(json.loads(line)["duration_s"] for line in days.read_text().splitlines()) == pytest.approx(6.0)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="monitor needs Linux or macOS")

@@ -496,6 +496,7 @@ def test_secrets_of_addresses_are_hidden(text, shown):
         ("alsa:", "lacks the name of a device"),
         ("no-such-file.mp3", "a source is -, alsa:DEVICE"),
         (".", "is a directory"),
+        ("http://", "names no host"),
         ("http://me:secret@[::1/live", r"^http://me:\*\*\*@\[::1/live: is no valid URL"),
     ],
 )

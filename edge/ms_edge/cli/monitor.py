@@ -60,8 +60,10 @@ def run(options: Options) -> int:
             consumer.take(event)
 
     alerts = _alerts(options, classifier.model.metadata.labels, emit)
-    consumers += [Printer(options.format, several=len(sources) > 1), Notifier(os.environ)]
-    consumers += _accounts(options, classifier)
+    accounts = [*_accounts(options, classifier)]
+    alone = not (accounts or options.exec or options.webhook)
+    consumers += [Printer(options.format, several=len(sources) > 1, alone=alone), Notifier(os.environ)]
+    consumers += accounts
     consumers += alerts  # last, so that an alert is used after the event that it comes from
     feeds = [Feed(source, classifier, settings, emit, log, clock) for source in sources]
     with Interrupts(message="stopping; interrupt again to stop at once.") as interrupts:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from ms_edge.errors import reason
 from ms_edge.live.events import Event, Position, iso_utc
 from ms_edge.output.writers import json_text, printable
 
@@ -22,16 +23,25 @@ class Printer:
     """A consumer that prints each event as it happens, as text or JSON Lines.
 
     In text, `several` puts the name of the source into each line. With JSON Lines, which a program
-    reads, what happens to connections is logged for people too.
+    reads, what happens to connections is logged for people too. If standard output cannot be written,
+    that is raised if `alone` is set: nothing else uses the events. Otherwise it is logged once.
     """
 
-    def __init__(self, form: str, *, several: bool) -> None:
-        self._json, self._several = form == "jsonl", several
+    def __init__(self, form: str, *, several: bool, alone: bool) -> None:
+        self._json, self._several, self._alone = form == "jsonl", several, alone
+        self._failed = False
 
     def take(self, event: Event) -> None:
-        """Print one event."""
-        sys.stdout.write(line(event, json_lines=self._json, several=self._several))
-        sys.stdout.flush()
+        """Print one event. Raises OSError."""
+        if not self._failed:
+            try:
+                sys.stdout.write(line(event, json_lines=self._json, several=self._several))
+                sys.stdout.flush()
+            except OSError as error:
+                if self._alone:
+                    raise
+                self._failed = True
+                log(f"events are not printed any more: standard output cannot be written ({reason(error)}).")
         if self._json and event.label is None and event.rule is None:
             log(f"{event.source}: {text_of(event)}.")
 

@@ -68,6 +68,7 @@ class Metrics:
         # Of each source and channel, what is on and up to where it is counted (stream time).
         self._on: dict[tuple[str, int | None], tuple[str, float]] = {}
         self._began: dict[str, float] = {}  # Unix time of stream time 0 of each source
+        self._active: dict[tuple[str, str], set[int | None]] = {}  # channels of an alert, by source and rule
         self._write_at = -math.inf
         self._failing = False
         self._server: Any = None
@@ -96,7 +97,9 @@ class Metrics:
             elif key in self._on:
                 self._on[key] = str(event.label), self._on[key][1]
         elif event.kind in ("alert", "alert_end"):
-            self._alert.labels(source, event.rule).set(event.kind == "alert")
+            active = self._active.setdefault((source, str(event.rule)), set())
+            (active.add if event.kind == "alert" else active.discard)(event.channel)
+            self._alert.labels(source, event.rule).set(bool(active))
             if event.kind == "alert":
                 self._alerts.labels(source, event.rule).inc()
         else:

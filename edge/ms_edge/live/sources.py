@@ -147,9 +147,11 @@ def parsed(text: str, raw: RawFormat | None = None, track: int = 1) -> Source:
         return Source(name, kind, address, raw)
     if is_url:
         try:
-            urlsplit(text)
+            parts = urlsplit(text)
         except ValueError:
             raise UsageError(f"{name}: is no valid URL; an IPv6 address stands in brackets.") from None
+        if parts.scheme in ("http", "https") and not parts.hostname:
+            raise UsageError(f"{name}: names no host, as http://radio.example/live does.")
     else:
         _require_file(text)
     if not pyav():

@@ -41,6 +41,7 @@ class Arrivals(Inputs):
         # Of each file: a hash of its size and times, and since when these are as they are (seconds
         # of the monotonic clock; infinity after it was yielded or found in the output).
         self._seen: dict[str, tuple[int, float]] = {}
+        self._links: dict[str, int] = {}  # to directories, by folder, at the last time
         self._troubles: set[str] = set()  # folders that could not be listed the last time
 
     def __iter__(self) -> Iterator[str | None]:
@@ -82,14 +83,18 @@ class Arrivals(Inputs):
     def _listed(self) -> Iterator[str]:
         troubles: set[str] = set()
         for folder in self.paths:
+            skipped = Skipped()
             try:
-                for found in self._walk(folder, Skipped()):
+                for found in self._walk(folder, skipped):
                     if isinstance(found, str):
                         yield found
                     else:
                         self._note(found, troubles)
             except AudioError as error:
                 self._note(Failure(folder, error.code, error.message), troubles)
+            if skipped.links > self._links.get(folder, 0):
+                self._complain(f"{folder}: links to directories are not followed; there are {skipped.links:,}.")
+            self._links[folder] = skipped.links
         self._troubles = troubles
 
     def _note(self, failure: Failure, troubles: set[str]) -> None:
