@@ -9,7 +9,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from ms_edge.archive.listing import TASK_S, Recording, recordings, tasks
-from ms_edge.archive.stores import Stores
+from ms_edge.archive.stores import Stores, split_scheme
 from ms_edge.cli.main import main
 from ms_edge.errors import DeviceError, UsageError
 
@@ -31,6 +31,45 @@ def test_list_names_each_recording_once(tmp_path):
 def test_list_may_begin_with_a_mark(tmp_path):
     (tmp_path / "names.txt").write_text("a.wav\r\n", "utf-8-sig", newline="")
     assert [each.path for each in listed(tmp_path / "names.txt")] == ["a.wav"]
+
+
+def test_list_is_divided_at_line_ends_only(tmp_path):
+    """Other characters that Python's splitlines divides at may be part of a name."""
+    names = ["a\x0bb.wav", "c\x85d.wav", "e\u2028f.wav", "last.wav"]
+    (tmp_path / "names.txt").write_text("\n".join(names), "utf-8")
+    assert [each.path for each in listed(tmp_path / "names.txt")] == names
+
+
+def test_line_that_no_store_knows_is_an_error_row(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    (tmp_path / "names.txt").write_text(f"{tmp_path}/a.wav\nnonsense://x/b.wav\n{tmp_path}/\0c.wav\n", "utf-8")
+    first, unknown, nul = listed(tmp_path / "names.txt")
+    assert (first.bytes, first.failure) == (4, None)
+    assert unknown.failure
+    assert "no store can be opened" in unknown.failure.message
+    assert nul == Recording(f"{tmp_path}/\0c.wav")  # reading it gives the error
+
+
+def test_passwords_do_not_get_into_rows(tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("s3://AKID:secret@bucket/a.wav\n", "utf-8")
+    sources = [str(tmp_path / "names.txt"), "s3://AKID:secret@bucket/a"]
+    for arguments in (*([source, "-o", str(tmp_path / "out")] for source in sources), ["x", "-o", sources[1]]):
+        assert main(["archive", *arguments]) == 2
+        said = capsys.readouterr().err
+        assert "a password in a URL would be in every row" in said
+        assert "secret@" not in said
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/x://y.wav", "file:///x://y.wav", "dir/x://y.wav"])
+def test_keys_may_hold_the_mark_of_a_scheme(place):
+    scheme, rest = split_scheme(place)
+    assert rest.endswith("x://y.wav")
+    assert scheme == place.partition(":")[0] or (scheme == "" and place.startswith("dir"))
+
+
+def test_empty_names_are_refused(tmp_path, capsys):
+    assert main(["archive", "", "-o", str(tmp_path / "out")]) == 2
+    assert "needs the names of its source and of its output" in capsys.readouterr().err
 
 
 def test_store_that_fails_loses_no_recordings(tmp_path):

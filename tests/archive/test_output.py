@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,11 +42,28 @@ def test_repeated_rows_are_written_once(row, tmp_path):
     assert numbers.recordings == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not lock directories")
+def test_a_second_run_is_refused(tmp_path):
+    first = opened(tmp_path)
+    with pytest.raises(UsageError, match="another run is writing it"):
+        opened(tmp_path)
+    del first
+    opened(tmp_path)
+
+
+def test_resume_refuses_a_table_of_another_program(tmp_path):
+    (tmp_path / "recordings").mkdir()
+    pq.write_table(pa.table({"path": [PATH]}), tmp_path / "recordings" / "z.parquet")
+    with pytest.raises(UsageError, match=r"z\.parquet: cannot be read \(it has no column"):
+        opened(tmp_path).done([Recording(PATH)], "", "")
+
+
 def test_resume_repairs_what_an_interrupted_run_left(row, tmp_path):
-    for _ in range(2):  # two runs at once have written the same recording
+    for _ in range(2):  # two runs at once have written the same recording, in a store without locks
         output = opened(tmp_path)
         output.add(recordings_table([row]))
         output.flush()
+        del output
     first, second = sorted((tmp_path / "segments").iterdir())
     first.unlink()  # a run ended before it wrote its segments
     (tmp_path / "recordings" / ".x.parquet.part").write_bytes(b"PAR1")  # or in the middle of a file
@@ -62,6 +81,7 @@ def test_table_of_segments_stays_complete(row, tmp_path):
         assert output.done([Recording(PATH)], row["model"], "other settings") == set()
         output.add(recordings_table([row]))
         output.flush()
+        del output  # which unlocks the directory
     assert pq.read_table(tmp_path / "segments").num_rows == len(row["segments"])
 
 
@@ -70,6 +90,7 @@ def test_row_of_anything_else_is_not_valid(other, row, tmp_path):
     output = opened(tmp_path)
     output.add(recordings_table([row]))
     output.flush()
+    del output
     stated = {"model": row["model"], "settings": row["settings"], **row["file"]}
     stated[other] = 1 if other == "bytes" else "another"
     now = Recording(PATH, stated["bytes"], stated["modified"])

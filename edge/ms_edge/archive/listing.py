@@ -12,10 +12,10 @@ from itertools import islice
 import pyarrow as pa
 from pyarrow import fs
 
-from ms_edge.archive.stores import Stores, repeated
+from ms_edge.archive.stores import Stores, repeated, require_no_password
 from ms_edge.audio.containers import EXTENSIONS
 from ms_edge.audio.opening import file_facts
-from ms_edge.errors import UsageError, first_line, reason
+from ms_edge.errors import MsEdgeError, UsageError, first_line, reason
 from ms_edge.jobs.inputs import Inputs, Skipped, is_skipped
 from ms_edge.results import Failure
 
@@ -104,7 +104,7 @@ def _local_facts(path: str) -> Recording:
         return Recording(name, failure=Failure(name, "cannot-open", why))
     try:
         status = os.stat(path)
-    except OSError:  # reading it gives the error
+    except (OSError, ValueError):  # reading it gives the error
         return Recording(path)
     if not stat.S_ISREG(status.st_mode):
         return Recording(path)
@@ -123,7 +123,7 @@ def _remote(url: str, stores: Stores, tell: Callable[[str], None]) -> Iterator[R
     for info in infos:
         if info.type != fs.FileType.File:
             continue
-        key = info.path[len(root) :].lstrip("/")
+        key = info.path[len(root) :].removeprefix("/")
         if any(part.startswith(".") for part in key.split("/")):
             continue
         if info.path.lower().endswith(EXTENSIONS):
@@ -149,10 +149,13 @@ def _facts(paths: Iterable[str], stores: Stores) -> Iterator[Recording]:
         by_store: dict[int, list[str]] = {}
         known: dict[str, Recording] = {}
         for path in some:
-            if stores.is_local(path):
-                known[path] = _local_facts(_without_scheme(path))
-            else:
-                by_store.setdefault(id(stores.at(path)[0]), []).append(path)
+            try:
+                if stores.is_local(path):
+                    known[path] = _local_facts(_without_scheme(path))
+                else:
+                    by_store.setdefault(id(stores.at(path)[0]), []).append(path)
+            except MsEdgeError as error:  # no store is known for this one
+                known[path] = Recording(path, failure=Failure(path, error.code, error.message))
         for remote in by_store.values():
             store = stores.at(remote[0])[0]
             keys = [stores.at(path)[1] for path in remote]
@@ -173,7 +176,10 @@ def _lines(source: str, store: fs.FileSystem, path: str) -> list[str]:
         raise UsageError(f"{source}: the list cannot be read ({reason(error)}).") from None
     except UnicodeDecodeError:
         raise UsageError(f"{source}: is neither a recording nor a list of paths in UTF-8.") from None
-    return [line for line in text.splitlines() if line.strip()]
+    names = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]  # a name may hold other line ends
+    for name in names:
+        require_no_password(name)
+    return names
 
 
 def _without_scheme(path: str) -> str:

@@ -8,8 +8,11 @@ made again if it is missing.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import uuid
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +34,8 @@ FILE_S = 60.0  # seconds after which results are written, however few they are
 class ArchiveOutput:
     """A Parquet dataset in a directory or a store: `recordings/`, and `segments/` if they are wanted or there already.
 
-    Raises UsageError if it cannot be written, or if it has results and `resume` is not set.
+    Raises UsageError if it cannot be written, if another run writes it (on a disk of this machine), or
+    if it has results and `resume` is not set.
     """
 
     def __init__(self, place: str, stores: Stores, *, segments: bool, resume: bool) -> None:
@@ -45,6 +49,8 @@ class ArchiveOutput:
         try:
             for folder in (self._recordings_at, *([self._segments_at] if segments else [])):
                 repeated(lambda folder=folder: self._store.create_dir(folder, recursive=True))  # type: ignore[misc]
+            if isinstance(self._store, fs.LocalFileSystem):
+                _lock(self, root)
             self._earlier = self._names(self._recordings_at)
             self._segments = segments or bool(self._names(self._segments_at))  # a table stays complete
         except OSError as error:
@@ -84,10 +90,13 @@ class ArchiveOutput:
 
     def _read(self, name: str) -> pa.Table:
         """Read a file of recordings. Raises UsageError."""
+        where = f"{self.place}/{RECORDINGS_FOLDER}/{name}"
         try:
-            return repeated(lambda: pq.read_table(f"{self._recordings_at}/{name}", filesystem=self._store))
+            table = repeated(lambda: pq.read_table(f"{self._recordings_at}/{name}", filesystem=self._store))
+            if missing := [column for column in RECORDINGS.names if column not in table.column_names]:
+                raise OSError(f"it has no column {missing[0]}")
+            return table
         except OSError as error:
-            where = f"{self.place}/{RECORDINGS_FOLDER}/{name}"
             raise UsageError(f"{where}: cannot be read ({first_line(error)}); without it, --resume goes on.") from None
 
     def _keep(self, name: str, table: pa.Table, keep: list[bool]) -> None:
@@ -152,6 +161,25 @@ class ArchiveOutput:
         infos = repeated(lambda: self._store.get_file_info(selector))
         names = [info.base_name for info in infos]
         return sorted((name for name in names if name.endswith(PARQUET) and name[0] not in "._"), reverse=True)
+
+
+def _lock(owner: object, directory: str) -> None:
+    """Lock a directory for as long as `owner` or this process lives. Raises UsageError if another run has locked it.
+
+    A file system without locks has no such protection.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    descriptor = os.open(directory, os.O_RDONLY)
+    weakref.finalize(owner, os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"{directory}: another run is writing it; wait for it, or give -o another name.") from None
+    except OSError:
+        pass
 
 
 def counted(rows: pa.Table) -> tuple[int, float]:

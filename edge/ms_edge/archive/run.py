@@ -20,9 +20,9 @@ from ms_edge.archive.cluster import LOST_STARTS, import_ray, joined, node_cpus, 
 from ms_edge.archive.listing import Recording, recordings, tasks
 from ms_edge.archive.output import ArchiveOutput, counted
 from ms_edge.archive.progress import Numbers
-from ms_edge.archive.stores import Stores, split_query
+from ms_edge.archive.stores import Stores, require_no_password, split_query
 from ms_edge.classifier import Classifier
-from ms_edge.errors import DeviceError, MsEdgeError, first_line
+from ms_edge.errors import DeviceError, MsEdgeError, UsageError, first_line
 from ms_edge.output.parquet import recordings_table, row_of, settings_text
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -124,6 +124,10 @@ def archive(
         require_cluster(address)
     classifier = Classifier(**settings)
     of_run = settings_text(classifier.settings(reading.get("raw"), reading.get("channel")))
+    for given in (source, output):
+        require_no_password(given)
+        if not given:
+            raise UsageError("An archive needs the names of its source and of its output.")
     source, options = split_query(source)
     stores = Stores(options)
     place, options = split_query(output)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -54,7 +55,7 @@ class Stores:
         """Return the file system of a place, and its path there. Raises UsageError or DeviceError."""
         if self._given is not None:
             return self._given, place
-        scheme, _, rest = place.rpartition("://")
+        scheme, rest = split_scheme(place)
         if not scheme:
             return self._opened_at("", "")[0], os.path.join(self._folder, place)
         bucket, slash, key = rest.partition("/")
@@ -75,6 +76,23 @@ class Stores:
         """Open a recording that is not on this machine. Raises OSError, UsageError or DeviceError."""
         found, path = self.at(place)
         return RemoteFile(place, repeated(lambda: found.open_input_file(path)))
+
+
+def split_scheme(place: str) -> tuple[str, str]:
+    """Return the scheme of a URL and what follows `://`; an empty scheme for a path, which may hold `://`, too."""
+    found = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", place, re.DOTALL)
+    return (found[1], found[2]) if found else ("", place)
+
+
+def require_no_password(place: str) -> None:
+    """Raise UsageError for a URL with a password, which would be in every row."""
+    scheme, rest = split_scheme(place)
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    if scheme and at and ":" in user:
+        raise UsageError(
+            f"{scheme}://***@...: a password in a URL would be in every row; give the keys as the store's own programs do, "
+            "as in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
 
 
 def split_query(url: str) -> tuple[str, dict[str, str]]:
@@ -185,10 +203,10 @@ def _open(scheme: str, bucket: str, query: str) -> tuple[fs.FileSystem, str]:
 
         return _as_pyarrow(fsspec.filesystem(scheme)), bucket
     except ImportError as error:
-        package = FSSPEC.get(scheme, "the package that it names")
+        package = FSSPEC.get(scheme, "a package")
         raise DeviceError("no-store", f"{scheme}:// needs {package} ({first_line(error)}); pip install it.") from None
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise UsageError(f"{url}: no store can be opened ({first_line(error)}).") from None
+        raise UsageError(f"{scheme}://{bucket}: no store can be opened ({first_line(error)}).") from None
 
 
 def _as_pyarrow(filesystem: object) -> fs.FileSystem:

@@ -39,7 +39,7 @@ def _file(text: str) -> str | None:
 
 def _named(text: str) -> str:
     """Return the name of an output that cannot be standard output."""
-    if text == "-":
+    if text in ("", "-"):
         raise argparse.ArgumentTypeError("a name is needed, since this output cannot be standard output")
     return text
 
