@@ -262,7 +262,7 @@ def test_a_line_cut_anywhere_is_written_again(classifier):
         Path("r.jsonl").write_bytes(whole[:size])
         with growing() as output:
             assert output.done("in/a.wav")
-            assert output.done("in/b.wav") is (size == len(whole))
+            assert output.done("in/b.wav") is (size >= len(whole) - 1)  # only its line end may be missing
             if size < len(whole):
                 output.write(result(classifier, "in/b.wav")) if size % 50 == 0 else None
                 assert Path("r.jsonl").read_bytes() in (whole, whole[:first])

@@ -10,7 +10,7 @@ from typing import Any
 from ms_edge.errors import UsageError
 from ms_edge.output.destination import place
 from ms_edge.output.journal import EarlierRecords, begins_with_a_record, claimed, lock, parts
-from ms_edge.output.writers import JsonLines, Result, Results
+from ms_edge.output.writers import JsonLines, Result, Results, is_as_written
 from ms_edge.results import Failure
 
 SYNC_S = 1.0  # at most so many seconds of results are written again after a power failure
@@ -39,6 +39,10 @@ class GrowingFile:
                 raise UsageError(f"{path}: another process is writing it; end that one, or give another name.")
             self._status = os.fstat(self._descriptor)
             self._end = _end_of_lines(self._descriptor, self._status.st_size)
+            rest = _read(self._descriptor, self._end, self._status.st_size)
+            if is_as_written(rest + b"\n"):  # an editor has removed the last line end
+                self._write(self._end + len(rest), b"\n")
+                self._end += len(rest) + 1
             os.ftruncate(self._descriptor, self._end)
         except BaseException:
             os.close(self._descriptor)
@@ -113,6 +117,15 @@ def _end_of_lines(descriptor: int, size: int) -> int:
             return start + found + 1
         end = start
     return 0
+
+
+def _read(descriptor: int, start: int, end: int) -> bytes:
+    os.lseek(descriptor, start, os.SEEK_SET)
+    parts = []
+    while start < end and (part := os.read(descriptor, end - start)):
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)
 
 
 class GrowingOutput:

@@ -97,11 +97,15 @@ def _read_file(path: str) -> dict[str, list[Part]]:
         raise UsageError(f"--reference: {path}: no format has this suffix; the suffixes are {', '.join(READERS)}.")
     own = stem_of(os.path.basename(path)[: -len(suffix)])
     found: dict[str, list[Part]] = {}
+    paths: dict[str, str] = {}  # by stem; names without a folder may mean any of them
     try:
         for name, part in READERS[suffix](_text(path)):
             if not (math.isfinite(part[0]) and math.isfinite(part[1]) and part[1] >= part[0]):
                 raise ValueError(f"a segment from {part[0]:g} to {part[1]:g} s")
-            found.setdefault(own if name is None else stem_of(name), []).append(part)
+            stem = own if name is None else stem_of(name)
+            if name is not None and os.path.dirname(name) and paths.setdefault(stem, name) != name:
+                raise ValueError(f"{paths[stem]} and {name} are both for {stem}")
+            found.setdefault(stem, []).append(part)
     except ValueError as error:
         raise UsageError(f"--reference: {path} is not readable as {suffix}: {error}.") from None
     return found or {own: []}
