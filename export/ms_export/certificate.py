@@ -4,6 +4,7 @@ table for the terminal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from ms_export.cases import cases_digest
 from ms_export.levels import LEVELS
 from ms_export.parity import SERVED, STAGES, Finding, Report, nearness
 from ms_export.steps import RUNS, RUNS_OF_KERAS
+from ms_train.files import atomic_write, require_own
 from ms_train.tables import text_table
 
 VERSIONS = ("ms-edge", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "scipy", "soxr")
@@ -89,6 +91,18 @@ def _stages(findings: Sequence[Finding], *, resampled: bool) -> dict[str, Any]:
     return found
 
 
+TITLE = "# Parity with TensorFlow: "
+
+
+def require_own_report(path: Path) -> None:
+    """Raise UsageError if a report at `path` (Markdown), or its picture beside it, would replace
+    something else than an earlier report.
+    """
+    require_own(path, re.escape(TITLE.encode()), "report of ms-export")
+    if not path.exists():
+        require_own(path.with_suffix(".png"), rb"(?!)", "picture of a report beside it")
+
+
 def write(reports: Sequence[Report], model: Model, path: Path, source: str) -> None:
     """Write the report of a comparison to `path` (Markdown), and its picture beside it to a PNG of
     the same name.
@@ -101,8 +115,10 @@ def write(reports: Sequence[Report], model: Model, path: Path, source: str) -> N
         "software": ", ".join(f"{name} {version(name)}" for name in VERSIONS),
     }
     picture = path.with_suffix(".png")
-    draw(reports, picture, title)
-    path.write_text(markdown(reports, title, picture.name, facts), "utf-8")
+    with atomic_write(path) as partial:  # the page first: beside it, the picture may be replaced
+        partial.write_text(markdown(reports, title, picture.name, facts), "utf-8")
+    with atomic_write(picture) as partial:
+        draw(reports, partial, title)
 
 
 def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[str, str]) -> str:
@@ -111,7 +127,7 @@ def markdown(reports: Sequence[Report], title: str, picture: str, facts: dict[st
     """
     served = next((report for report in reports if report.name.endswith(SERVED)), reports[0])
     lines = [
-        f"# Parity with TensorFlow: {title}",
+        f"{TITLE}{title}",
         "",
         f"{served.cases:,} recordings ({served.windows:,} windows) went through TensorFlow (tf.signal and Keras, from the waveform on)"
         f" and through each implementation below. {'All are' if all(r.passed for r in reports) else 'NOT all are'} within"

@@ -254,6 +254,8 @@ def _check(options: CheckOptions) -> int:
 
     if options.report and (options.report.suffix != ".md" or not options.report.parent.is_dir()):
         raise UsageError(f"{options.report}: give --report a file that ends in .md, in a folder that exists.")
+    if options.report:
+        certificate.require_own_report(options.report)
     run = options.load()
     model = Model.load(options.model, "cpu")
     run = require_same(model, run)

@@ -27,6 +27,9 @@ from ms_export.source import Run
 from ms_export.tolerances import TOLERANCES
 from ms_export.waveform import with_front_end
 from ms_train.datasets.dataset import Recording
+from ms_train.files import require_own
+
+MODEL_START = rb"\x08.\x12"  # of an ONNX file: the version, then the producer
 
 
 def convert(
@@ -51,6 +54,8 @@ def convert(
     targets = (out, report, report.with_suffix(".png"))
     if any(path.is_dir() for path in targets) or not out.parent.is_dir():
         raise UsageError(f"{out}: give -o a file in a folder that exists.")
+    require_own(out, MODEL_START, "model of ms-export")
+    certificate.require_own_report(report)
     graph, step_frames = _graph(run, input)
     recordings = run.held_out(data, archive)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:

@@ -89,6 +89,13 @@ class Run(TrainedRun):
             network = keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras raises many types
             raise ExportError("bad-keras", f"{path}: cannot be read as a Keras model ({first_line(error)}).") from None
+        if recurrent := [
+            layer.name for layer in network.layers if isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional)
+        ]:
+            raise ExportError(
+                "bad-network",
+                f"{path}: its layer {recurrent[0]} is recurrent; ms-export converts no loops, because ms-edge runs none.",
+            )
         facts: dict[str, Any] = {
             "dataset": "not recorded",
             "sources": [],

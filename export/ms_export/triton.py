@@ -42,7 +42,7 @@ def write_repository(repository: Path, model_path: Path, name: str | None = None
     target = repository / name
     if target.exists() or target.is_symlink():
         raise UsageError(f"{target}: already exists; remove it, or give another --name.")
-    if not repository.is_dir() and not repository.parent.is_dir():
+    if not repository.is_dir() and (repository.exists() or not repository.parent.is_dir()):
         raise UsageError(f"{repository}: give a folder that exists, or a new one in a folder that exists.")
     repository.mkdir(exist_ok=True)
     partial = repository / f".{name}.{os.getpid()}.partial"

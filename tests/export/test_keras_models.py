@@ -273,6 +273,38 @@ def test_model_is_never_beside_another_certificate(tmp_path, spec, capsys):
     assert (tmp_path / "mine.parity.md").read_bytes() == before["mine.parity.md"]
 
 
+@pytest.mark.parametrize("name", ["mine.keras", "song.wav", "other.onnx", "mine.parity.md", "mine.parity.png"])
+def test_files_of_others_are_not_replaced(tmp_path, spec, capsys, name):
+    """Also not the network itself, which would be lost."""
+    network(49, 129, 1).save(tmp_path / "mine.keras")
+    if name != "mine.keras":
+        (tmp_path / name).write_bytes(b"RIFF")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    out = "mine.onnx" if "parity" in name else name
+    arguments = ["convert", str(tmp_path / "mine.keras"), "--spec", str(spec), "--labels", "a,b,c"]
+    assert cli.main([*arguments, "-o", str(tmp_path / out)]) == 2
+    assert f"{name}: exists, is no" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_report_of_check_replaces_only_a_report(tmp_path, capsys):
+    for name in ("thesis.md", "photo.png"):
+        (tmp_path / name).write_text("mine")
+    for report in ("thesis.md", "photo.md"):
+        assert cli.main(["check", "bundled", "--against", "bundled", "--report", str(tmp_path / report)]) == 2
+        assert "is not replaced" in capsys.readouterr().err
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"mine"}
+
+
+def test_recurrent_layers_are_named(tmp_path, spec, capsys):
+    shape = SPEC.feature_shape
+    layers = [keras.Input(shape), keras.layers.Reshape((shape[0], -1)), keras.layers.LSTM(4, name="memory")]
+    status, out = convert(tmp_path, keras.Sequential([*layers, keras.layers.Dense(2)]), "--labels", "a,b")
+    assert status == 1
+    assert "its layer memory is recurrent" in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_versions_in_names_keep_certificates_apart(tmp_path, spec, capsys):
     network(*SPEC.feature_shape).save(tmp_path / "mine.keras")

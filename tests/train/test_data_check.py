@@ -55,6 +55,27 @@ def test_good_folder_has_no_finding(tmp_path, capsys):
     assert set(printed.splitlines()[-1].split(", ")) == written
 
 
+def test_what_fit_refuses_is_refused(tmp_path):
+    """A class that no model can have, and a class of one recording, of which validation takes all."""
+    rng = np.random.default_rng(0)
+    for label, count, said in (("silence", 4, "No model can call a class 'silence'"), ("b", 1, "is left for training")):
+        folder = tmp_path / label
+        for number in range(4):
+            write(folder, "a", f"{number}.wav", noise(rng, 2))
+        for number in range(count):
+            write(folder, label, f"{number}.wav", noise(rng, 2))
+        status, found = check(folder, tmp_path / f"out-{label}")
+        assert status == 1
+        assert said in found["refused"][0]
+
+
+def test_files_of_others_are_not_replaced(tmp_path, capsys):
+    (tmp_path / "report.md").write_text("mine")
+    assert cli.main(["data", "check", f"folder:{DRUMS}", "-o", str(tmp_path)]) == 2
+    assert "is not replaced" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_each_fault_of_a_bad_folder_is_named(tmp_path, capsys):
     rng, bad = np.random.default_rng(0), tmp_path / "bad"
     telephone = butter(8, 3400, output="sos", fs=RATE)

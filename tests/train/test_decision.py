@@ -344,3 +344,6 @@ def test_a_run_is_served_with_its_thresholds():
     assert decision_of("independent", LABELS, [0.6, 0.4]) == Decision("independent", (0.6, 0.4))
     assert decision_of("independent", LABELS) == Decision("independent", (0.5, 0.5))
     assert decision_of("exclusive", LABELS) == Decision("exclusive", ())
+    for wrong in ([float("nan"), 0.5], [0.5], [0.5, 1.5]):
+        with pytest.raises(MsEdgeError, match="thresholds must be one number from 0 to 1 for each label"):
+            decision_of("independent", LABELS, wrong)

@@ -163,6 +163,8 @@ def stopped(folder, tmp_path_factory) -> tuple[Path, Path]:
         (lambda out, data: (data / "music" / "music_zaz.wav").unlink() or {}, "have changed since it was begun"),
         (lambda out, data: (out / "checkpoint.npz").write_bytes(b"PK\x03\x04") and {}, "is not a checkpoint"),
         (lambda out, data: (out / "run.json").write_text("{") and {}, "run.json cannot be read"),
+        (lambda out, data: (out / "run.json").write_text("[3]") and {}, "run.json cannot be read"),
+        (lambda out, data: (out / "split.json").write_text('{"train"') and {}, "split.json cannot be read"),
     ],
 )
 def test_impossible_resume_gives_one_sentence(stopped, folder, tmp_path, change, sentence):

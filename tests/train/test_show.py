@@ -156,6 +156,19 @@ def test_every_augmentation_has_picture_and_sound(tmp_path, samples, capsys):
 
 
 @pytest.mark.slow
+def test_pictures_and_sounds_replace_no_file(tmp_path, samples):
+    """A sound could be a recording that has the name."""
+    mine = tmp_path / f"{samples[0].stem}-gain.wav"
+    mine.write_bytes(b"RIFF")
+    assert main(["show", str(samples[0]), "--augmentation", "gain", "-o", str(tmp_path)]) == 0
+    assert mine.read_bytes() == b"RIFF"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        mine.name,
+        f"{samples[0].stem}-gain-2.png",
+        f"{samples[0].stem}-gain-2.wav",
+    }
+
+
 def test_augmentation_does_not_depend_on_the_others(tmp_path, samples):
     shutil.copy(samples[0], tmp_path / "x.wav")
     shutil.copy(samples[1], tmp_path / "x-gain.wav")

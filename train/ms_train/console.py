@@ -7,7 +7,9 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,8 @@ def run(program: str, extras: str, command: Callable[[], int]) -> int:
     """Call `command` and return the exit code: its own, or 1 error, 2 usage, 3 missing software,
     130 interrupted.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: half files are removed
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # so that a file name outside the terminal's encoding can be printed
             stream.reconfigure(errors="backslashreplace")

@@ -304,8 +304,11 @@ def _check(options: CheckOptions) -> int:
     from ms_train.datasets.by_name import dataset_by_name
     from ms_train.datasets.cache import Cache, default_folder
     from ms_train.evaluation.data_check import check
-    from ms_train.evaluation.data_report import text, write
+    from ms_train.evaluation.data_report import FILES, SCHEMA, text, write
+    from ms_train.files import make_report_folder
 
+    if options.out:
+        make_report_folder(options.out, SCHEMA, FILES)
     found = check(dataset_by_name(options.data, options.archive), options.data, Cache(default_folder()))
     print(text(found))
     if options.out:

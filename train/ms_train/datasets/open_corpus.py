@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from ms_edge.audio.file import read_mono
 from ms_edge.errors import AudioError, UsageError
+from ms_edge.errors import reason as reason_of
 from ms_train.datasets import midi, origins
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.decoding import RATE_HZ, Blocks, decode, decode_sum, read_member
@@ -172,7 +173,10 @@ def decode_rows(root: Path, rows: Sequence[Row], index: Table, skipped: Table, c
         else:
             todo[row.package, row.version, row.package_sha256].append(row)
     count = sum(map(len, todo.values()))
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{root}: cannot be made ({reason_of(error)}); give --to a folder.") from None
     try:
         with (
             tqdm(total=count, desc="open corpus", unit="file", file=sys.stderr, disable=None) as bar,

@@ -134,8 +134,8 @@ def compare(folders: Sequence[Path], out: Path | None = None) -> Comparison:
     and named on stderr. Raises MsEdgeError if there is nothing to compare, or if the recordings
     differ.
     """
-    if out and out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out}: already holds files; give --out a new folder.")
+    if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: {'already holds files' if out.is_dir() else 'is a file'}; give --out a new folder.")
     systems = _systems(_runs(folders))
     tested = {run.place: run for runs in systems.values() for run in runs}
     common = _common(systems)
@@ -257,7 +257,7 @@ def _read(folder: Path) -> Run | None:
             json.loads((folder / f"{name}.json").read_text("utf-8"))
             for name in ("metrics", "run", "recipe", "split", "data")
         )
-        if "test" not in metrics:
+        if "test" not in metrics and metrics["val"]:
             return None
         return Run(
             folder=folder,

@@ -75,12 +75,14 @@ def _share(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
 
 
+SCHEMA, FILES = "ms-train/data-check-1", ("report.md", "classes.png")
+
+
 def write(found: Check, out: Path) -> None:
-    """Write report.md, report.json and the picture into the folder `out`."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write report.md, report.json and the picture into the folder `out`, which exists."""
     picture(found, out / "classes.png")
     numbers = {
-        "schema": "ms-train/data-check-1",
+        "schema": SCHEMA,
         "data": found.data,
         "classes": list(found.classes),
         "refused": list(found.refused),

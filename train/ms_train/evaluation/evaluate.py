@@ -11,9 +11,10 @@ from ms_train.datasets.by_name import dataset_by_name, dataset_of_run
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.evaluation import report
 from ms_train.evaluation.report import Fitted
-from ms_train.evaluation.results import Evaluation
+from ms_train.evaluation.results import SCHEMA, Evaluation
 from ms_train.evaluation.scoring import score_recordings
 from ms_train.evaluation.subject import Subject
+from ms_train.files import make_report_folder
 
 
 def evaluate(
@@ -38,7 +39,7 @@ def evaluate(
     part, chosen = subject.choose(dataset, part)
     _require_common_label(subject, chosen, dataset)
     if out:
-        out.mkdir(parents=True, exist_ok=True)  # now, not after minutes of scoring
+        make_report_folder(out, SCHEMA, report.FILES)  # now, not after minutes of scoring
     fitted = _fitted(subject, dataset, archive, calibrate_on, {recording.file_sha256 for recording in chosen})
     scored = score_recordings(subject, chosen, f"{dataset.name} ({part})", conditions=out is not None, seed=seed)
     warnings = subject.warnings(dataset, chosen)

@@ -152,6 +152,9 @@ def _calibration(clips: Answers, fitted: Fitted, decision: str) -> Calibration:
     return Calibration(what, temperature, of(asked.scores), tempered)
 
 
+FILES = ("report.md", *(f"{name}.png" for name in ("reliability", "roc", "confusion", "length", "snr", "mistakes")))
+
+
 def write(found: Evaluation, scored: Scored, out: Path) -> None:
     """Write report.json, report.md and the pictures into a folder."""
     # ASCII: a file name may be no Unicode.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -164,7 +165,7 @@ def _random_clip(recording: Recording, recipe: Recipe, rng: Rng) -> tuple[str, F
 class _Names:
     """New paths in a folder, which is made if necessary.
 
-    No path is an input or was returned before, ignoring case.
+    No path is an input, a file that exists, or was returned before, ignoring case.
     """
 
     def __init__(self, folder: Path, inputs: Sequence[str]) -> None:
@@ -182,7 +183,7 @@ class _Names:
         number = 1
         while True:
             paths = tuple(self._folder / f"{stem}{'' if number == 1 else f'-{number}'}{suffix}" for suffix in suffixes)
-            if not self._taken & {_key(path) for path in paths}:
+            if not self._taken & {_key(path) for path in paths} and not any(map(os.path.lexists, paths)):
                 self._taken |= {_key(path) for path in paths}
                 return paths
             number += 1

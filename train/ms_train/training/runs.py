@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import shlex
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -48,8 +49,8 @@ def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
     """
     if resume and (out / "run.json").exists():
         try:
-            found = json.loads((out / "run.json").read_text("utf-8"))
-        except (OSError, ValueError):
+            found = dict(json.loads((out / "run.json").read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
             raise RunError("bad-run", f"{out}: its run.json cannot be read; give --out a new folder.") from None
         for name, value in settings.items():
             if found.get(name) != value:
@@ -59,14 +60,14 @@ def open_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
         if (out / "metrics.json").exists():
             raise CompleteError(f"{out}: this training is finished; there is nothing to resume.")
         return
-    if out.exists() and any(out.iterdir()):
+    if out.is_dir() and any(out.iterdir()):
         unfinished = (out / "run.json").exists() and not (out / "metrics.json").exists()
         hint = "go on with --resume, or give --out a new folder" if unfinished else "give --out a new folder"
         raise UsageError(f"{out}: already holds files; {hint}.")
     try:
         out.mkdir(parents=True, exist_ok=True)  # now, not after hours of training
     except OSError as error:
-        raise UsageError(f"{out}: cannot be made ({reason(error)}).") from None
+        raise UsageError(f"{out}: cannot be made ({reason(error)}); give --out a new folder.") from None
 
 
 def describe(
@@ -91,7 +92,11 @@ def describe(
     }
     for name, value in manifest.items():
         path = out / f"{name}.json"
-        if path.exists() and json.loads(path.read_text("utf-8")) != value:
+        try:
+            before = json.loads(path.read_text("utf-8")) if path.exists() else value
+        except (OSError, ValueError):
+            raise RunError("bad-run", f"{out}: its {path.name} cannot be read; give --out a new folder.") from None
+        if before != value:
             raise DataError(
                 "bad-data",
                 f"{out}: its recordings, their labels or their parts have changed since it was begun; give --out a new folder.",
@@ -183,6 +188,8 @@ class TrainedRun:
             spec = FrontEndSpec.from_json((folder / "spec.json").read_text("utf-8"))
             if facts["frontend_sha256"] != spec.digest:
                 raise ValueError("spec.json is not the spec it was trained with")
+            if not zipfile.is_zipfile(folder / "model.keras"):
+                raise ValueError("its model.keras is missing or damaged; copy or train it again")
             network = keras.models.load_model(folder / "model.keras", compile=False)
             labels, kind = tuple(facts["labels"]), str(facts["decision"])
             named = {part: used.split[part] for part in PARTS}
@@ -211,10 +218,14 @@ def decision_of(kind: str, labels: tuple[str, ...], thresholds: Sequence[float] 
     """Return the rule that turns scores into a label, `exclusive` or `independent`, with thresholds
     for independent labels.
 
-    Without `thresholds`, each label's is 0.5. Raises RunError(`bad-run`) for another rule.
+    Without `thresholds`, each label's is 0.5. Raises RunError(`bad-run`) for another rule, and for
+    thresholds that are not one number from 0 to 1 for each label.
     """
     if kind not in ("exclusive", "independent"):
         raise RunError("bad-run", f"the decision must be 'exclusive' or 'independent', not {kind!r}")
     if kind == "exclusive":
         return Decision(kind, ())
-    return Decision(kind, tuple(map(float, thresholds or (INDEPENDENT_THRESHOLD,) * len(labels))))
+    chosen = tuple(map(float, thresholds or (INDEPENDENT_THRESHOLD,) * len(labels)))
+    if len(chosen) != len(labels) or not all(0 <= each <= 1 for each in chosen):
+        raise RunError("bad-run", f"the thresholds must be one number from 0 to 1 for each label, not {chosen}")
+    return Decision(kind, chosen)
