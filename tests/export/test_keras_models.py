@@ -276,7 +276,7 @@ def test_model_is_never_beside_another_certificate(tmp_path, spec, capsys):
 @pytest.mark.parametrize("name", ["mine.keras", "song.wav", "other.onnx", "mine.parity.md", "mine.parity.png"])
 def test_files_of_others_are_not_replaced(tmp_path, spec, capsys, name):
     """Also not the network itself, which would be lost."""
-    network(49, 129, 1).save(tmp_path / "mine.keras")
+    network(*SPEC.feature_shape).save(tmp_path / "mine.keras")
     if name != "mine.keras":
         (tmp_path / name).write_bytes(b"RIFF")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
