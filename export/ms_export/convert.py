@@ -54,7 +54,7 @@ def convert(
     targets = (out, report, report.with_suffix(".png"))
     if any(path.is_dir() for path in targets) or not out.parent.is_dir():
         raise UsageError(f"{out}: give -o a file in a folder that exists.")
-    require_own(out, MODEL_START, "model of ms-export")
+    require_own(out, MODEL_START, "ONNX model")
     certificate.require_own_report(report)
     graph, step_frames = _graph(run, input)
     recordings = run.held_out(data, archive)

@@ -9,7 +9,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from ms_edge.archive.listing import TASK_S, Recording, recordings, tasks
-from ms_edge.archive.stores import Stores, split_scheme
+from ms_edge.archive.stores import Stores, require_no_password, split_scheme
 from ms_edge.cli.main import main
 from ms_edge.errors import DeviceError, UsageError
 
@@ -52,12 +52,20 @@ def test_line_that_no_store_knows_is_an_error_row(tmp_path):
 
 def test_passwords_do_not_get_into_rows(tmp_path, capsys):
     (tmp_path / "names.txt").write_text("s3://AKID:secret@bucket/a.wav\n", "utf-8")
-    sources = [str(tmp_path / "names.txt"), "s3://AKID:secret@bucket/a"]
+    sources = [str(tmp_path / "names.txt"), "s3://AKID:secret@bucket/a", "s3://AKID:a/secret@bucket/a"]
     for arguments in (*([source, "-o", str(tmp_path / "out")] for source in sources), ["x", "-o", sources[1]]):
         assert main(["archive", *arguments]) == 2
         said = capsys.readouterr().err
         assert "a password in a URL would be in every row" in said
         assert "secret@" not in said
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["s3://b/a:b@c.wav", "hdfs://host:9000/a", "abfs://box@me.dfs.core.windows.net/a", "http://[::1]:80/a", "a:b@c/d"],
+)
+def test_other_colons_are_no_passwords(place):
+    require_no_password(place)
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/x://y.wav", "file:///x://y.wav", "dir/x://y.wav"])

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import ms_edge
+from ms_edge.archive import run
 from ms_edge.archive.listing import Recording
 from ms_edge.archive.output import ArchiveOutput
 from ms_edge.archive.progress import Numbers
@@ -47,8 +48,23 @@ def test_a_second_run_is_refused(tmp_path):
     first = opened(tmp_path)
     with pytest.raises(UsageError, match="another run is writing it"):
         opened(tmp_path)
-    del first
-    opened(tmp_path)
+    first.close()
+    opened(tmp_path).flush()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not lock directories")
+def test_a_run_that_failed_can_be_tried_again(tmp_path, monkeypatch):
+    """Also in one process, where its exception still holds its variables, as in a notebook."""
+
+    def refuse(*arguments, **options):
+        raise UsageError("no cluster")
+
+    monkeypatch.setattr(run, "joined", refuse)
+    kept = []
+    for _ in range(2):
+        with pytest.raises(UsageError, match="no cluster") as raised:
+            run.archive(PATH, str(tmp_path / "out"), resume=True)
+        kept.append(raised)
 
 
 def test_resume_refuses_a_table_of_another_program(tmp_path):

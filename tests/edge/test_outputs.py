@@ -192,7 +192,7 @@ def test_lists_models_and_parts_are_not_replaced(folder, capsys, name):
     arguments = {"list": ["--files-from", name], "model": ["a.wav", "--model", name]}.get(name, ["a.wav", name])
     before = contents()
     assert cli.main(["classify", *arguments, "-o", output, "--format", "jsonl"]) == 2
-    assert "is a recording or an input" in capsys.readouterr().err
+    assert "give another name" in capsys.readouterr().err
     assert contents() == before
 
 
@@ -210,7 +210,7 @@ def test_no_command_replaces_a_recording(folder, capsys, suffix):
         ["watch", ".", "-o", f"mine.{suffix}"],
     ):
         assert cli.main(arguments) == 2
-        assert "is a recording or an input and is not replaced" in capsys.readouterr().err
+        assert "has the suffix of a recording, and no output replaces one" in capsys.readouterr().err
     assert contents() == before
 
 
@@ -221,8 +221,8 @@ def test_a_page_replaces_only_pages(folder, capsys):
     assert cli.main(["classify", "-q", "named", "-o", "records.jsonl"]) == 0
     Path("page.html").symlink_to("named")
     before = contents()
-    assert cli.main(["report", "records.jsonl", "-o", "page.html"]) == 1
-    assert "exists and is not a result of ms-edge" in capsys.readouterr().err
+    assert cli.main(["report", "records.jsonl", "-o", "page.html"]) == 2
+    assert "is not a result of ms-edge and is not replaced" in capsys.readouterr().err
     assert contents() == before
 
 

@@ -313,21 +313,29 @@ def test_what_of_a_reference_is_not_scored_is_said():
     """A reference of another recording, or in milliseconds, or of points, must not look perfect."""
     references = {"a": [(0.0, 600.0, "music"), (3.0, 3.0, "speech"), (-2.0, -1.0, "speech")]}
     found = score(references, [result("a.wav", [(0.0, 6.0, "music")], 6.0)], Scorer())
-    beyond, empty = found.notes
+    empty, beyond = found.notes
     assert beyond.startswith("a.wav: its reference goes on to 600.0 s, and the recording has 6.0 s")
-    assert "has 2 segments without a length after 0 s" in empty
+    assert empty == "a.wav: 2 segments of its reference are empty or before 0 s, and not scored."
     assert not score({"a": [(0.0, 6.9, "music")]}, [result("a.wav", [(0.0, 6.0, "music")], 6.0)], Scorer()).notes
 
 
-@pytest.mark.parametrize(
+TWO_OF_ONE_NAME = pytest.mark.parametrize(
     ("name", "text"),
     [
         ("two.csv", "path,start_s,end_s,label\na/x.wav,0,3,speech\nb/x.wav,3,6,music\n"),
         ("two.rttm", "SPEAKER a/x 1 0 3 <NA> <NA> speech <NA> <NA>\nSPEAKER b/x 1 3 3 <NA> <NA> music <NA> <NA>\n"),
     ],
 )
+
+
+@TWO_OF_ONE_NAME
+def test_one_path_can_be_written_in_two_ways(name, text, tmp_path):
+    assert list(read_references(written(tmp_path / name, text.replace("b/x", ".//a/x")))) == ["x"]
+
+
+@TWO_OF_ONE_NAME
 def test_two_recordings_of_one_name_in_a_file_are_an_error(name, text, tmp_path):
-    with pytest.raises(UsageError, match="are both for x"):
+    with pytest.raises(UsageError, match=r"a/x.* and b/x.* are both named x"):
         read_references(written(tmp_path / name, text))
 
 

@@ -249,7 +249,7 @@ def test_outputs_that_make_no_sense_are_refused(tmp_path, capsys):
     records = written(tmp_path, recording())
     before = (tmp_path / "records.jsonl").read_bytes()
     for arguments, said in (
-        ([records, "-o", records], "is a recording or an input and is not replaced"),
+        ([records, "-o", records], "is an input and is not replaced"),
         (
             [records, "-o", str(tmp_path / "s.pdf")],
             "one of the suffixes .txt, .csv, .json, .xlsx, .png, .svg, not .pdf",

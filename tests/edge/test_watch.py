@@ -214,7 +214,10 @@ def test_results_of_an_interrupted_classify_are_kept(name, capsys):
     [
         (["missing", "-o", "r.jsonl"], "missing: there is no such folder."),
         (["a.wav", "-o", "r.jsonl"], "a.wav: is a file; watch takes folders."),
-        (["in", "-o", "in/a.wav"], "in/a.wav: is a recording or an input and is not replaced; give another name."),
+        (
+            ["in", "-o", "in/a.wav"],
+            "in/a.wav: has the suffix of a recording, and no output replaces one; give another name.",
+        ),
         (["in", "-o", "in"], "in: is no regular file, so nothing can be added to it; give another name."),
         (["in", "-o", "none/r.jsonl"], "none/r.jsonl: cannot be written (no such file or directory)."),
         (["in", "-o", "r.jsonl", "--settle", "-1"], "--settle must be 0 seconds or more, not -1."),

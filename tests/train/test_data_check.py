@@ -12,6 +12,7 @@ import soundfile
 from scipy.signal import butter, sosfilt
 
 from ms_train.cli import main as cli
+from ms_train.evaluation import data_report
 
 RATE = 16_000
 DRUMS = Path(__file__).parent.parent.parent / "docs" / "drums"
@@ -67,6 +68,16 @@ def test_what_fit_refuses_is_refused(tmp_path):
         status, found = check(folder, tmp_path / f"out-{label}")
         assert status == 1
         assert said in found["refused"][0]
+
+
+def test_an_interrupted_report_can_be_written_again(tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data_report, "picture", interrupted)
+        assert cli.main(["data", "check", f"folder:{DRUMS}", "-o", str(tmp_path / "out")]) == 130
+    assert check(DRUMS, tmp_path / "out")[0] == 0
 
 
 def test_files_of_others_are_not_replaced(tmp_path, capsys):

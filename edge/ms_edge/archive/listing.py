@@ -176,10 +176,10 @@ def _lines(source: str, store: fs.FileSystem, path: str) -> list[str]:
         raise UsageError(f"{source}: the list cannot be read ({reason(error)}).") from None
     except UnicodeDecodeError:
         raise UsageError(f"{source}: is neither a recording nor a list of paths in UTF-8.") from None
-    names = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]  # a name may hold other line ends
-    for name in names:
-        require_no_password(name)
-    return names
+    names = [line.removesuffix("\r") for line in text.split("\n")]  # a name may hold other line ends
+    for number, name in enumerate(names, 1):
+        require_no_password(name, f"{source}: line {number:,}: ")
+    return [name for name in names if name.strip()]
 
 
 def _without_scheme(path: str) -> str:

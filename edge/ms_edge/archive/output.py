@@ -13,7 +13,7 @@ import sys
 import time
 import uuid
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -46,17 +46,24 @@ class ArchiveOutput:
         self._files = 0
         self._waiting: list[pa.Table] = []
         self._since = time.monotonic()
+        self._unlock: Callable[[], object] = lambda: None
         try:
             for folder in (self._recordings_at, *([self._segments_at] if segments else [])):
                 repeated(lambda folder=folder: self._store.create_dir(folder, recursive=True))  # type: ignore[misc]
             if isinstance(self._store, fs.LocalFileSystem):
-                _lock(self, root)
+                self._unlock = _locked(self, root)
             self._earlier = self._names(self._recordings_at)
             self._segments = segments or bool(self._names(self._segments_at))  # a table stays complete
         except OSError as error:
+            self.close()
             raise UsageError(f"{place}: cannot be written ({first_line(error)}).") from None
         if self._earlier and not resume:
+            self.close()
             raise UsageError(f"{place}: has results of an earlier run; --resume continues it, or give -o another name.")
+
+    def close(self) -> None:
+        """Let another run write here."""
+        self._unlock()
 
     def done(self, recordings: Sequence[Recording], model: str, settings: str) -> set[int]:
         """Return the numbers of the recordings whose rows are still valid, and remove the other rows.
@@ -163,23 +170,24 @@ class ArchiveOutput:
         return sorted((name for name in names if name.endswith(PARQUET) and name[0] not in "._"), reverse=True)
 
 
-def _lock(owner: object, directory: str) -> None:
-    """Lock a directory for as long as `owner` or this process lives. Raises UsageError if another run has locked it.
+def _locked(owner: object, directory: str) -> Callable[[], object]:
+    """Lock a directory, and return a function that unlocks it. So does the end of `owner`, or of this process.
 
-    A file system without locks has no such protection.
+    A file system without locks has no such protection. Raises UsageError if another run has locked it.
     """
     if sys.platform == "win32":
-        return
+        return lambda: None
     import fcntl
 
     descriptor = os.open(directory, os.O_RDONLY)
-    weakref.finalize(owner, os.close, descriptor)
+    unlock = weakref.finalize(owner, os.close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UsageError(f"{directory}: another run is writing it; wait for it, or give -o another name.") from None
     except OSError:
         pass
+    return unlock
 
 
 def counted(rows: pa.Table) -> tuple[int, float]:

@@ -7,6 +7,7 @@ one row, whatever was lost or repeated on the way.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -131,35 +132,35 @@ def archive(
     source, options = split_query(source)
     stores = Stores(options)
     place, options = split_query(output)
-    results = ArchiveOutput(place, Stores(options), segments=segments, resume=resume)
-    told: list[str] = []
-    listed = recordings(source, stores, told.append)
-    done = results.done(listed, classifier.model.sha256, of_run)
-    missing = np.ones(len(listed), bool)
-    missing[list(done)] = False
-    work_s = sum(listed[number].work_s for number in np.flatnonzero(missing))
-    numbers = Numbers(len(listed), work_s, len(done), quiet=quiet)
-    for sentence in told:
-        numbers.complain(sentence)
-    results.add(_failed(listed, missing, numbers))
-    try:
-        if missing.any():
-            with joined(address, verbose=verbose) as ray:
-                todo = [(int(number), listed[number]) for number in np.flatnonzero(missing)]
-                for rows in _found(ray, todo, settings, reading, stores, actors, num_cpus):
-                    _take(rows, listed, missing, results, numbers)
-                assert not missing.any(), "Ray Data ended without some rows"
-    except (KeyboardInterrupt, SystemExit):
-        results.flush()
+    with contextlib.closing(ArchiveOutput(place, Stores(options), segments=segments, resume=resume)) as results:
+        told: list[str] = []
+        listed = recordings(source, stores, told.append)
+        done = results.done(listed, classifier.model.sha256, of_run)
+        missing = np.ones(len(listed), bool)
+        missing[list(done)] = False
+        work_s = sum(listed[number].work_s for number in np.flatnonzero(missing))
+        numbers = Numbers(len(listed), work_s, len(done), quiet=quiet)
+        for sentence in told:
+            numbers.complain(sentence)
+        results.add(_failed(listed, missing, numbers))
+        try:
+            if missing.any():
+                with joined(address, verbose=verbose) as ray:
+                    todo = [(int(number), listed[number]) for number in np.flatnonzero(missing)]
+                    for rows in _found(ray, todo, settings, reading, stores, actors, num_cpus):
+                        _take(rows, listed, missing, results, numbers)
+                    assert not missing.any(), "Ray Data ended without some rows"
+        except (KeyboardInterrupt, SystemExit):
+            results.flush()
+            numbers.finish()
+            numbers.complain("interrupted: the rows so far are written; the same command with --resume does the rest.")
+            return INTERRUPTED
+        except Exception as error:
+            raise _explained(error) from None
+        finally:
+            results.flush()
         numbers.finish()
-        numbers.complain("interrupted: the rows so far are written; the same command with --resume does the rest.")
-        return INTERRUPTED
-    except Exception as error:
-        raise _explained(error) from None
-    finally:
-        results.flush()
-    numbers.finish()
-    return FAILED if numbers.errors else DONE
+        return FAILED if numbers.errors else DONE
 
 
 def _found(

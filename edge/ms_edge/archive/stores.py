@@ -84,14 +84,15 @@ def split_scheme(place: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("", place)
 
 
-def require_no_password(place: str) -> None:
-    """Raise UsageError for a URL with a password, which would be in every row."""
+def require_no_password(place: str, where: str = "") -> None:
+    """Raise UsageError for a URL with a password, which would be in every row. `where` says where it stands."""
     scheme, rest = split_scheme(place)
-    user, at, _ = rest.partition("/")[0].rpartition("@")
-    if scheme and at and ":" in user:
+    user, at, host = rest.partition("/")[0].rpartition("@")
+    # A password may hold a slash. Only a port number follows the colon of a host.
+    if scheme and ((at and ":" in user) or not re.fullmatch(r"\[.*\](:\d*)?|[^:]*(:\d*)?", host)):
         raise UsageError(
-            f"{scheme}://***@...: a password in a URL would be in every row; give the keys as the store's own programs do, "
-            "as in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            f"{where}{scheme}://***: a password in a URL would be in every row; give the keys as programs of the store do, "
+            "for s3:// in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
 
 

@@ -12,7 +12,7 @@ from ms_edge.jobs.classify import run as run_job
 from ms_edge.jobs.limits import keep_freed_memory, workers_for
 from ms_edge.jobs.progress import Progress
 from ms_edge.model.session import Model
-from ms_edge.output.destination import require_no_recording
+from ms_edge.output.destination import is_answer, require_no_recording
 from ms_edge.report.job import Index, Pages, Recorded
 
 
@@ -64,3 +64,5 @@ def _check(options: Options) -> None:
     if not (device or options.output.lower().endswith((".html", ".htm"))):
         raise UsageError(f"{options.output}: a page has the suffix .html; for an index and several pages give -o DIR/.")
     require_no_recording(options.output, options.paths)
+    if os.path.isfile(options.output) and not is_answer(options.output):
+        raise UsageError(f"{options.output}: is not a result of ms-edge and is not replaced; give -o another name.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ class Printer:
 
     def __init__(self, form: str, *, several: bool, alone: bool) -> None:
         self._json, self._several, self._alone = form == "jsonl", several, alone
-        self._failed = False
+        self._failed: object = None  # the standard output that cannot be written
 
     def take(self, event: Event) -> None:
         """Print one event. Raises OSError."""
@@ -40,7 +41,8 @@ class Printer:
             except OSError as error:
                 if self._alone:
                     raise
-                self._failed = True
+                self._failed = sys.stdout
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (what the other one holds is written nowhere)
                 log(f"events are not printed any more: standard output cannot be written ({reason(error)}).")
         if self._json and event.label is None and event.rule is None:
             log(f"{event.source}: {text_of(event)}.")

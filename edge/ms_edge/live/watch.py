@@ -93,7 +93,7 @@ class Arrivals(Inputs):
             except AudioError as error:
                 self._note(Failure(folder, error.code, error.message), troubles)
             if skipped.links > self._links.get(folder, 0):
-                self._complain(f"{folder}: links to directories are not followed; there are {skipped.links:,}.")
+                self._complain(f"{folder}: links to directories are not followed.")
             self._links[folder] = skipped.links
         self._troubles = troubles
 

@@ -188,7 +188,7 @@ class TreeOutput:
 
     def __init__(self, directory: str, writers: Sequence[Writer], inputs: Sequence[str] = ()) -> None:
         self.directory, self.writers = directory, writers
-        self._inputs = inputs
+        self._inputs = frozenset(inputs)
         self._identities: set[tuple[int, int] | None] | None = None  # computed when needed
         self._documents: set[str] = set()  # that a directory of inputs contains
         os.makedirs(directory, exist_ok=True)
@@ -335,9 +335,14 @@ def is_answer(path: str) -> bool:
 
 def require_no_recording(output: str, inputs: Iterable[str]) -> None:
     """Raise UsageError if writing `output` would replace an input or a recording (`-o *.wav`)."""
-    replaced = os.path.isfile(output) and any(is_same_file(path, output) for path in inputs)
-    if replaced or place(output).lower().endswith(RECORDINGS):
-        raise UsageError(f"{output}: is a recording or an input and is not replaced; give another name.")
+    if os.path.isfile(output) and any(is_same_file(path, output) for path in inputs):
+        raise UsageError(f"{output}: is an input and is not replaced; give another name.")
+    target = place(output)
+    if target.lower().endswith(RECORDINGS):
+        link = f" leads to {target}, which" if os.path.islink(output) else ""
+        raise UsageError(
+            f"{output}:{link} has the suffix of a recording, and no output replaces one; give another name."
+        )
 
 
 def is_same_file(path: str, other: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from ms_edge.report.cut_files import Sink, Stored
 from ms_edge.report.cut_lists import LISTS, Piece
 from ms_edge.report.job import Recorded
 from ms_edge.results import Classification, Failure
+
+ROUNDED_S = 2.0  # to which FAT and ZIP round times
 
 
 @dataclass(frozen=True)
@@ -169,8 +172,8 @@ class Cuts:
             pieces = self._write(read, stored, found, parts, target, listing)
         kept_s = sum(piece.end_s - piece.start_s for piece in pieces)
         warnings = dict.fromkeys([*found.warnings, *audio.warnings])
-        if found.file and audio.file and audio.file["modified"] != found.file.get("modified", audio.file["modified"]):
-            warnings["modified since its record was written"] = None
+        if found.file and audio.file and _differ(found.file.get("modified"), audio.file["modified"]):
+            warnings["its time of change is not that of its record"] = None
         odd = f" ({', '.join(warnings)})" if warnings else ""
         output = target if self._plan.join else os.path.join(target, "")
         fades = self._plan.fade_s > 0 and parts != [(0.0, found.duration_s)]
@@ -244,6 +247,15 @@ def _opened(found: Classification) -> AudioSource:
         audio.close()
         raise AudioError("has-changed", f"{found.path}: has changed since its record was written; classify it again.")
     return audio
+
+
+def _differ(before: object, now: object) -> bool:
+    """Return whether two times of change differ by more than archives and disks round them; false if one is unknown."""
+    try:
+        apart = datetime.fromisoformat(str(before)) - datetime.fromisoformat(str(now))
+    except (ValueError, TypeError):
+        return False
+    return abs(apart.total_seconds()) > ROUNDED_S
 
 
 def _require_free(path: str) -> None:

@@ -103,8 +103,11 @@ def _read_file(path: str) -> dict[str, list[Part]]:
             if not (math.isfinite(part[0]) and math.isfinite(part[1]) and part[1] >= part[0]):
                 raise ValueError(f"a segment from {part[0]:g} to {part[1]:g} s")
             stem = own if name is None else stem_of(name)
-            if name is not None and os.path.dirname(name) and paths.setdefault(stem, name) != name:
-                raise ValueError(f"{paths[stem]} and {name} are both for {stem}")
+            full = os.path.normpath(name or "")
+            if name is not None and os.path.dirname(full) and paths.setdefault(stem, full) != full:
+                raise UsageError(
+                    f"--reference: {path}: {paths[stem]} and {full} are both named {stem}; keep one of them."
+                )
             found.setdefault(stem, []).append(part)
     except ValueError as error:
         raise UsageError(f"--reference: {path} is not readable as {suffix}: {error}.") from None

@@ -15,6 +15,7 @@ from ms_edge.scoring.references import BOTH, MUSIC, NEITHER, SPEECH, Part, meani
 
 SCORE_SCHEMA = "ms-edge-score/1"
 BEYOND_S = 1.0  # by which a reference may end after its recording without a note
+NAMED = 10  # recordings of which the notes speak
 LONGEST_S = 10_000_000.0  # 116 days are a billion frames
 
 
@@ -167,16 +168,26 @@ def _notes(
     references: Mapping[str, Sequence[Part]], pairs: Sequence[tuple[str, Classification]], scorer: Scorer
 ) -> Iterable[str]:
     """Say what of the references is not scored, and which labels count as neither class."""
+    said = 0
     for stem, result in pairs:
         parts = references[stem]
-        if (end_s := max((end for _, end, _ in parts), default=0.0)) > result.duration_s + BEYOND_S:
+        end_s = max((end for _, end, _ in parts), default=0.0)
+        empty = sum(end <= max(0.0, start) for start, end, _ in parts)
+        if end_s <= result.duration_s + BEYOND_S and not empty:
+            continue
+        said += 1
+        if said > NAMED:
+            continue
+        if empty:
+            segments = "a segment of its reference is" if empty == 1 else f"{empty:,} segments of its reference are"
+            yield f"{result.path}: {segments} empty or before 0 s, and not scored."
+        if end_s > result.duration_s + BEYOND_S:
             yield (
                 f"{result.path}: its reference goes on to {end_s:,.1f} s, and the recording has {result.duration_s:,.1f} s; "
                 "what is beyond is not scored."
             )
-        if empty := sum(end <= max(0.0, start) for start, end, _ in parts):
-            segments = "a segment" if empty == 1 else f"{empty:,} segments"
-            yield f"{result.path}: its reference has {segments} without a length after 0 s, which count as nothing."
+    if said > NAMED:
+        yield f"the same holds for {said - NAMED:,} other references."
     sides = {
         "references": (label for stem, _ in pairs for *_, label in references[stem]),
         "records": (part.label for _, result in pairs for part in result.segments),

@@ -15,6 +15,7 @@ import numpy as np
 
 from ms_edge.features.windows import SILENCE_DBFS
 from ms_train.evaluation.data_check import CLIPPED_SHARE, PROPERTIES, SPEC, Check
+from ms_train.files import atomic_write
 from ms_train.plots import _figure, _save, printable
 from ms_train.tables import markdown_table, text_table
 
@@ -80,7 +81,6 @@ SCHEMA, FILES = "ms-train/data-check-1", ("report.md", "classes.png")
 
 def write(found: Check, out: Path) -> None:
     """Write report.md, report.json and the picture into the folder `out`, which exists."""
-    picture(found, out / "classes.png")
     numbers = {
         "schema": SCHEMA,
         "data": found.data,
@@ -90,7 +90,9 @@ def write(found: Check, out: Path) -> None:
         "shortcuts": {name: asdict(each) for name, each in found.shortcuts.items()},
         "recordings": [asdict(each) for each in found.recordings],
     }
-    (out / "report.json").write_text(json.dumps(numbers, indent=2) + "\n", "ascii")
+    with atomic_write(out / "report.json") as partial:  # first: by it, the rest is known as a report
+        partial.write_text(json.dumps(numbers, indent=2) + "\n", "ascii")
+    picture(found, out / "classes.png")
     problems = [f"* **refused**: {each}" for each in found.refused] + [f"* {each}" for each in found.warnings]
     told = [[name, _share(each.accuracy), _share(each.chance)] for name, each in found.shortcuts.items()]
     minutes = sum(each.seconds for each in found.recordings) / 60

@@ -34,6 +34,7 @@ from ms_train.evaluation.results import (
 )
 from ms_train.evaluation.scoring import Scored
 from ms_train.evaluation.subject import Subject
+from ms_train.files import atomic_write
 from ms_train.scores import calibration, metrics
 from ms_train.scores.metrics import Answers
 
@@ -158,7 +159,8 @@ FILES = ("report.md", *(f"{name}.png" for name in ("reliability", "roc", "confus
 def write(found: Evaluation, scored: Scored, out: Path) -> None:
     """Write report.json, report.md and the pictures into a folder."""
     # ASCII: a file name may be no Unicode.
-    (out / "report.json").write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="ascii")
+    with atomic_write(out / "report.json") as partial:  # first: by it, the rest is known as a report
+        partial.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="ascii")
     _draw(found, scored, out)
     (out / "report.md").write_text(markdown(found), encoding="utf-8", errors="backslashreplace")
 
