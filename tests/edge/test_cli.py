@@ -223,7 +223,7 @@ def test_usage_errors_exit_with_2(arguments, capsys):
         (["stream", "--raw", "16000:1:s16le", "--wav-only", "-"], "give one"),
         (["classify", "-0", "a.wav"], "--files-from"),
         (["classify", "-o", "", "a.wav"], "-o needs"),
-        (["classify", "-o", "new.wav", "a.wav"], "is a recording"),
+        (["classify", "-o", "new.wav", "a.wav"], "has the suffix of a recording"),
         *(
             (
                 ["classify", "-o", f"a.{suffix}", "a.wav"],
