@@ -5,6 +5,7 @@ TensorFlow.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import signal
@@ -53,6 +54,9 @@ def run(program: str, extras: str, command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted.", file=sys.stderr)
         return INTERRUPTED
+    finally:  # what was printed before an error, too
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
