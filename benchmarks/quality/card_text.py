@@ -5,8 +5,9 @@ TEMPLATE = """\
 
 `edge/ms_edge/models/music-speech.onnx`, recipe [`{recipe}`](../train/ms_train/recipes/{recipe}.py),
 {parameters} parameters, {size} kB, licence {licence}. `ms-edge info` prints a summary from the file
-itself. `python -m benchmarks.quality.card` writes this page. [A larger model](model-card-large.md) is more accurate and
-takes 1.7 times as long.
+itself. `python -m benchmarks.quality.card` writes this page.
+
+[A larger model](model-card-large.md) is more accurate and takes 1.7 times as long.
 
 ## What it answers
 

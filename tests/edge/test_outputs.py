@@ -196,6 +196,7 @@ def test_lists_models_and_parts_are_not_replaced(folder, capsys, name):
     assert contents() == before
 
 
+@posix
 @pytest.mark.parametrize("suffix", ["wav", "ts", "snd", "sf", "raw", "pcm", "vox", "aax"])
 def test_no_command_replaces_a_recording(folder, capsys, suffix):
     """Also one of a format that is read only if it is named, or not at all."""
@@ -239,6 +240,7 @@ def test_documents_in_a_tree_have_no_documents(folder, capsys):
     assert set(contents()) == set(before)
 
 
+@posix
 def test_results_can_have_the_longest_name(folder):
     """FILE.resume is then longer than a name may be."""
     recorded("a.wav")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def test_formats_hold_the_same_reference(name, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["audacity", "textgrid", "rttm", "csv", "tsv"])
-@pytest.mark.parametrize("name", ["böse 1", "\udcff", "a\nb", "a\x0bb"])
+@pytest.mark.parametrize("name", ["böse 1", *(["\udcff", "a\nb", "a\x0bb"] if sys.platform == "linux" else [])])
 def test_outputs_of_classify_are_references(kind, name, tmp_path):
     """A reference that ms-edge wrote itself gives perfect scores, for names that RTTM must encode too."""
     from ms_edge.output.formats import FORMATS

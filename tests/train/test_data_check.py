@@ -59,7 +59,7 @@ def test_good_folder_has_no_finding(tmp_path, capsys):
 def test_what_fit_refuses_is_refused(tmp_path):
     """A class that no model can have, and a class of one recording, of which validation takes all."""
     rng = np.random.default_rng(0)
-    for label, count, said in (("silence", 4, "No model can call a class 'silence'"), ("b", 1, "is left for training")):
+    for label, count, said in (("silence", 4, "no model can call a class 'silence'"), ("b", 1, "is left for training")):
         folder = tmp_path / label
         for number in range(4):
             write(folder, "a", f"{number}.wav", noise(rng, 2))

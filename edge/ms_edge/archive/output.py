@@ -28,6 +28,7 @@ from ms_edge.output.parquet import RECORDINGS, segments_table
 from ms_edge.output.records import PARQUET, RECORDINGS_FOLDER, SEGMENTS_FOLDER
 
 FILE_ROWS = 20_000  # rows of one file of recordings, at most
+COMPARED = ["path", "file", "model", "settings", "error"]  # columns that say whether a row is valid
 FILE_S = 60.0  # seconds after which results are written, however few they are
 
 
@@ -76,7 +77,7 @@ class ArchiveOutput:
         for name in self._earlier:
             table = self._read(name)
             keep = []
-            for row in table.select(["path", "file", "model", "settings", "error"]).to_pylist():
+            for row in table.select(COMPARED).to_pylist():
                 number = numbers.get(row["path"])
                 if number is None:
                     keep.append(True)
@@ -100,7 +101,7 @@ class ArchiveOutput:
         where = f"{self.place}/{RECORDINGS_FOLDER}/{name}"
         try:
             table = repeated(lambda: pq.read_table(f"{self._recordings_at}/{name}", filesystem=self._store))
-            if missing := [column for column in RECORDINGS.names if column not in table.column_names]:
+            if missing := [column for column in COMPARED if column not in table.column_names]:
                 raise OSError(f"it has no column {missing[0]}")
             return table
         except OSError as error:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ms_edge.errors import UsageError
+from ms_edge.model.metadata import LABEL_RULE, is_label
 from ms_train.datasets.dataset import Dataset, Recording
 from ms_train.datasets.reading import say_left_out
 from ms_train.errors import DataError
@@ -25,6 +26,12 @@ class Split:
     train: tuple[Recording, ...]
     val: tuple[Recording, ...]
     test: tuple[Recording, ...]
+
+
+def require_label_names(dataset: Dataset) -> None:
+    """Raise DataError(`bad-data`) if a class has a name that no model may give as a label."""
+    if wrong := [label for label in dataset.labels if not is_label(label)]:
+        raise DataError("bad-data", f"{dataset.name}: no model can call a class {wrong[0]!r}: {LABEL_RULE}; rename it.")
 
 
 def split(dataset: Dataset, seed: int, fold: tuple[int, int] | None = None, *, val_share: float = 0.2) -> Split:

@@ -19,11 +19,10 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from ms_edge.arrays import Float32
 from ms_edge.features.frontend import FrontEnd
 from ms_edge.features.windows import SILENCE_DBFS
-from ms_edge.model.metadata import LABEL_RULE, is_label
 from ms_train.datasets.cache import Cache
 from ms_train.datasets.clips import read_all
 from ms_train.datasets.dataset import Dataset, Recording
-from ms_train.datasets.splits import split
+from ms_train.datasets.splits import require_label_names, split
 from ms_train.errors import DataError
 from ms_train.evaluation.shortcuts import QUIET_FRAME_S, Float64, decibels, pauses, regression, root_mean_square
 from ms_train.recipes import mel_dscnn
@@ -126,9 +125,8 @@ def check(dataset: Dataset, data: str, cache: Cache) -> Check:
 
 def _refused_by_fit(dataset: Dataset) -> list[str]:
     """Return why `ms-train fit` would refuse a dataset of which every label has a recording."""
-    if wrong := [label for label in dataset.labels if not is_label(label)]:
-        return [f"No model can call a class {wrong[0]!r}: {LABEL_RULE}; rename it."]
     try:
+        require_label_names(dataset)
         if all(each.label is None or each.label in dataset.labels for each in dataset.recordings):
             split(dataset, 0)
     except DataError as error:

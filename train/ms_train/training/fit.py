@@ -20,12 +20,11 @@ from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
 from ms_edge.arrays import Float32
-from ms_edge.model.metadata import LABEL_RULE, is_label
 from ms_train import plots
 from ms_train.datasets import clips
 from ms_train.datasets.cache import Cache
 from ms_train.datasets.dataset import Dataset, Recording
-from ms_train.datasets.splits import Split, split
+from ms_train.datasets.splits import Split, require_label_names, split
 from ms_train.errors import DataError
 from ms_train.frontend import FrontEndLayer, clip_features
 from ms_train.recipes.recipe import Recipe
@@ -115,8 +114,7 @@ def fit(recipe: Recipe, dataset: Dataset, data: str, out: Path, options: Options
     The validation part decides when to stop. A held-out fold is used once, at the end. All GPUs
     that TensorFlow sees are used. Raises MsEdgeError if the data or the folder cannot be used.
     """
-    if wrong := [label for label in dataset.labels if not is_label(label)]:  # now, not when it is exported
-        raise DataError("bad-data", f"{dataset.name}: no model can call a class {wrong[0]!r}: {LABEL_RULE}; rename it.")
+    require_label_names(dataset)  # now, not when it is exported
     if several := [each for each in dataset.recordings if each.label and each.label not in dataset.labels]:
         raise DataError(
             "bad-data",
