@@ -384,3 +384,18 @@ def test_file_with_two_ways_to_it_is_yielded_once():
     with growing() as output:
         arrivals = iter(Arrivals(["in", "in/sub"], output, pytest.fail, settle_s=0.0))
         assert [next(arrivals) for _ in range(4)] == ["in/sub/a.wav", None, None, None]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+def test_a_link_to_a_folder_is_said_once(monkeypatch):
+    now, said = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    Path("other").mkdir()
+    recording("other/a.wav")
+    Path("in/link").symlink_to("../other")
+    with growing() as output:
+        arrivals = iter(Arrivals(["in"], output, said.append, settle_s=0.0))
+        for second in range(20):  # listed every two seconds
+            now[0] = float(second)
+            assert next(arrivals) is None
+    assert said == ["in: links to directories are not followed."]
