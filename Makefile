@@ -229,7 +229,7 @@ bench: .venv-dev/installed ## measure the speed of ms-edge and of other systems,
 bench-docs: .venv-dev/installed ## write docs/benchmarks.md from the result of `make bench` (JSON=FILE)
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed.report $(JSON) --docs
 
-bench-check: .venv-dev/installed ## compare the counts of the hot path with benchmarks/speed/baseline.json (two minutes with valgrind)
+bench-check: .venv-dev/installed ## compare the counts of the hot path with benchmarks/speed/baseline.json (a minute with valgrind)
 	PYTHONPATH=. .venv-dev/$(BIN)/python -m benchmarks.speed.regression
 
 bench-baseline: .venv-dev/installed ## store the counts of the hot path as the new baseline

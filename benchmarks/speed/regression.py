@@ -7,7 +7,7 @@ busy a machine is.
 The hot path classifies two sample recordings (16 kHz mono; 44.1 kHz stereo) and streams one in
 blocks of a hop, after a first time that is not counted. *calls*: calls of Python functions, and of
 C functions by Python. *peak_bytes*: the most memory that Python and NumPy hold at once.
-*instructions*: those of the hot path, by `valgrind --tool=callgrind` (which hides AVX-512, so that
+*instructions*: those of the hot path, by `valgrind --tool=cachegrind` (which hides AVX-512, so that
 machines agree). *start instructions*: those of the process before that, with imports and loading.
 Counts hold for the same versions and kind of processor.
 """
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent.parent
 BASELINE = Path(__file__).parent / "baseline.json"
 SAMPLES = [str(ROOT / "tests" / "data" / name) for name in ("music_zaz.wav", "music_crossroads_stereo.wav")]
 GROWTH = 0.1  # a larger growth is a failure
-REPEATS = 8  # repetitions of the hot path under valgrind, since loading varies by 0.05 % of a start
+REPEATS = 3  # repetitions of the hot path under valgrind, since loading varies by 0.05 % of a start
 
 
 class HotPath:
@@ -97,7 +97,7 @@ def instructions() -> dict[str, int]:
     """Return `instructions` of the hot path and `start_instructions`, counted in two other
     processes.
 
-    This needs valgrind and takes one to two minutes.
+    This needs valgrind and takes about a minute.
     """
 
     def run(repeats: int, *under: str) -> str:
@@ -115,8 +115,8 @@ def instructions() -> dict[str, int]:
         ).stderr
 
     def counted(repeats: int) -> int:
-        said = run(repeats, "valgrind", "--tool=callgrind", f"--callgrind-out-file={os.devnull}")
-        return int(re.findall(r"Collected : (\d+)", said)[-1])
+        said = run(repeats, "valgrind", "--tool=cachegrind", "--cache-sim=no", f"--cachegrind-out-file={os.devnull}")
+        return int(re.findall(r"I +refs: +([\d,]+)", said)[-1].replace(",", ""))
 
     run(0)  # compiles the modules to bytecode
     start = counted(0)

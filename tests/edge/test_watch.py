@@ -37,6 +37,11 @@ def records(name: str = "r.jsonl") -> list[dict]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n") and line.strip()]
 
 
+def durations() -> dict[str, float | None]:
+    """Return the duration in each path's record, `None` for an error record."""
+    return {record["path"]: record.get("duration_s") for record in records()}
+
+
 def counts() -> Counter[str]:
     """Return how many records each path has."""
     return Counter(record["path"] for record in records())
@@ -121,10 +126,9 @@ def test_twenty_kills_lose_and_double_nothing():
             process.kill()
     recording("in/0a.wav", 2.0)
     with watching("--timeline") as process:
-        wait_until(lambda: len(records()) >= 60, process)
+        wait_until(lambda: len(records()) >= 60 and durations().get("in/0a.wav") == 2.0, process)
         time.sleep(1)
     assert counts() == {f"in/{number}{name}.wav": 1 for number in range(20) for name in ("a", "b", "bad")}
-    assert next(record["duration_s"] for record in records() if record["path"] == "in/0a.wav") == 2.0
 
 
 @pytest.mark.slow
@@ -143,7 +147,8 @@ def test_next_start_finds_what_is_missing(monkeypatch):
     recording("in/new.wav")
     Path("in/removed.wav").unlink()
     with watching("-v") as process:
-        wait_until(lambda: len(records()) >= 6, process)
+        wait_until(lambda: len(durations()) == 6 and durations().get("in/repaired.wav") == 1, process)
+        wait_until(lambda: durations().get("in/changed.wav") == 3, process)
         time.sleep(1)
     found = {record["path"]: record for record in records()}
     assert counts() == dict.fromkeys([*before, "in/new.wav"], 1)

@@ -7,10 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipy_bootstrap
+from sklearn.metrics import roc_auc_score
 
 from ms_train.evaluation.markdown import measured
 from ms_train.scores import calibration
-from ms_train.scores.metrics import Answers, Confusion, Interval, accuracies, bootstrap, confusion, measures
+from ms_train.scores.metrics import (
+    Answers,
+    Confusion,
+    Interval,
+    accuracies,
+    bootstrap,
+    confusion,
+    measures,
+    weighted_roc_auc,
+)
 from ms_train.signals import noise, with_noise
 
 LABELS = ("speech", "music")
@@ -116,6 +126,16 @@ def test_measures_are_between_0_and_1(rows):
     numbers = [result.accuracy, *(number for row in result.labels.values() for number in (row.f1, row.roc_auc))]
     for number in numbers:
         assert number.value is None or 0 <= number.low <= number.high <= 1
+
+
+@given(st.lists(st.tuples(st.booleans(), PROBABILITY, st.integers(0, 3)), max_size=30))
+def test_roc_auc_equals_that_of_scikit_learn(rows):
+    true, scores, weights = (np.array(column) for column in zip(*rows, (True, 0.5, 0), strict=True))
+    found = weighted_roc_auc(true, scores)(weights.astype(float))
+    if weights[true].any() and weights[~true].any():
+        assert found == pytest.approx(roc_auc_score(true, scores, sample_weight=weights), abs=1e-12)
+    else:
+        assert np.isnan(found)
 
 
 def test_reliability_equals_hand_calculation():

@@ -163,9 +163,8 @@ def measures(found: Answers, seed: int, rounds: int = ROUNDS) -> Measures:
     whether the label's score is higher where the label is true. A value is None where its question
     cannot be asked: there is no ROC-AUC of one class only.
     """
-    from sklearn.metrics import roc_auc_score
-
     given, targets, accurate = found.given, found.targets, _accurate(found)
+    roc_aucs = [weighted_roc_auc(*columns) for columns in zip(targets.T, found.scores.T, strict=True)]
 
     def of(weights: Float64) -> dict[str, float]:
         values = accurate(weights)
@@ -176,10 +175,8 @@ def measures(found: Answers, seed: int, rounds: int = ROUNDS) -> Measures:
                 f"{label}/precision": _ratio(hits, answered),
                 f"{label}/recall": _ratio(hits, there),
                 f"{label}/f1": _ratio(2 * hits, answered + there),
+                f"{label}/roc_auc": roc_aucs[column](weights),
             }
-            both = 0 < there < weights.sum()
-            auc = roc_auc_score(true, found.scores[:, column], sample_weight=weights) if both else np.nan
-            values[f"{label}/roc_auc"] = float(auc)
         return values
 
     intervals = bootstrap(of, found.recording, seed, rounds)
@@ -192,6 +189,24 @@ def measures(found: Answers, seed: int, rounds: int = ROUNDS) -> Measures:
     }
     accuracies = intervals["accuracy"], intervals["largest_score_accuracy"]
     return Measures(len(found), *accuracies, labels, confusion(found))
+
+
+def weighted_roc_auc(true: NDArray[np.bool_], scores: Float64) -> Callable[[Float64], float]:
+    """Return the function that gives the ROC-AUC of scores (n,) for weights (n,).
+
+    It is the share of pairs of one true and one false item in which the true one has the larger
+    score; equal scores count as half (Hanley and McNeil 1982). Without such a pair it is NaN. The
+    scores are sorted once for all weights: scikit-learn, which gives the same, sorts in each of the
+    bootstrap's rounds, and that was half the time of `ms-train evaluate`.
+    """
+    values, rank = np.unique(scores, return_inverse=True)
+
+    def of(weights: Float64) -> float:
+        trues, falses = (np.bincount(rank, weights * rows, len(values)) for rows in (true, ~true))
+        lower = np.cumsum(falses) - falses
+        return _ratio(float(trues @ (lower + falses / 2)), float(trues.sum() * falses.sum()))
+
+    return of
 
 
 def _share(right: NDArray[np.bool_], weights: Float64) -> float:
