@@ -93,12 +93,15 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 	.venv-oldest/$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement $<
 	@touch $@
 
-# One worker per core, at most four, since each holds a TensorFlow (up to 2.5 GB). A worker gets whole files, since fixtures are costly.
+# One worker per core, at most four, since each holds a TensorFlow (up to 2.5 GB), which needs no second
+# thread then. A worker gets whole files, since fixtures are costly.
+test test-slow: export TF_NUM_INTRAOP_THREADS := 1
+test test-slow: export TF_NUM_INTEROP_THREADS := 1
 test: .venv-dev/installed .venv-oldest/installed ## all tests except the slow ones (about five minutes on two cores)
 	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow and not browser and not live'
 
 test-slow: .venv-dev/installed build/wheelhouse/filled ## the other tests: they train, convert, install, start clusters, or wait (about a quarter of an hour)
-	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m slow
+	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'slow and not nightly'
 
 parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes a part (half an hour)
 	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py tests/export/test_train_export_classify.py
@@ -135,7 +138,7 @@ test-newest: .venv-dev/installed ## the tests of the runtime on Debian 13 with P
 faults: .venv-dev/installed ## run ms-edge while system calls fail, at most FAULTS times (Linux)
 	.venv-dev/$(BIN)/python tests/faults/faults.py --runs $(FAULTS)
 
-endurance: .venv-dev/installed ## 500 hours of streamed audio, of which `make test-slow` takes 20 (half an hour)
+endurance: .venv-dev/installed ## 500 hours of streamed audio, of which `make test-slow` takes 8 (half an hour)
 	.venv-dev/$(BIN)/python -m pytest --everything tests/edge/test_endurance.py
 
 nightly: parity fuzz faults endurance test-arm64 test-armhf test-newest ## the tests that take too long for every change: parity, fuzz, faults, endurance and other platforms

@@ -78,7 +78,7 @@ def measured(ray: Any, paths: list[str], stores: Any) -> pa.Table:
 class LongFileSystem(LocalFileSystem):
     """Local files, and `HOURS.hours`: a WAV file of so many hours that is made while it is read.
 
-    It is speech and music in turns, 16 kHz, mono. Ten hours are 1.15 GB.
+    It is speech and music in turns, 16 kHz, mono. An hour is 115 MB.
     """
 
     protocol = "long"

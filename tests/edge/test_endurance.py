@@ -13,7 +13,7 @@ import pytest
 
 from ms_edge import Classifier
 
-HOURS, NIGHTLY_HOURS = 20, 500
+HOURS, NIGHTLY_HOURS = 8, 500
 KILLS = 20
 
 pytestmark = [

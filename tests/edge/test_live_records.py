@@ -283,6 +283,7 @@ def test_records_lost_to_full_disk_are_counted(classifier, programme, facts, tmp
     never = f"{tmp_path}: {len(ends)} records are lost, because the monitor ends."
     assert said == [why, again if recovers else never]
     assert len((tmp_path / "2026-11-28.jsonl").read_text().splitlines()) == (2 if recovers else 0)
+    assert records.lost == (len(ends) - 2 if recovers else len(ends))
 
 
 def test_removed_file_is_begun_again(classifier, programme, facts, tmp_path):
@@ -390,6 +391,21 @@ def test_records_and_alerts_need_no_standard_output(tmp_path, monkeypatch):
     assert json.loads(Path("alert.json").read_text())["rule"] == "speech 2s"
     (days,) = Path("days").iterdir()
     assert sum(json.loads(line)["duration_s"] for line in days.read_text().splitlines()) == pytest.approx(6.0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="monitor needs Linux or macOS")
+def test_lost_records_are_whole_lines_and_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recordings = [
+        str(Path(__file__).parents[1] / "data" / f"{name}.wav") for name in ("speech_italian_man", "music_zaz")
+    ]
+    command = [sys.executable, "-m", "ms_edge.cli", "monitor", *recordings, "--records", "days"]
+    little = "ulimit -f 1; exec"  # a file of 1 or 0.5 KiB, by the shell
+    run = subprocess.run(["sh", "-c", f'{little} "$@"', "sh", *command], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].endswith("records are lost, because the monitor ends.")
+    (days,) = Path("days").iterdir()
+    assert all(line.endswith("}\n") for line in days.read_text().splitlines(keepends=True))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="monitor needs Linux or macOS")

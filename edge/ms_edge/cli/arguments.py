@@ -219,8 +219,9 @@ def _add_monitor(commands: Commands) -> None:
         "  rtl_fm -f 98.5M -M wbfm -r 48000 | ms-edge monitor - --raw 48000:1:s16le\n"
         "  ms-edge monitor http://radio.example/live.ogg --alert 'no music 60s' --alert 'no input 15s' \\\n"
         "    --exec 'logger \"$MS_EDGE_MESSAGE\"'\n\n"
-        "exit status: 0 all sources have ended, 1 one could not be read at all, 2 usage, 3 model, device or extra "
-        "unusable, 4 one was given up after a stall, 5 one after a lost connection, 130 interrupted",
+        "exit status: 0 all sources have ended, 1 one could not be read at all or records were lost, 2 usage, "
+        "3 model, device or extra unusable, 4 one was given up after a stall, 5 one after a lost connection, "
+        "130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     monitor.add_argument(

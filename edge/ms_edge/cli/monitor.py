@@ -68,7 +68,9 @@ def run(options: Options) -> int:
     feeds = [Feed(source, classifier, settings, emit, log, clock) for source in sources]
     with Interrupts(message="stopping; interrupt again to stop at once.") as interrupts:
         status = monitor(feeds, consumers, clock, interrupts.stopped)
-    return INTERRUPTED if interrupts.unfinished else status
+    if interrupts.unfinished:
+        return INTERRUPTED
+    return status or int(any(account.lost for account in accounts if isinstance(account, Records)))
 
 
 def _alerts(options: Options, labels: Sequence[str], emit: Callable[[Event], None]) -> list[Consumer]:

@@ -82,7 +82,8 @@ class Records:
 
     The date is that of the audio in UTC; a piece that lasts over midnight is divided. The lines are
     records of schema `ms-edge/1` with one segment. `facts` are their fields `settings`, `model` and
-    `provider`. If the disk does not take them, `log` is called, and they wait in memory.
+    `provider`. If the disk does not take them, `log` is called, and they wait in memory. `lost` says
+    how many never reached the disk.
 
     Raises UsageError if the directory or the file of this day cannot be written.
     """
@@ -92,6 +93,7 @@ class Records:
         self._pieces = Pieces()
         self._waiting: deque[tuple[date, bytes]] = deque(maxlen=MOST_WAITING)
         self._failing = False
+        self.lost = 0
         self._dropped = 0  # lines for which there was no place to wait
         self._day: date | None = None
         self._file: GrowingFile | None = None
@@ -151,6 +153,7 @@ class Records:
             if self._failing:
                 lost = f"; the {self._dropped:,} oldest were dropped" if self._dropped else ""
                 self._log(f"{self._directory}: records are written again{lost}.")
+            self.lost += self._dropped
             self._failing, self._dropped = False, 0
 
     def _append(self) -> None:
@@ -177,6 +180,7 @@ class Records:
         self._write()
         if lost := len(self._waiting) + self._dropped:
             self._log(f"{self._directory}: {lost:,} records are lost, because the monitor ends.")
+        self.lost += lost
         with contextlib.suppress(OSError):
             self._close()
 

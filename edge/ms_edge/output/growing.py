@@ -52,11 +52,17 @@ class GrowingFile:
     def append(self, lines: bytes) -> int:
         """Write lines at the end, and return the offset of the first.
 
-        Raises UsageError if another program has removed or replaced the file.
+        Raises UsageError if another program has removed or replaced the file, and OSError if the disk
+        does not take all of the lines; then none of them remains.
         """
         self._require_same_file()
         offset = self._end
-        self._write(offset, lines)
+        try:
+            self._write(offset, lines)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, offset)
+            raise
         self._end += len(lines)
         return offset
 
