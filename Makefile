@@ -93,18 +93,20 @@ wheelhouse: build/wheelhouse/filled ## all wheels of ms-edge[cpu] in build/wheel
 	.venv-oldest/$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --requirement $<
 	@touch $@
 
-# One worker per core, at most four, since each holds a TensorFlow (up to 2.5 GB), which needs no second
-# thread then. A worker gets whole files, since fixtures are costly.
+# One worker more than cores, since some tests wait, but at most four, since each holds a TensorFlow (up to
+# 2.5 GB), which needs no second thread then. A worker gets whole files, since fixtures are costly.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+IN_PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 test test-slow: export TF_NUM_INTRAOP_THREADS := 1
 test test-slow: export TF_NUM_INTEROP_THREADS := 1
 test: .venv-dev/installed .venv-oldest/installed ## all tests except the slow ones (about five minutes on two cores)
-	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow and not browser and not live'
+	.venv-dev/$(BIN)/python -m pytest $(IN_PARALLEL) -m 'not slow and not browser and not live'
 
 test-slow: .venv-dev/installed build/wheelhouse/filled ## the other tests: they train, convert, install, start clusters, or wait (about a quarter of an hour)
-	.venv-dev/$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'slow and not nightly'
+	.venv-dev/$(BIN)/python -m pytest $(IN_PARALLEL) -m 'slow and not nightly'
 
-parity: .venv-dev/installed ## the whole parity grid, of which `make test` takes a part (half an hour)
-	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py tests/export/test_train_export_classify.py
+parity: .venv-dev/installed ## the whole parity grid, and cut files of all formats, of which the tests take a part (half an hour)
+	.venv-dev/$(BIN)/python -m pytest --everything tests/export/test_parity.py tests/export/test_train_export_classify.py tests/test_completeness.py
 
 # The runtime and atheris, which has wheels for Linux on x86-64 alone.
 .venv-fuzz/installed: pyproject.toml $(LOCK)

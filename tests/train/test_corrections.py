@@ -123,6 +123,7 @@ def test_network_learns_and_does_not_forget(folder, unknown, samples, monkeypatc
     assert found["val"]["clip_accuracy"] > found["before"]["clip_accuracy"] + 0.5
     monkeypatch.setattr(metrics, "ROUNDS", 20)
     assert cli.main(["evaluate", "run", "--data", data]) == 0
+    monkeypatch.setattr(correct, "STEPS", 20)
     assert cli.main(["finetune", "--from", "run", "--data", data, "--out", "again"]) == 0  # replays what bundled did
 
 
