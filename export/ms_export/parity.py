@@ -25,6 +25,9 @@ from ms_export.tolerances import PASSBAND, RESAMPLED, SURE, TOLERANCES
 Array = NDArray[Any]
 Stages = dict[str, Array]  # samples (n,) at the spec's rate; every other stage (windows, ...)
 Network = Callable[[Array], tuple[Array, Array]]  # features (n, ...) to logits and scores (n, ...)
+# Deviations by stage, id of the array and tolerance: several implementations have the same features. The
+# arrays are kept, so that no other one gets the id.
+_Known = dict[tuple[str, int, float], tuple[Array, Deviation]]
 
 STAGES = ("samples", "spectrum", "features", "logits", "scores", "level", "label")
 SERVED = "as served"
@@ -136,8 +139,9 @@ def check(
     comparisons = [_Comparison(implementation, spec, alone) for implementation in implementations]
     for case in cases:
         expected = reference(case)
+        known: _Known = {}
         for comparison in comparisons:
-            comparison.add(case, expected)
+            comparison.add(case, expected, known)
     return [comparison.report() for comparison in comparisons]
 
 
@@ -165,8 +169,11 @@ class _Comparison:
         self._suitable = self._cases = self._windows = 0
         self._labels = {False: _Labels(), True: _Labels()}  # by whether cases were resampled
 
-    def add(self, case: Case, expected: Stages) -> None:
-        """Compare one case, unless the implementation claims nothing about it or leaves it out."""
+    def add(self, case: Case, expected: Stages, known: _Known) -> None:
+        """Compare one case, unless the implementation claims nothing about it or leaves it out.
+
+        What was found of an array of this case for another implementation is taken from `known`.
+        """
         resampled = case.sample_rate_hz != self._spec.sample_rate_hz
         tolerances = self._implementation.resampled if resampled else self._implementation.tolerances
         if tolerances is None or (self._implementation.real_only and not case.real):
@@ -183,8 +190,11 @@ class _Comparison:
             if stage == "label":
                 self._labels[resampled].add(case.name, found, expected, tolerances)
             else:
-                result = _deviation(stage, found[stage], expected[stage], case, self._spec, tolerances[stage])
-                self._findings.append(Finding(case.name, stage, resampled, result))
+                array, tolerance = found[stage], tolerances[stage]
+                key = stage, id(array), tolerance
+                if key not in known:
+                    known[key] = array, _deviation(stage, array, expected[stage], case, self._spec, tolerance)
+                self._findings.append(Finding(case.name, stage, resampled, known[key][1]))
         if case.real and not resampled:
             self._add_network(case, found, expected)
 
