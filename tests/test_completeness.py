@@ -48,7 +48,7 @@ def test_no_loss_without_a_warning(tmp_path, everything):
     found = list(completeness.measure(sounds, defaultdict(lambda: CUTS)))
 
     assert [f"{each.sound.path.name}: {each.wrong}" for each in found if each.wrong] == []
-    assert sum(each.answers["warned"] for each in found) > 3 * len(sounds)
+    assert sum(each.answers["warned"] for each in found) > 3.4 * len(sounds)
 
 
 def test_oracle_sees_a_silent_loss(tmp_path, monkeypatch):
