@@ -125,6 +125,24 @@ def test_front_ends_are_equal_on_real_clips(spec, samples):
     assert report.cases == len(samples)
 
 
+def test_shared_arrays_are_compared_with_each_tolerance():
+    """What was found of an array for one implementation answers for no other array or tolerance."""
+    spec = SPECS["mel_dscnn"]
+    expected = np.zeros((1, *spec.feature_shape))
+    shared = {"features": expected + 0.5}
+    implementations = [
+        Implementation("tolerant", lambda case: shared, {"features": 1.0}),
+        Implementation("strict", lambda case: shared, {"features": 0.1}),
+        *(
+            Implementation(f"{off}", lambda case, off=off: {"features": expected + off}, {"features": 1.0})
+            for off in (2, 0)
+        ),
+    ]
+    case = clip_case("any", np.zeros(spec.clip_samples, np.float32), spec.sample_rate_hz)
+    reports = check(implementations, lambda case: {"features": expected}, [case], spec)
+    assert [report.passed for report in reports] == [True, False, False, True]
+
+
 def test_clip_has_the_shape_of_the_spec():
     for spec in SPECS.values():
         samples = np.zeros((1, spec.clip_samples), np.float32)
