@@ -36,9 +36,8 @@ LOGSTFT_CNN = pytest.param("logstft_cnn", marks=pytest.mark.slow)
 MEL_RESIDUAL = pytest.param("mel_residual", marks=pytest.mark.slow)
 # Where little does: one network of labels that exclude one another in a neuron, one of mel bands
 # that answers runs of windows. Clips of five seconds and two million weights take long.
-two = pytest.mark.parametrize(
-    "run", [pytest.param("logstft_cnn", marks=[pytest.mark.slow, pytest.mark.nightly]), MEL_RESIDUAL], indirect=True
-)
+NIGHTLY = pytest.param("logstft_cnn", marks=[pytest.mark.slow, pytest.mark.nightly])
+two = pytest.mark.parametrize("run", [NIGHTLY, MEL_RESIDUAL], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +309,7 @@ def test_waveform_model_with_another_front_end_is_refused(run, data, tmp_path, m
 
 
 @pytest.mark.slow
-@two
+@pytest.mark.parametrize("run", [NIGHTLY, "mel_dscnn", MEL_RESIDUAL], indirect=True)
 @pytest.mark.usefixtures("thin_grid", "no_pictures")
 def test_one_short_recording_a_class_is_enough(run, samples, tmp_path, capsys):
     for label in ("music", "speech"):
